@@ -1,0 +1,55 @@
+"""What readers ask of the lake. `pa` is pyarrow; times are aware UTC; nothing here mutates."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A version of a model's predictions table and of the labels table, read together.
+
+    Reading through a pin gives the same rows for ever (until retention removes them).
+    """
+
+    predictions: int
+    labels: int
+
+    def to_dict(self) -> dict[str, int]:
+        return {"predictions": self.predictions, "labels": self.labels}
+
+
+class LakeReader(Protocol):
+    """All reads go through a pin, so that whoever judged can name what it saw."""
+
+    def pin(self, model: str) -> Pin | None:
+        """The newest versions, or None while the model has no prediction in the lake."""
+
+    def labelled(
+        self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
+        until: datetime | None = None, newest: int | None = None, versions: tuple[int, ...] = (),
+        only_labelled: bool = True,
+    ) -> pa.Table:  # fmt: skip
+        """Predictions joined with their latest label (metric `label`) received up to `as_of`.
+
+        Columns: those of `prediction_schema`, then `label` (JSON text), `label_number` (float64),
+        `label_at` (received). since ≤ at < until; `newest` keeps the newest N rows; `versions`
+        empty means all. Rows answered with an error are included, their outputs null. Sorted by
+        (at, prediction_id, row).
+        """
+
+    def count(self, model: str, pin: Pin) -> "LakeCounts":
+        """Rows of the predictions table, how many of them are duplicates of
+        (prediction_id, row, replica, sequence), and labels for this model's predictions."""
+
+    def unmatched_labels(self, pin: Pin) -> int:
+        """Labels whose prediction is in no model's table (yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LakeCounts:
+    rows: int
+    duplicates: int
+    labels: int

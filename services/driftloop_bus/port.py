@@ -1,0 +1,67 @@
+"""The port: topics of partitions, at-least-once producers, and consumers that keep their own offsets."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record as it was read. `timestamp_ms`: when the producer sent it, since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    timestamp_ms: int
+
+
+class Producer(Protocol):
+    """Sends in the background, idempotent, acks=all. Safe to use from several threads."""
+
+    def send(
+        self, topic: str, value: bytes, *, key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> Future[tuple[int, int]]:  # fmt: skip
+        """Queue a record. The future gives (partition, offset) once acknowledged, else raises
+        RetryLater (broker away too long) or Rejected (record too large)."""
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until all queued records are acknowledged; raises RetryLater at the timeout."""
+
+    def close(self) -> None: ...
+
+
+class Consumer(Protocol):
+    """Reads assigned partitions from positions that the caller keeps (e.g. in the lake)."""
+
+    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Read from these (topic, partition) at these offsets; -1: from the earliest there is."""
+
+    def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
+        """Messages in offset order per partition; empty after `timeout_s` with none. A broker that
+        is away is waited for, within the timeout, without an error."""
+
+    def close(self) -> None: ...
+
+
+class Bus(Protocol):
+    """One cluster."""
+
+    def ensure_topics(
+        self, topics: Sequence[str], *, partitions: int, retention_hours: int
+    ) -> None:
+        """Create the topics that do not exist; raises RetryLater while no broker answers."""
+
+    def partitions(self, topic: str) -> list[int]:
+        """Partition numbers of a topic; raises NotFound, or RetryLater while no broker answers."""
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """For each partition the offset that the next record will get."""
+
+    def producer(self) -> Producer: ...
+
+    def consumer(self) -> Consumer: ...

@@ -1,0 +1,216 @@
+"""Events on Kafka and their columns.
+
+A record on `driftloop.predictions` packs the predictions that one replica gave with one model
+version in a short interval: its value is an Arrow IPC stream with one record batch of
+`prediction_schema(signature)`, its key the replica's id (so order per replica holds), its headers
+`PredictionHeaders`. A record on `driftloop.labels` is one JSON label (`LabelEvent.to_dict`).
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.ids import MAX_ID_CHARS
+from driftloop_contracts.signature import Signature, TensorSpec
+
+PREDICTIONS = "driftloop.predictions"
+LABELS = "driftloop.labels"
+FINDINGS = "driftloop.findings"
+TOPICS = (PREDICTIONS, LABELS, FINDINGS)
+
+INPUT_PREFIX, OUTPUT_PREFIX = "in_", "out_"
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "BOOL": pa.bool_(), "BYTES": pa.string(),
+    # Delta has no unsigned integers: the next wider signed type holds them.
+    "UINT8": pa.int16(), "UINT16": pa.int32(), "UINT32": pa.int64(), "UINT64": pa.decimal128(20, 0),
+    "INT8": pa.int8(), "INT16": pa.int16(), "INT32": pa.int32(), "INT64": pa.int64(),
+    "FP16": pa.float32(), "FP32": pa.float32(), "FP64": pa.float64(),
+}  # fmt: skip
+
+FIXED_COLUMNS: tuple[pa.Field, ...] = (
+    pa.field("prediction_id", pa.string(), nullable=False),
+    pa.field("row", pa.int32(), nullable=False),
+    pa.field("version", pa.int32(), nullable=False),
+    pa.field("arm", pa.string(), nullable=False),
+    pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field("replica", pa.string(), nullable=False),
+    # Counts the answered requests of (replica, model, version) from 0 without gaps.
+    pa.field("sequence", pa.int64(), nullable=False),
+    # Seconds from the request's last byte to its answer; the same for each row of a request.
+    pa.field("latency_s", pa.float32()),
+    # The error a request was answered with (5xx of a model that failed), else null.
+    pa.field("error", pa.string()),
+)
+
+
+def column_type(tensor: TensorSpec) -> pa.DataType:
+    """The lake's type for one row of a tensor: a scalar, or a list in row-major order."""
+    value = ARROW_TYPES[tensor.datatype]
+    return value if tensor.scalar else pa.list_(value)
+
+
+def prediction_schema(signature: Signature) -> pa.Schema:
+    """Columns of a prediction record: the fixed ones, then `in_<name>`s, then `out_<name>`s."""
+    inputs = [pa.field(INPUT_PREFIX + t.name, column_type(t)) for t in signature.inputs]
+    outputs = [pa.field(OUTPUT_PREFIX + t.name, column_type(t)) for t in signature.outputs]
+    return pa.schema([*FIXED_COLUMNS, *inputs, *outputs])
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionHeaders:
+    """What a reader must know of a prediction record before it decodes it."""
+
+    model: str
+    version: int
+    replica: str
+    first_sequence: int
+    last_sequence: int
+    rows: int
+
+    def encode(self) -> list[tuple[str, bytes]]:
+        return [(name, str(value).encode()) for name, value in asdict(self).items()]
+
+    @classmethod
+    def decode(cls, headers: list[tuple[str, bytes]]) -> "PredictionHeaders":
+        """Raises Rejected where a header is missing or no number."""
+        found = {name: value.decode("utf-8", "replace") for name, value in headers}
+        try:
+            return cls(
+                found["model"], int(found["version"]), found["replica"],
+                int(found["first_sequence"]), int(found["last_sequence"]), int(found["rows"]),
+            )  # fmt: skip
+        except (KeyError, ValueError) as error:
+            raise Rejected(f"prediction record with bad headers: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelEvent:
+    """One label or feedback value for one row of one prediction. Times are aware UTC."""
+
+    prediction_id: str
+    row: int
+    value: bool | int | float | str | None
+    observed_at: datetime
+    received_at: datetime
+    source: str = "api"
+    metric: str = "label"
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "observed_at": self.observed_at.isoformat(),
+            "received_at": self.received_at.isoformat(),
+        }
+
+
+LABEL_SCHEMA = pa.schema(
+    [
+        pa.field("prediction_id", pa.string(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        # The value as JSON keeps its type; `number` is it as a number (booleans 0/1), else null.
+        pa.field("value", pa.string(), nullable=False),
+        pa.field("number", pa.float64()),
+        pa.field("observed_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("received_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("tags", pa.string(), nullable=False),
+    ]
+)
+
+
+def parse_feedback(document: object, now: datetime) -> list[LabelEvent]:
+    """Labels of a `POST /feedback` body (one object or a list) or of a label record.
+
+    `label` with a list and no `row` labels the rows 0, 1, … in order. `row` is 0 where it is not
+    given, `observed_at` is `now`. Raises Rejected with a sentence that names the item and the field.
+    """
+    items = document if isinstance(document, list) else [document]
+    events: list[LabelEvent] = []
+    for number, item in enumerate(items):
+        where = f"feedback item {number}: " if isinstance(document, list) else "feedback: "
+        events.extend(_parse_item(item, now, where))
+    return events
+
+
+_FIELDS = {
+    "prediction_id", "row", "label", "metric", "value", "observed_at", "received_at", "source", "tags",
+}  # fmt: skip
+
+
+def _parse_item(item: object, now: datetime, where: str) -> list[LabelEvent]:
+    if not isinstance(item, dict):
+        raise Rejected(where + "must be an object with `prediction_id` and `label`")
+    unknown = sorted(set(item) - _FIELDS)
+    if unknown:
+        raise Rejected(where + f"unknown field `{unknown[0]}`; known are {sorted(_FIELDS)}")
+    prediction_id = item.get("prediction_id")
+    if not isinstance(prediction_id, str) or not 0 < len(prediction_id) <= MAX_ID_CHARS:
+        raise Rejected(where + f"`prediction_id` must be a text of 1 to {MAX_ID_CHARS} characters")
+    if "label" in item:
+        if item.get("metric", "label") != "label":
+            raise Rejected(where + "give `label`, or `metric` and `value`, not both")
+        metric, value = "label", item["label"]
+    elif isinstance(item.get("metric"), str) and "value" in item:
+        metric, value = item["metric"], item["value"]
+    else:
+        raise Rejected(where + "needs `label`, or `metric` and `value`")
+    row = item.get("row")
+    if row is not None and (isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < 2**31):
+        raise Rejected(where + "`row` must be a whole number from 0")
+    observed = _time(item.get("observed_at"), now, where + "`observed_at`")
+    received = _time(item.get("received_at"), now, where + "`received_at`")
+    source, tags = item.get("source", "api"), item.get("tags", {})
+    if not isinstance(source, str) or len(source) > MAX_ID_CHARS:
+        raise Rejected(where + "`source` must be a short text")
+    if not isinstance(tags, dict) or not all(isinstance(v, str) for v in tags.values()):
+        raise Rejected(where + "`tags` must be an object of texts")
+    if isinstance(value, list):
+        if row is not None:
+            raise Rejected(where + "a list of labels goes without `row`")
+        rows = list(enumerate(value))
+    else:
+        rows = [(row or 0, value)]
+    for _, one in rows:
+        if not isinstance(one, (bool, int, float, str, type(None))) or (
+            isinstance(one, float) and not abs(one) < float("inf")
+        ):
+            raise Rejected(where + "a label must be a finite number, a text, a boolean or null")
+    return [
+        LabelEvent(prediction_id, index, one, observed, received, source, metric, tags)
+        for index, one in rows
+    ]
+
+
+def _time(value: object, default: datetime, what: str) -> datetime:
+    if value is None:
+        return default
+    try:
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        parsed = None
+    if parsed is None:
+        raise Rejected(what + " must be an ISO 8601 time such as 2026-11-24T12:00:00Z")
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+def label_row(event: LabelEvent) -> dict[str, Any]:
+    """A label as a row of `LABEL_SCHEMA`."""
+    number = float(event.value) if isinstance(event.value, (bool, int, float)) else None
+    return {
+        "prediction_id": event.prediction_id,
+        "row": event.row,
+        "metric": event.metric,
+        "value": json.dumps(event.value),
+        "number": number,
+        "observed_at": event.observed_at,
+        "received_at": event.received_at,
+        "source": event.source,
+        "tags": json.dumps(event.tags, sort_keys=True),
+    }

@@ -1,0 +1,109 @@
+"""What the watchers conclude: windows, findings, alarms, and the decisions they lead to."""
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """info: noted. warning: look at it in the morning. critical: the loop acts, an alarm is raised."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class CheckKind(StrEnum):
+    QUALITY = "quality"  # the data are broken: missing, out of type, constant
+    DRIFT = "drift"  # inputs moved
+    PREDICTION_DRIFT = "prediction_drift"  # outputs moved
+    PERFORMANCE = "performance"  # the measured error rose
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's result on one window that is worth keeping.
+
+    effect: in the check's own unit, named in `detail`; significance: a p-value, or 1/e for an
+    e-value; `window_id` names the lake version and the rows that were judged.
+    """
+
+    finding_id: str
+    model: str
+    version: int | None
+    kind: CheckKind
+    check: str
+    severity: Severity
+    columns: tuple[str, ...]
+    effect: float
+    significance: float
+    window_id: str
+    at: datetime
+    detail: str = ""
+    report: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "columns": list(self.columns), "at": self.at.isoformat()}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Finding":
+        return cls(
+            **{
+                **value,
+                "kind": CheckKind(value["kind"]),
+                "severity": Severity(value["severity"]),
+                "columns": tuple(value["columns"]),
+                "at": datetime.fromisoformat(value["at"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A slice of the lake that was judged.
+
+    `status` is `judged`, or `inconclusive` with the reason (too few rows, unaccounted loss).
+    `mean_loss`: mean error on labelled rows (0/1 for classes, squared error for values), or None.
+    `performance` is the state of the sequential test after this window, for people to see.
+    """
+
+    window_id: str
+    model: str
+    kind: str  # count | time
+    lake_version: int
+    started_at: datetime
+    ended_at: datetime
+    rows: int
+    labelled: int
+    status: str
+    reason: str = ""
+    mean_loss: float | None = None
+    performance: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "started_at": self.started_at.isoformat(),
+            "ended_at": self.ended_at.isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A trigger evaluation that could have retrained, and why it did or did not.
+
+    verdict: `retrain` or `wait`; reason: a sentence; evidence and policy: the numbers it saw.
+    """
+
+    decision_id: str
+    model: str
+    at: datetime
+    trigger: str  # alarm | schedule | operator
+    verdict: str
+    reason: str
+    evidence: dict[str, Any]
+    policy: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "at": self.at.isoformat()}

@@ -1,0 +1,137 @@
+"""Models, their versions, and how traffic is split between them."""
+
+import re
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any, Literal
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.signature import Signature
+
+Task = Literal["classification", "regression"]
+Arm = Literal["stable", "canary", "pinned"]
+"""Which side of the split answered; `pinned` where the caller named a version."""
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a team says of its model.
+
+    task and output: how a label compares with a prediction; `output` names the tensor that holds
+    the predicted class (classification) or value (regression). `task` None: no labels are judged.
+    recipe: how it is retrained, `module:attribute` or a built-in's name; None: never.
+    slices: input columns whose values the gate looks at one by one.
+    """
+
+    name: str
+    task: Task | None = None
+    output: str | None = None
+    recipe: str | None = None
+    slices: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not NAME.match(self.name):
+            raise Rejected(
+                f"model name {self.name!r}: use letters, digits, '_', '.', '-', at most 64"
+            )
+        if self.task and not self.output:
+            raise Rejected(f"model {self.name!r} has a task: name its `output` tensor too")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "task": self.task, "output": self.output, "recipe": self.recipe,
+            "slices": list(self.slices), "options": self.options,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "ModelSpec":
+        return cls(**{**value, "slices": tuple(value.get("slices", ()))})
+
+
+@dataclass(frozen=True, slots=True)
+class ServedVersion:
+    """A version that replicas must hold. `path`: the folder or URI with its `model.onnx`."""
+
+    version: int
+    path: str
+    signature: Signature
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "path": self.path,
+            "signature": self.signature.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "ServedVersion":
+        return cls(value["version"], value["path"], Signature.from_dict(value["signature"]))
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSplit:
+    """How requests that name no version are shared. `weight`: the canary's share, 0 to 1."""
+
+    stable: int
+    canary: int | None = None
+    weight: float = 0.0
+    salt: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.weight <= 1.0:
+            raise Rejected(f"split weight {self.weight} is not between 0 and 1")
+        if self.canary is None and self.weight:
+            raise Rejected("a split with a weight needs a canary")
+
+    def arm(self, routing_key: bytes) -> tuple[Arm, int]:
+        """The arm and version for a key: uniform over keys, and the same for the same key.
+
+        The point of a key on [0, 1) does not depend on the weight: raising the weight only ever
+        moves keys from stable to canary.
+        """
+        if self.canary is None or self.weight <= 0.0:
+            return "stable", self.stable
+        digest = blake2b(routing_key, digest_size=8, key=self.salt.encode()[:64]).digest()
+        if int.from_bytes(digest, "big") < self.weight * 2**64:
+            return "canary", self.canary
+        return "stable", self.stable
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The desired serving state of one model. `revision` grows by one with every change."""
+
+    model: ModelSpec
+    versions: tuple[ServedVersion, ...]
+    split: TrafficSplit
+    revision: int = 0
+
+    def version(self, version: int) -> ServedVersion | None:
+        return next((v for v in self.versions if v.version == version), None)
+
+    def with_version(self, served: ServedVersion) -> "Deployment":
+        kept = tuple(v for v in self.versions if v.version != served.version)
+        return replace(self, versions=(*kept, served))
+
+    def to_dict(self) -> dict[str, Any]:
+        s = self.split
+        return {
+            "model": self.model.to_dict(),
+            "versions": [v.to_dict() for v in self.versions],
+            "split": {
+                "stable": s.stable, "canary": s.canary, "weight": s.weight, "salt": s.salt,
+            },
+            "revision": self.revision,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Deployment":
+        return cls(
+            ModelSpec.from_dict(value["model"]),
+            tuple(ServedVersion.from_dict(v) for v in value["versions"]),
+            TrafficSplit(**value["split"]),
+            value["revision"],
+        )

@@ -1,0 +1,282 @@
+"""The settings, their defaults and where they come from.
+
+Every value has a place `section.key`: in `driftloop.toml` under `[section]`, in the environment as
+`DRIFTLOOP_SECTION__KEY`, on the command line as `--set section.key=value` (a later source wins).
+Durations carry `_s` (seconds) or `_hours`, sizes `_bytes` or `_mb`.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from driftloop_contracts.errors import Rejected
+
+ENV_PREFIX = "DRIFTLOOP_"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServingSettings(Section):
+    ingress: Literal["haproxy", "direct"] = "direct"
+    """direct: replicas own the port. haproxy: Ray Serve's proxy stands in front."""
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    replicas: int = Field(1, ge=1)
+    replica_cpus: float = Field(0.2, gt=0)
+    ray_address: str | None = None
+    """An existing Ray cluster; None: `driftloop up` starts one on this machine."""
+    ray_port: int = Field(0, ge=0, le=65535)
+    body_limit_bytes: int = Field(16 << 20, ge=1)
+    request_timeout_s: float = Field(30.0, gt=0)
+    keep_previous: int = Field(1, ge=0)
+    """How many former champions stay loaded."""
+
+
+class CaptureSettings(Section):
+    segment_bytes: int = Field(8 << 20, ge=1 << 16)
+    quota_bytes: int = Field(1 << 30, ge=1 << 16)
+    """Per replica: when this much waits for Kafka, predictions are dropped from capture, counted."""
+    pack_seconds: float = Field(0.2, gt=0)
+    """How long the shipper gathers predictions into one record."""
+    pack_rows: int = Field(5_000, ge=1)
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: str | None = None
+    """A cluster of your own; None: `driftloop up` runs a single-node Apache Kafka."""
+    port: int = Field(9092, ge=0, le=65535)
+    heap_mb: int = Field(384, ge=128)
+    partitions: int = Field(2, ge=1)
+    retention_hours: int = Field(72, ge=1)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+
+
+class LakeSettings(Section):
+    uri: str | None = None
+    """Where the Delta tables lie; None: `lake` under the state directory."""
+    flush_rows: int = Field(20_000, ge=1)
+    flush_seconds: float = Field(2.0, gt=0)
+    compact_every: int = Field(100, ge=2)
+    """Commits between compactions."""
+
+
+class MonitoringSettings(Section):
+    interval_s: float = Field(2.0, gt=0)
+    window_rows: int = Field(2_000, ge=100)
+    window_seconds: float = Field(3_600.0, gt=0)
+    """A time window closes even with few rows; below `min_rows` it is inconclusive."""
+    min_rows: int = Field(500, ge=10)
+    reference_rows: int = Field(20_000, ge=1_001)
+    """Rows of the champion's training data that windows are compared with."""
+    drift_effect: float = Field(0.1, gt=0)
+    drift_significance: float = Field(0.001, gt=0, lt=1)
+    """Family-wise: divided by the number of columns."""
+    performance_margin: float = Field(0.01, gt=0)
+    """A rise of the mean error (of the loss in [0, 1]) that is worth an alarm."""
+    average_run_length: float = Field(1e5, gt=1)
+    """Labelled rows between two false alarms of the performance test, at least, on average."""
+
+
+class TriggerSettings(Section):
+    cooldown_s: float = Field(3_600.0, ge=0)
+    min_fresh_labels: int = Field(2_000, ge=0)
+    schedule: str | None = None
+    """Cron expression of the regular retrain, e.g. `0 3 * * *`; None: only on alarms."""
+    timezone: str = "UTC"
+
+
+class RetrainSettings(Section):
+    families: tuple[str, ...] = ("gradient-boosting", "tabular-network")
+    max_rows: int = Field(200_000, ge=100)
+    validation_share: float = Field(0.15, gt=0, lt=0.5)
+    holdout_share: float = Field(0.15, gt=0, lt=0.5)
+    min_improvement: float = Field(0.0)
+    """The candidate's hold-out metric must be better than the champion's by more than this."""
+    max_regression: float = Field(0.05, ge=0)
+    """How much worse the candidate may be on any slice."""
+    min_slice_rows: int = Field(100, ge=1)
+    parity_tolerance: float = Field(1e-4, gt=0)
+    deadline_s: float = Field(3_600.0, gt=0)
+    nice: int = Field(10, ge=0, le=19)
+    seed: int = 0
+
+
+class RolloutSettings(Section):
+    auto_start: bool = True
+    """Start a rollout for each candidate that passes the gate."""
+    steps: tuple[float, ...] = (0.05, 0.25, 0.5, 1.0)
+    interval_s: float = Field(2.0, gt=0)
+    quality_margin: float = Field(0.02, gt=0)
+    error_margin: float = Field(0.01, gt=0)
+    latency_margin: float = Field(0.1, gt=0)
+    """Allowed rise of the share of requests above the champion's 95th percentile."""
+    label_age_s: float = Field(0.0, ge=0)
+    """Only predictions at least this old are compared, so that nearly all labels are in."""
+    deadline_s: float = Field(7 * 86_400.0, gt=0)
+    """A rollout without a verdict after this long is rolled back."""
+
+
+class ControlSettings(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8001, ge=0, le=65535)
+
+
+class RegistrySettings(Section):
+    uri: str | None = None
+    """MLflow's tracking and registry URI; None: SQLite under the state directory."""
+
+
+class StoreSettings(Section):
+    url: str | None = None
+    """SQLAlchemy URL; None: SQLite under the state directory."""
+
+
+class Settings(BaseSettings):
+    """All of it. Build it with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    state_dir: Path = Path(".driftloop")
+    serving: ServingSettings = ServingSettings()
+    capture: CaptureSettings = CaptureSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    lake: LakeSettings = LakeSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    trigger: TriggerSettings = TriggerSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    control: ControlSettings = ControlSettings()
+    registry: RegistrySettings = RegistrySettings()
+    store: StoreSettings = StoreSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # load_settings merges the file, the environment and --set itself, to name what it refuses.
+        return (init_settings,)
+
+    @property
+    def store_url(self) -> str:
+        return self.store.url or f"sqlite:///{self.state_dir / 'store.db'}"
+
+    @property
+    def lake_uri(self) -> str:
+        return self.lake.uri or str(self.state_dir / "lake")
+
+    @property
+    def registry_uri(self) -> str:
+        return self.registry.uri or f"sqlite:///{self.state_dir / 'mlflow.db'}"
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.state_dir / "spool"
+
+    @property
+    def reports_dir(self) -> Path:
+        return self.state_dir / "reports"
+
+
+def load_settings(
+    overrides: Sequence[str] = (),
+    *,
+    state_dir: Path | None = None,
+    file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Settings from `file` (default `driftloop.toml` where there is one), `environ` and `overrides`
+    (`section.key=value`, values in YAML). `state_dir` wins over all. The state directory comes back
+    absolute. Raises Rejected, naming the source, the key and the nearest known one."""
+    merged: dict[str, Any] = {}
+    path = file or Path("driftloop.toml")
+    if file is not None or path.is_file():
+        try:
+            document = tomllib.loads(path.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise Rejected(f"settings file {path}: {error}") from None
+        for keys, value in _leaves(document):
+            _put(merged, keys, value, str(path))
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX) and name not in _FOREIGN:
+            keys = tuple(part.lower() for part in name[len(ENV_PREFIX) :].split("__"))
+            _put(merged, keys, _value(text), f"environment variable {name}")
+    for item in overrides:
+        key, found, text = item.partition("=")
+        if not found:
+            raise Rejected(f"--set {item}: write section.key=value")
+        _put(merged, tuple(key.strip().split(".")), _value(text), f"--set {key}")
+    if state_dir is not None:
+        merged["state_dir"] = state_dir
+    try:
+        settings = Settings(**merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise Rejected(f"setting {place}: {first['msg']}") from None
+    return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().absolute()})
+
+
+_FOREIGN = frozenset({"DRIFTLOOP_CONFIG"})
+"""Environment variables with the prefix that are no settings."""
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _leaves(value: Mapping[str, Any], keys: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    found: list[tuple[tuple[str, ...], Any]] = []
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            found.extend(_leaves(item, (*keys, key)))
+        else:
+            found.append(((*keys, key), item))
+    return found
+
+
+def known_keys() -> list[str]:
+    """Every setting as `section.key`."""
+    keys = []
+    for name, info in Settings.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            keys.extend(f"{name}.{key}" for key in section.model_fields)
+        else:
+            keys.append(name)
+    return keys
+
+
+def _put(target: dict[str, Any], keys: tuple[str, ...], value: Any, source: str) -> None:
+    dotted = ".".join(keys)
+    known = known_keys()
+    if dotted not in known:
+        nearest = get_close_matches(dotted, known, n=1, cutoff=0.0)[0]
+        raise Rejected(f"{source}: unknown setting `{dotted}`; did you mean `{nearest}`?")
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+    target[keys[-1]] = value

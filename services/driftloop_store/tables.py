@@ -1,0 +1,69 @@
+"""The tables. A record that only people and the console read travels as one JSON column, `body`."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+
+def _records(name: str, *columns: sa.Column) -> sa.Table:
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("model", sa.String(64), nullable=False, index=True),
+        sa.Column("at", sa.String(40), nullable=False, index=True),
+        *columns,
+        sa.Column("body", sa.JSON, nullable=False),
+    )
+
+
+deployments = sa.Table(
+    "deployments",
+    metadata,
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+)
+windows = _records("windows")
+findings = _records("findings", sa.Column("severity", sa.String(16), nullable=False))
+decisions = _records("decisions")
+alarms = _records("alarms", sa.Column("state", sa.String(16), nullable=False))
+retrains = _records("retrains", sa.Column("state", sa.String(16), nullable=False, index=True))
+rollouts = _records(
+    "rollouts",
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+rollout_events = sa.Table(
+    "rollout_events",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("rollout_id", sa.String(64), nullable=False, index=True),
+    sa.Column("at", sa.String(40), nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+)
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(40), nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+)
+cursors = sa.Table(
+    "cursors",
+    metadata,
+    sa.Column("name", sa.String(190), primary_key=True),
+    sa.Column("body", sa.JSON, nullable=False),
+)
+ledger = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column("replica", sa.String(128), primary_key=True),
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    # In rows, so that they compare with the lake.
+    sa.Column("served", sa.BigInteger, nullable=False),
+    sa.Column("acked", sa.BigInteger, nullable=False),
+    sa.Column("spooled", sa.BigInteger, nullable=False),
+    sa.Column("dropped", sa.JSON, nullable=False),
+)
