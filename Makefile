@@ -1,0 +1,67 @@
+# Everything a developer types. `make help` lists it.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SYNCED := $(VENV)/.synced
+SOURCES := services serving monitoring retrain deploy
+UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.lock)
+PYTEST := $(BIN)/pytest
+
+.PHONY: help
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(SYNCED)  ## Make .venv with exactly the locked packages
+
+$(SYNCED): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: demo
+demo: setup  ## Watch the loop close on a real data set (about two minutes)
+	$(BIN)/driftloop demo $(ARGS)
+
+.PHONY: test
+test: setup  ## Run every test: unit, contract, integration (real services), end to end
+	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e"
+	$(PYTEST) -m "integration" --timeout 300
+	$(PYTEST) -m "e2e" --timeout 600
+
+.PHONY: test-unit
+test-unit: setup  ## Run the tests that need no service
+	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e"
+
+.PHONY: lint
+lint: setup  ## Check format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: setup  ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: setup  ## Run the benches and print their tables
+	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+.PHONY: wheel
+wheel: setup  ## Build the wheel into dist/
+	$(BIN)/uv build --wheel --no-build-isolation --python $(BIN)/python
+
+.PHONY: lock
+lock: setup  ## Resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --override overrides.txt \
+	  --universal --python-version 3.11 --no-header --no-annotate --quiet -o requirements.lock
+
+.PHONY: clean
+clean:  ## Remove what builds, tests and demos left (not .venv)
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .driftloop
+	find $(SOURCES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

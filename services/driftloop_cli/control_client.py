@@ -1,0 +1,58 @@
+"""The control API of a running stack, as the command line uses it."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from driftloop_cli.run_state import read_run_state
+from driftloop_contracts.errors import NotFound, Rejected, RetryLater, Unavailable
+
+
+class ControlClient:
+    """Calls answer with parsed JSON and raise driftloop's errors, with the server's sentence.
+
+    A gateway that is being restarted is waited for, `patience_s` at most.
+    """
+
+    def __init__(self, state_dir: Path, patience_s: float = 20.0) -> None:
+        running = read_run_state(state_dir)
+        if running is None or not running.supervisor.alive():
+            raise Unavailable(
+                f"no stack is running under {state_dir}; start one with `driftloop up`"
+            )
+        self._http = httpx.Client(base_url=running.endpoints["control"], timeout=60.0)
+        self._patience_s = patience_s
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self._call("GET", path, params=params)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self._call("POST", path, json=body)
+
+    def put_archive(self, path: str, archive: bytes, **params: Any) -> Any:
+        headers = {"content-type": "application/x-tar"}
+        return self._call("POST", path, content=archive, headers=headers, params=params)
+
+    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                response = self._http.request(method, path, **arguments)
+                break
+            except httpx.ConnectError:
+                if time.monotonic() > deadline:
+                    raise Unavailable("the stack's control API does not answer") from None
+                time.sleep(0.2)
+        if response.status_code < 400:
+            return response.json()
+        try:
+            message = response.json()["error"]
+        except (ValueError, KeyError, TypeError):
+            message = f"the control API answered {response.status_code}"
+        if response.status_code == 404:
+            raise NotFound(message)
+        if response.status_code == 503:
+            raise RetryLater(message)
+        raise Rejected(message)

@@ -1,0 +1,91 @@
+"""What this machine must have, checked one by one."""
+
+import importlib.util
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from driftloop_contracts.errors import DriftloopError
+from driftloop_settings import Settings
+
+MIN_FREE_BYTES = 2 << 30
+PACKAGES = ("ray", "onnxruntime", "kafka", "deltalake", "evidently", "mlflow", "torch")
+
+
+def examine(settings: Settings) -> list[dict[str, Any]]:
+    """One entry a check: name, ok, detail (what was found, or what to do)."""
+    checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+        ("packages", _packages),
+        ("state directory", _state_dir),
+        ("broker", _broker),
+        ("store", _store),
+        ("ports", _ports),
+    )
+    return [_examined(name, check, settings) for name, check in checks]
+
+
+def _examined(name: str, check: Callable[[Settings], str], settings: Settings) -> dict[str, Any]:
+    try:
+        return {"name": name, "ok": True, "detail": check(settings)}
+    except DriftloopError as error:
+        return {"name": name, "ok": False, "detail": str(error)}
+    except OSError as error:
+        return {"name": name, "ok": False, "detail": error.strerror or type(error).__name__}
+
+
+def _packages(_: Settings) -> str:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DriftloopError(f"not installed: {', '.join(missing)}; run `make setup`")
+    return ", ".join(PACKAGES)
+
+
+def _state_dir(settings: Settings) -> str:
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    if not os.access(settings.state_dir, os.W_OK):
+        raise DriftloopError(f"{settings.state_dir} cannot be written")
+    free = shutil.disk_usage(settings.state_dir).free
+    if free < MIN_FREE_BYTES:
+        raise DriftloopError(f"only {free >> 20} MiB are free at {settings.state_dir}")
+    return f"{settings.state_dir}, {free >> 30} GiB free"
+
+
+def _broker(settings: Settings) -> str:
+    if settings.kafka.bootstrap_servers:
+        from driftloop_bus import connect
+
+        topics = len(connect(settings).partitions("driftloop.predictions"))
+        return f"{settings.kafka.bootstrap_servers} answers, {topics} partitions"
+    from driftloop_bus.local_kafka import find_java
+
+    return f"own Apache Kafka on {find_java()}"
+
+
+def _store(settings: Settings) -> str:
+    from driftloop_store import open_store
+
+    open_store(settings.store_url).close()
+    return settings.store_url.partition("@")[2] or settings.store_url
+
+
+def _ports(settings: Settings) -> str:
+    from driftloop_cli.run_state import read_run_state
+
+    running = read_run_state(settings.state_dir)
+    if running is not None and running.supervisor.alive():
+        return "in use by the running stack"
+    wanted = {"serving.port": settings.serving.port, "control.port": settings.control.port}
+    if not settings.kafka.bootstrap_servers:
+        wanted["kafka.port"] = settings.kafka.port
+    for key, port in wanted.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                raise DriftloopError(
+                    f"port {port} is taken; set {key} to another, or to 0 for a free one"
+                ) from None
+    return ", ".join(str(port) for port in wanted.values())

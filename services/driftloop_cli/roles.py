@@ -1,0 +1,71 @@
+"""The roles: what runs, in which order it starts and stops, and how one is entered."""
+
+import importlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from driftloop_contracts.errors import NotFound
+from driftloop_settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """`entry`: `module:function`, either `run(settings, stop)` or, for a program that is not ours,
+    `command(settings) -> argv`, which the process then becomes.
+
+    stop_s: how long it may take to end before it is killed; late: it starts when predictions can
+    be answered, so that it does not slow the start.
+    """
+
+    name: str
+    entry: str
+    program: bool = False
+    stop_s: float = 15.0
+    late: bool = False
+
+
+ROLES = (
+    Role("kafka", "driftloop_bus.local_kafka:command", program=True, stop_s=20.0),
+    Role("ray", "driftloop_serving.ray_head:command", program=True),
+    Role("gateway", "driftloop_gateway.role:run"),
+    Role("serving", "driftloop_serving.driver:run", stop_s=30.0),
+    Role("shipper", "driftloop_serving.shipper:run"),
+    Role("archiver", "driftloop_monitoring.archiver:run"),
+    Role("monitor", "driftloop_monitoring.worker:run", late=True),
+    Role("retrain", "driftloop_retrain.role:run", late=True),
+    Role("rollout", "driftloop_rollout.controller:run", late=True),
+)
+STOP_ORDER = (
+    "rollout", "retrain", "monitor", "gateway", "serving", "ray", "shipper", "archiver", "kafka",
+)  # fmt: skip
+"""Producers before their consumers: what is answered is shipped, what is shipped is archived."""
+
+
+def roles_of(settings: Settings) -> tuple[Role, ...]:
+    """The roles that this machine runs: no broker and no Ray of our own where others are named."""
+    absent = set()
+    if settings.kafka.bootstrap_servers:
+        absent.add("kafka")
+    if settings.serving.ray_address:
+        absent.add("ray")
+    return tuple(role for role in ROLES if role.name not in absent)
+
+
+def enter(name: str, settings: Settings) -> None:
+    """Run one role in this process until SIGTERM or SIGINT."""
+    role = next((r for r in ROLES if r.name == name), None)
+    if role is None:
+        raise NotFound(f"there is no role {name!r}; there are {', '.join(r.name for r in ROLES)}")
+    module, _, attribute = role.entry.partition(":")
+    function: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+    if role.program:
+        argv = function(settings)
+        assert isinstance(argv, list)
+        os.execv(argv[0], argv)  # noqa: S606
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    function(settings, stop)

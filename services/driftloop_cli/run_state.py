@@ -1,0 +1,134 @@
+"""What a running stack writes under `<state dir>/run`, so that other commands find it.
+
+`supervisor.json`: the supervisor's process and the state of each role. `ports.json`: the ports that
+were taken where the settings say 0; they are kept, so that a stack keeps its addresses.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from driftloop_settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A process that is known again: a pid alone may be another process after a restart."""
+
+    pid: int
+    created_s: float
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessId | None":
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.Error:
+            return None
+
+    def alive(self) -> bool:
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created_s) < 1.0
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class RoleState:
+    """state: starting | running | backoff | stopped. `restarts` counts deaths nobody asked for."""
+
+    name: str
+    state: str
+    pid: int | None = None
+    created_s: float | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    supervisor: ProcessId
+    roles: tuple[RoleState, ...] = ()
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    ready: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_dir(state_dir: Path) -> Path:
+    return state_dir / "run"
+
+
+def write_run_state(state_dir: Path, state: RunState) -> None:
+    write_json(run_dir(state_dir) / "supervisor.json", state.to_dict())
+
+
+def read_run_state(state_dir: Path) -> RunState | None:
+    """The state a supervisor last wrote, alive or not; None where none ever ran."""
+    document = read_json(run_dir(state_dir) / "supervisor.json")
+    if document is None:
+        return None
+    return RunState(
+        ProcessId(**document["supervisor"]),
+        tuple(RoleState(**role) for role in document["roles"]),
+        document["endpoints"],
+        document["ready"],
+    )
+
+
+def resolve_ports(settings: Settings) -> Settings:
+    """The settings with each port 0 replaced by a free one, the same as last time if still free."""
+    path = run_dir(settings.state_dir) / "ports.json"
+    known: dict[str, int] = read_json(path) or {}
+    places = [("serving", "port"), ("control", "port"), ("serving", "ray_port"), ("kafka", "port")]
+    updates: dict[str, dict[str, int]] = {}
+    for section, key in places:
+        if getattr(getattr(settings, section), key) == 0:
+            name = f"{section}.{key}"
+            if not (name in known and _is_free(known[name])):
+                known[name] = _free_port(taken=set(known.values()))
+            updates.setdefault(section, {})[key] = known[name]
+    write_json(path, known)
+    sections = {name: getattr(settings, name).model_copy(update=u) for name, u in updates.items()}
+    return settings.model_copy(update=sections)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_port(taken: set[int]) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in taken:
+            return port
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Replace a file in one step, so that no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    scratch.write_text(json.dumps(document, indent=1))
+    scratch.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None

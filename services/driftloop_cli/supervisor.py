@@ -1,0 +1,230 @@
+"""Runs the roles of one machine: starts them, restarts what dies, stops them in order.
+
+A role runs in a session of its own. Whatever a dead role left behind in its session is killed
+before it is started again. When the supervisor itself dies, the kernel ends its roles with it
+(PR_SET_PDEATHSIG), and the next `up` removes what is still there.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx
+import psutil
+import structlog
+
+from driftloop_cli.roles import STOP_ORDER, Role, roles_of
+from driftloop_cli.run_state import (
+    ProcessId,
+    RoleState,
+    RunState,
+    read_run_state,
+    run_dir,
+    write_run_state,
+)
+from driftloop_contracts.errors import Conflict
+from driftloop_settings import Settings
+
+log = structlog.get_logger()
+
+PR_SET_PDEATHSIG = 1
+LATE_START_S = 25.0
+"""A role that waits for the first prediction starts after this long at the latest."""
+
+
+def restart_delay_s(deaths: int) -> float:
+    """Seconds to wait after the nth death in a row: at once first, then 1, 2, 4 … up to 30."""
+    return 0.0 if deaths <= 1 else float(min(30, 2 ** (deaths - 2)))
+
+
+STEADY_S = 30.0
+"""A role that lived this long has its deaths in a row forgotten."""
+
+
+@dataclass
+class Child:
+    """One role's process, and how it fared."""
+
+    role: Role
+    process: subprocess.Popen[bytes] | None = None
+    created_s: float | None = None
+    started_at: float = 0.0
+    restarts: int = 0
+    deaths_in_a_row: int = 0
+    restart_at: float = 0.0
+
+    def state(self) -> RoleState:
+        if self.process is not None:
+            return RoleState(
+                self.role.name, "running", self.process.pid, self.created_s, self.restarts
+            )
+        return RoleState(
+            self.role.name, "backoff" if self.deaths_in_a_row else "starting", None, None,
+            self.restarts,
+        )  # fmt: skip
+
+
+class Supervisor:
+    """`run` blocks until `stop` is set. `arguments`: what every role's command line repeats."""
+
+    def __init__(
+        self, settings: Settings, arguments: list[str], *, say: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._arguments = arguments
+        self._say = say
+        self._children = {role.name: Child(role) for role in roles_of(settings)}
+        self._ready = False
+        self._lock: IO[str] | None = None
+        self._endpoints = {
+            "inference": f"http://{settings.serving.host}:{settings.serving.port}",
+            "control": f"http://{settings.control.host}:{settings.control.port}",
+            "kafka": settings.kafka.bootstrap_servers or f"127.0.0.1:{settings.kafka.port}",
+        }
+
+    def run(self, stop: threading.Event) -> None:
+        self._acquire()
+        begun = time.monotonic()
+        try:
+            self._remove_leftovers()
+            threading.Thread(target=self._await_ready, args=(stop, begun), daemon=True).start()
+            written: list[RoleState] = []
+            was_ready = False
+            while not stop.is_set():
+                self._tick(begun)
+                states = [child.state() for child in self._children.values()]
+                if states != written or was_ready != self._ready:
+                    self._write(states)
+                    written, was_ready = states, self._ready
+                stop.wait(0.1)
+        finally:
+            self._stop_all()
+            self._write(
+                [RoleState(c.role.name, "stopped", restarts=c.restarts) for c in self._children.values()]
+            )
+
+    def _acquire(self) -> None:
+        directory = run_dir(self._settings.state_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = (directory / "supervisor.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict(
+                f"a stack is already running under {self._settings.state_dir}; "
+                "`driftloop status` shows it, `driftloop down` stops it"
+            ) from None
+
+    def _write(self, states: list[RoleState]) -> None:
+        me = ProcessId.of(os.getpid())
+        assert me is not None
+        write_run_state(
+            self._settings.state_dir, RunState(me, tuple(states), self._endpoints, self._ready)
+        )
+
+    def _tick(self, begun: float) -> None:
+        now = time.monotonic()
+        for child in self._children.values():
+            if child.process is not None and child.process.poll() is not None:
+                self._bury(child, now)
+            elif child.process is not None and now - child.started_at > STEADY_S:
+                child.deaths_in_a_row = 0
+            late = child.role.late and not self._ready and now - begun < LATE_START_S
+            if child.process is None and now >= child.restart_at and not late:
+                self._start(child, now)
+
+    def _bury(self, child: Child, now: float) -> None:
+        assert child.process is not None
+        code = child.process.returncode
+        kill_session(child.process.pid)
+        child.process = None
+        child.restarts += 1
+        child.deaths_in_a_row += 1
+        delay = restart_delay_s(child.deaths_in_a_row)
+        child.restart_at = now + delay
+        log.warning("role.died", role=child.role.name, code=code, restart_in_s=delay)
+        self._say(f"{child.role.name} ended with {code}; starting it again")
+
+    def _start(self, child: Child, now: float) -> None:
+        logs = self._settings.state_dir / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        argv = [sys.executable, "-m", "driftloop_cli", "role", child.role.name, *self._arguments]
+        with (logs / f"{child.role.name}.log").open("ab") as sink:
+            child.process = subprocess.Popen(  # noqa: S603
+                argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )  # fmt: skip
+        identity = ProcessId.of(child.process.pid)
+        child.created_s = identity.created_s if identity else None
+        child.started_at = now
+
+    def _await_ready(self, stop: threading.Event, begun: float) -> None:
+        url = self._endpoints["inference"] + "/v2/health/ready"
+        while not stop.is_set():
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(url, timeout=2.0).status_code == 200:
+                    self._ready = True
+                    self._say(f"ready after {time.monotonic() - begun:.1f} s")
+                    return
+            stop.wait(0.2)
+
+    def _remove_leftovers(self) -> None:
+        """Ends what a supervisor that was killed left running under the same state directory."""
+        last = read_run_state(self._settings.state_dir)
+        for role in last.roles if last else ():
+            if role.pid and role.created_s and ProcessId(role.pid, role.created_s).alive():
+                kill_session(role.pid)
+
+    def _stop_all(self) -> None:
+        for name in STOP_ORDER:
+            child = self._children.get(name)
+            if child is None or child.process is None:
+                continue
+            self._say(f"stopping {name}")
+            child.process.terminate()
+            try:
+                child.process.wait(child.role.stop_s)
+            except subprocess.TimeoutExpired:
+                log.warning("role.killed", role=name, after_s=child.role.stop_s)
+            kill_session(child.process.pid)
+            child.process.wait()
+            child.process = None
+
+
+def kill_session(leader: int) -> None:
+    """Kill every process of the session that a role led, the role itself included."""
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == leader:
+                os.kill(pid, signal.SIGKILL)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def stop_stack(state_dir: Path, timeout_s: float = 90.0) -> bool:
+    """Ask a running supervisor to stop and wait for it; False where none runs."""
+    last = read_run_state(state_dir)
+    if last is None or not last.supervisor.alive():
+        return False
+    os.kill(last.supervisor.pid, signal.SIGTERM)
+    process = psutil.Process(last.supervisor.pid)
+    with contextlib.suppress(psutil.Error):
+        psutil.wait_procs([process], timeout=timeout_s)
+    if last.supervisor.alive():
+        raise Conflict(f"the stack under {state_dir} did not stop within {timeout_s:.0f} s")
+    return True

@@ -1,0 +1,64 @@
+"""The car loan data set, as rows to train on and requests to send."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+FILE = Path(__file__).parent / "data" / "car_loan.parquet"
+MODEL, LABEL, TIME = "car_loan", "repaid", "timestamp"
+NOT_FEATURES = ("id", TIME, LABEL, "part")
+DRIFT_ROW = 75_000
+DATATYPES = {"float": "FP32", "bool": "BOOL", "string": "BYTES"}
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRows:
+    """Rows in time order: one list of values for each feature, and the labels that follow later."""
+
+    features: dict[str, tuple[str, list[Any]]]
+    labels: list[int]
+    drift_at: int
+
+    def request(self, start: int, stop: int) -> dict[str, Any]:
+        """The protocol's request for rows start to stop (not included)."""
+        return {
+            "inputs": [
+                {
+                    "name": name,
+                    "datatype": datatype,
+                    "shape": [stop - start, 1],
+                    "data": values[start:stop],
+                }
+                for name, (datatype, values) in self.features.items()
+            ]
+        }
+
+
+def write_reference(path: Path) -> None:
+    """The reference part as a file for `driftloop train`."""
+    table = _read()
+    pq.write_table(table.filter(pc.equal(table["part"], "reference")).drop_columns(["part"]), path)
+
+
+def live_rows() -> LiveRows:
+    table = _read()
+    live = table.filter(pc.equal(table["part"], "live"))
+    features = {
+        name: (DATATYPES[str(live.schema.field(name).type)], live[name].to_pylist())
+        for name in live.column_names
+        if name not in NOT_FEATURES
+    }
+    reference = table.num_rows - live.num_rows
+    return LiveRows(features, live[LABEL].to_pylist(), DRIFT_ROW - reference)
+
+
+def _read() -> pa.Table:
+    table = pq.read_table(FILE)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(index, field.name, table[field.name].cast(pa.string()))
+    return table

@@ -1,0 +1,264 @@
+"""The demo from start to end, through the public commands and HTTP only."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from driftloop_contracts.errors import Conflict, Unavailable
+from driftloop_demo.data_set import LABEL, MODEL, TIME, LiveRows, live_rows, write_reference
+from driftloop_demo.story import Story
+from driftloop_demo.traffic import Traffic
+
+SCENARIOS = ("drift", "bad-candidate")
+Record = dict[str, Any]
+Say = Callable[[str], None]
+
+SETTINGS = (
+    # Any free ports: the demo never meets a stack that already runs here.
+    "serving.port=0", "control.port=0", "kafka.port=0",
+    # A replay passes months in a minute, so the watchers look more often than in production.
+    "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
+    "trigger.cooldown_s=600", "trigger.min_fresh_labels=4000",
+)  # fmt: skip
+
+RATE_BEFORE, RATE_AFTER = 1_000.0, 400.0
+"""Rows per second before the drift, and from then on."""
+ROWS_AFTER_PROMOTION = 3_000
+ROWS_BEFORE_BAD_CANDIDATE = 6_000
+DEADLINE_S = 420.0
+
+
+def run_demo(
+    scenario: str, seed: int, *, state_dir: Path | None, sets: Sequence[str], keep: bool, say: Say
+) -> Record:
+    """Run a scenario and return its summary; `ok` says whether the story came out as it should."""
+    begun = time.monotonic()
+    home = (state_dir or Path(".driftloop") / f"demo-{scenario}").absolute()
+    _make_room(home)
+    command = _Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
+    say("[bold]driftloop demo[/bold]: a loan model is served, its world changes, the loop repairs it")
+    say(f"everything it keeps lies in {home}")
+    try:
+        endpoints = _prepare(command, home, say)
+        ready = time.monotonic() - begun
+        say(f"[dim]{ready:6.1f} s[/dim]  version 1 answers at {endpoints['inference']}")
+        say(f"         look closer: driftloop status --watch --state-dir {home}")
+        traffic = _traffic(live_rows(), scenario, seed, endpoints["inference"])
+        story = Story(say, lambda: time.monotonic() - begun, lambda: traffic.sent)
+        story.seconds["ready"] = ready
+        counts = asyncio.run(_play(scenario, traffic, story, command, endpoints["control"]))
+        champion = _status(endpoints["control"])["models"][0]["champion"]
+        story.seconds["total"] = time.monotonic() - begun
+        summary = summarise(scenario, traffic, story, counts, champion)
+        _tell_end(summary, traffic, say)
+        return summary
+    finally:
+        if keep:
+            say(f"the stack goes on; stop it with: driftloop down --state-dir {home}")
+        else:
+            command("down")
+
+
+class _Commands:
+    """`driftloop` as a person types it, always with --json."""
+
+    def __init__(self, home: Path, sets: Sequence[str]) -> None:
+        self._tail = ["--state-dir", str(home), "--json"]
+        for item in sets:
+            self._tail += ["--set", item]
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        argv = [sys.executable, "-m", "driftloop_cli", *words, *self._tail]
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+
+    @staticmethod
+    def result(process: "subprocess.Popen[str]") -> Record:
+        out, err = process.communicate()
+        if process.returncode != 0:
+            try:
+                reason = json.loads(out)["error"]
+            except (ValueError, KeyError, TypeError):
+                reason = (err or out).strip()[-2000:]
+            raise Unavailable(f"`driftloop {process.args[3]}` failed: {reason}")  # type: ignore[index]
+        document: Record = json.loads(out)
+        return document
+
+    def __call__(self, *words: str) -> Record:
+        return self.result(self.start(*words))
+
+
+def _make_room(home: Path) -> None:
+    """A demo begins from nothing, but never removes what is not a demo's."""
+    from driftloop_cli.run_state import read_run_state
+
+    mark = home / "demo.json"
+    running = read_run_state(home)
+    if running is not None and running.supervisor.alive():
+        raise Conflict(f"a stack is running under {home}; stop it with `driftloop down` first")
+    if home.exists() and any(home.iterdir()):
+        if not mark.is_file():
+            raise Conflict(f"{home} is not empty and not from a demo; name another --state-dir")
+        shutil.rmtree(home)
+    home.mkdir(parents=True, exist_ok=True)
+    mark.write_text("{}")
+
+
+def _prepare(command: _Commands, home: Path, say: Say) -> Record:
+    """Train version 1 while the stack starts, then deploy it."""
+    say("starting Kafka, Ray Serve and the watchers; training version 1 on the first 50,000 rows")
+    reference, first = home / "reference.parquet", home / "first"
+    write_reference(reference)
+    starting = command.start("up", "--detach")
+    training = command.start(
+        "train", str(reference), "--name", MODEL, "--label", LABEL, "--time-column", TIME,
+        "--drop", "id", "--output", str(first), "--family", "gradient-boosting",
+    )  # fmt: skip
+    endpoints: Record = command.result(starting)["endpoints"]
+    trained = command.result(training)
+    command("deploy", trained["spec"])
+    return endpoints
+
+
+def _traffic(rows: LiveRows, scenario: str, seed: int, inference: str) -> Traffic:
+    drift = scenario == "drift"
+    return Traffic(
+        rows,
+        inference,
+        seed,
+        rate=lambda row: RATE_BEFORE if drift and row < rows.drift_at else RATE_AFTER,
+        limit=len(rows.labels) if drift else rows.drift_at,
+    )
+
+
+async def _play(
+    scenario: str, traffic: Traffic, story: Story, command: _Commands, control: str
+) -> Record:
+    """Send traffic until the story is over, then wait until every answer is in the lake."""
+    stop = asyncio.Event()
+    sending = asyncio.create_task(traffic.run(stop))
+    watching = asyncio.create_task(_watch(scenario, traffic, story, command, control))
+    done, _ = await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    try:
+        for task in done:
+            task.result()
+        await sending
+        return await _settled(traffic, control)
+    finally:
+        watching.cancel()
+
+
+async def _watch(
+    scenario: str, traffic: Traffic, story: Story, command: _Commands, control: str
+) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    asked = told_drift = False
+    answered_at_end: int | None = None
+    while time.monotonic() < deadline:
+        status = await asyncio.to_thread(_status, control)
+        story.tell(status)
+        if scenario == "bad-candidate" and not asked and traffic.labelled >= ROWS_BEFORE_BAD_CANDIDATE:
+            asked = True
+            story.say("         now a harmful candidate is forced past the gate")
+            await asyncio.to_thread(
+                command, "retrain", MODEL, "--recipe", "driftloop_demo.harmful:Harmful",
+                "--override-gate", "--reason", "the demo forces a harmful candidate",
+            )  # fmt: skip
+        if not told_drift and scenario == "drift" and traffic.sent >= traffic.rows.drift_at:
+            told_drift = True
+            story.say(f"[dim]{story.elapsed():6.1f} s[/dim]  row 75,000: the world changes; nobody is told")
+        if story.over:
+            answered_at_end = answered_at_end or traffic.answered
+            enough = 0 if scenario == "bad-candidate" else ROWS_AFTER_PROMOTION
+            if traffic.answered - answered_at_end >= enough:
+                return
+        await asyncio.sleep(0.5)
+    raise Unavailable(f"the story did not end within {DEADLINE_S:.0f} s")
+
+
+async def _settled(traffic: Traffic, control: str, timeout_s: float = 60.0) -> Record:
+    """The model's counts once the lake holds what was answered, or as they are at the timeout."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        status = await asyncio.to_thread(_status, control)
+        counts: Record = status["models"][0]["counts"]
+        whole = counts["served"] == counts["lake_rows"] and counts["served"] >= traffic.answered
+        if (whole and counts["labels"] >= traffic.labelled) or time.monotonic() > deadline:
+            return counts
+        await asyncio.sleep(0.3)
+
+
+def _status(control: str) -> Record:
+    deadline = time.monotonic() + 60.0
+    while True:
+        try:
+            response = httpx.get(f"{control}/api/status", timeout=30.0)
+            response.raise_for_status()
+            document: Record = response.json()
+            return document
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.3)
+
+
+def summarise(
+    scenario: str, traffic: Traffic, story: Story, counts: Record, champion: int
+) -> Record:
+    """The summary document, with `ok`: whether the scenario's promises hold."""
+    first, recovered = traffic.after.get(1), traffic.after.get(champion) if champion != 1 else None
+    accuracy = {
+        "before_drift": traffic.before.accuracy,
+        "drifted": first.accuracy if first else None,
+        "recovered": recovered.accuracy if recovered else None,
+    }
+    rollout = story.rollout or {}
+    early = [a for a in story.alarms.values() if a["live_row"] < traffic.rows.drift_at]
+    whole = counts["served"] == counts["lake_rows"] >= traffic.answered
+    clean = whole and counts["dropped"] == 0 and counts["duplicates"] == 0 and not early
+    if scenario == "drift":
+        told = champion > 1 and (accuracy["recovered"] or 0.0) > (accuracy["drifted"] or 1.0)
+    else:
+        told = champion == 1 and rollout.get("state") == "rolled_back"
+    seconds = {k: round(story.seconds[k], 1) if k in story.seconds else None
+               for k in ("ready", "alarm", "retrain", "promotion", "total")}  # fmt: skip
+    return {
+        "scenario": scenario,
+        "ok": clean and told,
+        "accuracy": {k: None if v is None else round(v, 4) for k, v in accuracy.items()},
+        "counts": {k: counts[k] for k in (
+            "served", "acked", "spooled", "dropped", "lake_rows", "duplicates", "labels")},
+        "answered": traffic.answered,
+        "client_retries": traffic.retries,
+        "versions": {"first": 1, "champion": champion},
+        "alarms": [
+            {k: a.get(k) for k in ("id", "at", "state", "message", "report", "live_row")}
+            for a in story.alarms.values()
+        ],
+        "rollout": {"id": rollout.get("id"), "steps": story.steps,
+                    "state": rollout.get("state"), "verdict": rollout.get("verdict")},
+        "seconds": seconds,
+    }  # fmt: skip
+
+
+def _tell_end(summary: Record, traffic: Traffic, say: Say) -> None:
+    accuracy, counts = summary["accuracy"], summary["counts"]
+    shown = ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in accuracy.items() if v)
+    say(f"accuracy: {shown}")
+    say(
+        f"{counts['served']:,} rows answered, {counts['lake_rows']:,} in the lake, "
+        f"{counts['duplicates']} twice, {counts['dropped']} dropped, {counts['labels']:,} labels"
+    )
+    say(f"champion: version {summary['versions']['champion']}; {summary['seconds']['total']} s in all")
+    if traffic.retries:
+        say(f"the client had to repeat {traffic.retries} calls")
+    if not summary["ok"]:
+        say("[red]the story did not come out as it should[/red]")

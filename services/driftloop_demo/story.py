@@ -1,0 +1,78 @@
+"""Watches the status document and tells what changed, once each; keeps when it happened."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Record = dict[str, Any]
+Say = Callable[[str], None]
+FINISHED_RETRAINS = ("succeeded", "rejected", "failed", "cancelled")
+FINISHED_ROLLOUTS = ("promoted", "rolled_back", "aborted")
+
+
+@dataclass
+class Story:
+    """`tell` takes one status document. `elapsed`: seconds since the demo began."""
+
+    say: Say
+    elapsed: Callable[[], float]
+    rows: Callable[[], int]
+    seconds: dict[str, float] = field(default_factory=dict)
+    alarms: dict[str, Record] = field(default_factory=dict)
+    rollout: Record | None = None
+    steps: list[float] = field(default_factory=list)
+    retrain: Record | None = None
+    _told: set[str] = field(default_factory=set)
+
+    def tell(self, status: Record) -> None:
+        for alarm in reversed(status["alarms"]):
+            self._alarm(alarm)
+        for retrain in reversed(status["retrains"]):
+            self._retrain(retrain)
+        for rollout in reversed(status["rollouts"]):
+            self._rollout(rollout)
+
+    @property
+    def over(self) -> bool:
+        """Whether a rollout came to its end, or a retrain ended without one."""
+        if self.rollout is not None:
+            return self.rollout["state"] in FINISHED_ROLLOUTS
+        return self.retrain is not None and self.retrain["state"] in ("rejected", "failed")
+
+    def _alarm(self, alarm: Record) -> None:
+        if alarm["id"] in self.alarms:
+            self.alarms[alarm["id"]].update(alarm)
+            return
+        self.alarms[alarm["id"]] = {**alarm, "live_row": self.rows()}
+        self.seconds.setdefault("alarm", self.elapsed())
+        self._line(f"[red]ALARM[/red] {alarm.get('message', alarm['id'])}")
+
+    def _retrain(self, retrain: Record) -> None:
+        self.retrain = retrain
+        self._once(f"retrain {retrain['id']}", f"retrain: {retrain.get('reason', '')}")
+        message = (retrain.get("progress") or {}).get("message")
+        if message:
+            self._once(f"progress {message}", f"retrain: {message}")
+        if retrain["state"] in FINISHED_RETRAINS:
+            self.seconds.setdefault("retrain", self.elapsed())
+            self._once(f"ended {retrain['id']}", f"retrain [bold]{retrain['state']}[/bold]")
+
+    def _rollout(self, rollout: Record) -> None:
+        self.rollout = rollout
+        weight = float(rollout.get("weight") or 0.0)
+        if weight > 0 and weight not in self.steps:
+            self.steps.append(weight)
+            self._line(f"canary gets {weight:.0%} of the traffic")
+        if rollout["state"] in FINISHED_ROLLOUTS:
+            self.seconds.setdefault("promotion", self.elapsed())
+            verdict = rollout.get("verdict") or "undecided"
+            text = f"canary [bold]{rollout['state'].replace('_', ' ')}[/bold]: {verdict}"
+            self._once(f"rollout {rollout['id']}", f"{text}; {rollout.get('reason', '')}")
+
+    def _once(self, key: str, text: str) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            self._line(text)
+
+    def _line(self, text: str) -> None:
+        self.say(f"[dim]{self.elapsed():6.1f} s  row {50_000 + self.rows():,}[/dim]  {text}")

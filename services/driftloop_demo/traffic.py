@@ -1,0 +1,118 @@
+"""A simulated application: asks for predictions at a pace, and sends the labels a little later.
+
+It does what a careful client does: a request that was not answered is sent again under the same
+`x-prediction-id`, so that it stays one prediction.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+
+from driftloop_contracts.ids import new_prediction_id
+from driftloop_demo.data_set import MODEL, LiveRows
+
+IN_FLIGHT = 4
+PATIENCE_S = 120.0
+LABEL_DELAY_S = 1.5
+
+
+@dataclass
+class Tally:
+    """Rows answered and how many of them were right, by version."""
+
+    rows: int = 0
+    right: int = 0
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.right / self.rows if self.rows else None
+
+
+@dataclass
+class Traffic:
+    """Shared by the traffic, which counts, and the storyteller, who reads."""
+
+    rows: LiveRows
+    inference: str
+    seed: int
+    rate: Callable[[int], float]
+    """Rows per second wanted at a row."""
+    limit: int
+    """Row at which the replay ends; the rows after the drift are then replayed again."""
+    sent: int = 0
+    answered: int = 0
+    labelled: int = 0
+    retries: int = 0
+    before: Tally = field(default_factory=Tally)
+    after: dict[int, Tally] = field(default_factory=dict)
+    """By version, from the drift on."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Replay until `stop` is set; returns when all answers and labels are in."""
+        dice = random.Random(self.seed)
+        slots = asyncio.Semaphore(IN_FLIGHT)
+        limits = httpx.Limits(max_connections=IN_FLIGHT + 2)
+        async with httpx.AsyncClient(timeout=15.0, limits=limits) as http, asyncio.TaskGroup() as tasks:
+            due = time.monotonic()
+            start = 0
+            while not stop.is_set():
+                size = min(dice.randint(10, 30), self.limit - start)
+                await slots.acquire()
+                tasks.create_task(self._one(http, slots, start, start + size))
+                start += size
+                if start >= self.limit:
+                    start = self.rows.drift_at if self.limit > self.rows.drift_at else 0
+                # A client that was held up does not send the lost time's requests in a burst.
+                due = max(due + size / self.rate(start), time.monotonic() - 0.1)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), max(0.0, due - time.monotonic()))
+
+    async def _one(
+        self, http: httpx.AsyncClient, slots: asyncio.Semaphore, start: int, stop: int
+    ) -> None:
+        prediction_id = new_prediction_id()
+        try:
+            self.sent += stop - start
+            url = f"{self.inference}/v2/models/{MODEL}/infer"
+            body = self.rows.request(start, stop)
+            response = await self._insist(http, url, body, {"x-prediction-id": prediction_id})
+        finally:
+            slots.release()
+        outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
+        labels = self.rows.labels[start:stop]
+        right = sum(a == b for a, b in zip(outputs["label"], labels, strict=True))
+        self._count(int(response.headers["x-model-version"]), start, len(labels), right)
+        await asyncio.sleep(LABEL_DELAY_S)
+        feedback = {"prediction_id": prediction_id, "label": labels, "source": "demo"}
+        await self._insist(http, f"{self.inference}/feedback", feedback, {})
+        self.labelled += len(labels)
+
+    def _count(self, version: int, start: int, rows: int, right: int) -> None:
+        self.answered += rows
+        drifted = start >= self.rows.drift_at
+        tally = self.after.setdefault(version, Tally()) if drifted else self.before
+        tally.rows += rows
+        tally.right += right
+
+    async def _insist(
+        self, http: httpx.AsyncClient, url: str, body: object, headers: dict[str, str]
+    ) -> httpx.Response:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                response = await http.post(url, json=body, headers=headers)
+                if response.status_code < 500:
+                    return response.raise_for_status()
+                reason = f"it answered {response.status_code}"
+            except httpx.TransportError as error:
+                reason = type(error).__name__
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{url} gave no answer for {PATIENCE_S:.0f} s: {reason}")
+            self.retries += 1
+            await asyncio.sleep(0.25)
+

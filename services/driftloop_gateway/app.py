@@ -1,0 +1,285 @@
+"""The control API's routes (OpenAPI at `/api/openapi.json`). Errors are `{"error": sentence}`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from driftloop_contracts import errors
+from driftloop_contracts.clock import Clock
+from driftloop_contracts.events import LabelEvent, parse_feedback
+from driftloop_contracts.judgement import Decision
+from driftloop_contracts.model import ServedVersion
+from driftloop_gateway.intake import take_in
+from driftloop_gateway.overview import overview
+from driftloop_lake.port import LakeReader
+from driftloop_registry.port import Registry
+from driftloop_rollout.controller import command
+from driftloop_settings import Settings
+from driftloop_store import Store
+
+log = structlog.get_logger()
+
+STATUS = (
+    (errors.NotFound, 404), (errors.TooLarge, 413), (errors.Conflict, 409), (errors.Rejected, 400),
+    (errors.RetryLater, 503), (errors.Unavailable, 503),
+)  # fmt: skip
+ARCHIVE_LIMIT_BYTES = 2 << 30
+FEEDBACK_LIMIT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with. `registry` opens the registry on first use: it is heavy."""
+
+    settings: Settings
+    store: Store
+    lake: LakeReader
+    registry: Callable[[], Registry]
+    keep_labels: Callable[[list[LabelEvent]], None]
+    run_state: Callable[[], dict[str, Any] | None]
+    clock: Clock
+
+
+class RetrainRequest(BaseModel):
+    """`recipes` and `override_gate` are for experiments; they stand in the record."""
+
+    model: str
+    reason: str = "asked for by an operator"
+    recipes: list[str] = Field(default_factory=list)
+    override_gate: bool = False
+
+
+class RolloutRequest(BaseModel):
+    model: str
+    version: int
+    reason: str = "asked for by an operator"
+
+
+class CommandRequest(BaseModel):
+    reason: str = ""
+    actor: str = "operator"
+
+
+def make_app(parts: Parts) -> FastAPI:
+    app = FastAPI(
+        title="driftloop control API", openapi_url="/api/openapi.json", docs_url="/api/docs"
+    )
+    _handle_errors(app)
+    _inspection(app, parts)
+    _actions(app, parts)
+    return app
+
+
+def _handle_errors(app: FastAPI) -> None:
+    @app.exception_handler(errors.DriftloopError)
+    async def ours(_: Request, error: errors.DriftloopError) -> JSONResponse:
+        status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
+        headers = {"retry-after": "1"} if status == 503 else {}
+        return JSONResponse({"error": str(error)}, status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"error": f"{place}: {first['msg']}"}, 400)
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.exception("gateway.failed", path=request.url.path, exc_info=error)
+        return JSONResponse({"error": "internal error; the gateway's log has it"}, 500)
+
+
+def _inspection(app: FastAPI, parts: Parts) -> None:
+    store = parts.store
+
+    @app.get("/", include_in_schema=False)
+    def root() -> RedirectResponse:
+        return RedirectResponse("/api/docs")
+
+    @app.get("/api/health")
+    def health() -> dict[str, bool]:
+        return {"live": True}
+
+    @app.get("/api/status")
+    def status() -> dict[str, Any]:
+        return overview(store, parts.lake, parts.run_state())
+
+    @app.get("/api/models")
+    def models() -> list[dict[str, Any]]:
+        return [d.to_dict() for d in store.deployments()]
+
+    @app.get("/api/models/{model}/versions")
+    def versions(model: str) -> list[dict[str, Any]]:
+        store.require_deployment(model)
+        registry = parts.registry()
+        aliases = registry.aliases(model)
+        return [
+            {
+                "version": v.version,
+                "aliases": [name for name, number in aliases.items() if number == v.version],
+                "metrics": dict(v.metrics),
+                "tags": dict(v.tags),
+                "path": v.path,
+            }
+            for v in registry.versions(model)
+        ]
+
+    @app.get("/api/models/{model}/windows")
+    def windows(model: str, limit: int = 100) -> list[dict[str, Any]]:
+        store.require_deployment(model)
+        return store.windows(model, limit)
+
+    @app.get("/api/findings")
+    def findings(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        return store.findings(model, limit)
+
+    @app.get("/api/alerts")
+    def alerts(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        return store.alarms(model, limit)
+
+    @app.get("/api/decisions")
+    def decisions(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        return store.decisions(model, limit)
+
+    @app.get("/api/retrains")
+    def retrains(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        return store.retrains(model, limit)
+
+    @app.get("/api/rollouts")
+    def rollouts(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        return store.rollouts(model, limit)
+
+    @app.get("/api/rollouts/{rollout_id}/events")
+    def rollout_events(rollout_id: str) -> list[dict[str, Any]]:
+        store.rollout(rollout_id)
+        return store.rollout_events(rollout_id)
+
+    @app.get("/api/labels")
+    def labels() -> dict[str, int]:
+        """How many labels wait for a prediction that no table holds."""
+        for deployment in store.deployments():
+            pin = parts.lake.pin(deployment.model.name)
+            if pin is not None:
+                return {"unmatched": parts.lake.unmatched_labels(pin)}
+        return {"unmatched": 0}
+
+    @app.get("/api/audit")
+    def audit(limit: int = 100) -> list[dict[str, Any]]:
+        return store.audits(limit)
+
+    @app.get("/api/reports/{name}")
+    def report(name: str) -> FileResponse:
+        path = parts.settings.reports_dir / Path(name).name
+        if not path.is_file():
+            raise errors.NotFound(f"there is no report {name!r}")
+        return FileResponse(path)
+
+
+def _actions(app: FastAPI, parts: Parts) -> None:
+    store = parts.store
+
+    @app.post("/api/models")
+    async def deploy(request: Request, at_once: bool = False) -> dict[str, Any]:
+        from starlette.concurrency import run_in_threadpool
+
+        archive = await _body(request, ARCHIVE_LIMIT_BYTES)
+        answer = await run_in_threadpool(
+            take_in, archive, store, parts.registry(), parts.clock(), at_once=at_once
+        )
+        store.audit("operator", "deploy", answer)
+        return answer
+
+    @app.post("/api/retrains")
+    def retrain(wanted: RetrainRequest) -> dict[str, Any]:
+        deployment = store.require_deployment(wanted.model)
+        if deployment.model.recipe is None and not wanted.recipes:
+            raise errors.Rejected(f"model {wanted.model!r} names no recipe to retrain it with")
+        now, retrain_id, decision_id = parts.clock(), str(uuid4()), str(uuid4())
+        body = {
+            "trigger": "operator",
+            "reason": wanted.reason,
+            "decision_id": decision_id,
+            "champion": deployment.split.stable,
+            "change_at": None,
+            "recipes": wanted.recipes,
+            "override_gate": wanted.override_gate,
+        }
+        record = store.request_retrain(retrain_id, wanted.model, now, body)
+        if record["id"] != retrain_id:
+            raise errors.Conflict(f"the retrain {record['id']} of {wanted.model!r} is under way")
+        decision = Decision(
+            decision_id, wanted.model, now, "operator", "retrain", wanted.reason, {}, {}
+        )
+        store.add_decision(decision)
+        store.audit("operator", "retrain", {"retrain": retrain_id, **wanted.model_dump()})
+        return record
+
+    @app.post("/api/retrains/{retrain_id}/cancel")
+    def cancel(retrain_id: str) -> dict[str, Any]:
+        if store.retrain(retrain_id)["state"] not in ("requested", "running"):
+            raise errors.Conflict(f"the retrain {retrain_id} is already over")
+        store.update_retrain(retrain_id, state="cancelled")
+        store.audit("operator", "cancel-retrain", {"retrain": retrain_id})
+        return store.retrain(retrain_id)
+
+    @app.post("/api/rollouts")
+    def start_rollout(wanted: RolloutRequest) -> dict[str, Any]:
+        deployment = store.require_deployment(wanted.model)
+        if wanted.version == deployment.split.stable:
+            raise errors.Conflict(f"version {wanted.version} is the champion already")
+        record = parts.registry().version(wanted.model, wanted.version)
+        served = ServedVersion(record.version, record.path, record.signature)
+        rollout = store.request_rollout(
+            str(uuid4()), served, wanted.model, parts.clock(), wanted.reason
+        )
+        store.audit("operator", "rollout", {"rollout": rollout["id"], **wanted.model_dump()})
+        return rollout
+
+    @app.post("/api/rollouts/{rollout_id}/{event}")
+    def steer(
+        rollout_id: str, event: Literal["pause", "resume", "promote", "abort"], by: CommandRequest
+    ) -> dict[str, Any]:
+        command(store, rollout_id, event, by.actor, by.reason, parts.clock())
+        store.audit(by.actor, event, {"rollout": rollout_id, "reason": by.reason})
+        return store.rollout(rollout_id)
+
+    @app.post("/api/alerts/{alarm_id}/ack")
+    def acknowledge(alarm_id: str) -> dict[str, str]:
+        store.set_alarm_state(alarm_id, "acknowledged")
+        store.audit("operator", "acknowledge", {"alarm": alarm_id})
+        return {"id": alarm_id, "state": "acknowledged"}
+
+    @app.post("/feedback")
+    async def feedback(request: Request) -> dict[str, int]:
+        body = await _body(request, FEEDBACK_LIMIT_BYTES)
+        try:
+            document = json.loads(body)
+        except ValueError:
+            raise errors.Rejected("feedback: the body is no JSON") from None
+        labels = parse_feedback(document, parts.clock())
+        parts.keep_labels(labels)
+        return {"accepted": len(labels)}
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise errors.TooLarge(f"the body is over {limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
