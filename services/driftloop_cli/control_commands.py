@@ -12,7 +12,16 @@ import yaml
 from rich.live import Live
 
 from driftloop_cli.control_client import ControlClient
-from driftloop_cli.options import AsJson, ConfigFile, Sets, StateDir, console, emit, reported, settings_from
+from driftloop_cli.options import (
+    AsJson,
+    ConfigFile,
+    Sets,
+    StateDir,
+    console,
+    emit,
+    reported,
+    settings_from,
+)
 from driftloop_cli.status_view import rollout_table, status_view
 from driftloop_contracts.errors import NotFound, Rejected
 
@@ -44,8 +53,12 @@ def status(
 
 
 def deploy(
-    path: Annotated[Path, typer.Argument(metavar="MODEL", help="MODEL.yaml, or MODEL.onnx with --name.")],
-    name: Annotated[str | None, typer.Option(help="The model's name, for a bare .onnx file.")] = None,
+    path: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="MODEL.yaml, or MODEL.onnx with --name.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="The model's name, for a bare .onnx file.")
+    ] = None,
     at_once: Annotated[
         bool, typer.Option("--at-once", help="Replace a serving version without a rollout.")
     ] = False,
@@ -147,7 +160,12 @@ def retrain(
     """Retrain a model now, on the labelled rows in the lake."""
     with reported(as_json):
         client = ControlClient(settings_from(state_dir, sets, config).state_dir)
-        body = {"model": model, "reason": reason, "recipes": recipe or [], "override_gate": override_gate}
+        body = {
+            "model": model,
+            "reason": reason,
+            "recipes": recipe or [],
+            "override_gate": override_gate,
+        }
         record = client.post("/api/retrains", body)
         if wait:
             record = _follow_retrain(client, record, quiet=as_json)
@@ -156,7 +174,9 @@ def retrain(
             raise typer.Exit(1)
 
 
-def _follow_retrain(client: ControlClient, record: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def _follow_retrain(
+    client: ControlClient, record: dict[str, Any], *, quiet: bool
+) -> dict[str, Any]:
     said = None
     while record["state"] in ("requested", "running"):
         time.sleep(0.5)
@@ -185,7 +205,9 @@ def rollout_start(
     """Canary a registered version of a model."""
     with reported(as_json):
         client = ControlClient(settings_from(state_dir, sets, config).state_dir)
-        record = client.post("/api/rollouts", {"model": model, "version": version, "reason": reason})
+        record = client.post(
+            "/api/rollouts", {"model": model, "version": version, "reason": reason}
+        )
         emit(record, as_json, lambda: console.print(f"rollout {record['id']} starts"))
 
 
@@ -220,7 +242,9 @@ def _steering(event: str, help_text: str) -> None:
             if not rows:
                 raise NotFound(f"model {model!r} has no rollout")
             record = client.post(f"/api/rollouts/{rows[0]['id']}/{event}", {"reason": reason})
-            emit(record, as_json, lambda: console.print(f"rollout {record['id']}: {record['state']}"))
+            emit(
+                record, as_json, lambda: console.print(f"rollout {record['id']}: {record['state']}")
+            )
 
 
 _steering("pause", "Hold the newest rollout of a model at its present weight.")

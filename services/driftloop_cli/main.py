@@ -1,6 +1,5 @@
 """The command `driftloop`. Each command imports what it needs when it runs."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -106,7 +105,7 @@ def _detached(
     argv = [sys.executable, "-m", "driftloop_cli", "up"]
     argv += _arguments(settings.state_dir, sets, config)
     with log.open("ab") as sink:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
         )
     deadline = time.monotonic() + timeout_s
@@ -146,7 +145,11 @@ def down(
         settings = settings_from(state_dir, sets, config)
         stopped = stop_stack(settings.state_dir)
         document = {"stopped": stopped, "state_dir": str(settings.state_dir)}
-        emit(document, as_json, lambda: console.print("stopped" if stopped else "nothing was running"))
+        emit(
+            document,
+            as_json,
+            lambda: console.print("stopped" if stopped else "nothing was running"),
+        )
 
 
 @app.command()
@@ -205,7 +208,9 @@ def train(
     time_column: Annotated[
         str | None, typer.Option(help="Rows are split in its order; else in the file's.")
     ] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="Columns to leave out; repeatable.")] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="Columns to leave out; repeatable.")
+    ] = None,
     family: Annotated[
         list[str] | None, typer.Option(help="Families that compete; repeatable.")
     ] = None,
@@ -255,15 +260,21 @@ def doctor(
 @app.command()
 def demo(
     scenario: Annotated[
-        str, typer.Option(help="drift: the whole loop. bad-candidate: a harmful one is rolled back.")
+        str,
+        typer.Option(help="drift: the whole loop. bad-candidate: a harmful one is rolled back."),
     ] = "drift",
     seed: Annotated[int, typer.Option(help="Changes training and traffic.")] = 0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the summary here; - for standard output.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Write the summary here; - for standard output."
+        ),
     ] = None,
     state_dir: StateDir = None,
     sets: Sets = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the stack running at the end.")
+    ] = False,
 ) -> None:
     """Watch the loop close: a model is served, drift comes, an alarm, a retrain, a canary, a promotion.
 

@@ -64,7 +64,7 @@ def enter(name: str, settings: Settings) -> None:
     if role.program:
         argv = function(settings)
         assert isinstance(argv, list)
-        os.execv(argv[0], argv)  # noqa: S606
+        os.execv(argv[0], argv)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -110,7 +110,10 @@ class Supervisor:
         finally:
             self._stop_all()
             self._write(
-                [RoleState(c.role.name, "stopped", restarts=c.restarts) for c in self._children.values()]
+                [
+                    RoleState(c.role.name, "stopped", restarts=c.restarts)
+                    for c in self._children.values()
+                ]
             )
 
     def _acquire(self) -> None:
@@ -160,7 +163,7 @@ class Supervisor:
         logs.mkdir(parents=True, exist_ok=True)
         argv = [sys.executable, "-m", "driftloop_cli", "role", child.role.name, *self._arguments]
         with (logs / f"{child.role.name}.log").open("ab") as sink:
-            child.process = subprocess.Popen(  # noqa: S603
+            child.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
                 preexec_fn=_die_with_parent,
             )  # fmt: skip

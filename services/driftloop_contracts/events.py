@@ -162,7 +162,9 @@ def _parse_item(item: object, now: datetime, where: str) -> list[LabelEvent]:
     else:
         raise Rejected(where + "needs `label`, or `metric` and `value`")
     row = item.get("row")
-    if row is not None and (isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < 2**31):
+    if row is not None and (
+        isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < 2**31
+    ):
         raise Rejected(where + "`row` must be a whole number from 0")
     observed = _time(item.get("observed_at"), now, where + "`observed_at`")
     received = _time(item.get("received_at"), now, where + "`received_at`")

@@ -44,7 +44,9 @@ def run_demo(
     home = (state_dir or Path(".driftloop") / f"demo-{scenario}").absolute()
     _make_room(home)
     command = _Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
-    say("[bold]driftloop demo[/bold]: a loan model is served, its world changes, the loop repairs it")
+    say(
+        "[bold]driftloop demo[/bold]: a loan model is served, its world changes, the loop repairs it"
+    )
     say(f"everything it keeps lies in {home}")
     try:
         endpoints = _prepare(command, home, say)
@@ -77,7 +79,7 @@ class _Commands:
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         argv = [sys.executable, "-m", "driftloop_cli", *words, *self._tail]
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     @staticmethod
     def result(process: "subprocess.Popen[str]") -> Record:
@@ -165,7 +167,11 @@ async def _watch(
     while time.monotonic() < deadline:
         status = await asyncio.to_thread(_status, control)
         story.tell(status)
-        if scenario == "bad-candidate" and not asked and traffic.labelled >= ROWS_BEFORE_BAD_CANDIDATE:
+        if (
+            scenario == "bad-candidate"
+            and not asked
+            and traffic.labelled >= ROWS_BEFORE_BAD_CANDIDATE
+        ):
             asked = True
             story.say("         now a harmful candidate is forced past the gate")
             await asyncio.to_thread(
@@ -174,7 +180,9 @@ async def _watch(
             )  # fmt: skip
         if not told_drift and scenario == "drift" and traffic.sent >= traffic.rows.drift_at:
             told_drift = True
-            story.say(f"[dim]{story.elapsed():6.1f} s[/dim]  row 75,000: the world changes; nobody is told")
+            story.say(
+                f"[dim]{story.elapsed():6.1f} s[/dim]  row 75,000: the world changes; nobody is told"
+            )
         if story.over:
             answered_at_end = answered_at_end or traffic.answered
             enough = 0 if scenario == "bad-candidate" else ROWS_AFTER_PROMOTION
@@ -257,7 +265,9 @@ def _tell_end(summary: Record, traffic: Traffic, say: Say) -> None:
         f"{counts['served']:,} rows answered, {counts['lake_rows']:,} in the lake, "
         f"{counts['duplicates']} twice, {counts['dropped']} dropped, {counts['labels']:,} labels"
     )
-    say(f"champion: version {summary['versions']['champion']}; {summary['seconds']['total']} s in all")
+    say(
+        f"champion: version {summary['versions']['champion']}; {summary['seconds']['total']} s in all"
+    )
     if traffic.retries:
         say(f"the client had to repeat {traffic.retries} calls")
     if not summary["ok"]:

@@ -57,7 +57,10 @@ class Traffic:
         dice = random.Random(self.seed)
         slots = asyncio.Semaphore(IN_FLIGHT)
         limits = httpx.Limits(max_connections=IN_FLIGHT + 2)
-        async with httpx.AsyncClient(timeout=15.0, limits=limits) as http, asyncio.TaskGroup() as tasks:
+        async with (
+            httpx.AsyncClient(timeout=15.0, limits=limits) as http,
+            asyncio.TaskGroup() as tasks,
+        ):
             due = time.monotonic()
             start = 0
             while not stop.is_set():
@@ -115,4 +118,3 @@ class Traffic:
                 raise TimeoutError(f"{url} gave no answer for {PATIENCE_S:.0f} s: {reason}")
             self.retries += 1
             await asyncio.sleep(0.25)
-

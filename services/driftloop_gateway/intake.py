@@ -75,9 +75,7 @@ def _unpack(archive: bytes, folder: Path) -> dict[str, Any]:
                 tar.extract(member, folder, filter="data")
         spec = json.loads((folder / SPEC_FILE).read_text())
     except (tarfile.TarError, OSError, ValueError):
-        raise Rejected(
-            "the body must be a tar archive with model.json and model.onnx"
-        ) from None
+        raise Rejected("the body must be a tar archive with model.json and model.onnx") from None
     if not isinstance(spec, dict):
         raise Rejected("model.json must hold an object")
     return spec

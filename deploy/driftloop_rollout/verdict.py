@@ -1,0 +1,288 @@
+"""Is the canary worse, better or neither? Two-arm betting e-processes, valid however often looked at.
+
+A metric is a loss in [0, 1] per request or row; d is the canary's mean loss less the stable arm's.
+Each tick hands in the losses of the same slice of time from both arms. Test martingales after
+Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting" (2024): under the
+null hypothesis the wealth exceeds 1/alpha with a probability of at most alpha, ever. Which test
+decides what, and why, is in docs/adr/0004-rollback-rule.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import ceil, inf, log, sqrt
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Losses = NDArray[np.float64]
+Action = Literal["roll_back", "promote", "advance", "hold"]
+Word = Literal["worse", "better", "equivalent", "not worse", "undecided"]
+
+BETS = np.array([0.5, 1.0, 2.0, 4.0, 8.0])  # in units of the margin
+HARM_ALPHA = 0.01  # false rollbacks, over all metrics together
+PROOF_ALPHA = 0.01  # promotions of a canary that is worse by the margin
+GATE_ALPHA = 0.05  # steps to the next rung, and proofs of guards
+GUARD_PROOF_MARGIN = 0.05  # what a guard must exclude before a promotion, at least
+PRIOR_WEIGHT = 100.0  # pseudo-observations at the champion's historic rate
+
+
+@dataclass(frozen=True, slots=True)
+class BettingTest:
+    """One e-process. side +1: H0 d <= d0, so wealth says "worse"; side -1: H0 d >= d0.
+
+    best: the natural logarithm of the highest mean wealth so far; exp(-best) is a p-value.
+    """
+
+    d0: float
+    side: int
+    scale: float
+    log_wealth: tuple[float, ...] = (0.0,) * len(BETS)
+    best: float = 0.0
+
+    def update(self, canary: Losses, stable: Losses, q: float) -> "BettingTest":
+        """Bet on one tick. q: the stable arm's mean loss in the past, this tick not included."""
+        rho = len(canary) / (len(canary) + len(stable))
+        d0, b = self.d0, self.side * self.scale * BETS
+        m, qc = q + b * rho, min(max(q + d0, 0.002), 0.998)
+        v = (1 - rho) * qc * (1 - qc) + rho * q * (1 - q)
+        lc, ls = b * (1 - rho) / v, -b * rho / v
+        worst = np.min([-lc * (m + d0), lc * (1 - m - d0), -ls * m, ls * (1 - m)], axis=0)
+        k = np.minimum(1.0, 0.9 / np.maximum(-worst, 1e-12))
+        wealth = np.array(self.log_wealth)
+        wealth += np.log1p(k * lc * (canary[:, None] - m - d0)).sum(0)
+        wealth += np.log1p(k * ls * (stable[:, None] - m)).sum(0)
+        top = wealth.max()
+        mean = float(top + np.log(np.exp(wealth - top).mean()))
+        return replace(
+            self, log_wealth=tuple(float(w) for w in wealth), best=max(self.best, mean)
+        )
+
+    def shows(self, alpha: float) -> bool:
+        """Whether H0 is rejected at level alpha."""
+        return self.best >= log(1 / alpha)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "BettingTest":
+        return cls(**{**value, "log_wealth": tuple(value["log_wealth"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a metric is judged.
+
+    margin: the harm that matters. A decisive metric passes the gate of each rung and excludes
+    `margin` at PROOF_ALPHA before a promotion; a guard rolls back on harm as any metric does, but
+    has to exclude only max(margin, GUARD_PROOF_MARGIN), at GATE_ALPHA.
+    """
+
+    name: str
+    margin: float
+    decisive: bool
+
+    @property
+    def proof_margin(self) -> float:
+        return self.margin if self.decisive else max(self.margin, GUARD_PROOF_MARGIN)
+
+    @property
+    def proof_alpha(self) -> float:
+        return PROOF_ALPHA if self.decisive else GATE_ALPHA
+
+    def gate_margin(self, next_weight: float) -> float:
+        """What must be excluded before the canary gets `next_weight` of the traffic."""
+        return min(max(self.margin, 0.5 * self.margin / next_weight), 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric's counts and tests so far. `gates` has one test per rung; a guard has none."""
+
+    rule: Rule
+    prior: float
+    worse: BettingTest
+    better: BettingTest
+    near: BettingTest
+    proof: BettingTest
+    gates: tuple[BettingTest, ...]
+    prior_weight: float = PRIOR_WEIGHT
+    canary_sum: float = 0.0
+    canary_count: int = 0
+    stable_sum: float = 0.0
+    stable_count: int = 0
+
+    @classmethod
+    def start(cls, rule: Rule, rungs: Sequence[float], prior: float | None) -> "Metric":
+        """rungs: the canary's weights, ascending, all below 1. prior: the champion's historic mean
+        loss; None where there is no history."""
+        m, after = rule.margin, [*rungs[1:], 1.0]
+        gates = tuple(BettingTest(rule.gate_margin(w), -1, m) for w in after)
+        return cls(
+            rule, 0.1 if prior is None else prior,
+            worse=BettingTest(0.0, 1, m), better=BettingTest(0.0, -1, m),
+            near=BettingTest(-m, 1, m), proof=BettingTest(rule.proof_margin, -1, rule.proof_margin),
+            gates=gates if rule.decisive else (),
+            prior_weight=1.0 if prior is None else PRIOR_WEIGHT,
+        )  # fmt: skip
+
+    @property
+    def q(self) -> float:
+        """The stable arm's mean loss so far, shrunk to its history."""
+        return (self.prior * self.prior_weight + self.stable_sum) / (
+            self.prior_weight + self.stable_count
+        )
+
+    @property
+    def difference(self) -> float | None:
+        """The observed canary mean less the stable mean; None before both arms have losses."""
+        if not self.canary_count or not self.stable_count:
+            return None
+        return self.canary_sum / self.canary_count - self.stable_sum / self.stable_count
+
+    def update(self, canary: Losses, stable: Losses) -> "Metric":
+        """One tick's losses; a tick in which an arm is empty says nothing of the difference."""
+        metric = self
+        if len(canary) and len(stable):
+            q = self.q
+            metric = replace(
+                self,
+                worse=self.worse.update(canary, stable, q),
+                better=self.better.update(canary, stable, q),
+                near=self.near.update(canary, stable, q),
+                proof=self.proof.update(canary, stable, q),
+                gates=tuple(gate.update(canary, stable, q) for gate in self.gates),
+            )
+        return replace(
+            metric,
+            canary_sum=self.canary_sum + float(canary.sum()),
+            canary_count=self.canary_count + len(canary),
+            stable_sum=self.stable_sum + float(stable.sum()),
+            stable_count=self.stable_count + len(stable),
+        )
+
+    @property
+    def proven(self) -> bool:
+        return self.proof.shows(self.rule.proof_alpha)
+
+    def passes(self, rung: int) -> bool:
+        """Whether the gate from this rung to the next is passed; guards have no gates."""
+        return not self.gates or self.gates[rung].shows(GATE_ALPHA)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Metric":
+        tests = {n: BettingTest.from_dict(value[n]) for n in ("worse", "better", "near", "proof")}
+        gates = tuple(BettingTest.from_dict(gate) for gate in value["gates"])
+        return cls(**{**value, **tests, "gates": gates, "rule": Rule(**value["rule"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do, the word for it, why, and each metric's numbers."""
+
+    action: Action
+    word: Word
+    reason: str
+    numbers: dict[str, dict[str, float | int | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """All metrics of one rollout."""
+
+    metrics: tuple[Metric, ...]
+
+    def update(self, losses: Mapping[str, tuple[Losses, Losses]]) -> "Trial":
+        """losses: metric name → (canary, stable) of one tick; metrics not named stay as they are."""
+        return Trial(
+            tuple(m.update(*losses[m.rule.name]) if m.rule.name in losses else m for m in self.metrics)
+        )
+
+    def harmed(self) -> Metric | None:
+        """The metric on which the canary is shown to be worse, if any."""
+        alpha = HARM_ALPHA / len(self.metrics)
+        return next((m for m in self.metrics if m.worse.shows(alpha)), None)
+
+    def judge(self, rung: int, rungs: int) -> Verdict:
+        """rung: the present step's number from 0; rungs: how many weights below 1 there are."""
+        numbers = {m.rule.name: _numbers(m) for m in self.metrics}
+        if (bad := self.harmed()) is not None:
+            reason = f"{bad.rule.name}: {_compared(bad)}; worse is shown at p < {HARM_ALPHA}"
+            return Verdict("roll_back", "worse", reason, numbers)
+        if rung < rungs - 1:
+            waiting = [m for m in self.metrics if not m.passes(rung)]
+            action: Action = "advance"
+        else:
+            waiting = [m for m in self.metrics if not m.proven]
+            action = "promote"
+        if waiting:
+            names = "; ".join(f"{m.rule.name}: {_compared(m)}" for m in waiting)
+            return Verdict("hold", "undecided", f"not enough evidence yet on {names}", numbers)
+        word = self._word() if action == "promote" else "undecided"
+        reason = "; ".join(f"{m.rule.name}: {_compared(m)}" for m in self.metrics)
+        return Verdict(action, word, reason, numbers)
+
+    def _word(self) -> Word:
+        decisive = [m for m in self.metrics if m.rule.decisive]
+        if any(m.better.shows(PROOF_ALPHA) for m in decisive):
+            return "better"
+        if all(m.near.shows(PROOF_ALPHA) for m in decisive):
+            return "equivalent"
+        return "not worse"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"metrics": [asdict(m) for m in self.metrics]}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Trial":
+        return cls(tuple(Metric.from_dict(m) for m in value["metrics"]))
+
+
+def _compared(m: Metric) -> str:
+    if m.difference is None:
+        return f"canary n={m.canary_count}, stable n={m.stable_count}"
+    canary, stable = m.canary_sum / m.canary_count, m.stable_sum / m.stable_count
+    return f"canary {canary:.4f} (n={m.canary_count}), stable {stable:.4f} (n={m.stable_count})"
+
+
+def _numbers(m: Metric) -> dict[str, float | int | None]:
+    return {
+        "canary": m.canary_sum / m.canary_count if m.canary_count else None,
+        "stable": m.stable_sum / m.stable_count if m.stable_count else None,
+        "canary_count": m.canary_count, "stable_count": m.stable_count,
+        "log_e_worse": m.worse.best, "log_e_better": m.better.best, "log_e_proof": m.proof.best,
+    }  # fmt: skip
+
+
+def observations_needed(q: float, weight: float, effect: float, alpha: float) -> int:
+    """Canary observations until a distance `effect` is shown at level alpha, about: 2v/(1-w) ·
+    (ln(1/alpha) + 1) / effect², v = q(1-q) (measured; within a third for q from .01 to .5)."""
+    q = min(max(q, 0.002), 0.998)
+    return ceil(2 * q * (1 - q) / (1 - weight) * (log(1 / alpha) + 1) / effect**2)
+
+
+def seconds_needed(q: float, weight: float, effect: float, alpha: float, per_s: float) -> float:
+    """Time to a verdict in seconds, at `per_s` observations a second over both arms."""
+    if per_s <= 0 or weight <= 0:
+        return inf
+    return observations_needed(q, weight, effect, alpha) / (per_s * weight)
+
+
+def smallest_effect(q: float, weight: float, alpha: float, per_s: float, seconds: float) -> float:
+    """The smallest difference that `seconds` of this traffic can show, at most 1."""
+    canary = per_s * weight * seconds
+    q = min(max(q, 0.002), 0.998)
+    if canary <= 0 or weight >= 1:
+        return 1.0
+    return min(1.0, sqrt(2 * q * (1 - q) / (1 - weight) * (log(1 / alpha) + 1) / canary))
+
+
+def first_rung(
+    rule: Rule, rungs: Sequence[float], q: float, per_s: float, deadline_s: float
+) -> int:
+    """The lowest rung that is not too thin: one whose gate can be passed by a canary that equals
+    the champion within its share of the deadline. The last one where all are."""
+    share_s = deadline_s / len(rungs)
+    for number, (weight, after) in enumerate(zip(rungs, [*rungs[1:], 1.0], strict=True)):
+        effect = rule.gate_margin(after)
+        if seconds_needed(q + effect, weight, effect, GATE_ALPHA, per_s) <= share_s:
+            return number
+    return len(rungs) - 1

@@ -1,0 +1,61 @@
+"""The role `gateway`: the control API on its port, until asked to stop."""
+
+import json
+import os
+import threading
+from functools import cache
+from typing import Any
+
+import uvicorn
+from driftloop_lake.delta_lake import open_lake
+from driftloop_serving.spool import SpoolWriter
+
+from driftloop_contracts.clock import system_clock
+from driftloop_contracts.events import LabelEvent
+from driftloop_gateway.app import Parts, make_app
+from driftloop_registry.port import Registry
+from driftloop_settings import Settings
+from driftloop_store import open_store
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    spool = SpoolWriter(settings.spool_dir, f"gateway-{os.getpid()}", settings.capture)
+
+    @cache
+    def registry() -> Registry:
+        from driftloop_registry.mlflow_registry import open_registry
+
+        return open_registry(settings)
+
+    def keep_labels(labels: list[LabelEvent]) -> None:
+        for label in labels:
+            spool.append_label(label)
+
+    def run_state() -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads(
+                (settings.state_dir / "run" / "supervisor.json").read_text()
+            )
+        except (FileNotFoundError, ValueError):
+            return None
+        return found
+
+    store = open_store(settings.store_url)
+    parts = Parts(
+        settings, store, open_lake(settings), registry, keep_labels, run_state, system_clock
+    )
+    config = uvicorn.Config(
+        make_app(parts), host=settings.control.host, port=settings.control.port,
+        log_level="warning", access_log=False, timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    # Signals are the caller's: `stop` is what ends us.
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not stop.wait(0.2) and thread.is_alive():
+        pass
+    server.should_exit = True
+    thread.join(10.0)
+    spool.close()
+    store.close()

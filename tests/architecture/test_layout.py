@@ -1,0 +1,62 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE_ROOTS = ("services", "serving", "monitoring", "retrain", "deploy")
+MODULES = sorted(m for root in SOURCE_ROOTS for m in (ROOT / root).glob("driftloop_*/**/*.py"))
+VENDORS = {
+    "ray": "driftloop_serving",
+    "kafka": "driftloop_bus",
+    "evidently": "driftloop_monitoring",
+    "mlflow": "driftloop_registry",
+    "deltalake": "driftloop_lake",
+    "onnxruntime": "driftloop_onnx",
+    "sqlalchemy": "driftloop_store",
+}
+BANNED = {"pickle", "cloudpickle", "dill", "joblib"}
+
+
+def imports(module: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("root", SOURCE_ROOTS)
+def test_source_roots_are_no_packages(root: str) -> None:
+    assert not (ROOT / root / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("vendor", sorted(VENDORS))
+def test_a_vendor_is_imported_in_one_package_only(vendor: str) -> None:
+    users = {m.relative_to(ROOT).parts[1] for m in MODULES if vendor in imports(m)}
+    assert users <= {VENDORS[vendor]}
+
+
+def test_nothing_unpickles() -> None:
+    assert [str(m) for m in MODULES if imports(m) & BANNED] == []
+
+
+def test_modules_are_named_by_a_noun_of_the_data_flow() -> None:
+    vague = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
+    assert [str(m) for m in MODULES if m.stem in vague] == []
+
+
+def test_no_test_sleeps() -> None:
+    tests = [t for t in (ROOT / "tests").rglob("*.py") if "bench" not in t.parts]
+    sleeping = [
+        f"{t.relative_to(ROOT)}:{node.lineno}"
+        for t in tests
+        for node in ast.walk(ast.parse(t.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr == "sleep"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "time"
+    ]
+    assert sleeping == []

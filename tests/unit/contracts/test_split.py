@@ -1,0 +1,46 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.model import TrafficSplit
+
+KEYS = [f"key-{n}".encode() for n in range(20_000)]
+
+
+@given(st.binary(min_size=1, max_size=64), st.floats(0, 1), st.text(max_size=40))
+def test_the_same_key_always_gets_the_same_arm(key: bytes, weight: float, salt: str) -> None:
+    split = TrafficSplit(1, 2, weight, salt)
+    assert split.arm(key) == split.arm(key)
+
+
+@pytest.mark.parametrize("weight", [0.05, 0.25, 0.5])
+def test_the_canary_gets_its_share_of_keys(weight: float) -> None:
+    split = TrafficSplit(1, 2, weight, "rollout")
+    share = sum(split.arm(key)[0] == "canary" for key in KEYS) / len(KEYS)
+    assert abs(share - weight) < 4 * (weight * (1 - weight) / len(KEYS)) ** 0.5
+
+
+@given(st.binary(min_size=1, max_size=16), st.floats(0, 1), st.floats(0, 1))
+def test_raising_the_weight_only_moves_keys_to_the_canary(key: bytes, a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    if TrafficSplit(1, 2, low, "s").arm(key)[0] == "canary":
+        assert TrafficSplit(1, 2, high, "s").arm(key)[0] == "canary"
+
+
+def test_another_salt_draws_other_keys() -> None:
+    one = [TrafficSplit(1, 2, 0.5, "a").arm(key)[0] for key in KEYS]
+    two = [TrafficSplit(1, 2, 0.5, "b").arm(key)[0] for key in KEYS]
+    agree = sum(x == y for x, y in zip(one, two, strict=True)) / len(KEYS)
+    assert abs(agree - 0.5) < 0.02
+
+
+def test_at_full_weight_every_key_is_the_canarys() -> None:
+    split = TrafficSplit(1, 2, 1.0, "s")
+    assert all(split.arm(key) == ("canary", 2) for key in KEYS[:1000])
+
+
+@pytest.mark.parametrize(("canary", "weight"), [(2, 1.1), (2, -0.1), (None, 0.5)])
+def test_an_impossible_split_is_refused(canary: int | None, weight: float) -> None:
+    with pytest.raises(Rejected):
+        TrafficSplit(1, canary, weight)

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from driftloop_contracts.errors import Rejected
+from driftloop_settings import load_settings
+from driftloop_settings.settings import known_keys
+
+
+def test_a_later_source_wins(tmp_path: Path) -> None:
+    file = tmp_path / "driftloop.toml"
+    file.write_text("[serving]\nport = 1\nreplicas = 2\nhost = 'file'\n")
+    settings = load_settings(
+        ["serving.port=3"],
+        file=file,
+        environ={"DRIFTLOOP_SERVING__PORT": "2", "DRIFTLOOP_SERVING__REPLICAS": "5"},
+    )
+    assert settings.serving.port == 3
+    assert settings.serving.replicas == 5
+    assert settings.serving.host == "file"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "environ", "names"),
+    [
+        (["serving.ingres=direct"], {}, "serving.ingress"),
+        (["servin.port=1"], {}, "serving.port"),
+        ([], {"DRIFTLOOP_KAFKA__BOOTSTRAP_SERVER": "x"}, "kafka.bootstrap_servers"),
+        (["serving"], {}, "section.key=value"),
+        (["serving.ingress=fast"], {}, "serving.ingress"),
+        (["serving.port=many"], {}, "serving.port"),
+    ],
+)
+def test_what_is_wrong_is_named(overrides: list[str], environ: dict[str, str], names: str) -> None:
+    with pytest.raises(Rejected, match=names):
+        load_settings(overrides, environ=environ)
+
+
+def test_an_unknown_key_in_the_file_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("[lake]\nflush_row = 1\n")
+    with pytest.raises(Rejected, match=r"my\.toml.*lake\.flush_rows"):
+        load_settings(file=file, environ={})
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("[lake")
+    with pytest.raises(Rejected, match=r"my\.toml"):
+        load_settings(file=file, environ={})
+
+
+def test_passwords_are_not_shown() -> None:
+    settings = load_settings(["kafka.sasl_password=hunter2"], environ={})
+    assert "hunter2" not in settings.model_dump_json() + repr(settings)
+
+
+def test_lists_and_nulls_are_yaml() -> None:
+    settings = load_settings(["rollout.steps=[0.1, 1.0]", "trigger.schedule=null"], environ={})
+    assert settings.rollout.steps == (0.1, 1.0)
+    assert settings.trigger.schedule is None
+
+
+def test_every_section_lists_its_keys() -> None:
+    assert {"state_dir", "serving.ingress", "kafka.port", "rollout.steps"} <= set(known_keys())
