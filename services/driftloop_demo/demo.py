@@ -89,7 +89,9 @@ class _Commands:
                 reason = json.loads(out)["error"]
             except (ValueError, KeyError, TypeError):
                 reason = (err or out).strip()[-2000:]
-            raise Unavailable(f"`driftloop {process.args[3]}` failed: {reason}")  # type: ignore[index]
+            words = process.args
+            name = words[3] if isinstance(words, list) else ""
+            raise Unavailable(f"`driftloop {name!s}` failed: {reason}")
         document: Record = json.loads(out)
         return document
 

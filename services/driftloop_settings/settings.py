@@ -120,13 +120,23 @@ class RolloutSettings(Section):
     auto_start: bool = True
     """Start a rollout for each candidate that passes the gate."""
     steps: tuple[float, ...] = (0.05, 0.25, 0.5, 1.0)
-    interval_s: float = Field(2.0, gt=0)
+    """The canary's shares of the traffic, ascending; 1 is the promotion, whether written or not."""
+    interval_s: float = Field(1.0, gt=0)
     quality_margin: float = Field(0.02, gt=0)
     error_margin: float = Field(0.01, gt=0)
     latency_margin: float = Field(0.1, gt=0)
     """Allowed rise of the share of requests above the champion's 95th percentile."""
     label_age_s: float = Field(0.0, ge=0)
     """Only predictions at least this old are compared, so that nearly all labels are in."""
+    label_coverage: float = Field(0.98, gt=0, le=1)
+    """Rows are compared once this share of them is labelled in either arm."""
+    latency_floor_s: float = Field(0.05, ge=0)
+    """A request faster than this is never slow, whatever the champion's 95th percentile."""
+    promote_unlabelled: bool = True
+    """Whether a model whose quality is not judged (it has no `task`) may be promoted on errors and
+    latency alone; false: it is held until an operator promotes it."""
+    load_timeout_s: float = Field(300.0, gt=0)
+    """A candidate that replicas do not hold after this long is rolled back."""
     deadline_s: float = Field(7 * 86_400.0, gt=0)
     """A rollout without a verdict after this long is rolled back."""
 
@@ -168,7 +178,11 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, *_: Any, init_settings: PydanticBaseSettingsSource, **__: Any
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # load_settings merges the file, the environment and --set itself, to name what it refuses.
         return (init_settings,)
@@ -258,7 +272,7 @@ def _leaves(
 
 def known_keys() -> list[str]:
     """Every setting as `section.key`."""
-    keys = []
+    keys: list[str] = []
     for name, info in Settings.model_fields.items():
         section = info.annotation
         if isinstance(section, type) and issubclass(section, Section):

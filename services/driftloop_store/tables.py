@@ -1,11 +1,13 @@
 """The tables. A record that only people and the console read travels as one JSON column, `body`."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
 
-def _records(name: str, *columns: sa.Column) -> sa.Table:
+def _records(name: str, *columns: "sa.Column[Any]") -> sa.Table:
     return sa.Table(
         name,
         metadata,

@@ -1,0 +1,121 @@
+"""The demo as its users run it, once left alone and once with every role killed in its middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROLES = (
+    "shipper", "archiver", "kafka", "replica", "serving", "ray", "gateway", "monitor", "retrain",
+    "rollout",
+)  # fmt: skip
+
+
+def start_demo(home: Path, *words: str) -> "subprocess.Popen[str]":
+    argv = [sys.executable, "-m", "driftloop_cli", "demo", "--state-dir", str(home)]
+    argv += ["--json", str(home.parent / "summary.json"), *words]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(demo: "subprocess.Popen[str]", home: Path, timeout: float = 480) -> dict[str, Any]:
+    said, _ = demo.communicate(timeout=timeout)
+    assert demo.returncode == 0, said
+    summary: dict[str, Any] = json.loads((home.parent / "summary.json").read_text())
+    return summary
+
+
+def assert_nothing_was_lost(summary: dict[str, Any]) -> None:
+    counts = summary["counts"]
+    assert counts["served"] == counts["lake_rows"] >= summary["answered"] > 0
+    assert counts["dropped"] == counts["spooled"] == counts["duplicates"] == 0
+    assert counts["acked"] == counts["served"]
+
+
+def assert_the_loop_closed(summary: dict[str, Any]) -> None:
+    assert summary["accuracy"]["drifted"] <= 0.92
+    assert summary["accuracy"]["recovered"] >= 0.93
+    assert summary["versions"]["champion"] > summary["versions"]["first"] == 1
+    assert summary["alarms"]
+    assert all(alarm["live_row"] >= 25_000 for alarm in summary["alarms"])
+    assert summary["rollout"]["state"] == "promoted"
+    assert_nothing_was_lost(summary)
+
+
+def test_a_harmful_candidate_is_rolled_back(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    summary = finish(start_demo(home, "--scenario", "bad-candidate"), home)
+    assert summary["versions"] == {"first": 1, "champion": 1}
+    assert summary["rollout"]["state"] == "rolled_back"
+    assert_nothing_was_lost(summary)
+
+
+def test_the_loop_closes_though_every_role_is_killed(tmp_path: Path) -> None:
+    """Each role is killed once, one after another: the story stays the same."""
+    home = tmp_path / "demo"
+    demo = start_demo(home)
+    killer = Killer(home)
+    killer.start()
+    try:
+        summary = finish(demo, home)
+    finally:
+        killer.stop.set()
+        killer.join()
+    assert killer.killed == list(ROLES)
+    assert_the_loop_closed(summary)
+
+
+class Killer(threading.Thread):
+    """Kills one role after another, each when the one before is back."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self.home, self.stop = home, threading.Event()
+        self.killed: list[str] = []
+
+    def run(self) -> None:
+        for role in ROLES:
+            while not self.stop.is_set():
+                pid = self._pid(role)
+                if pid is not None and self._serving():
+                    os.kill(pid, signal.SIGKILL)
+                    self.killed.append(role)
+                    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], 5)
+                    self.stop.wait(2.0)
+                    break
+                self.stop.wait(0.3)
+
+    def _serving(self) -> bool:
+        """Whether the model answers, so that each death is met by a whole stack."""
+        status = self._status()
+        if not status or not status["models"] or not status["models"][0]["counts"]["lake_rows"]:
+            return False
+        try:
+            url = status["endpoints"]["inference"] + "/v2/models/car_loan/ready"
+            return httpx.get(url, timeout=2.0).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def _pid(self, role: str) -> int | None:
+        for entry in (self._status() or {}).get("roles", []):
+            if entry["name"].startswith(role) and entry["state"] == "running" and entry["pid"]:
+                return int(entry["pid"])
+        return None
+
+    def _status(self) -> dict[str, Any] | None:
+        try:
+            running = json.loads((self.home / "run" / "supervisor.json").read_text())
+            answer = httpx.get(running["endpoints"]["control"] + "/api/status", timeout=5.0)
+            found: dict[str, Any] = answer.raise_for_status().json()
+            return found
+        except (OSError, ValueError, httpx.HTTPError):
+            return None

@@ -1,0 +1,166 @@
+"""One stack, seen from outside: what is refused, what is counted, what is shown."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from conftest import Driftloop, eventually
+from onnx import TensorProto, helper
+
+pytestmark = pytest.mark.e2e
+
+
+def write_scaler(path: Path, factor: float = 2.0) -> Path:
+    """A graph y = factor · x over one FP32 column."""
+    node = helper.make_node("Mul", ["x", "factor"], ["y"])
+    graph = helper.make_graph(
+        [node], "scaler",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor("factor", TensorProto.FLOAT, [1], np.float32([factor]))],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def inference(stack: Driftloop, tmp_path_factory: pytest.TempPathFactory) -> str:
+    stack(
+        "deploy", str(write_scaler(tmp_path_factory.mktemp("model") / "s.onnx")), "--name", "scaler"
+    )
+    endpoint: str = stack("status")["endpoints"]["inference"]
+    return endpoint
+
+
+def ask(inference: str, data: list[Any], model: str = "scaler", **changes: Any) -> httpx.Response:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [len(data), 1], "data": data, **changes}
+    return httpx.post(f"{inference}/v2/models/{model}/infer", json={"inputs": [tensor]})
+
+
+def test_an_answer_names_its_version_and_id(inference: str) -> None:
+    answer = ask(inference, [1.0, 2.5])
+    assert answer.json()["outputs"][0]["data"] == [2.0, 5.0]
+    assert answer.headers["x-model-version"] == "1"
+    assert answer.headers["x-prediction-id"]
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "status", "names"),
+    [
+        ([1.0], {"name": "z"}, 400, "x"),
+        ([1.0], {"datatype": "INT64"}, 400, "x"),
+        ([1.0], {"shape": [2, 1]}, 400, "x"),
+        ([1.0], {"shape": [1, 2]}, 400, "x"),
+        (["a"], {}, 400, "x"),
+        ([], {}, 400, "x"),
+        ([1.0], {"model": "nobody"}, 404, "nobody"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_named(
+    inference: str, data: list[Any], changes: dict[str, Any], status: int, names: str
+) -> None:
+    answer = ask(inference, data, **changes)
+    assert answer.status_code == status
+    assert names in answer.json()["error"]
+
+
+@pytest.mark.parametrize("version", ["9", "latest"])
+def test_an_unknown_version_is_not_found(inference: str, version: str) -> None:
+    answer = httpx.post(f"{inference}/v2/models/scaler/versions/{version}/infer", content=b"{}")
+    assert answer.status_code == 404
+    assert "error" in answer.json()
+
+
+def test_a_body_that_is_no_json_is_refused(inference: str) -> None:
+    answer = httpx.post(f"{inference}/v2/models/scaler/infer", content=b"{")
+    assert answer.status_code == 400
+    assert "JSON" in answer.json()["error"]
+
+
+def test_a_body_over_the_limit_is_too_large(inference: str) -> None:
+    answer = httpx.post(f"{inference}/v2/models/scaler/infer", content=b" " * (17 << 20))
+    assert answer.status_code == 413
+    assert "error" in answer.json()
+
+
+def test_labels_of_unknown_ids_are_kept_and_counted(stack: Driftloop, inference: str) -> None:
+    control = stack("status")["endpoints"]["control"]
+    ask(inference, [1.0])
+    for address in (inference, control):
+        label = {"prediction_id": f"nobody-{address}", "label": 1}
+        assert httpx.post(f"{address}/feedback", json=label).json() == {"accepted": 1}
+    eventually(
+        lambda: httpx.get(f"{control}/api/labels").json()["unmatched"], lambda found: found >= 2
+    )
+
+
+def test_every_answer_is_in_the_lake_once(stack: Driftloop, inference: str) -> None:
+    for _ in range(20):
+        ask(inference, [1.0, 2.0, 3.0]).raise_for_status()
+
+    def counts() -> dict[str, int]:
+        (model,) = [m for m in stack("status")["models"] if m["name"] == "scaler"]
+        found: dict[str, int] = model["counts"]
+        return found
+
+    found = eventually(counts, lambda c: c["served"] >= 60 and c["lake_rows"] == c["served"])
+    assert found["duplicates"] == found["dropped"] == 0
+
+
+def test_a_file_that_is_no_model_is_refused(stack: Driftloop, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"not a graph")
+    answer = stack("deploy", str(path), "--name", "broken", check=False)
+    assert "ONNX" in answer["error"]
+    assert "broken" not in {m["name"] for m in stack("status")["models"]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        ({"signature": {"inputs": [{"name": "x", "datatype": "INT64"}]}}, "INT64"),
+        ({"signature": {"inputs": [{"name": "z"}]}}, "'z'"),
+        ({"task": "classification", "output": "label"}, "label"),
+        ({"task": "classification"}, "output"),
+        ({"colour": "blue"}, "colour"),
+    ],
+)
+def test_a_spec_that_differs_from_its_graph_is_refused(
+    stack: Driftloop, tmp_path: Path, spec: dict[str, Any], names: str
+) -> None:
+    write_scaler(tmp_path / "m.onnx")
+    path = tmp_path / "model.yaml"
+    path.write_text(json.dumps({"name": "other", "model": "m.onnx", **spec}))
+    assert names in stack("deploy", str(path), check=False)["error"]
+
+
+def test_a_later_version_starts_a_canary_and_can_be_aborted(
+    stack: Driftloop, inference: str, tmp_path: Path
+) -> None:
+    answer = stack("deploy", str(write_scaler(tmp_path / "m.onnx", 3.0)), "--name", "scaler")
+    assert answer["version"] == 2
+    stack("rollout", "abort", "scaler", "--reason", "only a test")
+
+    def newest() -> str:
+        state: str = stack("rollout", "status", "scaler")[0]["state"]
+        return state
+
+    eventually(newest, lambda state: state == "aborted")
+    assert ask(inference, [1.0]).headers["x-model-version"] == "1"
+
+
+def test_the_control_api_describes_itself(stack: Driftloop) -> None:
+    control = stack("status")["endpoints"]["control"]
+    paths = httpx.get(f"{control}/api/openapi.json").json()["paths"]
+    assert {"/api/status", "/api/rollouts", "/feedback"} <= set(paths)
+    answer = httpx.get(f"{control}/api/models/nobody/windows")
+    assert (answer.status_code, "nobody" in answer.json()["error"]) == (404, True)
+
+
+def test_doctor_finds_a_running_stack_healthy(stack: Driftloop) -> None:
+    assert stack("doctor")["ok"]

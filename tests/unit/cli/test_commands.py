@@ -1,0 +1,56 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from driftloop_cli.main import app
+
+COMMANDS = (
+    "up", "down", "status", "deploy", "retrain", "rollout", "kafka", "doctor", "demo", "train",
+    "role", "settings",
+)  # fmt: skip
+runner = CliRunner()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = runner.invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["retrain", "m"], ["rollout", "pause", "m"], ["rollout", "status"]]
+)
+def test_without_a_stack_a_command_says_how_to_start_one(words: list[str], tmp_path: Path) -> None:
+    result = runner.invoke(app, [*words, "--state-dir", str(tmp_path), "--json"])
+    assert result.exit_code == 1
+    assert "driftloop up" in json.loads(result.stdout)["error"]
+
+
+def test_down_without_a_stack_is_fine(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["down", "--state-dir", str(tmp_path), "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["stopped"] is False
+
+
+def test_settings_in_force_are_one_json_document(tmp_path: Path) -> None:
+    words = ["settings", "--state-dir", str(tmp_path), "--set", "serving.port=0", "--json"]
+    document = json.loads(runner.invoke(app, words).stdout)
+    assert document["serving"]["port"] == 0
+    assert document["state_dir"] == str(tmp_path)
+
+
+def test_a_wrong_setting_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["settings", "--set", "lake.flush=1", "--json"])
+    assert result.exit_code == 1
+    assert "lake.flush_rows" in json.loads(result.stdout)["error"]
+
+
+def test_a_demo_never_removes_what_is_not_a_demos(tmp_path: Path) -> None:
+    precious = tmp_path / "thesis.tex"
+    precious.write_text("x")
+    result = runner.invoke(app, ["demo", "--state-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert precious.read_text() == "x"
