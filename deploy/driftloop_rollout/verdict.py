@@ -54,9 +54,7 @@ class BettingTest:
         wealth += np.log1p(k * ls * (stable[:, None] - m)).sum(0)
         top = wealth.max()
         mean = float(top + np.log(np.exp(wealth - top).mean()))
-        return replace(
-            self, log_wealth=tuple(float(w) for w in wealth), best=max(self.best, mean)
-        )
+        return replace(self, log_wealth=tuple(float(w) for w in wealth), best=max(self.best, mean))
 
     def shows(self, alpha: float) -> bool:
         """Whether H0 is rejected at level alpha."""
@@ -193,7 +191,9 @@ class Trial:
     def update(self, losses: Mapping[str, tuple[Losses, Losses]]) -> "Trial":
         """losses: metric name → (canary, stable) of one tick; metrics not named stay as they are."""
         return Trial(
-            tuple(m.update(*losses[m.rule.name]) if m.rule.name in losses else m for m in self.metrics)
+            tuple(
+                m.update(*losses[m.rule.name]) if m.rule.name in losses else m for m in self.metrics
+            )
         )
 
     def harmed(self) -> Metric | None:

@@ -5,6 +5,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+MAX_VALUE_BYTES = 8 << 20
+"""The largest value a record may have; topics, producers and fetches are set up for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

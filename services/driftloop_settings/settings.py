@@ -90,6 +90,10 @@ class MonitoringSettings(Section):
     """A rise of the mean error (of the loss in [0, 1]) that is worth an alarm."""
     average_run_length: float = Field(1e5, gt=1)
     """Labelled rows between two false alarms of the performance test, at least, on average."""
+    label_coverage: float = Field(0.95, gt=0, le=1)
+    """The share of rows that must have their label before rows are judged by them."""
+    label_timeout_s: float = Field(86_400.0, gt=0)
+    """Rows older than this are judged by the labels they have."""
 
 
 class TriggerSettings(Section):

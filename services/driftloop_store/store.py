@@ -175,6 +175,15 @@ class Store:
     def set_alarm_state(self, alarm_id: str, state: str) -> None:
         self._set(t.alarms, alarm_id, {"state": state})
 
+    def update_alarm(self, alarm_id: str, **fields: Any) -> None:
+        """Merge `fields` into the alarm's body, e.g. a further finding or its report."""
+        with self._begin() as c:
+            where = t.alarms.c.id == alarm_id
+            row = c.execute(sa.select(t.alarms).where(where)).first()
+            if row is None:
+                raise NotFound(f"there is no alarm {alarm_id!r}")
+            c.execute(t.alarms.update().where(where).values(body={**row.body, **fields}))
+
     # -- retrains ------------------------------------------------------------------------------
     def request_retrain(self, id_: str, model: str, at: datetime, body: Record) -> Record:
         """Ask for a retrain; while one of the model is under way, that one is returned instead."""

@@ -1,0 +1,50 @@
+"""Tells the registry how rollouts ended. Traffic never waits for it: what is due is kept in the store
+and tried again until the registry has it."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from driftloop_contracts.errors import Conflict, NotFound
+from driftloop_registry.port import Registry
+from driftloop_rollout.machine import Rollout, State
+from driftloop_store.store import Store
+
+log = structlog.get_logger()
+RECENT = 200
+RETRY_S = 2.0
+
+
+def settle_aliases(store: Store, open_registry: Callable[[], Registry]) -> int:
+    """Set what is due, oldest rollout first, and return how many were. Safe to repeat."""
+    due = [r for r in map(Rollout.from_record, store.rollouts(limit=RECENT)) if r.registry_due]
+    for rollout in sorted(due, key=lambda r: r.requested_at):
+        _set(open_registry(), rollout)
+        done = replace(rollout, registry_due=False)
+        store.save_rollout(done.id, done.revision, done.state, done.to_body())
+        log.info("rollout.registered", rollout_id=rollout.id, state=rollout.state)
+    return len(due)
+
+
+def _set(registry: Registry, rollout: Rollout) -> None:
+    version = rollout.candidate.version
+    try:
+        if rollout.state is State.PROMOTED:
+            registry.set_alias(rollout.model, "champion", version)
+        if registry.aliases(rollout.model).get("challenger") == version:
+            registry.set_alias(rollout.model, "challenger", None)
+    except NotFound:  # deployed without having been registered
+        log.warning("rollout.unregistered", rollout_id=rollout.id, version=version)
+
+
+def run_aliases(store: Store, open_registry: Callable[[], Registry], stop: threading.Event) -> None:
+    """Settle until stopped."""
+    while not stop.wait(RETRY_S):
+        try:
+            settle_aliases(store, open_registry)
+        except Conflict:
+            continue
+        except Exception as error:  # a registry that is away has many faces; it is tried again
+            log.warning("rollout.registry_away", error=str(error))

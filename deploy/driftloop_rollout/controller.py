@@ -1,0 +1,275 @@
+"""The role that drives rollouts: read → judge → save → execute, each safe to repeat.
+
+A step is saved in the store before it is executed, and what replicas shall serve is derived from
+what was saved (`traffic.desired`) on every tick: killed at any point, the next tick goes on. Saves
+name the revision that was read, so an operator's command in between wins and the tick is repeated.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cache
+from math import isfinite
+from typing import Any
+
+import structlog
+
+from driftloop_contracts.clock import Clock, system_clock
+from driftloop_contracts.errors import Conflict, Rejected
+from driftloop_contracts.model import Deployment
+from driftloop_lake.port import LakeReader
+from driftloop_rollout.aliases import run_aliases
+from driftloop_rollout.evidence import Evidence
+from driftloop_rollout.machine import OPERATOR_EVENTS, TRANSITIONS, Event, Rollout, State, apply
+from driftloop_rollout.observer import Observer
+from driftloop_rollout.traffic import desired, superseded, trimmed
+from driftloop_rollout.verdict import (
+    PROOF_ALPHA,
+    Verdict,
+    first_rung,
+    seconds_needed,
+    smallest_effect,
+)
+from driftloop_settings.settings import RolloutSettings, Settings
+from driftloop_store.store import Record, Store, open_store
+
+log = structlog.get_logger()
+BUSY_S = 0.25
+"""Between ticks while replicas are about to change what they serve."""
+
+
+def command(
+    store: Store, rollout_id: str, event: str, actor: str, reason: str, now: datetime
+) -> Record:
+    """An operator's pause, resume, promote or abort; the controller executes it on its next tick.
+
+    Raises Rejected for another event, NotFound, or Conflict where the state does not allow it.
+    """
+    if event not in OPERATOR_EVENTS:
+        raise Rejected(f"{event!r} is no command; there are {', '.join(OPERATOR_EVENTS)}")
+    while True:
+        rollout = Rollout.from_record(store.rollout(rollout_id))
+        after = apply(rollout, Event(event), now, reason or f"{event} by {actor}", actor=actor)
+        try:
+            return save(store, after, rollout)
+        except (
+            Conflict
+        ):  # the controller was faster; whether the command still fits is looked at anew
+            continue
+
+
+def save(store: Store, after: Rollout, before: Rollout) -> Record:
+    """Write on top of the revision that was read, with the transition between them, if any."""
+    event = after.history[-1].to_dict() if len(after.history) > len(before.history) else None
+    return store.save_rollout(after.id, before.revision, after.state, after.to_body(), event)
+
+
+class Controller:
+    """Drives every active rollout, one tick at a time."""
+
+    def __init__(
+        self, settings: Settings, store: Store, open_lake: Callable[[], LakeReader]
+    ) -> None:
+        self._settings = settings
+        self._rules: RolloutSettings = settings.rollout
+        self._store = store
+        self._observer = Observer(self._rules, store, open_lake)
+
+    def tick(self, now: datetime) -> bool:
+        """One look at each rollout; whether one of them is waiting for replicas to change."""
+        busy = False
+        for record in self._store.active_rollouts():
+            try:
+                state = self._drive(Rollout.from_record(record), now)
+                busy = busy or state not in (State.RUNNING, State.PAUSED)
+            except Conflict as conflict:
+                log.info("rollout.retried", rollout_id=record["id"], reason=str(conflict))
+                busy = True
+            except Exception as error:  # a lake or store that is away has many faces: try again
+                log.warning("rollout.delayed", rollout_id=record["id"], error=repr(error))
+        return busy
+
+    def _drive(self, rollout: Rollout, now: datetime) -> State:
+        """Go on until there is nothing to do but wait."""
+        while (after := self._next(rollout, now)) is not None:
+            moved = len(after.history) > len(rollout.history)
+            rollout = Rollout.from_record(save(self._store, after, rollout))
+            if moved:
+                last = rollout.history[-1]
+                log.info(
+                    f"rollout.{last.event}", rollout_id=rollout.id, model=rollout.model,
+                    state=rollout.state, weight=rollout.weight, reason=last.reason,
+                )  # fmt: skip
+            if rollout.finished or not moved:
+                break
+        return rollout.state
+
+    def _next(self, rollout: Rollout, now: datetime) -> Rollout | None:
+        """Execute what was saved, then the rollout after what is to happen next, if anything."""
+        deployment = self._store.deployment(rollout.model)
+        if self._expired(rollout, now):
+            return apply(rollout, Event.EXPIRE, now, "no verdict before the deadline")
+        if deployment is None:
+            over = (rollout.state, Event.SUPERSEDE) not in TRANSITIONS
+            event = Event.SETTLE if over else Event.SUPERSEDE
+            return apply(rollout, event, now, "the model is not deployed any more")
+        if superseded(rollout, deployment):
+            reason = f"version {deployment.split.stable} was made the stable one by somebody else"
+            return apply(rollout, Event.SUPERSEDE, now, reason)
+        deployment = self._execute(deployment, desired(rollout, deployment))
+        match rollout.state:
+            case State.PENDING:
+                return self._adopt(rollout, deployment, now)
+            case State.LOADING:
+                return self._load(rollout, deployment, now)
+            case State.RUNNING | State.PAUSED:
+                return self._judge(rollout, deployment, now)
+            case State.PROMOTING:
+                return self._promote(rollout, deployment, now)
+            case _:
+                if self._served(deployment) is None:
+                    return None
+                return apply(rollout, Event.SETTLE, now, rollout.reason)
+
+    def _expired(self, rollout: Rollout, now: datetime) -> bool:
+        """Whether the deadline passed, in a state that has one."""
+        limit = timedelta(seconds=self._rules.deadline_s)
+        deadline = rollout.deadline_at or rollout.requested_at + limit
+        return now > deadline and (rollout.state, Event.EXPIRE) in TRANSITIONS
+
+    def _execute(self, deployment: Deployment, wanted: Deployment) -> Deployment:
+        return deployment if wanted == deployment else self._store.put_deployment(wanted)
+
+    def _served(self, deployment: Deployment) -> set[int] | None:
+        """The versions that replicas hold; None until they serve this revision."""
+        loaded = self._store.cursor(f"loaded:{deployment.model.name}")
+        if loaded is None or loaded["revision"] < deployment.revision:
+            return None
+        return set(loaded["versions"])
+
+    def _adopt(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout:
+        champion = deployment.version(deployment.split.stable)
+        if champion is None or champion.version == rollout.candidate.version:
+            reason = f"version {rollout.candidate.version} is the stable one already"
+            return apply(rollout, Event.SUPERSEDE, now, reason)
+        planned = replace(
+            rollout,
+            steps=planned_steps(self._rules.steps),
+            champion=champion,
+            deadline_at=now + timedelta(seconds=self._rules.deadline_s),
+        )
+        return apply(planned, Event.ADOPT, now, rollout.reason)
+
+    def _load(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
+        served = self._served(deployment)
+        if served is not None and rollout.candidate.version in served:
+            rollout = replace(
+                rollout, evidence=self._observer.started(rollout, deployment.model, now)
+            )
+            step = self._first_step(rollout)
+            skipped = f"; skipped {step} step(s) too thin for this traffic" if step else ""
+            reason = "replicas hold the candidate" + skipped
+            return apply(replace(rollout, step=step), Event.LOADED, now, reason)
+        since = rollout.history[-1].at
+        if now - since > timedelta(seconds=self._rules.load_timeout_s):
+            return apply(rollout, Event.HARM, now, "replicas could not load the candidate in time")
+        return None
+
+    def _first_step(self, rollout: Rollout) -> int:
+        if rollout.evidence is None:
+            return 0
+        metric, baseline = rollout.evidence.trial.metrics[0], rollout.evidence.baseline
+        per_s = baseline.rows_per_s if metric.rule.name == "quality" else baseline.requests_per_s
+        return first_rung(metric.rule, rollout.rungs, metric.q, per_s, self._rules.deadline_s)
+
+    def _promote(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
+        served = self._served(deployment)
+        if served is None:
+            return None
+        if rollout.candidate.version not in served:
+            return apply(rollout, Event.HARM, now, "replicas do not hold the promoted version")
+        keep = self._settings.serving.keep_previous
+        self._execute(deployment, trimmed(rollout, deployment, keep))
+        return apply(rollout, Event.SETTLE, now, rollout.reason)
+
+    def _judge(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
+        seen = self._observer.look(rollout, deployment.model, now)
+        if seen is None:
+            held = replace(rollout, reason="waiting for the champion's traffic to compare with")
+            return held if held != rollout else None
+        verdict = seen.trial.judge(rollout.step, len(rollout.rungs))
+        judged = replace(rollout, evidence=seen, outlook=outlook(rollout, seen))
+        if verdict.action == "roll_back":
+            judged = replace(judged, verdict=verdict.word)
+            return apply(judged, Event.HARM, now, verdict.reason, numbers=verdict.numbers)
+        doubt = self._doubt(rollout, seen, verdict)
+        if rollout.state is State.PAUSED or doubt or verdict.action == "hold":
+            held = replace(judged, reason="; ".join(r for r in (doubt, verdict.reason) if r))
+            return held if held != rollout else None
+        judged = replace(judged, verdict=verdict.word)
+        event = Event.ADVANCE if verdict.action == "advance" else Event.PROVE
+        return apply(judged, event, now, verdict.reason, numbers=verdict.numbers)
+
+    def _doubt(self, rollout: Rollout, seen: Evidence, verdict: Verdict) -> str:
+        """Why a good verdict is not acted upon yet, or nothing."""
+        missing = self._observer.unaccounted(rollout) - seen.unaccounted
+        if missing > 0:
+            return f"inconclusive: {missing} served rows are not accounted for"
+        if rollout.stepped_at is None or seen.requests_until <= rollout.stepped_at:
+            return f"no traffic seen at {rollout.weight:.0%} yet"
+        if verdict.action == "promote" and not (
+            seen.quality_is_judged or self._rules.promote_unlabelled
+        ):
+            return "quality is not judged (the model has no `task`): an operator has to promote"
+        return seen.waiting if verdict.action == "hold" else ""
+
+
+def planned_steps(steps: tuple[float, ...]) -> tuple[float, ...]:
+    """Ascending weights that end with 1, and begin below it: nothing is promoted unseen."""
+    rungs = sorted({step for step in steps if 0 < step < 1}) or [0.5]
+    return (*rungs, 1.0)
+
+
+def outlook(rollout: Rollout, seen: Evidence) -> dict[str, float | None]:
+    """For people: about how many seconds this traffic needs from start to verdict where the canary
+    equals the champion, and the smallest difference an hour of it can show."""
+    metric, baseline = seen.trial.metrics[0], seen.baseline
+    per_s = baseline.rows_per_s if metric.rule.name == "quality" else baseline.requests_per_s
+    weight = rollout.rungs[-1]
+    seconds = seconds_needed(metric.q, weight, metric.rule.margin, PROOF_ALPHA, per_s)
+    return {
+        "seconds_to_verdict": seconds if isfinite(seconds) else None,
+        "smallest_effect_in_an_hour": smallest_effect(metric.q, weight, PROOF_ALPHA, per_s, 3600.0),
+    }
+
+
+def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:
+    """The role `rollout`: until stopped, see the module."""
+    store = open_store(settings.store_url)
+
+    def open_lake() -> LakeReader:
+        from driftloop_lake.delta_lake import open_lake
+
+        return open_lake(settings)
+
+    @cache
+    def open_registry() -> Any:
+        from driftloop_registry.mlflow_registry import open_registry
+
+        return open_registry(settings)
+
+    registrar = threading.Thread(target=run_aliases, args=(store, open_registry, stop), daemon=True)
+    registrar.start()
+    controller = Controller(settings, store, open_lake)
+    log.info("rollout.started", interval_s=settings.rollout.interval_s)
+    busy = False
+    while not stop.wait(
+        min(BUSY_S, settings.rollout.interval_s) if busy else settings.rollout.interval_s
+    ):
+        try:
+            busy = controller.tick(clock())
+        except Exception as error:  # the store is away
+            log.warning("rollout.delayed", error=repr(error))
+    registrar.join(timeout=5.0)
+    store.close()

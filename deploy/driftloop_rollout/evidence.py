@@ -1,0 +1,307 @@
+"""From rows of the lake to losses of both arms, each row used once, cohorts of equal age.
+
+Requests (errors, latency) are used as soon as they are surely complete in the lake, rows (quality)
+only up to a time before which nearly all rows of both arms have their label: judging what was
+labelled first would compare the arms on different kinds of rows. Two cursors say up to where each
+was used; they are saved together with the tests' wealth, so a crash uses nothing twice.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from driftloop_contracts.events import OUTPUT_PREFIX
+from driftloop_contracts.model import ModelSpec
+from driftloop_rollout.verdict import Losses, Metric, Rule, Trial
+
+SETTLE = timedelta(seconds=1)
+"""Rows become visible out of order: replicas and packs differ by less than this."""
+SILENCE = timedelta(seconds=30)
+"""After this long without a newer row, traffic has stopped: the newest rows are complete."""
+SCALE_RMSE = 3.0
+"""Squared errors are cut at this many times the champion's root mean squared error."""
+MIN_PAST_REQUESTS = 100
+EQUAL_COVERAGE = 0.02
+MIN_COVERED_ROWS = 50
+"""Fewer rows say nothing of a share: the first few could be those that are labelled fastest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """What is compared and how; see RolloutSettings."""
+
+    quality: float
+    errors: float
+    latency: float
+    latency_floor_s: float
+    label_age_s: float
+    label_coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The champion's past. Rates are mean losses; None: nothing is known of it.
+
+    slow_above_s: a request slower than this counts as slow (the 95th percentile, or the floor).
+    scale: a value's error is judged as min(1, (error/scale)²); None for classes.
+    """
+
+    slow_above_s: float
+    error_rate: float
+    slow_rate: float
+    quality_rate: float | None
+    scale: float | None
+    requests_per_s: float
+    rows_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was seen of a rollout so far, and up to where.
+
+    unaccounted: rows of both versions that loss accounting could not find when the rollout began.
+    waiting: why labelled rows are not used yet; empty where they are.
+    """
+
+    baseline: Baseline
+    trial: Trial
+    requests_until: datetime
+    labels_until: datetime
+    unaccounted: int = 0
+    waiting: str = ""
+
+    @property
+    def quality_is_judged(self) -> bool:
+        return any(m.rule.name == "quality" for m in self.trial.metrics)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "baseline": asdict(self.baseline),
+            "trial": self.trial.to_dict(),
+            "requests_until": self.requests_until.isoformat(),
+            "labels_until": self.labels_until.isoformat(),
+            "unaccounted": self.unaccounted,
+            "waiting": self.waiting,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Evidence":
+        return cls(
+            Baseline(**value["baseline"]),
+            Trial.from_dict(value["trial"]),
+            datetime.fromisoformat(value["requests_until"]),
+            datetime.fromisoformat(value["labels_until"]),
+            value["unaccounted"],
+            value["waiting"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows of both arms as arrays, in order of `at` (µs since 1970).
+
+    first: the first row of its request; loss is NaN where there is no label, or none to compare.
+    """
+
+    at: NDArray[np.int64]
+    canary: NDArray[np.bool_]
+    first: NDArray[np.bool_]
+    latency_s: NDArray[np.float64]
+    failed: NDArray[np.bool_]
+    labelled: NDArray[np.bool_]
+    loss: Losses
+
+    def where(self, mask: NDArray[np.bool_]) -> "Slice":
+        return Slice(
+            self.at[mask], self.canary[mask], self.first[mask], self.latency_s[mask],
+            self.failed[mask], self.labelled[mask], self.loss[mask],
+        )  # fmt: skip
+
+    def between(self, since: datetime, until: datetime) -> "Slice":
+        """Rows with since ≤ at < until."""
+        return self.where((self.at >= _us(since)) & (self.at < _us(until)))
+
+    def arms(self, values: Losses) -> tuple[Losses, Losses]:
+        """The values of the canary and of the stable arm, without NaNs."""
+        known = ~np.isnan(values)
+        return values[known & self.canary], values[known & ~self.canary]
+
+
+def read_slice(
+    table: pa.Table, spec: ModelSpec, scale: float | None, stable: int, candidate: int
+) -> Slice:
+    """Rows of a `LakeReader.labelled` table that the split sent to either arm; callers who named
+    a version chose it themselves and are left out."""
+    arm, version = _numpy(table["arm"]), _numpy(table["version"])
+    canary = (arm == "canary") & (version == candidate)
+    chosen = canary | ((arm == "stable") & (version == stable))
+    labels = table["label"].to_pylist()
+    rows = Slice(
+        at=table["at"].cast("int64").to_numpy(),
+        canary=canary,
+        first=_numpy(table["row"]) == 0,
+        latency_s=_floats(table["latency_s"]),
+        failed=~_numpy(table["error"].is_null()).astype(bool),
+        labelled=np.array([label is not None for label in labels], dtype=bool),
+        loss=_losses(table, spec, scale, labels),
+    )
+    return rows.where(chosen)
+
+
+def _losses(
+    table: pa.Table, spec: ModelSpec, scale: float | None, labels: Sequence[str | None]
+) -> Losses:
+    """0/1 for classes, min(1, (error/scale)²) for values; NaN where nothing can be compared."""
+    if spec.task is None or (spec.task == "regression" and scale is None):
+        return np.full(len(labels), np.nan)
+    output = table[OUTPUT_PREFIX + str(spec.output)]
+    if pa.types.is_nested(output.type):
+        output = pc.list_element(output, 0)
+    if not (pa.types.is_primitive(output.type) or pa.types.is_decimal(output.type)):
+        pairs = zip(output.to_pylist(), labels, strict=True)
+        return np.array(
+            [
+                np.nan if seen is None or label in (None, "null") else seen != json.loads(label)
+                for seen, label in pairs
+            ],
+            dtype=np.float64,
+        )
+    error = _floats(output.cast("float64")) - _floats(table["label_number"])
+    if spec.task == "classification":
+        return np.where(np.isnan(error), np.nan, (error != 0).astype(np.float64))
+    return np.minimum(1.0, (error / (scale or np.nan)) ** 2)
+
+
+def start(
+    spec: ModelSpec, margins: Margins, rungs: Sequence[float], past: Slice, scale: float | None,
+    since: datetime,
+) -> Evidence | None:  # fmt: skip
+    """Nothing seen yet. past: the champion's newest rows; None where they are too few to know what
+    a slow request is, or where no error scale is known for a regression."""
+    requests = past.where(past.first & ~past.canary)
+    if len(requests.at) < MIN_PAST_REQUESTS or (spec.task == "regression" and scale is None):
+        return None
+    latency = requests.latency_s[~np.isnan(requests.latency_s)]
+    p95 = float(np.quantile(latency, 0.95)) if len(latency) else 0.0
+    limit = max(p95, margins.latency_floor_s)
+    seconds = max((past.at[-1] - past.at[0]) / 1e6, 1e-3)
+    losses = past.arms(past.loss)[1]
+    baseline = Baseline(
+        slow_above_s=limit,
+        error_rate=float(requests.failed.mean()),
+        slow_rate=float((latency > limit).mean()) if len(latency) else 0.0,
+        quality_rate=float(losses.mean()) if len(losses) else None,
+        scale=scale,
+        requests_per_s=len(requests.at) / seconds,
+        rows_per_s=len(past.at) / seconds,
+    )
+    judged = spec.task is not None
+    metrics = [
+        Metric.start(Rule("errors", margins.errors, not judged), rungs, baseline.error_rate),
+        Metric.start(Rule("latency", margins.latency, not judged), rungs, baseline.slow_rate),
+    ]
+    if judged:
+        rule = Rule("quality", margins.quality, decisive=True)
+        metrics.insert(0, Metric.start(rule, rungs, baseline.quality_rate))
+    return Evidence(baseline, Trial(tuple(metrics)), since, since)
+
+
+def extend(
+    evidence: Evidence, recent: Slice, aged: Slice, margins: Margins, now: datetime
+) -> Evidence:
+    """The evidence with what can be used of the lake's rows since `requests_until` (`recent`) and
+    since `labels_until` (`aged`); both may hold older rows too, which are not used again."""
+    losses: dict[str, tuple[Losses, Losses]] = {}
+    complete = max(_complete_until(recent, now), evidence.requests_until)
+    new = recent.between(evidence.requests_until, complete)
+    requests = new.where(new.first)
+    losses["errors"] = requests.arms(requests.failed.astype(np.float64))
+    slow = (requests.latency_s > evidence.baseline.slow_above_s).astype(np.float64)
+    slow[np.isnan(requests.latency_s)] = np.nan
+    losses["latency"] = requests.arms(slow)
+    labels_until, waiting = evidence.labels_until, ""
+    if evidence.quality_is_judged:
+        old_enough = min(complete, now - timedelta(seconds=margins.label_age_s))
+        rows = aged.between(labels_until, old_enough)
+        rows = rows.where(~rows.failed)
+        until, waiting = _labelled_until(rows, margins)
+        if until is not None:
+            used = rows.between(labels_until, until)
+            losses["quality"] = used.arms(used.loss)
+            labels_until = until
+    return replace(
+        evidence,
+        trial=evidence.trial.update(losses),
+        requests_until=complete,
+        labels_until=labels_until,
+        waiting=waiting,
+    )
+
+
+def _complete_until(rows: Slice, now: datetime) -> datetime:
+    """The time before which no row is still to come, as far as one can know."""
+    if not len(rows.at):
+        return _NEVER
+    newest = _datetime(int(rows.at.max()))
+    return newest + _TICK if now - newest > SILENCE else newest - SETTLE
+
+
+def _labelled_until(rows: Slice, margins: Margins) -> tuple[datetime | None, str]:
+    """The latest time up to which both arms are labelled well enough, or None; and why no later."""
+    if not len(rows.at):
+        return None, ""
+    shares = []
+    for arm in (rows.canary, ~rows.canary):
+        seen = np.cumsum(arm)
+        labelled = np.cumsum(arm & rows.labelled)
+        shares.append(np.where(seen > 0, labelled / np.maximum(seen, 1), 1.0))
+    ends = np.append(rows.at[1:] != rows.at[:-1], True)  # never cut through one request
+    ends[: MIN_COVERED_ROWS - 1] = False
+    good = ends & (shares[0] >= margins.label_coverage) & (shares[1] >= margins.label_coverage)
+    canary, stable = float(shares[0][-1]), float(shares[1][-1])
+    if good.any():
+        return _datetime(int(rows.at[np.flatnonzero(good)[-1]])) + _TICK, ""
+    if margins.label_age_s > 0 and min(canary, stable) > 0:
+        # By this age every label that will come has come: equal shares are a fair sample.
+        n_canary, n_stable = int(rows.canary.sum()), int((~rows.canary).sum())
+        mean = float(rows.labelled.mean())
+        noise = 3.0 * (mean * (1 - mean) * (1 / max(n_canary, 1) + 1 / max(n_stable, 1))) ** 0.5
+        if abs(canary - stable) <= EQUAL_COVERAGE + noise:
+            return _datetime(int(rows.at[-1])) + _TICK, ""
+    return None, f"labels are late: {canary:.0%} of canary rows and {stable:.0%} of stable rows"
+
+
+def rmse(past: pa.Table, output: str) -> float | None:
+    """The root mean squared error of a table with `out_<output>` and `label_number`."""
+    error = _floats(past[OUTPUT_PREFIX + output].cast("float64")) - _floats(past["label_number"])
+    error = error[~np.isnan(error)]
+    return float(np.sqrt((error**2).mean())) if len(error) >= MIN_PAST_REQUESTS else None
+
+
+def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    found: NDArray[Any] = column.to_numpy()
+    return found
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Nulls as NaN."""
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+_NEVER = datetime.fromtimestamp(0, UTC)
+_TICK = timedelta(microseconds=1)
+
+
+def _us(at: datetime) -> int:
+    return (at - _NEVER) // _TICK
+
+
+def _datetime(us: int) -> datetime:
+    return _NEVER + us * _TICK

@@ -1,0 +1,240 @@
+"""The state of a rollout: everything that affects it lives here, and only this table changes it.
+
+`apply` is pure. A pair of state and event that the table does not list raises Conflict and leaves
+the rollout as it was. The picture in docs/rollout.md is drawn from the table (`diagram`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from driftloop_contracts.errors import Conflict
+from driftloop_contracts.model import ServedVersion
+from driftloop_rollout.evidence import Evidence
+
+
+class State(StrEnum):
+    PENDING = "pending"  # asked for; nothing was changed yet
+    LOADING = "loading"  # replicas load the candidate; it gets no traffic
+    RUNNING = "running"  # the canary gets the present step's share of the traffic
+    PAUSED = "paused"  # as running, but only harm is acted upon
+    PROMOTING = "promoting"  # the candidate becomes the stable version
+    ROLLING_BACK = "rolling_back"  # the last good version gets all traffic again
+    ABORTING = "aborting"  # the same, because somebody said so
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    ABORTED = "aborted"
+
+
+class Event(StrEnum):
+    ADOPT = "adopt"  # the controller takes the request on
+    LOADED = "loaded"  # replicas hold the candidate
+    ADVANCE = "advance"  # the gate of this rung is passed
+    PROVE = "prove"  # the promotion's proof is complete
+    HARM = "harm"  # the canary is shown to be worse, or cannot be loaded
+    EXPIRE = "expire"  # the deadline passed without a verdict
+    SUPERSEDE = "supersede"  # somebody else changed the stable version
+    SETTLE = "settle"  # replicas serve what the state asks for
+    PAUSE = "pause"
+    RESUME = "resume"
+    PROMOTE = "promote"  # an operator promotes without waiting for proof
+    ABORT = "abort"
+
+
+OPERATOR_EVENTS = (Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ABORT)
+FINISHED = (State.PROMOTED, State.ROLLED_BACK, State.ABORTED)
+
+S, E = State, Event
+TRANSITIONS: Mapping[tuple[State, Event], State] = {
+    (S.PENDING, E.ADOPT): S.LOADING,
+    (S.PENDING, E.EXPIRE): S.ROLLING_BACK,
+    (S.PENDING, E.SUPERSEDE): S.ABORTING,
+    (S.PENDING, E.ABORT): S.ABORTING,
+    (S.LOADING, E.LOADED): S.RUNNING,
+    (S.LOADING, E.HARM): S.ROLLING_BACK,
+    (S.LOADING, E.EXPIRE): S.ROLLING_BACK,
+    (S.LOADING, E.SUPERSEDE): S.ABORTING,
+    (S.LOADING, E.ABORT): S.ABORTING,
+    (S.RUNNING, E.ADVANCE): S.RUNNING,
+    (S.RUNNING, E.PROVE): S.PROMOTING,
+    (S.RUNNING, E.HARM): S.ROLLING_BACK,
+    (S.RUNNING, E.EXPIRE): S.ROLLING_BACK,
+    (S.RUNNING, E.SUPERSEDE): S.ABORTING,
+    (S.RUNNING, E.PAUSE): S.PAUSED,
+    (S.RUNNING, E.PROMOTE): S.PROMOTING,
+    (S.RUNNING, E.ABORT): S.ABORTING,
+    (S.PAUSED, E.HARM): S.ROLLING_BACK,
+    (S.PAUSED, E.EXPIRE): S.ROLLING_BACK,
+    (S.PAUSED, E.SUPERSEDE): S.ABORTING,
+    (S.PAUSED, E.RESUME): S.RUNNING,
+    (S.PAUSED, E.PROMOTE): S.PROMOTING,
+    (S.PAUSED, E.ABORT): S.ABORTING,
+    (S.PROMOTING, E.SETTLE): S.PROMOTED,
+    (S.PROMOTING, E.HARM): S.ROLLING_BACK,
+    (S.PROMOTING, E.SUPERSEDE): S.ABORTING,
+    (S.PROMOTING, E.ABORT): S.ABORTING,
+    (S.ROLLING_BACK, E.SETTLE): S.ROLLED_BACK,
+    (S.ABORTING, E.SETTLE): S.ABORTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One entry of a rollout's history: what happened, why, who said so, and what was seen."""
+
+    at: datetime
+    event: Event
+    state: State
+    weight: float
+    reason: str
+    actor: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "at": self.at.isoformat()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Transition":
+        return cls(
+            **{
+                **value,
+                "at": datetime.fromisoformat(value["at"]),
+                "event": Event(value["event"]),
+                "state": State(value["state"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A rollout as the store keeps it; `revision` is the store's.
+
+    steps: the canary's weights, ascending, the last one 1 (the promotion). champion: the stable
+    version when the rollout was adopted, the one to go back to. verdict: see `verdict.Word`.
+    registry_due: the registry's aliases are still to be set. outlook: how long this traffic needs.
+    """
+
+    id: str
+    model: str
+    state: State
+    revision: int
+    requested_at: datetime
+    candidate: ServedVersion
+    reason: str
+    steps: tuple[float, ...] = ()
+    step: int = 0
+    champion: ServedVersion | None = None
+    verdict: str = "undecided"
+    stepped_at: datetime | None = None
+    deadline_at: datetime | None = None
+    finished_at: datetime | None = None
+    evidence: Evidence | None = None
+    outlook: dict[str, float | None] = field(default_factory=dict)
+    registry_due: bool = False
+    history: tuple[Transition, ...] = ()
+
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """The steps at which the canary is judged."""
+        return self.steps[:-1]
+
+    @property
+    def weight(self) -> float:
+        """The share of the traffic that the candidate has in this state."""
+        if self.state in (State.RUNNING, State.PAUSED):
+            return self.steps[self.step]
+        return 1.0 if self.state in (State.PROMOTING, State.PROMOTED) else 0.0
+
+    @property
+    def promotion_began(self) -> bool:
+        """Whether the candidate was made the stable version by this rollout."""
+        return any(entry.state is State.PROMOTING for entry in self.history)
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+    def to_body(self) -> dict[str, Any]:
+        """JSON for the store; id, model, at, state and revision are its columns."""
+        return {
+            "candidate": self.candidate.to_dict(),
+            "reason": self.reason,
+            "steps": list(self.steps),
+            "step": self.step,
+            "weight": self.weight,
+            "champion": self.champion.to_dict() if self.champion else None,
+            "verdict": self.verdict,
+            "stepped_at": _text(self.stepped_at),
+            "deadline_at": _text(self.deadline_at),
+            "finished_at": _text(self.finished_at),
+            "evidence": self.evidence.to_dict() if self.evidence else None,
+            "outlook": self.outlook,
+            "registry_due": self.registry_due,
+            "history": [transition.to_dict() for transition in self.history],
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Rollout":
+        """From the store's record; one just requested has only `candidate` and `reason`."""
+        champion, evidence = record.get("champion"), record.get("evidence")
+        return cls(
+            id=record["id"],
+            model=record["model"],
+            state=State(record["state"]),
+            revision=record["revision"],
+            requested_at=datetime.fromisoformat(record["at"]),
+            candidate=ServedVersion.from_dict(record["candidate"]),
+            reason=record["reason"],
+            steps=tuple(record.get("steps", ())),
+            step=record.get("step", 0),
+            champion=ServedVersion.from_dict(champion) if champion else None,
+            verdict=record.get("verdict", "undecided"),
+            stepped_at=_time(record.get("stepped_at")),
+            deadline_at=_time(record.get("deadline_at")),
+            finished_at=_time(record.get("finished_at")),
+            evidence=Evidence.from_dict(evidence) if evidence else None,
+            outlook=record.get("outlook", {}),
+            registry_due=record.get("registry_due", False),
+            history=tuple(Transition.from_dict(t) for t in record.get("history", ())),
+        )
+
+
+def apply(
+    rollout: Rollout, event: Event, now: datetime, reason: str, *,
+    actor: str = "controller", numbers: Mapping[str, Any] | None = None,
+) -> Rollout:  # fmt: skip
+    """The rollout after the event. Raises Conflict where the table has no such transition."""
+    state = TRANSITIONS.get((rollout.state, event))
+    last_rung = rollout.step >= len(rollout.rungs) - 1
+    if state is None or (event is Event.ADVANCE and last_rung):
+        raise Conflict(f"rollout {rollout.id} is {rollout.state}: `{event}` is not possible")
+    moved = event in (Event.LOADED, Event.ADVANCE)
+    after = replace(
+        rollout,
+        state=state,
+        reason=reason,
+        step=rollout.step + (event is Event.ADVANCE),
+        stepped_at=now if moved else rollout.stepped_at,
+        finished_at=now if state in FINISHED else None,
+        registry_due=state in FINISHED,
+    )
+    entry = Transition(now, event, state, after.weight, reason, actor, dict(numbers or {}))
+    return replace(after, history=(*rollout.history, entry))
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {State.PENDING}"]
+    lines += [f"    {a} --> {b}: {event}" for (a, event), b in TRANSITIONS.items()]
+    lines += [f"    {state} --> [*]" for state in FINISHED]
+    return "\n".join(lines) + "\n"
+
+
+def _text(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

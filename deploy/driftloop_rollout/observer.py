@@ -1,0 +1,114 @@
+"""Reads what the lake and the loss accounting know of a rollout; changes nothing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+
+from driftloop_contracts.errors import Conflict
+from driftloop_contracts.model import ModelSpec
+from driftloop_lake.port import LakeReader, Pin
+from driftloop_rollout import evidence as ev
+from driftloop_rollout.machine import Rollout
+from driftloop_settings.settings import RolloutSettings
+from driftloop_store.store import Store
+
+PAST_ROWS = 5_000
+MAX_SPAN = timedelta(minutes=10)
+"""How much of the past one look reads while it catches up with late labels."""
+
+
+class Observer:
+    """See the module. The lake is opened at the first look, and again where that failed."""
+
+    def __init__(
+        self, rules: RolloutSettings, store: Store, open_lake: Callable[[], LakeReader]
+    ) -> None:
+        self._rules = rules
+        self._store = store
+        self._lake = cache(open_lake)
+
+    def look(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> ev.Evidence | None:
+        """The evidence, with what the lake has of it since the last look."""
+        seen = rollout.evidence or self.started(rollout, spec, now)
+        pin = self._lake().pin(rollout.model)
+        if seen is None or pin is None:
+            return seen
+        older, newer = sorted((seen.labels_until, seen.requests_until))
+        if newer - older <= MAX_SPAN or not seen.quality_is_judged:
+            since = older if seen.quality_is_judged else seen.requests_until
+            recent = aged = self._rows(rollout, spec, pin, seen.baseline.scale, since, None)
+        else:
+            recent = self._rows(rollout, spec, pin, None, seen.requests_until, None)
+            until = seen.labels_until + MAX_SPAN
+            aged = self._rows(rollout, spec, pin, seen.baseline.scale, seen.labels_until, until)
+        return ev.extend(seen, recent, aged, margins(self._rules), now)
+
+    def _rows(
+        self, rollout: Rollout, spec: ModelSpec, pin: Pin, scale: float | None,
+        since: datetime, until: datetime | None,
+    ) -> ev.Slice:  # fmt: skip
+        stable, candidate = _versions(rollout)
+        table = self._lake().labelled(
+            rollout.model, pin, since=since, until=until, versions=(stable, candidate),
+            only_labelled=False,
+        )  # fmt: skip
+        return ev.read_slice(table, spec, scale, stable, candidate)
+
+    def started(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> ev.Evidence | None:
+        """The champion's past, with nothing seen of the canary; None while it is too short."""
+        lake, (stable, candidate) = self._lake(), _versions(rollout)
+        pin = lake.pin(rollout.model)
+        if pin is None:
+            return None
+        past = lake.labelled(
+            rollout.model, pin, newest=PAST_ROWS, versions=(stable,), only_labelled=False
+        )
+        scale = self._error_scale(rollout, spec, past)
+        rows = ev.read_slice(past, spec, scale, stable, candidate)
+        since = rollout.stepped_at or now
+        found = ev.start(spec, margins(self._rules), rollout.rungs, rows, scale, since)
+        return found and replace(found, unaccounted=self.unaccounted(rollout))
+
+    def _error_scale(self, rollout: Rollout, spec: ModelSpec, past: pa.Table) -> float | None:
+        """From the champion's hold-out rows, else from its labelled past."""
+        if spec.task != "regression" or spec.output is None or rollout.champion is None:
+            return None
+        reference = Path(rollout.champion.path) / "reference.parquet"
+        error = None
+        if reference.is_file():
+            import pyarrow.parquet as pq
+
+            error = ev.rmse(pq.read_table(reference), spec.output)
+        error = error or ev.rmse(past, spec.output)
+        return ev.SCALE_RMSE * error if error else None
+
+    def unaccounted(self, rollout: Rollout) -> int:
+        """Rows of both versions that were served and are neither sent, nor spooled, nor dropped."""
+        versions = _versions(rollout)
+        return sum(
+            max(0, row["served"] - row["acked"] - row["spooled"] - sum(row["dropped"].values()))
+            for row in self._store.ledger(rollout.model)
+            if row["version"] in versions
+        )
+
+
+def _versions(rollout: Rollout) -> tuple[int, int]:
+    """The stable version and the candidate of a rollout that was adopted."""
+    if rollout.champion is None:
+        raise Conflict(f"rollout {rollout.id} has not been adopted yet")
+    return rollout.champion.version, rollout.candidate.version
+
+
+def margins(rules: RolloutSettings) -> ev.Margins:
+    return ev.Margins(
+        quality=rules.quality_margin,
+        errors=rules.error_margin,
+        latency=rules.latency_margin,
+        latency_floor_s=rules.latency_floor_s,
+        label_age_s=rules.label_age_s,
+        label_coverage=rules.label_coverage,
+    )

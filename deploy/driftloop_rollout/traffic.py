@@ -1,0 +1,66 @@
+"""What replicas shall serve, as a function of the rollout's state: repeating it changes nothing."""
+
+from dataclasses import replace
+
+from driftloop_contracts.model import Deployment, ServedVersion, TrafficSplit
+from driftloop_rollout.machine import Rollout, State
+
+
+def superseded(rollout: Rollout, deployment: Deployment) -> bool:
+    """Whether somebody else made another version the stable one."""
+    if rollout.champion is None or rollout.state in (State.ROLLING_BACK, State.ABORTING):
+        return False
+    expected = {rollout.champion.version}
+    if rollout.state is State.PROMOTING:
+        expected.add(rollout.candidate.version)
+    return deployment.split.stable not in expected
+
+
+def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
+    """The deployment that this state asks for; equal to the given one where nothing is to change."""
+    if rollout.champion is None or rollout.finished:
+        return deployment
+    candidate, champion = rollout.candidate, rollout.champion
+    if rollout.state in (State.ROLLING_BACK, State.ABORTING):
+        return _withdrawn(rollout, champion, deployment)
+    if rollout.state is State.PROMOTING:
+        split = TrafficSplit(candidate.version)
+    elif rollout.weight:
+        # The salt stays for the whole rollout: a key that went to the canary keeps going there.
+        split = TrafficSplit(champion.version, candidate.version, rollout.weight, rollout.id)
+    else:
+        split = TrafficSplit(champion.version)
+    return _holding(replace(deployment, split=split), champion, candidate)
+
+
+def trimmed(rollout: Rollout, deployment: Deployment, keep_previous: int) -> Deployment:
+    """After the promotion: the new champion and the `keep_previous` newest of the former ones."""
+    candidate, champion = rollout.candidate.version, rollout.champion
+    last = champion.version if champion else candidate
+    former = [v for v in deployment.versions if v.version != candidate]
+    # Oldest first, with the champion of until now as the newest whatever its number.
+    former.sort(key=lambda v: (v.version == last, v.version))
+    kept = {v.version for v in former[-keep_previous:]} if keep_previous else set()
+    versions = tuple(v for v in deployment.versions if v.version in {*kept, candidate})
+    return replace(deployment, versions=versions)
+
+
+def _withdrawn(rollout: Rollout, champion: ServedVersion, deployment: Deployment) -> Deployment:
+    """All traffic on the last good version: the champion, or what somebody else put in its place."""
+    candidate, split = rollout.candidate.version, deployment.split
+    if split.stable == candidate:
+        if not rollout.promotion_began:  # somebody else made it the stable one: theirs to undo
+            return deployment
+        split = TrafficSplit(champion.version)
+        deployment = _holding(deployment, champion)
+    elif split.canary == candidate:
+        split = TrafficSplit(split.stable)
+    versions = tuple(v for v in deployment.versions if v.version != candidate)
+    return replace(deployment, split=split, versions=versions)
+
+
+def _holding(deployment: Deployment, *needed: ServedVersion) -> Deployment:
+    for served in needed:
+        if deployment.version(served.version) != served:
+            deployment = deployment.with_version(served)
+    return deployment

@@ -1,0 +1,202 @@
+"""Reads the lake: Delta finds the files and rows that can matter, DuckDB joins them with labels."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from driftloop_contracts.errors import NotFound
+from driftloop_contracts.events import LABEL_SCHEMA
+from driftloop_lake import layout
+from driftloop_lake.lake_table import LakeTable
+from driftloop_lake.port import LakeCounts, Pin
+from driftloop_lake.queries import Queries
+from driftloop_lake.writer import LakeWriter
+
+if TYPE_CHECKING:
+    from driftloop_settings.settings import Settings
+
+_KEPT_SNAPSHOTS = 8
+_LABEL_KEY = [field.name for field in LABEL_SCHEMA if field.name != "tags"]
+
+
+def open_lake(settings: "Settings") -> "DeltaLake":
+    """The lake that the settings name; it need not exist yet. Nothing is read or written."""
+    return DeltaLake(settings.lake_uri, settings.lake.compact_every)
+
+
+class DeltaLake:
+    """A `LakeReader`. Safe to use from several threads; one reads at a time."""
+
+    def __init__(self, uri: str, compact_every: int = 100) -> None:
+        self._uri = uri
+        self._compact_every = compact_every
+        self._lock = RLock()
+        self._newest: dict[str, LakeTable] = {}
+        self._pinned: dict[tuple[str, int], LakeTable] = {}
+        self._queries = Queries()
+        self._counted: dict[tuple[str, Pin], LakeCounts] = {}
+
+    def writer(self) -> LakeWriter:
+        """What the archiver writes with."""
+        return LakeWriter(self._uri, self._compact_every)
+
+    def pin(self, model: str) -> Pin | None:
+        with self._lock:
+            predictions = self._refreshed(layout.predictions_uri(self._uri, model))
+            if predictions is None or predictions.version == 0:  # 0: created, no rows yet
+                return None
+            labels = self._refreshed(layout.labels_uri(self._uri))
+            return Pin(predictions.version, -1 if labels is None else labels.version)
+
+    def labelled(
+        self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
+        until: datetime | None = None, newest: int | None = None, versions: tuple[int, ...] = (),
+        only_labelled: bool = True,
+    ) -> pa.Table:  # fmt: skip
+        with self._lock:
+            table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
+            labels = self._labels(pin)
+
+            def read(since: datetime | None) -> pa.Table:
+                predictions = table.scan(
+                    [name for name in table.schema.names if name != layout.DATE],
+                    _predicate(since, until, versions),
+                )
+                return self._queries.with_labels(
+                    predictions, _labels_of(predictions, labels, as_of), only_labelled
+                )
+
+            if newest is None:
+                return read(since)
+            times = table.scan(["at"], _predicate(since, until, versions)).column("at")
+            return _newest(newest, times, since, read)
+
+    def count(self, model: str, pin: Pin) -> LakeCounts:
+        with self._lock:
+            known = self._counted.get((model, pin))
+            if known is None:
+                known = self._counted[model, pin] = self._count(model, pin)
+                _forget_oldest(self._counted)
+            return known
+
+    def _count(self, model: str, pin: Pin) -> LakeCounts:
+        table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
+        labels = self._labels(pin)
+        rows = table.scan(["prediction_id", "row", "replica", "sequence"])
+        matched = 0
+        if labels is not None:
+            matched = self._queries.labels_of(rows, labels.scan(_LABEL_KEY))
+        return LakeCounts(rows.num_rows, self._queries.duplicates(rows), matched)
+
+    def unmatched_labels(self, pin: Pin) -> int:
+        with self._lock:
+            labels = self._labels(pin)
+            if labels is None:
+                return 0
+            rows = labels.scan(_LABEL_KEY)
+            for model in self._models():
+                table = self._refreshed(layout.predictions_uri(self._uri, model))
+                if table is not None:
+                    rows = self._queries.labels_without(rows, table.scan(["prediction_id"]))
+            return self._queries.distinct(rows)
+
+    def _models(self) -> list[str]:
+        from pyarrow import fs
+
+        system, path = fs.FileSystem.from_uri(layout.predictions_folder(self._uri))
+        found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
+    def _labels(self, pin: Pin) -> LakeTable | None:
+        return None if pin.labels < 0 else self._at(layout.labels_uri(self._uri), pin.labels)
+
+    def _refreshed(self, uri: str) -> LakeTable | None:
+        table = self._newest.get(uri)
+        if table is not None:
+            table.refresh()
+            return table
+        table = LakeTable.open(uri)
+        if table is not None:
+            self._newest[uri] = table
+        return table
+
+    def _at(self, uri: str, version: int) -> LakeTable:
+        """Raises NotFound where there is no such version (any more)."""
+        newest = self._newest.get(uri)
+        if newest is not None and newest.version == version:
+            return newest
+        table = self._pinned.get((uri, version))
+        if table is None:
+            table = LakeTable.open(uri, version)
+            if table is None:
+                raise NotFound(f"the lake has no version {version} of {uri.rsplit('/', 1)[-1]}")
+            self._pinned[uri, version] = table
+            _forget_oldest(self._pinned)
+        return table
+
+
+def _newest(
+    wanted: int, times: pa.ChunkedArray, since: datetime | None,
+    read: Callable[[datetime | None], pa.Table],
+) -> pa.Table:  # fmt: skip
+    """The newest `wanted` rows of `read(since)`, reading little more than them: rows without a label
+    may fall away, so the bound goes back until enough are left or all were read."""
+    times = times.combine_chunks().sort(order="descending")
+    take = wanted
+    while take < len(times):
+        found = read(times[take - 1].as_py())
+        if found.num_rows >= wanted:
+            return found.slice(found.num_rows - wanted)
+        take *= 4
+    found = read(since)
+    return found.slice(max(0, found.num_rows - wanted))
+
+
+def _labels_of(keys: pa.Table, labels: LakeTable | None, as_of: datetime | None) -> pa.Table:
+    """Labels that can belong to these predictions. Ids sort by time, so Delta's statistics of the
+    files (and parquet's of the pages) leave out all labels of older and newer predictions."""
+    columns = ["prediction_id", "row", "value", "number", "received_at", "observed_at"]
+    if labels is None or not keys.num_rows:
+        return pa.schema([LABEL_SCHEMA.field(name) for name in columns]).empty_table()
+    ids = pc.min_max(keys.column("prediction_id"))
+    terms = [
+        "metric = 'label'",
+        f"prediction_id >= {_text(ids['min'].as_py())}",
+        f"prediction_id <= {_text(ids['max'].as_py())}",
+    ]
+    if as_of is not None:
+        terms.append(f"received_at <= {_time(as_of)}")
+    return labels.scan(columns, " AND ".join(terms))
+
+
+def _predicate(
+    since: datetime | None, until: datetime | None, versions: tuple[int, ...]
+) -> str | None:
+    terms = []
+    if since is not None:
+        day = since.astimezone(UTC).date()
+        terms += [f"date >= '{day}'", f"at >= {_time(since)}"]
+    if until is not None:
+        day = until.astimezone(UTC).date()
+        terms += [f"date <= '{day}'", f"at < {_time(until)}"]
+    if versions:
+        terms.append(f"version IN ({', '.join(str(int(v)) for v in versions)})")
+    return " AND ".join(terms) or None
+
+
+def _time(value: datetime) -> str:
+    text = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _forget_oldest(cache: dict[Any, Any]) -> None:
+    while len(cache) > _KEPT_SNAPSHOTS:
+        cache.pop(next(iter(cache)))

@@ -1,0 +1,81 @@
+"""Questions about rows that were already read, asked in SQL. The only module that knows DuckDB."""
+
+from typing import Any
+
+import pyarrow as pa
+
+LABEL_FIELDS = (
+    pa.field("label", pa.string()),
+    pa.field("label_number", pa.float64()),
+    pa.field("label_at", pa.timestamp("us", tz="UTC")),
+)
+
+_WITH_LABELS = """
+    SELECT p.i AS i, l.best.value AS label, l.best.number AS label_number, l.best.at AS label_at
+    FROM p {how} JOIN (
+        SELECT prediction_id, row,
+               arg_max({{'value': value, 'number': number, 'at': received_at}},
+                       (received_at, observed_at, value)) AS best
+        FROM l GROUP BY prediction_id, row
+    ) l ON p.prediction_id = l.prediction_id AND p.row = l.row
+    ORDER BY p.at, p.prediction_id, p.row
+"""
+
+
+class Queries:
+    """One DuckDB in memory, kept because opening it costs more than most questions. Not safe for
+    use from several threads at once."""
+
+    def __init__(self) -> None:
+        self._opened: Any = None
+
+    def with_labels(self, predictions: pa.Table, labels: pa.Table, only_labelled: bool) -> pa.Table:
+        """Predictions with LABEL_FIELDS of their latest label, by (received_at, observed_at); those
+        without one are left out, or have nulls. Sorted by (at, prediction_id, row)."""
+        keys = predictions.select(["prediction_id", "row", "at"])
+        keys = keys.append_column("i", pa.array(range(keys.num_rows), pa.int64()))
+        query = _WITH_LABELS.format(how="INNER" if only_labelled else "LEFT")
+        found = self._ask(query, p=keys, l=labels)
+        # Taken by index and not through SQL, so that all columns keep their types.
+        rows = predictions.take(found.column("i"))
+        for field in LABEL_FIELDS:
+            rows = rows.append_column(field, found.column(field.name).cast(field.type))
+        return rows
+
+    def duplicates(self, predictions: pa.Table) -> int:
+        """Rows beyond the first with the same (prediction_id, row, replica, sequence)."""
+        key = "(prediction_id, row, replica, sequence)"
+        return self._number(f"SELECT count(*) - count(DISTINCT {key}) FROM p", p=predictions)
+
+    def labels_of(self, predictions: pa.Table, labels: pa.Table) -> int:
+        """Distinct label rows whose prediction is there: one delivered twice counts once."""
+        return self._number(
+            """SELECT count(*) FROM (SELECT DISTINCT l.* FROM l SEMI JOIN p
+               ON l.prediction_id = p.prediction_id)""",
+            p=predictions.select(["prediction_id"]), l=labels,
+        )  # fmt: skip
+
+    def labels_without(self, labels: pa.Table, predictions: pa.Table) -> pa.Table:
+        """The label rows whose prediction is not there."""
+        query = "SELECT l.* FROM l ANTI JOIN p ON l.prediction_id = p.prediction_id"
+        return self._ask(query, p=predictions.select(["prediction_id"]), l=labels)
+
+    def distinct(self, rows: pa.Table) -> int:
+        return self._number("SELECT count(*) FROM (SELECT DISTINCT * FROM p)", p=rows)
+
+    def _number(self, sql: str, **tables: pa.Table) -> int:
+        return int(self._ask(sql, **tables).column(0)[0].as_py())
+
+    def _ask(self, sql: str, **tables: pa.Table) -> pa.Table:
+        if self._opened is None:
+            import duckdb
+
+            self._opened = duckdb.connect()
+            self._opened.execute("SET threads = 2")
+        for name, table in tables.items():
+            self._opened.register(name, table)
+        try:
+            return self._opened.sql(sql).to_arrow_table()
+        finally:
+            for name in tables:
+                self._opened.unregister(name)

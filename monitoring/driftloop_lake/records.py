@@ -1,0 +1,71 @@
+"""What the archiver hands to the lake: records of Kafka that were read and understood, or not."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+from driftloop_contracts.events import LabelEvent, PredictionHeaders
+
+DEAD_LETTER_VALUE_BYTES = 64 << 10
+"""So much of a dead letter's value is kept."""
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        pa.field("topic", pa.string(), nullable=False),
+        pa.field("partition", pa.int32(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("value", pa.binary(), nullable=False),
+        pa.field("value_bytes", pa.int64(), nullable=False),
+        # JSON: a list of [name, value] with bytes that are no UTF-8 replaced.
+        pa.field("headers", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in Kafka a record was read."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The record itself, kept until the lake has it: it becomes a dead letter where it does not fit.
+
+    `at`: when the producer sent it; `headers`: JSON.
+    """
+
+    place: Place
+    at: datetime
+    value: bytes
+    headers: str
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRecord:
+    origin: Origin
+    headers: PredictionHeaders
+    rows: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRecord:
+    origin: Origin
+    labels: tuple[LabelEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that can never be archived, and why."""
+
+    origin: Origin
+    reason: str
+
+
+Record = PredictionRecord | LabelRecord | DeadLetter

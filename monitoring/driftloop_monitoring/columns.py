@@ -1,0 +1,92 @@
+"""Columns of a window or a reference as the checks see them: numbers, or categories."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Kind = Literal["number", "category"]
+
+MAX_ELEMENTS = 16
+"""Elements of a list column that are looked at one by one."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """`values`: float64 with NaN, or objects (str) with None, where a row has no value."""
+
+    name: str
+    kind: Kind
+    values: NDArray[Any]
+
+    @cached_property
+    def missing(self) -> NDArray[np.bool_]:
+        if self.kind == "number":
+            return np.isnan(self.values)
+        return np.array([v is None or v == "" for v in self.values], dtype=np.bool_)
+
+    @cached_property
+    def present(self) -> NDArray[Any]:
+        return self.values[~self.missing]
+
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
+    def as_categories(self) -> "Column":
+        """The same rows with each number written out, e.g. for a number with few values."""
+        if self.kind == "category":
+            return self
+        texts = [None if np.isnan(v) else f"{v:g}" for v in self.values]
+        return Column(self.name, "category", np.array(texts, dtype=object))
+
+
+def columns_of(table: pa.Table, prefix: str) -> dict[str, Column]:
+    """The columns whose names begin with `prefix` (`in_`, `out_`), without it.
+
+    A list column of equal lengths gives `name[0]`, `name[1]`, … up to MAX_ELEMENTS; of a pair of
+    probabilities the second says it all.
+    """
+    found: dict[str, Column] = {}
+    for name in table.column_names:
+        if not name.startswith(prefix):
+            continue
+        array = table[name].combine_chunks()
+        short = name.removeprefix(prefix)
+        if pa.types.is_list(array.type):
+            found.update({c.name: c for c in _elements(short, array)})
+        else:
+            found[short] = column(short, array)
+    return found
+
+
+def column(name: str, array: Any) -> Column:
+    """A pyarrow array as a column: numbers as they are, booleans and texts as categories."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        array, kind = array.cast(kind.value_type), kind.value_type
+    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        texts = pc.cast(array, pa.string()).to_numpy(zero_copy_only=False)
+        return Column(name, "category", texts.astype(object))
+    numbers = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return Column(name, "number", np.asarray(numbers, dtype=np.float64))
+
+
+def _elements(name: str, array: Any) -> list[Column]:
+    lengths = pc.unique(pc.drop_null(pc.list_value_length(array))).to_pylist()
+    if len(lengths) != 1 or not 0 < lengths[0] <= MAX_ELEMENTS:
+        return []
+    places: Sequence[int] = range(1, 2) if lengths[0] == 2 else range(lengths[0])
+    return [column(f"{name}[{i}]", pc.list_element(array, i)) for i in places]
+
+
+def in_both(
+    reference: Mapping[str, Column], window: Mapping[str, Column]
+) -> list[tuple[Column, Column]]:
+    """Pairs of the columns that both have, in the reference's order."""
+    return [(r, window[name]) for name, r in reference.items() if name in window]

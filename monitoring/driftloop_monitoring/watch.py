@@ -1,0 +1,317 @@
+"""Watching one model: a step reads what is new in the lake, judges it, and writes down what follows.
+
+Order of a step: read through one pin → windows, findings and alarms → decision and retrain request
+→ cursor. Ids come from the cursor, so a step cut off anywhere and repeated changes nothing twice.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+
+from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
+from driftloop_contracts.model import Deployment
+from driftloop_lake.port import LakeReader, Pin
+from driftloop_monitoring import alarms, reference
+from driftloop_monitoring.checks import window_findings
+from driftloop_monitoring.drift import MIN_REFERENCE, Distance, DriftRule
+from driftloop_monitoring.performance import Baseline, Change, Rule, State, update
+from driftloop_monitoring.reference import Reference
+from driftloop_monitoring.reports import SAMPLE_ROWS, ReportWriter
+from driftloop_monitoring.standing import Standing
+from driftloop_monitoring.windows import (
+    Cut,
+    Position,
+    cut,
+    labelled_prefix,
+    settled_until,
+    stable_id,
+    unaccounted_rows,
+)  # fmt: skip
+from driftloop_settings.settings import Settings
+from driftloop_store.store import Store
+
+log = structlog.get_logger()
+
+REREAD = timedelta(seconds=10)
+"""How often rows are looked at again while the lake stays as it is: they age."""
+LIVE_REFERENCE_ROWS = 5_000
+
+
+@dataclass
+class ModelWatch:
+    """The watch over one model. `step` may raise whatever the lake or the store raise: call again."""
+
+    name: str
+    store: Store
+    lake: LakeReader
+    settings: Settings
+    distance: Distance
+    reports: ReportWriter
+
+    def __post_init__(self) -> None:
+        self._reference: tuple[int, Reference] | None = None
+        self._read: tuple[Pin, datetime] | None = None
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """Of the version that was judged last."""
+        return self._reference[1].baseline if self._reference else None
+
+    @property
+    def cursor(self) -> str:
+        return f"monitor/{self.name}"
+
+    def step(self, deployment: Deployment, standing: Standing, now: datetime) -> Standing:
+        """Judge what is new of the stable version; returns the new standing, which is not saved."""
+        version = deployment.split.stable
+        if standing.version != version:
+            alarms.close_alarms(self.store, self.name)
+            log.info("monitor.champion_changed", model=self.name, version=version)
+            standing, self._read = standing.promoted(version, now), None
+        pin = self.lake.pin(self.name)
+        if pin is None or not self._due(pin, now):
+            return standing
+        rows = self._rows(pin, standing, now)
+        known = self._known_reference(deployment)
+        if known is None:
+            standing = self._live_reference(deployment, standing, rows, now)
+        else:
+            standing = self._cut_windows(standing, known, pin, rows, now)
+            standing = self._test(standing, known, pin, rows, now)
+            self._write_reports(standing, known, pin)
+        self._read = (pin, now)
+        return standing
+
+    def _due(self, pin: Pin, now: datetime) -> bool:
+        if self._read is None:
+            return True
+        before, at = self._read
+        return pin != before or now - at >= REREAD
+
+    def _rows(self, pin: Pin, standing: Standing, now: datetime) -> pa.Table:
+        table = self.lake.labelled(
+            self.name, pin, since=standing.since, versions=(standing.version,), only_labelled=False
+        )
+        table = table.filter(pc.equal(table["arm"], "stable"))
+        if not table.num_rows:
+            return table
+        end = settled_until(table["at"][-1].as_py(), now)
+        return table.filter(pc.less(table["at"], pa.scalar(end, table["at"].type)))
+
+    def _known_reference(self, deployment: Deployment) -> Reference | None:
+        version = deployment.split.stable
+        if self._reference is None or self._reference[0] != version:
+            served = deployment.version(version)
+            if served is None:
+                return None
+            loaded = reference.load(deployment.model, served, self._live_file(version))
+            if loaded is None:
+                return None
+            self._reference = (version, loaded)
+            log.info("monitor.reference", model=self.name, version=version, rows=loaded.rows,
+                     live=loaded.live, error=loaded.baseline and round(loaded.baseline.mean, 5))  # fmt: skip
+        return self._reference[1]
+
+    def _live_file(self, version: int) -> Path:
+        return self.settings.state_dir / "monitor" / f"{self.name}-{version}.parquet"
+
+    def _live_reference(
+        self, deployment: Deployment, standing: Standing, rows: pa.Table, now: datetime
+    ) -> Standing:
+        """Make the first rows the reference, once their labels are in (if the model is labelled)."""
+        wanted = min(self.settings.monitoring.reference_rows, LIVE_REFERENCE_ROWS)
+        first = rows[:wanted]
+        if first.num_rows < wanted:
+            return standing
+        if deployment.model.task is not None and self._labelled(first, now) < wanted:
+            return standing
+        reference.keep(first, self._live_file(standing.version))
+        here = _position(first, wanted - 1)
+        return replace(standing, windowed=here, tested=here)
+
+    def _labelled(self, rows: pa.Table, now: datetime) -> int:
+        monitoring = self.settings.monitoring
+        at = rows["at"].to_numpy().astype("datetime64[us]")
+        ages = (np.datetime64(now.replace(tzinfo=None), "us") - at) / np.timedelta64(1, "s")
+        labelled = rows["label"].is_valid().to_numpy()
+        return labelled_prefix(
+            labelled, ages, coverage=monitoring.label_coverage, timeout_s=monitoring.label_timeout_s
+        )
+
+    # -- windows -------------------------------------------------------------------------------
+    def _cut_windows(
+        self, standing: Standing, known: Reference, pin: Pin, rows: pa.Table, now: datetime
+    ) -> Standing:
+        m = self.settings.monitoring
+        waiting = rows[_after(rows, standing.windowed) :]
+        while True:
+            oldest = waiting["at"][0].as_py() if waiting.num_rows else None
+            found = cut(
+                waiting.num_rows, oldest, now, window_rows=m.window_rows, min_rows=m.min_rows,
+                window_seconds=m.window_seconds,
+                unaccounted=unaccounted_rows(self.store.ledger(self.name), standing.version),
+            )  # fmt: skip
+            if found is None:
+                return standing
+            standing = self._judge(standing, known, pin, waiting[: found.rows], found, now)
+            waiting = waiting[found.rows :]
+
+    def _judge(
+        self,
+        standing: Standing,
+        known: Reference,
+        pin: Pin,
+        rows: pa.Table,
+        how: Cut,
+        now: datetime,
+    ) -> Standing:
+        m = self.settings.monitoring
+        reason = how.reason
+        if not reason and known.rows < MIN_REFERENCE:
+            reason = f"the reference has only {known.rows} of at least {MIN_REFERENCE} rows"
+        start = standing.windowed.to_dict() if standing.windowed else None
+        window_id = stable_id(self.name, standing.version, "window", start)
+        losses = known.losses.losses(rows)
+        losses = losses[~np.isnan(losses)]
+        note = "reference: the first live rows" if known.live else ""
+        window = Window(
+            window_id, self.name, how.kind, pin.predictions, rows["at"][0].as_py(),
+            rows["at"][-1].as_py(), rows.num_rows, len(losses),
+            "inconclusive" if reason else "judged", reason or note,
+            float(losses.mean()) if losses.size else None,
+            _performance(standing.test, known.baseline),
+        )  # fmt: skip
+        found: list[Finding] = []
+        if not reason:
+            found = window_findings(
+                known, rows, model=self.name, version=standing.version, window_id=window_id,
+                at=window.ended_at, rule=DriftRule(m.drift_effect, m.drift_significance),
+                distance=self.distance,
+            )  # fmt: skip
+        self.store.add_window(window)
+        standing = self._note(standing, found)
+        if not reason:
+            standing = self._quality(standing, found, window, now)
+        log.info("monitor.window", model=self.name, version=standing.version, rows=window.rows,
+                 status=window.status, findings=len(found), mean_loss=window.mean_loss)  # fmt: skip
+        return replace(standing, windowed=_position(rows, rows.num_rows - 1))
+
+    def _quality(
+        self, standing: Standing, found: list[Finding], window: Window, now: datetime
+    ) -> Standing:
+        critical = [f for f in found if f.severity is Severity.CRITICAL]
+        if critical:
+            message = alarms.quality_message(self.name, standing.version, critical)
+            alarm_id = stable_id(window.window_id, "alarm")
+            alarms.raise_or_attach(
+                self.store, alarm_id, critical, message, since=window.started_at, now=now
+            )
+        else:
+            alarms.close_alarms(self.store, self.name, CheckKind.QUALITY)
+        drift = (CheckKind.DRIFT, CheckKind.PREDICTION_DRIFT)
+        return replace(
+            standing,
+            broken=tuple(sorted({c for f in critical for c in f.columns})),
+            drifted=tuple(sorted({c for f in found if f.kind in drift for c in f.columns})),
+        )
+
+    def _note(self, standing: Standing, found: list[Finding]) -> Standing:
+        for finding in found:
+            self.store.add_finding(finding)
+        return replace(standing, outbox=(*standing.outbox, *(f.to_dict() for f in found)))
+
+    # -- performance ---------------------------------------------------------------------------
+    def _test(
+        self, standing: Standing, known: Reference, pin: Pin, rows: pa.Table, now: datetime
+    ) -> Standing:
+        if known.baseline is None:
+            return standing
+        waiting = rows[_after(rows, standing.tested) :]
+        ready = waiting[: self._labelled(waiting, now)]
+        if not ready.num_rows:
+            return standing
+        losses = known.losses.losses(ready)
+        usable = ~np.isnan(losses)
+        m = self.settings.monitoring
+        rule = Rule(m.performance_margin, m.average_run_length)
+        times = ready["at"].filter(pa.array(usable)).to_pylist()
+        test = update(standing.test, losses[usable], times, known.baseline, rule)
+        if test.alarm is not None and standing.test.alarm is None:
+            standing = self._alarm(standing, test, test.alarm, known, pin, ready, now)
+        return replace(standing, test=test, tested=_position(ready, ready.num_rows - 1))
+
+    def _alarm(
+        self, standing: Standing, test: State, change: Change, known: Reference, pin: Pin,
+        ready: pa.Table, now: datetime,
+    ) -> Standing:  # fmt: skip
+        baseline = known.baseline
+        assert baseline is not None  # _test asks for it
+        window_id = stable_id(self.name, standing.version, "labels", change.row, change.at)
+        window = Window(
+            window_id, self.name, "labels", pin.predictions, change.at, ready["at"][-1].as_py(),
+            change.rows, change.rows, "judged", "rows since the estimated change of the error",
+            change.mean_loss, _performance(test, baseline),
+        )  # fmt: skip
+        finding = Finding(
+            stable_id(window_id, "performance"), self.name, standing.version, CheckKind.PERFORMANCE,
+            "e_detector", Severity.CRITICAL, (), change.mean_loss - baseline.mean,
+            float(np.exp(-test.log_e)), window_id, now,
+            f"rise of the mean loss over {change.rows} labelled rows",
+        )  # fmt: skip
+        self.store.add_window(window)
+        task = known.losses.spec.task
+        message = alarms.performance_message(self.name, standing.version, baseline, change, task)
+        alarms.raise_or_attach(
+            self.store, stable_id(window_id, "alarm"), [finding], message, since=change.at, now=now
+        )
+        return self._note(standing, [finding])
+
+    # -- reports -------------------------------------------------------------------------------
+    def _write_reports(self, standing: Standing, known: Reference, pin: Pin) -> None:
+        self.reports.poll()
+        for alarm in self.store.alarms(self.name, 5):
+            if alarm.get("report") or alarm["version"] != standing.version:
+                continue
+            path = self.reports.path(alarm["id"])
+            if path.is_file():
+                self.store.update_alarm(alarm["id"], report=str(path))
+            elif self.reports.wanted(alarm["id"]):
+                current = self.lake.labelled(
+                    self.name, pin, since=datetime.fromisoformat(alarm["change_at"]),
+                    versions=(standing.version,), newest=SAMPLE_ROWS, only_labelled=False,
+                )  # fmt: skip
+                self.reports.start(alarm["id"], known.table, current)
+
+
+def _performance(test: State, baseline: Baseline | None) -> dict[str, float]:
+    shown = {"rows": float(test.rows)}
+    if np.isfinite(test.log_e):
+        shown["log_e"] = round(test.log_e, 3)
+    if test.mean_loss is not None:
+        shown["mean_loss"] = test.mean_loss
+    if baseline is not None:
+        shown |= {"baseline": baseline.mean, "ceiling": baseline.ceiling}
+    return shown
+
+
+def _position(rows: pa.Table, index: int) -> Position:
+    return Position(
+        rows["at"][index].as_py(), rows["prediction_id"][index].as_py(), rows["row"][index].as_py()
+    )
+
+
+def _after(rows: pa.Table, position: Position | None) -> int:
+    """Index of the first row behind the position; rows are in order."""
+    if position is None or not rows.num_rows:
+        return 0
+    at = rows["at"].to_numpy().astype("datetime64[us]")
+    moment = np.datetime64(position.at.replace(tzinfo=None), "us")
+    index = int(np.searchsorted(at, moment, "left"))
+    while index < rows.num_rows and at[index] == moment and _position(rows, index) <= position:
+        index += 1
+    return index

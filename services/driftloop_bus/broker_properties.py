@@ -1,0 +1,110 @@
+"""The configuration of the single-node broker: `server.properties` and the Java command line."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from driftloop_bus.port import MAX_VALUE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFolder:
+    """What a local broker keeps, and where: all of it below `root`."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def properties(self) -> Path:
+        return self.root / "server.properties"
+
+    @property
+    def formatted(self) -> Path:
+        """Exists once the storage was formatted to the end."""
+        return self.root / "formatted"
+
+    @property
+    def scratch(self) -> Path:
+        """Java's temporary files (native libraries of the codecs)."""
+        return self.root / "tmp"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "kafka.log"
+
+    @property
+    def process(self) -> Path:
+        """Process id and port of the broker that was started last."""
+        return self.root / "process.json"
+
+
+def server_properties(data: Path, port: int, controller_port: int) -> str:
+    """A KRaft node that is broker and controller, on loopback only, with small internal topics."""
+    values: dict[str, object] = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "log.dirs": data,
+        # Topics are made by name, with the settings' partitions and retention.
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": 1,
+        "min.insync.replicas": 1,
+        "message.max.bytes": MAX_VALUE_BYTES + (1 << 20),
+        # Whole segments expire: small ones follow the retention closely.
+        "log.segment.bytes": 64 << 20,
+        # Internal topics: 50 partitions by default, which makes the start slow.
+        "offsets.topic.num.partitions": 1,
+        "offsets.topic.replication.factor": 1,
+        "transaction.state.log.num.partitions": 1,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "share.coordinator.state.topic.num.partitions": 1,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+        "group.initial.rebalance.delay.ms": 0,
+        # A broker that was killed registers again only when its former session has run out: with
+        # the default of 9 s a restart takes 11 s.
+        "broker.session.timeout.ms": 3_000,
+        "broker.heartbeat.interval.ms": 500,
+        # One machine's traffic: few threads, and a cleaner that fits the small heap.
+        "num.network.threads": 2,
+        "num.io.threads": 2,
+        "background.threads": 2,
+        "log.cleaner.dedupe.buffer.size": 4 << 20,
+        "log.cleaner.io.buffer.size": 512 << 10,
+    }
+    return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def java_options(folder: BrokerFolder, heap_mb: int) -> list[str]:
+    """Options of the broker's Java: small, quick to start, quiet."""
+    return [
+        f"-Xmx{heap_mb}m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-XX:-UsePerfData",
+        "-Xshare:auto",
+        "-Djava.awt.headless=true",
+        f"-Djava.io.tmpdir={folder.scratch}",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+        f"-Dorg.slf4j.simpleLogger.logFile={folder.log}",
+    ]
+
+
+def log_tail(folder: BrokerFolder, lines: int = 5) -> str:
+    """The last lines of the broker's log, for a message about why it does not run."""
+    try:
+        return os.linesep.join(folder.log.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""

@@ -1,0 +1,172 @@
+"""A bus in this process' memory: the port's semantics without a broker, for tests and trials."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from driftloop_bus.port import MAX_VALUE_BYTES, Message
+from driftloop_contracts.errors import NotFound, Rejected, RetryLater
+
+
+@dataclass
+class MemoryBus:
+    """One cluster that all producers and consumers of this object share.
+
+    While `away` it behaves as a cluster that does not answer: sends stay queued, polls find
+    nothing, metadata raises RetryLater.
+    """
+
+    _topics: dict[str, list[list[Message]]] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _away: bool = False
+
+    def set_away(self, away: bool) -> None:
+        """Take the cluster away, or bring it back."""
+        with self._changed:
+            self._away = away
+            self._changed.notify_all()
+
+    def ensure_topics(
+        self, topics: Sequence[str], *, partitions: int, retention_hours: int
+    ) -> None:
+        del retention_hours  # memory keeps everything
+        with self._changed:
+            self._answer()
+            for topic in topics:
+                self._topics.setdefault(topic, [[] for _ in range(partitions)])
+            self._changed.notify_all()
+
+    def partitions(self, topic: str) -> list[int]:
+        with self._changed:
+            return list(range(len(self._log(topic))))
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        with self._changed:
+            return {number: len(log) for number, log in enumerate(self._log(topic))}
+
+    def producer(self) -> "MemoryProducer":
+        return MemoryProducer(self)
+
+    def consumer(self) -> "MemoryConsumer":
+        return MemoryConsumer(self)
+
+    def _answer(self) -> None:
+        if self._away:
+            raise RetryLater("the bus does not answer")
+
+    def _log(self, topic: str) -> list[list[Message]]:
+        self._answer()
+        if topic not in self._topics:
+            raise NotFound(f"topic {topic} does not exist")
+        return self._topics[topic]
+
+
+@dataclass
+class _Queued:
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    future: Future[tuple[int, int]]
+
+
+class MemoryProducer:
+    """Delivers from a thread, in order; what finds no cluster or no topic waits for it."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self._bus = bus
+        self._queue: list[_Queued] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._deliver, daemon=True, name="memory-producer")
+        self._thread.start()
+
+    def send(
+        self, topic: str, value: bytes, *, key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> Future[tuple[int, int]]:  # fmt: skip
+        future: Future[tuple[int, int]] = Future()
+        if len(value) > MAX_VALUE_BYTES:
+            future.set_exception(Rejected(f"a record of {len(value)} bytes is too large"))
+            return future
+        with self._bus._changed:
+            if self._closed:
+                raise RetryLater("this producer is closed")
+            self._queue.append(_Queued(topic, key, value, list(headers), future))
+            self._bus._changed.notify_all()
+        return future
+
+    def flush(self, timeout_s: float) -> None:
+        with self._bus._changed:
+            if not self._bus._changed.wait_for(lambda: not self._queue, timeout_s):
+                raise RetryLater(f"{len(self._queue)} records are not acknowledged yet")
+
+    def close(self) -> None:
+        with self._bus._changed:
+            self._closed = True
+            self._bus._changed.notify_all()
+        self._thread.join()
+        for record in self._queue:
+            record.future.set_exception(RetryLater("the producer closed before delivery"))
+        self._queue.clear()
+
+    def _deliverable(self) -> bool:
+        bus = self._bus
+        return bool(self._queue) and not bus._away and self._queue[0].topic in bus._topics
+
+    def _deliver(self) -> None:
+        while True:
+            with self._bus._changed:
+                self._bus._changed.wait_for(lambda: self._closed or self._deliverable())
+                if not self._deliverable():
+                    return
+                record = self._queue[0]
+                log = self._bus._topics[record.topic]
+                number = crc32(record.key or b"") % len(log)
+                offset = len(log[number])
+                log[number].append(
+                    Message(
+                        record.topic, number, offset, record.key, record.value, record.headers,
+                        time.time_ns() // 1_000_000,
+                    )
+                )  # fmt: skip
+            # Outside the lock: callbacks may send again. Before it leaves the queue: flush waits
+            # for the futures.
+            record.future.set_result((number, offset))
+            with self._bus._changed:
+                self._queue.pop(0)
+                self._bus._changed.notify_all()
+
+
+class MemoryConsumer:
+    """Reads the shared logs from its own positions."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self._bus = bus
+        self._positions: dict[tuple[str, int], int] = {}
+
+    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
+        self._positions = {place: max(0, offset) for place, offset in positions.items()}
+
+    def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
+        with self._bus._changed:
+            self._bus._changed.wait_for(lambda: bool(self._ready(1)), timeout_s)
+            found = self._ready(max_messages)
+        for message in found:
+            self._positions[message.topic, message.partition] = message.offset + 1
+        return found
+
+    def close(self) -> None:
+        self._positions = {}
+
+    def _ready(self, limit: int) -> list[Message]:
+        found: list[Message] = []
+        for (topic, number), offset in self._positions.items():
+            logs = [] if self._bus._away else self._bus._topics.get(topic, [])
+            if number < len(logs):
+                # As Kafka does: an offset that does not exist (any more) reads from the earliest.
+                start = offset if offset <= len(logs[number]) else 0
+                found.extend(logs[number][start : start + limit - len(found)])
+        return found

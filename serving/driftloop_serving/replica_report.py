@@ -1,0 +1,29 @@
+"""What a replica holds, told to the store, so that no canary gets traffic before it is loaded."""
+
+import os
+from functools import cache
+
+from driftloop_serving.model_table import ModelTable
+from driftloop_settings import Settings
+from driftloop_store import Store, open_store
+
+PREFIX = "replica:"
+
+
+@cache
+def _store(url: str) -> Store:
+    return open_store(url)
+
+
+def report(settings: Settings, replica: str, table: ModelTable) -> None:
+    """Write the cursor `replica:<pid>`."""
+    models = {
+        name: {
+            "revision": served.deployment.revision,
+            "versions": sorted(served.versions),
+            "failed": {str(version): reason for version, reason in served.failed.items()},
+        }
+        for name, served in table.models.items()
+    }
+    body = {"replica": replica, "pid": os.getpid(), "models": models}
+    _store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)

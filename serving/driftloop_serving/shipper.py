@@ -1,0 +1,168 @@
+"""The role `shipper`: carries the spools of this machine's processes to Kafka.
+
+Delivery: read → send (idempotent, acks=all) → all acknowledged → move the position. A kill between
+the last two sends records again, packed differently perhaps; the archiver drops the sequences that
+it knows. One chunk of a folder is under way at a time, so order per replica holds and memory is
+bounded. While the broker is away, the spools grow up to their quota.
+"""
+
+import threading
+import time
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from driftloop_bus import Bus, Producer, connect
+from driftloop_bus.port import MAX_VALUE_BYTES
+from driftloop_contracts.errors import DriftloopError, Rejected, RetryLater
+from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS
+from driftloop_serving.packing import pack
+from driftloop_serving.spool_reader import Chunk, SpoolReader
+from driftloop_settings import Settings
+from driftloop_store import Store, open_store
+
+log = structlog.get_logger()
+
+CHUNK_BYTES = 4 << 20
+LEDGER_S = 0.5
+STOP_S = 8.0
+
+
+@dataclass
+class Shipment:
+    """A chunk of one spool on its way."""
+
+    reader: SpoolReader
+    chunk: Chunk
+    futures: list[Future[tuple[int, int]]] = field(default_factory=list)
+    undeliverable: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return all(f.done() for f in self.futures)
+
+
+class Shipper:
+    """`step` does one round over all spools. `bus` topics must exist."""
+
+    def __init__(self, root: Path, producer: Producer, store: Store, pack_rows: int) -> None:
+        self._root, self._producer, self._store = root, producer, store
+        self._pack_rows = pack_rows
+        self._readers: dict[str, SpoolReader] = {}
+        self._under_way: dict[str, Shipment] = {}
+        self._written: dict[tuple[str, str, int], object] = {}
+
+    def step(self, patience_s: float) -> bool:
+        """Send what is new, wait up to `patience_s` for acknowledgements; whether anything moved."""
+        self._discover()
+        for name, reader in list(self._readers.items()):
+            if name not in self._under_way:
+                # Asked before reading: what a writer wrote before its end is then in the chunk.
+                dead = reader.writer_is_dead()
+                chunk = reader.read(CHUNK_BYTES)
+                if chunk.records:
+                    self._under_way[name] = self._send(reader, chunk)
+                elif dead:
+                    self._bury(reader)
+        futures = [f for s in self._under_way.values() for f in s.futures]
+        wait(futures, patience_s)
+        settled = [name for name, s in self._under_way.items() if s.done]
+        for name in settled:
+            self._settle(self._under_way.pop(name))
+        return bool(settled)
+
+    def write_ledger(self) -> None:
+        for reader in self._readers.values():
+            self._write_ledger(reader)
+
+    def _discover(self) -> None:
+        known = self._readers.keys()
+        for folder in self._root.iterdir() if self._root.is_dir() else ():
+            if folder.name[0] != "." and folder.name not in known and folder.is_dir():
+                self._readers[folder.name] = SpoolReader(folder)
+
+    def _send(self, reader: SpoolReader, chunk: Chunk) -> Shipment:
+        shipment = Shipment(reader, chunk)
+        key = reader.replica.encode()
+        by_version = sorted(chunk.predictions, key=lambda r: (r.model, r.version))  # stable
+        for headers, value in pack(by_version, reader.replica, self._pack_rows, MAX_VALUE_BYTES):
+            if value is None:
+                name = f"{headers.model}/{headers.version}"
+                shipment.undeliverable[name] = shipment.undeliverable.get(name, 0) + headers.rows
+                log.error("shipper.too_large", **{"model": headers.model, "rows": headers.rows})
+                continue
+            future = self._producer.send(PREDICTIONS, value, key=key, headers=headers.encode())
+            shipment.futures.append(future)
+        for label in chunk.labels:
+            shipment.futures.append(
+                self._producer.send(LABELS, label.document, key=label.prediction_id.encode())
+            )
+        return shipment
+
+    def _settle(self, shipment: Shipment) -> None:
+        errors = [e for f in shipment.futures if (e := f.exception()) is not None]
+        retry = [e for e in errors if not isinstance(e, Rejected)]
+        if retry:
+            # The whole chunk goes again: what did arrive is known by its sequences.
+            log.warning("shipper.again", replica=shipment.reader.replica, error=str(retry[0]))
+            return
+        if errors:
+            log.error("shipper.refused", replica=shipment.reader.replica, error=str(errors[0]))
+        shipment.reader.acknowledge(shipment.chunk, shipment.undeliverable)
+
+    def _bury(self, reader: SpoolReader) -> None:
+        reader.close_books()
+        self._write_ledger(reader)
+        reader.remove()
+        del self._readers[reader.replica]
+        log.info("shipper.spool_closed", replica=reader.replica)
+
+    def _write_ledger(self, reader: SpoolReader) -> None:
+        for (model, version), entry in reader.ledger().items():
+            place = (reader.replica, model, version)
+            if self._written.get(place) != entry:
+                self._store.put_ledger(reader.replica, model, version, **entry)
+                self._written[place] = entry
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    store = open_store(settings.store_url)
+    bus = connect(settings)
+    if not await_topics(bus, settings, stop):
+        return
+    producer = bus.producer()
+    shipper = Shipper(settings.spool_dir, producer, store, settings.capture.pack_rows)
+    wrote_at = 0.0
+    try:
+        while not stop.is_set():
+            shipper.step(patience_s=1.0)
+            if time.monotonic() - wrote_at > LEDGER_S:
+                shipper.write_ledger()
+                wrote_at = time.monotonic()
+            stop.wait(settings.capture.pack_seconds)
+        deadline = time.monotonic() + STOP_S
+        while shipper.step(patience_s=1.0) and time.monotonic() < deadline:
+            pass
+    finally:
+        shipper.write_ledger()
+        producer.close()
+        store.close()
+
+
+def await_topics(bus: Bus, settings: Settings, stop: threading.Event) -> bool:
+    """Create the topics as soon as a broker answers; False if asked to stop before."""
+    kafka = settings.kafka
+    while not stop.is_set():
+        try:
+            bus.ensure_topics(
+                TOPICS, partitions=kafka.partitions, retention_hours=kafka.retention_hours
+            )
+            return True
+        except RetryLater:
+            log.info("shipper.broker_away")
+        except DriftloopError as error:
+            log.warning("shipper.topics", error=str(error))
+        stop.wait(0.5)
+    return False

@@ -1,0 +1,203 @@
+"""The spool: an append-only segment log on local disk, one folder for each process that writes.
+
+Delivery: the writer appends with one `write` before an answer leaves, which survives a kill of the
+process (the page cache is the kernel's). The shipper reads behind it and removes segments that Kafka
+acknowledged. A folder holds
+
+- `000000000000.log`, `000000000001.log`, …: frames of `spool_record`;
+- `stats`: a small memory-mapped page with what was served and what was dropped, so that a full disk
+  cannot keep us from counting;
+- `lock`: held with `flock` while the writer lives.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import crc32c
+import numpy as np
+import orjson
+
+from driftloop_contracts.events import LabelEvent
+from driftloop_contracts.ids import new_prediction_id
+from driftloop_contracts.model import Arm
+from driftloop_contracts.signature import Signature
+from driftloop_serving.spool_record import (
+    LabelRecord,
+    PredictionRecord,
+    encode_label,
+    encode_prediction,
+)
+from driftloop_settings.settings import CaptureSettings
+
+STATS_BYTES = 64 << 10
+RESCAN_S = 0.2
+LABELS = "labels"
+"""The key under which dropped labels are counted."""
+
+Stats = dict[str, dict[str, Any]]
+"""By "model/version": {"served": rows, "dropped": {reason: rows}}."""
+
+
+class StatsPage:
+    """A memory-mapped page: `<length u32><crc32c u32><JSON>`. It outlives its writer's kill."""
+
+    _HEAD = struct.Struct("<II")
+
+    def __init__(self, path: Path) -> None:
+        # Written in full once: a hole would need disk space later, when there may be none.
+        path.write_bytes(bytes(STATS_BYTES))
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), STATS_BYTES)
+
+    def write(self, stats: Stats) -> None:
+        data = orjson.dumps(stats)
+        self._map[: self._HEAD.size + len(data)] = (
+            self._HEAD.pack(len(data), crc32c.crc32c(data)) + data
+        )
+
+    def close(self) -> None:
+        self._map.close()
+
+    @classmethod
+    def read(cls, path: Path) -> Stats | None:
+        """None while it was never written, or is being written at this moment."""
+        try:
+            page = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if len(page) < cls._HEAD.size:
+            return None
+        length, checksum = cls._HEAD.unpack_from(page)
+        data = page[cls._HEAD.size : cls._HEAD.size + length]
+        if length == 0 or crc32c.crc32c(data) != checksum:
+            return None
+        found: Stats = orjson.loads(data)
+        return found
+
+
+class SpoolWriter:
+    """Appends records; never raises for a full disk or quota, but counts what it drops.
+
+    Not thread-safe: the caller appends from one thread at a time.
+    """
+
+    def __init__(self, root: Path, prefix: str, capture: CaptureSettings) -> None:
+        self.replica = f"{prefix}-{new_prediction_id()}"
+        self._folder = root / self.replica
+        self._capture = capture
+        # Locked before it can be seen: a folder without its lock is a dead writer's.
+        hidden = root / f".{self.replica}"
+        hidden.mkdir(parents=True)
+        self._lock = os.open(hidden / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        hidden.rename(self._folder)
+        self._page = StatsPage(self._folder / "stats")
+        self._stats: Stats = {}
+        self._sequences: dict[str, int] = {}
+        self._segment = -1
+        self._file = -1
+        self._size = 0
+        self._waiting_elsewhere = 0
+        self._scanned_at = 0.0
+        self._rotate()
+
+    def append_prediction(
+        self, *, model: str, version: int, arm: Arm, prediction_id: str, latency_s: float,
+        rows: int, signature: Signature, inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray] | None, error: str | None = None,
+    ) -> None:  # fmt: skip
+        """Keep one answered request; see `PredictionRecord`. Its time is now."""
+        key = f"{model}/{version}"
+        sequence = self._sequences.get(key, 0)
+        record = PredictionRecord(
+            model, version, arm, prediction_id, sequence, time.time_ns() // 1000, latency_s, rows,
+            signature, inputs, outputs, error,
+        )  # fmt: skip
+        if self._append(encode_prediction(record), key, rows):
+            self._sequences[key] = sequence + 1
+
+    def append_label(self, label: LabelEvent) -> bool:
+        """Keep one label; False if it could not be kept, so that the caller can say so."""
+        record = LabelRecord(label.prediction_id, orjson.dumps(label_document(label)))
+        return self._append(encode_label(record), LABELS, 1)
+
+    def close(self) -> None:
+        os.close(self._file)
+        self._page.close()
+        os.close(self._lock)  # releases the flock: what is left is the shipper's
+
+    def _append(self, frame: bytes, key: str, rows: int) -> bool:
+        reason = self._try(frame)
+        entry = self._stats.setdefault(key, {"served": 0, "dropped": {}})
+        entry["served"] += rows
+        if reason is not None:
+            entry["dropped"][reason] = entry["dropped"].get(reason, 0) + rows
+        self._page.write(self._stats)
+        return reason is None
+
+    def _try(self, frame: bytes) -> str | None:
+        """Append; returns the reason if that was not possible."""
+        if self._waiting() + len(frame) > self._capture.quota_bytes:
+            return "quota"
+        try:
+            if self._size >= self._capture.segment_bytes:
+                self._rotate()
+            written = os.write(self._file, frame)
+        except OSError:
+            written = 0
+        if written == len(frame):
+            self._size += written
+            return None
+        # Half a frame would end the segment for its reader.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, self._size)
+        return "disk"
+
+    def _waiting(self) -> int:
+        """Bytes that Kafka has not acknowledged yet; looked up again only when it matters."""
+        if self._waiting_elsewhere + self._size >= self._capture.quota_bytes:
+            now = time.monotonic()
+            if now - self._scanned_at > RESCAN_S:
+                self._scan(now)
+        return self._waiting_elsewhere + self._size
+
+    def _scan(self, now: float) -> None:
+        mine = segment_name(self._segment)
+        self._waiting_elsewhere = sum(
+            entry.stat().st_size
+            for entry in os.scandir(self._folder)
+            if entry.name.endswith(".log") and entry.name != mine
+        )
+        self._scanned_at = now
+        if self._waiting_elsewhere == 0 and self._size >= self._capture.segment_bytes:
+            with contextlib.suppress(OSError):
+                self._rotate()
+
+    def _rotate(self) -> None:
+        path = self._folder / segment_name(self._segment + 1)
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_EXCL | os.O_CLOEXEC
+        opened = os.open(path, flags, 0o600)
+        if self._file >= 0:
+            os.close(self._file)
+        self._waiting_elsewhere += self._size
+        self._file, self._segment, self._size = opened, self._segment + 1, 0
+
+
+def segment_name(number: int) -> str:
+    return f"{number:012d}.log"
+
+
+def label_document(label: LabelEvent) -> dict[str, Any]:
+    """The JSON of a label record on Kafka: what `parse_feedback` reads."""
+    document = label.to_dict()
+    value, metric = document.pop("value"), document.pop("metric")
+    if metric == "label":
+        return {**document, "label": value}
+    return {**document, "metric": metric, "value": value}

@@ -1,0 +1,162 @@
+"""Reads one writer's spool folder behind its position, which moves only when Kafka acknowledged.
+
+`position.json` holds where the next unacknowledged frame begins and how many rows were acknowledged
+before it, in one atomic file: after a kill the counts and the place still belong together.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from driftloop_serving.spool import Stats, StatsPage, segment_name
+from driftloop_serving.spool_record import LabelRecord, PredictionRecord, Record, decode, frames
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    segment: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Records in order, and the place behind them."""
+
+    records: tuple[Record, ...]
+    end: Place
+
+    @property
+    def predictions(self) -> list[PredictionRecord]:
+        return [r for r in self.records if isinstance(r, PredictionRecord)]
+
+    @property
+    def labels(self) -> list[LabelRecord]:
+        return [r for r in self.records if isinstance(r, LabelRecord)]
+
+
+@dataclass
+class Counts:
+    """Rows of one model version."""
+
+    acked: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+class SpoolReader:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.replica = folder.name
+        self._place, self._counts = self._load()
+        self._stats: Stats = {}
+
+    def read(self, limit_bytes: int) -> Chunk:
+        """The next records, about `limit_bytes` of them; none where nothing new is there."""
+        while True:
+            path = self.folder / segment_name(self._place.segment)
+            try:
+                with path.open("rb") as file:
+                    file.seek(self._place.offset)
+                    data = file.read(limit_bytes)
+                    size = os.fstat(file.fileno()).st_size
+            except FileNotFoundError:
+                return Chunk((), self._place)
+            records, end = [], 0
+            for payload, after in frames(data):
+                records.append(decode(payload))
+                end = after
+            if not records and len(data) == limit_bytes < size - self._place.offset:
+                limit_bytes *= 2  # one frame is longer than the limit
+                continue
+            if records or not self._has_next():
+                return Chunk(tuple(records), Place(self._place.segment, self._place.offset + end))
+            # The writer went on to the next segment: this one is whole, and all of it is read.
+            self._advance(Place(self._place.segment + 1))
+
+    def acknowledge(self, chunk: Chunk, undeliverable: dict[str, int]) -> None:
+        """Move behind a chunk whose records Kafka has; `undeliverable`: rows by "model/version"
+        that cannot be sent at all and are counted as dropped."""
+        for record in chunk.predictions:
+            self._count(f"{record.model}/{record.version}").acked += record.rows
+        for key, rows in undeliverable.items():
+            counts = self._count(key)
+            counts.acked -= rows
+            counts.dropped["too_large"] = counts.dropped.get("too_large", 0) + rows
+        self._advance(chunk.end)
+
+    def ledger(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """By (model, version), in rows: served = acked + spooled + dropped."""
+        self._stats = StatsPage.read(self.folder / "stats") or self._stats
+        entries = {}
+        for key in self._counts.keys() | self._stats.keys():
+            model, slash, version = key.rpartition("/")
+            if not slash:
+                continue  # labels
+            counts, stats = self._counts.get(key, Counts()), self._stats.get(key, {})
+            dropped = dict(counts.dropped)
+            for reason, rows in stats.get("dropped", {}).items():
+                dropped[reason] = dropped.get(reason, 0) + rows
+            settled = counts.acked + sum(dropped.values())
+            # The writer may have been killed between its append and its count.
+            served = max(stats.get("served", 0), settled)
+            entries[model, int(version)] = {
+                "served": served, "acked": counts.acked, "spooled": served - settled,
+                "dropped": dropped,
+            }  # fmt: skip
+        return entries
+
+    def writer_is_dead(self) -> bool:
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(lock)
+        return True
+
+    def close_books(self) -> None:
+        """For a dead writer whose frames are all acknowledged: rows that it counted and that are
+        not in the log (a damaged segment) are dropped rows, and said to be."""
+        for (model, version), entry in self.ledger().items():
+            if entry["spooled"]:
+                dropped = self._count(f"{model}/{version}").dropped
+                dropped["damaged"] = dropped.get("damaged", 0) + entry["spooled"]
+        self._save()
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _has_next(self) -> bool:
+        return (self.folder / segment_name(self._place.segment + 1)).exists()
+
+    def _count(self, key: str) -> Counts:
+        return self._counts.setdefault(key, Counts())
+
+    def _advance(self, place: Place) -> None:
+        before, self._place = self._place, place
+        self._save()
+        for number in range(before.segment, place.segment):
+            (self.folder / segment_name(number)).unlink(missing_ok=True)
+
+    def _load(self) -> tuple[Place, dict[str, Counts]]:
+        try:
+            document = json.loads((self.folder / "position.json").read_text())
+        except FileNotFoundError:
+            return Place(), {}
+        counts = {key: Counts(**value) for key, value in document["counts"].items()}
+        return Place(**document["place"]), counts
+
+    def _save(self) -> None:
+        document = {
+            "place": {"segment": self._place.segment, "offset": self._place.offset},
+            "counts": {
+                key: {"acked": c.acked, "dropped": c.dropped} for key, c in self._counts.items()
+            },
+        }
+        scratch = self.folder / "position.tmp"
+        scratch.write_text(json.dumps(document))
+        scratch.replace(self.folder / "position.json")

@@ -1,0 +1,27 @@
+"""Fixtures of all suites: the real services that integration tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from driftloop_bus import Bus, connect
+from driftloop_settings import Settings
+
+
+@pytest.fixture(scope="session")
+def kafka_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A running single-node Apache Kafka, one per session and xdist worker, on a free port: the
+    settings that reach it. Their state directory is the broker's; tests take topics of their own."""
+    from driftloop_bus import local_kafka
+
+    settings = Settings(state_dir=tmp_path_factory.mktemp("kafka"))
+    settings = local_kafka.with_port(settings, 0)
+    port = local_kafka.start(settings)["port"]
+    yield local_kafka.with_port(settings, port)
+    local_kafka.stop(settings)
+
+
+@pytest.fixture
+def kafka_bus(kafka_settings: Settings) -> Bus:
+    """A bus on the session's broker."""
+    return connect(kafka_settings)

@@ -1,0 +1,235 @@
+"""What every bus promises: run on the fake and on a real broker."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from driftloop_bus import Bus, Consumer, Message
+from driftloop_bus.memory_bus import MemoryBus
+from driftloop_bus.port import MAX_VALUE_BYTES
+from driftloop_contracts.errors import NotFound, Rejected, RetryLater
+
+WAIT_S = 20.0
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.integration)])
+def bus(request: pytest.FixtureRequest) -> Bus:
+    if request.param == "memory":
+        return MemoryBus()
+    found: Bus = request.getfixturevalue("kafka_bus")
+    return found
+
+
+@pytest.fixture
+def new_topic(bus: Bus) -> Callable[..., str]:
+    def make(partitions: int = 2) -> str:
+        name = f"suite.{uuid.uuid4()}"
+        bus.ensure_topics([name], partitions=partitions, retention_hours=1)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def consumer(bus: Bus) -> Iterator[Consumer]:
+    with closing(bus.consumer()) as made:
+        yield made
+
+
+def sent(
+    bus: Bus, topic: str, values: list[bytes], key: bytes = b"replica"
+) -> list[tuple[int, int]]:
+    with closing(bus.producer()) as producer:
+        futures = [producer.send(topic, value, key=key) for value in values]
+        producer.flush(WAIT_S)
+        return [future.result(0) for future in futures]
+
+
+def read(consumer: Consumer, count: int) -> list[Message]:
+    found: list[Message] = []
+    deadline = time.monotonic() + WAIT_S
+    while len(found) < count and time.monotonic() < deadline:
+        found += consumer.poll(1.0)
+    return found
+
+
+def everything(topic: str, partitions: int = 2) -> dict[tuple[str, int], int]:
+    return {(topic, number): -1 for number in range(partitions)}
+
+
+def test_a_topic_is_made_with_its_partitions_and_only_once(bus: Bus) -> None:
+    topic = f"suite.{uuid.uuid4()}"
+    bus.ensure_topics([topic], partitions=3, retention_hours=1)
+    bus.ensure_topics([topic], partitions=5, retention_hours=1)
+    assert bus.partitions(topic) == [0, 1, 2]
+
+
+def test_an_unknown_topic_is_not_found(bus: Bus) -> None:
+    with pytest.raises(NotFound, match="no-such-topic"):
+        bus.partitions("no-such-topic")
+    with pytest.raises(NotFound, match="no-such-topic"):
+        bus.end_offsets("no-such-topic")
+
+
+def test_a_record_comes_back_as_it_was_sent(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic()
+    before_ms = time.time() * 1000
+    with closing(bus.producer()) as producer:
+        headers = [("model", b"loans"), ("empty", b"")]
+        future = producer.send(topic, b"\x00value\xff", key=b"key", headers=headers)
+        partition, offset = future.result(WAIT_S)
+    consumer.assign(everything(topic))
+    (message,) = read(consumer, 1)
+    assert message.timestamp_ms == pytest.approx(before_ms, abs=60_000)
+    assert message == Message(
+        topic, partition, offset, b"key", b"\x00value\xff", headers, message.timestamp_ms
+    )
+
+
+def test_a_record_may_have_no_key_and_no_value(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic()
+    with closing(bus.producer()) as producer:
+        producer.send(topic, b"").result(WAIT_S)
+    consumer.assign(everything(topic))
+    (message,) = read(consumer, 1)
+    assert (message.key, message.value, message.headers) == (None, b"", [])
+
+
+def test_records_of_a_key_share_a_partition_and_keep_their_order(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic(4)
+    with closing(bus.producer()) as producer:
+        for number in range(600):
+            key = b"replica-%d" % (number % 7)
+            producer.send(topic, b"%d" % number, key=key)
+        producer.flush(WAIT_S)
+    consumer.assign(everything(topic, 4))
+    messages = read(consumer, 600)
+    assert len(messages) == 600
+    for number in range(7):
+        mine = [m for m in messages if m.key == b"replica-%d" % number]
+        assert len({m.partition for m in mine}) == 1
+        assert [int(m.value) for m in mine] == list(range(number, 600, 7))
+
+
+def test_offsets_count_from_zero_without_gaps(bus: Bus, new_topic: Callable[..., str]) -> None:
+    topic = new_topic(1)
+    assert bus.end_offsets(topic) == {0: 0}
+    assert sent(bus, topic, [b"a", b"b"]) == [(0, 0), (0, 1)]
+    assert sent(bus, topic, [b"c"]) == [(0, 2)]
+    assert bus.end_offsets(topic) == {0: 3}
+
+
+@pytest.mark.parametrize(("position", "values"), [(-1, b"abcd"), (0, b"abcd"), (2, b"cd")])
+def test_reading_starts_where_the_reader_says(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str], position: int, values: bytes
+) -> None:
+    topic = new_topic(1)
+    sent(bus, topic, [b"a", b"b", b"c", b"d"])
+    consumer.assign({(topic, 0): position})
+    assert b"".join(m.value for m in read(consumer, len(values))) == values
+
+
+def test_reading_after_the_end_waits_for_the_next_record(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic(1)
+    sent(bus, topic, [b"a"])
+    consumer.assign({(topic, 0): 1})
+    assert consumer.poll(0.1) == []
+    sent(bus, topic, [b"b"])
+    assert [m.value for m in read(consumer, 1)] == [b"b"]
+
+
+def test_a_position_that_does_not_exist_reads_from_the_earliest(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic(1)
+    sent(bus, topic, [b"a", b"b"])
+    consumer.assign({(topic, 0): 1_000})
+    assert [m.value for m in read(consumer, 2)] == [b"a", b"b"]
+
+
+def test_a_reader_can_be_sent_back(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic(1)
+    sent(bus, topic, [b"a", b"b"])
+    consumer.assign({(topic, 0): -1})
+    assert len(read(consumer, 2)) == 2
+    consumer.assign({(topic, 0): 1})
+    assert [m.value for m in read(consumer, 1)] == [b"b"]
+
+
+def test_readers_do_not_share_positions(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic()
+    sent(bus, topic, [b"a", b"b"])
+    consumer.assign(everything(topic))
+    with closing(bus.consumer()) as other:
+        other.assign(everything(topic))
+        assert [m.value for m in read(consumer, 2)] == [m.value for m in read(other, 2)]
+
+
+def test_one_poll_gives_no_more_than_asked_for(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic(1)
+    sent(bus, topic, [b"%d" % n for n in range(20)])
+    consumer.assign({(topic, 0): -1})
+    found: list[Message] = []
+    while len(found) < 20:
+        some = consumer.poll(WAIT_S, max_messages=7)
+        assert 0 < len(some) <= 7
+        found += some
+    assert [m.offset for m in found] == list(range(20))
+
+
+def test_a_reader_of_nothing_finds_nothing(consumer: Consumer) -> None:
+    assert consumer.poll(0.0) == []
+    consumer.assign({})
+    assert consumer.poll(0.0) == []
+
+
+def test_the_largest_record_passes_and_a_larger_one_is_rejected(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic(1)
+    # Bytes that no codec makes smaller.
+    largest = uuid.uuid4().bytes * (MAX_VALUE_BYTES // 16)
+    with closing(bus.producer()) as producer:
+        refused = producer.send(topic, largest + b"x")
+        assert producer.send(topic, largest).result(WAIT_S) == (0, 0)
+    with pytest.raises(Rejected, match="too large"):
+        refused.result(WAIT_S)
+    consumer.assign({(topic, 0): -1})
+    assert [m.value == largest for m in read(consumer, 1)] == [True]
+
+
+def test_records_wait_in_order_for_a_topic_that_is_not_there_yet(
+    bus: Bus, consumer: Consumer
+) -> None:
+    topic = f"suite.{uuid.uuid4()}"
+    with closing(bus.producer()) as producer:
+        futures = [producer.send(topic, value, key=b"k") for value in (b"a", b"b")]
+        with pytest.raises(RetryLater):
+            producer.flush(0.1)
+        bus.ensure_topics([topic], partitions=1, retention_hours=1)
+        assert [future.result(WAIT_S) for future in futures] == [(0, 0), (0, 1)]
+
+
+def test_a_closed_producer_takes_nothing(bus: Bus, new_topic: Callable[..., str]) -> None:
+    topic = new_topic()
+    producer = bus.producer()
+    producer.close()
+    with pytest.raises(RetryLater, match="closed"):
+        producer.send(topic, b"a")

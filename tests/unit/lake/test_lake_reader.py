@@ -1,0 +1,154 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from lake_records import (
+    id_of_request,
+    label_message,
+    prediction_message,
+    prediction_rows,
+    time_of_request,
+)
+
+from driftloop_contracts.errors import NotFound
+from driftloop_lake.delta_lake import DeltaLake
+from driftloop_lake.port import Pin
+from driftloop_lake.writer import LakeWriter
+from driftloop_monitoring.archiver import read_record
+
+T = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+class Filled:
+    """A lake with ten requests of two rows around midnight, and its writer."""
+
+    def __init__(self, uri: str) -> None:
+        self.writer = LakeWriter(uri, 3)
+        self.lake = DeltaLake(uri)
+        self.offset = 0
+        for version, first in ((1, 60), (2, 65)):
+            rows = prediction_rows(first, first + 4, version=version)
+            self.writer.append([read_record(prediction_message(rows, version))])
+
+    def label(self, sequence: int, label: object, received: datetime = T, **more: object) -> None:
+        self.offset += 1
+        fields = {"prediction_id": id_of_request(sequence), "received_at": received.isoformat()}
+        self.writer.append([read_record(label_message(self.offset, label=label, **fields | more))])
+
+    def pin(self) -> Pin:
+        pin = self.lake.pin("loan")
+        assert pin is not None
+        return pin
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Filled:
+    return Filled(str(tmp_path))
+
+
+def test_a_model_without_predictions_has_no_pin(tmp_path: Path) -> None:
+    assert DeltaLake(str(tmp_path)).pin("loan") is None
+
+
+def test_only_labelled_rows_are_given_and_all_of_them_when_asked(filled: Filled) -> None:
+    filled.label(61, [0, 1])
+    filled.label(67, 1)
+    rows = filled.lake.labelled("loan", filled.pin())
+    assert rows.column("label").to_pylist() == ["0", "1", "1"]
+    assert rows.column("label_number").to_pylist() == [0.0, 1.0, 1.0]
+    everything = filled.lake.labelled("loan", filled.pin(), only_labelled=False)
+    assert everything.num_rows == 20
+    assert everything.column("label").null_count == 17
+    assert everything.column("at").to_pylist() == sorted(everything.column("at").to_pylist())
+    assert "date" not in everything.schema.names
+
+
+def test_the_latest_correction_as_of_a_time_wins(filled: Filled) -> None:
+    filled.label(61, 1, T + timedelta(hours=2))
+    filled.label(61, 0, T)  # older, though it came later to Kafka
+    filled.label(61, "yes", T + timedelta(hours=1))
+
+    def seen(as_of: datetime | None) -> list[object]:
+        rows = filled.lake.labelled("loan", filled.pin(), as_of=as_of)
+        return rows.column("label").to_pylist()
+
+    assert seen(None) == ["1"]
+    assert seen(T + timedelta(hours=1)) == ['"yes"']
+    assert seen(T) == ["0"]
+    assert seen(T - timedelta(microseconds=1)) == []
+
+
+def test_other_metrics_are_no_labels(filled: Filled) -> None:
+    record = label_message(7, metric="stars", value=5, prediction_id=id_of_request(61))
+    filled.writer.append([read_record(record)])
+    assert filled.lake.labelled("loan", filled.pin()).num_rows == 0
+
+
+def test_since_is_included_and_until_is_not(filled: Filled) -> None:
+    rows = filled.lake.labelled(
+        "loan", filled.pin(), since=time_of_request(63), until=time_of_request(66),
+        only_labelled=False,
+    )  # fmt: skip
+    assert sorted(set(rows.column("sequence").to_pylist())) == [63, 64, 65]
+    second = filled.lake.labelled("loan", filled.pin(), versions=(2,), only_labelled=False)
+    assert set(second.column("version").to_pylist()) == {2}
+
+
+def test_the_newest_rows_are_found_behind_unlabelled_ones(filled: Filled) -> None:
+    for sequence in (60, 61, 62):
+        filled.label(sequence, [1, 1])
+    rows = filled.lake.labelled("loan", filled.pin(), newest=3)
+    assert rows.column("sequence").to_pylist() == [61, 62, 62]
+    assert filled.lake.labelled("loan", filled.pin(), newest=1000).num_rows == 6
+
+
+def test_a_pin_gives_the_same_rows_after_appends_and_compactions(filled: Filled) -> None:
+    filled.label(61, 0)
+    pin = filled.pin()
+    before = filled.lake.labelled("loan", pin, only_labelled=False)
+    for number in range(10):
+        filled.label(61, 1, T + timedelta(hours=number + 1))
+        rows = prediction_rows(80 + number, 80 + number)
+        filled.writer.append([read_record(prediction_message(rows, 10 + number))])
+    assert filled.pin() != pin
+    assert filled.lake.labelled("loan", pin, only_labelled=False).equals(before)
+    assert filled.lake.count("loan", pin).rows == 20
+    with pytest.raises(NotFound):
+        filled.lake.labelled("unknown", pin)
+
+
+def test_ids_of_any_kind_find_their_labels(tmp_path: Path) -> None:
+    odd = "it's \\ odd"
+    rows = prediction_rows(0, 0, rows=1)
+    rows = rows.set_column(0, rows.schema.field(0), [[odd]])
+    writer, lake = LakeWriter(str(tmp_path), 100), DeltaLake(str(tmp_path))
+    writer.append([read_record(prediction_message(rows, 0))])
+    writer.append([read_record(label_message(0, prediction_id=odd, label="x"))])
+    pin = lake.pin("loan")
+    assert pin is not None
+    assert lake.labelled("loan", pin).column("label").to_pylist() == ['"x"']
+
+
+def test_labels_are_counted_once_though_delivered_twice(filled: Filled) -> None:
+    seen = {"observed_at": T.isoformat()}
+    filled.label(61, 1, **seen)
+    filled.label(61, 1, **seen)
+    filled.label(99, 1, **seen)
+    counts = filled.lake.count("loan", filled.pin())
+    assert (counts.rows, counts.duplicates, counts.labels) == (20, 0, 1)
+    assert filled.lake.unmatched_labels(filled.pin()) == 1
+
+
+def test_threads_may_share_a_reader(filled: Filled) -> None:
+    filled.label(61, 1)
+    found: list[int] = []
+    threads = [
+        Thread(target=lambda: found.append(filled.lake.labelled("loan", filled.pin()).num_rows))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [1] * 4
