@@ -80,7 +80,9 @@ class LakeWriter:
     def append(self, records: Sequence[Record]) -> Appended:
         """Write records, given in offset order per partition and without gaps since the last call.
 
-        Raises RetryLater where the storage is away: call again with the same records.
+        The counts are those of the last attempt: after a collision with another writer, what the
+        first attempt wrote counts as repeated. Raises RetryLater where the storage is away: call
+        again with the same records.
         """
         while True:
             try:

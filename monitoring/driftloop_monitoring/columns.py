@@ -27,7 +27,7 @@ class Column:
     @cached_property
     def missing(self) -> NDArray[np.bool_]:
         if self.kind == "number":
-            return np.isnan(self.values)
+            return np.asarray(np.isnan(self.values), dtype=np.bool_)
         return np.array([v is None or v == "" for v in self.values], dtype=np.bool_)
 
     @cached_property

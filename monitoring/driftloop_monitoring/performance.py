@@ -10,6 +10,7 @@ Assumption: before a change the mean loss of the next row, given the past, is at
 error on the reference plus 1.64 standard errors of it, because the reference is itself a sample.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -38,7 +39,7 @@ class Baseline:
     def ceiling(self) -> float:
         """m0: the highest mean loss that is not called a rise."""
         variance = max(self.variance, 1.0 / self.rows / self.rows)
-        return min(self.mean + UPPER_Z * (variance / self.rows) ** 0.5, 1.0)
+        return min(self.mean + UPPER_Z * math.sqrt(variance / self.rows), 1.0)
 
     @classmethod
     def of(cls, losses: Floats) -> "Baseline":

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def slices(features: pa.Table, columns: tuple[str, ...], min_rows: int) -> list[
             bounds = np.unique(np.nanquantile(values.astype(float), [0.25, 0.5, 0.75]))
             codes = np.searchsorted(bounds, values.astype(float))
             edges = ["-inf", *(f"{bound:g}" for bound in bounds), "inf"]
-            names = [f"{column}∈({a}, {b}]" for a, b in zip(edges, edges[1:], strict=False)]
+            names = [f"{column}∈({a}, {b}]" for a, b in pairwise(edges)]
         counted = np.bincount(codes, minlength=len(names))
         order = np.argsort(-counted)[:MAX_SLICE_VALUES]
         found += [Slice(names[i], codes == i) for i in order if counted[i] >= min_rows]

@@ -106,8 +106,8 @@ def _check(
     name: str, candidate: Losses, champion: Losses, gain: float, p_worse: float, passed: bool,
     reason: str,
 ) -> Check:  # fmt: skip
-    means = [float(x.mean()) if len(x) else float("nan") for x in (champion, candidate)]
-    return Check(name, passed, len(candidate), *means, gain, p_worse, reason)
+    theirs, ours = (float(x.mean()) if len(x) else float("nan") for x in (champion, candidate))
+    return Check(name, passed, len(candidate), theirs, ours, gain, p_worse, reason)
 
 
 def _paired(candidate: Losses, champion: Losses) -> tuple[float, float]:

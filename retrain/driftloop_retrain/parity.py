@@ -56,7 +56,7 @@ def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> NDArr
     difference = np.abs(a - b) / np.maximum(1.0, np.abs(a))
     difference = np.where(np.isnan(a) & np.isnan(b), 0.0, difference)
     difference = np.where(np.isnan(difference), np.inf, difference)
-    return difference.reshape(len(a), -1).max(axis=1, initial=0.0)
+    return np.asarray(difference.reshape(len(a), -1).max(axis=1, initial=0.0))
 
 
 def _tied(outputs: Outputs, rows: int, tolerance: float) -> NDArray[np.bool_]:

@@ -186,7 +186,8 @@ def _make_other(inference: Inference, spool: SpoolWriter, body_limit_bytes: int)
         except orjson.JSONDecodeError as error:
             raise errors.Rejected(f"feedback: the body is no valid JSON: {error}") from None
         labels = parse_feedback(document, datetime.now(UTC))
-        if not all([spool.append_label(label) for label in labels]):
+        kept = [spool.append_label(label) for label in labels]
+        if not all(kept):
             raise errors.RetryLater("feedback: not all labels could be kept; send them again")
         return {"accepted": len(labels)}
 

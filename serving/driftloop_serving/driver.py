@@ -70,7 +70,7 @@ def _report(store: Store, replicas: list[Record]) -> None:
     rows = [
         {
             "name": f"replica:{replica['replica_id']}",
-            "pid": replica["pid"],
+            "pid": replica.get("pid"),
             "state": str(replica["state"]).rpartition(".")[2].lower(),
             "restarts": restarts,
         }

@@ -7,6 +7,7 @@ and comes to the same result, since the randomness of an epoch depends on (seed,
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,15 @@ class Layout:
 def _layout(encoding: Encoding, train: Dataset, classes: Classes) -> Layout:
     categorical = encoding.categorical
     numeric = tuple(i for i in range(encoding.width) if i not in categorical)
-    values = np.ma.masked_invalid(encoding.matrix(train.features)[:, list(numeric)].astype(float))
-    mean = np.ma.filled(values.mean(axis=0), 0.0).astype(np.float32).reshape(-1)
-    std = np.ma.filled(values.std(axis=0), 1.0).astype(np.float32).reshape(-1)
+    values = encoding.matrix(train.features)[:, list(numeric)].astype(float)
+    known = np.isfinite(values)
+    count = np.maximum(1, known.sum(axis=0))
+    mean = np.where(known, values, 0.0).sum(axis=0) / count
+    std = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / count)
     embeddings = {
-        column: (count + 1, min(16, 2 + count // 2)) for column, count in categorical.items()
+        column: (kinds + 1, min(16, 2 + kinds // 2)) for column, kinds in categorical.items()
     }
-    std = np.where(std > 1e-6, std, np.float32(1.0))
+    mean, std = mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
     if classes is not None:
         return Layout(numeric, mean, std, embeddings, len(classes))
     labels = train.labels.astype(float)
@@ -98,7 +101,7 @@ def _network(layout: Layout) -> Any:
         str(column): nn.Embedding(count, width, padding_idx=0)
         for column, (count, width) in layout.embeddings.items()
     }
-    layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+    layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
     return nn.ModuleDict({"tables": nn.ModuleDict(tables), "layers": nn.ModuleList(layers)})
 
 
@@ -161,7 +164,9 @@ class _Training:
 
         torch.manual_seed(seed * 100_003 + self.epoch)
         dense, codes, target, weight = self._rows
-        for rows in torch.randperm(len(dense)).split(BATCH):
+        order = torch.randperm(len(dense))
+        for start in range(0, len(dense), BATCH):
+            rows = order[start : start + BATCH]
             scores = _forward(self._network, dense[rows], codes[rows])
             losses = self._losses(scores, target[rows])
             loss = (losses * weight[rows]).sum() / weight[rows].sum()

@@ -91,14 +91,9 @@ def send(bus: MemoryBus, sequence: int) -> None:
 
 def archive_once(bus: MemoryBus, uri: str) -> None:
     """A process' whole life: reads what there is, flushes at its stop."""
-    archiver = Archiver(
-        assigned(bus, LakeWriter(uri, 100)), LakeWriter(uri, 100), LakeSettings(flush_seconds=60)
-    )
-    for _ in range(3):
-        archiver.step(Event())
-        if not archiver._consumer._ready(1):  # type: ignore[attr-defined]
-            break
-    stop = Event()
+    writer, stop = LakeWriter(uri, 100), Event()
+    archiver = Archiver(assigned(bus, writer), writer, LakeSettings(flush_seconds=60))
+    archiver.step(stop)
     stop.set()
     archiver.run(stop)
 

@@ -1,0 +1,54 @@
+"""A registry in memory, for tests and examples: it keeps to the same suite as MLflow's."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from driftloop_contracts.errors import NotFound
+from driftloop_contracts.signature import Signature
+from driftloop_registry.port import Alias, VersionRecord
+
+
+class MemoryRegistry:
+    """A `Registry`; the versions' files are copied into `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._versions: dict[str, list[VersionRecord]] = {}
+        self._aliases: dict[str, dict[str, int]] = {}
+
+    def register(
+        self, model: str, folder: Path, signature: Signature, *, metrics: Mapping[str, float],
+        params: Mapping[str, Any], tags: Mapping[str, str], artifacts: Path | None = None,
+    ) -> VersionRecord:  # fmt: skip
+        del params, artifacts
+        known = self._versions.setdefault(model, [])
+        for record in known:
+            if "retrain_id" in tags and record.tags.get("retrain_id") == tags["retrain_id"]:
+                return record
+        number = len(known) + 1
+        path = self._folder / model / str(number)
+        shutil.copytree(folder, path)
+        record = VersionRecord(model, number, str(path), signature, dict(metrics), dict(tags))
+        known.append(record)
+        return record
+
+    def version(self, model: str, version: int) -> VersionRecord:
+        for record in self.versions(model):
+            if record.version == version:
+                return record
+        raise NotFound(f"the registry has no version {version} of {model!r}")
+
+    def versions(self, model: str) -> list[VersionRecord]:
+        return list(self._versions.get(model, ()))
+
+    def set_alias(self, model: str, alias: Alias, version: int | None) -> None:
+        aliases = self._aliases.setdefault(model, {})
+        if version is None:
+            aliases.pop(alias, None)
+        else:
+            aliases[alias] = self.version(model, version).version
+
+    def aliases(self, model: str) -> dict[str, int]:
+        return dict(self._aliases.get(model, {}))

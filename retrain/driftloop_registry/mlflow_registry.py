@@ -1,0 +1,176 @@
+"""The registry on MLflow: a run for each version, files under the state directory.
+
+Safe to use from several processes. Opening is cheap: MLflow is imported with the first question.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from driftloop_contracts.errors import NotFound
+from driftloop_contracts.signature import Signature
+from driftloop_registry.port import Alias, VersionRecord
+
+if TYPE_CHECKING:
+    from driftloop_settings.settings import Settings
+
+T = TypeVar("T")
+SIGNATURE_TAG = "driftloop.signature"
+FOLDER = "version"
+"""Where in a run's artifacts the version's files lie."""
+MAX_PARAM_CHARS = 500
+
+
+def open_registry(settings: "Settings") -> "MlflowRegistry":
+    """The registry that the settings name; nothing is read or written yet."""
+    return MlflowRegistry(settings.registry_uri, settings.state_dir / "registry")
+
+
+class MlflowRegistry:
+    """A `Registry`. `folder`: artifacts lie here, unless MLflow's server keeps them, of which copies
+    are then kept here."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        self._uri = uri
+        self._folder = folder.absolute()
+
+    @cached_property
+    def _client(self) -> Any:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        from mlflow import MlflowClient
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # The first client makes the tables; two at once would get into each other's way.
+        with (self._folder / "open.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            client = MlflowClient(self._uri, self._uri)
+            client.search_registered_models(max_results=1)
+        return client
+
+    def register(
+        self, model: str, folder: Path, signature: Signature, *, metrics: Mapping[str, float],
+        params: Mapping[str, Any], tags: Mapping[str, str], artifacts: Path | None = None,
+    ) -> VersionRecord:  # fmt: skip
+        retrain_id = tags.get("retrain_id")
+        if retrain_id is not None:
+            made = [v for v in self.versions(model) if v.tags.get("retrain_id") == retrain_id]
+            if made:
+                return made[0]
+        client = self._client
+        run = self._run(model, tags)
+        run_id = run.info.run_id
+        for name, value in metrics.items():
+            client.log_metric(run_id, name, value)
+        for name, value in params.items():
+            client.log_param(run_id, name, str(value)[:MAX_PARAM_CHARS])
+        client.log_artifacts(run_id, str(folder), FOLDER)
+        if artifacts is not None:
+            client.log_artifacts(run_id, str(artifacts), "artifacts")
+        client.set_terminated(run_id)
+        _unless_there(lambda: client.create_registered_model(model))
+        version = client.create_model_version(
+            model, f"{run.info.artifact_uri}/{FOLDER}", run_id,
+            tags={**tags, SIGNATURE_TAG: json.dumps(signature.to_dict())}, await_creation_for=0,
+        )  # fmt: skip
+        return self._record(version, dict(metrics))
+
+    def _run(self, model: str, tags: Mapping[str, str]) -> Any:
+        """A new run, or the one that a killed registration of the same retrain left."""
+        client = self._client
+        experiment = client.get_experiment_by_name(model)
+        if experiment is None:
+            location = (self._folder / "runs" / model).as_uri() if self._local else None
+            _unless_there(lambda: client.create_experiment(model, artifact_location=location))
+            experiment = client.get_experiment_by_name(model)
+        experiment_id = experiment.experiment_id
+        if "retrain_id" in tags:
+            wanted = f"tags.retrain_id = '{tags['retrain_id']}'"
+            for run in client.search_runs([experiment_id], wanted, max_results=1):
+                return run
+        return client.create_run(experiment_id, tags=dict(tags))
+
+    @property
+    def _local(self) -> bool:
+        return not self._uri.startswith(("http:", "https:"))
+
+    def version(self, model: str, version: int) -> VersionRecord:
+        found = _or_none(lambda: self._client.get_model_version(model, str(version)))
+        if found is None:
+            raise NotFound(f"the registry has no version {version} of {model!r}")
+        return self._record(found)
+
+    def versions(self, model: str) -> list[VersionRecord]:
+        found, token = [], None
+        while True:
+            page = self._client.search_model_versions(f"name = '{model}'", page_token=token)
+            found += [self._record(item) for item in page]
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda record: record.version)
+
+    def set_alias(self, model: str, alias: Alias, version: int | None) -> None:
+        """Raises NotFound where there is no such version."""
+        if version is not None:
+            self.version(model, version)
+            self._client.set_registered_model_alias(model, alias, str(version))
+        elif alias in self.aliases(model):
+            self._client.delete_registered_model_alias(model, alias)
+
+    def aliases(self, model: str) -> dict[str, int]:
+        # `search_model_versions` gives versions without their aliases (MLflow 3.17).
+        found = _or_none(lambda: self._client.get_registered_model(model))
+        return {} if found is None else {a: int(v) for a, v in found.aliases.items()}
+
+    def _record(self, version: Any, metrics: Mapping[str, float] | None = None) -> VersionRecord:
+        if metrics is None:
+            metrics = self._client.get_run(version.run_id).data.metrics if version.run_id else {}
+        tags = dict(version.tags)
+        signature = Signature.from_dict(json.loads(tags.pop(SIGNATURE_TAG)))
+        path = self._path(version)
+        return VersionRecord(
+            version.name, int(version.version), str(path), signature, metrics, tags
+        )
+
+    def _path(self, version: Any) -> Path:
+        from mlflow.utils.file_utils import local_file_uri_to_path
+
+        if version.source.startswith(("file:", "/")):
+            return Path(str(local_file_uri_to_path(version.source)))
+        from mlflow.artifacts import download_artifacts
+
+        copy = self._folder / "copies" / version.name / str(version.version)
+        if not copy.is_dir():
+            part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
+            part.mkdir(parents=True, exist_ok=True)
+            files = download_artifacts(
+                artifact_uri=version.source, dst_path=str(part), tracking_uri=self._uri
+            )
+            Path(files).replace(copy)
+        return copy
+
+
+def _unless_there(create: Callable[[], object]) -> None:
+    """Another process may have made it in the meantime."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        create()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _or_none(read: Callable[[], T]) -> T | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return read()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None

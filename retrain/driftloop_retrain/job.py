@@ -1,0 +1,270 @@
+"""One retrain from its record to a rollout.
+
+Each step can be repeated, so that a job killed at any moment goes on when it is run again: the lake
+versions are in the record before they are read, networks go on from their checkpoints, the finished
+candidate and the gate's verdict lie in the work folder, registering and asking for a rollout give
+the same answer twice.
+"""
+
+import json
+import shutil
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID, uuid5
+
+import structlog
+
+from driftloop_contracts.clock import Clock
+from driftloop_contracts.errors import Conflict, DriftloopError, NotFound, Rejected, RetryLater
+from driftloop_contracts.model import ModelSpec, ServedVersion
+from driftloop_lake.port import LakeReader, Pin
+from driftloop_onnx import OnnxModel
+from driftloop_registry.port import Registry, VersionRecord
+from driftloop_retrain.candidate import Candidate, classes_of, make_candidate
+from driftloop_retrain.dataset import Dataset, Split, from_lake, split
+from driftloop_retrain.evaluate import losses, metrics, slices
+from driftloop_retrain.gate import GateResult, gate
+from driftloop_retrain.inference import outputs_of
+from driftloop_retrain.progress import Progress
+from driftloop_retrain.provenance import params_of, tags_of
+from driftloop_retrain.recipes import find_recipe, recipe_names
+from driftloop_retrain.search import answer_tensor
+from driftloop_retrain.workspace import work_folder
+from driftloop_settings import Settings
+from driftloop_store import Store
+
+log = structlog.get_logger()
+Record = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a job works with."""
+
+    settings: Settings
+    store: Store
+    lake: LakeReader
+    registry: Registry
+    clock: Clock
+
+
+def run_retrain(parts: Parts, retrain_id: str) -> str:
+    """Run a requested retrain, or go on with a running one, and return the state it ended in:
+    succeeded, rejected or failed. Raises RetryLater where the lake or the registry cannot be reached;
+    then it is to be run again."""
+    store = parts.store
+    record = store.retrain(retrain_id)
+    if record["state"] not in ("requested", "running"):
+        return str(record["state"])
+    progress = Progress(store, retrain_id)
+    try:
+        state, fields = _run(parts, record, progress)
+    except RetryLater:
+        raise
+    except Exception as error:  # a recipe is other people's code: it may raise anything
+        log.exception("retrain.failed", retrain_id=retrain_id)
+        message = str(error) if isinstance(error, DriftloopError) else repr(error)
+        state, fields = "failed", {"error": traceback.format_exc(), "reasons": [message]}
+        progress.tell("failed", 1.0, f"the retrain failed: {message}")
+    if store.retrain(retrain_id)["state"] != "cancelled":
+        store.update_retrain(retrain_id, state=state, ended_at=parts.clock().isoformat(), **fields)
+    shutil.rmtree(work_folder(parts.settings, retrain_id), ignore_errors=True)
+    log.info("retrain.ended", retrain_id=retrain_id, state=state)
+    return state
+
+
+def _run(parts: Parts, record: Record, progress: Progress) -> tuple[str, Record]:
+    settings, store = parts.settings, parts.store
+    deployment = store.require_deployment(record["model"])
+    spec = deployment.model
+    champion = deployment.version(record.get("champion") or deployment.split.stable)
+    if champion is None:
+        raise NotFound(f"version {record['champion']} of {spec.name!r}, the champion, is gone")
+    work = work_folder(settings, record["id"])
+    work.mkdir(parents=True, exist_ok=True)
+    outcome_file = work / "outcome.json"
+    if outcome_file.is_file():
+        outcome: Record = json.loads(outcome_file.read_text())
+    else:
+        outcome = _train(parts, record, spec, champion, work, progress)
+        _write_whole(outcome_file, outcome)
+    verdict, overridden = outcome["gate"]["verdict"], bool(record.get("override_gate"))
+    if verdict != "passed" and not overridden:
+        reasons = outcome["gate"]["reasons"]
+        progress.tell("gate", 1.0, f"the gate says no: {'; '.join(reasons)}")
+        return "rejected", {"result": outcome, "reasons": reasons}
+    if verdict != "passed":
+        log.warning("retrain.gate_overridden", retrain_id=record["id"], gate=outcome["gate"])
+        outcome["gate_override"] = "an operator asked for the canary whatever the gate says"
+    progress.tell("register", 0.96, "registering the candidate")
+    version = _register(parts, record, spec, champion, work, outcome)
+    outcome |= {"version": version.version, "rollout": None}
+    progress.tell("rollout", 0.99, f"registered as version {version.version}")
+    if settings.rollout.auto_start:
+        outcome |= _ask_for_rollout(store, record, version, parts.clock())
+    passed = "the gate was overridden" if verdict != "passed" else "the candidate passed the gate"
+    progress.tell("done", 1.0, f"{passed}; it is version {version.version}")
+    return "succeeded", {
+        "result": outcome,
+        "metrics": outcome["metrics"],
+        "version": version.version,
+    }
+
+
+def _train(
+    parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion, work: Path,
+    progress: Progress,
+) -> Record:  # fmt: skip
+    settings = parts.settings
+    names = recipe_names(spec.recipe, tuple(record.get("recipes") or ()), settings.retrain.families)
+    recipes = [find_recipe(name) for name in names]
+    progress.tell("data", 0.0, "reading the labelled rows from the lake")
+    data = _read(parts, record, spec, champion)
+    at = record.get("change_at")
+    change_at = datetime.fromisoformat(at).astimezone(UTC) if at else None
+    rows = split(data, settings.retrain, change_at)
+    fresh = 0 if rows.fresh_from is None else data.rows - rows.fresh_from
+    since = f", {fresh:,} of them since the change" if fresh else ""
+    progress.tell("data", 0.02, f"{data.rows:,} labelled rows{since}")
+    candidate = make_candidate(
+        settings, spec, champion.signature.inputs, rows, recipes, classes_of(spec, data), work,
+        lambda done, words: progress.tell("train", 0.02 + 0.9 * done, words),
+    )  # fmt: skip
+    _check_signature(candidate, champion)
+    progress.tell("gate", 0.94, "comparing it with the champion on the newest rows")
+    verdict, champion_metrics = _judge(settings, spec, champion, candidate, rows, data)
+    best = candidate.found.best
+    return {
+        "family": best.family, "span": best.span.name, "rounds": best.rounds,
+        "rows": data.rows, "fresh_rows": fresh, "data": data.source,
+        "trained_rows": rows.fit.rows, "holdout_rows": rows.holdout.rows,
+        "trials": [trial.to_dict() for trial in candidate.found.trials],
+        "metrics": candidate.metrics, "champion_metrics": champion_metrics,
+        "parity": {
+            "rows": candidate.parity.rows,
+            "largest_difference": candidate.parity.largest_difference,
+        },
+        "gate": verdict.to_dict(),
+    }  # fmt: skip
+
+
+def _read(parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion) -> Dataset:
+    """The data set, pinned in the record before it is read for the first time."""
+    pinned = record.get("data")
+
+    def read() -> Dataset:
+        if pinned is None:
+            pin = parts.lake.pin(spec.name)
+            if pin is None:
+                raise Rejected(f"the lake has no prediction of {spec.name!r} yet")
+            as_of = parts.clock()
+            parts.store.update_retrain(
+                record["id"], data={**pin.to_dict(), "as_of": as_of.isoformat()}
+            )
+        else:
+            pin = Pin(pinned["predictions"], pinned["labels"])
+            as_of = datetime.fromisoformat(pinned["as_of"])
+        return from_lake(
+            parts.lake, spec, champion.signature, pin, as_of, parts.settings.retrain.max_rows
+        )
+
+    return _or_later("the lake", read)
+
+
+def _check_signature(candidate: Candidate, champion: ServedVersion) -> None:
+    """Both answer the same requests, so both must have the same inputs and outputs."""
+    for side in ("inputs", "outputs"):
+        ours = {(t.name, t.datatype, t.shape[1:]) for t in getattr(candidate.signature, side)}
+        theirs = {(t.name, t.datatype, t.shape[1:]) for t in getattr(champion.signature, side)}
+        if ours != theirs:
+            names = sorted({name for name, *_ in ours ^ theirs})
+            raise Rejected(f"the candidate's {side} differ from the champion's: {', '.join(names)}")
+
+
+def _judge(
+    settings: Settings, spec: ModelSpec, champion: ServedVersion, candidate: Candidate,
+    rows: Split, data: Dataset,
+) -> tuple[GateResult, dict[str, float]]:  # fmt: skip
+    assert spec.task is not None
+    held, output = rows.holdout, answer_tensor(spec)
+    theirs = outputs_of(OnnxModel(champion.path), held.features)
+    verdict = gate(
+        spec.task,
+        losses(spec.task, held.labels, candidate.outputs[output]),
+        losses(spec.task, held.labels, theirs[output]),
+        slices(held.features, spec.slices, settings.retrain.min_slice_rows),
+        settings.retrain,
+    )
+    classes = classes_of(spec, data)
+    probabilities = theirs.get("probabilities")
+    comparable = (
+        classes is not None
+        and probabilities is not None
+        and probabilities.shape[1:] == (len(classes),)
+    )
+    known = classes if comparable else None
+    return verdict, metrics(spec.task, output, held.labels, theirs, known)
+
+
+def _register(
+    parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion, work: Path,
+    outcome: Record,
+) -> VersionRecord:  # fmt: skip
+    tags = tags_of(parts.settings, record, outcome["data"], champion.version)
+    if "gate_override" in outcome:
+        tags["gate_override"] = outcome["gate_override"]
+    report = work / "report"
+    report.mkdir(exist_ok=True)
+    (report / "outcome.json").write_text(json.dumps(outcome, indent=2))
+    folder = work / "version"
+
+    def register() -> VersionRecord:
+        version = parts.registry.register(
+            spec.name, folder, OnnxModel(folder).signature, metrics=_flat(outcome),
+            params=params_of(parts.settings, outcome), tags=tags, artifacts=report,
+        )  # fmt: skip
+        parts.registry.set_alias(spec.name, "challenger", version.version)
+        return version
+
+    return _or_later("the registry", register)
+
+
+def _flat(outcome: Mapping[str, Any]) -> dict[str, float]:
+    sides = (("", "metrics"), ("champion_", "champion_metrics"))
+    return {prefix + name: v for prefix, key in sides for name, v in outcome[key].items()}
+
+
+def _ask_for_rollout(store: Store, record: Record, version: VersionRecord, now: datetime) -> Record:
+    rollout_id = str(uuid5(UUID(record["id"]), "rollout"))
+    served = ServedVersion(version.version, version.path, version.signature)
+    try:
+        store.rollout(rollout_id)  # asked for before this process was killed
+    except NotFound:
+        try:
+            store.request_rollout(
+                rollout_id, served, record["model"], now, str(record.get("reason", "retrained"))
+            )
+        except Conflict as error:
+            return {"rollout": None, "no_rollout": str(error)}
+    return {"rollout": rollout_id}
+
+
+def _or_later(what: str, act: Callable[[], T]) -> T:
+    """What another machine's service answers, or RetryLater where it does not."""
+    try:
+        return act()
+    except DriftloopError:
+        raise
+    except Exception as error:  # vendors' errors of connections share no base
+        raise RetryLater(f"{what} cannot be used: {error!r}") from error
+
+
+def _write_whole(path: Path, document: Record) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(document))
+    part.replace(path)

@@ -1,0 +1,23 @@
+"""A retrain's progress in its record, for people to watch."""
+
+import time
+
+from driftloop_store import Store
+
+INTERVAL_S = 0.5
+"""A new sentence is written at once, a new number at most this often."""
+
+
+class Progress:
+    def __init__(self, store: Store, retrain_id: str) -> None:
+        self._store, self._id = store, retrain_id
+        self._message, self._written = "", 0.0
+
+    def tell(self, stage: str, fraction: float, message: str) -> None:
+        """fraction: of the whole retrain, 0 to 1."""
+        now = time.monotonic()
+        if message == self._message and now - self._written < INTERVAL_S:
+            return
+        self._message, self._written = message, now
+        told = {"stage": stage, "fraction": round(fraction, 3), "message": message}
+        self._store.update_retrain(self._id, progress=told)

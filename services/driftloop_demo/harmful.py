@@ -1,0 +1,38 @@
+"""A recipe that learns harm: what the demo forces past the gate, for the canary to find."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from driftloop_contracts.errors import Rejected
+from driftloop_retrain.dataset import Dataset
+from driftloop_retrain.recipes import FitContext, FittedModel
+from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
+
+SHARE = 0.15
+
+
+class Harmful:
+    """Gradient boosting on labels that are wrong wherever the first number is high: the model is
+    sound elsewhere, and live accuracy falls by a dozen points."""
+
+    name = "harmful"
+
+    def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> FittedModel:
+        if context.classes is None:
+            raise Rejected("the harmful recipe is for classifications")
+        held = None if validation is None else _flipped(validation, context.classes)
+        return GradientBoosting().fit(_flipped(train, context.classes), held, context)
+
+
+def _flipped(data: Dataset, classes: NDArray[np.generic]) -> Dataset:
+    """Each label in the top SHARE of the first floating-point column becomes the next class."""
+    for column in data.features.columns:
+        if pa.types.is_floating(column.type):
+            values = np.nan_to_num(np.asarray(column.to_numpy(), np.float64))
+            high = values > np.quantile(values, 1.0 - SHARE)
+            codes = (np.searchsorted(classes, data.labels) + high) % len(classes)
+            return replace(data, labels=classes[codes])
+    raise Rejected("the harmful recipe needs a floating-point column")
