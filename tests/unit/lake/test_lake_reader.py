@@ -31,10 +31,15 @@ class Filled:
             rows = prediction_rows(first, first + 4, version=version)
             self.writer.append([read_record(prediction_message(rows, version))])
 
-    def label(self, sequence: int, label: object, received: datetime = T, **more: object) -> None:
+    def label(
+        self, sequence: int, label: object, received: datetime = T, observed: datetime = T
+    ) -> None:
         self.offset += 1
-        fields = {"prediction_id": id_of_request(sequence), "received_at": received.isoformat()}
-        self.writer.append([read_record(label_message(self.offset, label=label, **fields | more))])
+        record = label_message(
+            self.offset, prediction_id=id_of_request(sequence), label=label,
+            received_at=received.isoformat(), observed_at=observed.isoformat(),
+        )  # fmt: skip
+        self.writer.append([read_record(record)])
 
     def pin(self) -> Pin:
         pin = self.lake.pin("loan")
@@ -71,7 +76,7 @@ def test_the_latest_correction_as_of_a_time_wins(filled: Filled) -> None:
 
     def seen(as_of: datetime | None) -> list[object]:
         rows = filled.lake.labelled("loan", filled.pin(), as_of=as_of)
-        return rows.column("label").to_pylist()
+        return list(rows.column("label").to_pylist())
 
     assert seen(None) == ["1"]
     assert seen(T + timedelta(hours=1)) == ['"yes"']
@@ -131,10 +136,9 @@ def test_ids_of_any_kind_find_their_labels(tmp_path: Path) -> None:
 
 
 def test_labels_are_counted_once_though_delivered_twice(filled: Filled) -> None:
-    seen = {"observed_at": T.isoformat()}
-    filled.label(61, 1, **seen)
-    filled.label(61, 1, **seen)
-    filled.label(99, 1, **seen)
+    filled.label(61, 1)
+    filled.label(61, 1)
+    filled.label(99, 1)
     counts = filled.lake.count("loan", filled.pin())
     assert (counts.rows, counts.duplicates, counts.labels) == (20, 0, 1)
     assert filled.lake.unmatched_labels(filled.pin()) == 1

@@ -1,0 +1,82 @@
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driftloop_monitoring.windows import (
+    LABEL_BLOCK,
+    Cut,
+    Position,
+    cut,
+    labelled_prefix,
+    settled_until,
+    stable_id,
+    unaccounted_rows,
+)  # fmt: skip
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def cut_at(waiting: int, age_s: float = 1.0, unaccounted: int = 0) -> Cut | None:
+    return cut(
+        waiting, NOW - timedelta(seconds=age_s), NOW, window_rows=2_000, window_seconds=3_600.0,
+        min_rows=500, unaccounted=unaccounted,
+    )  # fmt: skip
+
+
+def test_a_window_closes_when_it_has_its_rows() -> None:
+    assert cut_at(1_999) is None
+    assert cut_at(5_000) == Cut("count", 2_000)
+
+
+def test_a_window_closes_when_its_time_is_over() -> None:
+    assert cut_at(700, age_s=3_600) == Cut("time", 700)
+
+
+def test_a_thin_window_is_inconclusive() -> None:
+    found = cut_at(499, age_s=4_000)
+    assert found is not None and "only 499" in found.reason
+
+
+def test_a_window_with_unaccounted_loss_is_inconclusive() -> None:
+    found = cut_at(2_000, unaccounted=3)
+    assert found is not None and "unaccounted" in found.reason
+
+
+def test_losses_of_one_replica_do_not_cancel_out_with_another() -> None:
+    row = {"version": 1, "served": 10, "acked": 8, "spooled": 1, "dropped": {"quota": 0}}
+    twice = {**row, "acked": 10}
+    assert unaccounted_rows([row, twice, {**row, "version": 2}], 1) == 2
+
+
+def test_the_newest_second_is_not_settled_while_traffic_goes_on() -> None:
+    assert settled_until(NOW, NOW) == NOW - timedelta(seconds=1)
+    assert settled_until(NOW, NOW + timedelta(minutes=1)) > NOW
+
+
+@given(st.lists(st.booleans(), max_size=500), st.integers(0, 100))
+def test_labels_are_used_in_order_and_only_once_nearly_all_are_in(
+    labelled: list[bool], old: int
+) -> None:
+    known = np.array(labelled, dtype=bool)
+    ages = np.where(np.arange(len(known)) < old, 1e6, 1.0)
+    taken = labelled_prefix(known, ages, coverage=0.95, timeout_s=1e5)
+    for start in range(0, taken, LABEL_BLOCK):
+        block = slice(start, min(start + LABEL_BLOCK, taken))
+        full = len(known[block]) == LABEL_BLOCK
+        assert (full and known[block].mean() >= 0.95) or ages[block].min() >= 1e5
+
+
+def test_rows_whose_labels_never_come_do_not_hold_up_the_others_for_ever() -> None:
+    labelled = np.array([False] * 100 + [True] * 100)
+    ages = np.full(200, 50.0)
+    assert labelled_prefix(labelled, ages, coverage=0.95, timeout_s=60) == 0
+    assert labelled_prefix(labelled, ages, coverage=0.95, timeout_s=40) == 200
+
+
+def test_positions_order_rows_and_survive_the_store() -> None:
+    first, second = Position(NOW, "a", 1), Position(NOW, "a", 2)
+    assert first < second < Position(NOW, "b", 0)
+    assert Position.from_dict(first.to_dict()) == first
+    assert stable_id("m", first) == stable_id("m", first) != stable_id("m", second)

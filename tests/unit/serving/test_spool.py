@@ -1,0 +1,209 @@
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from driftloop_contracts.events import LabelEvent, parse_feedback
+from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_serving.spool import SpoolWriter, StatsPage
+from driftloop_serving.spool_reader import SpoolReader
+from driftloop_serving.spool_record import LabelRecord, PredictionRecord
+from driftloop_settings.settings import CaptureSettings
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SIGNATURE = Signature(
+    (TensorSpec("x", "FP32", (-1, 1)), TensorSpec("c", "BYTES", (-1, 1))),
+    (TensorSpec("p", "FP64", (-1, 2)),),
+)
+CAPTURE = CaptureSettings(segment_bytes=1 << 16)
+
+
+def keep(writer: SpoolWriter, rows: int = 2, version: int = 1, **changes: Any) -> None:
+    arguments: dict[str, Any] = {
+        "model": "m", "version": version, "arm": "stable", "prediction_id": "id", "latency_s": 0.1,
+        "rows": rows, "signature": SIGNATURE,
+        "inputs": {
+            "x": np.arange(rows, dtype=np.float32).reshape(rows, 1),
+            "c": np.full((rows, 1), "é", dtype=object),
+        },
+        "outputs": {"p": np.zeros((rows, 2))},
+    }  # fmt: skip
+    writer.append_prediction(**{**arguments, **changes})
+
+
+def reader_of(writer: SpoolWriter, root: Path) -> SpoolReader:
+    return SpoolReader(root / writer.replica)
+
+
+def read_all(reader: SpoolReader) -> list[Any]:
+    found: list[Any] = []
+    while (chunk := reader.read(1 << 14)).records:
+        found.extend(chunk.records)
+        reader.acknowledge(chunk, {})
+    return found
+
+
+def test_what_was_kept_is_read_in_order_with_gapless_sequences(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    for n in range(1000):
+        keep(writer, rows=1 + n % 3, version=1 + n % 2)
+    records = read_all(reader_of(writer, tmp_path))
+    assert len(records) == 1000
+    for version in (1, 2):
+        assert [r.sequence for r in records if r.version == version] == list(range(500))
+    assert records[1].inputs["x"].tolist() == [[0.0], [1.0]]
+    assert records[1].inputs["c"].tolist() == [["é"], ["é"]]
+    assert records[1].outputs["p"].shape == (2, 2)
+    assert records[1].signature == SIGNATURE
+
+
+def test_an_error_is_kept_without_outputs(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    keep(writer, outputs=None, error="Fail")
+    (record,) = read_all(reader_of(writer, tmp_path))
+    assert record.outputs is None
+    assert record.error == "Fail"
+
+
+def test_a_label_is_read_as_what_feedback_understands(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, "gateway", CAPTURE)
+    label = LabelEvent("id", 3, "yes", NOW, NOW, "api", "label", {"a": "b"})
+    assert writer.append_label(label)
+    (record,) = read_all(reader_of(writer, tmp_path))
+    assert isinstance(record, LabelRecord)
+    import json
+
+    assert parse_feedback(json.loads(record.document), NOW) == [label]
+
+
+def test_acknowledged_segments_are_removed_and_a_restarted_reader_goes_on(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    folder = tmp_path / writer.replica
+    for _ in range(2000):
+        keep(writer)
+    reader = SpoolReader(folder)
+    for _ in range(5):
+        reader.acknowledge(reader.read(1 << 14), {})
+    again = SpoolReader(folder)
+    assert again.ledger() == reader.ledger()
+    rest = read_all(again)
+    assert len(list(folder.glob("*.log"))) == 1
+    entry = again.ledger()["m", 1]
+    assert entry == {"served": 4000, "acked": 4000, "spooled": 0, "dropped": {}}
+    assert 0 < len(rest) < 2000
+
+
+def test_over_the_quota_predictions_are_dropped_and_counted(tmp_path: Path) -> None:
+    capture = CaptureSettings(segment_bytes=1 << 16, quota_bytes=1 << 18)
+    writer = SpoolWriter(tmp_path, "replica", capture)
+    for _ in range(3000):
+        keep(writer)
+    reader = reader_of(writer, tmp_path)
+    entry = reader.ledger()["m", 1]
+    assert entry["served"] == 6000
+    assert entry["dropped"]["quota"] > 0
+    assert entry["served"] == entry["spooled"] + entry["dropped"]["quota"]
+    assert len(read_all(reader)) * 2 == entry["spooled"]
+
+
+def test_after_the_quota_was_freed_predictions_are_kept_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("driftloop_serving.spool.RESCAN_S", 0.0)
+    capture = CaptureSettings(segment_bytes=1 << 16, quota_bytes=1 << 18)
+    writer = SpoolWriter(tmp_path, "replica", capture)
+    reader = reader_of(writer, tmp_path)
+    for _ in range(5):
+        for _ in range(200):
+            keep(writer)
+        read_all(reader)
+    assert reader.ledger()["m", 1]["dropped"] == {}
+
+
+def test_a_disk_that_cannot_be_written_costs_capture_and_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    keep(writer)
+    real = os.write
+
+    def full(file: int, data: bytes) -> int:
+        return real(file, data[: len(data) // 2])  # what a full disk does
+
+    monkeypatch.setattr("driftloop_serving.spool.os.write", full)
+    keep(writer)
+    monkeypatch.setattr("driftloop_serving.spool.os.write", real)
+    keep(writer)
+    reader = reader_of(writer, tmp_path)
+    assert [r.sequence for r in read_all(reader)] == [0, 1]
+    assert reader.ledger()["m", 1]["dropped"] == {"disk": 2}
+
+
+def test_a_writer_is_dead_when_its_lock_is_free(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    reader = reader_of(writer, tmp_path)
+    assert not reader.writer_is_dead()
+    writer.close()
+    assert reader.writer_is_dead()
+
+
+def test_rows_in_a_damaged_log_are_counted_as_dropped_when_its_writer_is_dead(
+    tmp_path: Path,
+) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    for _ in range(10):
+        keep(writer)
+    writer.close()
+    log = next((tmp_path / writer.replica).glob("*.log"))
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    log.write_bytes(data)
+    reader = reader_of(writer, tmp_path)
+    read = read_all(reader)
+    reader.close_books()
+    entry = reader.ledger()["m", 1]
+    assert entry["acked"] == 2 * len(read) < 20
+    assert entry["dropped"] == {"damaged": 20 - 2 * len(read)}
+    assert entry["spooled"] == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(cut=st.integers(0, 400), kept=st.integers(1, 30), restarts=st.integers(0, 3))
+def test_wherever_a_tail_is_torn_what_came_before_is_read_once(
+    cut: int, kept: int, restarts: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("spool")
+    writer = SpoolWriter(root, "replica", CAPTURE)
+    for _ in range(kept):
+        keep(writer)
+    writer.close()
+    log = next((root / writer.replica).glob("*.log"))
+    size = log.stat().st_size
+    with log.open("r+b") as file:
+        file.truncate(max(0, size - cut))
+    found: list[PredictionRecord] = []
+    for _ in range(restarts):
+        reader = reader_of(writer, root)
+        chunk = reader.read(600)
+        reader.acknowledge(chunk, {})
+        found.extend(chunk.predictions)
+    found.extend(read_all(reader_of(writer, root)))
+    whole = max(0, size - cut) // (size // kept)
+    assert [r.sequence for r in found] == list(range(len(found)))
+    assert abs(len(found) - whole) <= 1
+
+
+def test_a_page_that_is_being_written_is_read_as_nothing(tmp_path: Path) -> None:
+    page = StatsPage(tmp_path / "stats")
+    assert StatsPage.read(tmp_path / "stats") is None
+    page.write({"m/1": {"served": 1, "dropped": {}}})
+    assert StatsPage.read(tmp_path / "stats") == {"m/1": {"served": 1, "dropped": {}}}
+    with (tmp_path / "stats").open("r+b") as file:
+        file.seek(10)
+        file.write(b"?")
+    assert StatsPage.read(tmp_path / "stats") is None
