@@ -7,7 +7,7 @@ the mean of several R, and the first row where it reaches A comes after A rows o
 (the average run length), for any distribution and however often it is looked at.
 
 Assumption: before a change the mean loss of the next row, given the past, is at most m0. m0 is the
-error on the reference plus 1.64 standard errors of it, because the reference is itself a sample.
+error on the reference plus 2.5 standard errors of it, because the reference is itself a sample.
 """
 
 import math
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 RISES = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
 """Rises of the mean loss that the bets are best at, in units of the margin."""
-UPPER_Z = 1.64
+UPPER_Z = 2.5
 LARGEST_BET = 0.9
 """Of 1/m0, above which a loss of 0 could bankrupt a bet."""
 

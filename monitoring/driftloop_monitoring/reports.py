@@ -68,6 +68,11 @@ class ReportWriter:
         self._process = None
         self._clean()
 
+    def wait(self, timeout_s: float) -> None:
+        """Until the report under way has ended; raises subprocess.TimeoutExpired."""
+        if self._process is not None:
+            self._process.wait(timeout_s)
+
     def close(self) -> None:
         if self._process is not None:
             self._process.terminate()

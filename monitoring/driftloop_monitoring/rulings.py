@@ -36,7 +36,7 @@ def evidence_of(
     name = deployment.model.name
     retrains = store.retrains(name, 10)
     active = next((r["id"] for r in retrains if r["state"] in ACTIVE_RETRAINS), None)
-    ended = [r.get("finished_at") or r["at"] for r in retrains if r["state"] not in ACTIVE_RETRAINS]
+    ended = [r.get("ended_at") or r["at"] for r in retrains if r["state"] not in ACTIVE_RETRAINS]
     rollout = next((r["id"] for r in store.active_rollouts() if r["model"] == name), None)
     alarm = standing.test.alarm
     scheduled = None

@@ -81,8 +81,8 @@ class ModelWatch:
         if known is None:
             standing = self._live_reference(deployment, standing, rows, now)
         else:
-            standing = self._cut_windows(standing, known, pin, rows, now)
             standing = self._test(standing, known, pin, rows, now)
+            standing = self._cut_windows(standing, known, pin, rows, now)
             self._write_reports(standing, known, pin)
         self._read = (pin, now)
         return standing

@@ -69,7 +69,7 @@ class Monitor:
         self._lake = lake
         self._topic = topic
         self._distance = distance
-        self._reports = ReportWriter(settings.reports_dir)
+        self.reports = ReportWriter(settings.reports_dir)
         self._watches: dict[str, ModelWatch] = {}
 
     def step(self, now: datetime) -> None:
@@ -84,7 +84,7 @@ class Monitor:
         watch = self._watches.get(name)
         if watch is None:
             watch = self._watches[name] = ModelWatch(
-                name, self._store, self._lake, self._settings, self._distance, self._reports
+                name, self._store, self._lake, self._settings, self._distance, self.reports
             )
         saved = self._store.cursor(watch.cursor)
         before = Standing.from_dict(saved) if saved else None
@@ -97,7 +97,7 @@ class Monitor:
             self._store.put_cursor(watch.cursor, replace(standing, outbox=()).to_dict())
 
     def close(self) -> None:
-        self._reports.close()
+        self.reports.close()
         self._topic.close()
 
 
@@ -105,6 +105,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     """Watch until `stop` is set."""
     from driftloop_lake.delta_lake import open_lake
 
+    threading.Thread(target=evidently_adapter.preload, daemon=True).start()
     monitor: Monitor | None = None
     while not stop.is_set():
         try:

@@ -6,6 +6,7 @@ Safe to use from several processes. Opening is cheap: MLflow is imported with th
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -64,10 +65,7 @@ class MlflowRegistry:
         client = self._client
         run = self._run(model, tags)
         run_id = run.info.run_id
-        for name, value in metrics.items():
-            client.log_metric(run_id, name, value)
-        for name, value in params.items():
-            client.log_param(run_id, name, str(value)[:MAX_PARAM_CHARS])
+        self._log(run_id, metrics, params)
         client.log_artifacts(run_id, str(folder), FOLDER)
         if artifacts is not None:
             client.log_artifacts(run_id, str(artifacts), "artifacts")
@@ -78,6 +76,16 @@ class MlflowRegistry:
             tags={**tags, SIGNATURE_TAG: json.dumps(signature.to_dict())}, await_creation_for=0,
         )  # fmt: skip
         return self._record(version, dict(metrics))
+
+    def _log(self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric, Param
+
+        now_ms = int(time.time() * 1000)
+        self._client.log_batch(
+            run_id,
+            [Metric(name, value, now_ms, 0) for name, value in metrics.items()],
+            [Param(name, str(value)[:MAX_PARAM_CHARS]) for name, value in params.items()],
+        )
 
     def _run(self, model: str, tags: Mapping[str, str]) -> Any:
         """A new run, or the one that a killed registration of the same retrain left."""

@@ -243,11 +243,11 @@ fresh rows alone a candidate is 2 points behind one that keeps the old rows too.
 
 
 def spans(parts: Split) -> tuple[Span, ...]:
-    """Those that can compete."""
+    """Those that can compete, the one first that is to be preferred while there is no evidence."""
     if parts.fresh_from is None:
         return (ALL,)
     fresh = parts.train.rows - parts.fresh_from
-    return (ALL, RECENT, SINCE_CHANGE) if fresh >= ENOUGH_ALONE else (ALL, RECENT)
+    return (RECENT, ALL, SINCE_CHANGE) if fresh >= ENOUGH_ALONE else (RECENT, ALL)
 
 
 def spanned(data: Dataset, span: Span, fresh_from: int | None) -> Dataset:

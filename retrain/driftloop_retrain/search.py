@@ -1,11 +1,16 @@
 """Families and spans of data compete on the newest validation rows; the winner is trained again on
-train and validation together, for as long as it was at its best."""
+train and validation together, for as long as it was at its best.
 
-from collections.abc import Callable
+The first family finds the best span, the others are tried on that one. What comes first is preferred:
+a later contender must be better by more than noise, since validation parts after a change are small.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from driftloop_contracts.model import ModelSpec
 from driftloop_retrain.dataset import Span, Split, spanned, spans
@@ -16,21 +21,24 @@ Report = Callable[[float, str], None]
 """Told the share of the search that is done, and a sentence for people."""
 
 
+NOISE = 2.0
+"""In standard errors of the paired difference."""
+
+
 @dataclass(frozen=True)
 class Trial:
-    """One family on one span. `loss` decides: log loss, mean error where a recipe gives no
-    probabilities, or RMSE. It says more than accuracy on the same few rows."""
+    """One family on one span. losses [n]: on the validation rows, as the gate counts them."""
 
     family: str
     span: Span
     rounds: int
-    loss: float
+    losses: NDArray[np.float64]
     metrics: dict[str, float]
 
     def to_dict(self) -> dict[str, object]:
         return {
             "family": self.family, "span": self.span.name, "rounds": self.rounds,
-            "validation_loss": self.loss, **self.metrics,
+            "mean_loss": float(self.losses.mean()), **self.metrics,
         }  # fmt: skip
 
 
@@ -43,41 +51,51 @@ class Found:
     trials: tuple[Trial, ...]
 
 
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The first, unless a later one is better by more than noise; then that one, and so on."""
+    best = trials[0]
+    for trial in trials[1:]:
+        gain = best.losses - trial.losses
+        error = float(gain.std()) / sqrt(len(gain))
+        if float(gain.mean()) > NOISE * error:
+            best = trial
+    return best
+
+
 def search(
-    spec: ModelSpec, parts: Split, recipes: list[Recipe], context: FitContext, report: Report
+    spec: ModelSpec, parts: Split, recipes: Sequence[Recipe], context: FitContext, report: Report
 ) -> Found:
-    """Train each recipe on each span and return the best. Raises what a recipe raises."""
-    runs = [(recipe, span) for recipe in recipes for span in spans(parts)]
-    steps = len(runs) + 1
-    trials = []
-    for number, (recipe, span) in enumerate(runs):
-        words = f"training {recipe.name} on {span.words}"
-        report(number / steps, words)
-        inner = _context(
-            context, f"{recipe.name}-{span.name}", number / steps, 1 / steps, words, report
+    """Raises what a recipe raises."""
+    choices = spans(parts)
+    steps = len(choices) + len(
+        recipes
+    )  # the first family's spans, the other families, the last fit
+    trials: list[Trial] = []
+
+    def inner(name: str, words: str) -> FitContext:
+        done = len(trials)
+        report(done / steps, words)
+        return replace(
+            context,
+            checkpoints=context.checkpoints / name.replace(":", "."),
+            report=lambda share, _: report((done + min(1.0, share)) / steps, words),
         )
-        fitted = recipe.fit(spanned(parts.train, span, parts.fresh_from), parts.validation, inner)
-        trials.append(_judged(spec, recipe, span, fitted, parts, context))
-    at = int(np.argmin([trial.loss for trial in trials]))
-    best, recipe = trials[at], runs[at][0]
+
+    for number, recipe in enumerate(recipes):
+        for span in choices if number == 0 else (best_of(trials).span,):
+            words = f"training {recipe.name} on {span.words}"
+            fitted = recipe.fit(
+                spanned(parts.train, span, parts.fresh_from),
+                parts.validation,
+                inner(f"{recipe.name}-{span.name}", words),
+            )
+            trials.append(_judged(spec, recipe, span, fitted, parts, context))
+    best = best_of(trials)
+    recipe = next(r for r in recipes if r.name == best.family)
     words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
-    report(len(runs) / steps, words)
-    final = _context(context, "final", len(runs) / steps, 1 / steps, words, report)
-    model = recipe.fit(
-        spanned(parts.fit, best.span, parts.fresh_from), None, replace(final, rounds=best.rounds)
-    )
+    final = replace(inner("final", words), rounds=best.rounds)
+    model = recipe.fit(spanned(parts.fit, best.span, parts.fresh_from), None, final)
     return Found(model, best, tuple(trials))
-
-
-def _context(
-    context: FitContext, name: str, start: float, share: float, words: str, report: Report
-) -> FitContext:
-    def inner(fraction: float, loss: float | None) -> None:
-        del loss
-        report(start + share * min(1.0, fraction), words)
-
-    folder: Path = context.checkpoints / name.replace(":", ".")
-    return replace(context, checkpoints=folder, report=inner)
 
 
 def _judged(
@@ -86,11 +104,13 @@ def _judged(
     held = parts.validation
     outputs = fitted.predict(held.features)
     output = answer_tensor(spec)
-    found = metrics(context.task, output, held.labels, outputs, context.classes)
-    loss = found.get("log_loss", found.get("rmse"))
-    if loss is None:
-        loss = float(losses(context.task, held.labels, outputs[output]).mean())
-    return Trial(recipe.name, span, fitted.rounds, loss, found)
+    return Trial(
+        recipe.name,
+        span,
+        fitted.rounds,
+        losses(context.task, held.labels, outputs[output]),
+        metrics(context.task, output, held.labels, outputs, context.classes),
+    )
 
 
 def answer_tensor(spec: ModelSpec) -> str:

@@ -93,5 +93,5 @@ def test_the_hour_that_autumn_repeats_runs_once() -> None:
 
 @pytest.mark.parametrize(("schedule", "zone"), [("every night", "UTC"), ("0 3 * * *", "Mars/Base")])
 def test_a_bad_schedule_is_refused(schedule: str, zone: str) -> None:
-    with pytest.raises(Rejected, match="trigger.schedule"):
+    with pytest.raises(Rejected, match=r"trigger\.schedule"):
         due(schedule, zone, NOW, NOW)

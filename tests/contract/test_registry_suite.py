@@ -1,0 +1,101 @@
+"""What every registry does: the one in memory and MLflow's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from driftloop_contracts.errors import NotFound
+from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_registry.memory_registry import MemoryRegistry
+from driftloop_registry.mlflow_registry import MlflowRegistry
+from driftloop_registry.port import Registry
+
+SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 1)),), (TensorSpec("label", "INT64", (-1,)),))
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database with MLflow's tables: making them takes seconds."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    MlflowRegistry(f"sqlite:///{folder / 'mlflow.db'}", folder / "registry").versions("none")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(params=["memory", "mlflow"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
+    if request.param == "memory":
+        return MemoryRegistry(tmp_path / "registry")
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(request.getfixturevalue("mlflow_database").read_bytes())
+    return MlflowRegistry(f"sqlite:///{database}", tmp_path / "registry")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A version's folder, with a graph in two files."""
+    path = tmp_path / "made"
+    path.mkdir()
+    (path / "model.onnx").write_bytes(b"graph")
+    (path / "model.onnx.data").write_bytes(b"weights")
+    (path / "reference.parquet").write_bytes(b"rows")
+    return path
+
+
+@pytest.fixture
+def register(registry: Registry, folder: Path) -> Callable[..., int]:
+    def one(model: str = "loans", **tags: str) -> int:
+        record = registry.register(
+            model, folder, SIGNATURE, metrics={"accuracy": 0.9}, params={"seed": 1}, tags=tags,
+            artifacts=folder,
+        )  # fmt: skip
+        return record.version
+
+    return one
+
+
+def test_versions_count_from_one_for_each_model(
+    registry: Registry, register: Callable[..., int]
+) -> None:
+    assert [register(), register(), register("other")] == [1, 2, 1]
+    assert [record.version for record in registry.versions("loans")] == [1, 2]
+    assert registry.versions("unknown") == []
+
+
+def test_a_version_comes_back_whole(
+    registry: Registry, register: Callable[..., int], folder: Path
+) -> None:
+    register(data_version="lake 3")
+    record = registry.version("loans", 1)
+    assert record.signature == SIGNATURE
+    assert record.metrics == {"accuracy": 0.9}
+    assert record.tags == {"data_version": "lake 3"}
+    assert Path(record.path) != folder
+    copied = {p.name: p.read_bytes() for p in Path(record.path).iterdir()}
+    assert copied == {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_retrain_registers_once(registry: Registry, register: Callable[..., int]) -> None:
+    assert register(retrain_id="a") == register(retrain_id="a") == 1
+    assert register(retrain_id="b") == 2
+    assert len(registry.versions("loans")) == 2
+
+
+def test_an_alias_moves_and_goes(registry: Registry, register: Callable[..., int]) -> None:
+    register(), register()
+    registry.set_alias("loans", "champion", 1)
+    registry.set_alias("loans", "challenger", 2)
+    assert registry.aliases("loans") == {"champion": 1, "challenger": 2}
+    registry.set_alias("loans", "champion", 2)
+    registry.set_alias("loans", "challenger", None)
+    registry.set_alias("loans", "challenger", None)
+    assert registry.aliases("loans") == {"champion": 2}
+    assert registry.aliases("unknown") == {}
+
+
+def test_what_is_not_there_is_not_found(registry: Registry, register: Callable[..., int]) -> None:
+    with pytest.raises(NotFound, match="version 1"):
+        registry.version("loans", 1)
+    register()
+    with pytest.raises(NotFound, match="version 7"):
+        registry.set_alias("loans", "champion", 7)

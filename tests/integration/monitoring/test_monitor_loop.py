@@ -1,0 +1,214 @@
+"""The monitor over a lake in memory, a real store and Evidently's real stattests and report."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from monitored_world import START, MemoryLake, deployment, rows, served
+
+from driftloop_contracts.model import TrafficSplit
+from driftloop_monitoring.worker import FindingsTopic, Monitor
+from driftloop_settings import Settings
+from driftloop_store.store import Store, open_store
+
+pytestmark = pytest.mark.integration
+
+
+class ListedTopic(FindingsTopic):
+    """Keeps what it is sent; `away` while the broker is."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.sent: list[Mapping[str, Any]] = []
+        self.away = False
+
+    def send(self, findings: tuple[Mapping[str, Any], ...]) -> bool:
+        if not self.away:
+            self.sent.extend(json.loads(json.dumps(f)) for f in findings)
+        return not self.away
+
+
+class World:
+    def __init__(self, folder: Path, reference: bool = True) -> None:
+        self.settings = Settings(state_dir=folder)
+        self.store: Store = open_store(self.settings.store_url)
+        self.store.put_deployment(deployment(folder, reference))
+        self.folder = folder
+        self.lake = MemoryLake()
+        self.topic = ListedTopic(self.settings)
+        self.restart()
+
+    def restart(self) -> None:
+        """As after kill -9: only the store and the lake remain."""
+        self.monitor = Monitor(self.settings, self.store, self.lake, self.topic)
+
+    def live(self, *tables: pa.Table) -> None:
+        """The lake holds these rows, and the monitor looks, a minute after the newest."""
+        self.lake.put(*tables)
+        newest: datetime = tables[-1]["at"][-1].as_py()
+        self.now = newest + timedelta(minutes=1)
+        self.monitor.step(self.now)
+
+    def look(self, seconds: float = 60.0) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.monitor.step(self.now)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.monitor.close()
+    world.store.close()
+
+
+CALM = rows(0, 8_000)
+WORSE = rows(8_000, 6_000, error=0.2)
+
+
+def test_calm_traffic_gives_windows_and_nothing_else(world: World) -> None:
+    world.live(CALM)
+    windows = world.store.windows()
+    assert [w["status"] for w in windows] == ["judged"] * 4
+    assert all(w["labelled"] == 2_000 for w in windows)
+    assert not world.store.findings() + world.store.alarms() + world.store.decisions()
+
+
+def test_a_measured_error_alarms_and_asks_for_one_retrain(world: World) -> None:
+    world.live(CALM)
+    world.live(CALM, WORSE)
+    (alarm,) = world.store.alarms()
+    assert (alarm["kind"], alarm["severity"]) == ("performance", "critical")
+    assert abs(datetime.fromisoformat(alarm["change_at"]) - WORSE["at"][0].as_py()) < timedelta(
+        seconds=0.6
+    )
+    (retrain,) = world.store.retrains()
+    assert (retrain["champion"], retrain["trigger"]) == (1, "alarm")
+    world.look()
+    world.restart()
+    world.look()
+    assert len(world.store.alarms()) == len(world.store.retrains()) == 1
+    assert [d["verdict"] for d in world.store.decisions()] == ["wait", "retrain"]
+    assert [f["kind"] for f in world.topic.sent] == ["performance"]
+
+
+def test_an_alarm_waits_for_fresh_labels_and_fires_once_they_are_there(world: World) -> None:
+    world.live(CALM, rows(8_000, 1_200, error=0.2))
+    assert [d["verdict"] for d in world.store.decisions()] == ["wait"]
+    assert not world.store.retrains()
+    world.look()
+    assert len(world.store.decisions()) == 1
+    world.live(CALM, rows(8_000, 1_200, error=0.2), rows(9_200, 1_500, error=0.2))
+    assert len(world.store.retrains()) == 1
+
+
+def test_rows_are_judged_only_once_their_labels_are_in(world: World) -> None:
+    world.live(CALM, rows(8_000, 6_000, error=0.2, labelled=90))
+    assert not world.store.alarms()
+    world.live(CALM, WORSE)
+    assert len(world.store.alarms()) == 1
+
+
+def test_drift_alone_warns_and_says_why_it_does_not_retrain(world: World) -> None:
+    world.live(rows(0, 4_000, shift=0.5))
+    assert {(f["kind"], *f["columns"], f["severity"]) for f in world.store.findings()} == {
+        ("drift", "amount", "warning")
+    }
+    (decision,) = world.store.decisions()
+    assert (decision["verdict"], "no rise" in decision["reason"]) == ("wait", True)
+    assert not world.store.alarms() + world.store.retrains()
+
+
+def test_broken_data_alarm_but_never_retrain_and_the_alarm_closes_when_they_are_sound(
+    world: World,
+) -> None:
+    broken = rows(0, 6_000, missing=True, error=0.3)
+    world.live(broken)
+    assert {a["kind"] for a in world.store.alarms()} == {"quality", "performance"}
+    assert not world.store.retrains()
+    world.live(broken, rows(6_000, 2_000, error=0.3))
+    states = {a["kind"]: a["state"] for a in world.store.alarms()}
+    assert states == {"quality": "closed", "performance": "open"}
+    assert len(world.store.retrains()) == 1
+
+
+@pytest.mark.parametrize("lost_after", [0, 1])
+def test_a_crash_before_the_cursor_is_saved_doubles_nothing(world: World, lost_after: int) -> None:
+    world.live(CALM)
+    saved = world.store.cursor("monitor/loans")
+    assert saved is not None
+    world.live(CALM, WORSE)
+    before = [len(world.store.windows()), len(world.store.findings()), len(world.store.alarms())]
+    world.store.put_cursor("monitor/loans", saved)
+    world.restart()
+    world.look(lost_after)
+    again = [len(world.store.windows()), len(world.store.findings()), len(world.store.alarms())]
+    assert again == before
+    assert len(world.store.retrains()) == 1
+
+
+def test_a_new_champion_closes_the_alarm_and_starts_from_scratch(world: World) -> None:
+    world.live(CALM, WORSE)
+    found = world.store.require_deployment("loans")
+    v2 = served(world.folder, 2)
+    world.store.put_deployment(replace(found.with_version(v2), split=TrafficSplit(2)))
+    world.look()
+    assert [a["state"] for a in world.store.alarms()] == ["closed"]
+    after = int((world.now - START) / timedelta(milliseconds=2)) + 1
+    world.live(CALM, WORSE, rows(after, 2_000, version=2))
+    assert [a["state"] for a in world.store.alarms()] == ["closed"]
+    cursor = world.store.cursor("monitor/loans")
+    assert cursor is not None
+    assert (cursor["version"], cursor["test"]["rows"]) == (2, 2_000)
+
+
+def test_findings_wait_for_the_broker(world: World) -> None:
+    world.topic.away = True
+    world.live(CALM, WORSE)
+    assert not world.topic.sent
+    world.restart()
+    world.topic.away = False
+    world.look()
+    assert [f["kind"] for f in world.topic.sent] == ["performance"]
+
+
+def test_unaccounted_loss_makes_windows_inconclusive(world: World) -> None:
+    world.store.put_ledger(
+        "r", "loans", 1, served=8_000, acked=7_000, spooled=0, dropped={"quota": 10}
+    )
+    world.live(rows(0, 2_000, shift=2.0))
+    (window,) = world.store.windows()
+    assert (window["status"], "990" in window["reason"]) == ("inconclusive", True)
+    assert not world.store.findings()
+
+
+def test_a_model_without_a_reference_is_compared_with_its_first_rows(tmp_path: Path) -> None:
+    world = World(tmp_path, reference=False)
+    world.live(rows(0, 4_000))
+    assert not world.store.windows()
+    world.live(rows(0, 8_000))
+    world.look()
+    world.live(rows(0, 8_000), rows(8_000, 4_000, error=0.3))
+    assert {w["reason"] for w in world.store.windows() if w["kind"] == "count"} == {
+        "reference: the first live rows"
+    }
+    assert [a["kind"] for a in world.store.alarms()] == ["performance"]
+    world.monitor.close()
+    world.store.close()
+
+
+def test_an_alarm_gets_its_report(world: World) -> None:
+    world.live(CALM, WORSE)
+    reports = world.monitor.reports
+    reports.wait(150.0)
+    world.look()
+    (alarm,) = world.store.alarms()
+    path = Path(alarm["report"])
+    assert path.parent == world.settings.reports_dir
+    assert "in_amount" in path.read_text()
+    assert [p.name for p in path.parent.iterdir()] == [path.name]

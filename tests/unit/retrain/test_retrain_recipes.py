@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from driftloop_contracts.errors import Rejected
+from driftloop_retrain.dataset import input_tensors
+from driftloop_retrain.parity import check_parity
+from driftloop_retrain.recipes import FitContext, Recipe, find_recipe, recipe_names
+from driftloop_retrain.recipes.check import check_recipe, example
+from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.recipes.tabular_network import TabularNetwork
+
+
+@pytest.mark.parametrize("recipe", [GradientBoosting(), TabularNetwork()], ids=lambda r: r.name)
+def test_built_in_recipes_keep_to_the_contract(recipe: Recipe, tmp_path: Path) -> None:
+    check_recipe(recipe, tmp_path)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    data = example("classification", rows=600)
+    train, held = data.slice(0, 400), data.slice(400, 600)
+
+    def context(name: str, die_at: float = 2.0) -> FitContext:
+        def report(share: float, loss: float | None) -> None:
+            if share >= die_at:
+                raise Killed
+
+        return FitContext(
+            "classification", input_tensors(data.features), 3, tmp_path / name,
+            classes=np.unique(data.labels), report=report,
+        )  # fmt: skip
+
+    whole = TabularNetwork().fit(train, held, context("whole"))
+    with pytest.raises(Killed):
+        TabularNetwork().fit(train, held, context("killed", die_at=0.3))
+    resumed = TabularNetwork().fit(train, held, context("killed"))
+    assert resumed.rounds == whole.rounds
+    rows = held.features
+    check_parity(rows, whole.predict(rows), resumed.predict(rows), 0.0)
+
+
+def test_a_tree_graph_walks_like_the_trees_even_on_thresholds(tmp_path: Path) -> None:
+    """Rows whose number lies exactly on a split, or beside it by one float32 step."""
+    import pyarrow as pa
+
+    from driftloop_onnx import OnnxModel
+    from driftloop_retrain.inference import outputs_of
+
+    data = example("regression")
+    context = FitContext("regression", input_tensors(data.features), 0, tmp_path)
+    model = GradientBoosting().fit(data.slice(0, 900), data.slice(900, 1200), context)
+    model.export(tmp_path)
+    dump = model.booster.trees_to_dataframe()
+    splits = dump.loc[dump["split_feature"] == "Column_0", "threshold"].to_numpy(np.float32)
+    values = np.concatenate(
+        [splits, np.nextafter(splits, np.float32(9)), np.nextafter(splits, np.float32(-9))]
+    )
+    n = len(values)
+    rows = pa.table(
+        {
+            "size": values,
+            "count": np.arange(n) % 9,
+            "flag": np.arange(n) % 2 == 0,
+            "kind": ["a"] * n,
+        }
+    )
+    check_parity(rows, model.predict(rows), outputs_of(OnnxModel(tmp_path), rows), 1e-5)
+
+
+def test_tabular_stands_for_the_families_of_the_settings() -> None:
+    families = ("gradient-boosting", "tabular-network")
+    assert recipe_names("tabular", (), families) == families
+    assert recipe_names("tabular", ("gradient-boosting",), families) == ("gradient-boosting",)
+    with pytest.raises(Rejected, match="no recipe"):
+        recipe_names(None, (), families)
+
+
+@pytest.mark.parametrize(
+    "name", ["unknown", "no_such_module:Recipe", "driftloop_retrain.gate:Nothing"]
+)
+def test_a_recipe_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(Rejected, match=name):
+        find_recipe(name)
+
+
+def test_the_harmful_recipe_does_harm(tmp_path: Path) -> None:
+    from driftloop_demo.harmful import Harmful
+    from driftloop_retrain.evaluate import losses
+
+    data = example("classification")
+    context = FitContext(
+        "classification", input_tensors(data.features), 0, tmp_path, classes=np.unique(data.labels)
+    )
+    train, held = data.slice(0, 900), data.slice(900, 1200)
+    good, bad = (recipe.fit(train, held, context) for recipe in (GradientBoosting(), Harmful()))
+    loss = [
+        losses("classification", held.labels, m.predict(held.features)["label"]).mean()
+        for m in (good, bad)
+    ]
+    assert loss[1] > loss[0] + 0.08
