@@ -1,6 +1,5 @@
 """The configuration of the single-node broker: `server.properties` and the Java command line."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,9 +101,12 @@ def java_options(folder: BrokerFolder, heap_mb: int) -> list[str]:
     ]
 
 
-def log_tail(folder: BrokerFolder, lines: int = 5) -> str:
-    """The last lines of the broker's log, for a message about why it does not run."""
+def log_tail(folder: BrokerFolder, lines: int = 6) -> str:
+    """The last lines of the broker's log without Java's stack frames, for a message about why it
+    does not run."""
     try:
-        return os.linesep.join(folder.log.read_text(errors="replace").splitlines()[-lines:])
+        text = folder.log.read_text(errors="replace")
     except OSError:
         return ""
+    told = [line for line in text.splitlines() if not line.startswith(("\tat ", "\t... "))]
+    return "\n".join(told[-lines:])

@@ -17,7 +17,7 @@ class Role:
     `command(settings) -> argv`, which the process then becomes.
 
     stop_s: how long it may take to end before it is killed; late: it starts when predictions can
-    be answered, so that it does not slow the start.
+    be answered, so that it does not slow the start; until then the spool keeps what is answered.
     """
 
     name: str
@@ -28,20 +28,23 @@ class Role:
 
 
 ROLES = (
-    Role("kafka", "driftloop_bus.local_kafka:command", program=True, stop_s=20.0),
-    Role("ray", "driftloop_serving.ray_head:command", program=True),
+    Role("kafka", "driftloop_bus.local_kafka:command", program=True, stop_s=20.0, late=True),
+    # Its replicas are drained by then, and nothing in it is kept.
+    Role("ray", "driftloop_serving.ray_head:command", program=True, stop_s=1.0),
     Role("gateway", "driftloop_gateway.role:run"),
     Role("serving", "driftloop_serving.driver:run", stop_s=30.0),
-    Role("shipper", "driftloop_serving.shipper:run"),
-    Role("archiver", "driftloop_monitoring.archiver:run"),
+    Role("shipper", "driftloop_serving.shipper:run", late=True),
+    Role("archiver", "driftloop_monitoring.archiver:run", late=True),
     Role("monitor", "driftloop_monitoring.worker:run", late=True),
     Role("retrain", "driftloop_retrain.role:run", late=True),
     Role("rollout", "driftloop_rollout.controller:run", late=True),
 )
 STOP_ORDER = (
-    "rollout", "retrain", "monitor", "gateway", "serving", "ray", "shipper", "archiver", "kafka",
+    ("rollout", "retrain", "monitor", "gateway", "serving"), ("ray", "shipper"), ("archiver",),
+    ("kafka",),
 )  # fmt: skip
-"""Producers before their consumers: what is answered is shipped, what is shipped is archived."""
+"""Who stops together, in turn; producers before their consumers: what is answered is shipped, what is
+shipped is archived."""
 
 
 def roles_of(settings: Settings) -> tuple[Role, ...]:

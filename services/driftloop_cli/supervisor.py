@@ -189,19 +189,28 @@ class Supervisor:
                 kill_session(role.pid)
 
     def _stop_all(self) -> None:
-        for name in STOP_ORDER:
-            child = self._children.get(name)
-            if child is None or child.process is None:
-                continue
-            self._say(f"stopping {name}")
-            child.process.terminate()
-            try:
-                child.process.wait(child.role.stop_s)
-            except subprocess.TimeoutExpired:
-                log.warning("role.killed", role=name, after_s=child.role.stop_s)
-            kill_session(child.process.pid)
-            child.process.wait()
-            child.process = None
+        for names in STOP_ORDER:
+            children = [c for name in names if (c := self._children.get(name)) and c.process]
+            for child in children:
+                self._say(f"stopping {child.role.name}")
+                _of(child).terminate()
+            for child in children:
+                self._end(child)
+
+    def _end(self, child: Child) -> None:
+        process = _of(child)
+        try:
+            process.wait(child.role.stop_s)
+        except subprocess.TimeoutExpired:
+            log.warning("role.killed", role=child.role.name, after_s=child.role.stop_s)
+        kill_session(process.pid)
+        process.wait()
+        child.process = None
+
+
+def _of(child: Child) -> "subprocess.Popen[bytes]":
+    assert child.process is not None
+    return child.process
 
 
 def kill_session(leader: int) -> None:

@@ -29,8 +29,9 @@ SETTINGS = (
     "trigger.cooldown_s=600", "trigger.min_fresh_labels=4000",
 )  # fmt: skip
 
-RATE_BEFORE, RATE_AFTER = 1_000.0, 400.0
-"""Rows per second before the drift, and from then on."""
+RATE_BEFORE, RATE_AFTER, RATE_RETRAIN = 1_000.0, 500.0, 150.0
+"""Rows per second before the drift, from then on, and while a retrain runs: the file has only so
+many rows after the drift, and the canary needs new ones."""
 ROWS_AFTER_PROMOTION = 3_000
 ROWS_BEFORE_BAD_CANDIDATE = 6_000
 DEADLINE_S = 420.0
@@ -55,6 +56,7 @@ def run_demo(
         say(f"         look closer: driftloop status --watch --state-dir {home}")
         traffic = _traffic(live_rows(), scenario, seed, endpoints["inference"])
         story = Story(say, lambda: time.monotonic() - begun, lambda: traffic.sent)
+        traffic.rate = lambda row: _rate(scenario, traffic, story, row)
         story.seconds["ready"] = ready
         counts = asyncio.run(_play(scenario, traffic, story, command, endpoints["control"]))
         champion = _status(endpoints["control"])["models"][0]["champion"]
@@ -132,14 +134,14 @@ def _prepare(command: _Commands, home: Path, say: Say) -> Record:
 
 
 def _traffic(rows: LiveRows, scenario: str, seed: int, inference: str) -> Traffic:
-    drift = scenario == "drift"
-    return Traffic(
-        rows,
-        inference,
-        seed,
-        rate=lambda row: RATE_BEFORE if drift and row < rows.drift_at else RATE_AFTER,
-        limit=len(rows.labels) if drift else rows.drift_at,
-    )
+    limit = len(rows.labels) if scenario == "drift" else rows.drift_at
+    return Traffic(rows, inference, seed, rate=lambda _: RATE_AFTER, limit=limit)
+
+
+def _rate(scenario: str, traffic: Traffic, story: Story, row: int) -> float:
+    if scenario == "drift" and row < traffic.rows.drift_at:
+        return RATE_BEFORE
+    return RATE_RETRAIN if story.retraining else RATE_AFTER
 
 
 async def _play(

@@ -39,6 +39,10 @@ class Story:
             return self.rollout["state"] in FINISHED_ROLLOUTS
         return self.retrain is not None and self.retrain["state"] in ("rejected", "failed")
 
+    @property
+    def retraining(self) -> bool:
+        return self.retrain is not None and self.retrain["state"] in ("requested", "running")
+
     def _alarm(self, alarm: Record) -> None:
         if alarm["id"] in self.alarms:
             self.alarms[alarm["id"]].update(alarm)

@@ -170,4 +170,4 @@ def _rounded_down(value: float) -> float:
     """The largest float32 that is not above `value`."""
     limits = np.finfo(np.float32)
     nearest = np.float32(np.clip(value, limits.min, limits.max))
-    return float(np.nextafter(nearest, np.float32(-np.inf)) if nearest > value else nearest)
+    return float(np.nextafter(nearest, np.float32(-np.inf)) if float(nearest) > value else nearest)
