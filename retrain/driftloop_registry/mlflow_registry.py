@@ -151,7 +151,7 @@ class MlflowRegistry:
             return Path(str(local_file_uri_to_path(version.source)))
         from mlflow.artifacts import download_artifacts
 
-        copy = self._folder / "copies" / version.name / str(version.version)
+        copy: Path = self._folder / "copies" / version.name / str(version.version)
         if not copy.is_dir():
             part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
             part.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ class MlflowRegistry:
                 artifact_uri=version.source, dst_path=str(part), tracking_uri=self._uri
             )
             Path(files).replace(copy)
-        return copy
+        return Path(copy)
 
 
 def _unless_there(create: Callable[[], object]) -> None:

@@ -67,9 +67,8 @@ def search(
 ) -> Found:
     """Raises what a recipe raises."""
     choices = spans(parts)
-    steps = len(choices) + len(
-        recipes
-    )  # the first family's spans, the other families, the last fit
+    # The spans of the first family, the other families, the last fit.
+    steps = len(choices) + len(recipes)
     trials: list[Trial] = []
 
     def inner(name: str, words: str) -> FitContext:

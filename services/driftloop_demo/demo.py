@@ -27,6 +27,8 @@ SETTINGS = (
     # A replay passes months in a minute, so the watchers look more often than in production.
     "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
     "trigger.cooldown_s=600", "trigger.min_fresh_labels=4000",
+    # Ten demos in a row are many rows: a false alarm is to be rarer than in one night of production.
+    "monitoring.average_run_length=1000000",
 )  # fmt: skip
 
 RATE_BEFORE, RATE_AFTER, RATE_RETRAIN = 1_000.0, 500.0, 150.0

@@ -84,13 +84,13 @@ def _report(store: Store, replicas: list[Record]) -> None:
         name = deployment.model.name
         held = [(r or {}).get("models", {}).get(name, {}) for r in reports]
         versions = [set(h.get("versions", [])) for h in held]
-        body = {
+        loaded: Record = {
             "versions": sorted(set.intersection(*versions)) if versions else [],
             "revision": min((h.get("revision", 0) for h in held), default=0),
             "failed": {k: v for h in held for k, v in h.get("failed", {}).items()},
         }
-        if body != store.cursor(f"loaded:{name}"):
-            store.put_cursor(f"loaded:{name}", body)
+        if loaded != store.cursor(f"loaded:{name}"):
+            store.put_cursor(f"loaded:{name}", loaded)
 
 
 def _loaded(store: Store, wanted: Record) -> bool:

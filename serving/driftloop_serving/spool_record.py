@@ -56,7 +56,7 @@ def encode_label(record: LabelRecord) -> bytes:
 
 
 def encode_prediction(record: PredictionRecord) -> bytes:
-    buffers: list[bytes | memoryview] = []
+    buffers: list[bytes] = []
     header: dict[str, Any] = {
         "k": "p", "m": record.model, "v": record.version, "a": record.arm,
         "i": record.prediction_id, "s": record.sequence, "t": record.at_us,
@@ -73,17 +73,17 @@ def encode_prediction(record: PredictionRecord) -> bytes:
     return _frame(header, buffers)
 
 
-def _tensor(spec: TensorSpec, array: np.ndarray, buffers: list[bytes | memoryview]) -> list[Any]:
+def _tensor(spec: TensorSpec, array: np.ndarray, buffers: list[bytes]) -> list[Any]:
     """[name, datatype, shape of the signature, shape here, bytes]."""
     if array.dtype == object:
-        data: bytes | memoryview = orjson.dumps(array.ravel().tolist())
+        data = orjson.dumps(array.ravel().tolist())
     else:
-        data = memoryview(np.ascontiguousarray(array)).cast("B")
+        data = array.tobytes()
     buffers.append(data)
     return [spec.name, spec.datatype, list(spec.shape), list(array.shape), len(data)]
 
 
-def _frame(header: dict[str, Any], buffers: list[bytes | memoryview]) -> bytes:
+def _frame(header: dict[str, Any], buffers: list[bytes]) -> bytes:
     encoded = orjson.dumps(header)
     payload = b"".join([LENGTH.pack(len(encoded)), encoded, *buffers])
     return FRAME.pack(len(payload), crc32c.crc32c(payload)) + payload

@@ -168,6 +168,7 @@ class _Ensemble:
 
 def _rounded_down(value: float) -> float:
     """The largest float32 that is not above `value`."""
-    limits = np.finfo(np.float32)
-    nearest = np.float32(np.clip(value, limits.min, limits.max))
-    return float(np.nextafter(nearest, np.float32(-np.inf)) if float(nearest) > value else nearest)
+    limit = float(np.finfo(np.float32).max)
+    nearest = np.float32(max(-limit, min(limit, value)))
+    # As Python floats: numpy would round `value` to float32 before it compares.
+    return float(np.nextafter(nearest, np.float32(-limit)) if float(nearest) > value else nearest)

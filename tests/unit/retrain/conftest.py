@@ -1,0 +1,136 @@
+"""A lake in memory with what a stack would have archived, and what a retrain works with."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from driftloop_contracts.events import FIXED_COLUMNS
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_lake.port import LakeCounts, Pin
+from driftloop_onnx import OnnxModel
+from driftloop_registry.memory_registry import MemoryRegistry
+from driftloop_retrain.dataset import Dataset, input_tensors
+from driftloop_retrain.inference import outputs_of
+from driftloop_retrain.job import Parts
+from driftloop_retrain.recipes import FitContext
+from driftloop_retrain.recipes.check import example
+from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
+from driftloop_settings import Settings
+from driftloop_settings.settings import RetrainSettings
+from driftloop_store import open_store
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+MODEL = "loans"
+
+
+@dataclass
+class MemoryLake:
+    """A `LakeReader` of one table; `pins` are the reads that were asked for."""
+
+    table: pa.Table | None = None
+    pins: list[Pin] = field(default_factory=list)
+    away: bool = False
+
+    def pin(self, model: str) -> Pin | None:
+        if self.away:
+            raise OSError("connection refused")
+        return None if self.table is None else Pin(3, 4)
+
+    def labelled(
+        self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
+        until: datetime | None = None, newest: int | None = None, versions: tuple[int, ...] = (),
+        only_labelled: bool = True,
+    ) -> pa.Table:  # fmt: skip
+        self.pins.append(pin)
+        assert self.table is not None
+        found = self.table.filter(pc.less_equal(self.table["label_at"], pa.scalar(as_of)))
+        return found.slice(max(0, found.num_rows - (newest or found.num_rows)))
+
+    def count(self, model: str, pin: Pin) -> LakeCounts:
+        raise NotImplementedError
+
+    def unmatched_labels(self, pin: Pin) -> int:
+        raise NotImplementedError
+
+
+def archived(data: Dataset, champion: OnnxModel) -> pa.Table:
+    """The rows as served by the champion, one a second up to NOW, each with its label."""
+    count = data.rows
+    start = NOW - timedelta(seconds=count)
+    at = [start + timedelta(seconds=i) for i in range(count)]
+    fixed = {
+        "prediction_id": [f"p{i}" for i in range(count)], "row": [0] * count,
+        "version": [1] * count, "arm": ["stable"] * count, "at": at, "replica": ["r"] * count,
+        "sequence": list(range(count)), "latency_s": [0.01] * count, "error": [None] * count,
+    }  # fmt: skip
+    columns = {f.name: pa.array(fixed[f.name], f.type) for f in FIXED_COLUMNS}
+    columns |= {f"in_{name}": data.features[name] for name in data.features.column_names}
+    for name, values in outputs_of(champion, data.features).items():
+        columns[f"out_{name}"] = pa.array(list(values))
+    columns["label"] = pa.array([json.dumps(label) for label in data.labels.tolist()])
+    columns["label_number"] = pa.array(data.labels.astype(float))
+    columns["label_at"] = pa.array(at, pa.timestamp("us", tz="UTC"))
+    return pa.table(columns)
+
+
+@pytest.fixture(scope="session")
+def poor_champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version trained on a few rows, so that a retrain can do better."""
+    folder = tmp_path_factory.mktemp("champion")
+    data = example("classification", rows=150, seed=5)
+    context = FitContext(
+        "classification", input_tensors(data.features), 0, folder, classes=np.unique(data.labels), rounds=2
+    )  # fmt: skip
+    GradientBoosting().fit(data, None, context).export(folder)
+    return folder
+
+
+@pytest.fixture
+def lake() -> MemoryLake:
+    return MemoryLake()
+
+
+@pytest.fixture
+def parts(tmp_path: Path, lake: MemoryLake, poor_champion: Path) -> Parts:
+    """Version 1 of `loans` serves, and the lake holds 2,000 labelled rows of it."""
+    settings = Settings(
+        state_dir=tmp_path / "state", retrain=RetrainSettings(families=("gradient-boosting",))
+    )
+    settings.state_dir.mkdir()
+    store = open_store(settings.store_url)
+    champion = OnnxModel(poor_champion)
+    registry = MemoryRegistry(tmp_path / "registry")
+    made = registry.register(
+        MODEL, poor_champion, champion.signature, metrics={}, params={}, tags={}
+    )
+    spec = ModelSpec(MODEL, "classification", "label", "tabular", slices=("kind",))
+    served = ServedVersion(1, made.path, champion.signature)
+    store.put_deployment(Deployment(spec, (served,), TrafficSplit(stable=1)))
+    lake.table = archived(example("classification", rows=2_000), champion)
+    return Parts(settings, store, lake, registry, lambda: NOW)
+
+
+@pytest.fixture
+def ask(parts: Parts) -> Callable[..., str]:
+    """Ask for a retrain; returns its id."""
+
+    def one(**body: object) -> str:
+        retrain_id = "0f4f7e7e-4f6d-4a5e-9a57-000000000001"
+        asked = {
+            "trigger": "operator",
+            "reason": "a test",
+            "champion": 1,
+            "change_at": None,
+            **body,
+        }
+        parts.store.request_retrain(retrain_id, MODEL, NOW, asked)
+        return retrain_id
+
+    return one

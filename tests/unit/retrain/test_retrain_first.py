@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.model import ModelSpec
+from driftloop_onnx import OnnxModel
+from driftloop_retrain.first import train_first
+from driftloop_retrain.recipes.check import example
+from driftloop_settings import Settings
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_first_version_is_ready_to_be_deployed(tmp_path: Path, task: str) -> None:
+    data = example(task)  # type: ignore[arg-type]
+    pq.write_table(
+        data.features.append_column("y", pa.array(data.labels)), tmp_path / "rows.parquet"
+    )
+    said: list[str] = []
+    made = train_first(
+        Settings(state_dir=tmp_path), tmp_path / "rows.parquet", name="m", label="y", task=task,
+        output=tmp_path / "out", time_column=None, drop=(), families=("gradient-boosting",),
+        say=said.append,
+    )  # fmt: skip
+    document = yaml.safe_load(Path(made["spec"]).read_text())
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"model.yaml", document.pop("model"), document.pop("reference")}
+    assert ModelSpec.from_dict(document).recipe == "tabular"
+    output = {t.name for t in OnnxModel(tmp_path / "out").signature.outputs}
+    assert document["output"] in output
+    assert made["family"] == "gradient-boosting"
+    assert made["metrics"]
+    assert any("gradient-boosting" in sentence for sentence in said)
+
+
+def test_one_class_alone_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1.0] * 100, "y": [1] * 100}), tmp_path / "rows.parquet")
+    with pytest.raises(Rejected, match="nothing to learn"):
+        train_first(
+            Settings(state_dir=tmp_path), tmp_path / "rows.parquet", name="m", label="y",
+            task="classification", output=tmp_path / "out", time_column=None, drop=(),
+            families=("gradient-boosting",), say=lambda _: None,
+        )  # fmt: skip

@@ -1,0 +1,180 @@
+"""A whole retrain on a lake in memory: what it leaves in the store and the registry."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from driftloop_contracts.errors import RetryLater
+from driftloop_lake.port import Pin
+from driftloop_retrain.dataset import Dataset
+from driftloop_retrain.job import Parts, run_retrain
+from driftloop_retrain.recipes import FitContext, FittedModel
+from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.workspace import work_folder
+
+Ask = Callable[..., str]
+HERE = "test_retrain_job"
+
+
+class Raises:
+    name = "raises"
+
+    def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> FittedModel:
+        raise ZeroDivisionError("a recipe of one's own")
+
+
+class Shuffled:
+    """Learns nothing: labels of other rows."""
+
+    name = "shuffled"
+
+    def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> FittedModel:
+        return GradientBoosting().fit(
+            replace(train, labels=train.labels[::-1]), validation, context
+        )
+
+
+class Killed(BaseException):
+    """Stands for kill -9: no `except Exception` sees it."""
+
+
+class KilledOnce:
+    """Dies in the final fit the first time."""
+
+    name = "killed-once"
+    fits = 0
+
+    def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> FittedModel:
+        KilledOnce.fits += 1
+        if KilledOnce.fits == 2:
+            raise Killed
+        return GradientBoosting().fit(train, validation, context)
+
+
+def test_a_better_candidate_is_registered_and_starts_a_rollout(parts: Parts, ask: Ask) -> None:
+    retrain_id = ask()
+    assert run_retrain(parts, retrain_id) == "succeeded"
+    record = parts.store.retrain(retrain_id)
+    assert record["state"] == "succeeded"
+    assert record["result"]["gate"]["verdict"] == "passed"
+    assert record["metrics"]["accuracy"] > record["result"]["champion_metrics"]["accuracy"]
+    assert record["progress"]["fraction"] == 1.0
+    made = parts.registry.version("loans", 2)
+    assert made.tags["retrain_id"] == retrain_id
+    assert made.tags["parent_version"] == "1"
+    assert "predictions@3" in made.tags["data_version"]
+    assert parts.registry.aliases("loans") == {"challenger": 2}
+    (rollout,) = parts.store.rollouts("loans")
+    assert rollout["id"] == record["result"]["rollout"]
+    assert rollout["candidate"]["path"] == made.path
+    assert not work_folder(parts.settings, retrain_id).exists()
+
+
+def test_the_version_has_a_reference_of_rows_it_was_not_trained_on(parts: Parts, ask: Ask) -> None:
+    run_retrain(parts, ask())
+    reference = pq.read_table(Path(parts.registry.version("loans", 2).path) / "reference.parquet")
+    assert reference.num_rows == 300
+    assert reference.column_names == [
+        "in_size", "in_count", "in_flag", "in_kind", "out_label", "out_probabilities", "label",
+        "label_number",
+    ]  # fmt: skip
+
+
+def test_slices_are_judged_too(parts: Parts, ask: Ask) -> None:
+    retrain_id = ask()
+    run_retrain(parts, retrain_id)
+    names = [check["name"] for check in parts.store.retrain(retrain_id)["result"]["gate"]["checks"]]
+    assert names[0] == "overall"
+    assert all(name.startswith("kind=") for name in names[1:])
+
+
+def test_a_candidate_that_is_worse_is_rejected_with_reasons(parts: Parts, ask: Ask) -> None:
+    retrain_id = ask(recipes=[f"{HERE}:Shuffled"])
+    assert run_retrain(parts, retrain_id) == "rejected"
+    assert "overall" in parts.store.retrain(retrain_id)["reasons"][0]
+    assert len(parts.registry.versions("loans")) == 1
+    assert parts.store.rollouts() == []
+
+
+def test_an_override_of_the_gate_is_recorded(parts: Parts, ask: Ask) -> None:
+    retrain_id = ask(recipes=[f"{HERE}:Shuffled"], override_gate=True)
+    assert run_retrain(parts, retrain_id) == "succeeded"
+    result = parts.store.retrain(retrain_id)["result"]
+    assert result["gate"]["verdict"] == "failed"
+    assert "operator" in result["gate_override"]
+    assert "gate_override" in parts.registry.version("loans", 2).tags
+    assert parts.store.rollouts("loans")
+
+
+def test_a_recipe_that_raises_fails_with_its_traceback_and_changes_nothing(
+    parts: Parts, ask: Ask
+) -> None:
+    before = parts.store.deployment("loans")
+    retrain_id = ask(recipes=[f"{HERE}:Raises"])
+    assert run_retrain(parts, retrain_id) == "failed"
+    assert "a recipe of one's own" in parts.store.retrain(retrain_id)["error"]
+    assert "Traceback" in parts.store.retrain(retrain_id)["error"]
+    assert parts.store.deployment("loans") == before
+    assert len(parts.registry.versions("loans")) == 1
+
+
+def test_a_killed_retrain_goes_on_with_the_rows_it_began_with(
+    parts: Parts, ask: Ask, lake: Any
+) -> None:
+    KilledOnce.fits = 0
+    retrain_id = ask(recipes=[f"{HERE}:KilledOnce"])
+    with pytest.raises(Killed):
+        run_retrain(parts, retrain_id)
+    lake.pin = lambda model: Pin(8, 9)  # the lake has grown in the meantime
+    assert run_retrain(parts, retrain_id) == "succeeded"
+    assert set(lake.pins) == {Pin(3, 4)}
+
+
+def test_run_again_it_registers_and_asks_for_a_rollout_once(parts: Parts, ask: Ask) -> None:
+    retrain_id = ask()
+    run_retrain(parts, retrain_id)
+    # As if it had been killed before the record said that it is over.
+    parts.store.update_retrain(retrain_id, state="running")
+    assert run_retrain(parts, retrain_id) == "succeeded"
+    assert len(parts.registry.versions("loans")) == 2
+    assert len(parts.store.rollouts("loans")) == 1
+
+
+def test_one_that_is_over_is_left_alone(parts: Parts, ask: Ask) -> None:
+    retrain_id = ask()
+    parts.store.update_retrain(retrain_id, state="cancelled")
+    assert run_retrain(parts, retrain_id) == "cancelled"
+    assert len(parts.registry.versions("loans")) == 1
+
+
+def test_a_lake_that_is_away_is_tried_again_later(parts: Parts, ask: Ask, lake: Any) -> None:
+    retrain_id = ask()
+    lake.away = True
+    with pytest.raises(RetryLater, match="connection refused"):
+        run_retrain(parts, retrain_id)
+    assert parts.store.retrain(retrain_id)["state"] == "requested"
+    lake.away = False
+    assert run_retrain(parts, retrain_id) == "succeeded"
+
+
+def test_an_empty_lake_fails_with_a_sentence(parts: Parts, ask: Ask, lake: Any) -> None:
+    lake.table = None
+    retrain_id = ask()
+    assert run_retrain(parts, retrain_id) == "failed"
+    assert "no prediction" in parts.store.retrain(retrain_id)["reasons"][0]
+
+
+def test_a_candidate_succeeds_without_a_rollout_while_another_is_under_way(
+    parts: Parts, ask: Ask
+) -> None:
+    deployment = parts.store.require_deployment("loans")
+    parts.store.request_rollout("other", deployment.versions[0], "loans", parts.clock(), "deployed")
+    retrain_id = ask()
+    assert run_retrain(parts, retrain_id) == "succeeded"
+    result = parts.store.retrain(retrain_id)["result"]
+    assert result["rollout"] is None
+    assert "under way" in result["no_rollout"]
