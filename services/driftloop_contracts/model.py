@@ -37,6 +37,8 @@ class ModelSpec:
             raise Rejected(
                 f"model name {self.name!r}: use letters, digits, '_', '.', '-', at most 64"
             )
+        if self.task not in (None, "classification", "regression"):
+            raise Rejected(f"task {self.task!r}: it is classification or regression")
         if self.task and not self.output:
             raise Rejected(f"model {self.name!r} has a task: name its `output` tensor too")
 

@@ -19,6 +19,7 @@ from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, Traf
 from driftloop_contracts.signature import Signature
 from driftloop_onnx import signature_of
 from driftloop_registry.port import Registry
+from driftloop_serving.rules import parse_rules
 from driftloop_store import Store
 
 SPEC_FILE = "model.json"
@@ -106,6 +107,7 @@ def _check(spec: ModelSpec, signature: Signature, declared: dict[str, Any]) -> N
     if spec.output and spec.output not in {t.name for t in signature.outputs}:
         names = sorted(t.name for t in signature.outputs)
         raise Rejected(f"the spec's output {spec.output!r} is not in the graph; it has {names}")
+    parse_rules(spec.options)
     inputs = {t.name for t in signature.inputs}
     for column in (*spec.slices, *spec.options.get("inputs", {})):
         if column not in inputs:

@@ -1,0 +1,122 @@
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import TensorProto, helper
+
+from driftloop_contracts.errors import Rejected
+from driftloop_gateway.intake import take_in
+from driftloop_registry.memory_registry import MemoryRegistry
+from driftloop_store import Store, open_store
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def graph(kind: int = TensorProto.FLOAT) -> bytes:
+    node = helper.make_node("Identity", ["x"], ["y"])
+    made = helper.make_graph(
+        [node], "same",
+        [helper.make_tensor_value_info("x", kind, [None, 1])],
+        [helper.make_tensor_value_info("y", kind, [None, 1])],
+    )  # fmt: skip
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def model(spec: dict[str, Any] | None = None, onnx_file: bytes | None = None) -> bytes:
+    return archive(
+        {
+            "model.json": json.dumps({"name": "m", **(spec or {})}).encode(),
+            "model.onnx": graph() if onnx_file is None else onnx_file,
+        }
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> MemoryRegistry:
+    return MemoryRegistry(tmp_path / "registry")
+
+
+def test_a_first_version_serves_at_once(store: Store, registry: MemoryRegistry) -> None:
+    answer = take_in(model(), store, registry, NOW, at_once=False)
+    assert answer == {"model": "m", "version": 1, "rollout": None}
+    deployment = store.require_deployment("m")
+    assert (deployment.split.stable, deployment.split.canary) == (1, None)
+    assert registry.aliases("m") == {"champion": 1}
+    assert (Path(deployment.versions[0].path) / "model.onnx").read_bytes() == graph()
+
+
+def test_a_later_version_is_a_candidate(store: Store, registry: MemoryRegistry) -> None:
+    take_in(model(), store, registry, NOW, at_once=False)
+    answer = take_in(model(), store, registry, NOW, at_once=False)
+    assert answer["version"] == 2
+    (rollout,) = store.active_rollouts()
+    assert rollout["id"] == answer["rollout"]
+    assert rollout["candidate"]["version"] == 2
+    assert store.require_deployment("m").split.stable == 1
+
+
+def test_at_once_replaces_the_champion(store: Store, registry: MemoryRegistry) -> None:
+    take_in(model(), store, registry, NOW, at_once=False)
+    take_in(model(), store, registry, NOW, at_once=True)
+    assert store.require_deployment("m").split.stable == 2
+    assert store.active_rollouts() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        (b"no archive", "tar archive"),
+        (archive({"model.json": b"{}"}), "name"),
+        (archive({"../../etc/passwd": b"x"}), "only hold"),
+        (archive({"model.json": b'{"name": "m"}'}), "model.onnx"),
+        (archive({"model.json": b"[]", "model.onnx": graph()}), "object"),
+        (model(onnx_file=b"not a graph"), "no ONNX model"),
+        (model({"name": "../m"}), "model name"),
+        (model({"colour": "blue"}), "colour"),
+        (model({"task": "clustering", "output": "y"}), "clustering"),
+        (model({"task": "regression"}), "output"),
+        (model({"task": "regression", "output": "z"}), "'z'"),
+        (model({"slices": ["city"]}), "city"),
+        (model({"options": {"inputs": {"x": {"nan": "perhaps"}}}}), "perhaps"),
+        (model({"signature": {"inputs": [{"name": "x", "datatype": "INT64"}]}}), "INT64"),
+        (model({"signature": {"inputs": [{"name": "x", "shape": [1, 1]}]}}), "shape"),
+        (model({"signature": {"outputs": [{"name": "z"}]}}), "'z'"),
+    ],
+)
+def test_what_is_wrong_with_a_model_is_named_and_changes_nothing(
+    store: Store, registry: MemoryRegistry, body: bytes, names: str
+) -> None:
+    with pytest.raises(Rejected, match=names):
+        take_in(body, store, registry, NOW, at_once=False)
+    assert store.deployments() == []
+    assert registry.versions("m") == []
+
+
+def test_a_version_with_other_inputs_is_refused(store: Store, registry: MemoryRegistry) -> None:
+    take_in(model(), store, registry, NOW, at_once=False)
+    with pytest.raises(Rejected, match="other inputs"):
+        take_in(model(onnx_file=graph(TensorProto.DOUBLE)), store, registry, NOW, at_once=False)
+    assert [v.version for v in registry.versions("m")] == [1]

@@ -1,0 +1,206 @@
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from driftloop_bus.memory_bus import MemoryBus
+from driftloop_contracts.events import (
+    LABELS,
+    PREDICTIONS,
+    TOPICS,
+    PredictionHeaders,
+    parse_feedback,
+    prediction_schema,
+)
+from driftloop_contracts.ids import new_prediction_id
+from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_serving.shipper import Shipper
+from driftloop_serving.spool import SpoolWriter
+from driftloop_settings.settings import CaptureSettings
+from driftloop_store import Store, open_store
+
+SIGNATURE = Signature(
+    (TensorSpec("x", "FP32", (-1, 1)), TensorSpec("c", "BYTES", (-1, 1)), TensorSpec("v", "INT8", (-1, 2))),
+    (TensorSpec("p", "FP64", (-1, 2)), TensorSpec("u", "UINT64", (-1,))),
+)  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    yield opened
+    opened.close()
+
+
+def new_bus() -> MemoryBus:
+    bus = MemoryBus()
+    bus.ensure_topics(TOPICS, partitions=2, retention_hours=1)
+    return bus
+
+
+def keep(writer: SpoolWriter, rows: int = 2, version: int = 1, error: str | None = None) -> str:
+    prediction_id = new_prediction_id()
+    writer.append_prediction(
+        model="m", version=version, arm="canary", prediction_id=prediction_id, latency_s=0.25,
+        rows=rows, signature=SIGNATURE, error=error,
+        inputs={
+            "x": np.arange(rows, dtype=np.float32).reshape(rows, 1),
+            "c": np.full((rows, 1), "é", dtype=object),
+            "v": np.ones((rows, 2), np.int8),
+        },
+        outputs=None if error else {
+            "p": np.full((rows, 2), 0.5), "u": np.full(rows, 2**64 - 1, np.uint64),
+        },
+    )  # fmt: skip
+    return prediction_id
+
+
+def read(bus: MemoryBus, topic: str) -> list[Any]:
+    consumer = bus.consumer()
+    consumer.assign({(topic, partition): -1 for partition in bus.partitions(topic)})
+    found: list[Any] = []
+    while messages := consumer.poll(0.01):
+        found.extend(messages)
+    return found
+
+
+def rows(bus: MemoryBus) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for message in read(bus, PREDICTIONS):
+        table = pa.ipc.open_stream(io.BytesIO(message.value)).read_all()
+        headers = PredictionHeaders.decode(message.headers)
+        assert headers.rows == table.num_rows
+        assert table.schema.equals(prediction_schema(SIGNATURE))
+        assert message.key == headers.replica.encode()
+        found.extend(table.to_pylist())
+    return found
+
+
+def test_a_record_holds_every_column_as_it_was(tmp_path: Path, store: Store) -> None:
+    bus, writer = new_bus(), SpoolWriter(tmp_path / "spool", "replica", CaptureSettings())
+    answered, failed = keep(writer), keep(writer, 1, error="Boom")
+    Shipper(tmp_path / "spool", bus.producer(), store, 1000).step(1.0)
+    first, second, third = rows(bus)
+    assert (first["prediction_id"], first["row"], second["row"]) == (answered, 0, 1)
+    assert first["in_x"] == 0.0
+    assert second["in_x"] == 1.0
+    assert first["in_c"] == "é"
+    assert first["in_v"] == [1, 1]
+    assert first["out_p"] == [0.5, 0.5]
+    assert first["out_u"] == 2**64 - 1
+    assert (first["arm"], first["latency_s"], first["sequence"]) == ("canary", 0.25, 0)
+    assert (third["prediction_id"], third["error"], third["out_p"]) == (failed, "Boom", None)
+
+
+def test_small_records_are_packed_and_large_ones_parted(tmp_path: Path, store: Store) -> None:
+    bus, writer = new_bus(), SpoolWriter(tmp_path / "spool", "replica", CaptureSettings())
+    for n in range(100):
+        keep(writer, rows=3, version=1 + n % 2)
+    Shipper(tmp_path / "spool", bus.producer(), store, 60).step(1.0)
+    headers = [PredictionHeaders.decode(m.headers) for m in read(bus, PREDICTIONS)]
+    assert all(h.rows <= 60 for h in headers)
+    for version in (1, 2):
+        mine = [h for h in headers if h.version == version]
+        assert [h.first_sequence for h in mine] == [0, 20, 40]
+        assert mine[-1].last_sequence == 49
+
+
+def test_labels_are_json_keyed_by_their_prediction(tmp_path: Path, store: Store) -> None:
+    from datetime import UTC, datetime
+
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    bus, writer = new_bus(), SpoolWriter(tmp_path / "spool", "gateway", CaptureSettings())
+    labels = parse_feedback({"prediction_id": "p", "label": [1, 0]}, now)
+    for label in labels:
+        writer.append_label(label)
+    Shipper(tmp_path / "spool", bus.producer(), store, 60).step(1.0)
+    messages = read(bus, LABELS)
+    assert {m.key for m in messages} == {b"p"}
+    assert [parse_feedback(json.loads(m.value), now)[0] for m in messages] == labels
+
+
+def test_the_ledger_adds_up_and_a_dead_writers_folder_goes_when_it_is_drained(
+    tmp_path: Path, store: Store
+) -> None:
+    bus, root = new_bus(), tmp_path / "spool"
+    writer = SpoolWriter(root, "replica", CaptureSettings())
+    shipper = Shipper(root, bus.producer(), store, 1000)
+    keep(writer, rows=5)
+    shipper.step(1.0)
+    keep(writer, rows=7)
+    shipper.write_ledger()
+    (entry,) = store.ledger("m")
+    assert (entry["served"], entry["acked"], entry["spooled"]) == (12, 5, 7)
+    writer.close()
+    shipper.step(1.0)
+    shipper.step(0.0)
+    (entry,) = store.ledger("m")
+    assert (entry["served"], entry["acked"], entry["spooled"]) == (12, 12, 0)
+    assert list(root.iterdir()) == []
+
+
+def test_while_the_broker_is_away_the_spool_waits(tmp_path: Path, store: Store) -> None:
+    bus, root = new_bus(), tmp_path / "spool"
+    writer = SpoolWriter(root, "replica", CaptureSettings())
+    shipper = Shipper(root, bus.producer(), store, 1000)
+    bus.set_away(True)
+    keep(writer)
+    shipper.step(0.01)
+    shipper.write_ledger()
+    (entry,) = store.ledger("m")
+    assert (entry["acked"], entry["spooled"]) == (0, 2)
+    bus.set_away(False)
+    shipper.step(5.0)
+    assert len(rows(bus)) == 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    steps=st.lists(
+        st.one_of(st.integers(1, 5), st.sampled_from(["ship", "crash", "restart writer"])),
+        max_size=25,
+    )
+)
+def test_whatever_dies_every_kept_row_arrives_and_repeats_are_known_by_their_sequence(
+    steps: list[int | str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("shipper")
+    store = open_store(f"sqlite:///{home / 'store.db'}")
+    bus, root = new_bus(), home / "spool"
+    writer = SpoolWriter(root, "replica", CaptureSettings(segment_bytes=1 << 16))
+    shipper = Shipper(root, bus.producer(), store, 4)
+    kept: dict[str, int] = {}
+    for step in steps:
+        if isinstance(step, int):
+            kept[keep(writer, rows=step)] = step
+        elif step == "ship":
+            shipper.step(1.0)
+        elif step == "restart writer":
+            writer.close()
+            writer = SpoolWriter(root, "replica", CaptureSettings(segment_bytes=1 << 16))
+        else:
+            # Killed after Kafka had the records and before the position moved.
+            shipper._discover()
+            for reader in shipper._readers.values():
+                shipper._send(reader, reader.read(1 << 20))
+            shipper = Shipper(root, bus.producer(), store, 4)
+    writer.close()
+    for _ in range(3):
+        shipper.step(1.0)
+    shipper.write_ledger()
+    arrived: dict[tuple[str, int], set[tuple[str, int]]] = {}
+    for row in rows(bus):
+        place = (row["replica"], row["sequence"])
+        arrived.setdefault((row["prediction_id"], row["row"]), set()).add(place)
+    assert set(arrived) == {(i, n) for i, count in kept.items() for n in range(count)}
+    assert all(len(places) == 1 for places in arrived.values())
+    ledger = store.ledger("m")
+    assert sum(e["acked"] for e in ledger) == sum(e["served"] for e in ledger) == sum(kept.values())
+    store.close()
