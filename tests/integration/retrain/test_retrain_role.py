@@ -1,0 +1,193 @@
+"""The role with its child process, on a Delta lake and MLflow."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+
+from driftloop_contracts.events import LabelEvent, PredictionHeaders, prediction_schema
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_lake.delta_lake import open_lake
+from driftloop_lake.records import LabelRecord, Origin, Place, PredictionRecord
+from driftloop_onnx import OnnxModel
+from driftloop_registry.mlflow_registry import open_registry
+from driftloop_retrain.dataset import Dataset, input_tensors
+from driftloop_retrain.inference import outputs_of
+from driftloop_retrain.recipes import FitContext, FittedModel
+from driftloop_retrain.recipes.check import example
+from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.role import run
+from driftloop_settings import Settings
+from driftloop_settings.settings import RetrainSettings
+from driftloop_store import Store, open_store
+
+pytestmark = pytest.mark.integration
+NOW = datetime.now(UTC)
+ENDS = ("succeeded", "rejected", "failed", "cancelled")
+RETRAIN = "0f4f7e7e-4f6d-4a5e-9a57-000000000002"
+
+
+class Endless:
+    """Trains until it is stopped."""
+
+    name = "endless"
+
+    def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> FittedModel:
+        threading.Event().wait()
+        raise AssertionError
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A state directory with version 1 serving and 2,000 labelled rows in the lake."""
+    settings = Settings(state_dir=tmp_path / "state")
+    settings.state_dir.mkdir()
+    data = example("classification", rows=150, seed=5)
+    context = FitContext(
+        "classification", input_tensors(data.features), 0, tmp_path, classes=np.unique(data.labels), rounds=2
+    )  # fmt: skip
+    (tmp_path / "first").mkdir()
+    GradientBoosting().fit(data, None, context).export(tmp_path / "first")
+    champion = OnnxModel(tmp_path / "first")
+    made = open_registry(settings).register(
+        "loans", tmp_path / "first", champion.signature, metrics={}, params={}, tags={}
+    )
+    spec = ModelSpec("loans", "classification", "label", "tabular")
+    served = ServedVersion(made.version, made.path, champion.signature)
+    open_store(settings.store_url).put_deployment(Deployment(spec, (served,), TrafficSplit(1)))
+    archive(settings, champion, example("classification", rows=2_000))
+    return settings
+
+
+def archive(settings: Settings, champion: OnnxModel, data: Dataset) -> None:
+    n = data.rows
+    at = [NOW - timedelta(seconds=n - i) for i in range(n)]
+    rows: dict[str, Any] = {
+        "prediction_id": [f"p{i:06}" for i in range(n)], "row": [0] * n, "version": [1] * n,
+        "arm": ["stable"] * n, "at": at, "replica": ["r"] * n, "sequence": list(range(n)),
+        "latency_s": [0.01] * n, "error": [None] * n,
+    }  # fmt: skip
+    rows |= {f"in_{name}": data.features[name].to_pylist() for name in data.features.column_names}
+    outputs = outputs_of(champion, data.features)
+    rows |= {f"out_{name}": values.tolist() for name, values in outputs.items()}
+    table = pa.table(rows, schema=prediction_schema(champion.signature))
+    labels = tuple(
+        LabelEvent(f"p{i:06}", 0, int(label), at[i], at[i]) for i, label in enumerate(data.labels)
+    )
+    writer = open_lake(settings).writer()
+    writer.positions("t", [0])
+    writer.append(
+        [
+            PredictionRecord(
+                Origin(Place("t", 0, 0), NOW, b"", json.dumps({})),
+                PredictionHeaders("loans", 1, "r", 0, n - 1, n),
+                table,
+            ),
+            LabelRecord(Origin(Place("t", 0, 1), NOW, b"", json.dumps({})), labels),
+        ]
+    )
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Settings], threading.Event]]:
+    """Starts the role beside the test; what it returns stops it."""
+    running: list[tuple[threading.Thread, threading.Event]] = []
+
+    def one(settings: Settings) -> threading.Event:
+        stop = threading.Event()
+        thread = threading.Thread(target=run, args=(settings, stop))
+        thread.start()
+        running.append((thread, stop))
+        return stop
+
+    yield one
+    for thread, stop in running:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def request(store: Store, **body: object) -> None:
+    asked = {"trigger": "operator", "reason": "a test", "champion": 1, "change_at": None, **body}
+    store.request_retrain(RETRAIN, "loans", NOW, asked)
+
+
+def until(store: Store, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    for _ in range(1_200):
+        record = store.retrain(RETRAIN)
+        if wanted(record):
+            return record
+        threading.Event().wait(0.1)  # another process works: all we can do is look again
+    raise AssertionError(record)
+
+
+def over(record: dict[str, Any]) -> bool:
+    return record["state"] in ENDS
+
+
+def training(record: dict[str, Any]) -> bool:
+    return (record.get("progress") or {}).get("stage") == "train"
+
+
+def child() -> psutil.Process:
+    found = [p for p in psutil.Process().children() if "driftloop_retrain.child" in p.cmdline()]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_a_retrain_whose_process_is_killed_goes_on_and_succeeds_once(
+    settings: Settings, start: Callable[[Settings], threading.Event]
+) -> None:
+    store = open_store(settings.store_url)
+    request(store)
+    start(settings)
+    until(store, training)
+    child().kill()
+    record = until(store, over)
+    assert record["state"] == "succeeded", record
+    assert [v.version for v in open_registry(settings).versions("loans")] == [1, 2]
+    assert open_registry(settings).aliases("loans") == {"challenger": 2}
+    assert len(store.rollouts("loans")) == 1
+
+
+def test_a_cancelled_retrain_ends_its_process(
+    settings: Settings, start: Callable[[Settings], threading.Event]
+) -> None:
+    store = open_store(settings.store_url)
+    request(store, recipes=[f"{__name__}:Endless"])
+    start(settings)
+    until(store, training)
+    process = child()
+    store.update_retrain(RETRAIN, state="cancelled")
+    assert psutil.wait_procs([process], timeout=30)[1] == []
+    assert store.retrain(RETRAIN)["state"] == "cancelled"
+
+
+def test_a_stopped_role_leaves_a_retrain_to_the_next_one(
+    settings: Settings, start: Callable[[Settings], threading.Event]
+) -> None:
+    store = open_store(settings.store_url)
+    request(store, recipes=["gradient-boosting"])
+    stop = start(settings)
+    until(store, lambda record: record["state"] == "running")
+    stop.set()
+    start(settings)
+    assert until(store, over)["state"] == "succeeded"
+
+
+def test_a_retrain_over_its_deadline_fails(
+    settings: Settings, start: Callable[[Settings], threading.Event]
+) -> None:
+    store = open_store(settings.store_url)
+    request(store, recipes=[f"{__name__}:Endless"])
+    start(settings.model_copy(update={"retrain": RetrainSettings(deadline_s=0.1)}))
+    record = until(store, over)
+    assert record["state"] == "failed"
+    assert "0.1 s" in record["error"]
