@@ -32,16 +32,23 @@ STOP_S = 8.0
 
 @dataclass
 class Shipment:
-    """A chunk of one spool on its way."""
+    """A chunk of one spool on its way. `futures`: what each sends, as "model/version" (None: a
+    label) and rows."""
 
     reader: SpoolReader
     chunk: Chunk
-    futures: list[Future[tuple[int, int]]] = field(default_factory=list)
+    futures: dict[Future[tuple[int, int]], tuple[str | None, int]] = field(default_factory=dict)
     undeliverable: dict[str, int] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
         return all(f.done() for f in self.futures)
+
+    def give_up(self, key: str | None, rows: int) -> None:
+        """These rows can never be sent."""
+        log.error("shipper.refused", replica=self.reader.replica, version=key, rows=rows)
+        if key is not None:
+            self.undeliverable[key] = self.undeliverable.get(key, 0) + rows
 
 
 class Shipper:
@@ -88,28 +95,26 @@ class Shipper:
         key = reader.replica.encode()
         by_version = sorted(chunk.predictions, key=lambda r: (r.model, r.version))  # stable
         for headers, value in pack(by_version, reader.replica, self._pack_rows, MAX_VALUE_BYTES):
+            name = f"{headers.model}/{headers.version}"
             if value is None:
-                name = f"{headers.model}/{headers.version}"
-                shipment.undeliverable[name] = shipment.undeliverable.get(name, 0) + headers.rows
-                log.error("shipper.too_large", **{"model": headers.model, "rows": headers.rows})
+                shipment.give_up(name, headers.rows)
                 continue
             future = self._producer.send(PREDICTIONS, value, key=key, headers=headers.encode())
-            shipment.futures.append(future)
+            shipment.futures[future] = (name, headers.rows)
         for label in chunk.labels:
-            shipment.futures.append(
-                self._producer.send(LABELS, label.document, key=label.prediction_id.encode())
-            )
+            future = self._producer.send(LABELS, label.document, key=label.prediction_id.encode())
+            shipment.futures[future] = (None, 1)
         return shipment
 
     def _settle(self, shipment: Shipment) -> None:
-        errors = [e for f in shipment.futures if (e := f.exception()) is not None]
-        retry = [e for e in errors if not isinstance(e, Rejected)]
+        errors = {f: e for f in shipment.futures if (e := f.exception()) is not None}
+        retry = [e for e in errors.values() if not isinstance(e, Rejected)]
         if retry:
             # The whole chunk goes again: what did arrive is known by its sequences.
             log.warning("shipper.again", replica=shipment.reader.replica, error=str(retry[0]))
             return
-        if errors:
-            log.error("shipper.refused", replica=shipment.reader.replica, error=str(errors[0]))
+        for future in errors:
+            shipment.give_up(*shipment.futures[future])
         shipment.reader.acknowledge(shipment.chunk, shipment.undeliverable)
 
     def _bury(self, reader: SpoolReader) -> None:

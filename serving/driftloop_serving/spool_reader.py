@@ -56,6 +56,9 @@ class SpoolReader:
     def read(self, limit_bytes: int) -> Chunk:
         """The next records, about `limit_bytes` of them; none where nothing new is there."""
         while True:
+            # Asked before reading: a segment with a successor is whole, and what is read of it is
+            # all there is. Asked afterwards, records written in between would be skipped.
+            whole = self._has_next()
             path = self.folder / segment_name(self._place.segment)
             try:
                 with path.open("rb") as file:
@@ -71,9 +74,8 @@ class SpoolReader:
             if not records and len(data) == limit_bytes < size - self._place.offset:
                 limit_bytes *= 2  # one frame is longer than the limit
                 continue
-            if records or not self._has_next():
+            if records or not whole:
                 return Chunk(tuple(records), Place(self._place.segment, self._place.offset + end))
-            # The writer went on to the next segment: this one is whole, and all of it is read.
             self._advance(Place(self._place.segment + 1))
 
     def acknowledge(self, chunk: Chunk, undeliverable: dict[str, int]) -> None:

@@ -75,10 +75,7 @@ def encode_prediction(record: PredictionRecord) -> bytes:
 
 def _tensor(spec: TensorSpec, array: np.ndarray, buffers: list[bytes]) -> list[Any]:
     """[name, datatype, shape of the signature, shape here, bytes]."""
-    if array.dtype == object:
-        data = orjson.dumps(array.ravel().tolist())
-    else:
-        data = array.tobytes()
+    data = orjson.dumps(array.ravel().tolist()) if array.dtype == object else array.tobytes()
     buffers.append(data)
     return [spec.name, spec.datatype, list(spec.shape), list(array.shape), len(data)]
 

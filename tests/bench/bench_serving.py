@@ -27,7 +27,9 @@ def write_graph(folder: Path) -> None:
 
     dice = np.random.default_rng(0)
     x = dice.normal(size=(5_000, COLUMNS)).astype(np.float32)
-    model = lightgbm.LGBMClassifier(n_estimators=100, verbose=-1, n_jobs=1).fit(x, (x[:, 0] > 0).astype(int))
+    model = lightgbm.LGBMClassifier(n_estimators=100, verbose=-1, n_jobs=1).fit(
+        x, (x[:, 0] > 0).astype(int)
+    )
     graph = convert_lightgbm(
         model,
         initial_types=[("x", FloatTensorType([None, COLUMNS]))],

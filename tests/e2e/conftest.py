@@ -1,34 +1,11 @@
-"""What the end-to-end tests share: the command as a person types it, and a stack of one's own."""
+"""A stack of one's own, which the tests of a session share."""
 
-import json
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
+from command_line import Driftloop
 
 FREE_PORTS = ("serving.port=0", "control.port=0", "kafka.port=0")
-
-
-@dataclass(frozen=True)
-class Driftloop:
-    """Runs `driftloop … --json` against one state directory."""
-
-    state_dir: Path
-
-    def __call__(self, *words: str, check: bool = True, timeout: float = 180) -> Any:
-        argv = [sys.executable, "-m", "driftloop_cli", *words, "--state-dir", str(self.state_dir)]
-        done = subprocess.run(
-            [*argv, "--json"], capture_output=True, text=True, timeout=timeout, check=False
-        )
-        if check:
-            assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="session")
@@ -39,16 +16,3 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driftloop]:
     driftloop("up", "--detach", *ports, "--set", "lake.flush_seconds=0.5")
     yield driftloop
     driftloop("down")
-
-
-def eventually(
-    read: Callable[[], Any], wanted: Callable[[Any], bool], timeout_s: float = 60
-) -> Any:
-    """Read until the value is as wanted; the last value's mismatch is the failure."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = read()
-        if wanted(value):
-            return value
-        assert time.monotonic() < deadline, value
-        threading.Event().wait(0.2)  # the stack runs by itself: all we can do is look again

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import onnx
 import pytest
-from conftest import Driftloop, eventually
+from command_line import Driftloop, eventually
 from onnx import TensorProto, helper
 
 pytestmark = pytest.mark.e2e

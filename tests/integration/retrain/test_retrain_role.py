@@ -95,6 +95,12 @@ def archive(settings: Settings, champion: OnnxModel, data: Dataset) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def recipes_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child process finds this module's recipes as it would a user's."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[[Settings], threading.Event]]:
     """Starts the role beside the test; what it returns stops it."""
@@ -124,6 +130,7 @@ def until(store: Store, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, A
         record = store.retrain(RETRAIN)
         if wanted(record):
             return record
+        assert not over(record), record
         threading.Event().wait(0.1)  # another process works: all we can do is look again
     raise AssertionError(record)
 

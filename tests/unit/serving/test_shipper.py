@@ -1,6 +1,7 @@
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftloop_bus.memory_bus import MemoryBus
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import (
     LABELS,
     PREDICTIONS,
@@ -159,6 +161,40 @@ def test_while_the_broker_is_away_the_spool_waits(tmp_path: Path, store: Store) 
     bus.set_away(False)
     shipper.step(5.0)
     assert len(rows(bus)) == 2
+
+
+class StrictProducer:
+    """A cluster whose limit is lower than ours."""
+
+    def send(
+        self, topic: str, value: bytes, *, key: bytes | None = None, headers: Any = ()
+    ) -> Future[tuple[int, int]]:
+        future: Future[tuple[int, int]] = Future()
+        if PredictionHeaders.decode(headers).version == 2:
+            future.set_exception(Rejected("the record is too large"))
+        else:
+            future.set_result((0, 0))
+        return future
+
+    def flush(self, timeout_s: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_what_the_cluster_refuses_is_dropped_and_counted_and_holds_nothing_up(
+    tmp_path: Path, store: Store
+) -> None:
+    root = tmp_path / "spool"
+    writer = SpoolWriter(root, "replica", CaptureSettings())
+    shipper = Shipper(root, StrictProducer(), store, 1000)
+    keep(writer, rows=3, version=1)
+    keep(writer, rows=4, version=2)
+    shipper.step(1.0)
+    shipper.write_ledger()
+    first, second = sorted(store.ledger("m"), key=lambda e: e["version"])
+    assert (first["served"], first["acked"], first["dropped"]) == (3, 3, {})
+    assert (second["served"], second["acked"]) == (4, 0)
+    assert second["dropped"] == {"too_large": 4}
 
 
 @settings(max_examples=30, deadline=None)

@@ -207,3 +207,38 @@ def test_a_page_that_is_being_written_is_read_as_nothing(tmp_path: Path) -> None
         file.seek(10)
         file.write(b"?")
     assert StatsPage.read(tmp_path / "stats") is None
+
+
+def test_a_segment_that_grows_and_ends_while_it_is_looked_at_is_read_to_its_end(
+    tmp_path: Path,
+) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    kept = 0
+
+    def rotate() -> None:
+        nonlocal kept
+        segments = len(list((tmp_path / writer.replica).glob("*.log")))
+        while len(list((tmp_path / writer.replica).glob("*.log"))) <= segments:
+            keep(writer, rows=1000)
+            kept += 1
+
+    class Busy(SpoolReader):
+        """Its writer is quickest just when it looks for the next segment."""
+
+        busy = True
+
+        def _has_next(self) -> bool:
+            if self.busy:
+                rotate()
+            found = super()._has_next()
+            if self.busy:
+                rotate()
+            self.busy = False
+            return found
+
+    found: list[Any] = []
+    reader = Busy(tmp_path / writer.replica)
+    for _ in range(5):
+        reader.busy = True
+        found.extend(read_all(reader))
+    assert [r.sequence for r in found] == list(range(kept))
