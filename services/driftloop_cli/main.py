@@ -57,7 +57,6 @@ def up(
 
     What it keeps lies under the state directory; started again, it goes on where it was.
     """
-    from driftloop_cli.run_state import resolve_ports
     from driftloop_cli.supervisor import Supervisor
 
     with reported(as_json):
@@ -66,15 +65,7 @@ def up(
             return
         settings = settings_from(state_dir, sets, config)
         settings.state_dir.mkdir(parents=True, exist_ok=True)
-        settings = resolve_ports(settings)
-        ports = [
-            ("serving.port", settings.serving.port),
-            ("serving.ray_port", settings.serving.ray_port),
-            ("control.port", settings.control.port),
-            ("kafka.port", settings.kafka.port),
-        ]
         arguments = _arguments(settings.state_dir, sets, config)
-        arguments += [part for key, port in ports for part in ("--set", f"{key}={port}")]
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())

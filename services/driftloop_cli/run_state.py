@@ -7,6 +7,7 @@ were taken where the settings say 0; they are kept, so that a stack keeps its ad
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,21 +84,27 @@ def read_run_state(state_dir: Path) -> RunState | None:
     )
 
 
-def resolve_ports(settings: Settings) -> Settings:
-    """The settings with each port 0 replaced by a free one, the same as last time if still free."""
+def resolve_ports(settings: Settings, patience_s: float = 0.0) -> tuple[Settings, list[str]]:
+    """The settings with each port 0 replaced by a free one, the same as last time if that is free
+    within `patience_s`; and those ports as `section.key=value`."""
+    deadline = time.monotonic() + patience_s
     path = run_dir(settings.state_dir) / "ports.json"
     known: dict[str, int] = read_json(path) or {}
     places = [("serving", "port"), ("control", "port"), ("serving", "ray_port"), ("kafka", "port")]
     updates: dict[str, dict[str, int]] = {}
+    chosen = []
     for section, key in places:
         if getattr(getattr(settings, section), key) == 0:
             name = f"{section}.{key}"
+            while name in known and not _is_free(known[name]) and time.monotonic() < deadline:
+                time.sleep(0.1)
             if not (name in known and _is_free(known[name])):
                 known[name] = _free_port(taken=set(known.values()))
             updates.setdefault(section, {})[key] = known[name]
+            chosen.append(f"{name}={known[name]}")
     write_json(path, known)
     sections = {name: getattr(settings, name).model_copy(update=u) for name, u in updates.items()}
-    return settings.model_copy(update=sections)
+    return settings.model_copy(update=sections), chosen
 
 
 def _is_free(port: int) -> bool:

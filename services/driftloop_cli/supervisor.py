@@ -29,6 +29,7 @@ from driftloop_cli.run_state import (
     RoleState,
     RunState,
     read_run_state,
+    resolve_ports,
     run_dir,
     write_run_state,
 )
@@ -46,6 +47,9 @@ def restart_delay_s(deaths: int) -> float:
     """Seconds to wait after the nth death in a row: at once first, then 1, 2, 4 … up to 30."""
     return 0.0 if deaths <= 1 else float(min(30, 2 ** (deaths - 2)))
 
+
+LEFTOVERS_S = 15.0
+"""How long the last run's processes may take to leave their ports."""
 
 STEADY_S = 30.0
 """A role that lived this long has its deaths in a row forgotten."""
@@ -86,17 +90,14 @@ class Supervisor:
         self._children = {role.name: Child(role) for role in roles_of(settings)}
         self._ready = False
         self._lock: IO[str] | None = None
-        self._endpoints = {
-            "inference": f"http://{settings.serving.host}:{settings.serving.port}",
-            "control": f"http://{settings.control.host}:{settings.control.port}",
-            "kafka": settings.kafka.bootstrap_servers or f"127.0.0.1:{settings.kafka.port}",
-        }
+        self._endpoints: dict[str, str] = {}
 
     def run(self, stop: threading.Event) -> None:
         self._acquire()
         begun = time.monotonic()
+        self._remove_leftovers()
+        self._take_ports()
         try:
-            self._remove_leftovers()
             threading.Thread(target=self._await_ready, args=(stop, begun), daemon=True).start()
             written: list[RoleState] = []
             was_ready = False
@@ -127,6 +128,17 @@ class Supervisor:
                 f"a stack is already running under {self._settings.state_dir}; "
                 "`driftloop status` shows it, `driftloop down` stops it"
             ) from None
+
+    def _take_ports(self) -> None:
+        """Choose the ports that the settings leave open, and tell every role."""
+        # What a killed supervisor's Ray left holds its port until it notices that Ray is gone.
+        settings, ports = resolve_ports(self._settings, LEFTOVERS_S)
+        self._arguments += [part for port in ports for part in ("--set", port)]
+        self._endpoints = {
+            "inference": f"http://{settings.serving.host}:{settings.serving.port}",
+            "control": f"http://{settings.control.host}:{settings.control.port}",
+            "kafka": settings.kafka.bootstrap_servers or f"127.0.0.1:{settings.kafka.port}",
+        }
 
     def _write(self, states: list[RoleState]) -> None:
         me = ProcessId.of(os.getpid())
@@ -185,7 +197,7 @@ class Supervisor:
         """Ends what a supervisor that was killed left running under the same state directory."""
         last = read_run_state(self._settings.state_dir)
         for role in last.roles if last else ():
-            if role.pid and role.created_s and ProcessId(role.pid, role.created_s).alive():
+            if role.pid and role.created_s and _is_ours(ProcessId(role.pid, role.created_s)):
                 kill_session(role.pid)
 
     def _stop_all(self) -> None:
@@ -211,6 +223,12 @@ class Supervisor:
 def _of(child: Child) -> "subprocess.Popen[bytes]":
     assert child.process is not None
     return child.process
+
+
+def _is_ours(leader: ProcessId) -> bool:
+    """Whether the session of a role's pid is still that role's. A dead leader's pid is not given to
+    another process while its session has members."""
+    return leader.alive() or not psutil.pid_exists(leader.pid)
 
 
 def kill_session(leader: int) -> None:

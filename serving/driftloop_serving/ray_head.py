@@ -17,6 +17,8 @@ ENVIRONMENT = {
     # address; a head of our own must not listen to the network.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
+    # The role `serving` drains the replicas; where it is dead, nobody is there to wait half a minute for.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5",
     # Idle workers kept warm would take the memory and the start-up time of two cores.
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",

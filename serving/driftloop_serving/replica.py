@@ -13,6 +13,7 @@ import structlog
 import uvicorn
 from ray import serve
 from ray.serve import Application
+from ray.serve._private import replica as internals
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -33,6 +34,8 @@ NAME = "replica"
 
 class Replica:
     def __init__(self, settings: Settings) -> None:
+        if settings.serving.ray_address is None:
+            _keep_to_loopback()
         self._settings = settings
         spool = SpoolWriter(settings.spool_dir, NAME, settings.capture)
         self._spool_name = spool.replica
@@ -91,6 +94,15 @@ class ProxiedReplica(Replica):
         response = Response(b"".join(chunks), started.get("status", 499))
         response.raw_headers = list(started.get("headers", []))
         return response
+
+
+def _keep_to_loopback() -> None:
+    """On a head of our own nobody else may call: Serve 2.60 would bind the replica's internal port to
+    every interface, whatever the node's address (tests/e2e checks all of a stack's sockets)."""
+    bind = internals.add_port_to_grpc_server
+    internals.add_port_to_grpc_server = lambda server, address: bind(
+        server, address.replace("[::]", "127.0.0.1")
+    )
 
 
 def build(arguments: dict[str, Any]) -> Application:

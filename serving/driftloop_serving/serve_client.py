@@ -2,7 +2,10 @@
 
 import contextlib
 import logging
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -26,10 +29,11 @@ def connect(settings: Settings) -> bool:
     try:
         # Ray itself waits half a minute for a head that does not listen yet.
         socket.create_connection((host, int(port)), timeout=2.0).close()
-        ray.init(
-            address(settings), namespace="driftloop", log_to_driver=False,
-            logging_level=logging.ERROR,
-        )  # fmt: skip
+        with _own_signals():
+            ray.init(
+                address(settings), namespace="driftloop", log_to_driver=False,
+                logging_level=logging.ERROR,
+            )  # fmt: skip
     except (ConnectionError, RuntimeError, OSError):
         return False
     proxied = settings.serving.ingress == "haproxy"
@@ -38,6 +42,20 @@ def connect(settings: Settings) -> bool:
         http_options=HTTPOptions(host=settings.serving.host, port=settings.serving.port),
     )
     return True
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """`ray.init` puts a SIGTERM handler of its own over the role's, which would end the role at once:
+    Serve would not be shut down, nor answers under way be sent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def apply(settings: Settings, user_config: Record) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+FREE_PORTS = ("serving.port=0", "control.port=0", "kafka.port=0")
+
 
 @dataclass(frozen=True)
 class Driftloop:

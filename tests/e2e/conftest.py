@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from command_line import Driftloop
-
-FREE_PORTS = ("serving.port=0", "control.port=0", "kafka.port=0")
+from command_line import FREE_PORTS, Driftloop
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,17 @@
 """One stack, seen from outside: what is refused, what is counted, what is shown."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import onnx
+import psutil
 import pytest
-from command_line import Driftloop, eventually
+from command_line import FREE_PORTS, Driftloop, eventually
 from onnx import TensorProto, helper
 
 pytestmark = pytest.mark.e2e
@@ -162,5 +165,41 @@ def test_the_control_api_describes_itself(stack: Driftloop) -> None:
     assert (answer.status_code, "nobody" in answer.json()["error"]) == (404, True)
 
 
+def test_every_socket_of_a_stack_is_on_loopback(stack: Driftloop, inference: str) -> None:
+    processes = [psutil.Process(role["pid"]) for role in stack("status")["roles"] if role["pid"]]
+    everyone = {p for role in processes for p in (role, *role.children(recursive=True))}
+    listening = {
+        (c.laddr.ip, process.name())
+        for process in everyone
+        for c in process.net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN
+    }
+    assert len(listening) > 3
+    assert {ip for ip, _ in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
+
+
 def test_doctor_finds_a_running_stack_healthy(stack: Driftloop) -> None:
     assert stack("doctor")["ok"]
+
+
+def test_a_stack_goes_on_after_its_supervisor_was_killed(tmp_path: Path) -> None:
+    """What a power cut leaves: the same model at the same address, and every answer in the lake."""
+    driftloop = Driftloop(tmp_path / "state")
+    ports = [word for port in FREE_PORTS for word in ("--set", port)]
+    started = driftloop("up", "--detach", *ports)
+    driftloop("deploy", str(write_scaler(tmp_path / "s.onnx")), "--name", "scaler")
+    endpoint = started["endpoints"]["inference"]
+    ask(endpoint, [1.0, 2.0]).raise_for_status()
+    os.kill(started["pid"], signal.SIGKILL)
+    try:
+        again = driftloop("up", "--detach", *ports)
+        assert again["endpoints"] == started["endpoints"]
+        ask(endpoint, [3.0]).raise_for_status()
+
+        def counts() -> dict[str, int]:
+            found: dict[str, int] = driftloop("status")["models"][0]["counts"]
+            return found
+
+        eventually(counts, lambda c: c["served"] == c["lake_rows"] == c["acked"] == 3)
+    finally:
+        driftloop("down")

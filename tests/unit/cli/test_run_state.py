@@ -57,21 +57,22 @@ def test_a_process_that_ended_is_not_alive() -> None:
 def test_free_ports_are_kept_from_one_start_to_the_next(tmp_path: Path) -> None:
     wanted = ["serving.port=0", "control.port=0", "kafka.port=0", "serving.ray_port=0"]
     settings = load_settings(wanted, state_dir=tmp_path, environ={})
-    first, second = resolve_ports(settings), resolve_ports(settings)
+    (first, said), (second, _) = resolve_ports(settings), resolve_ports(settings)
     ports = {first.serving.port, first.control.port, first.kafka.port, first.serving.ray_port}
     assert len(ports) == 4
     assert 0 not in ports
     assert first == second
+    assert load_settings(said, state_dir=tmp_path, environ={}) == first
 
 
 def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path: Path) -> None:
     settings = load_settings(["serving.port=0"], state_dir=tmp_path, environ={})
-    first = resolve_ports(settings)
+    first, _ = resolve_ports(settings)
     with socket.socket() as other:
         other.bind(("127.0.0.1", first.serving.port))
-        assert resolve_ports(settings).serving.port != first.serving.port
+        assert resolve_ports(settings)[0].serving.port != first.serving.port
 
 
 def test_a_port_of_the_settings_stays(tmp_path: Path) -> None:
     settings = load_settings(["serving.port=8123"], state_dir=tmp_path, environ={})
-    assert resolve_ports(settings).serving.port == 8123
+    assert resolve_ports(settings)[0].serving.port == 8123
