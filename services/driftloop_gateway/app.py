@@ -39,7 +39,8 @@ FEEDBACK_LIMIT_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the routes work with. `registry` opens the registry on first use: it is heavy."""
+    """What the routes work with. `registry` opens the registry on first use: it is heavy.
+    `keep_labels` keeps them for good or raises RetryLater."""
 
     settings: Settings
     store: Store

@@ -11,6 +11,7 @@ from driftloop_lake.delta_lake import open_lake
 from driftloop_serving.spool import SpoolWriter
 
 from driftloop_contracts.clock import system_clock
+from driftloop_contracts.errors import RetryLater
 from driftloop_contracts.events import LabelEvent
 from driftloop_gateway.app import Parts, make_app
 from driftloop_registry.port import Registry
@@ -28,8 +29,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
         return open_registry(settings)
 
     def keep_labels(labels: list[LabelEvent]) -> None:
-        for label in labels:
-            spool.append_label(label)
+        kept = [spool.append_label(label) for label in labels]
+        if not all(kept):
+            raise RetryLater("feedback: not all labels could be kept; send them again")
 
     def run_state() -> dict[str, Any] | None:
         try:

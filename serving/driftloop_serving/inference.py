@@ -34,18 +34,22 @@ class Answer:
     version: int
 
 
+Request = tuple[str, str | None, str]
+"""Model, pinned version if any, and the id that the client chose."""
+
+
 class RecentAnswers:
-    """Answers by the ids that clients chose, so that a retry is the same prediction. Bounded."""
+    """Answers to requests whose ids clients chose, so that a retry is the same prediction. Bounded."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()
+        self._answers: OrderedDict[Request, Answer] = OrderedDict()
         self._bytes = 0
 
-    def get(self, model: str, prediction_id: str) -> Answer | None:
-        return self._answers.get((model, prediction_id))
+    def get(self, request: Request) -> Answer | None:
+        return self._answers.get(request)
 
-    def put(self, model: str, answer: Answer) -> None:
-        self._answers[model, answer.prediction_id] = answer
+    def put(self, request: Request, answer: Answer) -> None:
+        self._answers[request] = answer
         self._bytes += len(answer.body)
         while len(self._answers) > REMEMBERED_IDS or self._bytes > REMEMBERED_BYTES:
             self._bytes -= len(self._answers.popitem(last=False)[1].body)
@@ -58,7 +62,7 @@ class Inference:
         self.table = ModelTable()
         self._spool = spool
         self._recent = RecentAnswers()
-        self._under_way: dict[tuple[str, str], asyncio.Future[Answer]] = {}
+        self._under_way: dict[Request, asyncio.Future[Answer]] = {}
 
     async def infer(
         self, model: str, pinned: str | None, body: bytes, headers: Mapping[bytes, bytes],
@@ -70,10 +74,10 @@ class Inference:
             return await self._answer(
                 model, pinned, body, headers, new_prediction_id(), received_at
             )
-        known = self._recent.get(model, given)
+        key = (model, pinned, given)
+        known = self._recent.get(key)
         if known is not None:
             return known
-        key = (model, given)
         if key in self._under_way:
             return await asyncio.shield(self._under_way[key])
         future = self._under_way[key] = asyncio.get_running_loop().create_future()
@@ -85,7 +89,7 @@ class Inference:
             raise
         finally:
             del self._under_way[key]
-        self._recent.put(model, answer)
+        self._recent.put(key, answer)
         future.set_result(answer)
         return answer
 
