@@ -8,7 +8,6 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import structlog
-from driftloop_rollout.controller import command
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
@@ -24,6 +23,7 @@ from driftloop_gateway.intake import take_in
 from driftloop_gateway.overview import overview
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
+from driftloop_rollout.controller import command
 from driftloop_settings import Settings
 from driftloop_store import Store
 

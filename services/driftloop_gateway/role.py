@@ -7,14 +7,14 @@ from functools import cache
 from typing import Any
 
 import uvicorn
-from driftloop_lake.delta_lake import open_lake
-from driftloop_serving.spool import SpoolWriter
 
 from driftloop_contracts.clock import system_clock
 from driftloop_contracts.errors import RetryLater
 from driftloop_contracts.events import LabelEvent
 from driftloop_gateway.app import Parts, make_app
+from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
+from driftloop_serving.spool import SpoolWriter
 from driftloop_settings import Settings
 from driftloop_store import open_store
 
