@@ -19,6 +19,7 @@ from driftloop_demo.data_set import MODEL, LiveRows
 IN_FLIGHT = 4
 PATIENCE_S = 120.0
 LABEL_DELAY_S = 1.5
+REPEATED_ROWS = 10_000
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Traffic:
     rate: Callable[[int], float]
     """Rows per second wanted at a row."""
     limit: int
-    """Row at which the replay ends; the rows after the drift are then replayed again."""
+    """Row at which the replay ends; its last rows, which no retrain has seen by then, come again."""
     sent: int = 0
     answered: int = 0
     labelled: int = 0
@@ -69,7 +70,7 @@ class Traffic:
                 tasks.create_task(self._one(http, slots, start, start + size))
                 start += size
                 if start >= self.limit:
-                    start = self.rows.drift_at if self.limit > self.rows.drift_at else 0
+                    start = self.limit - REPEATED_ROWS
                 # A client that was held up does not send the lost time's requests in a burst.
                 due = max(due + size / self.rate(start), time.monotonic() - 0.1)
                 with contextlib.suppress(TimeoutError):

@@ -1,8 +1,10 @@
 """The role `gateway`: the control API on its port, until asked to stop."""
 
+import contextlib
 import json
 import os
 import threading
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -55,9 +57,17 @@ def run(settings: Settings, stop: threading.Event) -> None:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
+    threading.Thread(target=_warm, args=(registry,), daemon=True).start()
     while not stop.wait(0.2) and thread.is_alive():
         pass
     server.should_exit = True
     thread.join(10.0)
     spool.close()
     store.close()
+
+
+def _warm(registry: Callable[[], Registry]) -> None:
+    """MLflow makes its tables on first use, which takes seconds: not those of the first deploy."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+    with contextlib.suppress(Exception):  # who needs it will be told
+        registry().aliases("")
