@@ -130,7 +130,10 @@ class SpoolReader:
         self._save()
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # Out of sight in one step: half a folder would be read again, with its counts forgotten.
+        gone = self.folder.with_name(f".gone-{self.folder.name}")
+        self.folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _has_next(self) -> bool:
         return (self.folder / segment_name(self._place.segment + 1)).exists()

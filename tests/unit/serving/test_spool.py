@@ -198,6 +198,17 @@ def test_wherever_a_tail_is_torn_what_came_before_is_read_once(
     assert abs(len(found) - whole) <= 1
 
 
+def test_a_removed_folder_is_out_of_sight_before_its_files_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    writer.close()
+    # The kill comes after the first step.
+    monkeypatch.setattr("driftloop_serving.spool_reader.shutil.rmtree", lambda *_, **__: None)
+    reader_of(writer, tmp_path).remove()
+    assert all(folder.name.startswith(".") for folder in tmp_path.iterdir())
+
+
 def test_a_page_that_is_being_written_is_read_as_nothing(tmp_path: Path) -> None:
     page = StatsPage(tmp_path / "stats")
     assert StatsPage.read(tmp_path / "stats") is None
