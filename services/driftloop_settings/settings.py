@@ -36,7 +36,6 @@ class ServingSettings(Section):
     """An existing Ray cluster; None: `driftloop up` starts one on this machine."""
     ray_port: int = Field(0, ge=0, le=65535)
     body_limit_bytes: int = Field(16 << 20, ge=1)
-    request_timeout_s: float = Field(30.0, gt=0)
     keep_previous: int = Field(1, ge=0)
     """How many former champions stay loaded."""
 
@@ -232,7 +231,7 @@ def load_settings(
         for keys, value in _leaves(document):
             _put(merged, keys, value, str(path))
     for name, text in environ.items():
-        if name.startswith(ENV_PREFIX) and name not in _FOREIGN:
+        if name.startswith(ENV_PREFIX):
             keys = tuple(part.lower() for part in name[len(ENV_PREFIX) :].split("__"))
             _put(merged, keys, _value(text), f"environment variable {name}")
     for item in overrides:
@@ -249,10 +248,6 @@ def load_settings(
         place = ".".join(str(part) for part in first["loc"])
         raise Rejected(f"setting {place}: {first['msg']}") from None
     return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().absolute()})
-
-
-_FOREIGN = frozenset({"DRIFTLOOP_CONFIG"})
-"""Environment variables with the prefix that are no settings."""
 
 
 def _value(text: str) -> Any:
