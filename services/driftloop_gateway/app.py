@@ -24,15 +24,12 @@ from driftloop_gateway.overview import overview
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
 from driftloop_rollout.controller import command
+from driftloop_serving.app import read_body, status_of
 from driftloop_settings import Settings
 from driftloop_store import Store
 
 log = structlog.get_logger()
 
-STATUS = (
-    (errors.NotFound, 404), (errors.TooLarge, 413), (errors.Conflict, 409), (errors.Rejected, 400),
-    (errors.RetryLater, 503), (errors.Unavailable, 503),
-)  # fmt: skip
 ARCHIVE_LIMIT_BYTES = 2 << 30
 FEEDBACK_LIMIT_BYTES = 64 << 20
 
@@ -84,7 +81,7 @@ def make_app(parts: Parts) -> FastAPI:
 def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(errors.DriftloopError)
     async def ours(_: Request, error: errors.DriftloopError) -> JSONResponse:
-        status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
+        status = status_of(error)
         headers = {"retry-after": "1"} if status == 503 else {}
         return JSONResponse({"error": str(error)}, status, headers)
 
@@ -197,7 +194,7 @@ def _actions(app: FastAPI, parts: Parts) -> None:
     async def deploy(request: Request, at_once: bool = False) -> dict[str, Any]:
         from starlette.concurrency import run_in_threadpool
 
-        archive = await _body(request, ARCHIVE_LIMIT_BYTES)
+        archive = await read_body(request.receive, ARCHIVE_LIMIT_BYTES)
         answer = await run_in_threadpool(
             take_in, archive, store, parts.registry(), parts.clock(), at_once=at_once
         )
@@ -266,7 +263,7 @@ def _actions(app: FastAPI, parts: Parts) -> None:
 
     @app.post("/feedback")
     async def feedback(request: Request) -> dict[str, int]:
-        body = await _body(request, FEEDBACK_LIMIT_BYTES)
+        body = await read_body(request.receive, FEEDBACK_LIMIT_BYTES)
         try:
             document = json.loads(body)
         except ValueError:
@@ -274,13 +271,3 @@ def _actions(app: FastAPI, parts: Parts) -> None:
         labels = parse_feedback(document, parts.clock())
         parts.keep_labels(labels)
         return {"accepted": len(labels)}
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise errors.TooLarge(f"the body is over {limit} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)

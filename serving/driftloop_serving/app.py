@@ -31,8 +31,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 INFER = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?/infer$")
 STATUS: tuple[tuple[type[errors.DriftloopError], int], ...] = (
-    (errors.NotFound, 404), (errors.TooLarge, 413), (errors.Rejected, 400), (errors.RetryLater, 503),
-    (errors.Unavailable, 503),
+    (errors.NotFound, 404), (errors.TooLarge, 413), (errors.Conflict, 409), (errors.Rejected, 400),
+    (errors.RetryLater, 503), (errors.Unavailable, 503),
 )  # fmt: skip
 VERSION = "0.1.0"
 
