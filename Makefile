@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SYNCED := $(VENV)/.synced
+CLIENTS := .venv-clients
+CLIENTS_SYNCED := $(CLIENTS)/.synced
+PROTOCOL := driftloop_serving/grpc_protocol/open_inference.proto
 SOURCES := services serving monitoring retrain deploy
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.lock)
 PYTEST := $(BIN)/pytest
@@ -22,12 +25,20 @@ $(SYNCED): requirements.lock pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+.PHONY: clients
+clients: $(CLIENTS_SYNCED)  ## Make .venv-clients: other people's clients, which the tests ask us with
+
+$(CLIENTS_SYNCED): tests/conformance/requirements.lock | $(SYNCED)
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(CLIENTS)
+	VIRTUAL_ENV=$(CLIENTS) $(BIN)/uv pip sync --quiet tests/conformance/requirements.lock
+	touch $@
+
 .PHONY: demo
 demo: setup  ## Watch the loop close on a real data set (about two minutes)
 	$(BIN)/driftloop demo $(ARGS)
 
 .PHONY: test
-test: setup  ## Run every test: unit, contract, integration (real services), end to end
+test: setup clients  ## Run every test: unit, contract, integration (real services), end to end
 	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e"
 	$(PYTEST) -m "integration" --timeout 300
 	$(PYTEST) -m "e2e" --timeout 600
@@ -52,6 +63,10 @@ format: setup  ## Format and fix what can be fixed
 bench: setup  ## Run the benches and print their tables
 	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
+.PHONY: bench-serving
+bench-serving: setup  ## Compare serving with baselines and peers, about 20 minutes (ARGS=--quick: 4)
+	$(BIN)/python tests/bench/serving/run.py $(ARGS)
+
 .PHONY: wheel
 wheel: setup  ## Build the wheel into dist/
 	$(BIN)/uv build --wheel --no-build-isolation --python $(BIN)/python
@@ -60,6 +75,14 @@ wheel: setup  ## Build the wheel into dist/
 lock: setup  ## Resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --override overrides.txt \
 	  --universal --python-version 3.11 --no-header --no-annotate --quiet -o requirements.lock
+	$(BIN)/uv pip compile tests/conformance/requirements.in --universal --python-version 3.11 \
+	  --no-header --no-annotate --quiet -o tests/conformance/requirements.lock
+
+# What newer grpcio-tools write asks for a newer protobuf than ours.
+.PHONY: protocol
+protocol: setup  ## Write the gRPC messages anew from their .proto
+	$(BIN)/uv tool run --from grpcio-tools==1.76.0 python-grpc-tools-protoc -I serving \
+	  --python_out=serving --pyi_out=serving $(PROTOCOL)
 
 .PHONY: clean
 clean:  ## Remove what builds, tests and demos left (not .venv)

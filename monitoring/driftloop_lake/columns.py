@@ -1,36 +1,162 @@
-"""Which columns fit a table. Delta's own merge silently cuts 2.5 to 2 in a whole-number column."""
+"""How the columns of a model's versions share one table, though a version may retype them.
+
+A column whose type the table's column can hold without loss is cast to it. Any other goes into a
+column of its own, `name@type`, so that each value is kept as it was given; Delta's own merge would
+silently cut 2.5 to 2 in a whole-number column. Readers see one column per name again (`united`). Delta
+does not tell columns apart by case: a twin becomes `Name@type@2`. An `@` in a name is written `@@`.
+"""
+
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.events import ARROW_TYPES
+
+MAX_COLUMNS = 4_096
+"""Columns of a table: each costs every reader, and records of a mistaken producer could add them
+without end."""
+
+_TAGS = {pa.decimal128(20, 0): "uint64", pa.float64(): "float64", pa.float32(): "float32"}
+_NUMBERS = tuple(t for t in ARROW_TYPES.values() if t != pa.string())
+
+
+def name_of(column: str) -> str:
+    """The name that a table's column holds values of."""
+    name = re.match(r"(?:[^@]|@@)*", column)
+    return name.group().replace("@@", "@") if name else column
+
+
+def columns_of(table: pa.Schema, names: Iterable[str]) -> list[str]:
+    """The table's columns that hold values of these names; names that it lacks are left as they are."""
+    known = _by_name(table)
+    return [c.name for name in names for c in known.get(name, [pa.field(name, pa.null())])]
+
+
+def named(table: pa.Schema) -> dict[str, tuple[list[pa.Field], pa.DataType]]:
+    """For each name the table's columns that hold values of it, and a type that holds them all."""
+    return {
+        name: (fields, functools.reduce(_common, [field.type for field in fields]))
+        for name, fields in _by_name(table).items()
+    }
 
 
 def merged(table: pa.Schema | None, rows: pa.Schema) -> pa.Schema:
-    """The table's schema with the columns that `rows` adds, which are nullable.
+    """The table's schema with the columns that `rows` needs besides, which are nullable; the schema of
+    a new table where there is none.
 
-    Raises Rejected where a column's type cannot be held by the table's without loss.
+    Raises Rejected where the table would have too many columns.
     """
-    if table is None:
-        return rows
-    known = {field.name: field for field in table}
+    fields = list(table or [])
+    known, taken = _by_name(fields), {field.name.lower() for field in fields}
     for field in rows:
-        if field.name in known and not lossless(field.type, known[field.name].type):
-            raise Rejected(
-                f"column `{field.name}` is {field.type}, the table has {known[field.name].type}"
-            )
-    added = [field.with_nullable(True) for field in rows if field.name not in known]
-    return pa.schema([*table, *added])
+        if _column(known.get(field.name, []), field.type) is None:
+            name = next(name for name in _names(field) if name.lower() not in taken)
+            taken.add(name.lower())
+            fields.append(pa.field(name, field.type, field.nullable or table is not None))
+    if len(fields) > MAX_COLUMNS:
+        raise Rejected(f"the table would have more than {MAX_COLUMNS:,} columns")
+    return pa.schema(fields)
 
 
-def fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`rows` with exactly the columns of `schema`, those they lack filled with nulls."""
-    columns = [
-        rows.column(field.name).cast(field.type)
-        if field.name in rows.schema.names
-        else pa.nulls(rows.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
+def fitted(rows: pa.Table, table: pa.Schema) -> pa.Table:
+    """`rows` with exactly the columns of `table`, which `merged` made; those they lack are null."""
+    known = _by_name(table)
+    found: dict[str, pa.ChunkedArray] = {}
+    for field, values in zip(rows.schema, rows.columns, strict=True):
+        column = _column(known[field.name], field.type)
+        assert column is not None
+        found[column.name] = values if values.type == column.type else values.cast(column.type)
+    missing = pa.nulls(rows.num_rows)
+    columns = [found.get(field.name, missing) for field in table]
+    return pa.table(
+        [missing.cast(f.type) if c is missing else c for f, c in zip(table, columns, strict=True)],
+        schema=table,
+    )
+
+
+def united(rows: pa.Table) -> pa.Table:
+    """Rows of a table with one column per name, in a type that holds what these rows have of it: the
+    column's own where they have one type, else the widest number, else text (`1.5`, `true`)."""
+    if not any("@" in column for column in rows.schema.names):
+        return rows
+    found = _by_name(rows.schema)
+    columns = [_united([rows.column(c.name) for c in candidates]) for candidates in found.values()]
+    return pa.table(columns, names=list(found))
+
+
+def _united(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    used = [column for column in columns if column.null_count < len(column)] or list(columns[:1])
+    common = used[0].type
+    for column in used[1:]:
+        common = _common(common, column.type)
+    cast = [_cast(column, common) for column in used]
+    return cast[0] if len(cast) == 1 else pc.coalesce(*cast)
+
+
+def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType:
+    if a == b:
+        return a
+    if pa.types.is_list(a) or pa.types.is_list(b):
+        return pa.list_(_common(_value_type(a), _value_type(b)))
+    if a in _NUMBERS and b in _NUMBERS:
+        for wide in (a, b):
+            if lossless(a, wide) and lossless(b, wide):
+                return wide
+        return pa.float64()
+    return pa.string()
+
+
+def _value_type(type_: pa.DataType) -> pa.DataType:
+    return type_.value_type if pa.types.is_list(type_) else type_
+
+
+def _cast(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_list(target) and not pa.types.is_list(values.type):
+        return pa.chunked_array(
+            [_as_lists(chunk.cast(target.value_type, safe=False)) for chunk in values.chunks],
+            target,
+        )
+    # Not safe: whole numbers beyond 2^53 become the nearest float.
+    return values.cast(target, safe=False)
+
+
+def _as_lists(values: pa.Array) -> pa.Array:
+    ends = pc.cumulative_sum(pc.cast(values.is_valid(), pa.int32()))
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    return pa.ListArray.from_arrays(offsets, values.drop_null(), mask=values.is_null())
+
+
+def _by_name(columns: Iterable[pa.Field]) -> dict[str, list[pa.Field]]:
+    found: dict[str, list[pa.Field]] = {}
+    for column in columns:
+        found.setdefault(name_of(column.name), []).append(column)
+    return found
+
+
+def _column(candidates: Sequence[pa.Field], type_: pa.DataType) -> pa.Field | None:
+    """Where values of a type go: to the column of the same type before one that can hold them."""
+    exact = [column for column in candidates if column.type == type_]
+    wide = [column for column in candidates if lossless(type_, column.type)]
+    return next(iter([*exact, *wide]), None)
+
+
+def _names(field: pa.Field) -> Iterator[str]:
+    name, tag = field.name.replace("@", "@@"), _tag(field.type)
+    yield name
+    yield f"{name}@{tag}"
+    for number in itertools.count(2):
+        yield f"{name}@{tag}@{number}"
+
+
+def _tag(type_: pa.DataType) -> str:
+    if pa.types.is_list(type_):
+        return _tag(type_.value_type) + "[]"
+    return _TAGS.get(type_, str(type_))
 
 
 def lossless(source: pa.DataType, target: pa.DataType) -> bool:

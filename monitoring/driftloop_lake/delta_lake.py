@@ -9,31 +9,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from driftloop_contracts.errors import NotFound
-from driftloop_contracts.events import LABEL_SCHEMA
-from driftloop_lake import layout
-from driftloop_lake.lake_table import LakeTable
+from driftloop_contracts.events import LABEL_SCHEMA, LABELS, PREDICTIONS
+from driftloop_lake import layout, storage
+from driftloop_lake.dead_letters import DeadLetters
+from driftloop_lake.lake_table import NO_MARK, LakeTable
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_lake.queries import Queries
-from driftloop_lake.writer import LakeWriter
+from driftloop_lake.upkeep import Pinned, Rules, Upkeep
+from driftloop_lake.writer import LakeWriter, fence
 
 if TYPE_CHECKING:
-    from driftloop_settings.settings import Settings
+    from driftloop_settings.settings import LakeSettings, Settings
 
 _KEPT_SNAPSHOTS = 8
+_PARTITION_GAP = 32
 _LABEL_KEY = [field.name for field in LABEL_SCHEMA if field.name != "tags"]
 
 
 def open_lake(settings: "Settings") -> "DeltaLake":
     """The lake that the settings name; it need not exist yet. Nothing is read or written."""
-    return DeltaLake(settings.lake_uri, settings.lake.compact_every)
+    return DeltaLake(settings.lake_uri)
 
 
 class DeltaLake:
     """A `LakeReader`. Safe to use from several threads; one reads at a time."""
 
-    def __init__(self, uri: str, compact_every: int = 100) -> None:
+    def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._compact_every = compact_every
         self._lock = RLock()
         self._newest: dict[str, LakeTable] = {}
         self._pinned: dict[tuple[str, int], LakeTable] = {}
@@ -42,7 +44,16 @@ class DeltaLake:
 
     def writer(self) -> LakeWriter:
         """What the archiver writes with."""
-        return LakeWriter(self._uri, self._compact_every)
+        return LakeWriter(self._uri)
+
+    def upkeep(self, settings: "LakeSettings", pinned: Pinned) -> Upkeep:
+        """What keeps the tables small and quick."""
+        rules = Rules(settings.compact_files, settings.vacuum_hours, settings.retention_days)
+        return Upkeep(self._uri, rules, pinned)
+
+    def dead_letters(self) -> DeadLetters:
+        """What the lake could not take."""
+        return DeadLetters(self._uri)
 
     def pin(self, model: str) -> Pin | None:
         with self._lock:
@@ -62,18 +73,15 @@ class DeltaLake:
             labels = self._labels(pin)
 
             def read(since: datetime | None) -> pa.Table:
-                predictions = table.scan(
-                    [name for name in table.schema.names if name != layout.DATE],
-                    _predicate(since, until, versions),
-                )
+                predictions = table.scan(predicate=_predicate(since, until, versions))
+                predictions = predictions.drop_columns(layout.DATE)
                 return self._queries.with_labels(
                     predictions, _labels_of(predictions, labels, as_of), only_labelled
                 )
 
             if newest is None:
                 return read(since)
-            times = table.scan(["at"], _predicate(since, until, versions)).column("at")
-            return _newest(newest, times, since, read)
+            return _newest(newest, lambda rows: table.reached_by("at", rows), since, read)
 
     def count(self, model: str, pin: Pin) -> LakeCounts:
         with self._lock:
@@ -98,18 +106,11 @@ class DeltaLake:
             if labels is None:
                 return 0
             rows = labels.scan(_LABEL_KEY)
-            for model in self._models():
+            for model in storage.folders(self._uri, layout.PREDICTIONS_FOLDER):
                 table = self._refreshed(layout.predictions_uri(self._uri, model))
                 if table is not None:
                     rows = self._queries.labels_without(rows, table.scan(["prediction_id"]))
             return self._queries.distinct(rows)
-
-    def _models(self) -> list[str]:
-        from pyarrow import fs
-
-        system, path = fs.FileSystem.from_uri(layout.predictions_folder(self._uri))
-        found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
 
     def _labels(self, pin: Pin) -> LakeTable | None:
         return None if pin.labels < 0 else self._at(layout.labels_uri(self._uri), pin.labels)
@@ -139,16 +140,28 @@ class DeltaLake:
         return table
 
 
+def _offsets(table: LakeTable, topic: str) -> dict[str, int]:
+    """The table cannot list its marks: partitions are tried until many in a row have none."""
+    found: dict[str, int] = {}
+    partition = last = 0
+    while partition <= last + _PARTITION_GAP:
+        offset = table.mark(fence(topic, partition))
+        if offset != NO_MARK:
+            found[f"{topic}:{partition}"], last = offset, partition
+        partition += 1
+    return found
+
+
 def _newest(
-    wanted: int, times: pa.ChunkedArray, since: datetime | None,
+    wanted: int, reached_by: Callable[[int], datetime | None], since: datetime | None,
     read: Callable[[datetime | None], pa.Table],
 ) -> pa.Table:  # fmt: skip
     """The newest `wanted` rows of `read(since)`, reading little more than them: rows without a label
-    may fall away, so the bound goes back until enough are left or all were read."""
-    times = times.combine_chunks().sort(order="descending")
+    and those of other versions fall away, so the bound goes back until enough are left or all were
+    read."""
     take = wanted
-    while take < len(times):
-        found = read(times[take - 1].as_py())
+    while (bound := reached_by(take)) is not None and (since is None or bound > since):
+        found = read(bound)
         if found.num_rows >= wanted:
             return found.slice(found.num_rows - wanted)
         take *= 4

@@ -7,19 +7,16 @@ import pyarrow.compute as pc
 
 from driftloop_contracts.ids import time_of
 
+PREDICTIONS_FOLDER = "predictions"
 DATE = "date"
 DATE_FIELD = pa.field(DATE, pa.date32(), nullable=False)
 
 _OLDEST, _AHEAD = timedelta(days=366), timedelta(days=1)
 
 
-def predictions_folder(lake: str) -> str:
-    return f"{lake.rstrip('/')}/predictions"
-
-
 def predictions_uri(lake: str, model: str) -> str:
     """`model` is a name that `contracts.model.NAME` matches: one safe path segment."""
-    return f"{predictions_folder(lake)}/{model}"
+    return f"{lake.rstrip('/')}/{PREDICTIONS_FOLDER}/{model}"
 
 
 def labels_uri(lake: str) -> str:

@@ -48,6 +48,13 @@ class LakeReader(Protocol):
         """Labels whose prediction is in no model's table (yet)."""
 
 
+class PinnedLake(LakeReader, Protocol):
+    """Also tells where in Kafka a pin ends, for those who write down what they read."""
+
+    def offsets(self, model: str, pin: Pin) -> dict[str, dict[str, int]]:
+        """By table (`predictions`, `labels`) and `topic:partition`, the last offset that it holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class LakeCounts:
     rows: int

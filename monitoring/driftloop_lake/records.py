@@ -7,9 +7,6 @@ import pyarrow as pa
 
 from driftloop_contracts.events import LabelEvent, PredictionHeaders
 
-DEAD_LETTER_VALUE_BYTES = 64 << 10
-"""So much of a dead letter's value is kept."""
-
 DEAD_LETTER_SCHEMA = pa.schema(
     [
         pa.field("topic", pa.string(), nullable=False),
@@ -17,8 +14,8 @@ DEAD_LETTER_SCHEMA = pa.schema(
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
+        # Whole, so that it can be replayed; the bus takes no record above 8 MiB.
         pa.field("value", pa.binary(), nullable=False),
-        pa.field("value_bytes", pa.int64(), nullable=False),
         # JSON: a list of [name, value] with bytes that are no UTF-8 replaced.
         pa.field("headers", pa.string(), nullable=False),
     ]

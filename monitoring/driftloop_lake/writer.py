@@ -6,8 +6,9 @@ that brings the rows (the fence); and `offsets`, a table without rows, keeps the
 *all* tables have everything, moved after them. Whoever starts reads from `offsets` + 1. What lies
 between is read again and each table ignores what is at or below its own fence: nothing is lost
 (`offsets` never runs ahead of a table), nothing doubled (a fence moves with its rows). A table that
-does not exist yet has no fence and takes everything. The same holds for two writers at once: they
-collide on a fence, and the loser looks again.
+does not exist yet has no fence and takes everything. The same holds for two writers at once, one of
+which may not know yet that it lost a partition: they collide on its fence, and the loser looks again.
+No mark ever goes back.
 
 Producers may pack the same predictions again in other records (a shipper that was killed between
 sending and noting so). Each predictions table therefore also keeps, per (replica, version), the
@@ -17,35 +18,22 @@ replica arrive in order; a request is never split over two records.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from driftloop_contracts.errors import Rejected, RetryLater
-from driftloop_contracts.events import LABEL_SCHEMA, label_row
-from driftloop_lake import layout
-from driftloop_lake.columns import fitted, merged
+from driftloop_contracts.errors import RetryLater
+from driftloop_contracts.events import PredictionHeaders
 from driftloop_lake.lake_table import LakeTable, Overtaken
-from driftloop_lake.records import (
-    DEAD_LETTER_SCHEMA,
-    DEAD_LETTER_VALUE_BYTES,
-    DeadLetter,
-    LabelRecord,
-    PredictionRecord,
-    Record,
-)
+from driftloop_lake.lake_tables import LakeTables
+from driftloop_lake.records import DeadLetter, LabelRecord, PredictionRecord, Record
+from driftloop_lake.rows import dead_letter_rows, fit_records, label_rows
 
 log = structlog.get_logger()
 R = TypeVar("R", PredictionRecord, LabelRecord, DeadLetter)
-
-_OFFSETS_SCHEMA = pa.schema([pa.field("unused", pa.string())])
-_OFFSETS_CONFIGURATION = {
-    "delta.checkpointInterval": "100",
-    # Nobody reads its past: without this, each flush would leave a file for a month.
-    "delta.logRetentionDuration": "interval 1 hours",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +49,26 @@ class Appended:
 class LakeWriter:
     """Not safe for use from several threads; several processes may each have one."""
 
-    def __init__(self, uri: str, compact_every: int) -> None:
-        self._uri = uri
-        self._compact_every = compact_every
-        self._tables: dict[str, LakeTable] = {}
+    def __init__(self, uri: str) -> None:
+        self._tables = LakeTables(uri)
 
-    def positions(self, topic: str, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
-        """The offset to read next for each partition; -1 where nothing was archived.
+    def lake_id(self) -> str:
+        """Made with the lake, which is made where there is none. Raises RetryLater."""
+        return self._tables.offsets().id
+
+    def positions(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The offset to read next for each (topic, partition); -1 where nothing was archived.
 
         Opens the lake anew and creates the tables of labels and offsets. Raises RetryLater.
         """
-        self._tables.clear()
-        self._required(layout.labels_uri(self._uri), LABEL_SCHEMA)
-        offsets = self._offsets()
-        marks = {(topic, p): offsets.mark(_fence(topic, p)) for p in partitions}
+        self._tables.forget()
+        self._tables.labels()
+        offsets = self._tables.offsets()
+        marks = {place: offsets.mark(fence(*place)) for place in partitions}
         return {place: mark + 1 if mark >= 0 else -1 for place, mark in marks.items()}
 
     def append(self, records: Sequence[Record]) -> Appended:
-        """Write records, given in offset order per partition and without gaps since the last call.
+        """Write records, given in offset order per partition and without gaps since `positions`.
 
         The counts are those of the last attempt: after a collision with another writer, what the
         first attempt wrote counts as repeated. Raises RetryLater where the storage is away: call
@@ -89,10 +79,10 @@ class LakeWriter:
                 return self._append(records)
             except Overtaken:
                 log.info("lake.overtaken", records=len(records))
-                self._refresh()
+                self._tables.refresh()
             except RetryLater:
                 # The commit may or may not have happened: the marks tell, once they can be read.
-                self._tables.clear()
+                self._tables.forget()
                 raise
 
     def _append(self, records: Sequence[Record]) -> Appended:
@@ -107,101 +97,58 @@ class LakeWriter:
         self._advance(_reached(records))
         return Appended(predictions, labels, dead_letters, repeated)
 
+    def append_one(self, record: Record) -> Appended:
+        """Write one record, as a dead letter where the lake takes those and not the record: then it is
+        not the storage that is in the way. Raises RetryLater."""
+        try:
+            return self.append([record])
+        except RetryLater as error:
+            log.warning("lake.record_refused", place=str(record.origin.place), reason=str(error))
+            return self.append([DeadLetter(record.origin, str(error))])
+
     def _append_predictions(
         self, model: str, records: Sequence[PredictionRecord]
     ) -> tuple[int, int, list[DeadLetter]]:
-        """Rows written, rows ignored as already there, and the records that do not fit the table.
-
-        Whether a record fits does not change by reading it again: a table only gains columns.
-        """
-        uri = layout.predictions_uri(self._uri, model)
-        table = self._table(uri)
-        schema = None if table is None else _without_date(table.schema)
-        fitting: list[PredictionRecord] = []
-        refused: list[DeadLetter] = []
-        for record in records:
-            try:
-                schema = merged(schema, record.rows.schema)
-                fitting.append(record)
-            except Rejected as error:
-                refused.append(DeadLetter(record.origin, str(error)))
-        if schema is None:
-            return 0, 0, refused
-        if table is None:
-            table = self._create(uri, schema)
-        new, sequences = _unseen(table, fitting)
-        total = sum(record.rows.num_rows for record in fitting)
+        """Rows written, rows ignored as already there, and the records that do not fit the table."""
+        fit = fit_records(self._tables, model, records)
+        if fit.table is None:
+            return 0, 0, fit.refused
+        new, sequences = _unseen(fit.table, fit.records)
         if new:
-            rows = pa.concat_tables([fitted(rows, schema) for rows in new])
-            days = layout.days_of(rows.column("at"))
-            self._commit(table, layout.dated(rows, days), _fences(fitting) | sequences)
+            self._commit(fit.table, fit.rows(new), fit.records, sequences)
         written = sum(rows.num_rows for rows in new)
-        return written, total - written, refused
+        total = sum(record.rows.num_rows for record in fit.records)
+        return written, total - written, fit.refused
 
     def _append_labels(self, records: Sequence[LabelRecord]) -> int:
-        table = self._required(layout.labels_uri(self._uri), LABEL_SCHEMA)
-        events = [event for r in _above_fence(table, records) for event in r.labels]
-        if not events:
-            return 0
-        rows = pa.Table.from_pylist([label_row(event) for event in events], schema=LABEL_SCHEMA)
-        days = [layout.label_day(event.prediction_id, event.received_at) for event in events]
-        dated = layout.dated(rows, pa.array(days, pa.date32()))
-        self._commit(table, dated, _fences(records))
-        return len(events)
+        table = self._tables.labels()
+        new = _above_fence(table, records)
+        rows = label_rows([event for record in new for event in record.labels])
+        if rows.num_rows:
+            self._commit(table, rows, new)
+        return int(rows.num_rows)
 
     def _append_dead_letters(self, letters: Sequence[DeadLetter]) -> int:
         if not letters:
             return 0
-        table = self._required(layout.dead_letters_uri(self._uri), DEAD_LETTER_SCHEMA)
+        table = self._tables.dead_letters()
         new = _above_fence(table, letters)
-        if not new:
-            return 0
-        rows = pa.Table.from_pylist([_dead_letter_row(x) for x in new], schema=DEAD_LETTER_SCHEMA)
-        days = layout.days_of(rows.column("at"))
-        self._commit(table, layout.dated(rows, days), _fences(letters))
+        if new:
+            self._commit(table, dead_letter_rows(new), new)
         return len(new)
 
-    def _commit(self, table: LakeTable, rows: pa.Table, marks: Mapping[str, int]) -> None:
-        table.append(rows, marks)
-        if table.version % self._compact_every == 0:
-            try:
-                table.compact()
-            except RetryLater as error:  # another writer was faster, or the storage went away
-                log.info("lake.not_compacted", reason=str(error))
-                table.refresh()
+    def _commit(
+        self, table: LakeTable, rows: pa.Table, records: Sequence[Record],
+        marks: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        fences = {fence(*place): offset for place, offset in _reached(records).items()}
+        table.append(rows, _ahead(table, fences) | dict(marks))
 
     def _advance(self, reached: Mapping[tuple[str, int], int]) -> None:
-        offsets = self._offsets()
-        marks = {_fence(*place): offset for place, offset in reached.items()}
-        ahead = {name: offset for name, offset in marks.items() if offset > offsets.mark(name)}
+        offsets = self._tables.offsets()
+        ahead = _ahead(offsets, {fence(*place): offset for place, offset in reached.items()})
         if ahead:
             offsets.advance(ahead)
-
-    def _table(self, uri: str) -> LakeTable | None:
-        if uri not in self._tables:
-            found = LakeTable.open(uri)
-            if found is None:
-                return None
-            self._tables[uri] = found
-        return self._tables[uri]
-
-    def _create(self, uri: str, schema: pa.Schema) -> LakeTable:
-        dated = pa.schema([*schema, layout.DATE_FIELD])
-        self._tables[uri] = LakeTable.create(uri, dated, layout.DATE, {})
-        return self._tables[uri]
-
-    def _required(self, uri: str, schema: pa.Schema) -> LakeTable:
-        return self._table(uri) or self._create(uri, schema)
-
-    def _offsets(self) -> LakeTable:
-        uri = layout.offsets_uri(self._uri)
-        if uri not in self._tables:
-            self._tables[uri] = LakeTable.create(uri, _OFFSETS_SCHEMA, None, _OFFSETS_CONFIGURATION)
-        return self._tables[uri]
-
-    def _refresh(self) -> None:
-        for table in self._tables.values():
-            table.refresh()
 
 
 def _by_model(records: Iterable[Record]) -> dict[str, list[PredictionRecord]]:
@@ -222,24 +169,29 @@ def _reached(records: Iterable[Record]) -> dict[tuple[str, int], int]:
     return found
 
 
-def _fence(topic: str, partition: int) -> str:
+def fence(topic: str, partition: int) -> str:
+    """The mark of a partition's offset."""
     return f"kafka:{topic}:{partition}"
 
 
-def _fences(records: Iterable[Record]) -> dict[str, int]:
-    return {_fence(*key): offset for key, offset in _reached(records).items()}
+def sequence_mark(headers: PredictionHeaders) -> str:
+    """The mark of the highest sequence of a replica's version."""
+    return f"sequence:{headers.replica}:{headers.version}"
+
+
+def _ahead(table: LakeTable, marks: Mapping[str, int]) -> dict[str, int]:
+    return {name: number for name, number in marks.items() if number > table.mark(name)}
 
 
 def _above_fence(table: LakeTable, records: Sequence[R]) -> list[R]:
-    fences = {
-        (topic, partition): table.mark(_fence(topic, partition))
-        for topic, partition in _reached(records)
-    }
-    return [
-        record
-        for record in records
-        if (place := record.origin.place).offset > fences[place.topic, place.partition]
-    ]
+    fences = {place: table.mark(fence(*place)) for place in _reached(records)}
+    new: list[R] = []
+    for record in records:
+        place = record.origin.place
+        if place.offset > fences[place.topic, place.partition]:
+            fences[place.topic, place.partition] = place.offset
+            new.append(record)
+    return new
 
 
 def _unseen(
@@ -250,7 +202,7 @@ def _unseen(
     reached: dict[str, int] = {}
     for record in _above_fence(table, records):
         h = record.headers
-        name = f"sequence:{h.replica}:{h.version}"
+        name = sequence_mark(h)
         highest = reached[name] if name in reached else table.mark(name)
         if h.last_sequence <= highest:
             continue
@@ -261,16 +213,3 @@ def _unseen(
             rows.append(new)
             reached[name] = h.last_sequence
     return rows, reached
-
-
-def _without_date(schema: pa.Schema) -> pa.Schema:
-    return schema.remove(schema.get_field_index(layout.DATE))
-
-
-def _dead_letter_row(letter: DeadLetter) -> dict[str, object]:
-    origin, place = letter.origin, letter.origin.place
-    return {
-        "topic": place.topic, "partition": place.partition, "offset": place.offset,
-        "at": origin.at, "reason": letter.reason, "value": origin.value[:DEAD_LETTER_VALUE_BYTES],
-        "value_bytes": len(origin.value), "headers": origin.headers,
-    }  # fmt: skip

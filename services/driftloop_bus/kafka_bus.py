@@ -8,25 +8,27 @@ overtaken by the one behind it). Memory is bounded by the caller, who sees what 
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import structlog
 
-from driftloop_bus.port import MAX_VALUE_BYTES, Message
+from driftloop_bus.kafka_connection import (
+    BATCH_BYTES,
+    RECORD_BYTES,
+    connection_options,
+    translated,
+)
+from driftloop_bus.kafka_consumers import KafkaBusConsumer, KafkaBusMember
+from driftloop_bus.port import MAX_VALUE_BYTES
 from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, RetryLater
 from driftloop_settings.settings import KafkaSettings
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetSpec, TopicPartition
+from kafka import KafkaAdminClient, KafkaProducer, OffsetSpec, TopicPartition
 from kafka import errors as kafka_errors
 
 log = structlog.get_logger()
 
-_RECORD_BYTES = MAX_VALUE_BYTES + (256 << 10)
-"""A record with its key and headers."""
-_BATCH_BYTES = _RECORD_BYTES + (256 << 10)
-"""`max.message.bytes` of the topics: Kafka counts a whole batch."""
 _CONNECT_MS = 3_000
 _ADMIN_TIMEOUT_MS = 10_000
 _FOREVER_MS = 2**31 - 1
@@ -48,7 +50,7 @@ class KafkaBus:
                 return
             configs = {
                 "retention.ms": str(retention_hours * 3_600_000),
-                "max.message.bytes": str(_BATCH_BYTES),
+                "max.message.bytes": str(BATCH_BYTES),
             }
             wanted = {
                 # -1: the cluster's own default; 1 on the local broker, 3 on most clusters.
@@ -59,7 +61,7 @@ class KafkaBus:
             for topic in answer["topics"]:
                 error = kafka_errors.for_code(topic["error_code"])
                 if error not in (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError):
-                    raise _translated(error(f"topic {topic['name']}: {topic['error_message']}"))
+                    raise translated(error(f"topic {topic['name']}: {topic['error_message']}"))
             admin.wait_for_topics(list(wanted))
             log.info("bus.topics_created", topics=sorted(missing), partitions=partitions)
 
@@ -89,6 +91,11 @@ class KafkaBus:
     def consumer(self) -> "KafkaBusConsumer":
         return KafkaBusConsumer(self._connection)
 
+    def member(
+        self, group: str, topics: Sequence[str], instance: str | None = None
+    ) -> KafkaBusMember:
+        return KafkaBusMember(self._connection, group, topics, instance)
+
     @contextlib.contextmanager
     def _admin(self) -> Any:
         # One client a call: metadata is asked rarely, and none is left with dead connections.
@@ -103,7 +110,7 @@ class KafkaBus:
             finally:
                 admin.close()
         except (kafka_errors.KafkaError, OSError) as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
 
 class KafkaBusProducer:
@@ -162,7 +169,7 @@ class KafkaBusProducer:
                     log.warning("bus.send_waits", topic=topic, bootstrap=self._bootstrap)
                     self._closing.wait(0.2)
                 except Exception as error:
-                    self._settle(future, error=_translated(error))
+                    self._settle(future, error=translated(error))
                     break
                 else:
                     sent.add_callback(self._acknowledged, future)
@@ -188,7 +195,7 @@ class KafkaBusProducer:
             batch_size=256 << 10,
             linger_ms=5,
             compression_type="zstd",
-            max_request_size=_RECORD_BYTES,
+            max_request_size=RECORD_BYTES,
             metrics_enabled=False,
         )
 
@@ -197,7 +204,7 @@ class KafkaBusProducer:
 
     def _failed(self, future: Future[tuple[int, int]], error: Exception) -> None:
         log.error("bus.send_failed", error=repr(error))
-        self._settle(future, error=_translated(error))
+        self._settle(future, error=translated(error))
 
     def _settle(
         self,
@@ -220,90 +227,6 @@ class KafkaBusProducer:
 _Outgoing = tuple[str, bytes, bytes | None, list[tuple[str, bytes]], "Future[tuple[int, int]]"]
 
 
-class KafkaBusConsumer:
-    """Reads assigned partitions; keeps no offsets in Kafka. For one thread."""
-
-    def __init__(self, connection: Mapping[str, Any]) -> None:
-        self._connection = connection
-        self._positions: dict[tuple[str, int], int] = {}
-        self._client: Any = None
-
-    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
-        self._positions = dict(positions)
-        if self._client is not None:
-            self._seek()
-
-    def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
-        deadline = time.monotonic() + timeout_s
-        if not self._positions:
-            return []
-        try:
-            if self._client is None:
-                self._client = self._connect(timeout_s)
-                self._seek()
-            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
-            batches = self._client.poll(timeout_ms=left_ms, max_records=max_messages)
-        except (kafka_errors.KafkaError, OSError) as error:
-            if not _is_passing(error):
-                raise _translated(error) from error
-            log.warning("bus.poll_waits", error=repr(error))
-            time.sleep(max(0.0, min(deadline - time.monotonic(), 0.5)))
-            return []
-        found = [_message(record) for records in batches.values() for record in records]
-        for message in found:
-            self._positions[message.topic, message.partition] = message.offset + 1
-        return found
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close(autocommit=False, timeout_ms=2_000)
-            self._client = None
-
-    def _connect(self, timeout_s: float) -> Any:
-        return KafkaConsumer(
-            **self._connection,
-            bootstrap_timeout_ms=max(100, int(timeout_s * 1000)),
-            group_id=None,
-            enable_auto_commit=False,
-            # A position that is gone (retention, or another cluster) reads from the earliest there
-            # is: readers drop what they already have.
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=_BATCH_BYTES,
-            request_timeout_ms=10_000,
-            metrics_enabled=False,
-        )
-
-    def _seek(self) -> None:
-        places = {TopicPartition(*place): offset for place, offset in self._positions.items()}
-        self._client.assign(list(places))
-        for place, offset in places.items():
-            if offset < 0:
-                self._client.seek_to_beginning(place)
-            else:
-                self._client.seek(place, offset)
-
-
-def connection_options(bootstrap: str, settings: KafkaSettings) -> dict[str, Any]:
-    """kafka-python's options for reaching a cluster, TLS and SASL from the settings included."""
-    options: dict[str, Any] = {
-        "bootstrap_servers": bootstrap,
-        "security_protocol": settings.security_protocol,
-        "ssl_cafile": settings.ssl_cafile,
-        "ssl_certfile": settings.ssl_certfile,
-        "ssl_keyfile": settings.ssl_keyfile,
-        "reconnect_backoff_ms": 50,
-        "reconnect_backoff_max_ms": 1_000,
-    }
-    if settings.security_protocol.startswith("SASL"):
-        password = settings.sasl_password
-        options |= {
-            "sasl_mechanism": settings.sasl_mechanism or "PLAIN",
-            "sasl_plain_username": settings.sasl_username,
-            "sasl_plain_password": password.get_secret_value() if password else None,
-        }
-    return options
-
-
 def _partitions(admin: Any, topic: str) -> list[int]:
     (found,) = admin.describe_topics([topic])
     error = kafka_errors.for_code(found["error_code"])
@@ -312,32 +235,3 @@ def _partitions(admin: Any, topic: str) -> list[int]:
     if error is not kafka_errors.NoError:
         raise error(topic)
     return sorted(partition["partition_index"] for partition in found["partitions"])
-
-
-def _message(record: Any) -> Message:
-    return Message(
-        record.topic,
-        record.partition,
-        record.offset,
-        record.key,
-        record.value,
-        list(record.headers),
-        record.timestamp,
-    )
-
-
-def _is_passing(error: Exception) -> bool:
-    return isinstance(error, OSError) or bool(getattr(error, "retriable", False))
-
-
-def _translated(error: Exception) -> DriftloopError:
-    refused = (
-        kafka_errors.MessageSizeTooLargeError,
-        kafka_errors.RecordListTooLargeError,
-        kafka_errors.InvalidTopicError,
-        ValueError,
-        TypeError,
-    )
-    if isinstance(error, refused):
-        return Rejected(f"Kafka refuses the record: {error}")
-    return RetryLater(f"Kafka does not answer as it should: {error!r}")

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from driftloop_bus.port import MAX_VALUE_BYTES, Message
+from driftloop_bus.memory_group import Group
+from driftloop_bus.port import MAX_VALUE_BYTES, Message, Movement, Place
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater
 
 
@@ -22,6 +23,7 @@ class MemoryBus:
     _topics: dict[str, list[list[Message]]] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _away: bool = False
+    _groups: dict[str, Group] = field(default_factory=dict)
 
     def set_away(self, away: bool) -> None:
         """Take the cluster away, or bring it back."""
@@ -52,6 +54,19 @@ class MemoryBus:
 
     def consumer(self) -> "MemoryConsumer":
         return MemoryConsumer(self)
+
+    def member(
+        self, group: str, topics: Sequence[str], instance: str | None = None
+    ) -> "MemoryMember":
+        with self._changed:
+            return MemoryMember(self, self._groups.setdefault(group, Group()), topics, instance)
+
+    def expel(self, member: "MemoryMember") -> None:
+        """Give a member's partitions to the others without its knowledge, as a cluster does with one
+        that is silent for too long. It learns so at its next poll, and joins again."""
+        with self._changed:
+            member._group.leave(member._name)
+            self._changed.notify_all()
 
     def _answer(self) -> None:
         if self._away:
@@ -145,9 +160,9 @@ class MemoryConsumer:
 
     def __init__(self, bus: MemoryBus) -> None:
         self._bus = bus
-        self._positions: dict[tuple[str, int], int] = {}
+        self._positions: dict[Place, int] = {}
 
-    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
+    def assign(self, positions: Mapping[Place, int]) -> None:
         self._positions = {place: max(0, offset) for place, offset in positions.items()}
 
     def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
@@ -170,3 +185,48 @@ class MemoryConsumer:
                 start = offset if offset <= len(logs[number]) else 0
                 found.extend(logs[number][start : start + limit - len(found)])
         return found
+
+
+class MemoryMember:
+    """Reads what its `Group` leaves to it, with a consumer of its own."""
+
+    def __init__(
+        self, bus: MemoryBus, group: Group, topics: Sequence[str], instance: str | None
+    ) -> None:
+        self._bus = bus
+        self._group = group
+        self._topics = topics
+        self._name = group.join(instance)
+        self._consumer = MemoryConsumer(bus)
+        self._moved = Movement()
+
+    def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
+        with self._bus._changed:
+            self._settle()
+        return self._consumer.poll(timeout_s, max_messages)
+
+    def moved(self) -> Movement:
+        found, self._moved = self._moved, Movement()
+        return found
+
+    def start(self, positions: Mapping[Place, int]) -> None:
+        started = {place: max(0, offset) for place, offset in positions.items()}
+        self._consumer._positions.update(started)
+
+    def close(self) -> None:
+        with self._bus._changed:
+            self._group.leave(self._name)
+            self._bus._changed.notify_all()
+        self._consumer.close()
+
+    def _settle(self) -> None:
+        if self._bus._away:
+            return
+        topics = [topic for topic in self._topics if topic in self._bus._topics]
+        places = [(t, n) for t in topics for n in range(len(self._bus._topics[t]))]
+        now = self._group.settle(self._name, places)
+        for place in now.gone:
+            self._consumer._positions.pop(place, None)
+        self._moved = Movement(
+            self._moved.gone | now.gone, (self._moved.came - now.gone) | now.came
+        )

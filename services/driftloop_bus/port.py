@@ -1,4 +1,5 @@
-"""The port: topics of partitions, at-least-once producers, and consumers that keep their own offsets."""
+"""The port: topics of partitions, at-least-once producers, and readers whose offsets their callers keep:
+a consumer of named partitions, or a member of a group that shares the partitions of topics out."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -7,6 +8,10 @@ from typing import Protocol
 
 MAX_VALUE_BYTES = 8 << 20
 """The largest value a record may have; topics, producers and fetches are set up for it."""
+
+
+Place = tuple[str, int]
+"""A partition: (topic, number)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +46,38 @@ class Producer(Protocol):
 class Consumer(Protocol):
     """Reads assigned partitions from positions that the caller keeps (e.g. in the lake)."""
 
-    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
-        """Read from these (topic, partition) at these offsets; -1: from the earliest there is."""
+    def assign(self, positions: Mapping[Place, int]) -> None:
+        """Read from these partitions at these offsets; -1: from the earliest there is."""
 
     def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
         """Messages in offset order per partition; empty after `timeout_s` with none. A broker that
         is away is waited for, within the timeout, without an error."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Partitions that a member lost, and those it got. One may be in both: it was away in between, and
+    another member may have read it."""
+
+    gone: frozenset[Place] = frozenset()
+    came: frozenset[Place] = frozenset()
+
+
+class Member(Protocol):
+    """Reads the partitions that fall to it while it shares topics with the others of its group. Who
+    dies or hangs loses its partitions to them. Nobody is told *before* another may read what was
+    lost: what a member does with its messages must hold against that. For one thread."""
+
+    def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
+        """As `Consumer.poll`. What came is not read before `start`."""
+
+    def moved(self) -> Movement:
+        """What happened since the last call. Messages that `poll` gave before are of the time before."""
+
+    def start(self, positions: Mapping[Place, int]) -> None:
+        """Read partitions that came, from these offsets; -1: from the earliest there is."""
 
     def close(self) -> None: ...
 
@@ -68,3 +99,7 @@ class Bus(Protocol):
     def producer(self) -> Producer: ...
 
     def consumer(self) -> Consumer: ...
+
+    def member(self, group: str, topics: Sequence[str], instance: str | None = None) -> Member:
+        """A new member. One that comes with the `instance` of one that died takes its partitions over
+        at once; without, they wait until the group has noticed (about ten seconds)."""

@@ -76,7 +76,11 @@ def _ports(settings: Settings) -> str:
     running = read_run_state(settings.state_dir)
     if running is not None and running.supervisor.alive():
         return "in use by the running stack"
-    wanted = {"serving.port": settings.serving.port, "control.port": settings.control.port}
+    wanted = {
+        "serving.port": settings.serving.port,
+        "serving.grpc_port": settings.serving.grpc_port,
+        "control.port": settings.control.port,
+    }
     if not settings.kafka.bootstrap_servers:
         wanted["kafka.port"] = settings.kafka.port
     for key, port in wanted.items():

@@ -90,7 +90,10 @@ def resolve_ports(settings: Settings, patience_s: float = 0.0) -> tuple[Settings
     deadline = time.monotonic() + patience_s
     path = run_dir(settings.state_dir) / "ports.json"
     known: dict[str, int] = read_json(path) or {}
-    places = [("serving", "port"), ("control", "port"), ("serving", "ray_port"), ("kafka", "port")]
+    places = [
+        ("serving", "port"), ("serving", "grpc_port"), ("control", "port"), ("serving", "ray_port"),
+        ("kafka", "port"),
+    ]  # fmt: skip
     updates: dict[str, dict[str, int]] = {}
     chosen = []
     for section, key in places:

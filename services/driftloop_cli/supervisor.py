@@ -136,6 +136,7 @@ class Supervisor:
         self._arguments += [part for port in ports for part in ("--set", port)]
         self._endpoints = {
             "inference": f"http://{settings.serving.host}:{settings.serving.port}",
+            "grpc": f"{settings.serving.host}:{settings.serving.grpc_port}",
             "control": f"http://{settings.control.host}:{settings.control.port}",
             "kafka": settings.kafka.bootstrap_servers or f"127.0.0.1:{settings.kafka.port}",
         }

@@ -12,16 +12,18 @@ MAX_ID_CHARS = 128
 
 def new_prediction_id() -> PredictionId:
     """A fresh UUIDv7 in its canonical 36-character form."""
-    return PredictionId(str(uuid7(time.time_ns() // 1_000_000, os.urandom(10))))
+    return uuid7(time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10)))
 
 
-def uuid7(unix_ms: int, random: bytes) -> UUID:
-    """UUIDv7 from milliseconds since 1970 and 10 random bytes (RFC 9562, 5.7)."""
-    tail = int.from_bytes(random, "big")
+def uuid7(unix_ms: int, random: int) -> PredictionId:
+    """UUIDv7 from milliseconds since 1970 and 74 random bits (RFC 9562, 5.7)."""
     value = (unix_ms & (1 << 48) - 1) << 80
-    value |= 0x7 << 76 | (tail >> 64 & 0xFFF) << 64
-    value |= 0b10 << 62 | (tail & (1 << 62) - 1)
-    return UUID(int=value)
+    value |= 0x7 << 76 | (random >> 62 & 0xFFF) << 64
+    value |= 0b10 << 62 | random & (1 << 62) - 1
+    digits = f"{value:032x}"
+    return PredictionId(
+        f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    )
 
 
 def time_of(prediction_id: str) -> datetime | None:

@@ -104,12 +104,14 @@ class TrafficSplit:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The desired serving state of one model. `revision` grows by one with every change."""
+    """The desired serving state of one model. `revision` grows by one with every change.
+    `loaded` False: it stays known, but replicas hold none of its versions."""
 
     model: ModelSpec
     versions: tuple[ServedVersion, ...]
     split: TrafficSplit
     revision: int = 0
+    loaded: bool = True
 
     def version(self, version: int) -> ServedVersion | None:
         return next((v for v in self.versions if v.version == version), None)
@@ -126,7 +128,7 @@ class Deployment:
             "split": {
                 "stable": s.stable, "canary": s.canary, "weight": s.weight, "salt": s.salt,
             },
-            "revision": self.revision,
+            "revision": self.revision, "loaded": self.loaded,
         }  # fmt: skip
 
     @classmethod
@@ -136,4 +138,5 @@ class Deployment:
             tuple(ServedVersion.from_dict(v) for v in value["versions"]),
             TrafficSplit(**value["split"]),
             value["revision"],
+            value.get("loaded", True),
         )

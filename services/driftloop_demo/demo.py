@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 SETTINGS = (
     # Any free ports: the demo never meets a stack that already runs here.
-    "serving.port=0", "control.port=0", "kafka.port=0",
+    "serving.port=0", "serving.grpc_port=0", "control.port=0", "kafka.port=0",
     # A replay passes months in a minute, so the watchers look more often than in production.
     "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
     "trigger.cooldown_s=600", "trigger.min_fresh_labels=4000",

@@ -1,22 +1,18 @@
 """The control API's routes (OpenAPI at `/api/openapi.json`). Errors are `{"error": sentence}`."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-import structlog
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+from fastapi.responses import FileResponse, RedirectResponse
 from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException
 
 from driftloop_contracts import errors
 from driftloop_contracts.clock import Clock
-from driftloop_contracts.events import LabelEvent, parse_feedback
+from driftloop_contracts.events import LabelEvent
 from driftloop_contracts.judgement import Decision
 from driftloop_contracts.model import ServedVersion
 from driftloop_gateway.intake import take_in
@@ -24,11 +20,11 @@ from driftloop_gateway.overview import overview
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
 from driftloop_rollout.controller import command
-from driftloop_serving.app import read_body, status_of
+from driftloop_serving.feedback import accept
+from driftloop_serving.http_errors import speak_errors
+from driftloop_serving.request_body import read_body
 from driftloop_settings import Settings
 from driftloop_store import Store
-
-log = structlog.get_logger()
 
 ARCHIVE_LIMIT_BYTES = 2 << 30
 FEEDBACK_LIMIT_BYTES = 64 << 20
@@ -37,13 +33,13 @@ FEEDBACK_LIMIT_BYTES = 64 << 20
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the routes work with. `registry` opens the registry on first use: it is heavy.
-    `keep_labels` keeps them for good or raises RetryLater."""
+    `keep_label` keeps one for good, or is False."""
 
     settings: Settings
     store: Store
     lake: LakeReader
     registry: Callable[[], Registry]
-    keep_labels: Callable[[list[LabelEvent]], None]
+    keep_label: Callable[[LabelEvent], bool]
     run_state: Callable[[], dict[str, Any] | None]
     clock: Clock
 
@@ -72,33 +68,10 @@ def make_app(parts: Parts) -> FastAPI:
     app = FastAPI(
         title="driftloop control API", openapi_url="/api/openapi.json", docs_url="/api/docs"
     )
-    _handle_errors(app)
+    speak_errors(app)
     _inspection(app, parts)
     _actions(app, parts)
     return app
-
-
-def _handle_errors(app: FastAPI) -> None:
-    @app.exception_handler(errors.DriftloopError)
-    async def ours(_: Request, error: errors.DriftloopError) -> JSONResponse:
-        status = status_of(error)
-        headers = {"retry-after": "1"} if status == 503 else {}
-        return JSONResponse({"error": str(error)}, status, headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"error": f"{place}: {first['msg']}"}, 400)
-
-    @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": str(error.detail)}, error.status_code)
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.exception("gateway.failed", path=request.url.path, exc_info=error)
-        return JSONResponse({"error": "internal error; the gateway's log has it"}, 500)
 
 
 def _inspection(app: FastAPI, parts: Parts) -> None:
@@ -262,12 +235,5 @@ def _actions(app: FastAPI, parts: Parts) -> None:
         return {"id": alarm_id, "state": "acknowledged"}
 
     @app.post("/feedback")
-    async def feedback(request: Request) -> dict[str, int]:
-        body = await read_body(request.receive, FEEDBACK_LIMIT_BYTES)
-        try:
-            document = json.loads(body)
-        except ValueError:
-            raise errors.Rejected("feedback: the body is no JSON") from None
-        labels = parse_feedback(document, parts.clock())
-        parts.keep_labels(labels)
-        return {"accepted": len(labels)}
+    async def feedback(request: Request) -> dict[str, Any]:
+        return await accept(request, parts.keep_label, FEEDBACK_LIMIT_BYTES, parts.clock)

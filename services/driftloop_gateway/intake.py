@@ -17,7 +17,7 @@ from uuid import uuid4
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.signature import Signature
-from driftloop_onnx import signature_of
+from driftloop_onnx import parse_options, require_providers, signature_of
 from driftloop_registry.port import Registry
 from driftloop_serving.rules import parse_rules
 from driftloop_store import Store
@@ -108,6 +108,7 @@ def _check(spec: ModelSpec, signature: Signature, declared: dict[str, Any]) -> N
         names = sorted(t.name for t in signature.outputs)
         raise Rejected(f"the spec's output {spec.output!r} is not in the graph; it has {names}")
     parse_rules(spec.options)
+    require_providers(parse_options(spec.options))
     inputs = {t.name for t in signature.inputs}
     for column in (*spec.slices, *spec.options.get("inputs", {})):
         if column not in inputs:

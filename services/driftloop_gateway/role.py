@@ -11,8 +11,6 @@ from typing import Any
 import uvicorn
 
 from driftloop_contracts.clock import system_clock
-from driftloop_contracts.errors import RetryLater
-from driftloop_contracts.events import LabelEvent
 from driftloop_gateway.app import Parts, make_app
 from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
@@ -30,11 +28,6 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
         return open_registry(settings)
 
-    def keep_labels(labels: list[LabelEvent]) -> None:
-        kept = [spool.append_label(label) for label in labels]
-        if not all(kept):
-            raise RetryLater("feedback: not all labels could be kept; send them again")
-
     def run_state() -> dict[str, Any] | None:
         try:
             found: dict[str, Any] = json.loads(
@@ -46,7 +39,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
     store = open_store(settings.store_url)
     parts = Parts(
-        settings, store, open_lake(settings), registry, keep_labels, run_state, system_clock
+        settings, store, open_lake(settings), registry, spool.append_label, run_state, system_clock
     )
     config = uvicorn.Config(
         make_app(parts), host=settings.control.host, port=settings.control.port,

@@ -30,12 +30,24 @@ class ServingSettings(Section):
     """direct: replicas own the port. haproxy: Ray Serve's proxy stands in front."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    grpc_port: int = Field(8002, ge=0, le=65535)
+    """Of the protocol's gRPC form; replicas own it in either ingress."""
     replicas: int = Field(1, ge=1)
+    min_replicas: int | None = Field(None, ge=1)
+    max_replicas: int | None = Field(None, ge=1)
+    """Between these the number of replicas follows the load; None: it is `replicas`."""
+    target_load: float = Field(0.6, gt=0, lt=1)
+    """The share of a core that each replica is to use; its event loop has no more than one."""
+    scale_up_after_s: float = Field(5.0, ge=0)
+    scale_down_after_s: float = Field(120.0, ge=0)
+    """How long the load must ask for it."""
     replica_cpus: float = Field(0.2, gt=0)
     ray_address: str | None = None
     """An existing Ray cluster; None: `driftloop up` starts one on this machine."""
     ray_port: int = Field(0, ge=0, le=65535)
     body_limit_bytes: int = Field(16 << 20, ge=1)
+    request_timeout_s: float = Field(30.0, gt=0)
+    """How long a request may wait for its run."""
     keep_previous: int = Field(1, ge=0)
     """How many former champions stay loaded."""
 
@@ -67,11 +79,17 @@ class KafkaSettings(Section):
 
 class LakeSettings(Section):
     uri: str | None = None
-    """Where the Delta tables lie; None: `lake` under the state directory."""
+    """Where the Delta tables lie, a path or `s3://bucket/prefix` (its credentials, region and endpoint
+    from the environment, `AWS_…`); None: `lake` under the state directory."""
     flush_rows: int = Field(20_000, ge=1)
     flush_seconds: float = Field(2.0, gt=0)
-    compact_every: int = Field(100, ge=2)
-    """Commits between compactions."""
+    compact_files: int = Field(50, ge=2)
+    """So many small files of a table are rewritten as large ones."""
+    vacuum_hours: int = Field(8, ge=1)
+    """How long a version of a table stays readable that no model version and no retrain pins."""
+    retention_days: int | None = Field(None, ge=1)
+    """Predictions, labels and dead letters of older days are dropped, but stay in pinned versions;
+    None: they are kept for ever."""
 
 
 class MonitoringSettings(Section):

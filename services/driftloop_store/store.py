@@ -292,6 +292,10 @@ class Store:
     def put_cursor(self, name: str, body: Record) -> None:
         self._upsert(t.cursors, {"name": name}, {"body": body})
 
+    def drop_cursor(self, name: str) -> None:
+        with self._begin() as c:
+            c.execute(sa.delete(t.cursors).where(t.cursors.c.name == name))
+
     # -- loss accounting -----------------------------------------------------------------------
     def put_ledger(
         self, replica: str, model: str, version: int, *, served: int, acked: int, spooled: int,

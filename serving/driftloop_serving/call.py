@@ -62,12 +62,16 @@ class Answer:
 class Call:
     """`given_id`: the id that the client chose, as `checked_id` gives it; `received_at`:
     time.perf_counter() at the request's last byte; `timeout_s`: how long after `received_at` it may
-    wait for its run; `cancelled`: set by the protocol when the client has left."""
+    wait for its run; `cancelled`: set by the protocol when the client has left. `prediction_id` and
+    `request` are set by the batcher."""
 
     __slots__ = (
         "cancelled", "done", "form", "given_id", "json_length", "model", "payload", "pinned",
-        "received_at", "routing_key", "timeout_s",
+        "prediction_id", "received_at", "request", "routing_key", "timeout_s",
     )  # fmt: skip
+
+    prediction_id: str
+    request: InferRequest
 
     def __init__(
         self, form: Form, model: str, pinned: str | None, payload: Any, json_length: int | None,
@@ -107,3 +111,10 @@ def checked_id(given: bytes) -> str:
     if not 0 < len(given) <= MAX_ID_CHARS or not all(0x21 <= byte <= 0x7E for byte in given):
         raise Rejected(f"x-prediction-id must be 1 to {MAX_ID_CHARS} visible ASCII characters")
     return given.decode()
+
+
+def checked_json_length(given: bytes) -> int:
+    """A header `Inference-Header-Content-Length`; raises Rejected if it is none."""
+    if not given.isdigit() or len(given) > 18:
+        raise Rejected("Inference-Header-Content-Length must be a whole number from 0")
+    return int(given)

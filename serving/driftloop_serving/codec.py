@@ -1,186 +1,198 @@
-"""Infer requests and answers of the Open Inference Protocol v2, in JSON.
-
-`decode` turns a body into arrays that fit the signature, or raises Rejected with a sentence that
-names the input. Binary tensors (a later part) get their place beside `_values`.
-"""
+"""Infer requests and answers of the Open Inference Protocol v2: JSON, with raw buffers behind it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 import orjson
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_contracts.signature import Signature
+from driftloop_serving.binary_tensors import array_at, buffer_of, raw_array
+from driftloop_serving.call import InferRequest
+from driftloop_serving.json_tensors import array_of, document_of, json_of
+from driftloop_serving.plan import InputPlan, OutputPlan, Plan, plan_of, remember, rows_of, shown
 from driftloop_serving.rules import InputRule
 
-DTYPES: dict[str, Any] = {
-    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32,
-    "UINT64": np.uint64, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
-    "FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "BYTES": np.object_,
-}  # fmt: skip
-
-_JSON_TYPES: dict[str, tuple[frozenset[type], str]] = {
-    "BOOL": (frozenset({bool}), "true or false"),
-    "BYTES": (frozenset({str}), "texts"),
-    "FP": (frozenset({int, float, type(None)}), "numbers or null"),
-    "INT": (frozenset({int}), "whole numbers"),
-}
+_NONE: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
-    """`inputs`: an array for each tensor of the signature, in its dtype and rank; `outputs`: the
-    names asked for, in order; `rows`: the common first dimension."""
+class V2Form:
+    """call.Form of the protocol; a payload is the HTTP body, bytes."""
 
-    id: str | None
-    inputs: dict[str, np.ndarray]
-    outputs: tuple[str, ...]
-    rows: int
-
-
-def decode(
-    body: bytes, signature: Signature, rules: Mapping[str, InputRule] | None = None
-) -> InferRequest:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Rejected(f"the body is no valid JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise Rejected("the body must be a JSON object with `inputs`")
-    identifier = document.get("id")
-    if identifier is not None and not isinstance(identifier, str):
-        raise Rejected("`id` must be a text")
-    inputs = _inputs(document.get("inputs"), signature)
-    for name, rule in (rules or {}).items():
-        rule.check(name, inputs[name])
-    rows = _rows(inputs, signature)
-    return InferRequest(identifier, inputs, _outputs(document.get("outputs"), signature), rows)
-
-
-def _inputs(tensors: Any, signature: Signature) -> dict[str, np.ndarray]:
-    if not isinstance(tensors, list):
-        raise Rejected("`inputs` must be a list of tensors")
-    specs = {spec.name: spec for spec in signature.inputs}
-    found: dict[str, np.ndarray] = {}
-    for tensor in tensors:
-        name = tensor.get("name") if isinstance(tensor, dict) else None
-        spec = specs.get(name) if isinstance(name, str) else None
-        if spec is None:
-            raise Rejected(f"unknown input {name!r}; the model takes {', '.join(specs)}")
-        if name in found:
-            raise Rejected(f"input {name!r} is given twice")
-        found[spec.name] = _tensor(tensor, spec)
-    missing = specs.keys() - found.keys()
-    if missing:
-        raise Rejected(f"input {min(missing)!r} is missing")
-    return found
-
-
-def _tensor(tensor: dict[str, Any], spec: TensorSpec) -> np.ndarray:
-    name = spec.name
-    if tensor.get("datatype") != spec.datatype:
-        raise Rejected(
-            f"input {name!r} has the datatype {tensor.get('datatype')!r}; it must be {spec.datatype}"
-        )
-    shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(type(d) is int and d >= 0 for d in shape):
-        raise Rejected(f"input {name!r}: `shape` must be a list of whole numbers from 0")
-    if not _fits(shape, spec.shape):
-        if spec.shape[1:] == (1,) and len(shape) == 1:
-            shape = [*shape, 1]
+    def decode(
+        self, payload: bytes, json_length: int | None, signature: Signature,
+        rules: Mapping[str, InputRule],
+    ) -> InferRequest:  # fmt: skip
+        plan = plan_of(signature)
+        if json_length == 0:
+            request = _raw_request(payload, plan)
         else:
-            raise Rejected(f"input {name!r} has the shape {shape}; it must be {list(spec.shape)}")
-    if spec.shape and shape[0] == 0:
-        raise Rejected(f"input {name!r} has no rows")
-    data = tensor.get("data")
-    if not isinstance(data, list):
-        raise Rejected(f"input {name!r}: `data` must be a list")
-    return _values(_flat(data), spec, prod(shape)).reshape(shape)
+            document = document_of(
+                payload if json_length is None else _json_part(payload, json_length)
+            )
+            given_id = document.get("id")
+            if given_id is not None and type(given_id) is not str:
+                raise Rejected("`id` must be a text")
+            inputs = _inputs(document.get("inputs"), payload, json_length, plan)
+            outputs, binary = _outputs(document, plan)
+            request = InferRequest(given_id, inputs, outputs, rows_of(inputs, plan), binary)
+        for name, rule in rules.items():
+            rule.check(name, request.inputs[name])
+        return request
+
+    def encode(
+        self, request: InferRequest, outputs: Mapping[str, np.ndarray], model: str, version: int,
+        signature: Signature,
+    ) -> tuple[bytes, int | None]:  # fmt: skip
+        plan = plan_of(signature)
+        parts = [plan.starts.get((model, version)) or _start(model, version, plan)]
+        if request.id is not None:
+            parts += (b',"id":', orjson.dumps(request.id))
+        buffers = []
+        before = b',"outputs":['
+        for name in request.outputs:
+            array, output = outputs[name], plan.outputs[name]
+            head = output.heads.get(array.shape) or _head(output, array.shape)
+            if name in request.binary:
+                buffers.append(buffer_of(array))
+                parts += (before, head, b',"parameters":{"binary_data_size":%d}' % len(buffers[-1]))
+            else:
+                parts += (before, head, b',"data":', json_of(array))
+            before = b"},"
+        parts.append(b"}]}")
+        if not buffers:
+            return b"".join(parts), None
+        return b"".join([*parts, *buffers]), sum(map(len, parts))
 
 
-def _fits(shape: list[int], wanted: tuple[int, ...]) -> bool:
-    return len(shape) == len(wanted) and all(
-        w in (-1, d) for d, w in zip(shape, wanted, strict=True)
+V2 = V2Form()
+
+
+def _json_part(payload: bytes, json_length: int) -> bytes:
+    if not 0 < json_length <= len(payload):
+        raise Rejected(
+            f"Inference-Header-Content-Length is {json_length}, the body has {len(payload)} bytes"
+        )
+    return payload[:json_length]
+
+
+def _raw_request(payload: bytes, plan: Plan) -> InferRequest:
+    """A body without JSON: the buffer of the only input; all outputs are answered as buffers."""
+    if len(plan.inputs) != 1:
+        raise Rejected(
+            "Inference-Header-Content-Length 0 is for models of one input;"
+            f" this one takes {', '.join(plan.inputs)}"
+        )
+    (given,) = plan.inputs.values()
+    inputs = {given.name: raw_array(payload, given)}
+    return InferRequest(
+        None, inputs, plan.output_names, rows_of(inputs, plan), frozenset(plan.output_names)
     )
 
 
-def _flat(data: list[Any]) -> list[Any]:
-    """Nested lists in row-major order; orjson bounds the depth."""
-    while data and isinstance(data[0], list):
-        if not all(isinstance(item, list) for item in data):
-            break
-        data = [value for item in data for value in item]
-    return data
+def _inputs(
+    tensors: Any, payload: bytes, json_length: int | None, plan: Plan
+) -> dict[str, np.ndarray]:
+    if type(tensors) is not list:
+        raise Rejected("`inputs` must be a list of tensors")
+    found: dict[str, np.ndarray] = {}
+    offset = json_length
+    for tensor in tensors:
+        name = tensor.get("name") if type(tensor) is dict else None
+        given = plan.inputs.get(name) if type(name) is str else None
+        if given is None:
+            raise Rejected(f"unknown input {shown(name)}; the model takes {', '.join(plan.inputs)}")
+        if name in found:
+            raise given.refused(" is given twice")
+        if tensor.get("datatype") != given.datatype:
+            datatype = shown(tensor.get("datatype"))
+            raise given.refused(f" has the datatype {datatype}; it must be {given.datatype}")
+        shape, size = given.fitted(tensor.get("shape"))
+        nbytes = _buffer_size(tensor, given) if "parameters" in tensor else None
+        if nbytes is None:
+            found[given.name] = array_of(tensor.get("data"), shape, size, given)
+        elif offset is None:
+            raise given.refused(
+                ": `binary_data_size` needs the header Inference-Header-Content-Length"
+            )
+        else:
+            found[given.name] = array_at(payload, offset, nbytes, shape, size, given)
+            offset += nbytes
+    if offset is not None and offset != len(payload):
+        raise Rejected(f"{len(payload) - offset} bytes are left in the body behind the last tensor")
+    return plan.ordered(found)
 
 
-def _values(data: list[Any], spec: TensorSpec, size: int) -> np.ndarray:
-    name, datatype = spec.name, spec.datatype
-    if len(data) != size:
-        raise Rejected(f"input {name!r}: its shape asks for {size} values, `data` has {len(data)}")
-    allowed, words = _JSON_TYPES[datatype.rstrip("0123456789").removeprefix("U")]
-    if not allowed.issuperset(map(type, data)):
-        raise Rejected(f"input {name!r}: {datatype} data must be {words}")
-    try:
-        with np.errstate(over="raise"):
-            if datatype in ("FP16", "FP32"):
-                return np.array(data, np.float64).astype(DTYPES[datatype])
-            return np.array(data, DTYPES[datatype])
-    except (OverflowError, FloatingPointError):
-        raise Rejected(f"input {name!r}: a value is out of the range of {datatype}") from None
+def _buffer_size(tensor: dict[str, Any], given: InputPlan) -> int | None:
+    """Bytes of the tensor in the body; None if its data are in the JSON."""
+    parameters = _parameters(tensor)
+    nbytes = parameters.get("binary_data_size")
+    if nbytes is None:
+        return None
+    if type(nbytes) is not int or nbytes < 0:
+        raise given.refused(": `binary_data_size` must be a whole number from 0")
+    if "data" in tensor:
+        raise given.refused(" has both `data` and `binary_data_size`")
+    return nbytes
 
 
-def _rows(inputs: Mapping[str, np.ndarray], signature: Signature) -> int:
-    rows = {
-        inputs[spec.name].shape[0]
-        for spec in signature.inputs
-        if spec.shape and spec.shape[0] == -1
-    }
-    if len(rows) > 1:
-        sizes = ", ".join(f"{name}: {array.shape[0]}" for name, array in inputs.items())
-        raise Rejected(f"the inputs have different numbers of rows ({sizes})")
-    return rows.pop() if rows else 1
-
-
-def _outputs(wanted: Any, signature: Signature) -> tuple[str, ...]:
-    known = [spec.name for spec in signature.outputs]
+def _outputs(document: dict[str, Any], plan: Plan) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The outputs asked for, in order, and those of them to be answered as buffers."""
+    wanted = document.get("outputs")
+    all_binary = "parameters" in document and _flag(
+        _parameters(document), "binary_data_output", False
+    )
     if wanted is None or wanted == []:
-        return tuple(known)
-    if not isinstance(wanted, list):
+        return plan.output_names, frozenset(plan.output_names) if all_binary else _NONE
+    if type(wanted) is not list:
         raise Rejected("`outputs` must be a list of tensors")
-    names = []
+    binary: dict[str, bool] = {}
     for output in wanted:
-        name = output.get("name") if isinstance(output, dict) else None
-        if name not in known:
-            raise Rejected(f"unknown output {name!r}; the model gives {', '.join(known)}")
-        if name not in names:
-            names.append(name)
-    return tuple(names)
+        name = output.get("name") if type(output) is dict else None
+        if type(name) is not str or name not in plan.outputs:
+            raise Rejected(
+                f"unknown output {shown(name)}; the model gives {', '.join(plan.outputs)}"
+            )
+        parameters = _parameters(output)
+        if parameters.get("classification"):
+            raise Rejected(f"output {name!r}: `classification` is not supported")
+        binary[name] = _flag(parameters, "binary_data", all_binary)
+    return tuple(binary), frozenset(name for name, flag in binary.items() if flag)
 
 
-def encode(
-    request: InferRequest, outputs: Mapping[str, np.ndarray], model: str, version: int,
-    signature: Signature,
-) -> bytes:  # fmt: skip
-    """The answer's body: the outputs asked for; a number that is not finite becomes null."""
-    datatypes = {spec.name: spec.datatype for spec in signature.outputs}
-    document: dict[str, Any] = {"model_name": model, "model_version": str(version)}
-    if request.id is not None:
-        document["id"] = request.id
-    document["outputs"] = [
-        {
-            "name": name,
-            "datatype": datatypes[name],
-            "shape": list(outputs[name].shape),
-            "data": _listed(outputs[name]),
-        }
-        for name in request.outputs
-    ]
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
+    """Of a tensor or of the request."""
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return {}
+    if type(parameters) is not dict:
+        raise Rejected(f"the `parameters` of {_called(holder)} must be an object")
+    if "shared_memory_region" in parameters:
+        raise Rejected(
+            f"{_called(holder)}: shared memory is not supported; send the data in the body"
+        )
+    return parameters
 
 
-def _listed(array: np.ndarray) -> Any:
-    flat = array.ravel()
-    return flat.tolist() if flat.dtype.kind in "OUS" else np.ascontiguousarray(flat)
+def _called(holder: dict[str, Any]) -> str:
+    return shown(holder["name"]) if "name" in holder else "the request"
+
+
+def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
+    flag = parameters.get(name, default)
+    if type(flag) is not bool:
+        raise Rejected(f"the parameter `{name}` must be true or false")
+    return flag
+
+
+def _start(model: str, version: int, plan: Plan) -> bytes:
+    """An answer's JSON up to its id or outputs."""
+    document = {"model_name": model, "model_version": str(version)}
+    return remember(plan.starts, (model, version), orjson.dumps(document)[:-1])
+
+
+def _head(output: OutputPlan, shape: tuple[int, ...]) -> bytes:
+    """A tensor's JSON up to its data."""
+    tensor = {"name": output.name, "datatype": output.datatype, "shape": shape}
+    return remember(output.heads, shape, orjson.dumps(tensor)[:-1])

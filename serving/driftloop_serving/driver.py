@@ -8,14 +8,18 @@ reconfigured, never restarted.
 import os
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from driftloop_serving.ray_head import ENVIRONMENT
+from driftloop_contracts.model import Deployment
+from driftloop_serving.ray_head import environment
 from driftloop_serving.replica_report import PREFIX
 from driftloop_settings import Settings
 from driftloop_store import Store, open_store
+
+if TYPE_CHECKING:
+    from driftloop_serving.placement import Placement
 
 log = structlog.get_logger()
 
@@ -26,7 +30,7 @@ Record = dict[str, Any]
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(environment(settings))
     from driftloop_serving import serve_client
 
     store = open_store(settings.store_url)
@@ -44,45 +48,61 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
     from driftloop_serving import serve_client
+    from driftloop_serving.placement import place
 
-    applied: Record | None = None
+    applied: Placement | None = None
     reported_at = 0.0
     while not stop.is_set():
-        wanted = {"deployments": [d.to_dict() for d in store.deployments()]}
+        deployments = store.deployments()
+        held = {d.model.name: _loaded(store, d)["versions"] for d in deployments}
+        wanted = place(deployments, held)
         if wanted != applied:
             serve_client.apply(settings, wanted)
-            log.info("serving.applied", models=[d["model"]["name"] for d in wanted["deployments"]])
+            log.info("serving.applied", models=[d.model.name for d in deployments])
             applied = wanted
-        if time.monotonic() - reported_at > REPORT_S or not _loaded(store, wanted):
-            _report(store, serve_client.replicas())
+        is_told = all(_loaded(store, d)["revision"] == d.revision for d in deployments)
+        if time.monotonic() - reported_at > REPORT_S or not is_told:
+            _report(store, deployments, serve_client.replicas())
             reported_at = time.monotonic()
         stop.wait(INTERVAL_S)
 
 
-def _report(store: Store, replicas: list[Record]) -> None:
+def _loaded(store: Store, deployment: Deployment) -> Record:
+    """What the last report says of a model."""
+    nothing = {"versions": [], "revision": -1, "failed": {}}
+    return store.cursor(f"loaded:{deployment.model.name}") or nothing
+
+
+def _report(store: Store, deployments: list[Deployment], replicas: list[Record]) -> None:
     """Write the cursors `replicas` (for `status`) and `loaded:<model>` (for rollouts)."""
-    before = store.cursor("replicas") or {"known": [], "replicas": []}
-    known = [
-        *before["known"],
-        *(r["replica_id"] for r in replicas if r["replica_id"] not in before["known"]),
-    ]
-    restarts = max(0, len(known) - len(replicas))
+    from driftloop_serving.placement import application_of
+
+    before = store.cursor("replicas") or {"replicas": []}
+    deaths = before.get("deaths", 0) + _bury(store, before["replicas"], replicas)
     rows = [
         {
             "name": f"replica:{replica['replica_id']}",
             "pid": replica.get("pid"),
             "state": str(replica["state"]).rpartition(".")[2].lower(),
-            "restarts": restarts,
+            "restarts": deaths,
         }
         for replica in replicas
     ]
-    body = {"known": known[-100:], "replicas": rows}
+    body = {"deaths": deaths, "replicas": rows}
     if body != before:
         store.put_cursor("replicas", body)
-    reports = [store.cursor(f"{PREFIX}{row['pid']}") for row in rows if row["state"] == "running"]
-    for deployment in store.deployments():
-        name = deployment.model.name
-        held = [(r or {}).get("models", {}).get(name, {}) for r in reports]
+    running = [
+        (replica["application"], store.cursor(f"{PREFIX}{row['pid']}"))
+        for replica, row in zip(replicas, rows, strict=True)
+        if row["state"] == "running"
+    ]
+    for deployment in deployments:
+        name, where = deployment.model.name, application_of(deployment)
+        held = [
+            (report or {}).get("models", {}).get(name, {})
+            for application, report in running
+            if application == where
+        ]
         versions = [set(h.get("versions", [])) for h in held]
         loaded: Record = {
             "versions": sorted(set.intersection(*versions)) if versions else [],
@@ -93,9 +113,13 @@ def _report(store: Store, replicas: list[Record]) -> None:
             store.put_cursor(f"loaded:{name}", loaded)
 
 
-def _loaded(store: Store, wanted: Record) -> bool:
-    """Whether replicas hold what is wanted, as far as the last report says."""
-    return all(
-        (store.cursor(f"loaded:{d['model']['name']}") or {}).get("revision") == d["revision"]
-        for d in wanted["deployments"]
-    )
+def _bury(store: Store, before: list[Record], replicas: list[Record]) -> int:
+    """Drop the reports of replicas that are no more; how many of them nobody had asked to end."""
+    alive = {replica.get("pid") for replica in replicas}
+    deaths = 0
+    for row in before:
+        if row["pid"] is not None and row["pid"] not in alive:
+            report = store.cursor(f"{PREFIX}{row['pid']}")
+            deaths += report is not None and not report.get("left", False)
+            store.drop_cursor(f"{PREFIX}{row['pid']}")
+    return deaths

@@ -1,33 +1,92 @@
 """The versions that a replica holds, and which one answers a request."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from driftloop_contracts.errors import NotFound, RetryLater
+import structlog
+
+import driftloop_onnx
+from driftloop_contracts.errors import DriftloopError, NotFound, RetryLater, Unavailable
 from driftloop_contracts.model import Arm, Deployment
-from driftloop_onnx import OnnxModel
+from driftloop_contracts.signature import Signature
+from driftloop_onnx import BackendOptions, Loaded, OnnxModel, parse_options
 from driftloop_serving.rules import InputRule, parse_rules
 
-Load = Callable[[str], OnnxModel]
+log = structlog.get_logger()
+
+Load = Callable[[str, BackendOptions], Loaded]
+Choice = tuple[Arm, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Who answers: the arm, the version's number and its graph, and the model's input rules."""
+    """Who answers: the arm, the version's number and its graph, and the model's input rules.
+
+    batchable: whether requests may share a run of up to `max_batch_rows` rows; for its sake a request
+    may wait up to `max_queue_delay_s`. one_shape: whether all that fits the signature has the same
+    shape but for the rows. lane: stands for this graph in this arm, as a key.
+    """
 
     arm: Arm
     version: int
     model: OnnxModel
     rules: Mapping[str, InputRule]
+    batchable: bool
+    max_batch_rows: int
+    max_queue_delay_s: float
+    signature: Signature
+    one_shape: bool
+    lane: object = field(default_factory=object)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Served:
+    """What a replica holds of a model: nothing, where it is unloaded."""
+
     deployment: Deployment
-    versions: Mapping[int, OnnxModel]
+    versions: Mapping[int, Loaded]
     failed: Mapping[int, str] = field(default_factory=dict)
     """Versions that could not be loaded, and why."""
     rules: Mapping[str, InputRule] = field(default_factory=dict)
+    elsewhere: frozenset[int] | None = None
+    """The versions that the model's own replicas hold; None: it has none, this replica is to hold it."""
+
+    @property
+    def ready(self) -> bool:
+        return self.holds(self.deployment.split.stable)
+
+    def holds(self, version: int) -> bool:
+        return version in (self.versions if self.elsewhere is None else self.elsewhere)
+
+    @cached_property
+    def choices(self) -> Mapping[Choice, Chosen]:
+        """Made once: a request only looks its own up."""
+        split = self.deployment.split
+        choices: dict[Choice, Chosen] = {
+            ("pinned", version): self._chosen("pinned", version, loaded)
+            for version, loaded in self.versions.items()
+        }
+        stable = self.versions.get(split.stable)
+        if stable is not None:
+            choices["stable", split.stable] = self._chosen("stable", split.stable, stable)
+        if split.canary is not None:
+            canary = self.versions.get(split.canary)
+            if canary is not None:
+                choices["canary", split.canary] = self._chosen("canary", split.canary, canary)
+            elif stable is not None:
+                # A canary that this replica cannot load must not cost an answer.
+                choices["canary", split.canary] = choices["stable", split.stable]
+        return choices
+
+    def _chosen(self, arm: Arm, version: int, loaded: Loaded) -> Chosen:
+        options, signature = loaded.options, loaded.model.signature
+        return Chosen(
+            arm, version, loaded.model, self.rules, loaded.why_not_batched is None,
+            options.max_batch_rows, options.max_queue_delay_ms / 1e3, signature,
+            one_shape=all(-1 not in tensor.shape[1:] for tensor in signature.inputs),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,56 +102,79 @@ class ModelTable:
             raise NotFound(f"unknown model {model!r}; known: {known}")
         return found
 
+    def is_elsewhere(self, model: str) -> bool:
+        served = self.models.get(model)
+        return served is not None and served.elsewhere is not None
+
     def choose(self, model: str, pinned: str | None, routing_key: bytes) -> Chosen:
-        """Raises NotFound for an unknown model or version, RetryLater for one that is not loaded."""
+        """Raises NotFound for an unknown model or version, RetryLater for one that is not loaded yet,
+        Unavailable for one that will not be."""
         served = self.served(model)
         if pinned is None:
-            arm, version = served.deployment.split.arm(routing_key)
+            choice = served.deployment.split.arm(routing_key)
         else:
-            arm, version = "pinned", self.pinned(served, pinned)
-        graph = served.versions.get(version)
-        if graph is None:
-            stable = served.versions.get(served.deployment.split.stable)
-            if arm != "canary" or stable is None:
-                raise RetryLater(f"version {version} of model {model!r} is not loaded")
-            # A canary that this replica cannot load must not cost an answer.
-            return Chosen("stable", served.deployment.split.stable, stable, served.rules)
-        return Chosen(arm, version, graph, served.rules)
+            choice = ("pinned", self.pinned(served, pinned))
+        chosen = served.choices.get(choice)
+        if chosen is None:
+            if not served.deployment.loaded:
+                raise Unavailable(f"model {model!r} is unloaded")
+            raise RetryLater(f"version {choice[1]} of model {model!r} is not loaded")
+        return chosen
 
     @staticmethod
     def pinned(served: Served, version: str) -> int:
         name = served.deployment.model.name
         known = sorted(v.version for v in served.deployment.versions)
-        if not version.isdecimal() or int(version) not in known:
-            raise NotFound(f"unknown version {version!r} of model {name!r}; known: {known}")
+        # Version numbers are short ASCII: `int` also takes other scripts' digits, and is slow for long ones.
+        if not re.fullmatch("[0-9]{1,18}", version) or int(version) not in known:
+            raise NotFound(f"unknown version {version[:40]!r} of model {name!r}; known: {known}")
         return int(version)
 
     @property
     def ready(self) -> bool:
-        """Whether every model's stable version is loaded."""
-        return all(s.deployment.split.stable in s.versions for s in self.models.values())
+        """Whether the stable version of every model that is not unloaded is held."""
+        return all(s.ready for s in self.models.values() if s.deployment.loaded)
 
 
-def reload(table: ModelTable, deployments: Iterable[Deployment], load: Load) -> ModelTable:
-    """The table for these deployments; graphs that stay are kept, new ones loaded with `load`.
+def held_elsewhere(deployment: Deployment, held: Iterable[int]) -> Served:
+    """What a replica knows of a model that has replicas of its own."""
+    return Served(deployment, {}, elsewhere=frozenset(held))
+
+
+def reload(
+    table: ModelTable, deployments: Iterable[Deployment], load: Load = driftloop_onnx.load
+) -> ModelTable:
+    """The table for these deployments; graphs that stay are kept, new ones loaded with `load`, which
+    may take minutes.
 
     A version that fails to load is noted and does not keep the others from serving.
     """
     models = {}
     for deployment in deployments:
-        name = deployment.model.name
-        before = table.models.get(name)
-        old = {v.version: v for v in before.deployment.versions} if before else {}
-        versions: dict[int, OnnxModel] = {}
-        failed: dict[int, str] = {}
-        for wanted in deployment.versions:
-            if before and old.get(wanted.version) == wanted and wanted.version in before.versions:
-                versions[wanted.version] = before.versions[wanted.version]
-                continue
-            try:
-                versions[wanted.version] = load(wanted.path)
-            except Exception as error:
-                failed[wanted.version] = str(error)
+        before = table.models.get(deployment.model.name)
         rules = parse_rules(deployment.model.options)
-        models[name] = Served(deployment, versions, failed, rules)
+        models[deployment.model.name] = _served(deployment, before, rules, load)
     return ModelTable(models)
+
+
+def _served(
+    deployment: Deployment, before: Served | None, rules: Mapping[str, InputRule], load: Load
+) -> Served:
+    versions: dict[int, Loaded] = {}
+    failed: dict[int, str] = {}
+    for wanted in deployment.versions if deployment.loaded else ():
+        try:
+            options = parse_options(deployment.model.options)
+            if before is not None and before.deployment.version(wanted.version) == wanted:
+                held = before.versions.get(wanted.version)
+                if held is not None and held.options == options:
+                    versions[wanted.version] = held
+                    continue
+            versions[wanted.version] = load(wanted.path, options)
+        except DriftloopError as error:
+            failed[wanted.version] = str(error)
+        except Exception:
+            name = deployment.model.name
+            log.exception("model.load_broke", model=name, version=wanted.version)
+            failed[wanted.version] = "loading it broke; the replica's log says how"
+    return Served(deployment, versions, failed, rules)

@@ -1,101 +1,112 @@
-"""Spool records of one (replica, model, version), in order, as one Arrow batch for Kafka."""
+"""Spooled batches of one (replica, model, version), in order, as one Arrow batch for Kafka."""
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 import pyarrow as pa
 
 from driftloop_contracts.events import PredictionHeaders, column_type, prediction_schema
 from driftloop_contracts.signature import TensorSpec
-from driftloop_serving.spool_record import PredictionRecord
+from driftloop_serving.spool_record import PredictionBatch
 
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 def pack(
-    records: Sequence[PredictionRecord], replica: str, pack_rows: int, limit_bytes: int
+    batches: Sequence[PredictionBatch], replica: str, pack_rows: int, limit_bytes: int
 ) -> Iterator[tuple[PredictionHeaders, bytes | None]]:
     """Headers and value of each Kafka record, in order of sequence.
 
     A value is None where a single request is larger than `limit_bytes`: it cannot be sent.
     """
-    for _, same in groupby(records, key=lambda r: (r.model, r.version, r.signature)):
+    for _, same in groupby(batches, key=lambda b: (b.model, b.version, b.signature)):
         for chunk in _chunks(list(same), pack_rows):
             yield from _packed(chunk, replica, limit_bytes)
 
 
-def _chunks(records: list[PredictionRecord], pack_rows: int) -> Iterator[list[PredictionRecord]]:
-    chunk: list[PredictionRecord] = []
+def _chunks(batches: list[PredictionBatch], pack_rows: int) -> Iterator[list[PredictionBatch]]:
+    chunk: list[PredictionBatch] = []
     rows = 0
-    for record in records:
-        if chunk and rows + record.rows > pack_rows:
+    for batch in batches:
+        if chunk and rows + batch.rows > pack_rows:
             yield chunk
             chunk, rows = [], 0
-        chunk.append(record)
-        rows += record.rows
+        chunk.append(batch)
+        rows += batch.rows
     if chunk:
         yield chunk
 
 
 def _packed(
-    records: list[PredictionRecord], replica: str, limit_bytes: int
+    batches: list[PredictionBatch], replica: str, limit_bytes: int
 ) -> Iterator[tuple[PredictionHeaders, bytes | None]]:
-    first, last = records[0], records[-1]
+    first, last = batches[0], batches[-1]
     headers = PredictionHeaders(
-        first.model, first.version, replica, first.sequence, last.sequence,
-        sum(r.rows for r in records),
+        first.model, first.version, replica, first.first_sequence, last.last_sequence,
+        sum(b.rows for b in batches),
     )  # fmt: skip
-    batch = to_batch(records, replica)
+    columns = to_batch(batches, replica)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS) as writer:
-        writer.write_batch(batch)
+    with pa.ipc.new_stream(sink, columns.schema, options=_OPTIONS) as writer:
+        writer.write_batch(columns)
     value = sink.getvalue().to_pybytes()
     if len(value) <= limit_bytes:
         yield headers, value
-    elif len(records) == 1:
-        yield headers, None
+        return
+    if len(batches) > 1:
+        middle = len(batches) // 2
+        halves = batches[:middle], batches[middle:]
+    elif len(first.ids) > 1:
+        middle = len(first.ids) // 2
+        halves = [first.part(0, middle)], [first.part(middle, len(first.ids))]
     else:
-        middle = len(records) // 2
-        yield from _packed(records[:middle], replica, limit_bytes)
-        yield from _packed(records[middle:], replica, limit_bytes)
+        yield headers, None
+        return
+    for half in halves:
+        yield from _packed(half, replica, limit_bytes)
 
 
-def to_batch(records: Sequence[PredictionRecord], replica: str) -> pa.RecordBatch:
-    """Rows of records of one signature as a batch of `prediction_schema`."""
-    signature = records[0].signature
-    schema = prediction_schema(signature)
-    counts = [r.rows for r in records]
-    total = sum(counts)
+def to_batch(batches: Sequence[PredictionBatch], replica: str) -> pa.RecordBatch:
+    """Rows of batches of one signature as a batch of `prediction_schema`."""
+    signature = batches[0].signature
+    counts = np.fromiter(chain.from_iterable(b.counts for b in batches), np.int64)
+    requests = pa.array(np.repeat(np.arange(len(counts)), counts))
+    rows = [b.rows for b in batches]
+    runs = pa.array(np.repeat(np.arange(len(batches)), rows))
+    sequences = np.concatenate([b.first_sequence + np.arange(len(b.ids)) for b in batches])
+    starts = np.cumsum(counts) - counts
 
-    def repeated(values: list[object], kind: pa.DataType) -> pa.Array:
-        indices = pa.array(np.repeat(np.arange(len(records)), counts))
-        return pa.array(values, kind).take(indices)
+    def of_requests(values: list[object], kind: pa.DataType) -> pa.Array:
+        return pa.array(values, kind).take(requests)
 
-    fixed = {
-        "prediction_id": repeated([r.prediction_id for r in records], pa.string()),
-        "row": pa.array(np.concatenate([np.arange(n, dtype=np.int32) for n in counts])),
-        "version": pa.array(np.full(total, records[0].version, np.int32)),
-        "arm": repeated([r.arm for r in records], pa.string()),
-        "at": repeated([r.at_us for r in records], pa.int64()).cast(pa.timestamp("us", tz="UTC")),
-        "replica": pa.array([replica]).take(pa.array(np.zeros(total, np.int64))),
-        "sequence": repeated([r.sequence for r in records], pa.int64()),
-        "latency_s": repeated([r.latency_s for r in records], pa.float32()),
-        "error": repeated([r.error for r in records], pa.string()),
-    }
-    inputs = [_column(t, [r.inputs[t.name] for r in records], counts) for t in signature.inputs]
+    def of_runs(values: list[object], kind: pa.DataType) -> pa.Array:
+        return pa.array(values, kind).take(runs)
+
+    fixed = [
+        of_requests([i for b in batches for i in b.ids], pa.string()),
+        pa.array((np.arange(len(requests)) - np.repeat(starts, counts)).astype(np.int32)),
+        of_runs([b.version for b in batches], pa.int32()),
+        of_runs([b.arm for b in batches], pa.string()),
+        of_runs([b.at_us for b in batches], pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+        of_runs([replica] * len(batches), pa.string()),
+        pa.array(sequences).take(requests),
+        of_requests([s for b in batches for s in b.latencies_s], pa.float32()),
+        of_runs([b.error for b in batches], pa.string()),
+    ]
+    inputs = [_column(t, [b.inputs[t.name] for b in batches], rows) for t in signature.inputs]
     outputs = [
-        _column(t, [None if r.outputs is None else r.outputs[t.name] for r in records], counts)
+        _column(t, [None if b.outputs is None else b.outputs[t.name] for b in batches], rows)
         for t in signature.outputs
     ]
-    return pa.record_batch([*(fixed[name] for name in fixed), *inputs, *outputs], schema=schema)
+    return pa.record_batch([*fixed, *inputs, *outputs], schema=prediction_schema(signature))
 
 
 def _column(
     tensor: TensorSpec, arrays: Sequence[np.ndarray | None], counts: Sequence[int]
 ) -> pa.Array:
-    """One row of the tensor in each row; null for all rows of a record that has none.
+    """One row of the tensor in each row; null for all rows of a batch that has none.
 
     A tensor that does not count rows (its first dimension is fixed) is repeated in each row.
     """

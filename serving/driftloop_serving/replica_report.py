@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from typing import Any
 
 from driftloop_serving.model_table import ModelTable
 from driftloop_settings import Settings
@@ -11,7 +12,7 @@ PREFIX = "replica:"
 
 
 @cache
-def _store(url: str) -> Store:
+def store(url: str) -> Store:
     return open_store(url)
 
 
@@ -26,4 +27,10 @@ def report(settings: Settings, replica: str, table: ModelTable) -> None:
         for name, served in table.models.items()
     }
     body = {"replica": replica, "pid": os.getpid(), "models": models}
-    _store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)
+    store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)
+
+
+def report_left(settings: Settings) -> None:
+    """Say that this replica ends as it was asked to."""
+    body: dict[str, Any] = {"pid": os.getpid(), "models": {}, "left": True}
+    store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from driftloop_contracts.errors import Rejected
+from driftloop_serving.plan import shown
 
 POLICIES = ("allow", "reject")
 
@@ -32,26 +33,34 @@ class InputRule:
     def check(self, name: str, values: np.ndarray) -> None:
         """Raises Rejected, naming the input and the first value that breaks the rule."""
         if self.categories is not None:
-            for value in values.ravel():
+            for value in values.flat:
                 if value not in self.categories:
-                    shown = ", ".join(sorted(self.categories)[:8])
+                    known = ", ".join(sorted(self.categories)[:8])
                     raise Rejected(
-                        f"input {name!r}: {value!r} is no known category; known: {shown}"
+                        f"input {name!r}: {shown(value)} is no known category; known: {known}"
                     )
-        if not self.nan_allowed and np.isnan(values).any():
+        if not self.nan_allowed and values.dtype.kind == "f" and np.isnan(values).any():
             raise Rejected(f"input {name!r}: a missing value (null) is not allowed here")
 
 
 def parse_rules(options: Mapping[str, Any]) -> dict[str, InputRule]:
-    """The rules of a spec's `options`. Raises Rejected for a policy that does not exist."""
-    rules = {}
-    for name, wanted in options.get("inputs", {}).items():
-        unknown, nan = wanted.get("unknown", "allow"), wanted.get("nan", "allow")
-        for key, policy in (("unknown", unknown), ("nan", nan)):
-            if policy not in POLICIES:
-                raise Rejected(f"input {name!r}: {key}: {policy!r} is neither allow nor reject")
-        if unknown == "reject" and not wanted.get("categories"):
-            raise Rejected(f"input {name!r}: `unknown: reject` needs the `categories`")
-        categories = frozenset(wanted["categories"]) if unknown == "reject" else None
-        rules[name] = InputRule(categories, nan == "allow")
-    return rules
+    """The rules of a spec's `options`. Raises Rejected where they are none."""
+    wanted = options.get("inputs") or {}
+    if not isinstance(wanted, Mapping):
+        raise Rejected("the option `inputs` must be an object with rules for each input")
+    return {name: _rule(name, rule) for name, rule in wanted.items()}
+
+
+def _rule(name: str, wanted: Any) -> InputRule:
+    if not isinstance(wanted, Mapping):
+        raise Rejected(f"input {name!r}: its rules must be an object, not {shown(wanted)}")
+    unknown, nan = wanted.get("unknown", "allow"), wanted.get("nan", "allow")
+    for key, policy in (("unknown", unknown), ("nan", nan)):
+        if policy not in POLICIES:
+            raise Rejected(f"input {name!r}: {key}: {shown(policy)} is neither allow nor reject")
+    categories = wanted.get("categories") or []
+    if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
+        raise Rejected(f"input {name!r}: `categories` must be a list of texts")
+    if unknown == "reject" and not categories:
+        raise Rejected(f"input {name!r}: `unknown: reject` needs the `categories`")
+    return InputRule(frozenset(categories) if unknown == "reject" else None, nan == "allow")

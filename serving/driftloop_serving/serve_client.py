@@ -10,15 +10,19 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.config import HTTPOptions, ProxyLocation
-from ray.serve.context import _get_global_client
+from ray.serve._private.api import _create_controller_and_proxy_refs
+from ray.serve._private.client import ServeControllerClient
+from ray.serve.config import ControllerOptions, HTTPOptions, ProxyLocation
+from ray.serve.context import _get_global_client, _set_global_client
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ServeDeploySchema
 
-from driftloop_serving.ray_head import address
-from driftloop_serving.replica import NAME
-from driftloop_settings import Settings
+from driftloop_serving.application import REPLICA, SHARED_APPLICATION
+from driftloop_serving.placement import Placement
+from driftloop_serving.ray_head import address, serve_environment
+from driftloop_settings import ServingSettings, Settings
 
-APPLICATION = "driftloop"
+KEEP_ALIVE_S = 75
 
 Record = dict[str, Any]
 
@@ -36,12 +40,26 @@ def connect(settings: Settings) -> bool:
             )  # fmt: skip
     except (ConnectionError, RuntimeError, OSError):
         return False
-    proxied = settings.serving.ingress == "haproxy"
-    serve.start(
-        proxy_location=ProxyLocation.HeadOnly if proxied else ProxyLocation.Disabled,
-        http_options=HTTPOptions(host=settings.serving.host, port=settings.serving.port),
-    )
+    _start_serve(settings)
     return True
+
+
+def _start_serve(settings: Settings) -> None:
+    """As `serve.start`, which would wait for the proxies: what is deployed can start beside them."""
+    with contextlib.suppress(RayServeException):
+        _get_global_client()
+        return
+    proxied = settings.serving.ingress == "haproxy"
+    # A head of our own has it in its environment.
+    options = {"runtime_env": {"env_vars": serve_environment(settings)}}
+    foreign = settings.serving.ray_address is not None
+    controller, _ = _create_controller_and_proxy_refs(
+        http_options=_http_options(settings), grpc_options=None, global_logging_config=None,
+        global_tracing_config=None,
+        controller_options=ControllerOptions(**options) if foreign else None,
+        proxy_location=ProxyLocation.HeadOnly if proxied else ProxyLocation.Disabled,
+    )  # fmt: skip
+    _set_global_client(ServeControllerClient(controller))
 
 
 @contextlib.contextmanager
@@ -58,9 +76,9 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def apply(settings: Settings, user_config: Record) -> None:
-    """Bring a user configuration to the replicas, without restarting those that run."""
-    _get_global_client().deploy_apps(_schema(settings, user_config))
+def apply(settings: Settings, placement: Placement) -> None:
+    """Bring deployments to the replicas, without restarting those that run."""
+    _get_global_client().deploy_apps(_schema(settings, placement))
 
 
 def disconnect(*, shut_down: bool) -> None:
@@ -71,43 +89,100 @@ def disconnect(*, shut_down: bool) -> None:
     ray.shutdown()
 
 
-def _schema(settings: Settings, user_config: Record) -> ServeDeploySchema:
-    """Only `user_config` changes from one deploy to the next: anything else restarts replicas."""
+# What may change without a restart of the replicas: they are not told.
+OURS: Any = {
+    "kafka": True,
+    "serving": {
+        "replicas", "min_replicas", "max_replicas", "target_load", "scale_up_after_s",
+        "scale_down_after_s",
+    },
+}  # fmt: skip
+
+
+def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
+    """Only `user_config` and the scale change from one deploy to the next: anything else restarts
+    replicas, new ones before old ones end."""
     serving = settings.serving
     proxied = serving.ingress == "haproxy"
+    arguments = {"settings": settings.model_dump_json(exclude=OURS)}
+    variables = serve_environment(settings) | {"OMP_NUM_THREADS": "1"}
+
+    def application(
+        name: str, build: str, cpus: float, scale: Record, user_config: Record, route: str | None
+    ) -> Record:
+        return {
+            "name": name,
+            "route_prefix": route,
+            "import_path": f"driftloop_serving.application:{build}",
+            "args": arguments,
+            "runtime_env": {"env_vars": variables},
+            "deployments": [
+                {
+                    "name": REPLICA,
+                    **scale,
+                    "max_ongoing_requests": 256,
+                    "max_surge_percent": 100,
+                    "health_check_period_s": 2.0,
+                    "health_check_timeout_s": 10.0,
+                    "graceful_shutdown_wait_loop_s": 0.2,
+                    "graceful_shutdown_timeout_s": 20.0,
+                    "ray_actor_options": {"num_cpus": cpus},
+                    "user_config": user_config,
+                }
+            ],
+        }
+
+    route = "/" if proxied else None
+    shared = application(
+        SHARED_APPLICATION, "build", serving.replica_cpus, _scale(serving), placement.shared, route
+    )
+    own = [
+        application(
+            o.application, "build_own", o.cpus, {"num_replicas": o.replicas}, o.user_config, None
+        )
+        for o in placement.own
+    ]
     return ServeDeploySchema.model_validate(
         {
             "proxy_location": "HeadOnly" if proxied else "Disabled",
-            "http_options": {"host": serving.host, "port": serving.port},
-            "applications": [
-                {
-                    "name": APPLICATION,
-                    "route_prefix": "/" if proxied else None,
-                    "import_path": "driftloop_serving.replica:build",
-                    "args": {"settings": settings.model_dump_json(exclude={"kafka"})},
-                    "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}},
-                    "deployments": [
-                        {
-                            "name": NAME,
-                            "num_replicas": serving.replicas,
-                            "max_ongoing_requests": 256,
-                            "health_check_period_s": 2.0,
-                            "health_check_timeout_s": 10.0,
-                            "graceful_shutdown_timeout_s": 12.0,
-                            "ray_actor_options": {"num_cpus": serving.replica_cpus},
-                            "user_config": user_config,
-                        }
-                    ],
-                }
-            ],
+            "http_options": _http_options(settings).model_dump(exclude_unset=True),
+            "logging_config": {"enable_access_log": False},
+            "applications": [shared, *own],
         }
     )
 
 
+def _scale(serving: ServingSettings) -> Record:
+    """So many replicas, or as many as the load asks for."""
+    least = serving.min_replicas or serving.replicas
+    most = serving.max_replicas or max(least, serving.replicas)
+    if least == most:
+        return {"num_replicas": least}
+    policy = {
+        "policy_function": "driftloop_serving.autoscaling:Policy",
+        "policy_kwargs": {"target_load": serving.target_load},
+    }
+    return {
+        "num_replicas": "auto",
+        "autoscaling_config": {
+            "min_replicas": least, "max_replicas": most, "policy": policy,
+            "upscale_delay_s": serving.scale_up_after_s,
+            "downscale_delay_s": serving.scale_down_after_s,
+            "metrics_interval_s": 1.0, "look_back_period_s": 5.0,
+        },
+    }  # fmt: skip
+
+
+def _http_options(settings: Settings) -> HTTPOptions:
+    serving = settings.serving
+    return HTTPOptions(host=serving.host, port=serving.port, keep_alive_timeout_s=KEEP_ALIVE_S)
+
+
 def replicas() -> list[Record]:
-    """What Serve says of its replicas: `replica_id`, `pid`, `state`, …"""
-    details = _get_global_client().get_serve_details()
-    application = details.get("applications", {}).get(APPLICATION, {})
-    deployment = application.get("deployments", {}).get(NAME, {})
-    found: list[Record] = deployment.get("replicas", [])
-    return found
+    """What Serve says of its replicas: `replica_id`, `pid`, `state`, …, and their `application`."""
+    applications = _get_global_client().get_serve_details().get("applications", {})
+    return [
+        {**replica, "application": name}
+        for name, application in applications.items()
+        for replica in application["deployments"].get(REPLICA, {}).get("replicas", [])
+    ]

@@ -93,7 +93,7 @@ class Shipper:
     def _send(self, reader: SpoolReader, chunk: Chunk) -> Shipment:
         shipment = Shipment(reader, chunk)
         key = reader.replica.encode()
-        by_version = sorted(chunk.predictions, key=lambda r: (r.model, r.version))  # stable
+        by_version = sorted(chunk.predictions, key=lambda b: (b.model, b.version))  # stable
         for headers, value in pack(by_version, reader.replica, self._pack_rows, MAX_VALUE_BYTES):
             name = f"{headers.model}/{headers.version}"
             if value is None:

@@ -16,23 +16,22 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import crc32c
-import numpy as np
 import orjson
 
 from driftloop_contracts.events import LabelEvent
 from driftloop_contracts.ids import new_prediction_id
-from driftloop_contracts.model import Arm
 from driftloop_contracts.signature import Signature
 from driftloop_serving.spool_record import (
     LabelRecord,
-    PredictionRecord,
+    PredictionBatch,
     encode_label,
-    encode_prediction,
+    encode_predictions,
+    prediction_head,
 )
 from driftloop_settings.settings import CaptureSettings
 
@@ -101,6 +100,7 @@ class SpoolWriter:
         self._page = StatsPage(self._folder / "stats")
         self._stats: Stats = {}
         self._sequences: dict[str, int] = {}
+        self._heads: dict[str, tuple[Signature, bytes]] = {}
         self._segment = -1
         self._file = -1
         self._size = 0
@@ -108,51 +108,61 @@ class SpoolWriter:
         self._scanned_at = 0.0
         self._rotate()
 
-    def append_prediction(
-        self, *, model: str, version: int, arm: Arm, prediction_id: str, latency_s: float,
-        rows: int, signature: Signature, inputs: Mapping[str, np.ndarray],
-        outputs: Mapping[str, np.ndarray] | None, error: str | None = None,
-    ) -> None:  # fmt: skip
-        """Keep one answered request; see `PredictionRecord`. Its time is now."""
-        key = f"{model}/{version}"
-        sequence = self._sequences.get(key, 0)
-        record = PredictionRecord(
-            model, version, arm, prediction_id, sequence, time.time_ns() // 1000, latency_s, rows,
-            signature, inputs, outputs, error,
-        )  # fmt: skip
-        if self._append(encode_prediction(record), key, rows):
-            self._sequences[key] = sequence + 1
+    def append(self, batches: Sequence[PredictionBatch]) -> None:
+        """Keep the answered requests of some runs with one write. Their time is now."""
+        at_us = time.time_ns() // 1000
+        frames: list[bytes] = []
+        rows: dict[str, int] = {}
+        sequences: dict[str, int] = {}
+        for batch in batches:
+            key = f"{batch.model}/{batch.version}"
+            batch.at_us = at_us
+            batch.first_sequence = sequences.get(key, self._sequences.get(key, 0))
+            sequences[key] = batch.first_sequence + len(batch.ids)
+            rows[key] = rows.get(key, 0) + batch.rows
+            frames.append(encode_predictions(batch, self._head(key, batch)))
+        if self._append(b"".join(frames), rows):
+            self._sequences.update(sequences)
+
+    def _head(self, key: str, batch: PredictionBatch) -> bytes:
+        known = self._heads.get(key)
+        if known is None or known[0] is not batch.signature:
+            head = prediction_head(batch.model, batch.version, batch.signature)
+            known = self._heads[key] = batch.signature, head
+        return known[1]
 
     def append_label(self, label: LabelEvent) -> bool:
         """Keep one label; False if it could not be kept, so that the caller can say so."""
         record = LabelRecord(label.prediction_id, orjson.dumps(label_document(label)))
-        return self._append(encode_label(record), LABELS, 1)
+        return self._append(encode_label(record), {LABELS: 1})
 
     def close(self) -> None:
         os.close(self._file)
         self._page.close()
         os.close(self._lock)  # releases the flock: what is left is the shipper's
 
-    def _append(self, frame: bytes, key: str, rows: int) -> bool:
-        reason = self._try(frame)
-        entry = self._stats.setdefault(key, {"served": 0, "dropped": {}})
-        entry["served"] += rows
-        if reason is not None:
-            entry["dropped"][reason] = entry["dropped"].get(reason, 0) + rows
+    def _append(self, frames: bytes, rows: Mapping[str, int]) -> bool:
+        """`rows`: how many there are in the frames, by what they are counted under."""
+        reason = self._try(frames)
+        for key, count in rows.items():
+            entry = self._stats.setdefault(key, {"served": 0, "dropped": {}})
+            entry["served"] += count
+            if reason is not None:
+                entry["dropped"][reason] = entry["dropped"].get(reason, 0) + count
         self._page.write(self._stats)
         return reason is None
 
-    def _try(self, frame: bytes) -> str | None:
+    def _try(self, frames: bytes) -> str | None:
         """Append; returns the reason if that was not possible."""
-        if self._waiting() + len(frame) > self._capture.quota_bytes:
+        if self._is_full(len(frames)):
             return "quota"
         try:
             if self._size >= self._capture.segment_bytes:
                 self._rotate()
-            written = os.write(self._file, frame)
+            written = os.write(self._file, frames)
         except OSError:
             written = 0
-        if written == len(frame):
+        if written == len(frames):
             self._size += written
             return None
         # Half a frame would end the segment for its reader.
@@ -160,13 +170,15 @@ class SpoolWriter:
             os.ftruncate(self._file, self._size)
         return "disk"
 
-    def _waiting(self) -> int:
-        """Bytes that Kafka has not acknowledged yet; looked up again only when it matters."""
-        if self._waiting_elsewhere + self._size >= self._capture.quota_bytes:
+    def _is_full(self, more: int) -> bool:
+        """Whether so many more bytes would be too many to wait for Kafka; looked up again only when it
+        matters."""
+        room = self._capture.quota_bytes - more
+        if self._waiting_elsewhere + self._size > room:
             now = time.monotonic()
             if now - self._scanned_at > RESCAN_S:
                 self._scan(now)
-        return self._waiting_elsewhere + self._size
+        return self._waiting_elsewhere + self._size > room
 
     def _scan(self, now: float) -> None:
         mine = segment_name(self._segment)

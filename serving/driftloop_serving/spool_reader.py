@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from driftloop_serving.spool import Stats, StatsPage, segment_name
-from driftloop_serving.spool_record import LabelRecord, PredictionRecord, Record, decode, frames
+from driftloop_serving.spool_record import LabelRecord, PredictionBatch, Record, decode, frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Chunk:
     end: Place
 
     @property
-    def predictions(self) -> list[PredictionRecord]:
-        return [r for r in self.records if isinstance(r, PredictionRecord)]
+    def predictions(self) -> list[PredictionBatch]:
+        return [r for r in self.records if isinstance(r, PredictionBatch)]
 
     @property
     def labels(self) -> list[LabelRecord]:
@@ -111,14 +111,7 @@ class SpoolReader:
         return entries
 
     def writer_is_dead(self) -> bool:
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        finally:
-            os.close(lock)
-        return True
+        return writer_is_dead(self.folder)
 
     def close_books(self) -> None:
         """For a dead writer whose frames are all acknowledged: rows that it counted and that are
@@ -165,3 +158,18 @@ class SpoolReader:
         scratch = self.folder / "position.tmp"
         scratch.write_text(json.dumps(document))
         scratch.replace(self.folder / "position.json")
+
+
+def writer_is_dead(folder: Path) -> bool:
+    """Whether nobody holds the lock of a spool's folder, or there is none any more."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True

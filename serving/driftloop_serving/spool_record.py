@@ -1,13 +1,15 @@
 """Records of the spool: framed with their length and crc32c, so that a torn tail shows.
 
-A frame is `<length u32><crc32c u32><payload>`, little-endian. A payload is `<header length u32>`,
-a JSON header and the raw buffers that it lists: cheap for the replica, which writes, and complete
-for the shipper, which turns them into Arrow.
+A frame is `<length u32><crc32c u32><payload>`, little-endian. A payload is `<length u32>`, a JSON header
+that says what each record of this kind and version has in common, `<length u32>`, a JSON header of this
+record, and the raw buffers that it lists: cheap for the replica, which writes, and complete for the
+shipper, which turns them into Arrow.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import crc32c
@@ -16,28 +18,51 @@ import orjson
 
 from driftloop_contracts.model import Arm
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.codec import DTYPES
+from driftloop_serving.datatypes import DTYPES
 
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionRecord:
-    """One answered request. `outputs` is None where the model failed with `error`."""
+@dataclass(slots=True)
+class PredictionBatch:
+    """The requests that one run answered, in order. `ids`, `latencies_s` and `counts` (rows) have an
+    item for each; the tensors hold their rows one request after the other. `outputs` is None where the
+    model failed with `error`. The spool gives `first_sequence` and `at_us` (microseconds since 1970)."""
 
     model: str
     version: int
     arm: Arm
-    prediction_id: str
-    sequence: int
-    at_us: int
-    latency_s: float
-    rows: int
+    ids: Sequence[str]
+    latencies_s: Sequence[float]
+    counts: Sequence[int]
     signature: Signature
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray] | None
     error: str | None = None
+    first_sequence: int = 0
+    at_us: int = 0
+
+    @property
+    def rows(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def last_sequence(self) -> int:
+        return self.first_sequence + len(self.ids) - 1
+
+    def part(self, first: int, end: int) -> "PredictionBatch":
+        """The requests from `first` up to `end`."""
+        if end - first == len(self.ids):
+            return self
+        rows = slice(sum(self.counts[:first]), sum(self.counts[:end]))
+        return PredictionBatch(
+            self.model, self.version, self.arm, self.ids[first:end], self.latencies_s[first:end],
+            self.counts[first:end], self.signature,
+            {name: array[rows] for name, array in self.inputs.items()},
+            self.outputs and {name: array[rows] for name, array in self.outputs.items()},
+            self.error, self.first_sequence + first, self.at_us,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,41 +73,58 @@ class LabelRecord:
     document: bytes
 
 
-Record = PredictionRecord | LabelRecord
+Record = PredictionBatch | LabelRecord
+_LABEL_HEAD = b'{"k":"l"}'
 
 
 def encode_label(record: LabelRecord) -> bytes:
-    return _frame({"k": "l", "i": record.prediction_id}, [record.document])
+    return _frame(_LABEL_HEAD, {"i": record.prediction_id}, [record.document])
 
 
-def encode_prediction(record: PredictionRecord) -> bytes:
-    buffers: list[bytes] = []
+def prediction_head(model: str, version: int, signature: Signature) -> bytes:
+    """What every record of a version begins with; made once, it is worth keeping."""
+    return orjson.dumps(
+        {
+            "k": "p",
+            "m": model,
+            "v": version,
+            "x": _specs(signature.inputs),
+            "y": _specs(signature.outputs),
+        }
+    )
+
+
+def encode_predictions(batch: PredictionBatch, head: bytes) -> bytes:
+    """`head`: `prediction_head` of the batch's version."""
+    buffers: list[Any] = []
     header: dict[str, Any] = {
-        "k": "p", "m": record.model, "v": record.version, "a": record.arm,
-        "i": record.prediction_id, "s": record.sequence, "t": record.at_us,
-        "l": record.latency_s, "n": record.rows,
-        "x": [_tensor(s, record.inputs[s.name], buffers) for s in record.signature.inputs],
+        "a": batch.arm, "i": batch.ids, "s": batch.first_sequence, "t": batch.at_us,
+        "l": batch.latencies_s, "n": batch.counts,
+        "x": [_tensor(batch.inputs[spec.name], buffers) for spec in batch.signature.inputs],
     }  # fmt: skip
-    if record.outputs is None:
-        header["e"] = record.error
-        header["y"] = [[s.name, s.datatype, list(s.shape)] for s in record.signature.outputs]
+    if batch.outputs is None:
+        header["e"] = batch.error
     else:
         header["y"] = [
-            _tensor(s, record.outputs[s.name], buffers) for s in record.signature.outputs
+            _tensor(batch.outputs[spec.name], buffers) for spec in batch.signature.outputs
         ]
-    return _frame(header, buffers)
+    return _frame(head, header, buffers)
 
 
-def _tensor(spec: TensorSpec, array: np.ndarray, buffers: list[bytes]) -> list[Any]:
-    """[name, datatype, shape of the signature, shape here, bytes]."""
+def _specs(tensors: Sequence[TensorSpec]) -> list[Any]:
+    return [[t.name, t.datatype, t.shape] for t in tensors]
+
+
+def _tensor(array: np.ndarray, buffers: list[Any]) -> list[Any]:
+    """[shape, bytes]."""
     data = orjson.dumps(array.ravel().tolist()) if array.dtype == object else array.tobytes()
     buffers.append(data)
-    return [spec.name, spec.datatype, list(spec.shape), list(array.shape), len(data)]
+    return [array.shape, len(data)]
 
 
-def _frame(header: dict[str, Any], buffers: list[bytes]) -> bytes:
+def _frame(head: bytes, header: dict[str, Any], buffers: list[Any]) -> bytes:
     encoded = orjson.dumps(header)
-    payload = b"".join([LENGTH.pack(len(encoded)), encoded, *buffers])
+    payload = b"".join([LENGTH.pack(len(head)), head, LENGTH.pack(len(encoded)), encoded, *buffers])
     return FRAME.pack(len(payload), crc32c.crc32c(payload)) + payload
 
 
@@ -103,34 +145,49 @@ def frames(data: bytes | memoryview) -> Iterator[tuple[bytes | memoryview, int]]
 
 
 def decode(payload: bytes | memoryview) -> Record:
-    (length,) = LENGTH.unpack_from(payload)
-    body = LENGTH.size + length
-    header = orjson.loads(payload[LENGTH.size : body])
-    if header["k"] == "l":
-        return LabelRecord(header["i"], bytes(payload[body:]))
-    inputs, offset = _arrays(header["x"], payload, body)
-    error = header.get("e")
-    outputs = None if error is not None else _arrays(header["y"], payload, offset)[0]
-    signature = Signature(
-        tuple(TensorSpec(t[0], t[1], tuple(t[2])) for t in header["x"]),
-        tuple(TensorSpec(t[0], t[1], tuple(t[2])) for t in header["y"]),
-    )
-    return PredictionRecord(
-        header["m"], header["v"], header["a"], header["i"], header["s"], header["t"], header["l"],
-        header["n"], signature, inputs, outputs, error,
+    head, offset = _json(payload, 0)
+    header, offset = _json(payload, offset)
+    kind, model, version, signature = _known_head(head)
+    fields = orjson.loads(header)
+    if kind == "l":
+        return LabelRecord(fields["i"], bytes(payload[offset:]))
+    inputs, offset = _arrays(signature.inputs, fields["x"], payload, offset)
+    error = fields.get("e")
+    outputs = None
+    if error is None:
+        outputs, offset = _arrays(signature.outputs, fields["y"], payload, offset)
+    return PredictionBatch(
+        model, version, fields["a"], fields["i"], fields["l"], fields["n"], signature, inputs, outputs,
+        error, fields["s"], fields["t"],
     )  # fmt: skip
 
 
+def _json(payload: bytes | memoryview, offset: int) -> tuple[bytes, int]:
+    (length,) = LENGTH.unpack_from(payload, offset)
+    offset += LENGTH.size
+    return bytes(payload[offset : offset + length]), offset + length
+
+
+@lru_cache(maxsize=256)
+def _known_head(head: bytes) -> tuple[str, str, int, Signature]:
+    """Kind, model, version and signature."""
+    fields = orjson.loads(head)
+    tensors = [
+        tuple(TensorSpec(t[0], t[1], tuple(t[2])) for t in fields.get(side, ())) for side in "xy"
+    ]
+    return fields["k"], fields.get("m", ""), fields.get("v", 0), Signature(*tensors)
+
+
 def _arrays(
-    tensors: list[Any], payload: bytes | memoryview, offset: int
+    specs: Sequence[TensorSpec], tensors: list[Any], payload: bytes | memoryview, offset: int
 ) -> tuple[dict[str, np.ndarray], int]:
     found = {}
-    for name, datatype, _, shape, size in tensors:
+    for spec, (shape, size) in zip(specs, tensors, strict=True):
         data = payload[offset : offset + size]
-        if datatype == "BYTES":
+        if spec.datatype == "BYTES":
             array = np.array(orjson.loads(data), dtype=object)
         else:
-            array = np.frombuffer(data, DTYPES[datatype])
-        found[name] = array.reshape(shape)
+            array = np.frombuffer(data, DTYPES[spec.datatype])
+        found[spec.name] = array.reshape(shape)
         offset += size
     return found, offset

@@ -3,13 +3,13 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
 from driftloop_bus import Bus, Consumer, Message
 from driftloop_bus.memory_bus import MemoryBus
-from driftloop_bus.port import MAX_VALUE_BYTES
+from driftloop_bus.port import MAX_VALUE_BYTES, Member, Place
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater
 
 WAIT_S = 20.0
@@ -233,3 +233,94 @@ def test_a_closed_producer_takes_nothing(bus: Bus, new_topic: Callable[..., str]
     producer.close()
     with pytest.raises(RetryLater, match="closed"):
         producer.send(topic, b"a")
+
+
+@pytest.fixture
+def members(bus: Bus, new_topic: Callable[..., str]) -> Iterator[Callable[..., Member]]:
+    """Makes members of one group that share a topic of four partitions (`members.topic`)."""
+    topic, group = new_topic(4), f"group-{uuid.uuid4()}"
+    with ExitStack() as stack:
+
+        def make(instance: str | None = None) -> Member:
+            return stack.enter_context(closing(bus.member(group, [topic], instance)))
+
+        make.topic = topic  # type: ignore[attr-defined]
+        yield make
+
+
+class Reader:
+    """A member with what it holds and what it read; it starts everything at its earliest."""
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.held: set[Place] = set()
+        self.values: list[bytes] = []
+
+    def step(self) -> None:
+        self.values += [m.value for m in self.member.poll(0.2)]
+        moved = self.member.moved()
+        self.held = (self.held - moved.gone) | moved.came
+        self.member.start(dict.fromkeys(moved.came, -1))
+
+
+def step_until(what: Callable[[], bool], *readers: Reader) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not what():
+        assert time.monotonic() < deadline, [reader.held for reader in readers]
+        for reader in readers:
+            reader.step()
+
+
+def test_members_share_the_partitions_and_take_over_what_one_leaves(
+    members: Callable[..., Member],
+) -> None:
+    one = Reader(members())
+    step_until(lambda: len(one.held) == 4, one)
+    other = Reader(members())
+    step_until(lambda: len(one.held) == len(other.held) == 2, one, other)
+    assert not one.held & other.held
+    one.member.close()
+    step_until(lambda: len(other.held) == 4, other)
+
+
+def test_a_member_reads_only_what_it_has_started(bus: Bus, members: Callable[..., Member]) -> None:
+    topic: str = members.topic  # type: ignore[attr-defined]
+    ((partition, offset), _) = sent(bus, topic, [b"a", b"b"])
+    member = members()
+    came: set[Place] = set()
+    deadline = time.monotonic() + WAIT_S
+    while len(came) < 4 and time.monotonic() < deadline:
+        assert member.poll(0.2) == []
+        came |= member.moved().came
+    assert member.poll(0.5) == []
+    member.start({(topic, partition): offset + 1})
+    found: list[Message] = []
+    while not found and time.monotonic() < deadline:
+        found += member.poll(0.5)
+    assert [m.value for m in found] == [b"b"]
+
+
+def test_everything_is_read_by_one_of_the_members(bus: Bus, members: Callable[..., Member]) -> None:
+    topic: str = members.topic  # type: ignore[attr-defined]
+    readers = [Reader(members()), Reader(members())]
+    step_until(lambda: all(len(reader.held) == 2 for reader in readers), *readers)
+    values = [b"%d" % number for number in range(40)]
+    for value in values:
+        sent(bus, topic, [value], key=value)
+    before = [len(reader.values) for reader in readers]
+    assert before == [0, 0]
+    step_until(lambda: sum(len(r.values) for r in readers) >= 40, *readers)
+    assert sorted(b for r in readers for b in r.values) == sorted(values)
+    assert all(reader.values for reader in readers)
+
+
+def test_who_comes_back_under_its_instance_gets_its_partitions_at_once(
+    members: Callable[..., Member],
+) -> None:
+    killed = Reader(members("archiver-0"))
+    step_until(lambda: len(killed.held) == 4, killed)
+    # It is not closed: nobody tells the group that it is gone.
+    started = time.monotonic()
+    back = Reader(members("archiver-0"))
+    step_until(lambda: len(back.held) == 4, back)
+    assert time.monotonic() - started < 5

@@ -1,9 +1,12 @@
-"""The archiver against a real broker: killed under load, and two of them at once."""
+"""The archiver against a real broker: killed under load, and several of them at once."""
 
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import product
 from pathlib import Path
 from threading import Event, Thread
 from uuid import uuid4
@@ -13,12 +16,14 @@ from lake_records import id_of_request, label_message, prediction_message, predi
 
 from driftloop_bus.port import Bus
 from driftloop_contracts.events import LABELS, PREDICTIONS
+from driftloop_contracts.model import Deployment, ModelSpec, TrafficSplit
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.layout import labels_uri
 from driftloop_lake.port import LakeCounts
 from driftloop_monitoring.archiver import TOPICS
 from driftloop_settings.settings import LakeSettings, Settings
+from driftloop_store.store import open_store
 
 pytestmark = pytest.mark.integration
 
@@ -28,14 +33,16 @@ from driftloop_monitoring.archiver import run
 from driftloop_settings.settings import Settings
 run(Settings.model_validate_json(sys.argv[1]), threading.Event())
 """
-REQUESTS = 1_500
+REPLICAS, REQUESTS = 3, 500
+ROWS = 2 * REPLICAS * REQUESTS
 Start = Callable[[], "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
 def archived(kafka_settings: Settings, tmp_path: Path) -> Settings:
-    lake = LakeSettings(uri=str(tmp_path / "lake"), flush_seconds=0.2, compact_every=10)
-    return kafka_settings.model_copy(update={"lake": lake})
+    (tmp_path / "state").mkdir()
+    lake = LakeSettings(uri=str(tmp_path / "lake"), flush_seconds=0.2)
+    return kafka_settings.model_copy(update={"lake": lake, "state_dir": tmp_path / "state"})
 
 
 @pytest.fixture
@@ -54,14 +61,18 @@ def start(archived: Settings) -> Iterator[Start]:
 
 
 @pytest.fixture
-def load(kafka_bus: Bus, kafka_settings: Settings) -> Iterator[str]:
-    """A model whose REQUESTS come in, resent now and then, with labels; gives the model's name."""
-    kafka_bus.ensure_topics(TOPICS, partitions=2, retention_hours=1)
-    model, replica, stop = f"loan-{uuid4().hex[:8]}", uuid4().hex[:8], Event()
+def load(kafka_bus: Bus, archived: Settings) -> Iterator[str]:
+    """A model whose requests come in from some replicas, resent now and then, with labels; gives the
+    model's name."""
+    kafka_bus.ensure_topics(TOPICS, partitions=4, retention_hours=1)
+    model, stop = f"loan-{uuid4().hex[:8]}", Event()
+    with closing(open_store(archived.store_url)) as store:
+        store.put_deployment(Deployment(ModelSpec(name=model), (), TrafficSplit(1)))
+    replicas = [uuid4().hex[:8] for _ in range(REPLICAS)]
 
     def send() -> None:
         producer = kafka_bus.producer()
-        for first in range(0, REQUESTS, 10):
+        for first, replica in product(range(0, REQUESTS, 10), replicas):
             begin = first - 5 if first % 100 == 50 else first  # repacked by a restarted shipper
             record = prediction_message(
                 prediction_rows(begin, first + 9, replica=replica), 0, model=model
@@ -89,18 +100,30 @@ def counts(settings: Settings, model: str) -> LakeCounts:
     return LakeCounts(0, 0, 0) if pin is None else lake.count(model, pin)
 
 
+def labels_kept(settings: Settings) -> list[tuple[str, int]]:
+    labels = LakeTable.open(labels_uri(settings.lake_uri))
+    rows = [] if labels is None else labels.scan(["prediction_id", "row"]).to_pylist()
+    return [(row["prediction_id"], row["row"]) for row in rows]
+
+
 def wait_until_all_arrived(settings: Settings, model: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = counts(settings, model)
-        if found.rows >= 2 * REQUESTS and found.labels >= 2 * REQUESTS:
+        if found.rows >= ROWS and found.labels >= ROWS:
             break
         time.sleep(0.2)
-    assert counts(settings, model) == LakeCounts(2 * REQUESTS, 0, 2 * REQUESTS)
-    labels = LakeTable.open(labels_uri(settings.lake_uri))
-    assert labels is not None
-    kept = [(row["prediction_id"], row["row"]) for row in labels.scan().to_pylist()]
+    assert counts(settings, model) == LakeCounts(ROWS, 0, ROWS)
+    kept = labels_kept(settings)
     assert len(kept) == len(set(kept))
+
+
+def wait_for_rows(settings: Settings, model: str, more: int) -> None:
+    wanted = min(counts(settings, model).rows + more, ROWS)
+    deadline = time.monotonic() + 30
+    while counts(settings, model).rows < wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_an_archiver_killed_again_and_again_loses_and_doubles_nothing(
@@ -108,21 +131,26 @@ def test_an_archiver_killed_again_and_again_loses_and_doubles_nothing(
 ) -> None:
     process = start()
     for _ in range(5):
-        before = counts(archived, load).rows
-        deadline = time.monotonic() + 20
-        while counts(archived, load).rows == before < 2 * REQUESTS:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for_rows(archived, load, 1)
         process.kill()
         process.wait()
         process = start()
     wait_until_all_arrived(archived, load, 30)
 
 
-def test_two_archivers_at_once_lose_and_double_nothing(
+def test_archivers_that_come_hang_and_are_killed_lose_and_double_nothing(
     archived: Settings, load: str, start: Start
 ) -> None:
     first, second = start(), start()
+    wait_for_rows(archived, load, 20)
+    first.kill()
+    first.wait()
+    third, fourth = start(), start()
+    wait_for_rows(archived, load, 20)
+    # Longer than the group waits: it wakes up with rows of partitions that others have by then.
+    second.send_signal(signal.SIGSTOP)
+    wait_for_rows(archived, load, ROWS // 3)
+    time.sleep(12)
+    second.send_signal(signal.SIGCONT)
     wait_until_all_arrived(archived, load, 60)
-    assert first.poll() is None
-    assert second.poll() is None
+    assert [process.poll() for process in (second, third, fourth)] == [None] * 3

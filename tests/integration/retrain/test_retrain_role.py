@@ -82,7 +82,7 @@ def archive(settings: Settings, champion: OnnxModel, data: Dataset) -> None:
         LabelEvent(f"p{i:06}", 0, int(label), at[i], at[i]) for i, label in enumerate(data.labels)
     )
     writer = open_lake(settings).writer()
-    writer.positions("t", [0])
+    writer.positions([("t", 0)])
     writer.append(
         [
             PredictionRecord(

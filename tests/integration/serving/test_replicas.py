@@ -3,151 +3,29 @@
 import io
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
-import numpy as np
-import onnx
 import psutil
 import pyarrow as pa
 import pytest
-from onnx import TensorProto, helper
+from serving_stack import Stack, eventually, running_stack, session, write_version
 
 from driftloop_bus.memory_bus import MemoryBus
 from driftloop_contracts.events import PREDICTIONS, TOPICS
-from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
-from driftloop_onnx import signature_of
-from driftloop_serving import ray_head
+from driftloop_contracts.model import TrafficSplit
 from driftloop_serving.shipper import Shipper
-from driftloop_settings import Settings, load_settings
-from driftloop_store import Store, open_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 
-def write_version(folder: Path, number: int) -> ServedVersion:
-    """A graph y = number · x."""
-    node = helper.make_node("Mul", ["x", "factor"], ["y"])
-    graph = helper.make_graph(
-        [node], "scaler",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
-        [helper.make_tensor("factor", TensorProto.FLOAT, [1], np.float32([number]))],
-    )  # fmt: skip
-    path = folder / f"v{number}"
-    path.mkdir(parents=True)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, path / "model.onnx")
-    return ServedVersion(number, str(path), signature_of(path))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def eventually(read: Callable[[], Any], wanted: Callable[[Any], Any], timeout_s: float = 60) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not wanted(value := read()):
-        assert time.monotonic() < deadline, value
-        threading.Event().wait(0.1)  # Ray runs by itself: all we can do is look again
-    return value
-
-
-@dataclass(frozen=True)
-class Stack:
-    settings: Settings
-    store: Store
-    head: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.settings.serving.port}"
-
-    def ask(self, client: httpx.Client, rows: int = 1, **headers: str) -> httpx.Response:
-        tensor = {"name": "x", "datatype": "FP32", "shape": [rows, 1], "data": [1.0] * rows}
-        return client.post(
-            f"{self.url}/v2/models/m/infer", json={"inputs": [tensor]}, headers=headers
-        )
-
-    def answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/v2/models/m/ready", timeout=2.0).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def running(self) -> list[int]:
-        replicas = (self.store.cursor("replicas") or {}).get("replicas", [])
-        return [r["pid"] for r in replicas if r["state"] == "running"]
-
-    def loaded(self) -> dict[str, Any]:
-        return self.store.cursor("loaded:m") or {"versions": [], "revision": 0}
-
-    def put(self, **changes: Any) -> Deployment:
-        """Change the deployment and wait until replicas serve it."""
-        wanted = self.store.put_deployment(replace(self.store.require_deployment("m"), **changes))
-        eventually(self.loaded, lambda found: found["revision"] == wanted.revision)
-        return wanted
-
-
-@contextmanager
-def running_stack(state_dir: Path, ingress: str) -> Iterator[Stack]:
-    """Ray and the role `serving`, each in a session of its own, with the model m at version 1."""
-    ports = {"serving.port": free_port(), "serving.ray_port": free_port()}
-    sets = [f"{key}={value}" for key, value in {**ports, "serving.ingress": ingress}.items()]
-    settings = load_settings(sets, state_dir=state_dir, environ={})
-    store = open_store(settings.store_url)
-    served = write_version(state_dir, 1)
-    store.put_deployment(Deployment(ModelSpec("m"), (served,), TrafficSplit(1)))
-    words = [word for item in sets for word in ("--set", item)]
-    roles = [
-        subprocess.Popen(
-            [sys.executable, "-m", "driftloop_cli", "role", name, "--state-dir", str(state_dir), *words],
-            start_new_session=True,
-        )
-        for name in ("ray", "serving")
-    ]  # fmt: skip
-    stack = Stack(settings, store, roles[0].pid)
-    try:
-        eventually(stack.answers, bool, timeout_s=90)
-        eventually(stack.running, bool)
-        yield stack
-    finally:
-        for role in reversed(roles):
-            role.terminate()
-            try:
-                role.wait(30)
-            except subprocess.TimeoutExpired:
-                role.kill()
-        for pid in psutil.pids():
-            if session(pid) in {role.pid for role in roles}:
-                os.kill(pid, signal.SIGKILL)
-        ray_head.clean(settings)
-        store.close()
-    assert roles[1].returncode == 0  # it shut Serve down, which drains the replicas
-
-
-def session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return -1
-
-
 @pytest.fixture(scope="module")
 def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("direct"), "direct") as stack:
+    with running_stack(tmp_path_factory.mktemp("direct"), "serving.ingress=direct") as stack:
         yield stack
 
 
@@ -228,7 +106,7 @@ def test_nothing_listens_to_the_network(direct: Stack) -> None:
     open_to_all = [
         (process.name(), connection.laddr)
         for process in psutil.process_iter()
-        if session(process.pid) == direct.head
+        if session(process.pid) == direct.roles["ray"].pid
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
         and connection.laddr.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
@@ -237,7 +115,7 @@ def test_nothing_listens_to_the_network(direct: Stack) -> None:
 
 
 def test_behind_serves_proxy_the_same_application_answers(tmp_path: Path) -> None:
-    with running_stack(tmp_path, "haproxy") as stack, httpx.Client() as client:
+    with running_stack(tmp_path, "serving.ingress=haproxy") as stack, httpx.Client() as client:
         answer = stack.ask(client, rows=3, **{"x-prediction-id": "mine"})
         assert answer.json()["outputs"][0]["data"] == [1.0, 1.0, 1.0]
         assert answer.headers["x-prediction-id"] == "mine"

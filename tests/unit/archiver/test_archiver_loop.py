@@ -1,4 +1,6 @@
 import json
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 
@@ -12,15 +14,21 @@ from lake_records import (
     message,
     prediction_message,
     prediction_rows,
+    time_of_request,
 )
 
-from driftloop_bus.memory_bus import MemoryBus
+from driftloop_bus.memory_bus import MemoryBus, MemoryMember
 from driftloop_contracts.errors import RetryLater
 from driftloop_contracts.events import LABELS, PREDICTIONS, PredictionHeaders
 from driftloop_lake.delta_lake import DeltaLake
-from driftloop_lake.records import DeadLetter
+from driftloop_lake.lake_table import LakeTable
+from driftloop_lake.layout import dead_letters_uri, labels_uri
+from driftloop_lake.port import LakeCounts
+from driftloop_lake.records import DeadLetter, PredictionRecord
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.archiver import TOPICS, Archiver, assigned, read_record
+from driftloop_monitoring.archiver import TOPICS, Archiver
+from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.known_models import KnownModels
 from driftloop_settings.settings import LakeSettings
 
 GOOD = prediction_rows(0, 1)
@@ -72,6 +80,13 @@ def test_no_record_whatever_it_holds_stops_the_archiver(
     read_record(message(topic, value, 0, headers))
 
 
+def test_a_time_that_is_to_come_is_a_mistake() -> None:
+    latest = time_of_request(1)
+    sent = prediction_message(GOOD, 0)
+    assert isinstance(read_record(sent, latest), DeadLetter)
+    assert isinstance(read_record(sent, latest + timedelta(seconds=1)), PredictionRecord)
+
+
 @pytest.fixture
 def bus() -> MemoryBus:
     made = MemoryBus()
@@ -79,56 +94,164 @@ def bus() -> MemoryBus:
     return made
 
 
-def send(bus: MemoryBus, sequence: int) -> None:
-    producer = bus.producer()
-    sent = prediction_message(prediction_rows(sequence, sequence), 0)
-    producer.send(PREDICTIONS, sent.value, key=b"r1", headers=sent.headers)
-    label = label_message(0, prediction_id=id_of_request(sequence), label=[1, 0])
-    producer.send(LABELS, label.value)
-    producer.flush(5)
-    producer.close()
+class World:
+    """A bus, a lake, and archivers between them; time stands still unless a test moves it."""
+
+    def __init__(self, bus: MemoryBus, uri: str) -> None:
+        self.bus, self.uri, self.now = bus, uri, 0.0
+        self.known = KnownModels(lambda: ["loan"], lambda: self.now)
+
+    def member(self) -> MemoryMember:
+        return self.bus.member("archivers", TOPICS)
+
+    def archiver(self, member: MemoryMember) -> Archiver:
+        settings = LakeSettings(flush_seconds=0.01)
+        made = Archiver(
+            self.bus, member, LakeWriter(self.uri), settings, self.known, Event(),
+            monotonic=lambda: self.now,
+        )  # fmt: skip
+        made.step(Event())  # it gets its partitions
+        return made
+
+    def send(self, sequence: int, key: bytes = b"r1", model: str = "loan") -> None:
+        replica = key.decode()
+        sent = prediction_message(
+            prediction_rows(sequence, sequence, replica=replica), 0, model=model
+        )
+        label = label_message(0, prediction_id=id_of_request(sequence, replica), label=[1, 0])
+        with closing(self.bus.producer()) as producer:
+            producer.send(PREDICTIONS, sent.value, key=key, headers=sent.headers)
+            producer.send(LABELS, label.value, key=key)
+            producer.flush(5)
+
+    def counts(self) -> LakeCounts | None:
+        lake = DeltaLake(self.uri)
+        pin = lake.pin("loan")
+        return None if pin is None else lake.count("loan", pin)
+
+    def label_rows(self) -> int:
+        labels = LakeTable.open(labels_uri(self.uri))
+        return 0 if labels is None else labels.scan().num_rows
 
 
-def archive_once(bus: MemoryBus, uri: str) -> None:
-    """A process' whole life: reads what there is, flushes at its stop."""
-    writer, stop = LakeWriter(uri, 100), Event()
-    archiver = Archiver(assigned(bus, writer), writer, LakeSettings(flush_seconds=60))
-    archiver.step(stop)
-    stop.set()
-    archiver.run(stop)
+@pytest.fixture
+def world(bus: MemoryBus, tmp_path: Path) -> World:
+    return World(bus, str(tmp_path))
 
 
-def test_what_was_read_is_flushed_at_the_stop_and_not_read_again(
-    bus: MemoryBus, tmp_path: Path
-) -> None:
-    uri = str(tmp_path)
+def stop(archiver: Archiver) -> None:
+    """Ends it as a process ends that is asked to."""
+    stopped = Event()
+    stopped.set()
+    archiver.run(stopped)
+
+
+def test_what_was_read_is_flushed_at_the_stop_and_not_read_again(world: World) -> None:
     for sequence in range(3):
-        send(bus, sequence)
-        archive_once(bus, uri)
-    lake = DeltaLake(uri)
-    pin = lake.pin("loan")
-    assert pin is not None
-    counts = lake.count("loan", pin)
-    assert (counts.rows, counts.duplicates, counts.labels) == (6, 0, 6)
+        world.send(sequence)
+        with closing(world.member()) as member:
+            archiver = world.archiver(member)
+            archiver.step(Event())
+            stop(archiver)
+    assert world.counts() == LakeCounts(6, 0, 6)
+    assert world.label_rows() == 6
 
 
-def test_rows_are_flushed_when_their_time_has_come(bus: MemoryBus, tmp_path: Path) -> None:
-    now = [0.0]
-    writer = LakeWriter(str(tmp_path), 100)
-    settings = LakeSettings(flush_seconds=0.01)
-    archiver = Archiver(assigned(bus, writer), writer, settings, monotonic=lambda: now[0])
-    send(bus, 0)
-    archiver.step(Event())
-    assert DeltaLake(str(tmp_path)).pin("loan") is None
-    now[0] = 1.0
-    archiver.step(Event())
-    assert DeltaLake(str(tmp_path)).pin("loan") is not None
+def test_rows_are_flushed_when_their_time_has_come(world: World) -> None:
+    with closing(world.member()) as member:
+        archiver = world.archiver(member)
+        world.send(0)
+        archiver.step(Event())
+        assert world.counts() is None
+        world.now = 1.0
+        archiver.step(Event())
+        assert world.counts() == LakeCounts(2, 0, 2)
 
 
-def test_a_topic_made_anew_is_not_taken_for_the_old_one(bus: MemoryBus, tmp_path: Path) -> None:
-    send(bus, 0)
-    archive_once(bus, str(tmp_path))
+def test_a_topic_made_anew_is_not_taken_for_the_old_one(world: World, tmp_path: Path) -> None:
+    world.send(0)
+    with closing(world.member()) as member:
+        archiver = world.archiver(member)
+        archiver.step(Event())
+        stop(archiver)
     other = MemoryBus()
     other.ensure_topics(TOPICS, partitions=2, retention_hours=1)
     with pytest.raises(RetryLater, match="another Kafka"):
-        assigned(other, LakeWriter(str(tmp_path), 100))
+        World(other, str(tmp_path)).archiver(other.member("archivers", TOPICS))
+
+
+def test_a_record_of_a_model_that_nobody_deployed_is_a_dead_letter(world: World) -> None:
+    with closing(world.member()) as member:
+        archiver = world.archiver(member)
+        world.send(1, model="unheard-of")
+        world.send(0)
+        archiver.step(Event())
+        stop(archiver)
+    assert world.counts() == LakeCounts(2, 0, 2)
+    dead = LakeTable.open(dead_letters_uri(world.uri))
+    assert dead is not None
+    assert "unheard-of" in dead.scan(["reason"]).column("reason")[0].as_py()
+
+
+def test_archivers_that_come_hang_and_go_archive_each_record_once(world: World) -> None:
+    one = world.member()
+    hanging = world.archiver(one)
+    keys = [b"r%d" % number for number in range(4)]
+    for key in keys:
+        world.send(0, key)
+    hanging.step(Event())  # it has read all, and hangs before it flushes
+    world.bus.expel(one)
+    with closing(world.member()) as two, closing(world.member()) as three:
+        others = [world.archiver(two), world.archiver(three)]
+        for sequence in range(1, 6):
+            for key in keys if sequence < 3 else ():
+                world.send(sequence, key)
+            world.now += 1
+            for archiver in (*others, hanging, *others):
+                archiver.step(Event())
+        for archiver in (hanging, *others):
+            stop(archiver)
+    one.close()
+    assert world.counts() == LakeCounts(24, 0, 24)
+    assert world.label_rows() == 24
+
+
+def test_partitions_that_go_while_the_lake_is_away_are_read_again_by_their_next_owner(
+    world: World, tmp_path: Path
+) -> None:
+    labels, away = tmp_path / "labels", tmp_path / "away"
+    with closing(world.member()) as one:
+        first = world.archiver(one)
+        for key in (b"r0", b"r1", b"r2", b"r3"):
+            world.send(0, key)
+        first.step(Event())
+        labels.rename(away)
+        labels.write_text("no folder")
+        with closing(world.member()) as two:
+            first.step(Event())  # it learns that half of its partitions are gone
+            labels.unlink()
+            away.rename(labels)
+            second = world.archiver(two)
+            world.now = 1.0
+            second.step(Event())
+            first.step(Event())
+            stop(second)
+        stop(first)
+    assert world.counts() == LakeCounts(8, 0, 8)
+    assert world.label_rows() == 8
+
+
+def test_known_models_are_asked_for_again_only_once_a_second() -> None:
+    asked, now = [0], [0.0]
+    names = ["loan"]
+
+    def deployed() -> list[str]:
+        asked[0] += 1
+        return names
+
+    known = KnownModels(deployed, lambda: now[0])
+    assert [known("loan"), known("loan"), known("price"), known("price")] == [1, 1, 0, 0]
+    assert asked == [2]
+    names.append("price")
+    now[0] = 1.0
+    assert known("price")

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from driftloop_bus import bootstrap_servers, local_kafka
 from driftloop_bus.broker_properties import BrokerFolder, java_options, server_properties
-from driftloop_bus.kafka_bus import connection_options
+from driftloop_bus.kafka_connection import connection_options
 from driftloop_bus.port import MAX_VALUE_BYTES
 from driftloop_contracts.errors import Unavailable
 from driftloop_settings import Settings

@@ -101,6 +101,8 @@ def test_at_once_replaces_the_champion(store: Store, registry: MemoryRegistry) -
         (model({"task": "regression", "output": "z"}), "'z'"),
         (model({"slices": ["city"]}), "city"),
         (model({"options": {"inputs": {"x": {"nan": "perhaps"}}}}), "perhaps"),
+        (model({"options": {"onnx": {"thread": 2}}}), "did you mean onnx.threads"),
+        (model({"options": {"onnx": {"providers": ["tensorrt"]}}}), "onnxruntime-gpu"),
         (model({"signature": {"inputs": [{"name": "x", "datatype": "INT64"}]}}), "INT64"),
         (model({"signature": {"inputs": [{"name": "x", "shape": [1, 1]}]}}), "shape"),
         (model({"signature": {"outputs": [{"name": "z"}]}}), "'z'"),

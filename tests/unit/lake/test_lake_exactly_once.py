@@ -3,6 +3,7 @@
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from driftloop_lake import layout
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.archiver import read_record
+from driftloop_monitoring.bus_records import read_record
 
 
 class Killed(Exception):
@@ -27,7 +28,7 @@ class MortalWriter(LakeWriter):
     """Dies before its n-th commit."""
 
     def __init__(self, uri: str, lives: int) -> None:
-        super().__init__(uri, compact_every=5)
+        super().__init__(uri)
         self._lives = lives
 
     def _live(self) -> None:
@@ -48,7 +49,7 @@ Log = list[Message]  # in the order in which it was sent; several partitions
 
 
 def read_from(log: Log, writer: LakeWriter) -> Log:
-    positions = writer.positions(PREDICTIONS, [0, 1]) | writer.positions(LABELS, [0, 1])
+    positions = writer.positions([(topic, n) for topic in (PREDICTIONS, LABELS) for n in (0, 1)])
     return [m for m in log if m.offset >= positions[m.topic, m.partition]]
 
 
@@ -106,7 +107,7 @@ def test_each_row_is_there_once_wherever_the_archiver_was_killed(
                 archive(log, MortalWriter(uri, commits), flush)
             except Killed:
                 continue
-        archive(log, LakeWriter(uri, 5), flush=4)
+        archive(log, LakeWriter(uri), flush=4)
 
         key = ("prediction_id", "row", "replica", "sequence")
         for model in ("loan", "price"):
@@ -126,7 +127,7 @@ def test_each_row_is_there_once_wherever_the_archiver_was_killed(
         poison = [(m.partition, m.offset) for m in log if m.value == b"no arrow"]
         found_dead = rows_of(layout.dead_letters_uri(uri), ["partition", "offset"])
         assert sorted(found_dead) == sorted(poison)
-        assert not read_from(log, LakeWriter(uri, 5))
+        assert not read_from(log, LakeWriter(uri))
 
 
 def test_two_writers_of_the_same_records_write_them_once(tmp_path: Path) -> None:
@@ -134,9 +135,9 @@ def test_two_writers_of_the_same_records_write_them_once(tmp_path: Path) -> None
     log = [prediction_message(prediction_rows(n, n), n) for n in range(6)]
     log += [label_message(n, prediction_id=id_of_request(n), label=[0, 1]) for n in range(6)]
     records = [read_record(m) for m in log]
-    one, other = LakeWriter(uri, 100), LakeWriter(uri, 100)
+    one, other = LakeWriter(uri), LakeWriter(uri)
     for writer in (one, other):
-        writer.positions(PREDICTIONS, [0])
+        writer.positions([(PREDICTIONS, 0)])
     one.append(records[:2] + records[6:8])
     other.append(records[:4] + records[6:10])
     one.append(records[2:6] + records[8:])  # its snapshot lacks what the other wrote
@@ -147,14 +148,14 @@ def test_two_writers_of_the_same_records_write_them_once(tmp_path: Path) -> None
 
 
 def test_a_gap_in_the_sequence_is_no_error(tmp_path: Path) -> None:
-    writer = LakeWriter(str(tmp_path), 100)
+    writer = LakeWriter(str(tmp_path))
     for offset, sequence in enumerate((0, 5)):
         record = read_record(prediction_message(prediction_rows(sequence, sequence), offset))
         assert writer.append([record]).predictions == 2
 
 
 def test_a_version_that_adds_a_column_widens_the_table_and_keeps_old_rows(tmp_path: Path) -> None:
-    writer = LakeWriter(str(tmp_path), 100)
+    writer = LakeWriter(str(tmp_path))
     old = prediction_rows(0, 0)
     new = prediction_rows(0, 0, version=2).append_column("in_city", pa.array(["Ulm", "Bonn"]))
     appended = writer.append(
@@ -166,14 +167,47 @@ def test_a_version_that_adds_a_column_widens_the_table_and_keeps_old_rows(tmp_pa
     assert sorted(cities, key=str) == [("Bonn",), ("Ulm",), *[(None,)] * 4]
 
 
-def test_a_column_of_another_type_is_a_dead_letter_and_never_cut(tmp_path: Path) -> None:
-    writer = LakeWriter(str(tmp_path), 100)
-    good = prediction_rows(0, 0)
-    place = good.schema.get_field_index("out_label")
-    bad = prediction_rows(1, 1).set_column(place, "out_label", pa.array([2.5, 1.0]))
-    appended = writer.append(
-        [read_record(prediction_message(rows, n)) for n, rows in enumerate((good, bad))]
+def test_a_writer_that_lost_a_partition_writes_none_of_its_rows_and_moves_no_fence_back(
+    tmp_path: Path,
+) -> None:
+    uri = str(tmp_path)
+    lost = [
+        read_record(label_message(n, prediction_id=f"lost-{n}", label=1, partition=0))
+        for n in range(6)
+    ]
+    kept = [
+        read_record(label_message(n, prediction_id=f"kept-{n}", label=1, partition=1))
+        for n in range(2)
+    ]
+    zombie, owner = LakeWriter(uri), LakeWriter(uri)
+    zombie.positions([(LABELS, 0), (LABELS, 1)])
+    owner.positions([(LABELS, 0)])
+    owner.append(lost)
+    zombie.append(lost[:3] + kept)
+    labels = LakeTable.open(layout.labels_uri(uri))
+    assert labels is not None
+    assert labels.mark(f"kafka:{LABELS}:0") == 5
+    found = rows_of(layout.labels_uri(uri), ["prediction_id"])
+    assert sorted(found) == sorted(
+        [(f"lost-{n}",) for n in range(6)] + [(f"kept-{n}",) for n in range(2)]
     )
-    assert (appended.predictions, appended.dead_letters) == (2, 1)
-    ((reason,),) = rows_of(layout.dead_letters_uri(str(tmp_path)), ["reason"])
-    assert "out_label" in str(reason)
+
+
+def test_a_record_read_twice_in_one_batch_is_written_once(tmp_path: Path) -> None:
+    records = [read_record(label_message(n, prediction_id="a", label=1)) for n in (0, 1, 0, 1)]
+    assert LakeWriter(str(tmp_path)).append(records).labels == 2
+
+
+def test_writers_that_make_a_table_at_once_with_other_columns_both_keep_their_rows(
+    tmp_path: Path,
+) -> None:
+    uri, cities = str(tmp_path), pa.array(["Ulm", "Bonn"])
+    wide = prediction_rows(0, 0, replica="r2").append_column("in_city", cities)
+    messages = [
+        prediction_message(prediction_rows(0, 0), 0),
+        prediction_message(wide, 0, partition=1),
+    ]
+    with ThreadPoolExecutor() as pool:
+        appended = pool.map(lambda m: LakeWriter(uri).append([read_record(m)]), messages)
+        assert [a.predictions for a in appended] == [2, 2]
+    assert len(rows_of(layout.predictions_uri(uri, "loan"), ["in_city"])) == 4

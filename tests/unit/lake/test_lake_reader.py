@@ -15,7 +15,7 @@ from driftloop_contracts.errors import NotFound
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.port import Pin
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.archiver import read_record
+from driftloop_monitoring.bus_records import read_record
 
 T = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ class Filled:
     """A lake with ten requests of two rows around midnight, and its writer."""
 
     def __init__(self, uri: str) -> None:
-        self.writer = LakeWriter(uri, 3)
+        self.writer = LakeWriter(uri)
         self.lake = DeltaLake(uri)
         self.offset = 0
         for version, first in ((1, 60), (2, 65)):
@@ -127,7 +127,7 @@ def test_ids_of_any_kind_find_their_labels(tmp_path: Path) -> None:
     odd = "it's \\ odd"
     rows = prediction_rows(0, 0, rows=1)
     rows = rows.set_column(0, rows.schema.field(0), [[odd]])
-    writer, lake = LakeWriter(str(tmp_path), 100), DeltaLake(str(tmp_path))
+    writer, lake = LakeWriter(str(tmp_path)), DeltaLake(str(tmp_path))
     writer.append([read_record(prediction_message(rows, 0))])
     writer.append([read_record(label_message(0, prediction_id=odd, label="x"))])
     pin = lake.pin("loan")

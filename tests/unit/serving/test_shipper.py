@@ -23,8 +23,11 @@ from driftloop_contracts.events import (
 )
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_serving.packing import pack
 from driftloop_serving.shipper import Shipper
 from driftloop_serving.spool import SpoolWriter
+from driftloop_serving.spool_reader import SpoolReader
+from driftloop_serving.spool_record import PredictionBatch
 from driftloop_settings.settings import CaptureSettings
 from driftloop_store import Store, open_store
 
@@ -47,21 +50,24 @@ def new_bus() -> MemoryBus:
     return bus
 
 
-def keep(writer: SpoolWriter, rows: int = 2, version: int = 1, error: str | None = None) -> str:
-    prediction_id = new_prediction_id()
-    writer.append_prediction(
-        model="m", version=version, arm="canary", prediction_id=prediction_id, latency_s=0.25,
-        rows=rows, signature=SIGNATURE, error=error,
-        inputs={
-            "x": np.arange(rows, dtype=np.float32).reshape(rows, 1),
-            "c": np.full((rows, 1), "é", dtype=object),
-            "v": np.ones((rows, 2), np.int8),
-        },
-        outputs=None if error else {
-            "p": np.full((rows, 2), 0.5), "u": np.full(rows, 2**64 - 1, np.uint64),
-        },
+def keep(
+    writer: SpoolWriter, *counts: int, version: int = 1, error: str | None = None
+) -> list[str]:
+    """Requests of so many rows each (one of two, by default), answered in one run; their ids."""
+    counts = counts or (2,)
+    rows, ids = sum(counts), [new_prediction_id() for _ in counts]
+    inputs = {
+        "x": np.arange(rows, dtype=np.float32).reshape(rows, 1),
+        "c": np.full((rows, 1), "é", dtype=object),
+        "v": np.ones((rows, 2), np.int8),
+    }
+    outputs = {"p": np.full((rows, 2), 0.5), "u": np.full(rows, 2**64 - 1, np.uint64)}
+    batch = PredictionBatch(
+        "m", version, "canary", ids, [0.25] * len(ids), counts, SIGNATURE, inputs,
+        None if error else outputs, error,
     )  # fmt: skip
-    return prediction_id
+    writer.append([batch])
+    return ids
 
 
 def read(bus: MemoryBus, topic: str) -> list[Any]:
@@ -87,7 +93,7 @@ def rows(bus: MemoryBus) -> list[dict[str, Any]]:
 
 def test_a_record_holds_every_column_as_it_was(tmp_path: Path, store: Store) -> None:
     bus, writer = new_bus(), SpoolWriter(tmp_path / "spool", "replica", CaptureSettings())
-    answered, failed = keep(writer), keep(writer, 1, error="Boom")
+    (answered,), (failed,) = keep(writer), keep(writer, 1, error="Boom")
     Shipper(tmp_path / "spool", bus.producer(), store, 1000).step(1.0)
     first, second, third = rows(bus)
     assert (first["prediction_id"], first["row"], second["row"]) == (answered, 0, 1)
@@ -104,7 +110,7 @@ def test_a_record_holds_every_column_as_it_was(tmp_path: Path, store: Store) -> 
 def test_small_records_are_packed_and_large_ones_parted(tmp_path: Path, store: Store) -> None:
     bus, writer = new_bus(), SpoolWriter(tmp_path / "spool", "replica", CaptureSettings())
     for n in range(100):
-        keep(writer, rows=3, version=1 + n % 2)
+        keep(writer, 3, version=1 + n % 2)
     Shipper(tmp_path / "spool", bus.producer(), store, 60).step(1.0)
     headers = [PredictionHeaders.decode(m.headers) for m in read(bus, PREDICTIONS)]
     assert all(h.rows <= 60 for h in headers)
@@ -112,6 +118,30 @@ def test_small_records_are_packed_and_large_ones_parted(tmp_path: Path, store: S
         mine = [h for h in headers if h.version == version]
         assert [h.first_sequence for h in mine] == [0, 20, 40]
         assert mine[-1].last_sequence == 49
+
+
+def test_requests_of_one_run_stay_apart_and_a_run_is_parted_where_a_record_would_be_too_large(
+    tmp_path: Path, store: Store
+) -> None:
+    bus, writer = new_bus(), SpoolWriter(tmp_path / "spool", "replica", CaptureSettings())
+    ids = keep(writer, *[1, 2, 3] * 100)
+    (batch,) = SpoolReader(tmp_path / "spool" / writer.replica).read(1 << 20).predictions
+    values = [v for _, v in pack([batch], "r", 10_000, 5_000) if v is not None]
+    assert len(values) > 1
+    Shipper(tmp_path / "spool", bus.producer(), store, 60).step(1.0)
+    parted = pa.concat_tables(pa.ipc.open_stream(io.BytesIO(v)).read_all() for v in values)
+    for found in (rows(bus), parted.to_pylist()):
+        places = [(row["prediction_id"], row["row"], row["sequence"]) for row in found]
+        assert places == [(i, r, n) for n, i in enumerate(ids) for r in range(1 + n % 3)]
+        assert [row["in_x"] for row in found] == list(range(600))
+
+
+def test_a_request_that_is_too_large_alone_is_not_sent(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CaptureSettings())
+    keep(writer, 5000)
+    (batch,) = SpoolReader(tmp_path / writer.replica).read(1 << 20).predictions
+    ((headers, value),) = pack([batch], "r", 10_000, 1_000)
+    assert (headers.rows, value) == (5000, None)
 
 
 def test_labels_are_json_keyed_by_their_prediction(tmp_path: Path, store: Store) -> None:
@@ -134,9 +164,9 @@ def test_the_ledger_adds_up_and_a_dead_writers_folder_goes_when_it_is_drained(
     bus, root = new_bus(), tmp_path / "spool"
     writer = SpoolWriter(root, "replica", CaptureSettings())
     shipper = Shipper(root, bus.producer(), store, 1000)
-    keep(writer, rows=5)
+    keep(writer, 5)
     shipper.step(1.0)
-    keep(writer, rows=7)
+    keep(writer, 7)
     shipper.write_ledger()
     (entry,) = store.ledger("m")
     assert (entry["served"], entry["acked"], entry["spooled"]) == (12, 5, 7)
@@ -187,8 +217,8 @@ def test_what_the_cluster_refuses_is_dropped_and_counted_and_holds_nothing_up(
     root = tmp_path / "spool"
     writer = SpoolWriter(root, "replica", CaptureSettings())
     shipper = Shipper(root, StrictProducer(), store, 1000)
-    keep(writer, rows=3, version=1)
-    keep(writer, rows=4, version=2)
+    keep(writer, 3, version=1)
+    keep(writer, 4, version=2)
     shipper.step(1.0)
     shipper.write_ledger()
     first, second = sorted(store.ledger("m"), key=lambda e: e["version"])
@@ -215,7 +245,7 @@ def test_whatever_dies_every_kept_row_arrives_and_repeats_are_known_by_their_seq
     kept: dict[str, int] = {}
     for step in steps:
         if isinstance(step, int):
-            kept[keep(writer, rows=step)] = step
+            kept.update(dict.fromkeys(keep(writer, *[2] * step), 2))
         elif step == "ship":
             shipper.step(1.0)
         elif step == "restart writer":

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from driftloop_contracts.events import LabelEvent, parse_feedback
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_serving.spool import SpoolWriter, StatsPage
 from driftloop_serving.spool_reader import SpoolReader
-from driftloop_serving.spool_record import LabelRecord, PredictionRecord
+from driftloop_serving.spool_record import LabelRecord, PredictionBatch
 from driftloop_settings.settings import CaptureSettings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -23,17 +24,20 @@ SIGNATURE = Signature(
 CAPTURE = CaptureSettings(segment_bytes=1 << 16)
 
 
-def keep(writer: SpoolWriter, rows: int = 2, version: int = 1, **changes: Any) -> None:
-    arguments: dict[str, Any] = {
-        "model": "m", "version": version, "arm": "stable", "prediction_id": "id", "latency_s": 0.1,
-        "rows": rows, "signature": SIGNATURE,
-        "inputs": {
+def keep(writer: SpoolWriter, *counts: int, version: int = 1, **changes: Any) -> None:
+    """Requests of so many rows each (one of two, by default), answered in one run."""
+    counts = counts or (2,)
+    rows = sum(counts)
+    batch = PredictionBatch(
+        "m", version, "stable", [f"id-{n}" for n in range(len(counts))], [0.1] * len(counts), counts,
+        SIGNATURE,
+        {
             "x": np.arange(rows, dtype=np.float32).reshape(rows, 1),
             "c": np.full((rows, 1), "é", dtype=object),
         },
-        "outputs": {"p": np.zeros((rows, 2))},
-    }  # fmt: skip
-    writer.append_prediction(**{**arguments, **changes})
+        {"p": np.zeros((rows, 2))},
+    )  # fmt: skip
+    writer.append([replace(batch, **changes)])
 
 
 def reader_of(writer: SpoolWriter, root: Path) -> SpoolReader:
@@ -51,15 +55,27 @@ def read_all(reader: SpoolReader) -> list[Any]:
 def test_what_was_kept_is_read_in_order_with_gapless_sequences(tmp_path: Path) -> None:
     writer = SpoolWriter(tmp_path, "replica", CAPTURE)
     for n in range(1000):
-        keep(writer, rows=1 + n % 3, version=1 + n % 2)
+        keep(writer, 1 + n % 3, version=1 + n % 2)
     records = read_all(reader_of(writer, tmp_path))
     assert len(records) == 1000
     for version in (1, 2):
-        assert [r.sequence for r in records if r.version == version] == list(range(500))
+        assert [r.first_sequence for r in records if r.version == version] == list(range(500))
     assert records[1].inputs["x"].tolist() == [[0.0], [1.0]]
     assert records[1].inputs["c"].tolist() == [["é"], ["é"]]
     assert records[1].outputs["p"].shape == (2, 2)
     assert records[1].signature == SIGNATURE
+
+
+def test_requests_of_one_run_are_kept_together_and_each_has_its_sequence(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    keep(writer, 1, 3, 2)
+    keep(writer)
+    together, after = read_all(reader_of(writer, tmp_path))
+    assert (together.first_sequence, together.last_sequence, after.first_sequence) == (0, 2, 3)
+    assert together.counts == [1, 3, 2]
+    part = together.part(1, 3)
+    assert (part.ids, part.first_sequence, part.rows) == (["id-1", "id-2"], 1, 5)
+    assert part.inputs["x"].ravel().tolist() == [1, 2, 3, 4, 5]
 
 
 def test_an_error_is_kept_without_outputs(tmp_path: Path) -> None:
@@ -140,7 +156,7 @@ def test_a_disk_that_cannot_be_written_costs_capture_and_is_counted(
     monkeypatch.setattr("driftloop_serving.spool.os.write", real)
     keep(writer)
     reader = reader_of(writer, tmp_path)
-    assert [r.sequence for r in read_all(reader)] == [0, 1]
+    assert [r.first_sequence for r in read_all(reader)] == [0, 1]
     assert reader.ledger()["m", 1]["dropped"] == {"disk": 2}
 
 
@@ -186,7 +202,7 @@ def test_wherever_a_tail_is_torn_what_came_before_is_read_once(
     size = log.stat().st_size
     with log.open("r+b") as file:
         file.truncate(max(0, size - cut))
-    found: list[PredictionRecord] = []
+    found: list[PredictionBatch] = []
     for _ in range(restarts):
         reader = reader_of(writer, root)
         chunk = reader.read(600)
@@ -194,7 +210,7 @@ def test_wherever_a_tail_is_torn_what_came_before_is_read_once(
         found.extend(chunk.predictions)
     found.extend(read_all(reader_of(writer, root)))
     whole = max(0, size - cut) // (size // kept)
-    assert [r.sequence for r in found] == list(range(len(found)))
+    assert [r.first_sequence for r in found] == list(range(len(found)))
     assert abs(len(found) - whole) <= 1
 
 
@@ -230,7 +246,7 @@ def test_a_segment_that_grows_and_ends_while_it_is_looked_at_is_read_to_its_end(
         nonlocal kept
         segments = len(list((tmp_path / writer.replica).glob("*.log")))
         while len(list((tmp_path / writer.replica).glob("*.log"))) <= segments:
-            keep(writer, rows=1000)
+            keep(writer, 1000)
             kept += 1
 
     class Busy(SpoolReader):
@@ -252,4 +268,4 @@ def test_a_segment_that_grows_and_ends_while_it_is_looked_at_is_read_to_its_end(
     for _ in range(5):
         reader.busy = True
         found.extend(read_all(reader))
-    assert [r.sequence for r in found] == list(range(kept))
+    assert [r.first_sequence for r in found] == list(range(kept))

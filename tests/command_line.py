@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FREE_PORTS = ("serving.port=0", "control.port=0", "kafka.port=0")
+FREE_PORTS = ("serving.port=0", "serving.grpc_port=0", "control.port=0", "kafka.port=0")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""The records that the lake could not take, until they are replayed."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from driftloop_contracts.errors import NotFound, Rejected
+from driftloop_lake.lake_table import NO_MARK, LakeTable, Overtaken
+from driftloop_lake.lake_tables import LakeTables
+from driftloop_lake.records import DeadLetter, LabelRecord, Origin, Place, PredictionRecord
+from driftloop_lake.rows import fit_records, label_rows
+from driftloop_lake.writer import sequence_mark
+
+_LISTED = ("topic", "partition", "offset", "at", "reason", "headers")
+
+
+class DeadLetters:
+    """Not safe for use from several threads; archivers may write meanwhile. All methods raise RetryLater
+    while the storage is away."""
+
+    def __init__(self, uri: str) -> None:
+        self._tables = LakeTables(uri)
+
+    def list(self) -> pa.Table:
+        """topic, partition, offset, at (when it was sent), reason and headers (JSON) of each, sorted."""
+        self._tables.refresh()
+        rows = self._tables.dead_letters().scan(_LISTED)
+        return rows.sort_by([(name, "ascending") for name in _LISTED[:3]])
+
+    def get(self, place: Place) -> DeadLetter:
+        """The record that was read there, whole. Raises NotFound."""
+        self._tables.refresh()
+        for row in self._tables.dead_letters().scan(predicate=_at(place)).to_pylist():
+            return DeadLetter(Origin(place, row["at"], row["value"], row["headers"]), row["reason"])
+        raise NotFound(f"no dead letter at {place.topic}:{place.partition}:{place.offset}")
+
+    def replay(self, record: PredictionRecord | LabelRecord) -> int:
+        """Write the rows of a dead letter that can be read by now, each that is not there yet, and take
+        the letter out; gives the rows written. Killed in between and done again, it writes none twice.
+
+        Raises Rejected where the record does not fit its table.
+        """
+        while True:
+            try:
+                if isinstance(record, LabelRecord):
+                    written = self._replay_labels(record)
+                else:
+                    written = self._replay_predictions(record)
+                self._tables.dead_letters().delete(_at(record.origin.place))
+            except Overtaken:
+                self._tables.refresh()
+            else:
+                return written
+
+    def _replay_labels(self, record: LabelRecord) -> int:
+        table, name = self._tables.labels(), _replayed(record.origin.place)
+        if table.mark(name) != NO_MARK or not record.labels:
+            return 0
+        table.append(label_rows(record.labels), {name: 0})
+        return len(record.labels)
+
+    def _replay_predictions(self, record: PredictionRecord) -> int:
+        fit = fit_records(self._tables, record.headers.model, [record])
+        if fit.table is None:
+            raise Rejected(fit.refused[0].reason)
+        name, sequence = _replayed(record.origin.place), sequence_mark(record.headers)
+        new = record.rows if fit.table.mark(name) == NO_MARK else record.rows.slice(0, 0)
+        new = new.filter(pc.invert(pc.is_in(new.column("sequence"), _present(fit.table, record))))
+        if new.num_rows:
+            # The replica's mark is set even where it stays: an archiver that writes rows of the same
+            # replica at this moment then collides with us.
+            reached = max(fit.table.mark(sequence), record.headers.last_sequence)
+            fit.table.append(fit.rows([new]), {name: 0, sequence: reached})
+        return int(new.num_rows)
+
+
+def _present(table: LakeTable, record: PredictionRecord) -> pa.Array:
+    """Which sequences of the record are there: producers may have packed them again in another."""
+    h = record.headers
+    rows = table.scan(
+        ["sequence"],
+        f"replica = {_text(h.replica)} AND version = {h.version} "
+        f"AND sequence BETWEEN {h.first_sequence} AND {h.last_sequence}",
+    )
+    return rows.column("sequence").combine_chunks()
+
+
+def _replayed(place: Place) -> str:
+    return f"replayed:{place.topic}:{place.partition}:{place.offset}"
+
+
+def _at(place: Place) -> str:
+    return (
+        f"topic = {_text(place.topic)} AND partition = {place.partition} "
+        f'AND "offset" = {place.offset}'
+    )
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def places(letters: pa.Table) -> Sequence[Place]:
+    """Where the letters of a `list` were read."""
+    return [Place(r["topic"], r["partition"], r["offset"]) for r in letters.to_pylist()]

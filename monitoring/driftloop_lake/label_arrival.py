@@ -1,0 +1,90 @@
+"""How many of a model's predictions have their label, and how long labels take, by version."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from driftloop_lake.views import Views
+
+AGES = tuple(timedelta(seconds=s) for s in (60, 600, 3_600, 86_400, 7 * 86_400))
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Rows at least `age` old, and how many of them had their label at that age. Versions are compared
+    on cohorts of equal age: a young version has fewer labels because it is young."""
+
+    age: timedelta
+    rows: int
+    labelled: int
+
+    @property
+    def coverage(self) -> float | None:
+        """None without rows."""
+        return self.labelled / self.rows if self.rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelArrival:
+    """Of one version. Delays are from the prediction to its first label, in seconds; None without one."""
+
+    version: int
+    rows: int
+    labelled: int
+    delay_p50_s: float | None
+    delay_p90_s: float | None
+    cohorts: tuple[Cohort, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "version": self.version, "predictions": self.rows, "labelled": self.labelled,
+            "delay_p50_s": self.delay_p50_s, "delay_p90_s": self.delay_p90_s,
+            "by_age": [
+                {
+                    "age_s": cohort.age.total_seconds(), "predictions": cohort.rows,
+                    "labelled": cohort.labelled, "coverage": cohort.coverage,
+                }
+                for cohort in self.cohorts
+            ],
+        }  # fmt: skip
+
+
+def label_arrival(
+    views: Views, now: datetime, ages: Sequence[timedelta] = AGES
+) -> list[LabelArrival]:
+    """What the views hold at `now`; versions ascending. Only rows that were answered are counted."""
+    measures = ", ".join(
+        f"count(*) FILTER (age_s >= {s:f}), count(*) FILTER (age_s >= {s:f} AND labelled AND delay_s <= {s:f})"
+        for s in (age.total_seconds() for age in ages)
+    )
+    answer = views.ask(
+        f"""WITH first AS (
+            SELECT prediction_id, row, min(received_at) AS received_at FROM labels
+            WHERE metric = 'label' GROUP BY prediction_id, row
+        ), rows AS (
+            SELECT version, epoch(TIMESTAMPTZ '{now.isoformat()}') - epoch(p.at) AS age_s,
+                greatest(0, epoch(first.received_at) - epoch(p.at)) AS delay_s,
+                first.received_at IS NOT NULL AS labelled
+            FROM _predictions p LEFT JOIN first USING (prediction_id, row)
+            WHERE p.error IS NULL AND p.at <= TIMESTAMPTZ '{now.isoformat()}'
+        )
+        SELECT version, count(*), count(*) FILTER (labelled),
+            quantile_cont(delay_s, 0.5) FILTER (labelled),
+            quantile_cont(delay_s, 0.9) FILTER (labelled), {measures}
+        FROM rows GROUP BY version ORDER BY version"""
+    )
+    return [
+        _arrival(list(row), ages)
+        for batch in answer
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    ]
+
+
+def _arrival(row: list[float], ages: Sequence[timedelta]) -> LabelArrival:
+    counts = [int(value) for value in row[5:]]
+    pairs = zip(ages, counts[::2], counts[1::2], strict=True)
+    return LabelArrival(
+        int(row[0]), int(row[1]), int(row[2]), row[3], row[4],
+        tuple(Cohort(age, rows, labelled) for age, rows, labelled in pairs),
+    )  # fmt: skip

@@ -1,0 +1,98 @@
+"""Records as rows of their tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.events import LABEL_SCHEMA, LabelEvent, label_row
+from driftloop_lake import layout
+from driftloop_lake.columns import fitted, merged
+from driftloop_lake.lake_table import LakeTable
+from driftloop_lake.lake_tables import LakeTables
+from driftloop_lake.records import DEAD_LETTER_SCHEMA, DeadLetter, PredictionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How prediction records go into their model's table: `records` do, with the columns of `schema`;
+    `refused` never will. `table` is None where no record fits."""
+
+    table: LakeTable | None
+    schema: pa.Schema
+    records: list[PredictionRecord]
+    refused: list[DeadLetter]
+
+    def rows(self, tables: Sequence[pa.Table]) -> pa.Table:
+        """Rows of the records as rows of the table."""
+        rows = pa.concat_tables([fitted(rows, self.schema) for rows in _joined(tables)])
+        return layout.dated(rows, layout.days_of(rows.column("at")))
+
+
+def fit_records(tables: LakeTables, model: str, records: Sequence[PredictionRecord]) -> Fit:
+    """Makes the table where there is none. Raises RetryLater.
+
+    Whether a record fits does not change by reading it again: a table only gains columns.
+    """
+    table = tables.predictions(model)
+    wanted = None if table is None else _without_date(table.schema)
+    fitting: list[PredictionRecord] = []
+    refused: list[DeadLetter] = []
+    added: list[pa.Schema] = []
+    for record in records:
+        try:
+            if record.rows.schema not in added:
+                wanted = merged(wanted, record.rows.schema)
+                added.append(record.rows.schema)
+            fitting.append(record)
+        except Rejected as error:
+            refused.append(DeadLetter(record.origin, str(error)))
+    if not fitting or wanted is None:
+        return Fit(None, pa.schema([]), [], refused)
+    if table is None:
+        table = tables.new_predictions(model, wanted)
+        wanted = _without_date(table.schema)
+        for schema in added:
+            wanted = merged(wanted, schema)
+    return Fit(table, wanted, fitting, refused)
+
+
+def label_rows(events: Sequence[LabelEvent]) -> pa.Table:
+    """Labels as rows of their table."""
+    rows = pa.Table.from_pylist([label_row(event) for event in events], schema=LABEL_SCHEMA)
+    days = [layout.label_day(event.prediction_id, event.received_at) for event in events]
+    return layout.dated(rows, pa.array(days, pa.date32()))
+
+
+def dead_letter_rows(letters: Sequence[DeadLetter]) -> pa.Table:
+    """Dead letters as rows of their table."""
+    rows = pa.Table.from_pylist(
+        [
+            {
+                "topic": origin.place.topic, "partition": origin.place.partition,
+                "offset": origin.place.offset, "at": origin.at, "reason": letter.reason,
+                "value": origin.value, "headers": origin.headers,
+            }
+            for letter in letters
+            if (origin := letter.origin)
+        ],
+        schema=DEAD_LETTER_SCHEMA,
+    )  # fmt: skip
+    return layout.dated(rows, layout.days_of(rows.column("at")))
+
+
+def _joined(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """Tables of one schema as one: to fit a table costs as much as a thousand rows."""
+    found: list[list[pa.Table]] = []
+    for table in tables:
+        of_schema = next((group for group in found if group[0].schema == table.schema), None)
+        if of_schema is None:
+            found.append([table])
+        else:
+            of_schema.append(table)
+    return [pa.concat_tables(group) for group in found]
+
+
+def _without_date(schema: pa.Schema) -> pa.Schema:
+    return schema.remove(schema.get_field_index(layout.DATE))

@@ -1,0 +1,65 @@
+"""What keeps a Delta table small and quick. It knows `deltalake`."""
+
+from collections.abc import Collection
+from datetime import date, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+
+from driftloop_lake import layout, storage
+from driftloop_lake.delta_log import LogFile, expired, horizon, to_checkpoint
+from driftloop_lake.lake_table import LakeTable, translated
+
+log = structlog.get_logger()
+
+COMPACTED_FILE_BYTES = 16 << 20
+"""Small enough to be rewritten often, large enough that ten million rows are a few dozen files."""
+_LOG = "_delta_log"
+
+
+class UpkeepTable(LakeTable):
+    """A table in the hands of its keeper. Writers and readers go on meanwhile; all methods raise RetryLater,
+    Overtaken among them, and then may be called again later."""
+
+    def small_files(self) -> int:
+        """Files that compaction would rewrite."""
+        sizes = pa.table(self._handle.get_add_actions(flatten=True)).column("size_bytes")
+        return int(pc.sum(pc.less(sizes, COMPACTED_FILE_BYTES // 2)).as_py() or 0)
+
+    def compact(self) -> None:
+        """Rewrite small files as larger ones. Older versions stay readable: no file is deleted."""
+        with self._moving(1, {}):
+            # One at a time: archiving goes on beside it.
+            self._handle.optimize.compact(target_size=COMPACTED_FILE_BYTES, max_concurrent_tasks=1)
+
+    def drop_before(self, day: date) -> None:
+        """Leave the rows of earlier days out of the versions to come."""
+        self.delete(f"{layout.DATE} < '{day}'")
+
+    def vacuum(self, keep_hours: int, pinned: Collection[int]) -> int:
+        """Delete files that only versions older than `keep_hours` have, and that no pinned one has, and
+        what writers that died left; gives how many."""
+        with translated():
+            readable = [v for v in pinned if self.open(self._handle.table_uri, v) is not None]
+            return len(
+                self._handle.vacuum(
+                    keep_hours, dry_run=False, enforce_retention_duration=False, full=True,
+                    keep_versions=readable or None,
+                )
+            )  # fmt: skip
+
+    def trim_log(self, before: datetime, pinned: Collection[int]) -> int:
+        """Delete what the log holds of versions that were committed before a time and are not pinned;
+        gives the files deleted."""
+        from deltalake import DeltaTable
+
+        with translated():
+            files = storage.files(self._handle.table_uri, _LOG)
+            found = [LogFile(name, at) for name, at in files]
+            bound = horizon(found, before)
+            for version in to_checkpoint(found, pinned, bound):
+                DeltaTable(self._handle.table_uri, version=version).create_checkpoint()
+            names = expired(found, pinned, bound)
+            storage.delete(self._handle.table_uri, [f"{_LOG}/{name}" for name in names])
+        return len(names)

@@ -1,0 +1,322 @@
+"""A model's predictions and labels as SQL views, as of a time and a version of the lake. Read only.
+
+`predictions`: prediction_id, row, version, arm, at; one column for each input and output; replica,
+sequence, latency_s, error. `labels`: the fields of a label, of this model's predictions. `labelled`:
+their inner join, each row with its latest label. A column has its tensor's own name, unless the view
+has that name already or an input and an output share it (DuckDB takes `Age` and `age` for one): then
+it keeps the lake's prefix, `in_…` or `out_…`.
+
+With `queries`, the only module that knows DuckDB.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from driftloop_contracts.errors import NotFound, Rejected
+from driftloop_contracts.events import FIXED_COLUMNS, INPUT_PREFIX, LABEL_SCHEMA, OUTPUT_PREFIX
+from driftloop_contracts.model import NAME
+from driftloop_lake import layout
+from driftloop_lake.columns import named
+from driftloop_lake.lake_table import LakeTable
+
+KEY = tuple(field.name for field in FIXED_COLUMNS[:5])
+BOOKKEEPING = tuple(field.name for field in FIXED_COLUMNS[5:])
+LABEL = ("value", "observed_at", "received_at", "source", "tags", "value_json")
+BATCH_ROWS = 10_000
+_AHEAD = 4
+"""Batches that wait for a slow reader."""
+_END_S = 10.0
+"""How long an interrupted query may take to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Of the predictions table; `labels` None: the labels as they lay beside it at that time."""
+
+    predictions: int
+    labels: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Version":
+        """`12`, or `12:8` with the version of the labels table. Raises Rejected."""
+        numbers = text.split(":")
+        if not all(number.isdecimal() for number in numbers) or len(numbers) > 2:
+            raise Rejected(f"version {text!r}: write N, or PREDICTIONS:LABELS")
+        return cls(int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else None)
+
+
+def column_names(columns: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
+    """What a view calls the lake's columns: tensors by their own name where it is free, bookkeeping
+    columns too, else as `lake_…`. `taken`: names that the view has anyway."""
+    own = {c: _own(c) for c in columns if c.startswith((INPUT_PREFIX, OUTPUT_PREFIX))}
+    used = [name.casefold() for name in (*taken, *own.values())]
+    names = {c: c if used.count(name.casefold()) > 1 else name for c, name in own.items()}
+    used = [name.casefold() for name in (*taken, *names.values())]
+    return names | {c: f"lake_{c}" if c in used else c for c in BOOKKEEPING if c in columns}
+
+
+def _own(column: str) -> str:
+    return column.removeprefix(INPUT_PREFIX if column.startswith(INPUT_PREFIX) else OUTPUT_PREFIX)
+
+
+class Answer:
+    """A query under way: `columns`, and batches as they come. To be read once.
+
+    It runs in a thread of its own, so that Ctrl-C and the time limit end it wherever it is.
+    """
+
+    def __init__(self, connection: Any, sql: str, timeout_s: float) -> None:
+        self._connection, self._sql = connection, sql
+        self._timeout_s, self._deadline = timeout_s, time.monotonic() + timeout_s
+        self._found: queue.Queue[Any] = queue.Queue(_AHEAD)
+        self._given_up = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="lake-query")
+        self._thread.start()
+        self.schema: pa.Schema = self._next()
+
+    @property
+    def columns(self) -> list[str]:
+        """Names, each once: a second `a` is `a_1`."""
+        names = self.schema.names
+        return [
+            f"{name}_{before}" if (before := names[:i].count(name)) else name
+            for i, name in enumerate(names)
+        ]
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Raises Rejected for what only shows in the rows, and after the time limit."""
+        while (batch := self._next()) is not None:
+            yield batch.rename_columns(self.columns)
+
+    def close(self) -> None:
+        """End it, if it has not ended."""
+        self._given_up.set()
+        if self._thread.is_alive():
+            self._connection.interrupt()
+            # A process that ends while DuckDB works is aborted.
+            self._thread.join(_END_S)
+
+    def _next(self) -> Any:
+        try:
+            found = self._found.get(timeout=max(0.0, self._deadline - time.monotonic()))
+        except queue.Empty:
+            self.close()
+            raise Rejected(f"the query was stopped after {self._timeout_s:g} s") from None
+        except BaseException:
+            self.close()
+            raise
+        if isinstance(found, Exception):
+            raise Rejected(f"query: {found}") from found
+        return found
+
+    def _run(self) -> None:
+        import duckdb
+
+        try:
+            reader = self._connection.sql(self._sql).to_arrow_reader(BATCH_ROWS)
+            if not self._put(reader.schema):
+                return
+            for batch in reader:
+                if batch.num_rows and not self._put(batch):
+                    return
+            self._put(None)
+        except (duckdb.Error, pa.ArrowException, OSError, RuntimeError) as error:
+            self._put(error)
+
+    def _put(self, item: Any) -> bool:
+        while not self._given_up.is_set():
+            try:
+                self._found.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+class Views:
+    """Use `open_views`. One query at a time."""
+
+    def __init__(
+        self, predictions: LakeTable, labels: LakeTable | None, at: datetime | None,
+        text_labels: bool | None, output: str | None,
+    ) -> None:  # fmt: skip
+        import duckdb
+
+        self.version = Version(predictions.version, -1 if labels is None else labels.version)
+        self._columns = named(predictions.schema)
+        self._connection = duckdb.connect()
+        self._connection.execute("SET threads = 2; SET TimeZone = 'UTC'; SET memory_limit = '25%'")
+        stored = LABEL_SCHEMA.empty_table() if labels is None else labels.dataset()
+        self._connection.register("_predictions", predictions.dataset())
+        self._connection.register("_labels", stored)
+        text = self._is_text(output) if text_labels is None else text_labels
+        for view in self._definitions(at, text):
+            self._connection.execute(view)
+        # Nothing but the views can be read from here on, and no setting can be changed back.
+        self._connection.execute(
+            "SET python_enable_replacements = false; SET enable_external_access = false;"
+            "SET lock_configuration = true"
+        )
+
+    @property
+    def tensors(self) -> dict[str, str]:
+        """The columns of inputs and outputs in `predictions`, by the lake's name."""
+        names = column_names(list(self._columns), KEY)
+        return {c: name for c, name in names.items() if c not in BOOKKEEPING}
+
+    def ask(self, sql: str, timeout_s: float = 300.0) -> Answer:
+        """Run one SELECT. Raises Rejected with DuckDB's sentence for any other or a wrong one."""
+        import duckdb
+
+        sql = _at_quoted(sql)
+        try:
+            statements = self._connection.extract_statements(sql)
+        except duckdb.Error as error:
+            raise Rejected(f"query: {error}") from error
+        reads = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+        if len(statements) != 1 or statements[0].type not in reads:
+            raise Rejected("query: write one SELECT; nothing can be changed here")
+        return Answer(self._connection, sql, timeout_s)
+
+    def _is_text(self, output: str | None) -> bool:
+        """Whether labels compare with a text: by the model's answer, else by all its outputs."""
+        column = f"{OUTPUT_PREFIX}{output}"
+        columns = [column] if column in self._columns else list(self._columns)
+        outputs = [self._columns[c][1] for c in columns if c.startswith(OUTPUT_PREFIX)]
+        return any(pa.types.is_string(type_) for type_ in outputs)
+
+    def _definitions(self, at: datetime | None, text: bool) -> Iterator[str]:
+        until = "" if at is None else f"TIMESTAMPTZ '{at.astimezone(UTC).isoformat()}'"
+        value = "value ->> '$'" if text else "number"
+        yield f"""CREATE VIEW predictions AS SELECT {self._select(KEY)} FROM _predictions p
+            {until and f'WHERE "at" <= {until}'}"""
+        yield f"""CREATE VIEW labels AS
+            SELECT prediction_id, row, {value} AS value, observed_at, received_at, source, metric,
+                tags, value AS value_json
+            FROM _labels SEMI JOIN predictions USING (prediction_id)
+            {until and f"WHERE received_at <= {until}"}"""
+        yield f"""CREATE VIEW labelled AS
+            SELECT {self._select((*KEY, *LABEL), KEY)}, {", ".join(f"l.best.{c}" for c in LABEL)}
+            FROM _predictions p JOIN (
+                SELECT prediction_id, row, arg_max(
+                    {{'value': {value}, 'observed_at': observed_at, 'received_at': received_at,
+                      'source': source, 'tags': tags, 'value_json': value}},
+                    (received_at, observed_at, value)) AS best
+                FROM _labels WHERE metric = 'label' {until and f"AND received_at <= {until}"}
+                GROUP BY prediction_id, row
+            ) l ON p.prediction_id = l.prediction_id AND p.row = l.row
+            {until and f'WHERE p."at" <= {until}'}"""
+
+    def _select(self, taken: Sequence[str], key: Sequence[str] = KEY) -> str:
+        names = column_names(list(self._columns), taken)
+        parts = [f"p.{_quoted(column)}" for column in key]
+        for column, name in names.items():
+            fields, type_ = self._columns[column]
+            parts.append(f"{_united(fields, type_)} AS {_quoted(name)}")
+        return ", ".join(parts)
+
+
+def open_views(
+    lake: str, model: str, *, version: Version | None = None, at: datetime | None = None,
+    output: str | None = None, text_labels: bool | None = None,
+) -> Views:  # fmt: skip
+    """Views of the newest version, or of a given one, with what was predicted and received up to `at`.
+
+    output: the tensor that labels compare with. `value` of a label is a text where that is one, else a
+    number (null for a label of another kind; `value_json` has each as it was sent); `text_labels` says
+    it outright. Raises NotFound where the lake has no such model or version.
+    """
+    if not NAME.match(model):
+        raise Rejected(f"model name {model!r}: letters, digits, '_', '.', '-', at most 64")
+    predictions = LakeTable.open(layout.predictions_uri(lake, model))
+    labels = LakeTable.open(layout.labels_uri(lake))
+    if predictions is None or predictions.version == 0:  # 0: created, no rows yet
+        raise NotFound(f"the lake has no prediction of {model!r}")
+    if version is not None:
+        newest, predictions = predictions, _at_version(predictions, version.predictions, model)
+        if labels is not None:
+            labels = _labels_beside(newest, labels, version)
+    return Views(predictions, labels, at, text_labels, output)
+
+
+def _labels_beside(
+    predictions: LakeTable, labels: LakeTable, version: Version
+) -> LakeTable | None:  # fmt: skip
+    beside = version.labels
+    if beside is None:
+        written = predictions.committed_at(version.predictions)
+        if written is None:
+            raise NotFound(
+                f"the lake no longer knows when version {version.predictions} was written: "
+                "name the version of the labels too, PREDICTIONS:LABELS"
+            )
+        beside = labels.version_at(written)
+    return None if beside < 0 else _at_version(labels, beside, "labels")
+
+
+def _at_version(newest: LakeTable, version: int, what: str) -> LakeTable:
+    found = None if version > newest.version else newest.at(version)
+    if found is None:
+        raise NotFound(
+            f"the lake has no version {version} of {what!r}; the newest is {newest.version}"
+        )
+    return found
+
+
+def _at_quoted(sql: str) -> str:
+    """`at` is a keyword of DuckDB, and a column here: it is quoted, but in `AT TIME ZONE`, `AT (…)`."""
+    import duckdb
+
+    tokens = duckdb.tokenize(sql)
+    starts = [start for start, _ in tokens] + [len(sql)]
+    pieces, done = [], 0
+    # Offsets count bytes.
+    data = sql.encode()
+    starts[-1] = len(data)
+    for (start, kind), end in zip(tokens, starts[1:], strict=True):
+        if kind != duckdb.token_type.keyword or data[start:end].strip().lower() != b"at":
+            continue
+        following = data[end:].lstrip().lower()
+        if not following.startswith((b"time zone", b"(")):
+            pieces += [data[done:start], b'"at"']
+            done = start + 2
+    return b"".join([*pieces, data[done:]]).decode()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _united(fields: Sequence[pa.Field], type_: pa.DataType) -> str:
+    """The SQL of one column, which a model that retyped it has in several."""
+    if len(fields) == 1:
+        return f"p.{_quoted(fields[0].name)}"
+    target = _sql_type(type_)
+    values = []
+    for field in fields:
+        value = f"p.{_quoted(field.name)}"
+        if pa.types.is_list(type_) and not pa.types.is_list(field.type):
+            value = f"CASE WHEN {value} IS NOT NULL THEN [{value}] END"
+        values.append(f"CAST({value} AS {target})")
+    return f"coalesce({', '.join(values)})"
+
+
+def _sql_type(type_: pa.DataType) -> str:
+    if pa.types.is_list(type_):
+        return _sql_type(type_.value_type) + "[]"
+    if pa.types.is_decimal(type_):
+        return f"DECIMAL({type_.precision}, {type_.scale})"
+    return _SQL_TYPES[str(type_)]
+
+
+_SQL_TYPES = {
+    "bool": "BOOLEAN", "string": "VARCHAR", "float": "FLOAT", "double": "DOUBLE", "int8": "TINYINT",
+    "int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT",
+}  # fmt: skip

@@ -1,0 +1,131 @@
+"""What a message of Kafka says, or why it says nothing that the lake can keep. Pure."""
+
+import json
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from driftloop_bus.port import Message
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.events import (
+    ARROW_TYPES,
+    FIXED_COLUMNS,
+    INPUT_PREFIX,
+    LABELS,
+    OUTPUT_PREFIX,
+    PredictionHeaders,
+    parse_feedback,
+)
+from driftloop_contracts.model import NAME
+from driftloop_lake.records import (
+    DeadLetter,
+    LabelRecord,
+    Origin,
+    Place,
+    PredictionRecord,
+    Record,
+)
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""Times outside are mistakes; each would open a partition of its own in the lake."""
+_TYPES = frozenset(ARROW_TYPES.values())
+
+
+def read_record(message: Message, latest: datetime = LATEST) -> Record:
+    """What a message says; a DeadLetter with the reason where it says nothing that can be kept.
+    `latest`: rows and labels of a later time are mistakes."""
+    headers = [(name, value or b"") for name, value in message.headers]
+    origin = Origin(
+        Place(message.topic, message.partition, message.offset),
+        _sent_at(message.timestamp_ms),
+        message.value or b"",  # foreign producers may send a record without a value
+        json.dumps([[name, value.decode("utf-8", "replace")] for name, value in headers]),
+    )
+    try:
+        if message.topic == LABELS:
+            return _labels(origin, latest)
+        return _predictions(origin, PredictionHeaders.decode(headers), latest)
+    except Rejected as error:
+        return DeadLetter(origin, str(error))
+
+
+def _sent_at(timestamp_ms: int) -> datetime:
+    """Producers may write any number there; one that is no time of our days becomes the nearest."""
+    last_ms = int(LATEST.timestamp() * 1000) - 1
+    return datetime.fromtimestamp(max(0, min(timestamp_ms, last_ms)) / 1000, UTC)
+
+
+def _labels(origin: Origin, latest: datetime) -> LabelRecord:
+    try:
+        labels = tuple(parse_feedback(json.loads(origin.value), origin.at))
+        for label in labels:
+            # What JSON can say and the lake cannot hold: halves of surrogate pairs, huge integers.
+            for text in (label.prediction_id, label.source, label.metric):
+                text.encode()
+            if isinstance(label.value, int):
+                float(label.value)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise Rejected(f"label record cannot be read: {error}") from None
+    for label in labels:
+        for time_of_label in (label.observed_at, label.received_at):
+            if not EARLIEST <= time_of_label < latest:
+                raise Rejected(f"label record is of an impossible time: {time_of_label}")
+    return LabelRecord(origin, labels)
+
+
+def _predictions(origin: Origin, headers: PredictionHeaders, latest: datetime) -> PredictionRecord:
+    if not NAME.match(headers.model):
+        raise Rejected(f"prediction record names no possible model: {headers.model[:100]!r}")
+    try:
+        rows = pa.ipc.open_stream(origin.value).read_all()
+        rows.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Rejected(f"prediction record is no Arrow stream: {error}") from None
+    rows = rows.cast(_schema_of(rows))
+    _check_headers(rows, headers)
+    first, last = _range(rows.column("at").cast(pa.int64()))
+    if not _microseconds(EARLIEST) <= first <= last < _microseconds(latest):
+        raise Rejected("prediction record is of an impossible time")
+    return PredictionRecord(origin, headers, rows)
+
+
+def _schema_of(rows: pa.Table) -> pa.Schema:
+    """The fixed columns as the contract has them and nullable inputs and outputs.
+
+    Raises Rejected where that is not what the rows have, or where the lake has no such type."""
+    found = {column.name: column.type for column in rows.schema}
+    if len(found) != len(rows.schema):
+        raise Rejected("prediction record has a column twice")
+    for column in FIXED_COLUMNS:
+        if found.pop(column.name, None) != column.type:
+            raise Rejected(f"prediction record lacks the column `{column.name}` of {column.type}")
+        if not column.nullable and rows.column(column.name).null_count:
+            raise Rejected(f"prediction record has nulls in `{column.name}`")
+    for name, type_ in found.items():
+        value = type_.value_type if pa.types.is_list(type_) else type_
+        if not name.startswith((INPUT_PREFIX, OUTPUT_PREFIX)) or value not in _TYPES:
+            raise Rejected(f"prediction record has the column `{name}` of {type_}")
+    fixed = {column.name: column for column in FIXED_COLUMNS}
+    return pa.schema([fixed.get(c.name, pa.field(c.name, c.type)) for c in rows.schema])
+
+
+def _check_headers(rows: pa.Table, headers: PredictionHeaders) -> None:
+    """Raises Rejected where the headers, by which repeats are told, speak of other rows."""
+    if rows.num_rows != headers.rows or not rows.num_rows:
+        raise Rejected(f"prediction record has {rows.num_rows} rows, its headers {headers.rows}")
+    first, last = _range(rows.column("sequence"))
+    if (first, last) != (headers.first_sequence, headers.last_sequence) or first < 0:
+        raise Rejected(f"prediction record has sequences {first} to {last}, its headers others")
+    for name, value in (("replica", headers.replica), ("version", headers.version)):
+        if rows.column(name).unique().to_pylist() != [value]:
+            raise Rejected(f"prediction record has rows of another {name} than its headers")
+
+
+def _range(column: pa.ChunkedArray) -> tuple[int, int]:
+    found = pc.min_max(column).as_py()
+    return found["min"], found["max"]
+
+
+def _microseconds(time: datetime) -> int:
+    return int(time.timestamp()) * 1_000_000

@@ -1,0 +1,51 @@
+"""How a cluster is reached, how large its records may be, and what its errors mean."""
+
+from typing import Any
+
+from driftloop_bus.port import MAX_VALUE_BYTES
+from driftloop_contracts.errors import DriftloopError, Rejected, RetryLater
+from driftloop_settings.settings import KafkaSettings
+from kafka import errors as kafka_errors
+
+RECORD_BYTES = MAX_VALUE_BYTES + (256 << 10)
+"""A record with its key and headers."""
+BATCH_BYTES = RECORD_BYTES + (256 << 10)
+"""`max.message.bytes` of the topics: Kafka counts a whole batch."""
+
+
+def connection_options(bootstrap: str, settings: KafkaSettings) -> dict[str, Any]:
+    """kafka-python's options for reaching a cluster, TLS and SASL from the settings included."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": bootstrap,
+        "security_protocol": settings.security_protocol,
+        "ssl_cafile": settings.ssl_cafile,
+        "ssl_certfile": settings.ssl_certfile,
+        "ssl_keyfile": settings.ssl_keyfile,
+        "reconnect_backoff_ms": 50,
+        "reconnect_backoff_max_ms": 1_000,
+    }
+    if settings.security_protocol.startswith("SASL"):
+        password = settings.sasl_password
+        options |= {
+            "sasl_mechanism": settings.sasl_mechanism or "PLAIN",
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": password.get_secret_value() if password else None,
+        }
+    return options
+
+
+def is_passing(error: Exception) -> bool:
+    return isinstance(error, OSError) or bool(getattr(error, "retriable", False))
+
+
+def translated(error: Exception) -> DriftloopError:
+    refused = (
+        kafka_errors.MessageSizeTooLargeError,
+        kafka_errors.RecordListTooLargeError,
+        kafka_errors.InvalidTopicError,
+        ValueError,
+        TypeError,
+    )
+    if isinstance(error, refused):
+        return Rejected(f"Kafka refuses the record: {error}")
+    return RetryLater(f"Kafka does not answer as it should: {error!r}")

@@ -1,0 +1,34 @@
+"""How labels arrive, as a person reads it."""
+
+from typing import Any
+
+from rich.table import Table
+
+
+def arrival_table(versions: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    ages = [_duration(cohort["age_s"]) for cohort in versions[0]["by_age"]] if versions else []
+    for column in ("version", "predictions", "labelled", "delay p50", "delay p90"):
+        table.add_column(column)
+    for age in ages:
+        table.add_column(f"by {age}")
+    for found in versions:
+        shares = [
+            "–" if c["coverage"] is None else f"{c['coverage']:.1%} of {c['predictions']:,}"
+            for c in found["by_age"]
+        ]
+        delays = [_duration(found[f"delay_{p}_s"]) for p in ("p50", "p90")]
+        table.add_row(
+            f"v{found['version']}", f"{found['predictions']:,}", f"{found['labelled']:,}", *delays,
+            *shares,
+        )  # fmt: skip
+    return table
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

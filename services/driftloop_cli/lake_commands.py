@@ -1,0 +1,264 @@
+"""Commands that read what was predicted and labelled: query, labels, export, tail."""
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from driftloop_cli.options import (
+    AsJson,
+    ConfigFile,
+    Sets,
+    StateDir,
+    console,
+    emit,
+    reported,
+    settings_from,
+)
+from driftloop_contracts.errors import Rejected
+from driftloop_settings import Settings
+
+if TYPE_CHECKING:
+    from driftloop_lake.views import Answer, Views
+
+Model = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
+At = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="What had been predicted and received by then (ISO 8601)."),
+]
+Version = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N[:M]", help="Version of the predictions table [and of the labels table]."
+    ),
+]
+Timeout = Annotated[float, typer.Option("--timeout-s", help="Stop after this many seconds.")]
+
+
+def query(
+    name: Model,
+    sql: Annotated[
+        str, typer.Argument(metavar="SELECT", help="One SELECT; - reads it from stdin.")
+    ],
+    at: At = None,
+    version: Version = None,
+    limit: Annotated[int, typer.Option(help="Rows of the table that is shown.")] = 100,
+    timeout_s: Timeout = 300.0,
+    state_dir: StateDir = None,
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the lake in SQL. Read only.
+
+    Views: predictions (prediction_id, row, version, arm, at, a column for each input and output),
+    labels (prediction_id, row, value, observed_at, received_at, source, metric, tags), and labelled,
+    predictions with their latest label. `DESCRIBE predictions` lists the columns. --json gives an
+    array of objects, however large, while the query runs.
+    """
+    from driftloop_cli.rows import write_json_array
+
+    with reported(as_json):
+        os.nice(10)  # what serves goes first
+        views = _views(settings_from(state_dir, sets, config), name, at, version)
+        answer = views.ask(sys.stdin.read() if sql == "-" else sql, timeout_s)
+        _until_interrupted(
+            answer,
+            lambda: (
+                write_json_array(answer, sys.stdout) if as_json else _show(answer, views, limit)
+            ),
+        )
+
+
+def _show(answer: "Answer", views: "Views", limit: int) -> None:
+    from driftloop_cli.rows import cell
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in answer.columns:
+        table.add_column(column, no_wrap=True)
+    more = False
+    for batch in answer:
+        room = limit - table.row_count
+        for row in batch.slice(0, room).to_pylist():
+            table.add_row(*(cell(row[column]) for column in answer.columns))
+        more = batch.num_rows > room
+        if more:
+            break
+    # A file or a pipe has no width to fit into.
+    width = None if sys.stdout.isatty() else 10_000
+    Console(highlight=False, markup=False, width=width).print(table)
+    held = f"predictions@{views.version.predictions} labels@{views.version.labels}"
+    rest = f"the first {limit} rows; --limit or --json gives more" if more else None
+    console.print(f"[dim]{rest or f'{table.row_count} rows'} ({held})[/dim]")
+
+
+def labels(
+    name: Model,
+    at: At = None,
+    state_dir: StateDir = None,
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many predictions of each version have their label, and how long labels take.
+
+    `by 1 h` is the share of the rows at least an hour old that had their label within the hour: versions
+    are comparable there, whatever their age.
+    """
+    with reported(as_json):
+        from driftloop_cli.label_view import arrival_table
+        from driftloop_lake.label_arrival import label_arrival
+
+        now = _time(at, "--at") or datetime.now(UTC)
+        views = _views(settings_from(state_dir, sets, config), name, at, None)
+        document: dict[str, Any] = {
+            "model": name, "at": now.isoformat(),
+            "versions": [arrival.to_dict() for arrival in label_arrival(views, now)],
+        }  # fmt: skip
+        emit(document, as_json, lambda: console.print(arrival_table(document["versions"])))
+
+
+def export(
+    name: Model,
+    out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file to write.")],
+    kind: Annotated[
+        str | None, typer.Option("--format", help="parquet or csv.  [default: by PATH's ending]")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Predictions from then on.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Predictions before then.")
+    ] = None,
+    labelled: Annotated[
+        bool, typer.Option("--labelled", help="Only labelled rows, with their label.")
+    ] = False,
+    at: At = None,
+    version: Version = None,
+    timeout_s: Timeout = 86_400.0,
+    state_dir: StateDir = None,
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write predictions to a file, in no order. PATH appears when it is whole."""
+    from driftloop_cli.rows import write_file
+
+    with reported(as_json):
+        os.nice(10)
+        kind = kind or out.suffix.lstrip(".")
+        if kind not in ("parquet", "csv"):
+            raise Rejected(f"--format {kind!r}: it is parquet or csv")
+        views = _views(settings_from(state_dir, sets, config), name, at, version)
+        bounds = [
+            f"at {sign} TIMESTAMPTZ '{time.isoformat()}'"
+            for sign, time in ((">=", _time(since, "--from")), ("<", _time(until, "--to")))
+            if time is not None
+        ]
+        view = "labelled" if labelled else "predictions"
+        where = f"{view} WHERE {' AND '.join(bounds)}" if bounds else view
+        (total,) = [b.column(0)[0].as_py() for b in views.ask(f"SELECT count(*) FROM {where}")]
+        answer = views.ask(f"SELECT * FROM {where}", timeout_s)
+
+        def write() -> None:
+            rows = write_file(answer, out, kind, total, None if as_json else console)
+            document = {
+                "path": str(out), "format": kind, "rows": rows, "bytes": out.stat().st_size,
+                "predictions": views.version.predictions, "labels": views.version.labels,
+            }  # fmt: skip
+            emit(document, as_json, lambda: console.print(f"wrote {rows:,} rows to {out}"))
+
+        _until_interrupted(answer, write)
+
+
+def tail(
+    name: Model,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Labels too, of all models: they name none.")
+    ] = False,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="All that Kafka still holds, then what comes.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="End after so many lines.")] = None,
+    state_dir: StateDir = None,
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
+) -> None:
+    """Print predictions as they come, one JSON object a line, until Ctrl-C."""
+    with reported(as_json):
+        from driftloop_bus import connect
+        from driftloop_cli.tail import follow
+
+        bus = connect(_with_running_broker(settings_from(state_dir, sets, config)))
+        try:
+            for line in follow(bus, name, labels, from_start, limit):
+                sys.stdout.write(line)
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            return
+        except BrokenPipeError:
+            _leave_closed_pipe()
+
+
+def _with_running_broker(settings: Settings) -> Settings:
+    """Where a stack runs, its broker, on whichever port that got."""
+    from driftloop_cli.run_state import read_run_state
+
+    running = read_run_state(settings.state_dir)
+    if running is None or not running.supervisor.alive():
+        return settings
+    servers = {"bootstrap_servers": running.endpoints["kafka"]}
+    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update=servers)})
+
+
+def _views(settings: Settings, model: str, at: str | None, version: str | None) -> "Views":
+    from driftloop_lake import views
+
+    return views.open_views(
+        settings.lake_uri, model, output=_judged_output(settings, model), at=_time(at, "--at"),
+        version=None if version is None else views.Version.parse(version),
+    )  # fmt: skip
+
+
+def _judged_output(settings: Settings, model: str) -> str | None:
+    """The tensor that labels compare with; None where the store does not know the model."""
+    from driftloop_store import open_store
+
+    path = settings.store_url.removeprefix("sqlite:///")
+    if path != settings.store_url and not Path(path).is_file():
+        return None  # a lake without a store: reading must not make one
+    deployment = open_store(settings.store_url).deployment(model)
+    return deployment.model.output if deployment else None
+
+
+def _time(text: str | None, option: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise Rejected(f"{option} {text}: write a time such as 2026-11-24T12:00:00Z") from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _until_interrupted(answer: "Answer", act: Callable[[], None]) -> None:
+    try:
+        act()
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        _leave_closed_pipe()
+    finally:
+        answer.close()
+
+
+def _leave_closed_pipe() -> None:
+    """The reader (`head`) has enough; Python must not try to flush the rest at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,104 @@
+"""Rows of a query on their way out: JSON, a cell of a table, a file."""
+
+import json
+from collections.abc import Iterable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.progress import Progress
+
+MAX_CELL = 60
+
+
+class Rows(Protocol):
+    """`schema` and batches of it."""
+
+    schema: pa.Schema
+
+    def __iter__(self) -> Any: ...
+
+
+def write_json_array(batches: Iterable[pa.RecordBatch], sink: TextIO) -> None:
+    """One object a line inside `[` and `]`. Times are ISO 8601, numbers that are none (NaN) null."""
+    first = True
+    for batch in batches:
+        for row in batch.to_pylist():
+            sink.write(("[\n " if first else ",\n ") + json_line(row))
+            first = False
+    sink.write("[]\n" if first else "\n]\n")
+    sink.flush()
+
+
+def json_line(row: object) -> str:
+    return orjson.dumps(row, default=_plain, option=orjson.OPT_UTC_Z).decode()
+
+
+def cell(value: object) -> str:
+    """At most MAX_CELL characters of it, on one line."""
+    if value is None:
+        return "–"
+    text = value if isinstance(value, str) else json_line(value).strip('"')
+    text = " ".join(text.splitlines())
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        whole = value == value.to_integral_value()
+        if not whole:
+            return float(value)
+        # Beyond 64 bits as a text: orjson has no such numbers, and no reader would keep them.
+        return int(value) if -(2**63) <= value < 2**64 else str(int(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value)
+
+
+def write_file(answer: Rows, path: Path, kind: str, total: int, progress: Console | None) -> int:
+    """Write all rows; the file appears under its name when it is whole. Returns how many there were."""
+    from pyarrow import csv, parquet
+
+    part = path.with_name(f".{path.name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    schema = _flat(answer.schema.empty_table()).schema if kind == "csv" else answer.schema
+    rows = 0
+    try:
+        with (
+            csv.CSVWriter(part, schema) if kind == "csv" else parquet.ParquetWriter(
+                part, schema, compression="zstd"
+            ) as sink,
+            Progress(console=progress, transient=True, disable=progress is None) as bar,
+        ):  # fmt: skip
+            task = bar.add_task("writing", total=total)
+            for batch in answer:
+                table = pa.Table.from_batches([batch])
+                sink.write_table((_flat(table) if kind == "csv" else table).cast(schema))
+                rows += batch.num_rows
+                bar.update(task, completed=rows)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return rows
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Lists as JSON texts: CSV has none."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            texts = [
+                None if value is None else json.dumps(value)
+                for value in table.column(index).to_pylist()
+            ]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+        elif pa.types.is_timestamp(field.type):
+            iso = pc.strftime(table.column(index), "%Y-%m-%dT%H:%M:%SZ")
+            table = table.set_column(index, field.name, iso)
+    return table

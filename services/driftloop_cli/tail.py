@@ -1,0 +1,78 @@
+"""Predictions and labels as they pass through Kafka, as JSON lines."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pyarrow as pa
+
+from driftloop_bus.port import Bus, Message
+from driftloop_cli.rows import json_line
+from driftloop_contracts.errors import NotFound, Rejected, RetryLater, Unavailable
+from driftloop_contracts.events import LABELS, PREDICTIONS, PredictionHeaders
+from driftloop_lake.views import KEY, column_names
+
+POLL_S = 0.5
+
+
+def follow(
+    bus: Bus, model: str, labels: bool, from_start: bool, limit: int | None
+) -> Iterator[str]:
+    """Lines of one JSON object each: a row of a prediction as the view `predictions` has it, or, with
+    `labels`, a label ({"event": "label", …}; predictions then have "event": "prediction").
+
+    Ends after `limit` lines only. Raises Unavailable where no broker answers. Joins no group and
+    commits nothing: whoever archives does not notice.
+    """
+    topics = (PREDICTIONS, LABELS) if labels else (PREDICTIONS,)
+    left = limit
+    with closing(bus.consumer()) as consumer:
+        consumer.assign(_positions(bus, topics, from_start))
+        while True:
+            for message in consumer.poll(POLL_S):
+                for line in lines_of(message, model, named=labels):
+                    yield line
+                    if left is not None:
+                        left -= 1
+                        if left <= 0:
+                            return
+
+
+def _positions(
+    bus: Bus, topics: tuple[str, ...], from_start: bool
+) -> dict[tuple[str, int], int]:  # fmt: skip
+    try:
+        if from_start:
+            return {(topic, p): -1 for topic in topics for p in bus.partitions(topic)}
+        return {(t, p): offset for t in topics for p, offset in bus.end_offsets(t).items()}
+    except (RetryLater, NotFound) as error:
+        raise Unavailable(f"nothing to follow: {error}") from error
+
+
+def lines_of(message: Message, model: str, *, named: bool = False) -> Iterator[str]:
+    """What a message says of the model; nothing for one that cannot be read (the archiver keeps those
+    as dead letters). `named`: each object says what it is."""
+    value = message.value or b""
+    if message.topic == LABELS:
+        yield _labelled_line(value)
+        return
+    try:
+        headers = PredictionHeaders.decode([(name, v or b"") for name, v in message.headers])
+        if headers.model != model:
+            return
+        rows = pa.ipc.open_stream(value).read_all()
+    except (Rejected, pa.ArrowException, OSError):
+        return
+    names = {c: c for c in KEY} | column_names(rows.schema.names, KEY)
+    if not set(names) <= set(rows.schema.names):
+        return
+    rows = rows.select(list(names)).rename_columns(list(names.values()))
+    event = {"event": "prediction"} if named else {}
+    for row in rows.to_pylist():
+        yield json_line(event | row) + "\n"
+
+
+def _labelled_line(value: bytes) -> str:
+    text = value.decode("utf-8", "backslashreplace").strip()
+    if text.startswith("{") and text != "{}":
+        return '{"event":"label",' + " ".join(text[1:].split("\n")) + "\n"
+    return json_line({"event": "label", "unreadable": text[:1000]}) + "\n"

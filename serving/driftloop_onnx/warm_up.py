@@ -1,0 +1,114 @@
+"""Making a graph ready before it gets traffic: warm it up, and see whether requests may share a run.
+
+A graph may mix the rows of a run (a normalisation over the batch, a quantisation whose scale is that of
+the whole tensor): then an answer would depend on who else asked at that moment. So rows are run alone
+and together, on made-up inputs, and the answers compared.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_onnx.model import OnnxModel
+from driftloop_onnx.options import BackendOptions
+
+log = structlog.get_logger()
+
+ROWS = 8
+FREE_DIMENSION = 16
+"""The size of made-up inputs in free dimensions other than the rows."""
+RTOL, ATOL = 1e-3, 1e-5
+"""How far rows may differ alone and together: kernels round differently for different sizes."""
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A graph that is ready for traffic. `why_not_batched`: None where requests may share a run."""
+
+    model: OnnxModel
+    options: BackendOptions
+    why_not_batched: str | None = None
+
+
+def load(path: Path | str, options: BackendOptions) -> Loaded:
+    """Load the graph in a file or folder. Raises Rejected as `OnnxModel` does; a graph that refuses the
+    made-up inputs is ready all the same, but then no run is shared unless the options say so."""
+    began = time.monotonic()
+    model = OnnxModel(path, options)
+    rows = min(ROWS, options.max_batch_rows)
+    try:
+        for _ in range(options.warm_up):
+            for size in (1, rows):
+                model.run(made_up(model.signature, size))
+    except Exception as error:  # the inputs are ours: nobody's request failed
+        log.info("model.warm_up_refused", error=str(error)[:200])
+    loaded = Loaded(model, options, _why_not_batched(model, options))
+    log.info(
+        "model.loaded", path=str(path), seconds=round(time.monotonic() - began, 3),
+        why_not_batched=loaded.why_not_batched,
+    )  # fmt: skip
+    return loaded
+
+
+def _why_not_batched(model: OnnxModel, options: BackendOptions) -> str | None:
+    if options.batching == "off":
+        return "batching is off"
+    for tensor in model.signature.inputs:
+        if tensor.shape[:1] != (-1,):
+            return f"input {tensor.name!r} has no free first dimension"
+    return mixes_rows(model) if options.batching == "auto" else None
+
+
+def mixes_rows(model: OnnxModel) -> str | None:
+    """Why a row's answer may depend on the others in its run, in a sentence; None where rows of
+    made-up inputs are answered alike alone and together."""
+    inputs = made_up(model.signature, ROWS)
+    try:
+        together = model.run(inputs)
+        alone = [model.run(_row(inputs, row)) for row in range(ROWS)]
+    except Exception:
+        return "the graph refused made-up inputs, so nobody knows whether its rows are independent"
+    for name, whole in together.items():
+        parts = [answer[name] for answer in alone]
+        if any(part.shape[:1] != (1,) for part in parts) or whole.shape[:1] != (ROWS,):
+            return f"output {name!r} does not have a row for each row of the inputs"
+        if not _alike(np.concatenate(parts), whole):
+            return f"output {name!r} of a row depends on the other rows in the run"
+    return None
+
+
+def _row(inputs: Arrays, row: int) -> Arrays:
+    return {name: values[row : row + 1] for name, values in inputs.items()}
+
+
+def _alike(alone: np.ndarray, together: np.ndarray) -> bool:
+    if alone.shape != together.shape:
+        return False
+    if alone.dtype.kind == "f":
+        return np.allclose(alone, together, RTOL, ATOL, equal_nan=True)
+    return bool(np.array_equal(alone, together))
+
+
+def made_up(signature: Signature, rows: int) -> Arrays:
+    """Inputs that fit a signature, the same each time; `rows` where the first dimension is free."""
+    dice = np.random.default_rng(0)
+    return {t.name: _made_up(t, rows, dice) for t in signature.inputs}
+
+
+def _made_up(tensor: TensorSpec, rows: int, dice: np.random.Generator) -> np.ndarray:
+    sizes = (rows if place == 0 else FREE_DIMENSION for place in range(len(tensor.shape)))
+    shape = tuple(
+        size if free == -1 else free for free, size in zip(tensor.shape, sizes, strict=True)
+    )
+    if tensor.datatype == "BYTES":
+        return np.array(dice.choice(["a", "b"], shape), object)
+    if tensor.datatype.startswith("FP"):
+        return dice.normal(size=shape).astype(f"f{int(tensor.datatype[2:]) // 8}")
+    # Whole numbers are mostly indices, and every table has a 0 and a 1.
+    return dice.integers(0, 2, shape).astype(tensor.datatype.lower())

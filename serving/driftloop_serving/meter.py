@@ -1,0 +1,81 @@
+"""What a replica counts of its answers, in memory. Implements `call.Meter`."""
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from driftloop_contracts.model import Arm
+
+BOUNDS_S = (
+    .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+"""Upper bounds of the latency histogram's buckets; one more is open."""
+
+Key = tuple[str, int, str]
+"""Model, version, arm; version 0 and arm "" where a request failed before one was chosen."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Of one model, version and arm, since the replica started. Times are sums in seconds; `queue_s`
+    over requests, the other three over runs. `last_at`: of the last answer, in seconds since 1970."""
+
+    requests: int = 0
+    rows: int = 0
+    runs: int = 0
+    latency_s: float = 0.0
+    queue_s: float = 0.0
+    input_s: float = 0.0
+    infer_s: float = 0.0
+    output_s: float = 0.0
+    last_at: float = 0.0
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    failures: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+
+    def add(self, other: "Counts") -> None:
+        for name in (
+            "requests", "rows", "runs", "latency_s", "queue_s", "input_s", "infer_s", "output_s",
+        ):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.last_at = max(self.last_at, other.last_at)
+        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
+        self.failures.update(other.failures)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Counts":
+        return cls(**{**value, "failures": Counter(value["failures"])})
+
+
+class ReplicaMeter:
+    def __init__(self) -> None:
+        self.counts: dict[Key, Counts] = {}
+
+    def answered(
+        self, model: str, version: int, arm: Arm, latencies_s: list[float], rows: int,
+        queued_s: float, input_s: float, infer_s: float, output_s: float,
+    ) -> None:  # fmt: skip
+        counts = self.counts.get((model, version, arm))
+        if counts is None:
+            counts = self.counts[model, version, arm] = Counts()
+        counts.requests += len(latencies_s)
+        counts.rows += rows
+        counts.runs += 1
+        counts.latency_s += sum(latencies_s)
+        counts.queue_s += queued_s
+        counts.input_s += input_s
+        counts.infer_s += infer_s
+        counts.output_s += output_s
+        counts.last_at = time.time()
+        buckets = counts.buckets
+        for latency_s in latencies_s:
+            buckets[bisect_left(BOUNDS_S, latency_s)] += 1
+
+    def failed(self, model: str, version: int | None, arm: Arm | None, reason: str) -> None:
+        key = model, version or 0, arm or ""
+        self.counts.setdefault(key, Counts()).failures[reason] += 1

@@ -1,0 +1,62 @@
+"""A replica's path (protocol, batcher, spool) in a plain process: no Ray, no Kafka.
+
+Usage: replica.py MODEL.onnx PORT [--capture-off]. For fast work on the path, and for what capture costs;
+the real stack is what the bench reports.
+"""
+
+import gc
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_onnx import signature_of
+from driftloop_serving.batcher import Batcher
+from driftloop_serving.model_table import ModelTable, reload
+from driftloop_serving.protocol import Ingress
+from driftloop_serving.spool import SpoolWriter
+from driftloop_serving.spool_record import PredictionBatch
+from driftloop_settings.settings import CaptureSettings
+
+
+class NoMeter:
+    def answered(self, *_: Any, **__: Any) -> None: ...
+
+    failed = answered
+
+
+class NoSpool(SpoolWriter):
+    """Keeps nothing: what serving would cost without capture."""
+
+    def append(self, batches: Sequence[PredictionBatch]) -> None: ...
+
+
+async def main(folder: Path, port: int, scratch: Path, spool_kind: type[SpoolWriter]) -> None:
+    # Nobody ships this spool away: the smallest quota keeps the disk bounded, drops are counted.
+    spool = spool_kind(scratch / "spool", "replica", CaptureSettings(quota_bytes=4 << 30))
+    batcher = Batcher(spool, NoMeter(), in_flight_limit=1024)
+    served = ServedVersion(1, str(folder), signature_of(folder))
+    wanted = [Deployment(ModelSpec("m"), (served,), TrafficSplit(1))]
+    batcher.table = reload(ModelTable(), wanted)
+    ingress = Ingress(batcher, body_limit_bytes=1 << 20, timeout_s=30.0)
+    gc.collect()
+    gc.freeze()
+    config = uvicorn.Config(
+        no_application, host="127.0.0.1", port=port, http=ingress.protocol(), ws="none",
+        access_log=False, log_level="error", lifespan="off",
+    )  # fmt: skip
+    await uvicorn.Server(config).serve()
+
+
+async def no_application(*_: Any) -> None: ...
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as scratch:
+        kind = NoSpool if "--capture-off" in sys.argv else SpoolWriter
+        uvloop.run(main(Path(sys.argv[1]).parent, int(sys.argv[2]), Path(scratch), kind))

@@ -1,0 +1,1 @@
+collect_ignore = ["clients"]  # they run in the clients' own environment

@@ -1,0 +1,144 @@
+"""Real Ray and the real role `serving`, without the rest of a stack."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import psutil
+from onnx import TensorProto, helper
+
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_onnx import signature_of
+from driftloop_serving import ray_head
+from driftloop_settings import Settings, load_settings
+from driftloop_store import Store, open_store
+
+
+def write_version(folder: Path, number: int) -> ServedVersion:
+    """A graph y = number · x."""
+    node = helper.make_node("Mul", ["x", "factor"], ["y"])
+    graph = helper.make_graph(
+        [node], "scaler",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor("factor", TensorProto.FLOAT, [1], np.array([number], np.float32))],
+    )  # fmt: skip
+    path = folder / f"v{number}"
+    path.mkdir(parents=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path / "model.onnx")
+    return ServedVersion(number, str(path), signature_of(path))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(read: Callable[[], Any], wanted: Callable[[Any], Any], timeout_s: float = 60) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not wanted(value := read()):
+        assert time.monotonic() < deadline, value
+        threading.Event().wait(0.1)  # Ray runs by itself: all we can do is look again
+    return value
+
+
+@dataclass(frozen=True)
+class Stack:
+    settings: Settings
+    store: Store
+    roles: "dict[str, subprocess.Popen[bytes]]"
+    words: list[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.serving.port}"
+
+    def ask(
+        self, client: httpx.Client, rows: int = 1, model: str = "m", **headers: str
+    ) -> httpx.Response:
+        tensor = {"name": "x", "datatype": "FP32", "shape": [rows, 1], "data": [1.0] * rows}
+        return client.post(
+            f"{self.url}/v2/models/{model}/infer", json={"inputs": [tensor]}, headers=headers
+        )
+
+    def start(self, role: str, *sets: str) -> None:
+        """Start a role in a session of its own; `sets` come on top of the stack's settings."""
+        words = [*self.words, *(word for item in sets for word in ("--set", item))]
+        argv = [sys.executable, "-m", "driftloop_cli", "role", role, *words]
+        self.roles[role] = subprocess.Popen(argv, start_new_session=True)
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/v2/models/m/ready", timeout=2.0).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def running(self) -> list[int]:
+        replicas = (self.store.cursor("replicas") or {}).get("replicas", [])
+        return [r["pid"] for r in replicas if r["state"] == "running"]
+
+    def loaded(self) -> dict[str, Any]:
+        return self.store.cursor("loaded:m") or {"versions": [], "revision": 0}
+
+    def put(self, **changes: Any) -> Deployment:
+        """Change the deployment and wait until replicas serve it."""
+        wanted = self.store.put_deployment(replace(self.store.require_deployment("m"), **changes))
+        eventually(self.loaded, lambda found: found["revision"] == wanted.revision)
+        return wanted
+
+
+@contextmanager
+def running_stack(state_dir: Path, *sets: str) -> Iterator[Stack]:
+    """Ray and the role `serving` with the settings `sets`, and the model m at version 1."""
+    ports = [f"serving.{name}={free_port()}" for name in ("port", "grpc_port", "ray_port")]
+    settings = load_settings([*ports, *sets], state_dir=state_dir, environ={})
+    store = open_store(settings.store_url)
+    served = write_version(state_dir, 1)
+    store.put_deployment(Deployment(ModelSpec("m"), (served,), TrafficSplit(1)))
+    words = [word for item in (*ports, *sets) for word in ("--set", item)]
+    stack = Stack(settings, store, {}, ["--state-dir", str(state_dir), *words])
+    try:
+        for role in ("ray", "serving"):
+            stack.start(role)
+        eventually(stack.answers, bool, timeout_s=120)
+        eventually(lambda: len(stack.running()), lambda count: count >= settings.serving.replicas)
+        yield stack
+    finally:
+        for role in ("serving", "ray"):
+            end(stack.roles[role])
+        for pid in psutil.pids():
+            if session(pid) in {role.pid for role in stack.roles.values()}:
+                os.kill(pid, signal.SIGKILL)
+        ray_head.clean(settings)
+        store.close()
+    # It shut Serve down, which drains the replicas.
+    assert stack.roles["serving"].returncode == 0
+
+
+def end(role: "subprocess.Popen[bytes]") -> None:
+    role.terminate()
+    try:
+        role.wait(40)
+    except subprocess.TimeoutExpired:
+        role.kill()
+
+
+def session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return -1

@@ -1,0 +1,65 @@
+"""Clients that ask without a pause, and never ask twice for the same."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+
+import orjson
+from serving_stack import Stack
+
+BODY = orjson.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]})
+URL = "/v2/models/m/infer"
+
+
+@dataclass
+class Tally:
+    answered: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, failure: str | None) -> None:
+        with self.lock:
+            if failure is None:
+                self.answered += 1
+            else:
+                self.failures[failure] += 1
+
+
+@contextmanager
+def steady_load(stack: Stack, keeping: int = 2, opening: int = 1) -> Iterator[tuple[Tally, Tally]]:
+    """`keeping` clients keep their connection until they are told `connection: close`; `opening`
+    ones open one for each request. Yields what each kind was answered."""
+    kept, opened = Tally(), Tally()
+    stop = threading.Event()
+    port = stack.settings.serving.port
+    clients = [
+        *(threading.Thread(target=_ask, args=(port, stop, kept, True)) for _ in range(keeping)),
+        *(threading.Thread(target=_ask, args=(port, stop, opened, False)) for _ in range(opening)),
+    ]
+    for client in clients:
+        client.start()
+    try:
+        yield kept, opened
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+
+
+def _ask(port: int, stop: threading.Event, tally: Tally, keep: bool) -> None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    while not stop.is_set():
+        try:
+            # http.client closes and opens anew by itself where it was told `connection: close`.
+            connection.request("POST", URL, BODY, {} if keep else {"Connection": "close"})
+            answer = connection.getresponse()
+            answer.read()
+        except (HTTPException, OSError) as error:
+            tally.add(type(error).__name__)
+            connection.close()
+            continue
+        tally.add(None if answer.status == 200 else str(answer.status))
+        stop.wait(0.002)  # two cores serve, ask and start replicas

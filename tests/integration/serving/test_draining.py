@@ -1,0 +1,64 @@
+"""Nobody who asks notices that replicas are replaced or taken away."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from serving_stack import Stack, eventually, running_stack
+from steady_load import Tally, steady_load
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module", params=["direct", "haproxy"])
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp(request.param)
+    with running_stack(folder, f"serving.ingress={request.param}", "serving.replicas=2") as stack:
+        yield stack
+
+
+def changed(stack: Stack, *sets: str) -> None:
+    """As on a Ray of one's own: the role is killed, the replicas go on, another role takes over."""
+    stack.roles["serving"].kill()
+    stack.roles["serving"].wait()
+    stack.start("serving", *sets)
+
+
+def answers(count: int, *tallies: Tally) -> None:
+    wanted = [tally.answered + count for tally in tallies]
+    eventually(
+        lambda: [tally.answered for tally in tallies],
+        lambda found: all(a >= b for a, b in zip(found, wanted, strict=True)),
+    )
+
+
+def test_a_redeploy_and_a_scale_down_cost_no_request(stack: Stack) -> None:
+    before = set(stack.running())
+    with steady_load(stack) as (kept, opened):
+        answers(100, kept, opened)
+        # A setting that replicas read: both are replaced.
+        changed(stack, "serving.replicas=2", "serving.body_limit_bytes=1000000")
+        eventually(
+            lambda: set(stack.running()), lambda now: len(now) == 2 and not now & before, 120
+        )
+        answers(100, kept, opened)
+        middle = set(stack.running())
+        # The scale alone: one is taken away, the other stays.
+        changed(stack, "serving.replicas=1", "serving.body_limit_bytes=1000000")
+        eventually(lambda: set(stack.running()), lambda now: len(now) == 1 and now < middle, 60)
+        eventually(lambda: alive(middle), lambda count: count == 1, 60)
+        answers(100, kept, opened)
+    assert (kept.failures, opened.failures) == ({}, {})
+
+
+def alive(pids: set[int]) -> int:
+    count = 0
+    for pid in pids:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            continue
+        count += 1
+    return count

@@ -1,0 +1,128 @@
+import asyncio
+import contextlib
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from driftloop_serving.meter import ReplicaMeter
+from driftloop_serving.meter_files import Load, MeterFiles
+from driftloop_serving.prometheus_text import render
+from driftloop_serving.spool import SpoolWriter
+from driftloop_serving.triton_statistics import by_version, statistics
+from driftloop_settings.settings import CaptureSettings
+
+
+class Replica:
+    def __init__(self, root: Path) -> None:
+        self.spool = SpoolWriter(root / "spool", "replica", CaptureSettings())
+        self.meter = ReplicaMeter()
+        self.files = MeterFiles(
+            root / "metrics", root / "spool", self.spool.replica, self.meter, lambda: Load(3, 1.5)
+        )
+        self.file = root / "metrics" / f"{self.spool.replica}.json"
+        self._writing: asyncio.Task[None] | None = None
+
+    async def write(self) -> None:
+        self._writing = asyncio.create_task(self.files.keep_written())
+        while not self.file.exists():
+            await asyncio.sleep(0.01)
+
+    async def leave(self) -> None:
+        if self._writing is None:
+            return
+        self._writing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._writing
+        self._writing = None
+        self.spool.close()
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[tuple[Replica, Replica]]:
+    """Two replicas that both answered; the second one's counts are written."""
+    first, second = Replica(tmp_path), Replica(tmp_path)
+    first.meter.answered("m", 1, "stable", [0.0002, 0.003], 5, 0.001, 0.002, 0.003, 0.004)
+    second.meter.answered("m", 1, "stable", [20.0], 1, 0.0, 0.0, 1.0, 0.0)
+    second.meter.answered("m", 2, "canary", [0.1], 1, 0.0, 0.0, 0.1, 0.0)
+    second.meter.failed("m", 2, "canary", "ModelFailed")
+    second.meter.failed("", None, None, "NotFound")
+    await second.write()
+    yield first, second
+    first.spool.close()
+    await second.leave()
+
+
+async def samples(of: Replica, name: str, **labels: str) -> list[float]:
+    text, _ = render(await of.files.read_all())
+    return [
+        sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
+
+
+async def test_any_replica_tells_of_all(two: tuple[Replica, Replica]) -> None:
+    assert sorted(await samples(two[0], "driftloop_requests_total", version="1")) == [1, 2]
+    assert await samples(two[0], "driftloop_rows_total", version="2", arm="canary") == [1]
+    assert await samples(two[0], "driftloop_busy_seconds_total") == [1.5, 1.5]
+
+
+async def test_buckets_hold_all_up_to_their_bound(two: tuple[Replica, Replica]) -> None:
+    name = "driftloop_request_seconds_bucket"
+    first, second = (replica.spool.replica for replica in two)
+    assert await samples(two[0], name, replica=first, le="0.00025") == [1]
+    assert await samples(two[0], name, replica=first, le="0.005") == [2]
+    assert await samples(two[0], name, replica=second, version="1", le="10.0") == [0]
+    assert await samples(two[0], name, replica=second, version="1", le="+Inf") == [1]
+    total = await samples(two[0], "driftloop_request_seconds_sum", replica=first)
+    assert total == pytest.approx([0.0032])
+
+
+async def test_failures_are_counted_by_reason(two: tuple[Replica, Replica]) -> None:
+    name = "driftloop_request_failures_total"
+    assert await samples(two[0], name, model="m", reason="ModelFailed") == [1]
+    assert await samples(two[0], name, model="", version="", reason="NotFound") == [1]
+
+
+async def test_a_replica_that_left_is_gone(two: tuple[Replica, Replica]) -> None:
+    await two[1].leave()
+    assert not two[1].file.exists()
+    assert len(await two[0].files.read_all()) == 1
+
+
+@pytest.mark.parametrize("spool", ["there", "gone"])
+async def test_a_killed_replica_is_left_out_and_swept(
+    two: tuple[Replica, Replica], tmp_path: Path, spool: str
+) -> None:
+    text = two[1].file.read_text()
+    await two[1].leave()
+    two[1].file.write_text(text)  # as a kill leaves it
+    if spool == "gone":
+        shutil.rmtree(tmp_path / "spool" / two[1].spool.replica)
+    assert len(await two[0].files.read_all()) == 1
+    assert not two[1].file.exists()
+
+
+async def test_a_scraper_may_ask_for_openmetrics(two: tuple[Replica, Replica]) -> None:
+    text, kind = render(
+        await two[0].files.read_all(), "application/openmetrics-text; version=1.0.0"
+    )
+    assert kind.startswith("application/openmetrics-text")
+    assert text.endswith(b"# EOF\n")
+
+
+async def test_statistics_sum_over_replicas_and_arms(two: tuple[Replica, Replica]) -> None:
+    two[0].meter.answered("m", 1, "pinned", [0.5], 1, 0.25, 0.0, 0.0, 0.0)
+    sums = by_version(await two[0].files.read_all())
+    entry = statistics(("m", 1), sums["m", 1])
+    assert (entry["inference_count"], entry["execution_count"]) == (7, 3)
+    assert entry["inference_stats"]["success"] == {"count": 4, "ns": 20_503_200_000}
+    assert entry["inference_stats"]["queue"] == {"count": 4, "ns": 251_000_000}
+    assert entry["inference_stats"]["compute_infer"] == {"count": 3, "ns": 1_003_000_000}
+    assert statistics(("m", 2), sums["m", 2])["inference_stats"]["fail"]["count"] == 1
+    json.dumps(entry)

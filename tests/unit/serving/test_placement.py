@@ -1,0 +1,48 @@
+import pytest
+
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.signature import Signature
+from driftloop_serving.application import SHARED_APPLICATION
+from driftloop_serving.model_table import ModelTable, held_elsewhere
+from driftloop_serving.placement import application_of, place
+
+
+def deployment(name: str, loaded: bool = True, **onnx: object) -> Deployment:
+    version = ServedVersion(1, f"/models/{name}", Signature((), ()))
+    spec = ModelSpec(name, options={"onnx": onnx})
+    return Deployment(spec, (version,), TrafficSplit(1), loaded=loaded)
+
+
+def test_models_share_replicas_unless_they_ask_for_their_own() -> None:
+    models = [
+        deployment("a"),
+        deployment("b", placement="own", replicas=3, cpus=1.5),
+        deployment("c"),
+    ]
+    placement = place(models, held={"b": [1]})
+    assert placement.shared["deployments"] == [models[0].to_dict(), models[2].to_dict()]
+    assert placement.shared["elsewhere"] == [{"deployment": models[1].to_dict(), "held": [1]}]
+    (own,) = placement.own
+    assert (own.application, own.replicas, own.cpus) == ("model-b", 3, 1.5)
+    assert own.user_config == {"deployments": [models[1].to_dict()]}
+
+
+def test_an_unloaded_model_gives_its_own_replicas_back() -> None:
+    model = deployment("b", loaded=False, placement="own")
+    assert application_of(model) == SHARED_APPLICATION
+    assert place([model], held={}).own == ()
+
+
+def test_a_model_with_wrong_options_is_left_to_the_shared_replicas_to_refuse() -> None:
+    model = deployment("b", placement="own", threads="many")
+    assert place([model], held={}).shared["deployments"] == [model.to_dict()]
+
+
+@pytest.mark.parametrize(("held", "ready"), [([], False), ([1], True)])
+def test_a_model_held_elsewhere_is_ready_when_its_own_replicas_hold_it(
+    held: list[int], ready: bool
+) -> None:
+    table = ModelTable({"b": held_elsewhere(deployment("b", placement="own"), held)})
+    assert table.is_elsewhere("b")
+    assert not table.is_elsewhere("a")
+    assert table.ready is ready
