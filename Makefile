@@ -67,6 +67,10 @@ bench: setup  ## Run the benches and print their tables
 bench-serving: setup  ## Compare serving with baselines and peers, about 20 minutes (ARGS=--quick: 4)
 	$(BIN)/python tests/bench/serving/run.py $(ARGS)
 
+.PHONY: bench-stream
+bench-stream: setup  ## Measure Kafka to lake and window queries, about 10 minutes (ARGS=--quick: 1)
+	$(BIN)/python tests/bench/bench_stream.py $(ARGS)
+
 .PHONY: wheel
 wheel: setup  ## Build the wheel into dist/
 	$(BIN)/uv build --wheel --no-build-isolation --python $(BIN)/python

@@ -81,7 +81,16 @@ class DeltaLake:
 
             if newest is None:
                 return read(since)
-            return _newest(newest, lambda rows: table.reached_by("at", rows), since, read)
+
+            def reached_by(rows: int) -> datetime | None:
+                bound = table.reached_by("at", rows)
+                if bound is None or (since is not None and bound <= since):
+                    return None
+                times = table.scan(["at"], _predicate(bound, until, versions)).column("at")
+                times = times.combine_chunks().sort(order="descending")
+                return times[rows - 1].as_py() if len(times) >= rows else bound
+
+            return _newest(newest, reached_by, since, read)
 
     def count(self, model: str, pin: Pin) -> LakeCounts:
         with self._lock:
@@ -111,6 +120,15 @@ class DeltaLake:
                 if table is not None:
                     rows = self._queries.labels_without(rows, table.scan(["prediction_id"]))
             return self._queries.distinct(rows)
+
+    def offsets(self, model: str, pin: Pin) -> dict[str, dict[str, int]]:
+        with self._lock:
+            predictions = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
+            labels = self._labels(pin)
+            return {
+                "predictions": _offsets(predictions, PREDICTIONS),
+                "labels": {} if labels is None else _offsets(labels, LABELS),
+            }
 
     def _labels(self, pin: Pin) -> LakeTable | None:
         return None if pin.labels < 0 else self._at(layout.labels_uri(self._uri), pin.labels)
@@ -159,8 +177,8 @@ def _newest(
     """The newest `wanted` rows of `read(since)`, reading little more than them: rows without a label
     and those of other versions fall away, so the bound goes back until enough are left or all were
     read."""
-    take = wanted
-    while (bound := reached_by(take)) is not None and (since is None or bound > since):
+    take = 2 * wanted
+    while (bound := reached_by(take)) is not None:
         found = read(bound)
         if found.num_rows >= wanted:
             return found.slice(found.num_rows - wanted)

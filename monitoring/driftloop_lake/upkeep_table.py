@@ -15,6 +15,8 @@ log = structlog.get_logger()
 
 COMPACTED_FILE_BYTES = 16 << 20
 """Small enough to be rewritten often, large enough that ten million rows are a few dozen files."""
+ROW_GROUP_ROWS = 32_768
+"""Readers of the newest rows leave the other groups out."""
 _LOG = "_delta_log"
 
 

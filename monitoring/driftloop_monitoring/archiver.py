@@ -175,10 +175,7 @@ class Archiver:
         that holds it up while the lake takes others becomes a dead letter."""
         for attempt in itertools.count(1):
             try:
-                if attempt % SUSPECT_AFTER == 0:
-                    for record in self._buffer.records:
-                        self._writer.append_one(record)
-                return self._write()
+                return self._write() if attempt % SUSPECT_AFTER else self._write_one_by_one()
             except RetryLater as error:
                 log.warning("archiver.lake_away", reason=str(error), attempt=attempt)
                 if stop.wait(RETRY_S):
@@ -195,6 +192,11 @@ class Archiver:
             dead_letters=appended.dead_letters, repeated=appended.repeated,
             seconds=round(self._monotonic() - started, 3),
         )  # fmt: skip
+
+    def _write_one_by_one(self) -> None:
+        for record in self._buffer.records:
+            self._writer.append_one(record)
+        self._buffer = Buffer()
 
 
 def positions(

@@ -1,5 +1,6 @@
 """What a message of Kafka says, or why it says nothing that the lake can keep. Pure."""
 
+import functools
 import json
 from datetime import UTC, datetime
 
@@ -30,6 +31,7 @@ from driftloop_lake.records import (
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 """Times outside are mistakes; each would open a partition of its own in the lake."""
 _TYPES = frozenset(ARROW_TYPES.values())
+_NEVER_NULL = tuple(column.name for column in FIXED_COLUMNS if not column.nullable)
 
 
 def read_record(message: Message, latest: datetime = LATEST) -> Record:
@@ -82,7 +84,10 @@ def _predictions(origin: Origin, headers: PredictionHeaders, latest: datetime) -
         rows.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Rejected(f"prediction record is no Arrow stream: {error}") from None
-    rows = rows.cast(_schema_of(rows))
+    rows = pa.Table.from_arrays(rows.columns, schema=_kept_schema(rows.schema))
+    for name in _NEVER_NULL:
+        if rows.column(name).null_count:
+            raise Rejected(f"prediction record has nulls in `{name}`")
     _check_headers(rows, headers)
     first, last = _range(rows.column("at").cast(pa.int64()))
     if not _microseconds(EARLIEST) <= first <= last < _microseconds(latest):
@@ -90,24 +95,23 @@ def _predictions(origin: Origin, headers: PredictionHeaders, latest: datetime) -
     return PredictionRecord(origin, headers, rows)
 
 
-def _schema_of(rows: pa.Table) -> pa.Schema:
+@functools.lru_cache(maxsize=256)
+def _kept_schema(schema: pa.Schema) -> pa.Schema:
     """The fixed columns as the contract has them and nullable inputs and outputs.
 
-    Raises Rejected where that is not what the rows have, or where the lake has no such type."""
-    found = {column.name: column.type for column in rows.schema}
-    if len(found) != len(rows.schema):
+    Raises Rejected where a record has other columns, or types that the lake has not."""
+    found = {column.name: column.type for column in schema}
+    if len(found) != len(schema):
         raise Rejected("prediction record has a column twice")
     for column in FIXED_COLUMNS:
         if found.pop(column.name, None) != column.type:
             raise Rejected(f"prediction record lacks the column `{column.name}` of {column.type}")
-        if not column.nullable and rows.column(column.name).null_count:
-            raise Rejected(f"prediction record has nulls in `{column.name}`")
     for name, type_ in found.items():
         value = type_.value_type if pa.types.is_list(type_) else type_
         if not name.startswith((INPUT_PREFIX, OUTPUT_PREFIX)) or value not in _TYPES:
             raise Rejected(f"prediction record has the column `{name}` of {type_}")
     fixed = {column.name: column for column in FIXED_COLUMNS}
-    return pa.schema([fixed.get(c.name, pa.field(c.name, c.type)) for c in rows.schema])
+    return pa.schema([fixed.get(c.name, pa.field(c.name, c.type)) for c in schema])
 
 
 def _check_headers(rows: pa.Table, headers: PredictionHeaders) -> None:

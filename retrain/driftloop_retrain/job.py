@@ -21,17 +21,19 @@ import structlog
 from driftloop_contracts.clock import Clock
 from driftloop_contracts.errors import Conflict, DriftloopError, NotFound, Rejected, RetryLater
 from driftloop_contracts.model import ModelSpec, ServedVersion
-from driftloop_lake.port import LakeReader, Pin
+from driftloop_lake.port import Pin, PinnedLake
 from driftloop_onnx import OnnxModel
 from driftloop_registry.port import Registry, VersionRecord
 from driftloop_retrain.candidate import Candidate, classes_of, make_candidate
 from driftloop_retrain.dataset import Dataset, Split, from_lake, split
 from driftloop_retrain.evaluate import losses, metrics, slices
 from driftloop_retrain.gate import GateResult, gate
+from driftloop_retrain.graph_identity import graph_hash
 from driftloop_retrain.inference import outputs_of
+from driftloop_retrain.lineage import Data, Lineage, Training
 from driftloop_retrain.progress import Progress
-from driftloop_retrain.provenance import params_of, tags_of
-from driftloop_retrain.recipes import find_recipe, recipe_names
+from driftloop_retrain.provenance import params_of, tags_of, this_code, this_environment
+from driftloop_retrain.recipes import Recipe, find_recipe, recipe_names
 from driftloop_retrain.search import answer_tensor
 from driftloop_retrain.workspace import work_folder
 from driftloop_settings import Settings
@@ -48,7 +50,7 @@ class Parts:
 
     settings: Settings
     store: Store
-    lake: LakeReader
+    lake: PinnedLake
     registry: Registry
     clock: Clock
 
@@ -122,7 +124,7 @@ def _train(
 ) -> Record:  # fmt: skip
     settings = parts.settings
     names = recipe_names(spec.recipe, tuple(record.get("recipes") or ()), settings.retrain.families)
-    recipes = [find_recipe(name) for name in names]
+    recipes = {name: find_recipe(name) for name in names}
     progress.tell("data", 0.0, "reading the labelled rows from the lake")
     data = _read(parts, record, spec, champion)
     at = record.get("change_at")
@@ -132,14 +134,15 @@ def _train(
     since = f", {fresh:,} of them since the change" if fresh else ""
     progress.tell("data", 0.02, f"{data.rows:,} labelled rows{since}")
     candidate = make_candidate(
-        settings, spec, champion.signature.inputs, rows, recipes, classes_of(spec, data), work,
+        settings, spec, champion.signature.inputs, rows, list(recipes.values()),
+        classes_of(spec, data), work,
         lambda done, words: progress.tell("train", 0.02 + 0.9 * done, words),
     )  # fmt: skip
     _check_signature(candidate, champion)
     progress.tell("gate", 0.94, "comparing it with the champion on the newest rows")
     verdict, champion_metrics = _judge(settings, spec, champion, candidate, rows, data)
     best = candidate.found.best
-    return {
+    outcome: Record = {
         "family": best.family, "span": best.span.name, "rounds": best.rounds,
         "rows": data.rows, "fresh_rows": fresh, "data": data.source,
         "trained_rows": rows.fit.rows, "holdout_rows": rows.holdout.rows,
@@ -151,6 +154,36 @@ def _train(
         },
         "gate": verdict.to_dict(),
     }  # fmt: skip
+    _write_lineage(parts, record, spec, champion, candidate, outcome, recipes)
+    return outcome
+
+
+def _write_lineage(
+    parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion, candidate: Candidate,
+    outcome: Record, recipes: Mapping[str, Recipe],
+) -> None:  # fmt: skip
+    """Beside the graph, so that whoever has one has the other."""
+    pinned = parts.store.retrain(record["id"])["data"]
+    pin = Pin(pinned["predictions"], pinned["labels"])
+    offsets = _or_later("the lake", lambda: parts.lake.offsets(spec.name, pin))
+    counts = ("rows", "trained_rows", "holdout_rows", "fresh_rows")
+    Lineage(
+        model=spec.name, retrain_id=record["id"], trigger=str(record.get("trigger", "")),
+        reason=str(record.get("reason", "")), parent_version=champion.version,
+        made_at=parts.clock(),
+        data=Data(
+            **pin.to_dict(), as_of=pinned["as_of"], offsets=offsets,
+            change_at=record.get("change_at"), **{name: outcome[name] for name in counts},
+        ),
+        code=this_code(recipes.values()), seed=parts.settings.retrain.seed,
+        training=Training(
+            settings=parts.settings.retrain.model_dump(mode="json"), spec=spec.to_dict(),
+            signature=champion.signature.to_dict(), recipes=tuple(recipes),
+            family=outcome["family"], span=outcome["span"], rounds=outcome["rounds"],
+        ),
+        environment=this_environment(), metrics=candidate.metrics,
+        graph_sha256=graph_hash(candidate.folder),
+    ).write(candidate.folder)  # fmt: skip
 
 
 def _read(parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion) -> Dataset:

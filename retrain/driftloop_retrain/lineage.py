@@ -82,7 +82,9 @@ def read_lineage(version: VersionRecord) -> Lineage | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise Rejected(f"the lineage of version {version.version} cannot be read: {error}") from None
+        raise Rejected(
+            f"the lineage of version {version.version} cannot be read: {error}"
+        ) from None
 
 
 def lineage_document(registry: Registry, model: str, number: int) -> dict[str, Any]:

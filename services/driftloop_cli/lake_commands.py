@@ -65,7 +65,6 @@ def query(
     from driftloop_cli.rows import write_json_array
 
     with reported(as_json):
-        os.nice(10)  # what serves goes first
         views = _views(settings_from(state_dir, sets, config), name, at, version)
         answer = views.ask(sys.stdin.read() if sql == "-" else sql, timeout_s)
         _until_interrupted(
@@ -151,7 +150,6 @@ def export(
     from driftloop_cli.rows import write_file
 
     with reported(as_json):
-        os.nice(10)
         kind = kind or out.suffix.lstrip(".")
         if kind not in ("parquet", "csv"):
             raise Rejected(f"--format {kind!r}: it is parquet or csv")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from driftloop_cli import control_commands, lake_commands
+from driftloop_cli import control_commands, lake_commands, lineage_commands
 from driftloop_cli.options import (
     AsJson,
     ConfigFile,
@@ -36,6 +36,7 @@ app.command()(control_commands.deploy)
 app.command()(control_commands.retrain)
 for _command in (
     lake_commands.query, lake_commands.labels, lake_commands.tail, lake_commands.export,
+    lineage_commands.lineage, lineage_commands.reproduce,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(control_commands.rollout, name="rollout")

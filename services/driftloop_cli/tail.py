@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pyarrow as pa
 
-from driftloop_bus.port import Bus, Message
+from driftloop_bus.port import Bus, Message, Place
 from driftloop_cli.rows import json_line
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater, Unavailable
 from driftloop_contracts.events import LABELS, PREDICTIONS, PredictionHeaders
@@ -24,12 +24,18 @@ def follow(
     commits nothing: whoever archives does not notice.
     """
     topics = (PREDICTIONS, LABELS) if labels else (PREDICTIONS,)
+    return _lines(bus, model, _positions(bus, topics, from_start), limit, named=labels)
+
+
+def _lines(
+    bus: Bus, model: str, positions: dict[Place, int], limit: int | None, *, named: bool
+) -> Iterator[str]:  # fmt: skip
     left = limit
     with closing(bus.consumer()) as consumer:
-        consumer.assign(_positions(bus, topics, from_start))
+        consumer.assign(positions)
         while True:
             for message in consumer.poll(POLL_S):
-                for line in lines_of(message, model, named=labels):
+                for line in lines_of(message, model, named=named):
                     yield line
                     if left is not None:
                         left -= 1
@@ -37,9 +43,7 @@ def follow(
                             return
 
 
-def _positions(
-    bus: Bus, topics: tuple[str, ...], from_start: bool
-) -> dict[tuple[str, int], int]:  # fmt: skip
+def _positions(bus: Bus, topics: tuple[str, ...], from_start: bool) -> dict[Place, int]:
     try:
         if from_start:
             return {(topic, p): -1 for topic in topics for p in bus.partitions(topic)}

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from driftloop_contracts.errors import Rejected
@@ -26,7 +33,7 @@ class Section(BaseModel):
 
 
 class ServingSettings(Section):
-    ingress: Literal["haproxy", "direct"] = "direct"
+    ingress: Literal["haproxy", "direct"] = "haproxy"
     """direct: replicas own the port. haproxy: Ray Serve's proxy stands in front."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -35,7 +42,7 @@ class ServingSettings(Section):
     replicas: int = Field(1, ge=1)
     min_replicas: int | None = Field(None, ge=1)
     max_replicas: int | None = Field(None, ge=1)
-    """Between these the number of replicas follows the load; None: it is `replicas`."""
+    """Between these the number of replicas follows the load; None: `replicas`."""
     target_load: float = Field(0.6, gt=0, lt=1)
     """The share of a core that each replica is to use; its event loop has no more than one."""
     scale_up_after_s: float = Field(5.0, ge=0)
@@ -50,6 +57,18 @@ class ServingSettings(Section):
     """How long a request may wait for its run."""
     keep_previous: int = Field(1, ge=0)
     """How many former champions stay loaded."""
+
+    @property
+    def scale(self) -> tuple[int, int]:
+        """The least and the most replicas."""
+        return self.min_replicas or self.replicas, self.max_replicas or self.replicas
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> "ServingSettings":
+        least, most = self.scale
+        if least > most:
+            raise ValueError(f"at least {least} replicas and at most {most} cannot be")
+        return self
 
 
 class CaptureSettings(Section):

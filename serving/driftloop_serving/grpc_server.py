@@ -17,6 +17,7 @@ import httpx
 import orjson
 import structlog
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
 
 from driftloop_contracts import errors
 from driftloop_serving.batcher import Batcher
@@ -169,9 +170,15 @@ async def start(batcher: Batcher, application: Any, settings: Settings) -> GrpcS
 
 
 def _unary(handler: Handler, request: Any, response: Any) -> Any:
-    return grpc.unary_unary_rpc_method_handler(
-        handler, request.FromString, response.SerializeToString
-    )
+    async def handle(content: bytes, context: Context) -> Any:
+        # Parsed here: gRPC would answer what is no message with the name of Python's error.
+        try:
+            message = request.FromString(content)
+        except DecodeError:
+            await _abort(context, 400, f"the body is no {request.DESCRIPTOR.full_name}")
+        return await handler(message, context)
+
+    return grpc.unary_unary_rpc_method_handler(handle, None, response.SerializeToString)
 
 
 def _infer(batcher: Batcher, patience_s: float) -> Handler:

@@ -5,6 +5,7 @@ server that Serve runs in the replica; infer requests are taken from its connect
 Serve's own request path is used by nobody but its fallback proxy, while HAProxy knows of no replica.
 """
 
+import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -84,8 +85,8 @@ class Replica:
 
     async def __del__(self) -> None:
         # Serve awaits this before it ends a replica: answers under way go out.
-        if self._grpc is not None:
-            await self._grpc.stop(GRACE_S)
+        leaving = [self._grpc.stop(GRACE_S)] if self._grpc is not None else []
         if self._listener is not None:
-            await self._listener.leave()
+            leaving.append(self._listener.leave())
+        await asyncio.gather(*leaving)
         await self._host.close()

@@ -154,8 +154,7 @@ def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
 
 def _scale(serving: ServingSettings) -> Record:
     """So many replicas, or as many as the load asks for."""
-    least = serving.min_replicas or serving.replicas
-    most = serving.max_replicas or max(least, serving.replicas)
+    least, most = serving.scale
     if least == most:
         return {"num_replicas": least}
     policy = {

@@ -4,6 +4,7 @@ A suite is a pytest run of its own: tritonclient and kserve cannot be imported i
 lie in our environment.
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -42,15 +43,20 @@ def addresses(
 
 
 def _deploy(driftloop: Driftloop, folder: Path) -> None:
-    """Two versions of `scaler`, one of each other model; returns when all of them answer."""
+    """Two versions of `scaler`, one of each other model; `alone` has a replica of its own. Returns when
+    all of them answer."""
     makers = (models.identity, models.typed, models.pair, models.words)
     graphs = [make(folder) for make in makers]
     for graph in graphs:
         driftloop("deploy", str(graph), "--name", graph.stem)
     for factor in (2.0, 3.0):
         driftloop("deploy", str(models.scaler(folder, factor)), "--name", "scaler")
+    spec = folder / "alone.yaml"
+    options = {"onnx": {"placement": "own"}}
+    spec.write_text(json.dumps({"name": "alone", "model": "pair.onnx", "options": options}))
+    driftloop("deploy", str(spec))
     url = driftloop("status")["endpoints"]["inference"]
-    for place in (*(g.stem for g in graphs), "scaler/versions/1", "scaler/versions/2"):
+    for place in (*(g.stem for g in graphs), "scaler/versions/1", "scaler/versions/2", "alone"):
         eventually(
             lambda place=place: httpx.get(f"{url}/v2/models/{place}/ready").status_code,
             lambda status: status == 200,

@@ -50,7 +50,9 @@ class FittedModel(Protocol):
 
 
 class Recipe(Protocol):
-    """A class without constructor arguments, or an object."""
+    """A class without constructor arguments, or an object. One that cannot train the same model from the
+    same arguments has an attribute `deterministic = False`: `driftloop reproduce` then compares metrics
+    only."""
 
     @property
     def name(self) -> str: ...

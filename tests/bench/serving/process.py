@@ -19,7 +19,7 @@ def free_port() -> int:
 
 
 class Server:
-    """`argv` as a process group of its own; its output goes to `log`."""
+    """`argv` in a session of its own; its output goes to `log`, its temporary files beside that."""
 
     def __init__(
         self, argv: list[str], log: Path, core: int | None, environment: Mapping[str, str] = {},
@@ -29,7 +29,7 @@ class Server:
         with log.open("wb") as out:
             self._process = subprocess.Popen(
                 pinned(argv, core), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, cwd=folder,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(log.parent), **environment}, cwd=folder,
                 start_new_session=True,
             )  # fmt: skip
 

@@ -23,7 +23,7 @@ def main() -> None:
     seconds, rounds = ([*numbers, 3.0] if len(numbers) < 2 else numbers)[0], 1
     if len(numbers) > 1:
         rounds = int(numbers[1])
-    with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="dlb-") as scratch:
         folder = Path(scratch)
         graph = write_graph(folder)
         rows = arrays([1] * DISTINCT)

@@ -8,6 +8,7 @@ import argparse
 import datetime
 import json
 import platform
+import signal
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -64,11 +65,12 @@ def main() -> None:
         report.write(Results.from_dict(json.loads(asked.source.read_text())), ROOT / "docs")
         return
     require_tools()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
     results = Results(_about(asked.seconds, asked.rounds))
     for subject in (*SUBJECTS, CAPTURED, UNCAPTURED):
         results.labels[subject.name], results.kinds[subject.name] = subject.label, subject.kind
     asked.json.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="dlb-") as scratch:
         place = Place(write_graph(Path(scratch)), Path(scratch), ROOT / ".bench-envs")
         bench = Bench(place, results, asked.seconds, quick=asked.quick)
         for number in range(asked.rounds):
@@ -76,6 +78,7 @@ def main() -> None:
             for subject in SUBJECTS:
                 if not asked.only or subject.name in asked.only or subject is BARE:
                     bench.subject(subject, number)
+                    asked.json.write_text(json.dumps(results.to_dict(), indent=1))
             if not asked.only or CAPTURED.name in asked.only:
                 bench.capture(number)
             asked.json.write_text(json.dumps(results.to_dict(), indent=1))

@@ -103,6 +103,15 @@ def test_only_the_outputs_asked_for_are_answered(client: InferenceServerClient) 
     assert everything.as_numpy("product").tolist() == [[6.0]]
 
 
+def test_a_model_with_replicas_of_its_own_is_asked_alike(client: InferenceServerClient) -> None:
+    assert client.is_model_ready("alone")
+    inputs = [column("a", 2.0, 4.0), column("b", 3.0, 5.0)]
+    result = client.infer("alone", inputs, request_id="7")
+    assert result.as_numpy("product").tolist() == [[6.0], [20.0]]
+    with pytest.raises(InferenceServerException, match="'b' is missing"):
+        client.infer("alone", inputs[:1])
+
+
 def test_an_id_comes_back(client: InferenceServerClient) -> None:
     assert scaled(client, 1.0, request_id="order 17 €").get_response()["id"] == "order 17 €"
     assert "id" not in scaled(client, 1.0).get_response()

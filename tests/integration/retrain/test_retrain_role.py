@@ -1,6 +1,8 @@
 """The role with its child process, on a Delta lake and MLflow."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,13 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from driftloop_contracts.events import LabelEvent, PredictionHeaders, prediction_schema
+from driftloop_contracts.events import (
+    LABELS,
+    PREDICTIONS,
+    LabelEvent,
+    PredictionHeaders,
+    prediction_schema,
+)
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_lake.delta_lake import open_lake
 from driftloop_lake.records import LabelRecord, Origin, Place, PredictionRecord
@@ -82,15 +90,15 @@ def archive(settings: Settings, champion: OnnxModel, data: Dataset) -> None:
         LabelEvent(f"p{i:06}", 0, int(label), at[i], at[i]) for i, label in enumerate(data.labels)
     )
     writer = open_lake(settings).writer()
-    writer.positions([("t", 0)])
+    writer.positions([(PREDICTIONS, 0), (LABELS, 0)])
     writer.append(
         [
             PredictionRecord(
-                Origin(Place("t", 0, 0), NOW, b"", json.dumps({})),
+                Origin(Place(PREDICTIONS, 0, 0), NOW, b"", json.dumps({})),
                 PredictionHeaders("loans", 1, "r", 0, n - 1, n),
                 table,
             ),
-            LabelRecord(Origin(Place("t", 0, 1), NOW, b"", json.dumps({})), labels),
+            LabelRecord(Origin(Place(LABELS, 0, 1), NOW, b"", json.dumps({})), labels),
         ]
     )
 
@@ -198,3 +206,31 @@ def test_a_retrain_over_its_deadline_fails(
     record = until(store, over)
     assert record["state"] == "failed"
     assert "0.1 s" in record["error"]
+
+
+def test_a_retrained_version_is_reproduced_from_what_it_names(
+    settings: Settings, start: Callable[[Settings], threading.Event]
+) -> None:
+    store = open_store(settings.store_url)
+    request(store, recipes=["gradient-boosting"])
+    start(settings)
+    assert until(store, over)["state"] == "succeeded"
+
+    def command(*words: str) -> Any:
+        argv = [sys.executable, "-m", "driftloop_cli", *words, "--json"]
+        argv += ["--state-dir", str(settings.state_dir)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=150, check=False)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
+    lineage = command("lineage", "loans", "2")
+    assert (lineage["source"], lineage["parent_version"]) == ("retrain", 1)
+    assert lineage["data"]["offsets"] == {
+        "predictions": {"driftloop.predictions:0": 0}, "labels": {"driftloop.labels:0": 1},
+    }  # fmt: skip
+    assert Path(lineage["report"]).is_file()
+    before = open_registry(settings).aliases("loans")
+    found = command("reproduce", "loans", "2")
+    assert found["ok"]
+    assert all(item["same"] for item in found["compared"])
+    assert open_registry(settings).aliases("loans") == before

@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
+import grpc
 import orjson
 from serving_stack import Stack
+
+from driftloop_serving.grpc_protocol import open_inference_pb2 as pb
 
 BODY = orjson.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]})
 URL = "/v2/models/m/infer"
@@ -47,6 +50,44 @@ def steady_load(stack: Stack, keeping: int = 2, opening: int = 1) -> Iterator[tu
         stop.set()
         for client in clients:
             client.join()
+
+
+@contextmanager
+def steady_calls(stack: Stack, clients: int = 2) -> Iterator[Tally]:
+    """As `steady_load`, over gRPC: each client keeps a channel of its own."""
+    tally, stop = Tally(), threading.Event()
+    address = f"127.0.0.1:{stack.settings.serving.grpc_port}"
+    threads = [threading.Thread(target=_call, args=(address, stop, tally)) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield tally
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _call(address: str, stop: threading.Event, tally: Tally) -> None:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 1]}
+    request = pb.ModelInferRequest(
+        model_name="m", inputs=[tensor], raw_input_contents=[b"\0\0\x80\x3f"]
+    )
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    with grpc.insecure_channel(address, options) as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        while not stop.is_set():
+            try:
+                infer(request, timeout=20)
+            except grpc.RpcError as error:
+                tally.add(f"{error.code().name}: {error.details()}")
+            else:
+                tally.add(None)
+            stop.wait(0.002)
 
 
 def _ask(port: int, stop: threading.Event, tally: Tally, keep: bool) -> None:

@@ -193,6 +193,36 @@ def test_a_record_of_a_model_that_nobody_deployed_is_a_dead_letter(world: World)
     assert "unheard-of" in dead.scan(["reason"]).column("reason")[0].as_py()
 
 
+class Impatient(Event):
+    """Does not wait."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return False
+
+
+def test_records_that_hold_the_flow_up_become_dead_letters_and_the_rest_is_archived(
+    world: World, tmp_path: Path
+) -> None:
+    # A table that can never be written, while the lake takes all others.
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "broken").write_text("no folder")
+    world.known = KnownModels(lambda: ["loan", "broken"])
+    with closing(world.member()) as member:
+        archiver = world.archiver(member)
+        world.send(0)
+        world.send(1, model="broken")
+        world.send(2)
+        archiver.step(Event())
+        world.now = 1.0
+        archiver.step(Impatient())
+        world.send(3)
+        archiver.step(Event())
+        stop(archiver)
+    assert world.counts() == LakeCounts(6, 0, 6)
+    assert world.label_rows() == 8
+    assert DeltaLake(world.uri).dead_letters().list().num_rows == 1
+
+
 def test_archivers_that_come_hang_and_go_archive_each_record_once(world: World) -> None:
     one = world.member()
     hanging = world.archiver(one)

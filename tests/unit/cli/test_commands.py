@@ -8,7 +8,7 @@ from driftloop_cli.main import app
 
 COMMANDS = (
     "up", "down", "status", "deploy", "retrain", "rollout", "kafka", "doctor", "demo", "train",
-    "role", "settings",
+    "role", "settings", "query", "labels", "tail", "export", "lineage", "reproduce",
 )  # fmt: skip
 runner = CliRunner()
 

@@ -156,3 +156,18 @@ def test_threads_may_share_a_reader(filled: Filled) -> None:
     for thread in threads:
         thread.join()
     assert found == [1] * 4
+
+
+def test_a_pin_names_the_last_offset_of_each_partition_that_it_holds(filled: Filled) -> None:
+    pin = filled.pin()
+    assert filled.lake.offsets("loan", pin) == {
+        "predictions": {"driftloop.predictions:0": 2}, "labels": {},
+    }  # fmt: skip
+    filled.label(61, 1)
+    rows = prediction_rows(90, 91, replica="r2")
+    filled.writer.append([read_record(prediction_message(rows, 7, partition=20))])
+    assert filled.lake.offsets("loan", filled.pin()) == {
+        "predictions": {"driftloop.predictions:0": 2, "driftloop.predictions:20": 7},
+        "labels": {"driftloop.labels:0": 1},
+    }  # fmt: skip
+    assert filled.lake.offsets("loan", pin)["predictions"] == {"driftloop.predictions:0": 2}

@@ -53,6 +53,11 @@ class World:
         self.batcher.table = reload(self.batcher.table, wanted)
 
 
+class Raw(bytes):
+    def SerializeToString(self) -> bytes:
+        return bytes(self)
+
+
 class Client:
     def __init__(self, settings: Settings) -> None:
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{settings.serving.grpc_port}")
@@ -61,10 +66,10 @@ class Client:
         self, name: str, request: Any, metadata: tuple[tuple[str, str], ...] = ()
     ) -> tuple[Any, dict[str, str]]:
         """The answer and the initial metadata. Raises grpc.aio.AioRpcError."""
-        answer = getattr(pb, type(request).__name__.replace("Request", "Response"))
+        answer = getattr(pb, f"{name}Response", pb.ServerLiveResponse)
         ask = self._channel.unary_unary(
             f"/inference.GRPCInferenceService/{name}",
-            request_serializer=type(request).SerializeToString,
+            request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
         )
         call = ask(request, metadata=metadata, timeout=20)
@@ -132,6 +137,13 @@ async def test_an_error_has_a_code_and_a_sentence(
     error = await client.refused("ModelInfer", request_)
     assert error.code() is code
     assert names in error.details()
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"\x0a\x02\xff\xfe"], ids=["cut", "no UTF-8"])
+async def test_bytes_that_are_no_message_are_refused(client: Client, body: bytes) -> None:
+    error = await client.refused("ModelInfer", Raw(body))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == "the body is no inference.ModelInferRequest"
 
 
 async def test_a_prediction_id_that_cannot_be_one_is_refused(client: Client) -> None:

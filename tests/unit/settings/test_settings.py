@@ -29,6 +29,7 @@ def test_a_later_source_wins(tmp_path: Path) -> None:
         (["serving"], {}, "section.key=value"),
         (["serving.ingress=fast"], {}, "serving.ingress"),
         (["serving.port=many"], {}, "serving.port"),
+        (["serving.min_replicas=3", "serving.max_replicas=2"], {}, "3 replicas"),
     ],
 )
 def test_what_is_wrong_is_named(overrides: list[str], environ: dict[str, str], names: str) -> None:

@@ -1,0 +1,135 @@
+"""Trains a version again from its lineage and compares. Nothing that serves is read or changed: not the
+store, not the registry, not the lake; all that is written lies in a folder that the caller gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.model import ModelSpec
+from driftloop_contracts.signature import Signature
+from driftloop_lake.port import LakeReader, Pin
+from driftloop_registry.port import VersionRecord
+from driftloop_retrain.candidate import classes_of, make_candidate
+from driftloop_retrain.dataset import from_lake, split
+from driftloop_retrain.graph_identity import graph_hash
+from driftloop_retrain.lineage import Lineage, read_lineage
+from driftloop_retrain.provenance import this_code, this_environment
+from driftloop_retrain.recipes import Recipe, find_recipe
+from driftloop_settings import Settings
+from driftloop_settings.settings import RetrainSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One thing of the version, as recorded and as it came out again."""
+
+    name: str
+    recorded: float | int | str
+    again: float | int | str
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """differences: of code and environment that can change a graph. `ok`: rows, winner and metrics are
+    the same, and so is the graph, unless `graph_may_differ`."""
+
+    model: str
+    version: int
+    compared: tuple[Compared, ...]
+    graph: Compared
+    graph_may_differ: bool
+    differences: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        same = all(item.same for item in self.compared)
+        return same and (self.graph.same or self.graph_may_differ)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "version": self.version, "ok": self.ok,
+            "compared": [
+                {"name": c.name, "recorded": c.recorded, "again": c.again, "same": c.same}
+                for c in (*self.compared, self.graph)
+            ],
+            "graph_may_differ": self.graph_may_differ, "differences": list(self.differences),
+        }  # fmt: skip
+
+
+def reproduce(
+    settings: Settings, lake: LakeReader, version: VersionRecord, work: Path, tolerance: float,
+    report: Callable[[float, str], None],
+) -> Reproduction:  # fmt: skip
+    """tolerance: how far a metric may be off, absolute and relative. report: told the share that is
+    done and a sentence. Raises Rejected where the version has no lineage, NotFound where the lake no
+    longer has its rows, and what a recipe raises."""
+    lineage = read_lineage(version)
+    if lineage is None:
+        raise Rejected(
+            f"version {version.version} of {version.model!r} was deployed, not trained from the lake: "
+            "there is nothing to train it again from"
+        )
+    settings = settings.model_copy(update={"retrain": _settings_of(lineage)})
+    spec = ModelSpec.from_dict(lineage.training.spec)
+    signature = Signature.from_dict(lineage.training.signature)
+    recipes = [find_recipe(name) for name in lineage.training.recipes]
+    data = lineage.data
+    report(0.0, f"reading predictions@{data.predictions} labels@{data.labels} from the lake")
+    pin = Pin(data.predictions, data.labels)
+    rows = from_lake(lake, spec, signature, pin, data.as_of, settings.retrain.max_rows)
+    parts = split(rows, settings.retrain, data.change_at)
+    candidate = make_candidate(
+        settings, spec, signature.inputs, parts, recipes, classes_of(spec, rows), work, report
+    )
+    best = candidate.found.best
+    exact: list[tuple[str, int | str, int | str]] = [
+        ("rows", data.rows, rows.rows),
+        ("trained rows", data.trained_rows, parts.fit.rows),
+        ("hold-out rows", data.holdout_rows, parts.holdout.rows),
+        ("family", lineage.training.family, best.family),
+        ("span", lineage.training.span, best.span.name),
+    ]
+    compared = [Compared(name, a, b, a == b) for name, a, b in exact]
+    for name, recorded in lineage.metrics.items():
+        again = candidate.metrics.get(name, float("nan"))
+        same = isclose(recorded, again, rel_tol=tolerance, abs_tol=tolerance)
+        compared.append(Compared(name, recorded, again, same))
+    graph = graph_hash(candidate.folder)
+    same = graph == lineage.graph_sha256
+    differences = _differences(lineage, recipes)
+    winner = next(recipe for recipe in recipes if recipe.name == best.family)
+    return Reproduction(
+        version.model, version.version, tuple(compared),
+        Compared("graph", lineage.graph_sha256, graph, same),
+        bool(differences) or not getattr(winner, "deterministic", True), tuple(differences),
+    )  # fmt: skip
+
+
+def _settings_of(lineage: Lineage) -> RetrainSettings:
+    try:
+        return RetrainSettings(**lineage.training.settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise Rejected(
+            f"its setting retrain.{place} means nothing to this driftloop (it was trained with "
+            f"{lineage.code.version}): {first['msg']}"
+        ) from None
+
+
+def _differences(lineage: Lineage, recipes: list[Recipe]) -> list[str]:
+    code = this_code(recipes)
+    found = lineage.environment.differences(this_environment())
+    if code.sha256 != lineage.code.sha256:
+        found.append(f"code {lineage.code.commit} → {code.commit}")
+    found += [
+        f"recipe {name}" for name, digest in lineage.code.recipes.items()
+        if code.recipes.get(name) != digest
+    ]  # fmt: skip
+    return found
