@@ -68,7 +68,7 @@ bench-serving: setup  ## Compare serving with baselines and peers, about 20 minu
 	$(BIN)/python tests/bench/serving/run.py $(ARGS)
 
 .PHONY: bench-stream
-bench-stream: setup  ## Measure Kafka to lake and window queries, about 10 minutes (ARGS=--quick: 1)
+bench-stream: setup  ## Measure Kafka to lake and window queries, about 5 minutes (ARGS=--quick: 1)
 	$(BIN)/python tests/bench/bench_stream.py $(ARGS)
 
 .PHONY: wheel

@@ -24,7 +24,7 @@ def time_of_request(sequence: int) -> datetime:
 
 def id_of_request(sequence: int, replica: str = "r1") -> str:
     milliseconds = int(time_of_request(sequence).timestamp() * 1000)
-    return uuid7(milliseconds, int.from_bytes(replica.encode().ljust(10, b"\0")[:10]))
+    return uuid7(milliseconds, int.from_bytes(replica.encode().ljust(9, b"\0")[:9]))
 
 
 def prediction_rows(

@@ -8,7 +8,14 @@ import pyarrow.compute as pc
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_lake.lake_table import NO_MARK, LakeTable, Overtaken
 from driftloop_lake.lake_tables import LakeTables
-from driftloop_lake.records import DeadLetter, LabelRecord, Origin, Place, PredictionRecord
+from driftloop_lake.records import (
+    DEAD_LETTER_SCHEMA,
+    DeadLetter,
+    LabelRecord,
+    Origin,
+    Place,
+    PredictionRecord,
+)
 from driftloop_lake.rows import fit_records, label_rows
 from driftloop_lake.writer import sequence_mark
 
@@ -25,13 +32,17 @@ class DeadLetters:
     def list(self) -> pa.Table:
         """topic, partition, offset, at (when it was sent), reason and headers (JSON) of each, sorted."""
         self._tables.refresh()
-        rows = self._tables.dead_letters().scan(_LISTED)
+        table = self._tables.dead_letters()
+        if table is None:
+            return pa.schema([DEAD_LETTER_SCHEMA.field(name) for name in _LISTED]).empty_table()
+        rows = table.scan(_LISTED)
         return rows.sort_by([(name, "ascending") for name in _LISTED[:3]])
 
     def get(self, place: Place) -> DeadLetter:
         """The record that was read there, whole. Raises NotFound."""
         self._tables.refresh()
-        for row in self._tables.dead_letters().scan(predicate=_at(place)).to_pylist():
+        table = self._tables.dead_letters()
+        for row in [] if table is None else table.scan(predicate=_at(place)).to_pylist():
             return DeadLetter(Origin(place, row["at"], row["value"], row["headers"]), row["reason"])
         raise NotFound(f"no dead letter at {place.topic}:{place.partition}:{place.offset}")
 
@@ -47,7 +58,9 @@ class DeadLetters:
                     written = self._replay_labels(record)
                 else:
                     written = self._replay_predictions(record)
-                self._tables.dead_letters().delete(_at(record.origin.place))
+                table = self._tables.dead_letters()
+                if table is not None:
+                    table.delete(_at(record.origin.place))
             except Overtaken:
                 self._tables.refresh()
             else:

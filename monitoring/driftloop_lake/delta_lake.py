@@ -83,12 +83,14 @@ class DeltaLake:
                 return read(since)
 
             def reached_by(rows: int) -> datetime | None:
-                bound = table.reached_by("at", rows)
+                bound: datetime | None = table.reached_by("at", rows)
                 if bound is None or (since is not None and bound <= since):
                     return None
                 times = table.scan(["at"], _predicate(bound, until, versions)).column("at")
                 times = times.combine_chunks().sort(order="descending")
-                return times[rows - 1].as_py() if len(times) >= rows else bound
+                if len(times) >= rows:
+                    bound = times[rows - 1].as_py()
+                return bound
 
             return _newest(newest, reached_by, since, read)
 

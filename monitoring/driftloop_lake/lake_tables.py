@@ -29,9 +29,12 @@ class LakeTables:
         uri = layout.labels_uri(self._uri)
         return self._found(uri) or self._made(uri, LABEL_SCHEMA)
 
-    def dead_letters(self) -> LakeTable:
-        uri = layout.dead_letters_uri(self._uri)
-        return self._found(uri) or self._made(uri, DEAD_LETTER_SCHEMA)
+    def dead_letters(self) -> LakeTable | None:
+        """None while there was never one."""
+        return self._found(layout.dead_letters_uri(self._uri))
+
+    def new_dead_letters(self) -> LakeTable:
+        return self._made(layout.dead_letters_uri(self._uri), DEAD_LETTER_SCHEMA)
 
     def offsets(self) -> LakeTable:
         uri = layout.offsets_uri(self._uri)

@@ -131,7 +131,7 @@ class LakeWriter:
     def _append_dead_letters(self, letters: Sequence[DeadLetter]) -> int:
         if not letters:
             return 0
-        table = self._tables.dead_letters()
+        table = self._tables.dead_letters() or self._tables.new_dead_letters()
         new = _above_fence(table, letters)
         if new:
             self._commit(table, dead_letter_rows(new), new)

@@ -10,7 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from driftloop_cli import control_commands, lake_commands, lineage_commands
+from driftloop_cli import (
+    control_commands,
+    dead_letter_commands,
+    lake_commands,
+    lineage_commands,
+)
 from driftloop_cli.options import (
     AsJson,
     ConfigFile,
@@ -39,6 +44,7 @@ for _command in (
     lineage_commands.lineage, lineage_commands.reproduce,
 ):  # fmt: skip
     app.command()(_command)
+app.command()(dead_letter_commands.dead_letters)
 app.add_typer(control_commands.rollout, name="rollout")
 
 

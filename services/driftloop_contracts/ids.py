@@ -1,6 +1,7 @@
 """Identifiers. Prediction ids are UUIDv7 (RFC 9562): they sort by time, so the lake prunes by them."""
 
 import os
+import random
 import time
 from datetime import UTC, datetime
 from typing import NewType
@@ -10,19 +11,20 @@ PredictionId = NewType("PredictionId", str)
 MAX_ID_CHARS = 128
 
 
+_random = random.Random()  # an id must be unique, not unguessable
+os.register_at_fork(after_in_child=_random.seed)
+
+
 def new_prediction_id() -> PredictionId:
     """A fresh UUIDv7 in its canonical 36-character form."""
-    return uuid7(time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10)))
+    return uuid7(time.time_ns() // 1_000_000, _random.getrandbits(74))
 
 
-def uuid7(unix_ms: int, random: int) -> PredictionId:
+def uuid7(unix_ms: int, bits: int) -> PredictionId:
     """UUIDv7 from milliseconds since 1970 and 74 random bits (RFC 9562, 5.7)."""
-    value = (unix_ms & (1 << 48) - 1) << 80
-    value |= 0x7 << 76 | (random >> 62 & 0xFFF) << 64
-    value |= 0b10 << 62 | random & (1 << 62) - 1
-    digits = f"{value:032x}"
     return PredictionId(
-        f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        f"{unix_ms >> 16:08x}-{unix_ms & 0xFFFF:04x}-7{bits >> 62:03x}"
+        f"-{0x8000 | bits >> 48 & 0x3FFF:04x}-{bits & 0xFFFF_FFFF_FFFF:012x}"
     )
 
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 
 from driftloop_contracts import errors
 from driftloop_contracts.clock import Clock
-from driftloop_contracts.events import LabelEvent
 from driftloop_contracts.judgement import Decision
 from driftloop_contracts.model import ServedVersion
 from driftloop_gateway.intake import take_in
@@ -20,7 +19,7 @@ from driftloop_gateway.overview import overview
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
 from driftloop_rollout.controller import command
-from driftloop_serving.feedback import accept
+from driftloop_serving.feedback import Keep, accept
 from driftloop_serving.http_errors import speak_errors
 from driftloop_serving.request_body import read_body
 from driftloop_settings import Settings
@@ -33,13 +32,13 @@ FEEDBACK_LIMIT_BYTES = 64 << 20
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the routes work with. `registry` opens the registry on first use: it is heavy.
-    `keep_label` keeps one for good, or is False."""
+    `keep_labels` keeps them for good, or is False."""
 
     settings: Settings
     store: Store
     lake: LakeReader
     registry: Callable[[], Registry]
-    keep_label: Callable[[LabelEvent], bool]
+    keep_labels: Keep
     run_state: Callable[[], dict[str, Any] | None]
     clock: Clock
 
@@ -236,4 +235,4 @@ def _actions(app: FastAPI, parts: Parts) -> None:
 
     @app.post("/feedback")
     async def feedback(request: Request) -> dict[str, Any]:
-        return await accept(request, parts.keep_label, FEEDBACK_LIMIT_BYTES, parts.clock)
+        return await accept(request, parts.keep_labels, FEEDBACK_LIMIT_BYTES, parts.clock)

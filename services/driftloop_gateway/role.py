@@ -39,7 +39,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
     store = open_store(settings.store_url)
     parts = Parts(
-        settings, store, open_lake(settings), registry, spool.append_label, run_state, system_clock
+        settings, store, open_lake(settings), registry, spool.append_labels, run_state, system_clock
     )
     config = uvicorn.Config(
         make_app(parts), host=settings.control.host, port=settings.control.port,

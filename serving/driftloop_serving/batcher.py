@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -85,20 +86,28 @@ class Lane:
 class Run:
     """Calls of one lane that ran together. `outputs` None: the graph failed with `error`."""
 
-    __slots__ = ("calls", "chosen", "error", "infer_s", "inputs", "outputs", "started_at")
+    __slots__ = (
+        "calls",
+        "chosen",
+        "counts",
+        "error",
+        "infer_s",
+        "inputs",
+        "outputs",
+        "rows",
+        "started_at",
+    )
 
     def __init__(self, chosen: Chosen, calls: list[Call]) -> None:
         self.chosen = chosen
         self.calls = calls
         self.inputs = _gathered(calls)
+        self.counts = [call.request.rows for call in calls]
+        self.rows = sum(self.counts)
         self.outputs: Outputs | None = None
         self.error: str | None = None
         self.started_at = time.perf_counter()
         self.infer_s = 0.0
-
-    @property
-    def rows(self) -> int:
-        return sum(call.request.rows for call in self.calls)
 
     def execute(self) -> "list[Run]":
         """Runs the graph; where several calls fail together each runs alone, so that only the ones
@@ -184,7 +193,7 @@ class Batcher:
 
     async def answer(
         self, form: Form, model: str, pinned: str | None, payload: Any, json_length: int | None,
-        given_id: str | None, routing_key: bytes | None, timeout_s: float | None = None,
+        given_id: str | None, routing_key: bytes | None, timeout_s: float = inf,
     ) -> Answer:  # fmt: skip
         """For callers that can wait. Raises DriftloopError."""
         future: asyncio.Future[Answer] = self._loop.create_future()
@@ -311,66 +320,73 @@ class Batcher:
 
     def _still_wanted(self, calls: list[Call]) -> list[Call]:
         now = time.perf_counter()
+        for call in calls:
+            if call.cancelled or now - call.received_at > call.timeout_s:
+                break
+        else:
+            return calls
         wanted = []
         for call in calls:
             if call.cancelled and not self._repeats.awaited(call):
                 self._failed(call, ClientGone())
-            elif call.timeout_s is not None and now - call.received_at > call.timeout_s:
+            elif now - call.received_at > call.timeout_s:
                 self._failed(call, RetryLater(LATE))
             else:
                 wanted.append(call)
         return wanted
 
     def _finish(self, runs: list[Run], input_s: float) -> None:
-        """Spool, then answer."""
+        """Spool, then answer. `input_s`: what it took to decode the calls of these runs."""
         if not runs:
             return
         now = time.perf_counter()
-        latencies = [[now - call.received_at for call in run.calls] for run in runs]
-        self._spool.append(
-            [_record(run, seconds) for run, seconds in zip(runs, latencies, strict=True)]
-        )
-        for run, seconds in zip(runs, latencies, strict=True):
-            chosen = run.chosen
-            started = time.perf_counter()
+        records = [_record(run, [now - call.received_at for call in run.calls]) for run in runs]
+        self._spool.append(records)
+        for run, record in zip(runs, records, strict=True):
+            began = time.perf_counter()
             if run.outputs is None:
                 (call,) = run.calls
-                name = call.model
-                self._failed(
-                    call,
-                    ModelFailed(
-                        f"version {chosen.version} of model {name!r} failed on this request"
-                    ),
-                    chosen,
+                sentence = (
+                    f"version {run.chosen.version} of model {call.model!r} failed on this request"
                 )
+                self._failed(call, ModelFailed(sentence), run.chosen)
                 continue
-            first = 0
-            single = len(run.calls) == 1
-            for call in run.calls:
-                end = first + call.request.rows
-                outputs = (
-                    run.outputs
-                    if single
-                    else {name: array[first:end] for name, array in run.outputs.items()}
-                )
-                first = end
-                self._answer(call, chosen, outputs)
-            queued = sum(run.started_at - call.received_at for call in run.calls)
+            self._answer(run, run.outputs)
+            latencies_s = record.latencies_s
+            waited_s = now - run.started_at  # from the start of the run to its record
             self._meter.answered(
-                run.calls[0].model, chosen.version, chosen.arm, seconds, first, queued,
-                input_s / len(runs), run.infer_s, time.perf_counter() - started,
+                record.model, record.version, record.arm, latencies_s, run.rows,
+                sum(latencies_s) - waited_s * len(latencies_s), input_s / len(runs), run.infer_s,
+                time.perf_counter() - began,
             )  # fmt: skip
 
-    def _answer(self, call: Call, chosen: Chosen, outputs: Outputs) -> None:
-        try:
-            payload, json_length = call.form.encode(
-                call.request, outputs, call.model, chosen.version, chosen.model.signature
+    def _answer(self, run: Run, outputs: Outputs) -> None:
+        calls, chosen = run.calls, run.chosen
+        version, signature = chosen.version, chosen.model.signature
+        model, form = calls[0].model, calls[0].form
+        if run.rows == len(calls) > 1 and all(call.form is form for call in calls):
+            together = form.encode_rows(
+                [call.request for call in calls], outputs, model, version, signature
             )
-        except Exception:
-            log.exception("inference.unencodable", model=call.model, version=chosen.version)
-            self._failed(call, DriftloopError("internal error"), chosen)
-            return
-        self._done(call, Answer(payload, json_length, call.prediction_id, chosen.version))
+            if together is not None:
+                for call, (payload, json_length) in zip(calls, together, strict=True):
+                    self._done(call, Answer(payload, json_length, call.prediction_id, version))
+                return
+        first = 0
+        for call, rows in zip(calls, run.counts, strict=True):
+            own = outputs
+            if len(calls) > 1:
+                own = {name: array[first : first + rows] for name, array in outputs.items()}
+            first += rows
+            try:
+                payload, json_length = call.form.encode(
+                    call.request, own, model, version, signature
+                )
+            except Exception:
+                log.exception("inference.unencodable", model=model, version=version)
+                self._failed(call, DriftloopError("internal error"), chosen)
+            else:
+                self._done(call, Answer(payload, json_length, call.prediction_id, version))
 
     def _send_on(self, call: Call) -> None:
         if self._forward is None:
@@ -415,5 +431,5 @@ def _record(run: Run, latencies_s: list[float]) -> PredictionBatch:
     calls, chosen = run.calls, run.chosen
     return PredictionBatch(
         calls[0].model, chosen.version, chosen.arm, [call.prediction_id for call in calls], latencies_s,
-        [call.request.rows for call in calls], chosen.model.signature, run.inputs, run.outputs, run.error,
+        run.counts, chosen.model.signature, run.inputs, run.outputs, run.error,
     )  # fmt: skip

@@ -5,8 +5,9 @@ version, decodes with the call's `Form`, runs, keeps the prediction in the spool
 form and calls `done` exactly once, on the event loop, never before the spool holds the record.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,6 +51,13 @@ class Form(Protocol):
     ) -> tuple[Any, int | None]:  # fmt: skip
         """The answer and its `json_length`. `outputs`: all of the signature's, this request's rows."""
 
+    def encode_rows(
+        self, requests: Sequence[InferRequest], outputs: Mapping[str, np.ndarray], model: str,
+        version: int, signature: Signature,
+    ) -> Sequence[tuple[Any, int | None]] | None:  # fmt: skip
+        """The answers to requests of one row each, whose rows `outputs` has in order; None where
+        together is no quicker than one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -76,7 +84,7 @@ class Call:
     def __init__(
         self, form: Form, model: str, pinned: str | None, payload: Any, json_length: int | None,
         given_id: str | None, routing_key: bytes | None, received_at: float,
-        done: Callable[[Answer | DriftloopError], None], timeout_s: float | None = None,
+        done: Callable[[Answer | DriftloopError], None], timeout_s: float = inf,
     ) -> None:  # fmt: skip
         self.form = form
         self.model = model
@@ -95,7 +103,7 @@ class Meter(Protocol):
     """What is counted of each answer, per model, version and arm. Called on the event loop."""
 
     def answered(
-        self, model: str, version: int, arm: Arm, latencies_s: list[float], rows: int,
+        self, model: str, version: int, arm: Arm, latencies_s: Sequence[float], rows: int,
         queued_s: float, input_s: float, infer_s: float, output_s: float,
     ) -> None:  # fmt: skip
         """One run that answered `len(latencies_s)` requests. `queued_s`: the sum over its requests;

@@ -1,6 +1,6 @@
 """Infer requests and answers of the Open Inference Protocol v2: JSON, with raw buffers behind it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import Signature
 from driftloop_serving.binary_tensors import array_at, buffer_of, raw_array
 from driftloop_serving.call import InferRequest
-from driftloop_serving.json_tensors import array_of, document_of, json_of
+from driftloop_serving.json_tensors import array_of, document_of, json_of, json_of_rows
 from driftloop_serving.plan import InputPlan, OutputPlan, Plan, plan_of, remember, rows_of, shown
 from driftloop_serving.rules import InputRule
 
@@ -64,6 +64,30 @@ class V2Form:
         if not buffers:
             return b"".join(parts), None
         return b"".join([*parts, *buffers]), sum(map(len, parts))
+
+    def encode_rows(
+        self, requests: Sequence[InferRequest], outputs: Mapping[str, np.ndarray], model: str,
+        version: int, signature: Signature,
+    ) -> list[tuple[bytes, None]] | None:  # fmt: skip
+        plan = plan_of(signature)
+        names = plan.output_names
+        if any(r.outputs is not names or r.binary or r.id is not None for r in requests):
+            return None
+        columns: list[Sequence[bytes]] = []
+        before = (
+            plan.starts.get((model, version)) or _start(model, version, plan)
+        ) + b',"outputs":['
+        for name in names:
+            array, output = outputs[name], plan.outputs[name]
+            rows = json_of_rows(array)
+            if rows is None:
+                return None
+            shape = (1, *array.shape[1:])
+            before += (output.heads.get(shape) or _head(output, shape)) + b',"data":['
+            columns += ([before] * len(rows), rows)
+            before = b"]},"
+        columns.append([b"]}]}"] * len(requests))
+        return [(b"".join(parts), None) for parts in zip(*columns, strict=True)]
 
 
 V2 = V2Form()

@@ -5,10 +5,9 @@ batch of labels are in memory.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -25,23 +24,18 @@ MAX_ERRORS = 100
 BATCH_LINES = 64
 """After so many, others get their turn: some milliseconds of work."""
 
-Keep = Callable[[list[LabelEvent]], int]
-"""Keeps labels for good, in order, and says how many; fewer than given where there is no room now."""
+Keep = Callable[[Sequence[LabelEvent]], bool]
+"""Keeps all of these labels for good; False, and none is kept, where there is no room now."""
 
 
 async def accept(
-    request: Request, append: Callable[[LabelEvent], bool], limit_bytes: int,
-    clock: Callable[[], datetime],
+    request: Request, keep: Keep, limit_bytes: int, clock: Callable[[], datetime],
 ) -> dict[str, Any]:  # fmt: skip
     """Keep the labels of a request and tell how many they were; of a stream also which lines were bad.
 
-    append: keeps one label for good; False where there is no room now. limit_bytes: of a body that is
-    no stream. Raises Rejected where nothing was good, RetryLater where not all could be kept.
+    limit_bytes: of a body that is no stream. Raises Rejected where nothing was good, RetryLater where
+    not all could be kept.
     """
-
-    def keep(labels: list[LabelEvent]) -> int:
-        return sum(1 for _ in takewhile(append, labels))
-
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in NDJSON:
         receipt = await accept_stream(_chunks(request), keep, clock)
@@ -50,8 +44,8 @@ async def accept(
             raise Rejected(f"no line could be read; line {first['line']}: {first['error']}")
         return receipt.to_dict()
     labels = labels_of(await read_body(request.receive, limit_bytes), clock())
-    if keep(labels) < len(labels):
-        raise RetryLater("feedback: not all labels could be kept; send them again")
+    if labels and not keep(labels):
+        raise RetryLater("feedback: the labels cannot be kept now; send them again")
     return {"accepted": len(labels)}
 
 
@@ -130,12 +124,12 @@ async def accept_stream(
     waiting: list[tuple[int, list[LabelEvent]]] = []
 
     def flush() -> None:
-        kept = keep([label for _, labels in waiting for label in labels])
-        receipt.accepted += kept
-        for line, labels in waiting:
-            kept -= len(labels)
-            if kept < 0:
-                raise RetryLater(f"feedback: go on from line {line} later; all before it is kept")
+        labels = [label for _, labels in waiting for label in labels]
+        if labels and not keep(labels):
+            raise RetryLater(
+                f"feedback: go on from line {waiting[0][0]} later; all before it is kept"
+            )
+        receipt.accepted += len(labels)
         waiting.clear()
 
     async for chunk in chunks:

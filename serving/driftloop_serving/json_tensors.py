@@ -51,10 +51,11 @@ def _packer(code: str, size: int) -> Any:
     return Struct(f"={size}{code}").pack
 
 
-def _completed(data: Any, shape: list[int], size: int, plan: InputPlan) -> list[Any]:
+def _completed(given: Any, shape: list[int], size: int, plan: InputPlan) -> list[Any]:
     """The values of nested lists, and NaN for nulls; raises Rejected for what neither explains."""
-    if not isinstance(data, list):
+    if type(given) is not list:
         raise plan.refused(": `data` must be a list")
+    data: list[Any] = given
     if data and type(data[0]) is list:
         data = _flat(data, shape, plan)
     if len(data) != size:
@@ -95,3 +96,12 @@ def json_of(array: np.ndarray) -> bytes:
         return orjson.dumps(flat, None, orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError:  # texts
         return orjson.dumps(flat.tolist())
+
+
+def json_of_rows(array: np.ndarray) -> list[bytes] | None:
+    """The values of each row, as in `json_of` but without its brackets; None for texts."""
+    try:
+        rows = orjson.dumps(array.reshape(array.shape[0], -1), None, orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:
+        return None
+    return rows[2:-2].split(b"],[")

@@ -4,6 +4,7 @@ configuration, metrics, feedback, and infer for whoever reaches it in another wa
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -40,7 +41,7 @@ Document = TypeVar("Document", bound=BaseModel)
 
 def make_management(
     batcher: Batcher, spool: SpoolWriter, counts: MeterFiles, store: Callable[[], Store], *,
-    body_limit_bytes: int, timeout_s: float | None = None,
+    body_limit_bytes: int, timeout_s: float = inf,
 ) -> FastAPI:  # fmt: skip
     """`store` opens the store on first use; it is called in a thread. `timeout_s`: as in `Call`."""
     app = FastAPI(
@@ -191,7 +192,7 @@ def _entries(served: Served) -> list[dict[str, str]]:
     ]
 
 
-def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float | None) -> None:
+def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -> None:
     async def answer(request: Request, form: Form, model: str, version: str | None) -> Response:
         given_id, key, length = (
             request.headers.get(name) for name in
@@ -243,7 +244,7 @@ def _feedback(app: FastAPI, spool: SpoolWriter, limit_bytes: int) -> None:
     )  # fmt: skip
     async def feedback(request: Request) -> documents.Accepted:
         """Lines of any number as `application/x-ndjson`; bad ones are told, the others kept."""
-        answer = await accept(request, spool.append_label, limit_bytes, lambda: datetime.now(UTC))
+        answer = await accept(request, spool.append_labels, limit_bytes, lambda: datetime.now(UTC))
         return documents.Accepted(**answer)
 
 

@@ -3,6 +3,7 @@
 import time
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +58,7 @@ class ReplicaMeter:
         self.counts: dict[Key, Counts] = {}
 
     def answered(
-        self, model: str, version: int, arm: Arm, latencies_s: list[float], rows: int,
+        self, model: str, version: int, arm: Arm, latencies_s: Sequence[float], rows: int,
         queued_s: float, input_s: float, infer_s: float, output_s: float,
     ) -> None:  # fmt: skip
         counts = self.counts.get((model, version, arm))

@@ -38,7 +38,7 @@ class OwnReplica:
 
     async def answer(
         self, form: str, model: str, pinned: str | None, payload: Any, json_length: int | None,
-        given_id: str | None, routing_key: bytes | None, timeout_s: float | None,
+        given_id: str | None, routing_key: bytes | None, timeout_s: float,
     ) -> Answer | DriftloopError:  # fmt: skip
         """Errors are returned: raised ones would come to the asker with this process's traceback."""
         try:
@@ -73,7 +73,7 @@ class Elsewhere:
                 _NAMES[call.form], call.model, call.pinned, _plain(call.payload), call.json_length,
                 call.given_id, call.routing_key, call.timeout_s,
             )  # fmt: skip
-            answer = await asyncio.wait_for(asked, call.timeout_s or PATIENCE_S)
+            answer = await asyncio.wait_for(asked, min(call.timeout_s, PATIENCE_S))
         except Exception as error:  # Serve's and Ray's errors share no base
             self._handles.pop(call.model, None)
             log.warning("inference.not_forwarded", model=call.model, error=type(error).__name__)

@@ -10,6 +10,7 @@ and slow readers.
 import asyncio
 import re
 import time
+from math import inf
 from typing import Any
 
 import httptools
@@ -47,6 +48,19 @@ _URLS: tuple[tuple[re.Pattern[bytes], Form], ...] = (
     (re.compile(rb"^/v1/models/([^/?%:]+)(?:/versions/([^/?%:]+))?:predict(?:\?.*)?$"), V1),
 )
 
+_LENGTHS_READ_HERE = frozenset(
+    map(
+        len,
+        (
+            "content-length",
+            "x-prediction-id",
+            "x-routing-key",
+            "inference-header-content-length",
+            "expect",
+        ),
+    )
+)
+
 Route = tuple[Form, str, str | None]
 _NOWHERE: Route = (V2, "", None)
 
@@ -63,7 +77,7 @@ def _route(url: bytes) -> Route | None:
 class Ingress:
     """What the connections of one server share."""
 
-    def __init__(self, batcher: Batcher, *, body_limit_bytes: int, timeout_s: float | None) -> None:
+    def __init__(self, batcher: Batcher, *, body_limit_bytes: int, timeout_s: float) -> None:
         self.batcher = batcher
         self.body_limit_bytes = body_limit_bytes
         self.timeout_s = timeout_s
@@ -117,7 +131,7 @@ class HttpCall(Call):
     __slots__ = ("body", "keep_alive", "problem", "response_complete")
     message_event = _NoEvent
 
-    def __init__(self, route: Route, done: Any, keep_alive: bool, timeout_s: float | None) -> None:
+    def __init__(self, route: Route, done: Any, keep_alive: bool, timeout_s: float) -> None:
         form, model, pinned = route
         super().__init__(form, model, pinned, b"", None, None, None, 0.0, done, timeout_s)
         self.body: bytes | bytearray = b""
@@ -216,8 +230,10 @@ class FastProtocol(HttpToolsProtocol):
         self._since = time.monotonic()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
         self.headers.append((name, value))
+        if len(name) not in _LENGTHS_READ_HERE:
+            return
+        name = name.lower()
         if name == b"content-length":
             self._length = int(value)  # the parser has checked it
         elif name == b"x-prediction-id":
@@ -258,7 +274,7 @@ class FastProtocol(HttpToolsProtocol):
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()  # builds the ASGI scope
         self.url, self.expect_100_continue = url, expects
-        self.headers.extend(headers)
+        self.headers.extend((name.lower(), value) for name, value in headers)
         super().on_headers_complete()
         if self._leaving:
             self.cycle.keep_alive = False
@@ -386,7 +402,7 @@ class FastProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if before is not None and not before.response_complete:
-            refused = HttpCall(_NOWHERE, self._answered, keep_alive=False, timeout_s=None)
+            refused = HttpCall(_NOWHERE, self._answered, keep_alive=False, timeout_s=inf)
             refused.problem = error
             self.pipeline.appendleft((refused, None))  # type: ignore[arg-type]
             return

@@ -133,8 +133,15 @@ class SpoolWriter:
 
     def append_label(self, label: LabelEvent) -> bool:
         """Keep one label; False if it could not be kept, so that the caller can say so."""
-        record = LabelRecord(label.prediction_id, orjson.dumps(label_document(label)))
-        return self._append(encode_label(record), {LABELS: 1})
+        return self.append_labels([label])
+
+    def append_labels(self, labels: Sequence[LabelEvent]) -> bool:
+        """Keep all of these with one write, or none."""
+        frames = [
+            encode_label(LabelRecord(label.prediction_id, orjson.dumps(label_document(label))))
+            for label in labels
+        ]
+        return self._append(b"".join(frames), {LABELS: len(frames)})
 
     def close(self) -> None:
         os.close(self._file)

@@ -50,7 +50,11 @@ def markdown(results: Results) -> str:
         parts.append(f"Answers that capture dropped (counted, its quota was full): {lost}.")
     if results.skipped:
         reasons = (f"{results.labels[name]}: {why}" for name, why in results.skipped.items())
-        parts.append("Not measured: " + "; ".join(" ".join(r.split())[:200] for r in reasons) + ".")
+        parts.append(
+            "Not measured, or not in each round: "
+            + "; ".join(" ".join(r.split())[:200] for r in reasons)
+            + "."
+        )
     return "\n\n".join(parts)
 
 
@@ -133,7 +137,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def plot(results: Results, path: Path) -> None:
-    """Bars of requests per second at each concurrency, on a logarithmic axis."""
+    """Bars of requests per second at each concurrency."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -149,8 +153,7 @@ def plot(results: Results, path: Path) -> None:
             color=[COLOURS[results.kinds[n]] for n in names],
         )  # fmt: skip
         axis.bar_label(bars, [f"{rate:,.0f}" for rate in rates], padding=2, fontsize=8)
-        axis.set_xscale("log")
-        axis.set_xlim(right=max(rates) * 4)
+        axis.set_xlim(right=max(rates) * 1.3)
         axis.set_title(f"{connections} connection{'s' * (connections > 1)}", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("requests per second, one row of JSON", fontsize=9)

@@ -49,7 +49,8 @@ class Target:
 
 @dataclass
 class Results:
-    """`in_process`: rows per second by batch, a list of rounds; `skipped`: subject to reason; `lost`:
+    """`in_process`: rows per second by batch, a list of rounds; `skipped`: subjects that failed in
+    a round, with the last reason; `lost`:
     answered predictions that capture dropped, by subject."""
 
     about: dict[str, Any]

@@ -28,10 +28,12 @@ from driftloop_store.store import open_store
 pytestmark = pytest.mark.integration
 
 PROGRAM = """
-import sys, threading
+import signal, sys, threading
 from driftloop_monitoring.archiver import run
 from driftloop_settings.settings import Settings
-run(Settings.model_validate_json(sys.argv[1]), threading.Event())
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+run(Settings.model_validate_json(sys.argv[1]), stop)
 """
 REPLICAS, REQUESTS = 3, 500
 ROWS = 2 * REPLICAS * REQUESTS
@@ -147,10 +149,12 @@ def test_archivers_that_come_hang_and_are_killed_lose_and_double_nothing(
     first.wait()
     third, fourth = start(), start()
     wait_for_rows(archived, load, 20)
-    # Longer than the group waits: it wakes up with rows of partitions that others have by then.
+    # It hangs until the group has given its partitions to the others, and they have read all; then it
+    # wakes up with rows of those partitions in its hands.
     second.send_signal(signal.SIGSTOP)
-    wait_for_rows(archived, load, ROWS // 3)
-    time.sleep(12)
+    wait_until_all_arrived(archived, load, 90)
     second.send_signal(signal.SIGCONT)
-    wait_until_all_arrived(archived, load, 60)
-    assert [process.poll() for process in (second, third, fourth)] == [None] * 3
+    for process in (second, third, fourth):
+        process.terminate()
+    assert [process.wait(30) for process in (second, third, fourth)] == [0, 0, 0]
+    wait_until_all_arrived(archived, load, 0)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ IN_FLIGHT_LIMIT = 64
 
 
 class ServingPort:
-    def __init__(self, root: Path, timeout_s: float | None = None) -> None:
+    def __init__(self, root: Path, timeout_s: float = inf) -> None:
         self.spool = SpoolWriter(root / "spool", "replica", CaptureSettings())
         self.reader = SpoolReader(root / "spool" / self.spool.replica)
         self.meter = ReplicaMeter()
@@ -100,7 +101,7 @@ def body(data: list[float]) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def serving_port(root: Path, timeout_s: float | None = None) -> AsyncIterator[ServingPort]:
+async def serving_port(root: Path, timeout_s: float = inf) -> AsyncIterator[ServingPort]:
     port = ServingPort(root, timeout_s)
     await port.start()
     try:

@@ -1,5 +1,5 @@
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -23,14 +23,12 @@ class Kept:
     labels: list[LabelEvent] = field(default_factory=list)
     largest: int = 0
 
-    def __call__(self, labels: list[LabelEvent]) -> int:
+    def __call__(self, labels: Sequence[LabelEvent]) -> bool:
         self.largest = max(self.largest, len(labels))
-        fitting = labels[: self.room - len(self.labels)]
-        self.labels += fitting
-        return len(fitting)
-
-    def append(self, label: LabelEvent) -> bool:
-        return self([label]) == 1
+        if len(self.labels) + len(labels) > self.room:
+            return False
+        self.labels += labels
+        return True
 
 
 def line(number: int) -> bytes:
@@ -83,10 +81,10 @@ async def test_many_labels_are_kept_in_small_batches_and_few_errors_are_told() -
 
 
 async def test_without_room_the_client_is_told_from_which_line_to_go_on() -> None:
-    kept = Kept(room=3)
-    with pytest.raises(RetryLater, match="line 4 "):
-        await receipt_of(kept, [b"\n".join(line(i) for i in range(1, 9))])
-    assert len(kept.labels) == 3
+    kept = Kept(room=70)
+    with pytest.raises(RetryLater, match="line 65 "):
+        await receipt_of(kept, [b"\n".join(line(i) for i in range(1, 101))])
+    assert [label.value for label in kept.labels] == list(range(1, 65))
 
 
 async def post(kept: Kept, content: bytes, kind: str) -> httpx.Response:
@@ -95,7 +93,7 @@ async def post(kept: Kept, content: bytes, kind: str) -> httpx.Response:
 
     @app.post("/feedback")
     async def feedback(request: Request) -> dict[str, object]:
-        return await accept(request, kept.append, 1_000, lambda: NOW)
+        return await accept(request, kept, 1_000, lambda: NOW)
 
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:

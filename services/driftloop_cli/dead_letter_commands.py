@@ -1,0 +1,102 @@
+"""The command that shows and replays what the lake could not take."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from driftloop_cli.options import (
+    AsJson,
+    ConfigFile,
+    Sets,
+    StateDir,
+    console,
+    emit,
+    reported,
+    settings_from,
+)
+from driftloop_contracts.errors import Rejected
+from driftloop_settings import Settings
+
+if TYPE_CHECKING:
+    from driftloop_lake.records import Place
+
+_SHOWN = 50
+
+
+def dead_letters(
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TOPIC:PARTITION:OFFSET]…", help="Which.  [default: all]"),
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Archive what can be read by now.")
+    ] = False,
+    state_dir: StateDir = None,
+    sets: Sets = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the records that could not be archived, and why; or replay them.
+
+    A replay may be repeated, and stopped at any moment: no row comes twice.
+    """
+    with reported(as_json):
+        settings = settings_from(state_dir, sets, config)
+        wanted = [_place(text) for text in places] if places else None
+        found = _replayed(settings, wanted) if replay else _listed(settings, wanted)
+        emit(found, as_json, lambda: _show(found))
+
+
+def _listed(settings: Settings, wanted: "list[Place] | None") -> list[dict[str, Any]]:
+    from driftloop_lake.dead_letters import places
+    from driftloop_lake.delta_lake import open_lake
+
+    rows = open_lake(settings).dead_letters().list()
+    return [
+        {
+            "place": _text(place), "at": row["at"].isoformat(), "reason": row["reason"],
+            "headers": row["headers"],
+        }
+        for place, row in zip(places(rows), rows.to_pylist(), strict=True)
+        if wanted is None or place in wanted
+    ]  # fmt: skip
+
+
+def _replayed(settings: Settings, wanted: "list[Place] | None") -> list[dict[str, Any]]:
+    from driftloop_lake.delta_lake import open_lake
+    from driftloop_monitoring.replay import replay
+    from driftloop_store import open_store
+
+    names = {deployment.model.name for deployment in open_store(settings.store_url).deployments()}
+    letters = open_lake(settings).dead_letters()
+    return [
+        {"place": _text(one.place), "rows": one.rows, "reason": one.reason}
+        for one in replay(letters, names.__contains__, wanted)
+    ]
+
+
+def _show(found: list[dict[str, Any]]) -> None:
+    table = Table(box=None)
+    columns = [name for name in ("place", "at", "rows", "reason") if found and name in found[0]]
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for one in found[:_SHOWN]:
+        table.add_row(*("" if one[name] is None else str(one[name]) for name in columns))
+    console.print(table)
+    more = f", {_SHOWN} shown; --json gives all" if len(found) > _SHOWN else ""
+    console.print(f"[dim]{len(found)} dead letters{more}[/dim]")
+
+
+def _place(text: str) -> "Place":
+    from driftloop_lake.records import Place
+
+    topic, _, rest = text.partition(":")
+    partition, _, offset = rest.partition(":")
+    if not (topic and partition.isdecimal() and offset.isdecimal()):
+        raise Rejected(f"{text}: write TOPIC:PARTITION:OFFSET, such as driftloop.labels:0:17")
+    return Place(topic, int(partition), int(offset))
+
+
+def _text(place: "Place") -> str:
+    return f"{place.topic}:{place.partition}:{place.offset}"
