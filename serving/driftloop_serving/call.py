@@ -8,7 +8,7 @@ form and calls `done` exactly once, on the event loop, never before the spool ho
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -59,8 +59,7 @@ class Form(Protocol):
         together is no quicker than one by one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     payload: Any
     json_length: int | None
     prediction_id: str
@@ -73,18 +72,14 @@ class Call:
     wait for its run; `cancelled`: set by the protocol when the client has left. `prediction_id` and
     `request` are set by the batcher."""
 
-    __slots__ = (
-        "cancelled", "done", "form", "given_id", "json_length", "model", "payload", "pinned",
-        "prediction_id", "received_at", "request", "routing_key", "timeout_s",
-    )  # fmt: skip
-
     prediction_id: str
     request: InferRequest
+    cancelled = False
 
     def __init__(
         self, form: Form, model: str, pinned: str | None, payload: Any, json_length: int | None,
         given_id: str | None, routing_key: bytes | None, received_at: float,
-        done: Callable[[Answer | DriftloopError], None], timeout_s: float = inf,
+        done: Callable[["Answer | DriftloopError"], None], timeout_s: float = inf,
     ) -> None:  # fmt: skip
         self.form = form
         self.model = model
@@ -96,7 +91,6 @@ class Call:
         self.received_at = received_at
         self.timeout_s = timeout_s
         self.done = done
-        self.cancelled = False
 
 
 class Meter(Protocol):

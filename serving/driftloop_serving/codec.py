@@ -13,6 +13,7 @@ from driftloop_serving.call import InferRequest
 from driftloop_serving.json_tensors import array_of, document_of, json_of, json_of_rows
 from driftloop_serving.plan import InputPlan, OutputPlan, Plan, plan_of, remember, rows_of, shown
 from driftloop_serving.rules import InputRule
+from driftloop_serving.template import KEPT, LEARN_EVERY, Template, parted
 
 _NONE: frozenset[str] = frozenset()
 
@@ -27,6 +28,8 @@ class V2Form:
         plan = plan_of(signature)
         if json_length == 0:
             request = _raw_request(payload, plan)
+        elif json_length is None and (known := _like_another(payload, plan)) is not None:
+            request = known
         else:
             document = document_of(
                 payload if json_length is None else _json_part(payload, json_length)
@@ -37,6 +40,8 @@ class V2Form:
             inputs = _inputs(document.get("inputs"), payload, json_length, plan)
             outputs, binary = _outputs(document, plan)
             request = InferRequest(given_id, inputs, outputs, rows_of(inputs, plan), binary)
+            if json_length is None and len(plan.inputs) == 1:
+                _learn(payload, document, request, plan)
         for name, rule in rules.items():
             rule.check(name, request.inputs[name])
         return request
@@ -91,6 +96,31 @@ class V2Form:
 
 
 V2 = V2Form()
+
+
+def _like_another(payload: bytes, plan: Plan) -> InferRequest | None:
+    """The request, where it differs from an earlier one in the values of its tensor only."""
+    for t in plan.templates:
+        data = t.value_of(payload)
+        if data is not None:
+            inputs = {t.given.name: array_of(data, t.shape, t.size, t.given)}
+            return InferRequest(t.id, inputs, t.outputs, t.rows, t.binary)
+    return None
+
+
+def _learn(payload: bytes, document: dict[str, Any], request: InferRequest, plan: Plan) -> None:
+    plan.unlike += 1
+    if plan.unlike % LEARN_EVERY != 1:
+        return
+    found = parted(payload, document)
+    if found is not None:
+        (given,) = plan.inputs.values()
+        array = request.inputs[given.name]
+        learnt = Template(
+            *found, given, [*array.shape], array.size, request.id, request.outputs, request.binary,
+            request.rows,
+        )  # fmt: skip
+        plan.templates = (learnt, *plan.templates[: KEPT - 1])
 
 
 def _json_part(payload: bytes, json_length: int) -> bytes:

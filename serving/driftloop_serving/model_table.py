@@ -80,6 +80,12 @@ class Served:
                 choices["canary", split.canary] = choices["stable", split.stable]
         return choices
 
+    @cached_property
+    def only(self) -> Chosen | None:
+        """Who answers whatever the routing key, while there is no canary."""
+        split = self.deployment.split
+        return self.choices.get(("stable", split.stable)) if split.canary is None else None
+
     def _chosen(self, arm: Arm, version: int, loaded: Loaded) -> Chosen:
         options, signature = loaded.options, loaded.model.signature
         return Chosen(
@@ -110,6 +116,8 @@ class ModelTable:
         """Raises NotFound for an unknown model or version, RetryLater for one that is not loaded yet,
         Unavailable for one that will not be."""
         served = self.served(model)
+        if pinned is None and served.only is not None:
+            return served.only
         if pinned is None:
             choice = served.deployment.split.arm(routing_key)
         else:

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from reprlib import Repr
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_serving.datatypes import KINDS, Kind
+
+if TYPE_CHECKING:
+    from driftloop_serving.template import Template
 
 MAX_REMEMBERED = 1024
 
@@ -97,6 +100,9 @@ class Plan:
     output_names: tuple[str, ...]
     starts: dict[tuple[str, int], bytes] = field(default_factory=dict)
     """The beginning of an answer's JSON, by model and version."""
+    templates: "tuple[Template, ...]" = ()
+    unlike: int = 0
+    """Requests that were like no template."""
 
     @classmethod
     def of(cls, signature: Signature) -> "Plan":

@@ -128,16 +128,19 @@ class _NoEvent:
 class HttpCall(Call):
     """An infer request on a connection; for uvicorn it is a request cycle like another."""
 
-    __slots__ = ("body", "keep_alive", "problem", "response_complete")
     message_event = _NoEvent
+    body: bytes | bytearray = b""
+    problem: errors.DriftloopError | None = None
+    response_complete = False
+    given_id: str | None = None
+    json_length: int | None = None
+    routing_key: bytes | None = None
 
     def __init__(self, route: Route, done: Any, keep_alive: bool, timeout_s: float) -> None:
-        form, model, pinned = route
-        super().__init__(form, model, pinned, b"", None, None, None, 0.0, done, timeout_s)
-        self.body: bytes | bytearray = b""
+        self.form, self.model, self.pinned = route
+        self.done = done
         self.keep_alive = keep_alive
-        self.problem: errors.DriftloopError | None = None
-        self.response_complete = False
+        self.timeout_s = timeout_s
 
     @property
     def disconnected(self) -> bool:
@@ -366,7 +369,8 @@ class FastProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         self._since = time.monotonic()
-        self._advance()
+        if self.pipeline or self.flow.read_paused:
+            self._advance()
 
     def _advance(self) -> None:
         """Start what waits in the pipeline, as long as the client takes its answers."""

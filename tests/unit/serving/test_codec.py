@@ -1,10 +1,11 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -236,3 +237,72 @@ def test_what_is_encoded_decodes_to_the_same_values(datatype: Any, data: st.Data
     if array.dtype.kind == "f":
         array = np.where(np.isfinite(array), array, np.nan)
     np.testing.assert_array_equal(again, array)
+
+
+TEMPLATE_SIGNATURE = Signature(
+    (TensorSpec("x", "FP32", (-1, 2)),),
+    (TensorSpec("y", "FP32", (-1,)), TensorSpec("z", "INT64", (-1,))),
+)
+_VALUES = st.one_of(
+    st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=2),
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False)
+        | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+        ),
+        max_leaves=5,
+    ),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    values=st.lists(_VALUES, min_size=2, max_size=6),
+    fields=st.fixed_dictionaries(
+        {},
+        optional={
+            "id": st.sampled_from(["a", '"data": [1, 2]', 'x"data"]']),
+            "outputs": st.sampled_from(
+                [[], [{"name": "z"}], [{"name": "y", "parameters": {"binary_data": True}}]]
+            ),
+            "parameters": st.sampled_from([{"binary_data_output": True}, {"data": [1.0, 2.0]}]),
+        },
+    ),
+    first=st.booleans(),
+)
+def test_what_is_like_an_earlier_request_is_read_as_if_it_were_the_first(
+    values: list[Any], fields: dict[str, Any], first: bool
+) -> None:
+    def read(body: bytes, signature: Signature) -> Any:
+        try:
+            r = V2.decode(body, None, signature, {})
+        except Rejected as error:
+            return str(error)
+        return r.id, str(r.inputs), r.outputs, r.rows, r.binary  # a NaN is not equal to itself
+
+    known = replace(TEMPLATE_SIGNATURE)  # its own plan: what it has seen is this example's
+    for value in [[1.0, 2.0], *values]:
+        tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": value}
+        document = {"inputs": [tensor], **fields} if first else {**fields, "inputs": [tensor]}
+        try:
+            body = orjson.dumps(document)
+        except TypeError:  # a number of more than 64 bits
+            continue
+        assert read(body, known) == read(body, replace(TEMPLATE_SIGNATURE))
+
+
+def test_requests_of_one_row_are_written_together_as_one_by_one() -> None:
+    outputs = {"y": np.float32([0.1, np.nan, 3]), "z": np.int64([1, -2, 3])}
+    body = orjson.dumps(
+        {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.0]}]}
+    )
+    requests = [V2.decode(body, None, TEMPLATE_SIGNATURE, {}) for _ in range(3)]
+    together = V2.encode_rows(requests, outputs, "m", 3, TEMPLATE_SIGNATURE)
+    assert together == [
+        V2.encode(r, {k: a[n : n + 1] for k, a in outputs.items()}, "m", 3, TEMPLATE_SIGNATURE)
+        for n, r in enumerate(requests)
+    ]
