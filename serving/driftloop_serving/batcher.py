@@ -32,6 +32,7 @@ log = structlog.get_logger()
 INLINE_S = 0.002
 """A run that takes longer would keep the loop from other requests for longer than a thread costs."""
 WORKERS = 2
+LANES_KEPT = 512
 BUSY = "too many requests are under way; try again"
 LATE = "the request waited longer than its deadline allows; try again"
 
@@ -177,6 +178,9 @@ class Batcher:
     @table.setter
     def table(self, table: ModelTable) -> None:
         self._table = table
+        self._forget_idle_lanes()
+
+    def _forget_idle_lanes(self) -> None:
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.calls or lane.running}
 
     def submit(self, call: Call, *, alone: bool = False) -> None:
@@ -277,6 +281,8 @@ class Batcher:
         key = chosen.lane if chosen.one_shape else (chosen.lane, *_shapes(request.inputs))
         lane = self._lanes.get(key)
         if lane is None:
+            if len(self._lanes) >= LANES_KEPT:  # clients choose shapes, and could go on for ever
+                self._forget_idle_lanes()
             lane = self._lanes[key] = Lane(key, chosen)
         lane.calls.append(call)
         return lane
@@ -300,8 +306,11 @@ class Batcher:
                 lane.learn(run.infer_s, rows)
                 runs.extend(done)
             else:
-                lane.running += 1
-                self._threads.submit(self._run_in_thread, lane, run)
+                self._run_apart(lane, run)
+
+    def _run_apart(self, lane: Lane, run: Run) -> None:
+        lane.running += 1
+        self._threads.submit(self._run_in_thread, lane, run)
 
     def _run_in_thread(self, lane: Lane, run: Run) -> None:
         runs = run.execute()
@@ -318,15 +327,10 @@ class Batcher:
     def _ripe(self, lane: Lane) -> None:
         """The delay is over: what has gathered runs."""
         lane.timer = None
-        runs: list[Run] = []
-        began = time.perf_counter()
         while lane.calls:
             calls = self._still_wanted(lane.take())
             if calls:
-                lane.running += 1
-                self._threads.submit(self._run_in_thread, lane, Run(lane.chosen, calls))
-        self._finish(runs, 0.0)
-        self.busy_s += time.perf_counter() - began
+                self._run_apart(lane, Run(lane.chosen, calls))
 
     def _still_wanted(self, calls: list[Call]) -> list[Call]:
         now = time.perf_counter()

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 HEADERS_TIMEOUT_S = 15
-HEADERS_LIMIT = 512
-"""More are HAProxy's own 400; the replica's limit is lower, and its answer says why."""
+HEADERS_LIMIT = 16_384
+HEAD_BYTES = 96 << 10
+"""What is over these limits gets HAProxy's own page; the replica's are lower, and its answer says why."""
 ERRORS: Mapping[int, tuple[str, str]] = {
     400: ("Bad Request", "the request is no valid HTTP"),
     408: ("Request Timeout", "the request did not arrive in time"),
@@ -62,9 +63,9 @@ def _rewritten(section: str, pages: Path) -> str:
         lines = [
             line.replace("mode 666 level admin", "mode 600 level admin")
             for line in lines
-            if "tune.http.maxhdr" not in line
+            if "tune.http.maxhdr" not in line and "tune.bufsize" not in line
         ]
-        lines.append(f"    tune.http.maxhdr {HEADERS_LIMIT}")
+        lines += [f"    tune.http.maxhdr {HEADERS_LIMIT}", f"    tune.bufsize {HEAD_BYTES}"]
     if title == "defaults":
         lines = [line for line in lines if "timeout http-request" not in line]
         lines.append(f"    timeout http-request {HEADERS_TIMEOUT_S}s")

@@ -139,6 +139,19 @@ async def test_requests_of_different_shapes_run_apart(port: ServingPort, tmp_pat
     assert [len(b.ids) for b in port.kept()] == [2, 2]
 
 
+async def test_shapes_that_clients_choose_do_not_pile_up(
+    port: ServingPort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("driftloop_serving.batcher.LANES_KEPT", 4)
+    nodes = [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)]
+    inputs, outputs = [value("x", None, None)], [value("y", None, 1)]
+    port.deploy(write(tmp_path / "sums", nodes, inputs, outputs, axes=np.int64([1])), name="sums")
+    for width in range(1, 30):
+        tensor = {"name": "x", "datatype": "FP32", "shape": [1, width], "data": [1.0] * width}
+        assert data_of(await ask(port, {"inputs": [tensor]}, "sums")) == [width]
+    assert len(port.batcher._lanes) <= 4
+
+
 async def test_while_a_long_run_is_under_way_the_loop_goes_on_and_arrivals_gather(
     port: ServingPort, scaler: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
