@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import pytest
@@ -264,11 +265,14 @@ class Reader:
 
 
 def step_until(what: Callable[[], bool], *readers: Reader) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < deadline, [reader.held for reader in readers]
-        for reader in readers:
-            reader.step()
+    """The readers step side by side, as members in their own processes do: a member that joins waits
+    for the others to join as well."""
+    deadline = time.monotonic() + 2 * WAIT_S
+    with ThreadPoolExecutor(len(readers)) as threads:
+        while not what():
+            assert time.monotonic() < deadline, [reader.held for reader in readers]
+            for _ in threads.map(Reader.step, readers):
+                pass
 
 
 def test_members_share_the_partitions_and_take_over_what_one_leaves(
