@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from driftloop_contracts.errors import NotFound, Rejected
-from driftloop_lake.lake_table import NO_MARK, LakeTable, Overtaken
+from driftloop_lake.lake_table import NO_MARK, LakeTable, Overtaken, quoted
 from driftloop_lake.lake_tables import LakeTables
 from driftloop_lake.records import (
     DEAD_LETTER_SCHEMA,
@@ -93,7 +93,7 @@ def _present(table: LakeTable, record: PredictionRecord) -> pa.Array:
     h = record.headers
     rows = table.scan(
         ["sequence"],
-        f"replica = {_text(h.replica)} AND version = {h.version} "
+        f"replica = {quoted(h.replica)} AND version = {h.version} "
         f"AND sequence BETWEEN {h.first_sequence} AND {h.last_sequence}",
     )
     return rows.column("sequence").combine_chunks()
@@ -105,13 +105,9 @@ def _replayed(place: Place) -> str:
 
 def _at(place: Place) -> str:
     return (
-        f"topic = {_text(place.topic)} AND partition = {place.partition} "
+        f"topic = {quoted(place.topic)} AND partition = {place.partition} "
         f'AND "offset" = {place.offset}'
     )
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def places(letters: pa.Table) -> Sequence[Place]:

@@ -12,7 +12,7 @@ from driftloop_contracts.errors import NotFound
 from driftloop_contracts.events import LABEL_SCHEMA, LABELS, PREDICTIONS
 from driftloop_lake import layout, storage
 from driftloop_lake.dead_letters import DeadLetters
-from driftloop_lake.lake_table import NO_MARK, LakeTable
+from driftloop_lake.lake_table import NO_MARK, LakeTable, quoted
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_lake.queries import Queries
 from driftloop_lake.upkeep import Pinned, Rules, Upkeep
@@ -198,8 +198,8 @@ def _labels_of(keys: pa.Table, labels: LakeTable | None, as_of: datetime | None)
     ids = pc.min_max(keys.column("prediction_id"))
     terms = [
         "metric = 'label'",
-        f"prediction_id >= {_text(ids['min'].as_py())}",
-        f"prediction_id <= {_text(ids['max'].as_py())}",
+        f"prediction_id >= {quoted(ids['min'].as_py())}",
+        f"prediction_id <= {quoted(ids['max'].as_py())}",
     ]
     if as_of is not None:
         terms.append(f"received_at <= {_time(as_of)}")
@@ -224,10 +224,6 @@ def _predicate(
 def _time(value: datetime) -> str:
     text = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _forget_oldest(cache: dict[Any, Any]) -> None:

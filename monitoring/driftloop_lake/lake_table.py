@@ -220,3 +220,8 @@ def _properties(marks: Mapping[str, int]) -> Any:
     return CommitProperties(
         app_transactions=[Transaction(name, number) for name, number in marks.items()]
     )
+
+
+def quoted(value: str) -> str:
+    """A text in a predicate."""
+    return "'" + value.replace("'", "''") + "'"

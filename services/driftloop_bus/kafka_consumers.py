@@ -21,13 +21,23 @@ _SESSION_MS = 10_000
 _HEARTBEAT_MS = 2_000
 
 
-class KafkaBusConsumer:
+class _Connected:
+    """Holds a client of kafka-python, from its first use until it is closed."""
+
+    _client: Any = None
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close(autocommit=False, timeout_ms=2_000)
+            self._client = None
+
+
+class KafkaBusConsumer(_Connected):
     """Reads assigned partitions. For one thread."""
 
     def __init__(self, connection: Mapping[str, Any]) -> None:
         self._connection = connection
         self._positions: dict[Place, int] = {}
-        self._client: Any = None
 
     def assign(self, positions: Mapping[Place, int]) -> None:
         self._positions = dict(positions)
@@ -42,11 +52,6 @@ class KafkaBusConsumer:
             self._positions[message.topic, message.partition] = message.offset + 1
         return found
 
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close(autocommit=False, timeout_ms=2_000)
-            self._client = None
-
     def _connected(self, timeout_s: float) -> Any:
         if self._client is None:
             client = _client(self._connection, timeout_s, group_id=None)
@@ -59,7 +64,7 @@ class KafkaBusConsumer:
         _seek(client, self._positions)
 
 
-class KafkaBusMember:
+class KafkaBusMember(_Connected):
     """Reads what its group leaves to it. Partitions move one by one (cooperative sticky): the others
     are read on while it happens. Heartbeats come from kafka-python's own thread, so the caller may
     take its time between two polls (5 minutes). For one thread."""
@@ -71,7 +76,6 @@ class KafkaBusMember:
         self._connection = connection
         self._group = {"group_id": group, "group_instance_id": instance}
         self._topics = list(topics)
-        self._client: Any = None
         self._moves = _Moves()
 
     def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
@@ -85,11 +89,6 @@ class KafkaBusMember:
             with contextlib.suppress(ValueError, KeyError):  # it went away meanwhile
                 _seek(self._client, {place: offset})
                 self._client.resume(TopicPartition(*place))
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close(autocommit=False, timeout_ms=2_000)
-            self._client = None
 
     def _connected(self, timeout_s: float) -> Any:
         if self._client is None:

@@ -15,6 +15,7 @@ from driftloop_cli.control_client import ControlClient
 from driftloop_cli.options import (
     AsJson,
     ConfigFile,
+    Model,
     Sets,
     StateDir,
     console,
@@ -25,7 +26,6 @@ from driftloop_cli.options import (
 from driftloop_cli.status_view import rollout_table, status_view
 from driftloop_contracts.errors import NotFound, Rejected
 
-Model = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 Reason = Annotated[str, typer.Option("--reason", help="Stands in the audit log.")]
 
 

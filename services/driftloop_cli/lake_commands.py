@@ -14,6 +14,7 @@ from rich.table import Table
 from driftloop_cli.options import (
     AsJson,
     ConfigFile,
+    Model,
     Sets,
     StateDir,
     console,
@@ -27,7 +28,6 @@ from driftloop_settings import Settings
 if TYPE_CHECKING:
     from driftloop_lake.views import Answer, Views
 
-Model = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 At = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="What had been predicted and received by then (ISO 8601)."),

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from driftloop_cli.options import (
     AsJson,
     ConfigFile,
+    Model,
     Sets,
     StateDir,
     console,
@@ -19,7 +20,6 @@ from driftloop_cli.options import (
     settings_from,
 )
 
-Model = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 Version = Annotated[int, typer.Argument(metavar="VERSION", help="Its version.")]
 
 

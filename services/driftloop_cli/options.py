@@ -13,6 +13,7 @@ from rich.console import Console
 from driftloop_contracts.errors import DriftloopError
 from driftloop_settings import Settings, load_settings
 
+Model = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 StateDir = Annotated[
     Path | None,
     typer.Option(

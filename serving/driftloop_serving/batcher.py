@@ -244,8 +244,7 @@ class Batcher:
             except DriftloopError as error:
                 self._failed(call, error)
             except Exception:
-                log.exception("inference.broke", model=call.model)
-                self._failed(call, DriftloopError("internal error"))
+                self._broke(call)
             else:
                 if lane is not None:
                     lanes[lane.key] = lane
@@ -379,9 +378,11 @@ class Batcher:
         version, signature = chosen.version, chosen.model.signature
         model, form = calls[0].model, calls[0].form
         if run.rows == len(calls) > 1 and all(call.form is form for call in calls):
-            together = form.encode_rows(
-                [call.request for call in calls], outputs, model, version, signature
-            )
+            requests = [call.request for call in calls]
+            try:
+                together = form.encode_rows(requests, outputs, model, version, signature)
+            except Exception:  # one by one, only those at fault fail
+                together = None
             if together is not None:
                 for call, (payload, json_length) in zip(calls, together, strict=True):
                     self._done(call, Answer(payload, json_length, call.prediction_id, version))
@@ -397,8 +398,7 @@ class Batcher:
                     call.request, own, model, version, signature
                 )
             except Exception:
-                log.exception("inference.unencodable", model=model, version=version)
-                self._failed(call, DriftloopError("internal error"), chosen)
+                self._broke(call, chosen)
             else:
                 self._done(call, Answer(payload, json_length, call.prediction_id, version))
 
@@ -415,10 +415,15 @@ class Batcher:
         except DriftloopError as error:
             self._failed(call, error)
         except Exception:
-            log.exception("inference.broke", model=call.model)
-            self._failed(call, DriftloopError("internal error"))
+            self._broke(call)
         else:
             self._done(call, answer)
+
+    def _broke(self, call: Call, chosen: Chosen | None = None) -> None:
+        """For an exception that nobody foresaw: its text must not reach a client."""
+        version = chosen.version if chosen else None
+        log.exception("inference.broke", model=call.model, version=version)
+        self._failed(call, DriftloopError("internal error"), chosen)
 
     def _failed(self, call: Call, error: DriftloopError, chosen: Chosen | None = None) -> None:
         known = call.model if call.model in self._table.models else ""

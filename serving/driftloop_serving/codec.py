@@ -12,7 +12,7 @@ from driftloop_serving.binary_tensors import array_at, buffer_of, raw_array
 from driftloop_serving.call import InferRequest
 from driftloop_serving.json_tensors import array_of, document_of, json_of, json_of_rows
 from driftloop_serving.plan import InputPlan, OutputPlan, Plan, plan_of, remember, rows_of, shown
-from driftloop_serving.rules import InputRule
+from driftloop_serving.rules import InputRule, check_all
 from driftloop_serving.template import KEPT, LEARN_EVERY, Template, parted
 
 _NONE: frozenset[str] = frozenset()
@@ -42,8 +42,7 @@ class V2Form:
             request = InferRequest(given_id, inputs, outputs, rows_of(inputs, plan), binary)
             if json_length is None and len(plan.inputs) == 1:
                 _learn(payload, document, request, plan)
-        for name, rule in rules.items():
-            rule.check(name, request.inputs[name])
+        check_all(rules, request.inputs)
         return request
 
     def encode(

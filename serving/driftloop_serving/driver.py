@@ -54,13 +54,13 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
     reported_at = 0.0
     while not stop.is_set():
         deployments = store.deployments()
-        held = {d.model.name: _loaded(store, d)["versions"] for d in deployments}
-        wanted = place(deployments, held)
+        told = {d.model.name: _loaded(store, d) for d in deployments}
+        wanted = place(deployments, {name: report["versions"] for name, report in told.items()})
         if wanted != applied:
             serve_client.apply(settings, wanted)
             log.info("serving.applied", models=[d.model.name for d in deployments])
             applied = wanted
-        is_told = all(_loaded(store, d)["revision"] == d.revision for d in deployments)
+        is_told = all(told[d.model.name]["revision"] == d.revision for d in deployments)
         if time.monotonic() - reported_at > REPORT_S or not is_told:
             _report(store, deployments, serve_client.replicas())
             reported_at = time.monotonic()

@@ -16,7 +16,7 @@ from driftloop_serving.call import InferRequest
 from driftloop_serving.grpc_protocol import open_inference_pb2 as pb
 from driftloop_serving.json_tensors import array_of
 from driftloop_serving.plan import InputPlan, Plan, plan_of, rows_of, shown
-from driftloop_serving.rules import InputRule
+from driftloop_serving.rules import InputRule, check_all
 
 CONTENTS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",
@@ -39,8 +39,7 @@ class GrpcForm:
         request: pb.ModelInferRequest = payload
         plan = plan_of(signature)
         inputs = _inputs(request, plan)
-        for name, rule in rules.items():
-            rule.check(name, inputs[name])
+        check_all(rules, inputs)
         outputs = _outputs(request, plan)
         raw = bool(request.raw_input_contents) or any(
             plan.outputs[name].datatype not in CONTENTS for name in outputs

@@ -25,7 +25,7 @@ from driftloop_serving.call import Answer, checked_id
 from driftloop_serving.grpc_form import GRPC
 from driftloop_serving.grpc_front import GrpcFront
 from driftloop_serving.grpc_protocol import open_inference_pb2 as pb
-from driftloop_serving.http_errors import status_of
+from driftloop_serving.http_errors import retry_after_s, status_of
 from driftloop_settings import Settings
 
 log = structlog.get_logger()
@@ -186,10 +186,9 @@ def _infer(batcher: Batcher, patience_s: float) -> Handler:
         try:
             answer = await _answer(batcher, request, context, patience_s)
         except errors.DriftloopError as error:
-            retry_after_s = None
-            if isinstance(error, errors.RetryLater):
-                retry_after_s = str(max(1, round(error.retry_after_s)))
-            await _abort(context, status_of(error), str(error), retry_after_s)
+            seconds = retry_after_s(error)
+            later = None if seconds is None else str(seconds)
+            await _abort(context, status_of(error), str(error), later)
         except Exception:
             log.exception("inference.broke", model=request.model_name)
             await _abort(context, 500, "internal error")
@@ -240,9 +239,9 @@ def _ask(rest: httpx.AsyncClient, form: RestForm) -> Handler:
 
 
 async def _abort(
-    context: Context, http_status: int, sentence: str, retry_after_s: str | None = None
+    context: Context, http_status: int, sentence: str, later: str | None = None
 ) -> NoReturn:
     """Ends the call, by raising, with the code of an HTTP status."""
     code = CODES.get(http_status, grpc.StatusCode.INTERNAL)
-    await context.abort(code, sentence, (("retry-after", retry_after_s),) if retry_after_s else ())
+    await context.abort(code, sentence, (("retry-after", later),) if later else ())
     raise AssertionError("abort raises")

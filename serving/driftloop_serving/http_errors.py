@@ -25,14 +25,18 @@ def status_of(error: errors.DriftloopError) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
+def retry_after_s(error: errors.DriftloopError) -> int | None:
+    """What Retry-After says; None for an error that time does not mend."""
+    return max(1, round(error.retry_after_s)) if isinstance(error, errors.RetryLater) else None
+
+
 def speak_errors(app: FastAPI) -> None:
     """Make an application answer every error in this form."""
 
     @app.exception_handler(errors.DriftloopError)
     async def ours(_: Request, error: errors.DriftloopError) -> Response:
-        headers = {}
-        if isinstance(error, errors.RetryLater):
-            headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+        seconds = retry_after_s(error)
+        headers = None if seconds is None else {"retry-after": str(seconds)}
         return _answer(str(error), status_of(error), headers)
 
     @app.exception_handler(RequestValidationError)

@@ -70,7 +70,7 @@ class Elsewhere:
                 handle = await asyncio.to_thread(serve.get_app_handle, own_application(call.model))
                 self._handles[call.model] = handle
             asked = handle.answer.remote(
-                _NAMES[call.form], call.model, call.pinned, _plain(call.payload), call.json_length,
+                _NAMES[call.form], call.model, call.pinned, call.payload, call.json_length,
                 call.given_id, call.routing_key, call.timeout_s,
             )  # fmt: skip
             answer = await asyncio.wait_for(asked, min(call.timeout_s, PATIENCE_S))
@@ -82,7 +82,3 @@ class Elsewhere:
             raise answer
         assert isinstance(answer, Answer)
         return answer
-
-
-def _plain(payload: Any) -> Any:
-    return bytes(payload) if isinstance(payload, bytearray | memoryview) else payload

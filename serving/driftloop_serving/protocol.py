@@ -21,7 +21,7 @@ from driftloop_contracts import errors
 from driftloop_serving.batcher import Batcher
 from driftloop_serving.call import Answer, Call, Form, checked_id, checked_json_length
 from driftloop_serving.codec import V2
-from driftloop_serving.http_errors import status_of
+from driftloop_serving.http_errors import retry_after_s, status_of
 from driftloop_serving.v1 import V1
 
 HEAD_LIMIT_BYTES = 64 << 10
@@ -423,6 +423,7 @@ class FastProtocol(HttpToolsProtocol):
 def _error(error: errors.DriftloopError, status: int, tail: bytes) -> bytes:
     body = orjson.dumps({"error": str(error)})
     head = STATUS_LINE[status] + b"content-type: application/json\r\ncontent-length: %d" % len(body)
-    if isinstance(error, errors.RetryLater):
-        head += b"\r\nretry-after: %d" % max(1, round(error.retry_after_s))
+    seconds = retry_after_s(error)
+    if seconds is not None:
+        head += b"\r\nretry-after: %d" % seconds
     return head + tail + body

@@ -43,6 +43,12 @@ class InputRule:
             raise Rejected(f"input {name!r}: a missing value (null) is not allowed here")
 
 
+def check_all(rules: Mapping[str, InputRule], inputs: Mapping[str, np.ndarray]) -> None:
+    """Raises Rejected for the first rule that is broken."""
+    for name, rule in rules.items():
+        rule.check(name, inputs[name])
+
+
 def parse_rules(options: Mapping[str, Any]) -> dict[str, InputRule]:
     """The rules of a spec's `options`. Raises Rejected where they are none."""
     wanted = options.get("inputs") or {}

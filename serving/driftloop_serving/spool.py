@@ -131,12 +131,8 @@ class SpoolWriter:
             known = self._heads[key] = batch.signature, head
         return known[1]
 
-    def append_label(self, label: LabelEvent) -> bool:
-        """Keep one label; False if it could not be kept, so that the caller can say so."""
-        return self.append_labels([label])
-
     def append_labels(self, labels: Sequence[LabelEvent]) -> bool:
-        """Keep all of these with one write, or none."""
+        """Keep all of these with one write, or none: then False, so that the caller can say so."""
         frames = [
             encode_label(LabelRecord(label.prediction_id, orjson.dumps(label_document(label))))
             for label in labels

@@ -16,7 +16,7 @@ from driftloop_contracts.signature import Signature
 from driftloop_serving.call import InferRequest
 from driftloop_serving.json_tensors import array_of, document_of
 from driftloop_serving.plan import InputPlan, Plan, plan_of, rows_of, shown
-from driftloop_serving.rules import InputRule
+from driftloop_serving.rules import InputRule, check_all
 
 
 class V1Form:
@@ -37,8 +37,7 @@ class V1Form:
         inputs = plan.ordered(
             {name: _array(data, plan.inputs[name]) for name, data in columns.items()}
         )
-        for name, rule in rules.items():
-            rule.check(name, inputs[name])
+        check_all(rules, inputs)
         return InferRequest(None, inputs, plan.output_names, rows_of(inputs, plan))
 
     def encode(

@@ -151,7 +151,7 @@ def test_labels_are_json_keyed_by_their_prediction(tmp_path: Path, store: Store)
     bus, writer = new_bus(), SpoolWriter(tmp_path / "spool", "gateway", CaptureSettings())
     labels = parse_feedback({"prediction_id": "p", "label": [1, 0]}, now)
     for label in labels:
-        writer.append_label(label)
+        writer.append_labels([label])
     Shipper(tmp_path / "spool", bus.producer(), store, 60).step(1.0)
     messages = read(bus, LABELS)
     assert {m.key for m in messages} == {b"p"}

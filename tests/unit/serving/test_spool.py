@@ -89,7 +89,7 @@ def test_an_error_is_kept_without_outputs(tmp_path: Path) -> None:
 def test_a_label_is_read_as_what_feedback_understands(tmp_path: Path) -> None:
     writer = SpoolWriter(tmp_path, "gateway", CAPTURE)
     label = LabelEvent("id", 3, "yes", NOW, NOW, "api", "label", {"a": "b"})
-    assert writer.append_label(label)
+    assert writer.append_labels([label])
     (record,) = read_all(reader_of(writer, tmp_path))
     assert isinstance(record, LabelRecord)
     import json
