@@ -32,6 +32,7 @@ from driftloop_bus.java import find_java
 from driftloop_bus.kafka_distribution import cache_folder, class_path
 from driftloop_contracts.errors import RetryLater, Unavailable
 from driftloop_settings import Settings
+from driftloop_settings.ports import free_port
 
 __all__ = ["command", "find_java", "start", "status", "stop"]
 
@@ -51,8 +52,8 @@ def command(settings: Settings) -> list[str]:
     _end(folder)
     shutil.rmtree(folder.scratch, ignore_errors=True)
     folder.scratch.mkdir()
-    port = settings.kafka.port or _remembered_port(folder) or _free_port()
-    _write(folder.properties, server_properties(folder.data, port, _free_port()))
+    port = settings.kafka.port or _remembered_port(folder) or free_port()
+    _write(folder.properties, server_properties(folder.data, port, free_port()))
     options = [*java_options(folder, settings.kafka.heap_mb), "-cp", jars]
     if not folder.formatted.exists():
         _format(folder, [str(java), *options])
@@ -208,12 +209,6 @@ def _write(path: Path, text: str) -> None:
     partial = path.with_suffix(path.suffix + ".partial")
     partial.write_text(text)
     partial.replace(path)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -3,12 +3,12 @@
 import importlib.util
 import os
 import shutil
-import socket
 from collections.abc import Callable
 from typing import Any
 
 from driftloop_contracts.errors import DriftloopError
 from driftloop_settings import Settings
+from driftloop_settings.ports import is_free
 
 MIN_FREE_BYTES = 2 << 30
 PACKAGES = ("ray", "onnxruntime", "kafka", "deltalake", "evidently", "mlflow", "torch")
@@ -84,12 +84,8 @@ def _ports(settings: Settings) -> str:
     if not settings.kafka.bootstrap_servers:
         wanted["kafka.port"] = settings.kafka.port
     for key, port in wanted.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                raise DriftloopError(
-                    f"port {port} is taken; set {key} to another, or to 0 for a free one"
-                ) from None
+        if not is_free(port):
+            raise DriftloopError(
+                f"port {port} is taken; set {key} to another, or to 0 for a free one"
+            )
     return ", ".join(str(port) for port in wanted.values())

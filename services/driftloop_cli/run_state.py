@@ -6,7 +6,6 @@ were taken where the settings say 0; they are kept, so that a stack keeps its ad
 
 import json
 import os
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 import psutil
 
 from driftloop_settings import Settings
+from driftloop_settings.ports import free_port, is_free
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +99,15 @@ def resolve_ports(settings: Settings, patience_s: float = 0.0) -> tuple[Settings
     for section, key in places:
         if getattr(getattr(settings, section), key) == 0:
             name = f"{section}.{key}"
-            while name in known and not _is_free(known[name]) and time.monotonic() < deadline:
+            while name in known and not is_free(known[name]) and time.monotonic() < deadline:
                 time.sleep(0.1)
-            if not (name in known and _is_free(known[name])):
-                known[name] = _free_port(taken=set(known.values()))
+            if not (name in known and is_free(known[name])):
+                known[name] = free_port(taken=set(known.values()))
             updates.setdefault(section, {})[key] = known[name]
             chosen.append(f"{name}={known[name]}")
     write_json(path, known)
     sections = {name: getattr(settings, name).model_copy(update=u) for name, u in updates.items()}
     return settings.model_copy(update=sections), chosen
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _free_port(taken: set[int]) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken:
-            return port
 
 
 def write_json(path: Path, document: Any) -> None:

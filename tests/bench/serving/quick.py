@@ -10,8 +10,10 @@ from pathlib import Path
 
 from graph import write_graph
 from load import SERVER_CORE, closed_loop, require_tools
-from process import Server, cpu_seconds, family, free_port, wait_for_answer
+from process import Server, cpu_seconds, family, wait_for_answer
 from traffic import DISTINCT, arrays, v2_binary, v2_json, write_requests
+
+from driftloop_settings.ports import free_port
 
 HERE = Path(__file__).parent
 CONNECTIONS = (1, 16, 64)

@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 from load import SERVER_CORE
-from process import Server, cpu_seconds, family, free_port, post, wait_for_answer
+from process import Server, cpu_seconds, family, post, wait_for_answer
 from traffic import Wire, Writer, arrays, plain_json, v2_json
+
+from driftloop_settings.ports import free_port
 
 HERE = Path(__file__).parent
 START_S = 120.0

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from urllib.request import Request, urlopen
 
@@ -19,14 +18,9 @@ from driftloop_lake.records import Record
 from driftloop_lake.upkeep import Rules, Upkeep
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.bus_records import read_record
+from driftloop_settings.ports import free_port
 
 pytestmark = pytest.mark.integration
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, Traf
 from driftloop_onnx import signature_of
 from driftloop_serving import ray_head
 from driftloop_settings import Settings, load_settings
+from driftloop_settings.ports import free_port
 from driftloop_store import Store, open_store
 
 
@@ -40,12 +40,6 @@ def write_version(folder: Path, number: int) -> ServedVersion:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path / "model.onnx")
     return ServedVersion(number, str(path), signature_of(path))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(read: Callable[[], Any], wanted: Callable[[Any], Any], timeout_s: float = 60) -> Any:

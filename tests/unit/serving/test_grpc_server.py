@@ -1,7 +1,6 @@
 """The gRPC service over a real socket, with the batcher and the HTTP application behind it."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,15 +20,10 @@ from driftloop_serving.meter_files import Load, MeterFiles
 from driftloop_serving.model_table import reload
 from driftloop_serving.spool import SpoolWriter
 from driftloop_settings import Settings, load_settings
+from driftloop_settings.ports import free_port
 from driftloop_store import open_store
 
 BODY_LIMIT = 100_000
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class World:
