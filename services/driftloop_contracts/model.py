@@ -8,7 +8,8 @@ from typing import Any, Literal
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import Signature
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "generation"]
+Runtime = Literal["onnx", "vllm"]
 Arm = Literal["stable", "canary", "pinned"]
 """Which side of the split answered; `pinned` where the caller named a version."""
 
@@ -19,8 +20,10 @@ NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 class ModelSpec:
     """What a team says of its model.
 
+    runtime: what serves it: ONNX Runtime, or vLLM (a language model, `driftloop_contracts.language`).
     task and output: how a label compares with a prediction; `output` names the tensor that holds
     the predicted class (classification) or value (regression). `task` None: no labels are judged.
+    Under `generation` a label is not what the output should have been but how good it was, 0 to 1.
     recipe: how it is retrained, `module:attribute` or a built-in's name; None: never.
     slices: input columns whose values the gate looks at one by one.
     """
@@ -31,21 +34,25 @@ class ModelSpec:
     recipe: str | None = None
     slices: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    runtime: Runtime = "onnx"
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
             raise Rejected(
                 f"model name {self.name!r}: use letters, digits, '_', '.', '-', at most 64"
             )
-        if self.task not in (None, "classification", "regression"):
-            raise Rejected(f"task {self.task!r}: it is classification or regression")
+        if self.runtime not in ("onnx", "vllm"):
+            raise Rejected(f"runtime {self.runtime!r}: it is onnx or vllm")
+        tasks = ("generation",) if self.runtime == "vllm" else ("classification", "regression")
+        if self.task not in (None, *tasks):
+            raise Rejected(f"task {self.task!r}: for {self.runtime} it is {' or '.join(tasks)}")
         if self.task and not self.output:
             raise Rejected(f"model {self.name!r} has a task: name its `output` tensor too")
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "name": self.name, "task": self.task, "output": self.output, "recipe": self.recipe,
-            "slices": list(self.slices), "options": self.options,
+            "slices": list(self.slices), "options": self.options, "runtime": self.runtime,
         }  # fmt: skip
 
     @classmethod
@@ -55,22 +62,27 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class ServedVersion:
-    """A version that replicas must hold. `path`: the folder or URI with its `model.onnx`."""
+    """A version that replicas must hold. `path`: the folder or URI with its `model.onnx`, or with the
+    weights of a language model. `base`: the version whose weights this one, a LoRA adapter, goes with;
+    None: it has weights of its own."""
 
     version: int
     path: str
     signature: Signature
+    base: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "version": self.version,
             "path": self.path,
             "signature": self.signature.to_dict(),
+            "base": self.base,
         }
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "ServedVersion":
-        return cls(value["version"], value["path"], Signature.from_dict(value["signature"]))
+        signature = Signature.from_dict(value["signature"])
+        return cls(value["version"], value["path"], signature, value.get("base"))
 
 
 @dataclass(frozen=True, slots=True)
