@@ -149,9 +149,10 @@ def _folder(settings: Settings) -> BrokerFolder:
 def _format(folder: BrokerFolder, argv: list[str]) -> None:
     # Without its mark, what lies there is half a format that a kill left: no broker ever ran on it.
     shutil.rmtree(folder.data, ignore_errors=True)
+    # It may begin with "-", which a word of its own must not.
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     done = subprocess.run(
-        [*argv, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(folder.properties)],
+        [*argv, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(folder.properties)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:

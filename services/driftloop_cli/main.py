@@ -123,13 +123,19 @@ def _detached(
             raise Unavailable(f"the stack ended at once: {_last_line(log)} (log: {log})")
         time.sleep(0.1)
     process.terminate()
+    last = "; ".join(f"{name}: {_last_line(log.parent / f'{name}.log')}" for name in _TO_ANSWER)
     raise Unavailable(
-        f"no prediction can be answered after {timeout_s:.0f} s; the logs are in {log.parent}"
+        f"no prediction can be answered after {timeout_s:.0f} s; last log lines: {last}; "
+        f"the logs are in {log.parent}"
     )
 
 
+_TO_ANSWER = ("supervisor", "ray", "serving")
+"""Whose logs say why nothing can be answered."""
+
+
 def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines()
+    lines = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
     return lines[-1] if lines else "it wrote nothing"
 
 

@@ -52,6 +52,7 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
 
     applied: Placement | None = None
     reported_at = 0.0
+    known_troubles: dict[str, str] = {}
     while not stop.is_set():
         deployments = store.deployments()
         told = {d.model.name: _loaded(store, d) for d in deployments}
@@ -63,6 +64,11 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
         is_told = all(told[d.model.name]["revision"] == d.revision for d in deployments)
         if time.monotonic() - reported_at > REPORT_S or not is_told:
             _report(store, deployments, serve_client.replicas())
+            troubles = serve_client.troubles()
+            for application, why in troubles.items():
+                if why != known_troubles.get(application):
+                    log.warning("serving.trouble", application=application, why=why)
+            known_troubles = troubles
             reported_at = time.monotonic()
         stop.wait(INTERVAL_S)
 

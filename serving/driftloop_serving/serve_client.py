@@ -185,3 +185,16 @@ def replicas() -> list[Record]:
         for name, application in applications.items()
         for replica in application["deployments"].get(REPLICA, {}).get("replicas", [])
     ]
+
+
+def troubles() -> dict[str, str]:
+    """Why applications cannot start or are not well, by their name: the last line of what Serve says."""
+    applications = _get_global_client().get_serve_details().get("applications", {})
+    return {
+        name: application["deployments"]
+        .get(REPLICA, application)["message"]
+        .strip()
+        .split("\n")[-1]
+        for name, application in applications.items()
+        if application["status"] in ("DEPLOY_FAILED", "UNHEALTHY")
+    }
