@@ -39,13 +39,17 @@ demo: setup  ## Watch the loop close on a real data set (about two minutes)
 
 .PHONY: test
 test: setup clients  ## Run every test: unit, contract, integration (real services), end to end
-	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e"
-	$(PYTEST) -m "integration" --timeout 300
-	$(PYTEST) -m "e2e" --timeout 600
+	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults"
+	$(PYTEST) -n 2 --dist loadfile -m "integration" --timeout 300
+	$(PYTEST) -n 2 --dist loadfile -m "e2e" --timeout 600
 
 .PHONY: test-unit
 test-unit: setup  ## Run the tests that need no service
-	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e"
+	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults"
+
+.PHONY: test-faults
+test-faults: setup  ## Kill, hang and fill up a running stack for about half an hour (ARGS="--kills 20")
+	$(PYTEST) tests/faults -m "faults" -p no:randomly $(ARGS)
 
 .PHONY: lint
 lint: setup  ## Check format, lint, types and import contracts
@@ -70,6 +74,14 @@ bench-serving: setup  ## Compare serving with baselines and peers, about 20 minu
 .PHONY: bench-stream
 bench-stream: setup  ## Measure Kafka to lake and window queries, about 5 minutes (ARGS=--quick: 1)
 	$(BIN)/python tests/bench/bench_stream.py $(ARGS)
+
+.PHONY: soak
+soak: setup  ## Watch the memory of every role under load for an hour (ARGS="--minutes 20")
+	$(BIN)/python tests/bench/soak.py $(ARGS)
+
+.PHONY: bench-llm
+bench-llm: setup  ## Compare language models with bare vLLM, about 10 minutes (ARGS="--tiny" or "--peers")
+	$(BIN)/python tests/bench/bench_llm.py $(ARGS)
 
 .PHONY: wheel
 wheel: setup  ## Build the wheel into dist/

@@ -23,7 +23,7 @@ from driftloop_rollout.aliases import run_aliases
 from driftloop_rollout.evidence import Evidence
 from driftloop_rollout.machine import OPERATOR_EVENTS, TRANSITIONS, Event, Rollout, State, apply
 from driftloop_rollout.observer import Observer
-from driftloop_rollout.traffic import desired, superseded, trimmed
+from driftloop_rollout.traffic import baseless, desired, superseded, trimmed
 from driftloop_rollout.verdict import (
     PROOF_ALPHA,
     Verdict,
@@ -74,7 +74,7 @@ class Controller:
         self._settings = settings
         self._rules: RolloutSettings = settings.rollout
         self._store = store
-        self._observer = Observer(self._rules, store, open_lake)
+        self._observer = Observer(self._rules, settings.llm, store, open_lake)
 
     def tick(self, now: datetime) -> bool:
         """One look at each rollout; whether one of them is waiting for replicas to change."""
@@ -153,6 +153,9 @@ class Controller:
         if champion is None or champion.version == rollout.candidate.version:
             reason = f"version {rollout.candidate.version} is the stable one already"
             return apply(rollout, Event.SUPERSEDE, now, reason)
+        if baseless(rollout.candidate, deployment):
+            reason = f"its base, version {rollout.candidate.base}, is not served any more"
+            return apply(rollout, Event.SUPERSEDE, now, reason)
         planned = replace(
             rollout,
             steps=planned_steps(self._rules.steps),
@@ -171,10 +174,23 @@ class Controller:
             skipped = f"; skipped {step} step(s) too thin for this traffic" if step else ""
             reason = "replicas hold the candidate" + skipped
             return apply(replace(rollout, step=step), Event.LOADED, now, reason)
+        why = self._refused(deployment, rollout.candidate.version)
+        if why and rollout.candidate.base is not None:
+            # An adapter is checked before it is loaded; it will not fit its base later either.
+            return apply(rollout, Event.HARM, now, f"replicas could not load the candidate: {why}")
         since = rollout.history[-1].at
         if now - since > timedelta(seconds=self._rules.load_timeout_s):
-            return apply(rollout, Event.HARM, now, "replicas could not load the candidate in time")
+            reason = "replicas could not load the candidate in time" + (f": {why}" if why else "")
+            return apply(rollout, Event.HARM, now, reason)
         return None
+
+    def _refused(self, deployment: Deployment, version: int) -> str | None:
+        """Why replicas that have come to this revision could not load a version."""
+        loaded = self._store.cursor(f"loaded:{deployment.model.name}") or {}
+        if loaded.get("revision", -1) < deployment.revision:
+            return None
+        reason: str | None = loaded.get("failed", {}).get(str(version))
+        return reason
 
     def _first_step(self, rollout: Rollout) -> int:
         if rollout.evidence is None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.events import OUTPUT_PREFIX
 from driftloop_contracts.model import ModelSpec
+from driftloop_rollout.answers import Scorer, malformed
 from driftloop_rollout.verdict import Losses, Metric, Rule, Trial
 
 SETTLE = timedelta(seconds=1)
@@ -29,6 +30,9 @@ SCALE_RMSE = 3.0
 """Squared errors are cut at this many times the champion's root mean squared error."""
 MIN_PAST_REQUESTS = 100
 EQUAL_COVERAGE = 0.02
+MIN_AGED_ROWS = 20
+PATIENCE = timedelta(minutes=5)
+"""So long requests wait for one of the other arm to be compared with."""
 MIN_COVERED_ROWS = 50
 """Fewer rows say nothing of a share: the first few could be those that are labelled fastest."""
 
@@ -43,6 +47,9 @@ class Margins:
     latency_floor_s: float
     label_age_s: float
     label_coverage: float
+    answers: float | None = None
+    """Of malformed answers; None for what is no language model."""
+    judge_latency: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,37 @@ class Baseline:
     scale: float | None
     requests_per_s: float
     rows_per_s: float
+    malformed_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many rows of both arms were used for quality, and how many of them had a label."""
+
+    canary: int = 0
+    stable: int = 0
+    canary_labelled: int = 0
+    stable_labelled: int = 0
+
+    def with_rows(self, rows: "Slice") -> "Coverage":
+        labelled = rows.canary & rows.labelled
+        return Coverage(
+            self.canary + int(rows.canary.sum()),
+            self.stable + int((~rows.canary).sum()),
+            self.canary_labelled + int(labelled.sum()),
+            self.stable_labelled + int(rows.labelled.sum() - labelled.sum()),
+        )
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the shares differ by no more than EQUAL_COVERAGE and chance."""
+        both = self.canary + self.stable
+        canary, stable = max(self.canary, 1), max(self.stable, 1)
+        mean = (self.canary_labelled + self.stable_labelled) / max(both, 1)
+        noise = 3.0 * (mean * (1 - mean) * (1 / canary + 1 / stable)) ** 0.5
+        return abs(self.canary_labelled / canary - self.stable_labelled / stable) <= (
+            EQUAL_COVERAGE + noise
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +114,7 @@ class Evidence:
     labels_until: datetime
     unaccounted: int = 0
     waiting: str = ""
+    coverage: Coverage = Coverage()
 
     @property
     def quality_is_judged(self) -> bool:
@@ -89,6 +128,7 @@ class Evidence:
             "labels_until": self.labels_until.isoformat(),
             "unaccounted": self.unaccounted,
             "waiting": self.waiting,
+            "coverage": asdict(self.coverage),
         }
 
     @classmethod
@@ -100,6 +140,7 @@ class Evidence:
             datetime.fromisoformat(value["labels_until"]),
             value["unaccounted"],
             value["waiting"],
+            Coverage(**value.get("coverage", {})),
         )
 
 
@@ -107,7 +148,9 @@ class Evidence:
 class Slice:
     """Rows of both arms as arrays, in order of `at` (µs since 1970).
 
-    first: the first row of its request; loss is NaN where there is no label, or none to compare.
+    first: the first row of its request; loss is NaN where there is no label, or none to compare;
+    malformed: 0 to 1 for a language model's answers, else NaN. The latency of a language model is its
+    seconds per token.
     """
 
     at: NDArray[np.int64]
@@ -117,16 +160,21 @@ class Slice:
     failed: NDArray[np.bool_]
     labelled: NDArray[np.bool_]
     loss: Losses
+    malformed: Losses
 
     def where(self, mask: NDArray[np.bool_]) -> "Slice":
         return Slice(
             self.at[mask], self.canary[mask], self.first[mask], self.latency_s[mask],
-            self.failed[mask], self.labelled[mask], self.loss[mask],
+            self.failed[mask], self.labelled[mask], self.loss[mask], self.malformed[mask],
         )  # fmt: skip
 
     def between(self, since: datetime, until: datetime) -> "Slice":
         """Rows with since ≤ at < until."""
         return self.where((self.at >= _us(since)) & (self.at < _us(until)))
+
+    @property
+    def has_both_arms(self) -> bool:
+        return bool(self.canary.any() and not self.canary.all())
 
     def arms(self, values: Losses) -> tuple[Losses, Losses]:
         """The values of the canary and of the stable arm, without NaNs."""
@@ -135,22 +183,25 @@ class Slice:
 
 
 def read_slice(
-    table: pa.Table, spec: ModelSpec, scale: float | None, stable: int, candidate: int
-) -> Slice:
+    table: pa.Table, spec: ModelSpec, scale: float | None, stable: int, candidate: int,
+    scorer: Scorer | None = None,
+) -> Slice:  # fmt: skip
     """Rows of a `LakeReader.labelled` table that the split sent to either arm; callers who named
     a version chose it themselves and are left out."""
     arm, version = _numpy(table["arm"]), _numpy(table["version"])
     canary = (arm == "canary") & (version == candidate)
     chosen = canary | ((arm == "stable") & (version == stable))
     labels = table["label"].to_pylist()
+    language = spec.runtime == "vllm"
     rows = Slice(
         at=table["at"].cast("int64").to_numpy(),
         canary=canary,
         first=_numpy(table["row"]) == 0,
-        latency_s=_floats(table["latency_s"]),
+        latency_s=_floats(table[OUTPUT_PREFIX + "token_s" if language else "latency_s"]),
         failed=~_numpy(table["error"].is_null()).astype(bool),
         labelled=np.array([label is not None for label in labels], dtype=bool),
         loss=_losses(table, spec, scale, labels),
+        malformed=malformed(table, scorer) if language else np.full(len(labels), np.nan),
     )
     return rows.where(chosen)
 
@@ -158,9 +209,13 @@ def read_slice(
 def _losses(
     table: pa.Table, spec: ModelSpec, scale: float | None, labels: Sequence[str | None]
 ) -> Losses:
-    """0/1 for classes, min(1, (error/scale)²) for values; NaN where nothing can be compared."""
+    """0/1 for classes, min(1, (error/scale)²) for values, 1 - rating for answers; NaN where nothing
+    can be compared."""
     if spec.task is None or (spec.task == "regression" and scale is None):
         return np.full(len(labels), np.nan)
+    if spec.task == "generation":
+        rating = _floats(table["label_number"])
+        return np.where((rating >= 0) & (rating <= 1), 1.0 - rating, np.nan)
     output = table[OUTPUT_PREFIX + str(spec.output)]
     if pa.types.is_nested(output.type):
         output = pc.list_element(output, 0)
@@ -192,7 +247,7 @@ def start(
     p95 = float(np.quantile(latency, 0.95)) if len(latency) else 0.0
     limit = max(p95, margins.latency_floor_s)
     seconds = max((past.at[-1] - past.at[0]) / 1e6, 1e-3)
-    losses = past.arms(past.loss)[1]
+    losses, formed = past.arms(past.loss)[1], past.arms(past.malformed)[1]
     baseline = Baseline(
         slow_above_s=limit,
         error_rate=float(requests.failed.mean()),
@@ -200,13 +255,18 @@ def start(
         quality_rate=float(losses.mean()) if len(losses) else None,
         scale=scale,
         requests_per_s=len(requests.at) / seconds,
-        rows_per_s=len(past.at) / seconds,
+        # Of answers only those that somebody rates bring a verdict nearer.
+        rows_per_s=len(losses if spec.task == "generation" else past.at) / seconds,
+        malformed_rate=float(formed.mean()) if len(formed) else 0.0,
     )
     judged = spec.task is not None
-    metrics = [
-        Metric.start(Rule("errors", margins.errors, not judged), rungs, baseline.error_rate),
-        Metric.start(Rule("latency", margins.latency, not judged), rungs, baseline.slow_rate),
-    ]
+    metrics = [Metric.start(Rule("errors", margins.errors, not judged), rungs, baseline.error_rate)]
+    if margins.judge_latency:
+        rule = Rule("latency", margins.latency, not judged)
+        metrics.append(Metric.start(rule, rungs, baseline.slow_rate))
+    if margins.answers is not None:
+        rule = Rule("format", margins.answers, decisive=False)
+        metrics.append(Metric.start(rule, rungs, baseline.malformed_rate))
     if judged:
         rule = Rule("quality", margins.quality, decisive=True)
         metrics.insert(0, Metric.start(rule, rungs, baseline.quality_rate))
@@ -221,27 +281,34 @@ def extend(
     losses: dict[str, tuple[Losses, Losses]] = {}
     complete = max(_complete_until(recent, now), evidence.requests_until)
     new = recent.between(evidence.requests_until, complete)
+    requests_until = complete
+    if not new.has_both_arms and complete - evidence.requests_until < PATIENCE:
+        # Nothing is compared with an arm that is silent; with little traffic that is most of the ticks.
+        new, requests_until = new.where(np.zeros(len(new.at), bool)), evidence.requests_until
     requests = new.where(new.first)
     losses["errors"] = requests.arms(requests.failed.astype(np.float64))
     slow = (requests.latency_s > evidence.baseline.slow_above_s).astype(np.float64)
     slow[np.isnan(requests.latency_s)] = np.nan
     losses["latency"] = requests.arms(slow)
-    labels_until, waiting = evidence.labels_until, ""
+    losses["format"] = new.arms(new.malformed)
+    labels_until, waiting, coverage = evidence.labels_until, "", evidence.coverage
     if evidence.quality_is_judged:
         old_enough = min(complete, now - timedelta(seconds=margins.label_age_s))
         rows = aged.between(labels_until, old_enough)
         rows = rows.where(~rows.failed)
-        until, waiting = _labelled_until(rows, margins)
+        until, waiting = _labelled_until(rows, margins, coverage)
         if until is not None:
             used = rows.between(labels_until, until)
             losses["quality"] = used.arms(used.loss)
+            coverage = coverage.with_rows(used)
             labels_until = until
     return replace(
         evidence,
         trial=evidence.trial.update(losses),
-        requests_until=complete,
+        requests_until=requests_until,
         labels_until=labels_until,
         waiting=waiting,
+        coverage=coverage,
     )
 
 
@@ -253,8 +320,9 @@ def _complete_until(rows: Slice, now: datetime) -> datetime:
     return newest + _TICK if now - newest > SILENCE else newest - SETTLE
 
 
-def _labelled_until(rows: Slice, margins: Margins) -> tuple[datetime | None, str]:
-    """The latest time up to which both arms are labelled well enough, or None; and why no later."""
+def _labelled_until(rows: Slice, margins: Margins, before: Coverage) -> tuple[datetime | None, str]:
+    """The latest time up to which both arms are labelled well enough, or None; and why no later.
+    before: what was used already, for few rows alone show no difference between the arms."""
     if not len(rows.at):
         return None, ""
     shares = []
@@ -269,11 +337,10 @@ def _labelled_until(rows: Slice, margins: Margins) -> tuple[datetime | None, str
     if good.any():
         return _datetime(int(rows.at[np.flatnonzero(good)[-1]])) + _TICK, ""
     if margins.label_age_s > 0 and min(canary, stable) > 0:
+        if len(rows.at) < MIN_AGED_ROWS or not rows.has_both_arms:
+            return None, ""
         # By this age every label that will come has come: equal shares are a fair sample.
-        n_canary, n_stable = int(rows.canary.sum()), int((~rows.canary).sum())
-        mean = float(rows.labelled.mean())
-        noise = 3.0 * (mean * (1 - mean) * (1 / max(n_canary, 1) + 1 / max(n_stable, 1))) ** 0.5
-        if abs(canary - stable) <= EQUAL_COVERAGE + noise:
+        if before.with_rows(rows).is_equal:
             return _datetime(int(rows.at[-1])) + _TICK, ""
     return None, f"labels are late: {canary:.0%} of canary rows and {stable:.0%} of stable rows"
 

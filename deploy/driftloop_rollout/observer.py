@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.model import ModelSpec
+from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_rollout import evidence as ev
+from driftloop_rollout.answers import FORMED_BY, scorer_of
 from driftloop_rollout.machine import Rollout
-from driftloop_settings.settings import RolloutSettings
+from driftloop_settings.settings import LlmSettings, RolloutSettings
 from driftloop_store.store import Store
 
 PAST_ROWS = 5_000
@@ -25,9 +28,11 @@ class Observer:
     """See the module. The lake is opened at the first look, and again where that failed."""
 
     def __init__(
-        self, rules: RolloutSettings, store: Store, open_lake: Callable[[], LakeReader]
-    ) -> None:
+        self, rules: RolloutSettings, llm: LlmSettings, store: Store,
+        open_lake: Callable[[], LakeReader],
+    ) -> None:  # fmt: skip
         self._rules = rules
+        self._llm = llm
         self._store = store
         self._lake = cache(open_lake)
 
@@ -45,7 +50,7 @@ class Observer:
             recent = self._rows(rollout, spec, pin, None, seen.requests_until, None)
             until = seen.labels_until + MAX_SPAN
             aged = self._rows(rollout, spec, pin, seen.baseline.scale, seen.labels_until, until)
-        return ev.extend(seen, recent, aged, margins(self._rules), now)
+        return ev.extend(seen, recent, aged, self._margins(spec), now)
 
     def _rows(
         self, rollout: Rollout, spec: ModelSpec, pin: Pin, scale: float | None,
@@ -56,7 +61,13 @@ class Observer:
             rollout.model, pin, since=since, until=until, versions=(stable, candidate),
             only_labelled=False,
         )  # fmt: skip
-        return ev.read_slice(table, spec, scale, stable, candidate)
+        return ev.read_slice(table, spec, scale, stable, candidate, scorer_of(spec))
+
+    def _margins(self, spec: ModelSpec) -> ev.Margins:
+        found = margins(self._rules, self._llm if spec.runtime == "vllm" else None)
+        if parse_capture(spec.options).columns & FORMED_BY:
+            return replace(found, answers=None)  # the lake does not have them as they were
+        return found
 
     def started(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> ev.Evidence | None:
         """The champion's past, with nothing seen of the canary; None while it is too short."""
@@ -68,9 +79,9 @@ class Observer:
             rollout.model, pin, newest=PAST_ROWS, versions=(stable,), only_labelled=False
         )
         scale = self._error_scale(rollout, spec, past)
-        rows = ev.read_slice(past, spec, scale, stable, candidate)
+        rows = ev.read_slice(past, spec, scale, stable, candidate, scorer_of(spec))
         since = rollout.stepped_at or now
-        found = ev.start(spec, margins(self._rules), rollout.rungs, rows, scale, since)
+        found = ev.start(spec, self._margins(spec), rollout.rungs, rows, scale, since)
         return found and replace(found, unaccounted=self.unaccounted(rollout))
 
     def _error_scale(self, rollout: Rollout, spec: ModelSpec, past: pa.Table) -> float | None:
@@ -87,12 +98,16 @@ class Observer:
         return ev.SCALE_RMSE * error if error else None
 
     def unaccounted(self, rollout: Rollout) -> int:
-        """Rows of both versions that were served and are neither sent, nor spooled, nor dropped."""
-        versions = _versions(rollout)
+        """Served rows of both versions that neither the ledger nor the lake finds, and that were not
+        dropped for a reason."""
+        lake, model = self._lake(), rollout.model
+        pin = lake.pin(model)
+        if pin is None:
+            return 0
+        ledger = self._store.ledger(model)
         return sum(
-            max(0, row["served"] - row["acked"] - row["spooled"] - sum(row["dropped"].values()))
-            for row in self._store.ledger(rollout.model)
-            if row["version"] in versions
+            capture_loss(ledger, lake, model, pin, version).unexplained
+            for version in _versions(rollout)
         )
 
 
@@ -103,8 +118,9 @@ def _versions(rollout: Rollout) -> tuple[int, int]:
     return rollout.champion.version, rollout.candidate.version
 
 
-def margins(rules: RolloutSettings) -> ev.Margins:
-    return ev.Margins(
+def margins(rules: RolloutSettings, llm: LlmSettings | None = None) -> ev.Margins:
+    """`llm`: given for a language model, whose ratings have a margin and an age of their own."""
+    found = ev.Margins(
         quality=rules.quality_margin,
         errors=rules.error_margin,
         latency=rules.latency_margin,
@@ -112,3 +128,9 @@ def margins(rules: RolloutSettings) -> ev.Margins:
         label_age_s=rules.label_age_s,
         label_coverage=rules.label_coverage,
     )
+    if llm is None:
+        return found
+    return replace(
+        found, quality=llm.rating_margin, label_age_s=llm.rating_age_s, answers=llm.format_margin,
+        judge_latency=llm.judge_latency,
+    )  # fmt: skip

@@ -33,15 +33,22 @@ def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
     return _holding(replace(deployment, split=split), champion, candidate)
 
 
+def baseless(candidate: ServedVersion, deployment: Deployment) -> bool:
+    """Whether it is an adapter for a version that is not served (any more)."""
+    return candidate.base is not None and deployment.version(candidate.base) is None
+
+
 def trimmed(rollout: Rollout, deployment: Deployment, keep_previous: int) -> Deployment:
-    """After the promotion: the new champion and the `keep_previous` newest of the former ones."""
+    """After the promotion: the new champion and the `keep_previous` newest of the former ones. Former
+    adapters all leave, for an engine has room for few; the base of one that stays, stays too."""
     candidate, champion = rollout.candidate.version, rollout.champion
     last = champion.version if champion else candidate
-    former = [v for v in deployment.versions if v.version != candidate]
+    former = [v for v in deployment.versions if v.version != candidate and v.base is None]
     # Oldest first, with the champion of until now as the newest whatever its number.
     former.sort(key=lambda v: (v.version == last, v.version))
-    kept = {v.version for v in former[-keep_previous:]} if keep_previous else set()
-    versions = tuple(v for v in deployment.versions if v.version in {*kept, candidate})
+    kept = {candidate, rollout.candidate.base}
+    kept |= {v.version for v in former[-keep_previous:]} if keep_previous else set()
+    versions = tuple(v for v in deployment.versions if v.version in kept)
     return replace(deployment, versions=versions)
 
 

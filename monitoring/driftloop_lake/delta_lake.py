@@ -1,6 +1,6 @@
 """Reads the lake: Delta finds the files and rows that can matter, DuckDB joins them with labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.events import LABEL_SCHEMA, LABELS, PREDICTIONS
 from driftloop_lake import layout, storage
+from driftloop_lake.client_ids import RETRIES
 from driftloop_lake.dead_letters import DeadLetters
-from driftloop_lake.lake_table import NO_MARK, LakeTable, quoted
+from driftloop_lake.lake_table import NO_MARK, LakeTable, quoted, time_literal
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_lake.queries import Queries
 from driftloop_lake.upkeep import Pinned, Rules, Upkeep
-from driftloop_lake.writer import LakeWriter, fence
+from driftloop_lake.writer import LakeWriter, fence, missing_mark
 
 if TYPE_CHECKING:
     from driftloop_settings.settings import LakeSettings, Settings
@@ -66,7 +67,7 @@ class DeltaLake:
     def labelled(
         self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
         until: datetime | None = None, newest: int | None = None, versions: tuple[int, ...] = (),
-        only_labelled: bool = True,
+        only_labelled: bool = True, metric: str = "label", tags: bool = False,
     ) -> pa.Table:  # fmt: skip
         with self._lock:
             table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
@@ -75,9 +76,8 @@ class DeltaLake:
             def read(since: datetime | None) -> pa.Table:
                 predictions = table.scan(predicate=_predicate(since, until, versions))
                 predictions = predictions.drop_columns(layout.DATE)
-                return self._queries.with_labels(
-                    predictions, _labels_of(predictions, labels, as_of), only_labelled
-                )
+                found = _labels_of(predictions, labels, as_of, metric, tags)
+                return self._queries.with_labels(predictions, found, only_labelled, tags)
 
             if newest is None:
                 return read(since)
@@ -94,6 +94,28 @@ class DeltaLake:
 
             return _newest(newest, reached_by, since, read)
 
+    def answers_with(
+        self, model: str, pin: Pin, metrics: Sequence[str], since: datetime | None
+    ) -> int:
+        with self._lock:
+            labels = self._labels(pin)
+            if labels is None:
+                return 0
+            told = f"metric IN ({', '.join(quoted(m) for m in metrics)}) AND value != 'null'"
+            if since is not None:
+                told += f" AND received_at > {time_literal(since)}"
+            found = labels.scan(["prediction_id", "row"], told)
+            if not found.num_rows:
+                return 0
+            table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
+            ids = pc.min_max(found.column("prediction_id"))
+            rows = table.scan(
+                ["prediction_id"],
+                f"prediction_id >= {quoted(ids['min'].as_py())} AND "
+                f"prediction_id <= {quoted(ids['max'].as_py())}",
+            )
+            return self._queries.labels_of(rows, found)
+
     def count(self, model: str, pin: Pin) -> LakeCounts:
         with self._lock:
             known = self._counted.get((model, pin))
@@ -109,7 +131,13 @@ class DeltaLake:
         matched = 0
         if labels is not None:
             matched = self._queries.labels_of(rows, labels.scan(_LABEL_KEY))
-        return LakeCounts(rows.num_rows, self._queries.duplicates(rows), matched)
+        retries = max(0, table.mark(RETRIES))
+        return LakeCounts(rows.num_rows, self._queries.duplicates(rows), matched, retries)
+
+    def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
+        with self._lock:
+            table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
+            return sum(max(0, table.mark(missing_mark(replica, version))) for replica in replicas)
 
     def unmatched_labels(self, pin: Pin) -> int:
         with self._lock:
@@ -189,20 +217,23 @@ def _newest(
     return found.slice(max(0, found.num_rows - wanted))
 
 
-def _labels_of(keys: pa.Table, labels: LakeTable | None, as_of: datetime | None) -> pa.Table:
+def _labels_of(
+    keys: pa.Table, labels: LakeTable | None, as_of: datetime | None, metric: str, tags: bool
+) -> pa.Table:
     """Labels that can belong to these predictions. Ids sort by time, so Delta's statistics of the
     files (and parquet's of the pages) leave out all labels of older and newer predictions."""
     columns = ["prediction_id", "row", "value", "number", "received_at", "observed_at"]
+    columns += ["tags"] if tags else []
     if labels is None or not keys.num_rows:
         return pa.schema([LABEL_SCHEMA.field(name) for name in columns]).empty_table()
     ids = pc.min_max(keys.column("prediction_id"))
     terms = [
-        "metric = 'label'",
+        f"metric = {quoted(metric)}",
         f"prediction_id >= {quoted(ids['min'].as_py())}",
         f"prediction_id <= {quoted(ids['max'].as_py())}",
     ]
     if as_of is not None:
-        terms.append(f"received_at <= {_time(as_of)}")
+        terms.append(f"received_at <= {time_literal(as_of)}")
     return labels.scan(columns, " AND ".join(terms))
 
 
@@ -212,18 +243,13 @@ def _predicate(
     terms = []
     if since is not None:
         day = since.astimezone(UTC).date()
-        terms += [f"date >= '{day}'", f"at >= {_time(since)}"]
+        terms += [f"date >= '{day}'", f"at >= {time_literal(since)}"]
     if until is not None:
         day = until.astimezone(UTC).date()
-        terms += [f"date <= '{day}'", f"at < {_time(until)}"]
+        terms += [f"date <= '{day}'", f"at < {time_literal(until)}"]
     if versions:
         terms.append(f"version IN ({', '.join(str(int(v)) for v in versions)})")
     return " AND ".join(terms) or None
-
-
-def _time(value: datetime) -> str:
-    text = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 
 def _forget_oldest(cache: dict[Any, Any]) -> None:

@@ -225,3 +225,9 @@ def _properties(marks: Mapping[str, int]) -> Any:
 def quoted(value: str) -> str:
     """A text in a predicate."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def time_literal(value: datetime) -> str:
+    """An aware time in a predicate."""
+    text = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"

@@ -1,5 +1,6 @@
 """What readers ask of the lake. `pa` is pyarrow; times are aware UTC; nothing here mutates."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -30,19 +31,28 @@ class LakeReader(Protocol):
     def labelled(
         self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
         until: datetime | None = None, newest: int | None = None, versions: tuple[int, ...] = (),
-        only_labelled: bool = True,
+        only_labelled: bool = True, metric: str = "label", tags: bool = False,
     ) -> pa.Table:  # fmt: skip
-        """Predictions joined with their latest label (metric `label`) received up to `as_of`.
+        """Predictions joined with their latest label (of this metric) received up to `as_of`.
 
         Columns: those of `prediction_schema`, then `label` (JSON text), `label_number` (float64),
-        `label_at` (received). since ≤ at < until; `newest` keeps the newest N rows; `versions`
-        empty means all. Rows answered with an error are included, their outputs null. Sorted by
+        `label_at` (received), and if they are asked for `label_tags` (JSON text). since ≤ at <
+        until; `newest` keeps the newest N rows; `versions` empty means all. Rows answered with an
+        error are included, their outputs null. Sorted by
         (at, prediction_id, row).
         """
+
+    def answers_with(
+        self, model: str, pin: Pin, metrics: Sequence[str], since: datetime | None
+    ) -> int:
+        """Rows of the model with a label of one of these metrics that was received after `since`."""
 
     def count(self, model: str, pin: Pin) -> "LakeCounts":
         """Rows of the predictions table, how many of them are duplicates of
         (prediction_id, row, replica, sequence), and labels for this model's predictions."""
+
+    def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
+        """Requests of a version that these replicas captured and that never came: later ones did."""
 
     def unmatched_labels(self, pin: Pin) -> int:
         """Labels whose prediction is in no model's table (yet)."""
@@ -57,6 +67,10 @@ class PinnedLake(LakeReader, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LakeCounts:
+    """See `LakeReader.count`. `retries`: rows that were left out, since they are a client's retry of what
+    another replica had answered."""
+
     rows: int
     duplicates: int
     labels: int
+    retries: int = 0

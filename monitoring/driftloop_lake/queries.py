@@ -10,11 +10,14 @@ LABEL_FIELDS = (
     pa.field("label_at", pa.timestamp("us", tz="UTC")),
 )
 
+TAGS_FIELD = pa.field("label_tags", pa.string())
+
 _WITH_LABELS = """
-    SELECT p.i AS i, l.best.value AS label, l.best.number AS label_number, l.best.at AS label_at
+    SELECT p.i AS i, l.best.value AS label, l.best.number AS label_number, l.best.at AS label_at,
+           l.best.tags AS label_tags
     FROM p {how} JOIN (
         SELECT prediction_id, row,
-               arg_max({{'value': value, 'number': number, 'at': received_at}},
+               arg_max({{'value': value, 'number': number, 'at': received_at, 'tags': {tags}}},
                        (received_at, observed_at, value)) AS best
         FROM l GROUP BY prediction_id, row
     ) l ON p.prediction_id = l.prediction_id AND p.row = l.row
@@ -29,16 +32,21 @@ class Queries:
     def __init__(self) -> None:
         self._opened: Any = None
 
-    def with_labels(self, predictions: pa.Table, labels: pa.Table, only_labelled: bool) -> pa.Table:
-        """Predictions with LABEL_FIELDS of their latest label, by (received_at, observed_at); those
-        without one are left out, or have nulls. Sorted by (at, prediction_id, row)."""
+    def with_labels(
+        self, predictions: pa.Table, labels: pa.Table, only_labelled: bool, tags: bool = False
+    ) -> pa.Table:
+        """Predictions with LABEL_FIELDS of their latest label, by (received_at, observed_at), and with
+        TAGS_FIELD if its `tags` are asked for; those without one are left out, or have nulls. Sorted
+        by (at, prediction_id, row)."""
         keys = predictions.select(["prediction_id", "row", "at"])
         keys = keys.append_column("i", pa.array(range(keys.num_rows), pa.int64()))
-        query = _WITH_LABELS.format(how="INNER" if only_labelled else "LEFT")
+        query = _WITH_LABELS.format(
+            how="INNER" if only_labelled else "LEFT", tags="tags" if tags else "''"
+        )
         found = self._ask(query, p=keys, l=labels)
         # Taken by index and not through SQL, so that all columns keep their types.
         rows = predictions.take(found.column("i"))
-        for field in LABEL_FIELDS:
+        for field in (*LABEL_FIELDS, TAGS_FIELD) if tags else LABEL_FIELDS:
             rows = rows.append_column(field, found.column(field.name).cast(field.type))
         return rows
 

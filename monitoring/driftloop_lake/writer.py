@@ -13,7 +13,8 @@ No mark ever goes back.
 Producers may pack the same predictions again in other records (a shipper that was killed between
 sending and noting so). Each predictions table therefore also keeps, per (replica, version), the
 highest sequence it holds, in the same commit, and ignores what is at or below it. Records of a
-replica arrive in order; a request is never split over two records.
+replica arrive in order; a request is never split over two records. Ids that clients chose may come from
+two replicas: `driftloop_lake.client_ids`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ import structlog
 
 from driftloop_contracts.errors import RetryLater
 from driftloop_contracts.events import PredictionHeaders
+from driftloop_lake.client_ids import RETRIES, TURN, without_repeats
 from driftloop_lake.lake_table import LakeTable, Overtaken
 from driftloop_lake.lake_tables import LakeTables
 from driftloop_lake.records import DeadLetter, LabelRecord, PredictionRecord, Record
@@ -113,10 +115,20 @@ class LakeWriter:
         fit = fit_records(self._tables, model, records)
         if fit.table is None:
             return 0, 0, fit.refused
-        new, sequences = _unseen(fit.table, fit.records)
-        if new:
-            self._commit(fit.table, fit.rows(new), fit.records, sequences)
-        written = sum(rows.num_rows for rows in new)
+        new = _unseen(fit.table, fit.records)
+        rows = new.rows
+        if new.chosen:
+            first_tries = without_repeats(fit.table, new.chosen)
+            rows += first_tries
+            new.marks[TURN] = fit.table.mark(TURN) + 1
+            new.marks[RETRIES] = (
+                max(0, fit.table.mark(RETRIES)) + _row_count(new.chosen) - _row_count(first_tries)
+            )
+        written = _row_count(rows)
+        if written:
+            self._commit(fit.table, fit.rows(rows), fit.records, new.marks)
+        elif new.marks:
+            fit.table.advance(new.marks)
         total = sum(record.rows.num_rows for record in fit.records)
         return written, total - written, fit.refused
 
@@ -179,6 +191,12 @@ def sequence_mark(headers: PredictionHeaders) -> str:
     return f"sequence:{headers.replica}:{headers.version}"
 
 
+def missing_mark(replica: str, version: int) -> str:
+    """The mark that counts the requests of a replica's version whose sequence never came. Replicas give
+    sequences without gaps, and Kafka keeps their order: what is skipped is lost."""
+    return f"missing:{replica}:{version}"
+
+
 def _ahead(table: LakeTable, marks: Mapping[str, int]) -> dict[str, int]:
     return {name: number for name, number in marks.items() if number > table.mark(name)}
 
@@ -194,22 +212,36 @@ def _above_fence(table: LakeTable, records: Sequence[R]) -> list[R]:
     return new
 
 
-def _unseen(
-    table: LakeTable, records: Sequence[PredictionRecord]
-) -> tuple[list[pa.Table], dict[str, int]]:
-    """The rows that the table lacks, and the marks of the sequences they reach."""
-    rows: list[pa.Table] = []
-    reached: dict[str, int] = {}
+@dataclass(slots=True)
+class Unseen:
+    """What a table lacks by offsets and sequences, a part for each record: `rows`, and those with ids that
+    clients chose, `chosen`. `marks`: what the table reaches with them."""
+
+    rows: list[pa.Table]
+    chosen: list[pa.Table]
+    marks: dict[str, int]
+
+
+def _unseen(table: LakeTable, records: Sequence[PredictionRecord]) -> Unseen:
+    found = Unseen([], [], {})
     for record in _above_fence(table, records):
         h = record.headers
         name = sequence_mark(h)
-        highest = reached[name] if name in reached else table.mark(name)
+        highest = found.marks[name] if name in found.marks else table.mark(name)
         if h.last_sequence <= highest:
             continue
+        if h.first_sequence > highest + 1:
+            missing = missing_mark(h.replica, h.version)
+            before = found.marks.get(missing, max(0, table.mark(missing)))
+            found.marks[missing] = before + h.first_sequence - highest - 1
         new = record.rows
         if h.first_sequence <= highest:
             new = new.filter(pc.greater(new.column("sequence"), highest))
         if new.num_rows:
-            rows.append(new)
-            reached[name] = h.last_sequence
-    return rows, reached
+            (found.chosen if h.client_ids else found.rows).append(new)
+            found.marks[name] = h.last_sequence
+    return found
+
+
+def _row_count(tables: Iterable[pa.Table]) -> int:
+    return sum(table.num_rows for table in tables)

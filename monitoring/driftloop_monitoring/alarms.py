@@ -64,6 +64,12 @@ def performance_message(
     model: str, version: int, baseline: Baseline, change: Change, task: str | None
 ) -> str:
     """A sentence for people."""
+    if task == "generation":
+        return (
+            f"{model} version {version}: the mean rating fell from {1 - baseline.mean:.1%} to "
+            f"{1 - change.mean_loss:.1%}, over {change.rows:,} rated answers since "
+            f"{change.at.isoformat(timespec='seconds')}"
+        )
     what = "squared error (scaled)" if task == "regression" else "error rate"
     return (
         f"{model} version {version}: the {what} rose from {baseline.mean:.1%} to "

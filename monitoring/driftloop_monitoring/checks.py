@@ -9,9 +9,15 @@ from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
 from driftloop_contracts.judgement import CheckKind, Finding, Severity
 from driftloop_monitoring.columns import Column, columns_of
 from driftloop_monitoring.drift import Distance, DriftRule, moved
+from driftloop_monitoring.language.answers import useless_answers
+from driftloop_monitoring.language.descriptors import last_prompt
+from driftloop_monitoring.language.topics import Separation, separation
 from driftloop_monitoring.quality import troubles
-from driftloop_monitoring.reference import Reference
+from driftloop_monitoring.reference import Reference, judged
 from driftloop_monitoring.windows import stable_id
+
+TOPIC_EFFECT = 0.2
+"""2·AUC - 1 from which on prompts have other topics."""
 
 
 def window_findings(
@@ -20,10 +26,16 @@ def window_findings(
 ) -> list[Finding]:  # fmt: skip
     """Quality of the inputs, drift of the inputs, drift of the outputs. Rows answered with an
     error have no outputs and count for the inputs only. A column whose data are broken is not
-    judged for drift as well."""
-    inputs, outputs = columns_of(table, INPUT_PREFIX), columns_of(table, OUTPUT_PREFIX)
+    judged for drift as well. Prompts are never broken: of a language model the answers are looked at."""
+    spec = reference.losses.spec
+    language = spec.runtime == "vllm"
+    seen = judged(spec, table)
+    inputs, outputs = columns_of(seen, INPUT_PREFIX), columns_of(seen, OUTPUT_PREFIX)
     found = []
-    bad = troubles(reference.inputs, inputs, rule.significance)
+    if language:
+        bad = list(useless_answers(reference.outputs, outputs, rule.significance))
+    else:
+        bad = troubles(reference.inputs, inputs, rule.significance)
     for t in bad:
         found.append(
             Finding(
@@ -45,7 +57,28 @@ def window_findings(
                     Severity.WARNING, (column,), effect, significance, window_id, at, detail,
                 )
             )  # fmt: skip
+    told_apart = _topics(reference.table, table) if language else None
+    if (
+        told_apart
+        and told_apart.effect >= TOPIC_EFFECT
+        and told_apart.significance < rule.significance
+    ):
+        found.append(
+            Finding(
+                stable_id(window_id, "topics"), model, version, CheckKind.DRIFT, "topics",
+                Severity.WARNING, ("prompt",), told_apart.effect, told_apart.significance, window_id, at,
+                "how well prompts are told apart from the reference's by their words, 0 to 1",
+            )
+        )  # fmt: skip
     return found
+
+
+def _topics(reference: pa.Table, window: pa.Table) -> Separation | None:
+    column = f"{INPUT_PREFIX}messages"
+    if column not in reference.column_names or column not in window.column_names:
+        return None
+    old, new = ([last_prompt(m) for m in t[column].to_pylist()] for t in (reference, window))
+    return separation(old, new)
 
 
 def _moved(

@@ -24,9 +24,13 @@ class LossRule:
     scale: float = 1.0
 
     def losses(self, table: pa.Table) -> NDArray[np.float64]:
-        """One loss a row; NaN where there is no label, no output, or they do not compare."""
+        """One loss a row (of a language model 1 - rating); NaN where there is no label, no output, or they
+        do not compare."""
         if self.spec.task is None or self.spec.output is None:
             return np.full(table.num_rows, np.nan)
+        if self.spec.task == "generation":
+            rating = _numbers(table["label_number"])
+            return np.where((rating >= 0.0) & (rating <= 1.0), 1.0 - rating, np.nan)
         output = table[OUTPUT_PREFIX + self.spec.output]
         if pa.types.is_list(output.type):
             return np.full(table.num_rows, np.nan)

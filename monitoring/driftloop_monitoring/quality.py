@@ -111,22 +111,35 @@ def _constant(old: Column, new: Column) -> Trouble | None:
     return Trouble("constant", new.name, Severity.CRITICAL, 1.0 - share, chance, detail)
 
 
-def _judge(
-    check: str, column: Column, bad: int, rows: int, old_bad: int, old_rows: int, alpha: float
-) -> Trouble | None:
-    if not rows or not bad:
-        return None
-    share, before = bad / rows, old_bad / old_rows
-    rise = share - before
-    if rise < WARN_RISE:
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """Of a share of bad rows. effect: by how much, 0 to 1; significance: p-value."""
+
+    severity: Severity
+    effect: float
+    significance: float
+
+
+def risen(bad: int, rows: int, old_bad: int, old_rows: int, alpha: float) -> Rise | None:
+    """Whether bad rows are more frequent than in the reference, by WARN_RISE or more and significantly."""
+    rise = bad / rows - old_bad / old_rows if rows else 0.0
+    if not bad or rise < WARN_RISE:
         return None
     from scipy.stats import fisher_exact  # takes half a second to import
 
     p = float(fisher_exact([[bad, rows - bad], [old_bad, old_rows - old_bad]], "greater").pvalue)
     if p >= alpha:
         return None
-    severity = Severity.CRITICAL if rise >= BROKEN_RISE else Severity.WARNING
+    return Rise(Severity.CRITICAL if rise >= BROKEN_RISE else Severity.WARNING, rise, p)
+
+
+def _judge(
+    check: str, column: Column, bad: int, rows: int, old_bad: int, old_rows: int, alpha: float
+) -> Trouble | None:
+    rise = risen(bad, rows, old_bad, old_rows, alpha)
+    if rise is None:
+        return None
     what = {"missing": "are missing", "new_category": "are categories never seen before",
             "out_of_range": "lie outside the known range", "not_finite": "are not finite"}  # fmt: skip
-    detail = f"{share:.1%} of {column.name} {what[check]}, {before:.1%} in the reference"
-    return Trouble(check, column.name, severity, rise, p, detail)
+    detail = f"{bad / rows:.1%} of {column.name} {what[check]}, {old_bad / old_rows:.1%} in the reference"
+    return Trouble(check, column.name, rise.severity, rise.effect, rise.significance, detail)

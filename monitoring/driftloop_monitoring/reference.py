@@ -5,8 +5,8 @@ model comes without one; then the first rows it answers become its reference, ke
 it stays the same after a restart.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_monitoring.columns import Column, columns_of
+from driftloop_monitoring.language.descriptors import described
 from driftloop_monitoring.losses import LossRule, loss_rule
 from driftloop_monitoring.performance import Baseline
 
@@ -38,6 +39,21 @@ class Reference:
     def rows(self) -> int:
         return int(self.table.num_rows)
 
+    def without(self, columns: Collection[str]) -> "Reference":
+        """Without these tensors: rows of the lake do not have them as they were."""
+        if not columns:
+            return self
+        hidden = {prefix + c for prefix in (INPUT_PREFIX, OUTPUT_PREFIX) for c in columns}
+
+        def seen(found: Mapping[str, Column]) -> dict[str, Column]:
+            return {
+                name: c for name, c in found.items()
+                if name not in columns and name.rpartition("[")[0] not in columns
+            }  # fmt: skip
+
+        table = self.table.select([name for name in self.table.column_names if name not in hidden])
+        return replace(self, table=table, inputs=seen(self.inputs), outputs=seen(self.outputs))
+
 
 def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
     """From rows with `in_…`, `out_…`, `label` and `label_number` columns."""
@@ -46,8 +62,14 @@ def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
     losses = rule.losses(table) if known and spec.task else np.array([])
     losses = losses[~np.isnan(losses)]
     baseline = Baseline.of(losses) if len(losses) >= MIN_BASELINE_ROWS else None
-    inputs, outputs = columns_of(table, INPUT_PREFIX), columns_of(table, OUTPUT_PREFIX)
+    seen = judged(spec, table)
+    inputs, outputs = columns_of(seen, INPUT_PREFIX), columns_of(seen, OUTPUT_PREFIX)
     return Reference(table, rule, baseline, live, inputs, outputs)
+
+
+def judged(spec: ModelSpec, table: pa.Table) -> pa.Table:
+    """The rows as checks see them: those of a language model are described."""
+    return described(table) if spec.runtime == "vllm" else table
 
 
 def load(spec: ModelSpec, served: ServedVersion, live_file: Path) -> Reference | None:

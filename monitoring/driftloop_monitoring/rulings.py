@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import structlog
 
 from driftloop_contracts.judgement import Decision
-from driftloop_contracts.model import Deployment
+from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_monitoring.performance import Baseline
 from driftloop_monitoring.standing import Standing
 from driftloop_monitoring.trigger import Evidence, Policy, Ruling, due, evaluate
@@ -17,22 +17,22 @@ from driftloop_store.store import ACTIVE_RETRAINS, Store
 log = structlog.get_logger()
 
 
-def policy_of(settings: Settings) -> Policy:
-    t = settings.trigger
-    return Policy(
-        t.cooldown_s,
-        t.min_fresh_labels,
-        settings.monitoring.performance_margin,
-        t.schedule,
-        t.timezone,
-    )
+def policy_of(settings: Settings, spec: ModelSpec) -> Policy:
+    t, llm = settings.trigger, settings.llm
+    if spec.runtime == "vllm":
+        return Policy(
+            t.cooldown_s, llm.min_ratings, llm.rating_margin, t.schedule, t.timezone,
+            llm.min_corrections,
+        )  # fmt: skip
+    margin = settings.monitoring.performance_margin
+    return Policy(t.cooldown_s, t.min_fresh_labels, margin, t.schedule, t.timezone)
 
 
 def evidence_of(
     store: Store, deployment: Deployment, standing: Standing, baseline: Baseline | None,
-    policy: Policy, now: datetime,
+    policy: Policy, now: datetime, corrections: int = 0,
 ) -> Evidence:  # fmt: skip
-    """What the store and the standing say at `now`."""
+    """What the store and the standing say at `now`. `corrections`: see `trigger.Evidence`."""
     name = deployment.model.name
     retrains = store.retrains(name, 10)
     active = next((r["id"] for r in retrains if r["state"] in ACTIVE_RETRAINS), None)
@@ -56,6 +56,7 @@ def evidence_of(
         active_rollout=rollout,
         last_retrain_at=max(map(_utc, ended), default=None),
         schedule_due=scheduled,
+        corrections=corrections,
     )
 
 
@@ -66,14 +67,14 @@ def _utc(text: str) -> datetime:
 
 def rule(
     store: Store, deployment: Deployment, standing: Standing, baseline: Baseline | None,
-    policy: Policy, now: datetime,
+    policy: Policy, now: datetime, corrections: int = 0,
 ) -> Standing:  # fmt: skip
     """Decide, and act on it; returns the new standing.
 
     A decision is recorded when the policy says to retrain, and when it waits for another reason
     than last time. A run of the schedule is used up by the look at it, whatever came of it.
     """
-    evidence = evidence_of(store, deployment, standing, baseline, policy, now)
+    evidence = evidence_of(store, deployment, standing, baseline, policy, now, corrections)
     ruling = evaluate(evidence, policy, now)
     if ruling is None:
         return replace(standing, topic="")

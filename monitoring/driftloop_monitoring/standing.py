@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from driftloop_lake.capture_loss import CaptureLoss
 from driftloop_monitoring.performance import State
 from driftloop_monitoring.windows import Position
 
@@ -17,7 +18,8 @@ from driftloop_monitoring.windows import Position
 class Standing:
     """windowed, tested: the last rows that were cut into windows, and judged by their labels (None:
     none yet); broken, drifted: columns in the newest judged window; outbox: findings not yet on
-    their topic; topic: of the last ruling; decisions: how many were written."""
+    their topic; topic: of the last ruling; decisions: how many were written; loss: what of this version
+    did not reach the lake, up to the newest window."""
 
     version: int
     schedule_checked: datetime
@@ -29,6 +31,7 @@ class Standing:
     outbox: tuple[Mapping[str, Any], ...] = ()
     topic: str = ""
     decisions: int = 0
+    loss: CaptureLoss = field(default_factory=CaptureLoss)
 
     def promoted(self, version: int, now: datetime) -> "Standing":
         """After a change of the champion at `now`: rows from then on are judged, from scratch."""
@@ -56,6 +59,7 @@ class Standing:
             "outbox": list(self.outbox),
             "topic": self.topic,
             "decisions": self.decisions,
+            "loss": self.loss.to_dict(),
         }
 
     @classmethod
@@ -71,4 +75,5 @@ class Standing:
             tuple(value["outbox"]),
             value["topic"],
             value["decisions"],
+            CaptureLoss.from_dict(value.get("loss", {})),
         )

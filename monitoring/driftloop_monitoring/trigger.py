@@ -1,7 +1,8 @@
 """When is a model retrained? A pure policy over what was measured; every answer carries its reason.
 
 Measured error retrains. Drift alone warns: on real data inputs move all the time, mostly without
-harm. Broken data never retrain: a model trained on them would learn the fault.
+harm. Broken data never retrain: a model trained on them would learn the fault. A language model that was
+never any better has no rise of its error: there enough corrections ask for a retrain.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,18 +12,20 @@ from zoneinfo import ZoneInfo
 
 from driftloop_contracts.errors import Rejected
 
-Trigger = Literal["alarm", "schedule"]
+Trigger = Literal["alarm", "schedule", "corrections"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """See TriggerSettings. margin: the rise of the mean loss that still must be there."""
+    """See TriggerSettings. margin: the rise of the mean loss that still must be there;
+    min_corrections: so many start a retrain of a language model by themselves."""
 
     cooldown_s: float
     min_fresh_labels: int
     margin: float
     schedule: str | None = None
     timezone: str = "UTC"
+    min_corrections: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class Evidence:
     alarm: the performance test has alarmed; rise: mean loss since the change less the baseline;
     labels_since_change, labels: judged rows since the change, and since the champion was promoted
     or last retrained; broken, drifted: columns in the newest judged window; schedule_due: the
-    missed or present run of the schedule, None when none is due.
+    missed or present run of the schedule, None when none is due; corrections: answers that were
+    corrected, or set behind a better one, since the last retrain was asked for.
     """
 
     champion: int
@@ -48,6 +52,7 @@ class Evidence:
     active_rollout: str | None = None
     last_retrain_at: datetime | None = None
     schedule_due: datetime | None = None
+    corrections: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         times = {k: v.isoformat() if v else None for k, v in (
@@ -74,6 +79,9 @@ def evaluate(evidence: Evidence, policy: Policy, now: datetime) -> Ruling | None
     if e.schedule_due is not None:
         because = f"the schedule `{policy.schedule}` was due at {e.schedule_due.isoformat()}"
         return _ruling("schedule", e, policy, now, e.labels, because)
+    if policy.min_corrections is not None and e.corrections >= policy.min_corrections:
+        because = f"{e.corrections} answers were corrected since the last retrain"
+        return _ruling("corrections", e, policy, now, e.labels, because)
     if e.broken:
         reason = f"the data are broken ({', '.join(e.broken)}): a retrain would learn the fault"
         return Ruling("alarm", "wait", "broken", reason)
@@ -108,7 +116,7 @@ def _ruling(
         passed = (now - e.last_retrain_at).total_seconds()
         if passed < policy.cooldown_s:
             return wait("cooldown", f"the last retrain ended less than {policy.cooldown_s:g} s ago")
-    if labels < policy.min_fresh_labels:
+    if trigger != "corrections" and labels < policy.min_fresh_labels:
         return wait("labels", f"only {labels} of {policy.min_fresh_labels} fresh labels are there")
     return Ruling(trigger, "retrain", "retrain", because)
 

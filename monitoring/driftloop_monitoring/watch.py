@@ -5,7 +5,7 @@ Order of a step: read through one pin → windows, findings and alarms → decis
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
+from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
-from driftloop_contracts.model import Deployment
+from driftloop_contracts.language import CORRECTION, PREFERRED
+from driftloop_contracts.model import Deployment, ModelSpec
+from driftloop_lake.capture_loss import CaptureLoss, capture_loss
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_monitoring import alarms, reference
 from driftloop_monitoring.checks import window_findings
 from driftloop_monitoring.drift import MIN_REFERENCE, Distance, DriftRule
 from driftloop_monitoring.performance import Baseline, Change, Rule, State, update
 from driftloop_monitoring.reference import Reference
+from driftloop_monitoring.reference import judged as judged_rows
 from driftloop_monitoring.reports import SAMPLE_ROWS, ReportWriter
 from driftloop_monitoring.standing import Standing
+from driftloop_monitoring.terms import Terms, terms_of
+from driftloop_monitoring.window_loss import WindowLoss
 from driftloop_monitoring.windows import (
     Cut,
     Position,
@@ -30,7 +36,6 @@ from driftloop_monitoring.windows import (
     labelled_prefix,
     settled_until,
     stable_id,
-    unaccounted_rows,
 )  # fmt: skip
 from driftloop_settings.settings import Settings
 from driftloop_store.store import Store
@@ -39,7 +44,6 @@ log = structlog.get_logger()
 
 REREAD = timedelta(seconds=10)
 """How often rows are looked at again while the lake stays as it is: they age."""
-LIVE_REFERENCE_ROWS = 5_000
 
 
 @dataclass
@@ -56,6 +60,8 @@ class ModelWatch:
     def __post_init__(self) -> None:
         self._reference: tuple[int, Reference] | None = None
         self._read: tuple[Pin, datetime] | None = None
+        self.corrections = 0
+        """Answers of a language model that were corrected since the last retrain, at the last look."""
 
     @property
     def baseline(self) -> Baseline | None:
@@ -76,6 +82,7 @@ class ModelWatch:
         pin = self.lake.pin(self.name)
         if pin is None or not self._due(pin, now):
             return standing
+        self.corrections = self._corrections(deployment.model, pin)
         rows = self._rows(pin, standing, now)
         known = self._known_reference(deployment)
         if known is None:
@@ -86,6 +93,13 @@ class ModelWatch:
             self._write_reports(standing, known, pin)
         self._read = (pin, now)
         return standing
+
+    def _corrections(self, spec: ModelSpec, pin: Pin) -> int:
+        if spec.runtime != "vllm" or self.settings.llm.min_corrections is None:
+            return 0
+        asked = [datetime.fromisoformat(r["at"]) for r in self.store.retrains(self.name, 1)]
+        since = asked[0].replace(tzinfo=asked[0].tzinfo or UTC) if asked else None
+        return self.lake.answers_with(self.name, pin, (CORRECTION, PREFERRED), since)
 
     def _due(self, pin: Pin, now: datetime) -> bool:
         if self._read is None:
@@ -115,7 +129,8 @@ class ModelWatch:
             self._reference = (version, loaded)
             log.info("monitor.reference", model=self.name, version=version, rows=loaded.rows,
                      live=loaded.live, error=loaded.baseline and round(loaded.baseline.mean, 5))  # fmt: skip
-        return self._reference[1]
+        # What a capture rule changes is not judged: it would be an alarm in every window.
+        return self._reference[1].without(parse_capture(deployment.model.options).columns)
 
     def _live_file(self, version: int) -> Path:
         return self.settings.state_dir / "monitor" / f"{self.name}-{version}.parquet"
@@ -124,24 +139,22 @@ class ModelWatch:
         self, deployment: Deployment, standing: Standing, rows: pa.Table, now: datetime
     ) -> Standing:
         """Make the first rows the reference, once their labels are in (if the model is labelled)."""
-        wanted = min(self.settings.monitoring.reference_rows, LIVE_REFERENCE_ROWS)
-        first = rows[:wanted]
-        if first.num_rows < wanted:
+        terms = terms_of(self.settings, deployment.model)
+        judged = deployment.model.task is not None
+        ready = self._labelled(rows, terms, now) if judged else rows.num_rows
+        wanted = terms.first_rows(ready, rows["label_number"].is_valid().to_numpy())
+        if wanted is None:
             return standing
-        if deployment.model.task is not None and self._labelled(first, now) < wanted:
-            return standing
-        reference.keep(first, self._live_file(standing.version))
-        here = _position(first, wanted - 1)
+        reference.keep(rows[:wanted], self._live_file(standing.version))
+        here = _position(rows, wanted - 1)
         return replace(standing, windowed=here, tested=here)
 
-    def _labelled(self, rows: pa.Table, now: datetime) -> int:
-        monitoring = self.settings.monitoring
+    def _labelled(self, rows: pa.Table, terms: Terms, now: datetime) -> int:
         at = rows["at"].to_numpy().astype("datetime64[us]")
         ages = (np.datetime64(now.replace(tzinfo=None), "us") - at) / np.timedelta64(1, "s")
         labelled = rows["label"].is_valid().to_numpy()
-        return labelled_prefix(
-            labelled, ages, coverage=monitoring.label_coverage, timeout_s=monitoring.label_timeout_s
-        )
+        coverage = self.settings.monitoring.label_coverage
+        return labelled_prefix(labelled, ages, coverage=coverage, timeout_s=terms.timeout_s)
 
     # -- windows -------------------------------------------------------------------------------
     def _cut_windows(
@@ -154,11 +167,12 @@ class ModelWatch:
             found = cut(
                 waiting.num_rows, oldest, now, window_rows=m.window_rows, min_rows=m.min_rows,
                 window_seconds=m.window_seconds,
-                unaccounted=unaccounted_rows(self.store.ledger(self.name), standing.version),
             )  # fmt: skip
             if found is None:
                 return standing
-            standing = self._judge(standing, known, pin, waiting[: found.rows], found, now)
+            ledger = self.store.ledger(self.name)
+            loss = capture_loss(ledger, self.lake, self.name, pin, standing.version)
+            standing = self._judge(standing, known, pin, waiting[: found.rows], found, loss, now)
             waiting = waiting[found.rows :]
 
     def _judge(
@@ -168,23 +182,27 @@ class ModelWatch:
         pin: Pin,
         rows: pa.Table,
         how: Cut,
+        loss: CaptureLoss,
         now: datetime,
     ) -> Standing:
         m = self.settings.monitoring
-        reason = how.reason
+        dropped = loss.dropped_since(standing.loss)
+        lacks = WindowLoss(rows.num_rows, dropped, loss.unexplained_since(standing.loss))
+        reason = lacks.doubt or how.reason
         if not reason and known.rows < MIN_REFERENCE:
             reason = f"the reference has only {known.rows} of at least {MIN_REFERENCE} rows"
         start = standing.windowed.to_dict() if standing.windowed else None
         window_id = stable_id(self.name, standing.version, "window", start)
         losses = known.losses.losses(rows)
         losses = losses[~np.isnan(losses)]
-        note = "reference: the first live rows" if known.live else ""
+        notes = ["reference: the first live rows"] if known.live else []
+        notes += [lacks.note] if lacks.note else []
         window = Window(
             window_id, self.name, how.kind, pin.predictions, rows["at"][0].as_py(),
             rows["at"][-1].as_py(), rows.num_rows, len(losses),
-            "inconclusive" if reason else "judged", reason or note,
+            "inconclusive" if reason else "judged", reason or "; ".join(notes),
             float(losses.mean()) if losses.size else None,
-            _performance(standing.test, known.baseline),
+            _performance(standing.test, known.baseline), dropped, lacks.unexplained,
         )  # fmt: skip
         found: list[Finding] = []
         if not reason:
@@ -199,7 +217,7 @@ class ModelWatch:
             standing = self._quality(standing, found, window, now)
         log.info("monitor.window", model=self.name, version=standing.version, rows=window.rows,
                  status=window.status, findings=len(found), mean_loss=window.mean_loss)  # fmt: skip
-        return replace(standing, windowed=_position(rows, rows.num_rows - 1))
+        return replace(standing, windowed=_position(rows, rows.num_rows - 1), loss=loss)
 
     def _quality(
         self, standing: Standing, found: list[Finding], window: Window, now: datetime
@@ -229,16 +247,16 @@ class ModelWatch:
     def _test(
         self, standing: Standing, known: Reference, pin: Pin, rows: pa.Table, now: datetime
     ) -> Standing:
-        if known.baseline is None:
-            return standing
+        if known.baseline is None:  # nothing waits for labels, or would be read again for ever
+            return replace(standing, tested=standing.windowed)
         waiting = rows[_after(rows, standing.tested) :]
-        ready = waiting[: self._labelled(waiting, now)]
+        terms = terms_of(self.settings, known.losses.spec)
+        ready = waiting[: self._labelled(waiting, terms, now)]
         if not ready.num_rows:
             return standing
         losses = known.losses.losses(ready)
         usable = ~np.isnan(losses)
-        m = self.settings.monitoring
-        rule = Rule(m.performance_margin, m.average_run_length)
+        rule = Rule(terms.margin, self.settings.monitoring.average_run_length)
         times = ready["at"].filter(pa.array(usable)).to_pylist()
         test = update(standing.test, losses[usable], times, known.baseline, rule)
         if test.alarm is not None and standing.test.alarm is None:
@@ -285,7 +303,10 @@ class ModelWatch:
                     self.name, pin, since=datetime.fromisoformat(alarm["change_at"]),
                     versions=(standing.version,), newest=SAMPLE_ROWS, only_labelled=False,
                 )  # fmt: skip
-                self.reports.start(alarm["id"], known.table, current)
+                spec = known.losses.spec
+                self.reports.start(
+                    alarm["id"], judged_rows(spec, known.table), judged_rows(spec, current)
+                )
 
 
 def _performance(test: State, baseline: Baseline | None) -> dict[str, float]:

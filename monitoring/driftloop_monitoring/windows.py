@@ -3,7 +3,7 @@
 Rows are ordered by (at, prediction_id, row). A position is the last row that was judged.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -57,12 +57,11 @@ class Cut:
 
 def cut(
     waiting: int, oldest: datetime | None, now: datetime, *, window_rows: int,
-    window_seconds: float, min_rows: int, unaccounted: int,
+    window_seconds: float, min_rows: int,
 ) -> Cut | None:  # fmt: skip
     """The next window of `waiting` settled rows, or None while it is still open.
 
-    oldest: when the first waiting row was predicted; unaccounted: rows that were served and are
-    neither acknowledged nor spooled nor dropped for a reason.
+    oldest: when the first waiting row was predicted.
     """
     if waiting >= window_rows:
         kind: Literal["count", "time"] = "count"
@@ -71,21 +70,9 @@ def cut(
         kind, rows = "time", waiting
     else:
         return None
-    if unaccounted:
-        return Cut(kind, rows, f"{unaccounted} served rows are unaccounted for")
     if rows < min_rows:
         return Cut(kind, rows, f"only {rows} of at least {min_rows} rows")
     return Cut(kind, rows)
-
-
-def unaccounted_rows(ledger: Iterable[Mapping[str, Any]], version: int) -> int:
-    """served − acked − spooled − dropped of a version, over replicas; what is missing never cancels
-    out against what another replica counts twice."""
-    return sum(
-        abs(r["served"] - r["acked"] - r["spooled"] - sum(r["dropped"].values()))
-        for r in ledger
-        if r["version"] == version
-    )
 
 
 def labelled_prefix(

@@ -89,8 +89,10 @@ class Monitor:
         saved = self._store.cursor(watch.cursor)
         before = Standing.from_dict(saved) if saved else None
         standing = watch.step(deployment, before or Standing(deployment.split.stable, now), now)
-        policy = policy_of(self._settings)
-        standing = rule(self._store, deployment, standing, watch.baseline, policy, now)
+        policy = policy_of(self._settings, deployment.model)
+        standing = rule(
+            self._store, deployment, standing, watch.baseline, policy, now, watch.corrections
+        )
         if standing != before:
             self._store.put_cursor(watch.cursor, standing.to_dict())
         if standing.outbox and self._topic.send(standing.outbox):

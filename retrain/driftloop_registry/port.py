@@ -5,14 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from driftloop_contracts.model import ServedVersion
 from driftloop_contracts.signature import Signature
 
+BASE_TAG = "base_version"
+"""The tag of an adapter with the number of the version whose weights it goes with."""
 Alias = Literal["champion", "challenger"]
 
 
 @dataclass(frozen=True, slots=True)
 class VersionRecord:
-    """A registered version. `path`: the local folder with `model.onnx` (and its `.data` file)."""
+    """A registered version. `path`: the local folder with `model.onnx` (and its `.data` file), or with
+    the weights of a language model."""
 
     model: str
     version: int
@@ -20,6 +24,17 @@ class VersionRecord:
     signature: Signature
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def base(self) -> int | None:
+        """The version whose weights this one, an adapter, goes with."""
+        number = self.tags.get(BASE_TAG)
+        return None if number is None else int(number)
+
+    @property
+    def served(self) -> ServedVersion:
+        """As replicas must hold it."""
+        return ServedVersion(self.version, self.path, self.signature, self.base)
 
 
 class Registry(Protocol):

@@ -9,21 +9,22 @@ the same answer twice.
 import json
 import shutil
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid5
 
 import structlog
 
 from driftloop_contracts.clock import Clock
 from driftloop_contracts.errors import Conflict, DriftloopError, NotFound, Rejected, RetryLater
+from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_lake.port import Pin, PinnedLake
 from driftloop_onnx import OnnxModel
-from driftloop_registry.port import Registry, VersionRecord
+from driftloop_registry.port import BASE_TAG, Registry, VersionRecord
 from driftloop_retrain.candidate import Candidate, classes_of, make_candidate
 from driftloop_retrain.dataset import Dataset, Split, from_lake, split
 from driftloop_retrain.evaluate import losses, metrics, slices
@@ -31,6 +32,7 @@ from driftloop_retrain.gate import GateResult, gate
 from driftloop_retrain.graph_identity import graph_hash
 from driftloop_retrain.inference import outputs_of
 from driftloop_retrain.lineage import Data, Lineage, Training
+from driftloop_retrain.pinning import or_later, pinned
 from driftloop_retrain.progress import Progress
 from driftloop_retrain.provenance import params_of, tags_of, this_code, this_environment
 from driftloop_retrain.recipes import Recipe, find_recipe, recipe_names
@@ -41,7 +43,6 @@ from driftloop_store import Store
 
 log = structlog.get_logger()
 Record = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,12 @@ def _run(parts: Parts, record: Record, progress: Progress) -> tuple[str, Record]
     if outcome_file.is_file():
         outcome: Record = json.loads(outcome_file.read_text())
     else:
-        outcome = _train(parts, record, spec, champion, work, progress)
+        if spec.runtime == "vllm":
+            from driftloop_retrain.language.job import tune
+
+            outcome = tune(parts, record, spec, champion, work, progress)
+        else:
+            outcome = _train(parts, record, spec, champion, work, progress)
         _write_whole(outcome_file, outcome)
     verdict, overridden = outcome["gate"]["verdict"], bool(record.get("override_gate"))
     if verdict != "passed" and not overridden:
@@ -163,16 +169,16 @@ def _write_lineage(
     outcome: Record, recipes: Mapping[str, Recipe],
 ) -> None:  # fmt: skip
     """Beside the graph, so that whoever has one has the other."""
-    pinned = parts.store.retrain(record["id"])["data"]
-    pin = Pin(pinned["predictions"], pinned["labels"])
-    offsets = _or_later("the lake", lambda: parts.lake.offsets(spec.name, pin))
+    read = parts.store.retrain(record["id"])["data"]
+    pin = Pin(read["predictions"], read["labels"])
+    offsets = or_later("the lake", lambda: parts.lake.offsets(spec.name, pin))
     counts = ("rows", "trained_rows", "holdout_rows", "fresh_rows")
     Lineage(
         model=spec.name, retrain_id=record["id"], trigger=str(record.get("trigger", "")),
         reason=str(record.get("reason", "")), parent_version=champion.version,
         made_at=parts.clock(),
         data=Data(
-            **pin.to_dict(), as_of=pinned["as_of"], offsets=offsets,
+            **pin.to_dict(), as_of=read["as_of"], offsets=offsets,
             change_at=record.get("change_at"), **{name: outcome[name] for name in counts},
         ),
         code=this_code(recipes.values()), seed=parts.settings.retrain.seed,
@@ -187,26 +193,13 @@ def _write_lineage(
 
 
 def _read(parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion) -> Dataset:
-    """The data set, pinned in the record before it is read for the first time."""
-    pinned = record.get("data")
-
     def read() -> Dataset:
-        if pinned is None:
-            pin = parts.lake.pin(spec.name)
-            if pin is None:
-                raise Rejected(f"the lake has no prediction of {spec.name!r} yet")
-            as_of = parts.clock()
-            parts.store.update_retrain(
-                record["id"], data={**pin.to_dict(), "as_of": as_of.isoformat()}
-            )
-        else:
-            pin = Pin(pinned["predictions"], pinned["labels"])
-            as_of = datetime.fromisoformat(pinned["as_of"])
+        pin, as_of = pinned(parts.store, parts.lake, parts.clock, record, spec.name)
         return from_lake(
             parts.lake, spec, champion.signature, pin, as_of, parts.settings.retrain.max_rows
         )
 
-    return _or_later("the lake", read)
+    return or_later("the lake", read)
 
 
 def _check_signature(candidate: Candidate, champion: ServedVersion) -> None:
@@ -249,22 +242,25 @@ def _register(
     outcome: Record,
 ) -> VersionRecord:  # fmt: skip
     tags = tags_of(parts.settings, record, outcome["data"], champion.version)
+    if "base_version" in outcome:
+        tags[BASE_TAG] = str(outcome["base_version"])
     if "gate_override" in outcome:
         tags["gate_override"] = outcome["gate_override"]
     report = work / "report"
     report.mkdir(exist_ok=True)
     (report / "outcome.json").write_text(json.dumps(outcome, indent=2))
     folder = work / "version"
+    signature = SIGNATURE if spec.runtime == "vllm" else OnnxModel(folder).signature
 
     def register() -> VersionRecord:
         version = parts.registry.register(
-            spec.name, folder, OnnxModel(folder).signature, metrics=_flat(outcome),
+            spec.name, folder, signature, metrics=_flat(outcome),
             params=params_of(parts.settings, outcome), tags=tags, artifacts=report,
         )  # fmt: skip
         parts.registry.set_alias(spec.name, "challenger", version.version)
         return version
 
-    return _or_later("the registry", register)
+    return or_later("the registry", register)
 
 
 def _flat(outcome: Mapping[str, Any]) -> dict[str, float]:
@@ -274,27 +270,20 @@ def _flat(outcome: Mapping[str, Any]) -> dict[str, float]:
 
 def _ask_for_rollout(store: Store, record: Record, version: VersionRecord, now: datetime) -> Record:
     rollout_id = str(uuid5(UUID(record["id"]), "rollout"))
-    served = ServedVersion(version.version, version.path, version.signature)
     try:
         store.rollout(rollout_id)  # asked for before this process was killed
     except NotFound:
         try:
             store.request_rollout(
-                rollout_id, served, record["model"], now, str(record.get("reason", "retrained"))
+                rollout_id,
+                version.served,
+                record["model"],
+                now,
+                str(record.get("reason", "retrained")),
             )
         except Conflict as error:
             return {"rollout": None, "no_rollout": str(error)}
     return {"rollout": rollout_id}
-
-
-def _or_later(what: str, act: Callable[[], T]) -> T:
-    """What another machine's service answers, or RetryLater where it does not."""
-    try:
-        return act()
-    except DriftloopError:
-        raise
-    except Exception as error:  # vendors' errors of connections share no base
-        raise RetryLater(f"{what} cannot be used: {error!r}") from error
 
 
 def _write_whole(path: Path, document: Record) -> None:

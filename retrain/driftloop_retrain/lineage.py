@@ -52,8 +52,22 @@ class Training(Part):
     rounds: int
 
 
+class Tuning(Part):
+    """Of a language model's adapter. settings: those of `llm` that begin with `tune_`, the model's own
+    in them. base_version: whose weights it goes with; base_fingerprint: which those are. start_version:
+    the adapter that it was trained on from, if it was. dropped: answers that were left out, by reason;
+    kinds: what was trained on, by where it came from."""
+
+    settings: dict[str, Any]
+    base_version: int
+    base_fingerprint: str
+    start_version: int | None
+    dropped: dict[str, int]
+    kinds: dict[str, int]
+
+
 class Lineage(Part):
-    """metrics: on the hold-out. graph_sha256: see `graph_identity`."""
+    """metrics: on the hold-out. graph_sha256: see `graph_identity`; of an adapter, its weights'."""
 
     format: Literal[1] = 1
     model: str
@@ -69,6 +83,7 @@ class Lineage(Part):
     environment: Environment
     metrics: dict[str, float]
     graph_sha256: str
+    tuning: Tuning | None = None
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(self.model_dump_json(indent=1))
@@ -94,7 +109,7 @@ def lineage_document(registry: Registry, model: str, number: int) -> dict[str, A
     found = read_lineage(version)
     source = "retrain" if found or version.tags.get("source") == "retrain" else "deployed"
     aliases = registry.aliases(model)
-    known = {} if found is None else found.model_dump(mode="json", exclude={"format", "model"})
+    known = {} if found is None else found.model_dump(mode="json", exclude=_left_out(found))
     return {
         "model": model, "version": number, "source": source,
         "aliases": sorted(alias for alias, at in aliases.items() if at == number),
@@ -102,6 +117,10 @@ def lineage_document(registry: Registry, model: str, number: int) -> dict[str, A
         **(known or {"tags": dict(version.tags), "metrics": dict(version.metrics)}),
         "report": _report(version), "files": _files(Path(version.path)),
     }  # fmt: skip
+
+
+def _left_out(found: Lineage) -> set[str]:
+    return {"format", "model"} | ({"tuning"} if found.tuning is None else set())
 
 
 def _ancestors(registry: Registry, version: VersionRecord) -> list[int]:

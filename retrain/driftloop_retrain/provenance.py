@@ -5,16 +5,19 @@ import importlib
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import distributions, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from driftloop_retrain.recipes import Recipe
 from driftloop_settings import Settings
+
+if TYPE_CHECKING:
+    from driftloop_retrain.language.port import LanguageRecipe
 
 DISTRIBUTION = "driftloop"
 PACKAGES = ("driftloop_contracts", "driftloop_lake", "driftloop_onnx", "driftloop_retrain")
@@ -23,6 +26,10 @@ DECIDING = (
     "driftloop", "lightgbm", "numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "scipy", "torch",
 )  # fmt: skip
 """Distributions with which a graph may change in its last digits."""
+DECIDING_TUNING = (
+    "driftloop", "accelerate", "datasets", "numpy", "peft", "tokenizers", "torch", "transformers", "trl",
+)  # fmt: skip
+"""The same for an adapter."""
 
 
 class Code(BaseModel):
@@ -47,12 +54,12 @@ class Environment(BaseModel):
     sha256: str
     packages: dict[str, str]
 
-    def differences(self, other: "Environment") -> list[str]:
-        """What differs of that which can change a graph, as `name here → there`."""
+    def differences(self, other: "Environment", deciding: Sequence[str] = DECIDING) -> list[str]:
+        """What differs of that which can change a result, as `name here → there`."""
         mine = {"python": self.python, "machine": self.machine}
         theirs = {"python": other.python, "machine": other.machine}
-        mine |= {name: self.packages.get(name, "none") for name in DECIDING}
-        theirs |= {name: other.packages.get(name, "none") for name in DECIDING}
+        mine |= {name: self.packages.get(name, "none") for name in deciding}
+        theirs |= {name: other.packages.get(name, "none") for name in deciding}
         return [f"{n} {mine[n]} → {theirs[n]}" for n in mine if mine[n] != theirs[n]]
 
 
@@ -68,7 +75,7 @@ def this_environment() -> Environment:
     )
 
 
-def this_code(recipes: Iterable[Recipe]) -> Code:
+def this_code(recipes: "Iterable[Recipe | LanguageRecipe]") -> Code:
     """Of what runs now, with these recipes."""
     foreign = {
         recipe.name: _source_hash(Path(file))

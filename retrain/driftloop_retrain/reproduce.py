@@ -1,7 +1,7 @@
-"""Trains a version again from its lineage and compares. Nothing that serves is read or changed: not the
+"""Trains a version again from its lineage and compares. Nothing that serves is changed: not the
 store, not the registry, not the lake; all that is written lies in a folder that the caller gives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -13,12 +13,12 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.signature import Signature
 from driftloop_lake.port import LakeReader, Pin
-from driftloop_registry.port import VersionRecord
+from driftloop_registry.port import Registry, VersionRecord
 from driftloop_retrain.candidate import classes_of, make_candidate
 from driftloop_retrain.dataset import from_lake, split
 from driftloop_retrain.graph_identity import graph_hash
 from driftloop_retrain.lineage import Lineage, read_lineage
-from driftloop_retrain.provenance import this_code, this_environment
+from driftloop_retrain.provenance import Code, this_code, this_environment
 from driftloop_retrain.recipes import Recipe, find_recipe
 from driftloop_settings import Settings
 from driftloop_settings.settings import RetrainSettings
@@ -64,11 +64,12 @@ class Reproduction:
 
 def reproduce(
     settings: Settings, lake: LakeReader, version: VersionRecord, work: Path, tolerance: float,
-    report: Callable[[float, str], None],
+    report: Callable[[float, str], None], registry: Registry | None = None,
 ) -> Reproduction:  # fmt: skip
     """tolerance: how far a metric may be off, absolute and relative. report: told the share that is
-    done and a sentence. Raises Rejected where the version has no lineage, NotFound where the lake no
-    longer has its rows, and what a recipe raises."""
+    done and a sentence. registry: where an adapter's base is looked up. Raises Rejected where the
+    version has no lineage, NotFound where the lake no longer has its rows, and what a recipe raises.
+    """
     lineage = read_lineage(version)
     if lineage is None:
         raise Rejected(
@@ -76,6 +77,11 @@ def reproduce(
             "there is nothing to train it again from"
         )
     settings = settings.model_copy(update={"retrain": _settings_of(lineage)})
+    if lineage.tuning is not None:
+        from driftloop_retrain.language.reproduce import tune_again
+
+        assert registry is not None, "an adapter's base is in the registry"
+        return tune_again(settings, lake, registry, version, lineage, work, tolerance, report)
     spec = ModelSpec.from_dict(lineage.training.spec)
     signature = Signature.from_dict(lineage.training.signature)
     recipes = [find_recipe(name) for name in lineage.training.recipes]
@@ -95,20 +101,29 @@ def reproduce(
         ("family", lineage.training.family, best.family),
         ("span", lineage.training.span, best.span.name),
     ]
-    compared = [Compared(name, a, b, a == b) for name, a, b in exact]
-    for name, recorded in lineage.metrics.items():
-        again = candidate.metrics.get(name, float("nan"))
-        same = isclose(recorded, again, rel_tol=tolerance, abs_tol=tolerance)
-        compared.append(Compared(name, recorded, again, same))
+    compared = compare(exact, lineage.metrics, candidate.metrics, tolerance)
     graph = graph_hash(candidate.folder)
     same = graph == lineage.graph_sha256
-    differences = _differences(lineage, recipes)
+    changed = _differences(lineage, recipes)
     winner = next(recipe for recipe in recipes if recipe.name == best.family)
     return Reproduction(
-        version.model, version.version, tuple(compared),
+        version.model, version.version, compared,
         Compared("graph", lineage.graph_sha256, graph, same),
-        bool(differences) or not getattr(winner, "deterministic", True), tuple(differences),
+        bool(changed) or not getattr(winner, "deterministic", True), tuple(changed),
     )  # fmt: skip
+
+
+def compare(
+    exact: Sequence[tuple[str, int | str, int | str]], recorded: Mapping[str, float],
+    again: Mapping[str, float], tolerance: float,
+) -> tuple[Compared, ...]:  # fmt: skip
+    """What must be the same, and metrics that may differ by the tolerance."""
+    found = [Compared(name, a, b, a == b) for name, a, b in exact]
+    for name, value in recorded.items():
+        new = again.get(name, float("nan"))
+        same = isclose(value, new, rel_tol=tolerance, abs_tol=tolerance)
+        found.append(Compared(name, value, new, same))
+    return tuple(found)
 
 
 def _settings_of(lineage: Lineage) -> RetrainSettings:
@@ -124,8 +139,14 @@ def _settings_of(lineage: Lineage) -> RetrainSettings:
 
 
 def _differences(lineage: Lineage, recipes: list[Recipe]) -> list[str]:
-    code = this_code(recipes)
-    found = lineage.environment.differences(this_environment())
+    return differences(
+        lineage, this_code(recipes), lineage.environment.differences(this_environment())
+    )
+
+
+def differences(lineage: Lineage, code: Code, environment: list[str]) -> list[str]:
+    """Of code and environment, in words."""
+    found = list(environment)
     if code.sha256 != lineage.code.sha256:
         found.append(f"code {lineage.code.commit} → {code.commit}")
     found += [

@@ -109,7 +109,8 @@ class _Run:
         process = subprocess.Popen(
             [sys.executable, "-m", "driftloop_retrain.child"],
             stdin=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # Fine-tuning takes more threads, which must not spin while others need the cores.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
             preexec_fn=_die_with_parent,
         )
         assert process.stdin is not None

@@ -1,13 +1,17 @@
 """The control API of a running stack, as the command line uses it."""
 
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
 from driftloop_cli.run_state import read_run_state
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater, Unavailable
+
+PIECE_BYTES = 1 << 20
+UPLOAD_TIMEOUT_S = 1800.0
 
 
 class ControlClient:
@@ -31,15 +35,31 @@ class ControlClient:
     def post(self, path: str, body: Any = None) -> Any:
         return self._call("POST", path, json=body)
 
-    def put_archive(self, path: str, archive: bytes, **params: Any) -> Any:
-        headers = {"content-type": "application/x-tar"}
-        return self._call("POST", path, content=archive, headers=headers, params=params)
+    def put_archive(self, path: str, archive: BinaryIO, **params: Any) -> Any:
+        """Sends the file from its start; large ones take their time."""
 
-    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+        def pieces() -> Iterator[bytes]:
+            archive.seek(0)
+            while piece := archive.read(PIECE_BYTES):
+                yield piece
+
+        headers = {"content-type": "application/x-tar"}
+        return self._call(
+            "POST", path, body=pieces, headers=headers, params=params, timeout=UPLOAD_TIMEOUT_S
+        )
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Callable[[], Iterator[bytes]] | None = None,
+        **arguments: Any,
+    ) -> Any:
         deadline = time.monotonic() + self._patience_s
         while True:
             try:
-                response = self._http.request(method, path, **arguments)
+                content = body() if body is not None else None
+                response = self._http.request(method, path, content=content, **arguments)
                 break
             except httpx.ConnectError:
                 if time.monotonic() > deadline:

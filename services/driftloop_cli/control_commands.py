@@ -1,17 +1,15 @@
 """Commands that talk to a running stack: status, deploy, retrain, rollout."""
 
-import io
-import json
-import tarfile
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.live import Live
 
 from driftloop_cli.control_client import ControlClient
+from driftloop_cli.model_archive import pack
 from driftloop_cli.options import (
     AsJson,
     ConfigFile,
@@ -25,6 +23,9 @@ from driftloop_cli.options import (
 )
 from driftloop_cli.status_view import rollout_table, status_view
 from driftloop_contracts.errors import NotFound, Rejected
+
+LOAD_TIMEOUT_S = 900.0
+"""Large weights take minutes."""
 
 Reason = Annotated[str, typer.Option("--reason", help="Stands in the audit log.")]
 
@@ -54,10 +55,20 @@ def status(
 
 def deploy(
     path: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="MODEL.yaml, or MODEL.onnx with --name.")
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="MODEL.yaml; or, with --name, MODEL.onnx or the folder of a language model or adapter.",
+        ),
     ],
     name: Annotated[
-        str | None, typer.Option(help="The model's name, for a bare .onnx file.")
+        str | None, typer.Option(help="The model's name, for a bare file or folder.")
+    ] = None,
+    base: Annotated[
+        int | None,
+        typer.Option(
+            help="The version whose weights an adapter goes with (default: the champion's)."
+        ),
     ] = None,
     at_once: Annotated[
         bool, typer.Option("--at-once", help="Replace a serving version without a rollout.")
@@ -74,12 +85,17 @@ def deploy(
     MODEL.yaml holds: name, model (the .onnx file, relative to it), and, for the loop: task
     (classification or regression), output (the tensor that labels compare with), recipe, slices,
     reference (a parquet file), options. `signature` (inputs, outputs) is checked if given.
+
+    A language model's MODEL.yaml holds: name, runtime: vllm, model (a Hugging Face folder with
+    safetensors, or s3://…), and: task: generation, recipe (lora-sft or lora-dpo), options (engine: vLLM's
+    arguments; replicas, cpus). An adapter is a folder with adapter_config.json.
     """
     with reported(as_json):
         client = ControlClient(settings_from(state_dir, sets, config).state_dir)
-        answer = client.put_archive(
-            "/api/models", model_archive(path, name), at_once=str(at_once).lower()
-        )
+        with tempfile.TemporaryFile() as archive:
+            pack(archive, path, name, base)
+            with console.status(f"sending {archive.tell() / 1e6:,.0f} MB"):
+                answer = client.put_archive("/api/models", archive, at_once=str(at_once).lower())
         _await_loaded(client, answer)
 
         def show() -> None:
@@ -92,54 +108,25 @@ def deploy(
         emit(answer, as_json, show)
 
 
-def model_archive(path: Path, name: str | None) -> bytes:
-    """The tar archive that the control API takes in, from a MODEL.yaml or a bare .onnx file."""
-    if not path.is_file():
-        raise NotFound(f"there is no file {path}")
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            spec = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise Rejected(f"{path} is no YAML: {error}") from None
-        if not isinstance(spec, dict) or "name" not in spec or "model" not in spec:
-            raise Rejected(f"{path} must hold at least `name` and `model`")
-        if name is not None:
-            spec["name"] = name
-        graph = path.parent / spec.pop("model")
-        reference = spec.pop("reference", None)
-        files = {"reference.parquet": path.parent / reference} if reference else {}
-    else:
-        if name is None:
-            raise Rejected("give the model a name: `driftloop deploy MODEL.onnx --name NAME`")
-        spec, graph, files = {"name": name}, path, {}
-    files["model.onnx"] = graph
-    data = graph.with_name(graph.name + ".data")
-    if data.is_file():
-        files["model.onnx.data"] = data
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        encoded = json.dumps(spec).encode()
-        info = tarfile.TarInfo("model.json")
-        info.size = len(encoded)
-        tar.addfile(info, io.BytesIO(encoded))
-        for target, file in files.items():
-            if not file.is_file():
-                raise NotFound(f"{path} names the file {file}, which does not exist")
-            tar.add(file, target)
-    return buffer.getvalue()
-
-
-def _await_loaded(client: ControlClient, answer: dict[str, Any], timeout_s: float = 60.0) -> None:
-    """Return when replicas hold the version; a rollout loads its candidate by itself."""
+def _await_loaded(client: ControlClient, answer: dict[str, Any]) -> None:
+    """Return when replicas hold the version; a rollout loads its candidate by itself. Raises Rejected
+    with the reason where it cannot be loaded."""
     if answer["rollout"]:
         return
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        for model in client.get("/api/status")["models"]:
-            if model["name"] == answer["model"] and answer["version"] in model["loaded"]:
-                return
-        time.sleep(0.2)
-    raise Rejected(f"no replica loaded version {answer['version']} within {timeout_s:.0f} s")
+    version, began = answer["version"], time.monotonic()
+    with console.status("") as shown:
+        while (waited_s := time.monotonic() - began) < LOAD_TIMEOUT_S:
+            shown.update(f"loading {answer['model']} version {version} ({waited_s:.0f} s)")
+            for model in client.get("/api/status")["models"]:
+                if model["name"] != answer["model"]:
+                    continue
+                if version in model["loaded"]:
+                    return
+                reason = model.get("failed", {}).get(str(version))
+                if reason is not None:
+                    raise Rejected(f"version {version} cannot be loaded: {reason}")
+            time.sleep(0.2)
+    raise Rejected(f"no replica loaded version {version} within {LOAD_TIMEOUT_S:.0f} s")
 
 
 def retrain(

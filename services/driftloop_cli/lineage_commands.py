@@ -68,7 +68,8 @@ def reproduce(
 
         settings = settings_from(state_dir, sets, config)
         os.nice(settings.retrain.nice)
-        record = open_registry(settings).version(name, version)
+        registry = open_registry(settings)
+        record = registry.version(name, version)
         with (
             tempfile.TemporaryDirectory(prefix="driftloop-reproduce-") as work,
             Progress(console=console, transient=True, disable=as_json) as bar,
@@ -76,7 +77,7 @@ def reproduce(
             task = bar.add_task("", total=1.0)
             found = train_again(
                 settings, open_lake(settings), record, Path(work), tolerance,
-                lambda done, words: bar.update(task, completed=done, description=words),
+                lambda done, words: bar.update(task, completed=done, description=words), registry,
             )  # fmt: skip
         emit(found.to_dict(), as_json, lambda: console.print(reproduction_table(found)))
         if not found.ok:

@@ -57,7 +57,22 @@ def _trained(tree: Tree, document: Record) -> None:
         f"environment: Python {environment['python']}, {environment['machine']}, "
         f"{len(environment['packages'])} packages {environment['sha256'][:16]}"
     )
-    tree.add(f"graph: {document['graph_sha256'][:16]}")
+    tuning = document.get("tuning")
+    tree.add(f"{'adapter' if tuning else 'graph'}: {document['graph_sha256'][:16]}")
+    if tuning:
+        _tuned(tree, tuning)
+
+
+def _tuned(tree: Tree, tuning: Record) -> None:
+    begun = tuning["start_version"]
+    origin = "from nothing" if begun is None else f"from version {begun}'s weights"
+    tree.add(
+        f"adapter on version {tuning['base_version']} ({tuning['base_fingerprint'][:16]}), "
+        f"trained {origin}"
+    )
+    _branch(tree, "learnt from", tuning["kinds"])
+    _branch(tree, "left out", tuning["dropped"])
+    _branch(tree, "settings of llm", tuning["settings"])
 
 
 def _branch(tree: Tree, name: str, items: Record) -> None:

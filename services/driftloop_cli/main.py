@@ -268,9 +268,17 @@ def doctor(
 @app.command()
 def demo(
     scenario: Annotated[
-        str,
-        typer.Option(help="drift: the whole loop. bad-candidate: a harmful one is rolled back."),
-    ] = "drift",
+        str | None,
+        typer.Option(
+            help="drift (with --llm: feedback): the whole loop. bad-candidate: a harmful one is rolled back."
+        ),
+    ] = None,
+    llm: Annotated[
+        bool,
+        typer.Option(
+            "--llm", help="A language model instead, which learns what its users want: ten minutes."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Changes training and traffic.")] = 0,
     json_file: Annotated[
         Path | None,
@@ -286,16 +294,23 @@ def demo(
 ) -> None:
     """Watch the loop close: a model is served, drift comes, an alarm, a retrain, a canary, a promotion.
 
-    Real parts and a real data set; it takes about two minutes on two cores.
+    Real parts and a real data set; it takes about two minutes on two cores. With --llm a small language
+    model is served; users rate and correct its answers, it is fine-tuned, and the adapter canaried.
     """
     import json
 
-    from driftloop_demo.demo import SCENARIOS, run_demo
+    if llm:
+        from driftloop_demo.language_demo import SCENARIOS
+        from driftloop_demo.language_demo import run_language_demo as run
+    else:
+        from driftloop_demo.demo import SCENARIOS
+        from driftloop_demo.demo import run_demo as run
 
     with reported(as_json=False):
+        scenario = scenario or SCENARIOS[0]
         if scenario not in SCENARIOS:
             raise Rejected(f"--scenario {scenario}: there are {', '.join(SCENARIOS)}")
-        summary = run_demo(
+        summary = run(
             scenario, seed, state_dir=state_dir, sets=tuple(sets or ()), keep=keep,
             say=console.print,
         )  # fmt: skip

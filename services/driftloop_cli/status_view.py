@@ -46,9 +46,18 @@ def _models(models: list[Record]) -> RenderableType:
             model["name"], f"v{model['champion']}",
             f"v{model['challenger']}" if model["challenger"] else "–", bar(model["split"]["canary"]),
             f"{counts['served']:,}", f"{counts['lake_rows']:,}", f"{max(0, waiting):,}",
-            f"{counts['dropped']:,}", f"{counts['labels']:,}", judged,
+            _dropped(counts), f"{counts['labels']:,}", judged,
         )  # fmt: skip
     return table
+
+
+def _dropped(counts: Record) -> str:
+    """With the reasons, and what is missing for none."""
+    reasons = counts["dropped_reasons"]
+    parts = [f"{rows:,} {reason}" for reason, rows in sorted(reasons.items())] or ["0"]
+    if counts["unexplained"]:
+        parts.append(f"[red]{counts['unexplained']:,} unexplained[/red]")
+    return ", ".join(parts)
 
 
 def bar(canary: float, width: int = 10) -> str:

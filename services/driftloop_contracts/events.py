@@ -15,6 +15,8 @@ import pyarrow as pa
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.ids import MAX_ID_CHARS
+from driftloop_contracts.opinions import FIELDS as OPINION_FIELDS
+from driftloop_contracts.opinions import opinions_of
 from driftloop_contracts.signature import Signature, TensorSpec
 
 PREDICTIONS = "driftloop.predictions"
@@ -41,9 +43,9 @@ FIXED_COLUMNS: tuple[pa.Field, ...] = (
     pa.field("replica", pa.string(), nullable=False),
     # Counts the answered requests of (replica, model, version) from 0 without gaps.
     pa.field("sequence", pa.int64(), nullable=False),
-    # Seconds from the request's last byte to its answer; the same for each row of a request.
+    # Seconds from the request's last byte to its record; the same for each row of a request.
     pa.field("latency_s", pa.float32()),
-    # The error a request was answered with (5xx of a model that failed), else null.
+    # The error a request was answered with: of a model that failed, or `Timeout`; else null.
     pa.field("error", pa.string()),
 )
 
@@ -63,7 +65,8 @@ def prediction_schema(signature: Signature) -> pa.Schema:
 
 @dataclass(frozen=True, slots=True)
 class PredictionHeaders:
-    """What a reader must know of a prediction record before it decodes it."""
+    """What a reader must know of a prediction record before it decodes it. `client_ids`: whether a client
+    chose the id of a prediction in it, so that a retry may come as another record."""
 
     model: str
     version: int
@@ -71,6 +74,7 @@ class PredictionHeaders:
     first_sequence: int
     last_sequence: int
     rows: int
+    client_ids: bool = False
 
     def encode(self) -> list[tuple[str, bytes]]:
         return [(name, str(value).encode()) for name, value in asdict(self).items()]
@@ -83,6 +87,7 @@ class PredictionHeaders:
             return cls(
                 found["model"], int(found["version"]), found["replica"],
                 int(found["first_sequence"]), int(found["last_sequence"]), int(found["rows"]),
+                found.get("client_ids") == str(True),
             )  # fmt: skip
         except (KeyError, ValueError) as error:
             raise Rejected(f"prediction record with bad headers: {error}") from None
@@ -129,7 +134,8 @@ def parse_feedback(document: object, now: datetime) -> list[LabelEvent]:
     """Labels of a `POST /feedback` body (one object or a list) or of a label record.
 
     `label` with a list and no `row` labels the rows 0, 1, … in order. `row` is 0 where it is not
-    given, `observed_at` is `now`. Raises Rejected with a sentence that names the item and the field.
+    given, `observed_at` is `now`. Of a language model's answer see `opinions_of` too. Raises Rejected
+    with a sentence that names the item and the field.
     """
     items = document if isinstance(document, list) else [document]
     events: list[LabelEvent] = []
@@ -141,6 +147,7 @@ def parse_feedback(document: object, now: datetime) -> list[LabelEvent]:
 
 _FIELDS = {
     "prediction_id", "row", "label", "metric", "value", "observed_at", "received_at", "source", "tags",
+    *OPINION_FIELDS,
 }  # fmt: skip
 
 
@@ -153,14 +160,22 @@ def _parse_item(item: object, now: datetime, where: str) -> list[LabelEvent]:
     prediction_id = item.get("prediction_id")
     if not isinstance(prediction_id, str) or not 0 < len(prediction_id) <= MAX_ID_CHARS:
         raise Rejected(where + f"`prediction_id` must be a text of 1 to {MAX_ID_CHARS} characters")
-    if "label" in item:
+    metric, value = "", None
+    opinions = opinions_of(item, where)
+    if opinions:
+        if not {"label", "metric", "value"}.isdisjoint(item):
+            raise Rejected(where + "`label`, `metric` and `value` go in an item of their own")
+    elif "label" in item:
         if item.get("metric", "label") != "label":
             raise Rejected(where + "give `label`, or `metric` and `value`, not both")
         metric, value = "label", item["label"]
     elif isinstance(item.get("metric"), str) and "value" in item:
         metric, value = item["metric"], item["value"]
     else:
-        raise Rejected(where + "needs `label`, or `metric` and `value`")
+        raise Rejected(
+            where + "needs `label`, or `metric` and `value`; of a language model's answer `thumb`, "
+            "`rating`, `correction` or `preferred`"
+        )
     row = item.get("row")
     if row is not None and (
         isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < 2**31
@@ -173,6 +188,13 @@ def _parse_item(item: object, now: datetime, where: str) -> list[LabelEvent]:
         raise Rejected(where + "`source` must be a short text")
     if not isinstance(tags, dict) or not all(isinstance(v, str) for v in tags.values()):
         raise Rejected(where + "`tags` must be an object of texts")
+    if opinions:
+        return [
+            LabelEvent(
+                prediction_id, row or 0, o.value, observed, received, source, o.metric, {**tags, **o.tags},
+            )
+            for o in opinions
+        ]  # fmt: skip
     if isinstance(value, list):
         if row is not None:
             raise Rejected(where + "a list of labels goes without `row`")

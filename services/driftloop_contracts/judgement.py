@@ -1,9 +1,17 @@
 """What the watchers conclude: windows, findings, alarms, and the decisions they lead to."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+
+def unexplained(entry: Mapping[str, Any]) -> int:
+    """Rows of a ledger entry (a replica's, of one version) that were served and are neither
+    acknowledged, nor spooled, nor dropped for a reason."""
+    settled = entry["acked"] + entry["spooled"] + sum(entry["dropped"].values())
+    return abs(int(entry["served"] - settled))
 
 
 class Severity(StrEnum):
@@ -66,6 +74,8 @@ class Window:
     `status` is `judged`, or `inconclusive` with the reason (too few rows, unaccounted loss).
     `mean_loss`: mean error on labelled rows (0/1 for classes, squared error for values), or None.
     `performance` is the state of the sequential test after this window, for people to see.
+    `dropped`: rows that were served since the window before and are not captured, by reason;
+    `unexplained`: those that are missing for no reason that is known.
     """
 
     window_id: str
@@ -80,6 +90,8 @@ class Window:
     reason: str = ""
     mean_loss: float | None = None
     performance: dict[str, float] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    unexplained: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return {

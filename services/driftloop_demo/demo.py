@@ -1,29 +1,20 @@
 """The demo from start to end, through the public commands and HTTP only."""
 
 import asyncio
-import json
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import httpx
-
-from driftloop_contracts.errors import Conflict, Unavailable
+from driftloop_contracts.errors import Unavailable
 from driftloop_demo.data_set import LABEL, MODEL, TIME, LiveRows, live_rows, write_reference
+from driftloop_demo.stack import FREE_PORTS, Commands, Record, Say, make_room, read_status
 from driftloop_demo.story import Story
 from driftloop_demo.traffic import Traffic
 
 SCENARIOS = ("drift", "bad-candidate")
-Record = dict[str, Any]
-Say = Callable[[str], None]
 
 SETTINGS = (
-    # Any free ports: the demo never meets a stack that already runs here.
-    "serving.port=0", "serving.grpc_port=0", "control.port=0", "kafka.port=0",
+    *FREE_PORTS,
     # A replay passes months in a minute, so the watchers look more often than in production.
     "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
     "trigger.cooldown_s=600", "trigger.min_fresh_labels=4000",
@@ -34,6 +25,8 @@ SETTINGS = (
 RATE_BEFORE, RATE_AFTER, RATE_RETRAIN = 1_000.0, 500.0, 150.0
 """Rows per second before the drift, from then on, and while a retrain runs: the file has only so
 many rows after the drift, and the canary needs new ones."""
+FIRST_ROW = 50_000
+"""Version 1 is trained on the rows before."""
 ROWS_AFTER_PROMOTION = 3_000
 ROWS_BEFORE_BAD_CANDIDATE = 6_000
 DEADLINE_S = 420.0
@@ -45,8 +38,8 @@ def run_demo(
     """Run a scenario and return its summary; `ok` says whether the story came out as it should."""
     begun = time.monotonic()
     home = (state_dir or Path(".driftloop") / f"demo-{scenario}").absolute()
-    _make_room(home)
-    command = _Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
+    make_room(home)
+    command = Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
     say(
         "[bold]driftloop demo[/bold]: a loan model is served, its world changes, the loop repairs it"
     )
@@ -57,11 +50,13 @@ def run_demo(
         say(f"[dim]{ready:6.1f} s[/dim]  version 1 answers at {endpoints['inference']}")
         say(f"         look closer: driftloop status --watch --state-dir {home}")
         traffic = _traffic(live_rows(), scenario, seed, endpoints["inference"])
-        story = Story(say, lambda: time.monotonic() - begun, lambda: traffic.sent)
+        story = Story(
+            say, lambda: time.monotonic() - begun, lambda: traffic.sent, first_row=FIRST_ROW
+        )
         traffic.rate = lambda row: _rate(scenario, traffic, story, row)
         story.seconds["ready"] = ready
         counts = asyncio.run(_play(scenario, traffic, story, command, endpoints["control"]))
-        champion = _status(endpoints["control"])["models"][0]["champion"]
+        champion = read_status(endpoints["control"])["models"][0]["champion"]
         story.seconds["total"] = time.monotonic() - begun
         summary = summarise(scenario, traffic, story, counts, champion)
         _tell_end(summary, traffic, say)
@@ -73,53 +68,7 @@ def run_demo(
             command("down")
 
 
-class _Commands:
-    """`driftloop` as a person types it, always with --json."""
-
-    def __init__(self, home: Path, sets: Sequence[str]) -> None:
-        self._tail = ["--state-dir", str(home), "--json"]
-        for item in sets:
-            self._tail += ["--set", item]
-
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        argv = [sys.executable, "-m", "driftloop_cli", *words, *self._tail]
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    @staticmethod
-    def result(process: "subprocess.Popen[str]") -> Record:
-        out, err = process.communicate()
-        if process.returncode != 0:
-            try:
-                reason = json.loads(out)["error"]
-            except (ValueError, KeyError, TypeError):
-                reason = (err or out).strip()[-2000:]
-            words = process.args
-            name = words[3] if isinstance(words, list) else ""
-            raise Unavailable(f"`driftloop {name!s}` failed: {reason}")
-        document: Record = json.loads(out)
-        return document
-
-    def __call__(self, *words: str) -> Record:
-        return self.result(self.start(*words))
-
-
-def _make_room(home: Path) -> None:
-    """A demo begins from nothing, but never removes what is not a demo's."""
-    from driftloop_cli.run_state import read_run_state
-
-    mark = home / "demo.json"
-    running = read_run_state(home)
-    if running is not None and running.supervisor.alive():
-        raise Conflict(f"a stack is running under {home}; stop it with `driftloop down` first")
-    if home.exists() and any(home.iterdir()):
-        if not mark.is_file():
-            raise Conflict(f"{home} is not empty and not from a demo; name another --state-dir")
-        shutil.rmtree(home)
-    home.mkdir(parents=True, exist_ok=True)
-    mark.write_text("{}")
-
-
-def _prepare(command: _Commands, home: Path, say: Say) -> Record:
+def _prepare(command: Commands, home: Path, say: Say) -> Record:
     """Train version 1 while the stack starts, then deploy it."""
     say("starting Kafka, Ray Serve and the watchers; training version 1 on the first 50,000 rows")
     reference, first = home / "reference.parquet", home / "first"
@@ -147,7 +96,7 @@ def _rate(scenario: str, traffic: Traffic, story: Story, row: int) -> float:
 
 
 async def _play(
-    scenario: str, traffic: Traffic, story: Story, command: _Commands, control: str
+    scenario: str, traffic: Traffic, story: Story, command: Commands, control: str
 ) -> Record:
     """Send traffic until the story is over, then wait until every answer is in the lake."""
     stop = asyncio.Event()
@@ -165,13 +114,13 @@ async def _play(
 
 
 async def _watch(
-    scenario: str, traffic: Traffic, story: Story, command: _Commands, control: str
+    scenario: str, traffic: Traffic, story: Story, command: Commands, control: str
 ) -> None:
     deadline = time.monotonic() + DEADLINE_S
     asked = told_drift = False
     answered_at_end: int | None = None
     while time.monotonic() < deadline:
-        status = await asyncio.to_thread(_status, control)
+        status = await asyncio.to_thread(read_status, control)
         story.tell(status)
         if (
             scenario == "bad-candidate"
@@ -202,26 +151,12 @@ async def _settled(traffic: Traffic, control: str, timeout_s: float = 60.0) -> R
     """The model's counts once the lake holds what was answered, or as they are at the timeout."""
     deadline = time.monotonic() + timeout_s
     while True:
-        status = await asyncio.to_thread(_status, control)
+        status = await asyncio.to_thread(read_status, control)
         counts: Record = status["models"][0]["counts"]
         whole = counts["served"] == counts["lake_rows"] and counts["served"] >= traffic.answered
         if (whole and counts["labels"] >= traffic.labelled) or time.monotonic() > deadline:
             return counts
         await asyncio.sleep(0.3)
-
-
-def _status(control: str) -> Record:
-    deadline = time.monotonic() + 60.0
-    while True:
-        try:
-            response = httpx.get(f"{control}/api/status", timeout=30.0)
-            response.raise_for_status()
-            document: Record = response.json()
-            return document
-        except httpx.HTTPError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.3)
 
 
 def summarise(

@@ -12,11 +12,14 @@ FINISHED_ROLLOUTS = ("promoted", "rolled_back", "aborted")
 
 @dataclass
 class Story:
-    """`tell` takes one status document. `elapsed`: seconds since the demo began."""
+    """`tell` takes one status document. `elapsed`: seconds since the demo began; `rows`: how many were
+    sent; `place`: what a line says of that number."""
 
     say: Say
     elapsed: Callable[[], float]
     rows: Callable[[], int]
+    place: str = "row"
+    first_row: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     alarms: dict[str, Record] = field(default_factory=dict)
     rollout: Record | None = None
@@ -49,10 +52,11 @@ class Story:
             return
         self.alarms[alarm["id"]] = {**alarm, "live_row": self.rows()}
         self.seconds.setdefault("alarm", self.elapsed())
-        self._line(f"[red]ALARM[/red] {alarm.get('message', alarm['id'])}")
+        self.line(f"[red]ALARM[/red] {alarm.get('message', alarm['id'])}")
 
     def _retrain(self, retrain: Record) -> None:
         self.retrain = retrain
+        self.seconds.setdefault("asked", self.elapsed())
         self._once(f"retrain {retrain['id']}", f"retrain: {retrain.get('reason', '')}")
         message = (retrain.get("progress") or {}).get("message")
         if message:
@@ -66,7 +70,7 @@ class Story:
         weight = float(rollout.get("weight") or 0.0)
         if weight > 0 and weight not in self.steps:
             self.steps.append(weight)
-            self._line(f"canary gets {weight:.0%} of the traffic")
+            self.line(f"canary gets {weight:.0%} of the traffic")
         if rollout["state"] in FINISHED_ROLLOUTS:
             self.seconds.setdefault("promotion", self.elapsed())
             verdict = rollout.get("verdict") or "undecided"
@@ -76,7 +80,9 @@ class Story:
     def _once(self, key: str, text: str) -> None:
         if key not in self._told:
             self._told.add(key)
-            self._line(text)
+            self.line(text)
 
-    def _line(self, text: str) -> None:
-        self.say(f"[dim]{self.elapsed():6.1f} s  row {50_000 + self.rows():,}[/dim]  {text}")
+    def line(self, text: str) -> None:
+        """Say it, with when and where."""
+        here = f"{self.place} {self.first_row + self.rows():,}"
+        self.say(f"[dim]{self.elapsed():6.1f} s  {here}[/dim]  {text}")

@@ -1,5 +1,6 @@
 """The control API's routes (OpenAPI at `/api/openapi.json`). Errors are `{"error": sentence}`."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +14,18 @@ from pydantic import BaseModel, Field
 from driftloop_contracts import errors
 from driftloop_contracts.clock import Clock
 from driftloop_contracts.judgement import Decision
-from driftloop_contracts.model import ServedVersion
 from driftloop_gateway.intake import take_in
 from driftloop_gateway.overview import overview
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
 from driftloop_rollout.controller import command
-from driftloop_serving.feedback import Keep, accept
+from driftloop_serving.feedback import Keep, Settled, accept
 from driftloop_serving.http_errors import speak_errors
-from driftloop_serving.request_body import read_body
+from driftloop_serving.request_body import write_body
 from driftloop_settings import Settings
 from driftloop_store import Store
 
-ARCHIVE_LIMIT_BYTES = 2 << 30
+ARCHIVE_LIMIT_BYTES = 512 << 30
 FEEDBACK_LIMIT_BYTES = 64 << 20
 
 
@@ -41,6 +41,7 @@ class Parts:
     keep_labels: Keep
     run_state: Callable[[], dict[str, Any] | None]
     clock: Clock
+    labels_settled: Settled | None = None
 
 
 class RetrainRequest(BaseModel):
@@ -166,10 +167,18 @@ def _actions(app: FastAPI, parts: Parts) -> None:
     async def deploy(request: Request, at_once: bool = False) -> dict[str, Any]:
         from starlette.concurrency import run_in_threadpool
 
-        archive = await read_body(request.receive, ARCHIVE_LIMIT_BYTES)
-        answer = await run_in_threadpool(
-            take_in, archive, store, parts.registry(), parts.clock(), at_once=at_once
-        )
+        scratch = parts.settings.state_dir / "uploads"
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(
+            dir=scratch
+        ) as archive:  # weights are larger than memory may be
+            await write_body(request.receive, archive, ARCHIVE_LIMIT_BYTES)
+            archive.seek(0)
+            answer = await run_in_threadpool(
+                take_in, archive, store, parts.registry(), parts.clock(), at_once=at_once,
+                has_hash_key=parts.settings.capture.hash_key is not None, scratch_dir=scratch,
+                roots=parts.settings.llm.roots,
+            )  # fmt: skip
         store.audit("operator", "deploy", answer)
         return answer
 
@@ -212,9 +221,8 @@ def _actions(app: FastAPI, parts: Parts) -> None:
         if wanted.version == deployment.split.stable:
             raise errors.Conflict(f"version {wanted.version} is the champion already")
         record = parts.registry().version(wanted.model, wanted.version)
-        served = ServedVersion(record.version, record.path, record.signature)
         rollout = store.request_rollout(
-            str(uuid4()), served, wanted.model, parts.clock(), wanted.reason
+            str(uuid4()), record.served, wanted.model, parts.clock(), wanted.reason
         )
         store.audit("operator", "rollout", {"rollout": rollout["id"], **wanted.model_dump()})
         return rollout
@@ -235,4 +243,6 @@ def _actions(app: FastAPI, parts: Parts) -> None:
 
     @app.post("/feedback")
     async def feedback(request: Request) -> dict[str, Any]:
-        return await accept(request, parts.keep_labels, FEEDBACK_LIMIT_BYTES, parts.clock)
+        return await accept(
+            request, parts.keep_labels, FEEDBACK_LIMIT_BYTES, parts.clock, parts.labels_settled
+        )

@@ -4,21 +4,30 @@ The first version of a model serves at once. A later one is a candidate and star
 so that a deploy, too, never replaces a better model.
 """
 
-import io
 import json
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
+from driftloop_contracts.capture import check_capture
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.signature import Signature
+from driftloop_gateway.intake_language import (
+    SUFFIXES,
+    WEIGHTS,
+    check_runtime,
+    is_language,
+    read_language,
+)
 from driftloop_onnx import parse_options, require_providers, signature_of
-from driftloop_registry.port import Registry
+from driftloop_registry.port import BASE_TAG, Registry
 from driftloop_serving.rules import parse_rules
 from driftloop_store import Store
 
@@ -27,28 +36,47 @@ FILES = {SPEC_FILE, "model.onnx", "model.onnx.data", "reference.parquet"}
 
 
 def take_in(
-    archive: bytes, store: Store, registry: Registry, now: datetime, *, at_once: bool
-) -> dict[str, Any]:
+    archive: BinaryIO, store: Store, registry: Registry, now: datetime, *, at_once: bool,
+    has_hash_key: bool = False, scratch_dir: Path | None = None, roots: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Check, register and deploy the model in a tar archive. `at_once`: replace a serving champion
-    without a rollout. Raises Rejected with the reason, before anything was changed."""
-    with tempfile.TemporaryDirectory() as scratch:
+    without a rollout; `has_hash_key`: whether the capture rule `hash` can be applied; `scratch_dir`:
+    where there is room for the files; `roots`: URI prefixes that a language model's weights may come
+    from. Raises Rejected with the reason, before anything was changed."""
+    with tempfile.TemporaryDirectory(dir=scratch_dir) as scratch:
         folder = Path(scratch)
         document = _unpack(archive, folder)
         declared = document.pop("signature", {})
+        base = None
         try:
-            spec = ModelSpec.from_dict(document)
+            if is_language(document):
+                current = store.deployment(str(document.get("name")))
+                version = read_language(document, folder, current, folder / "fetched", roots)
+                spec, folder, base, signature = (
+                    version.spec,
+                    version.folder,
+                    version.base,
+                    SIGNATURE,
+                )
+            else:
+                spec = ModelSpec.from_dict(document)
+                signature = signature_of(folder)
+                _check(spec, signature, declared)
         except TypeError as error:
             raise Rejected(f"model spec: {str(error).rpartition('() ')[2]}") from None
-        signature = signature_of(folder)
-        _check(spec, signature, declared)
+        check_capture(spec, signature, has_key=has_hash_key)
         current = store.deployment(spec.name)
+        check_runtime(current, spec)
         if current is not None:
             _check_same(current, signature)
         record = registry.register(
             spec.name, folder, signature, metrics={}, params={},
-            tags={"source": "deploy", "deploy_id": uuid4().hex},
+            tags={
+                "source": "deploy", "deploy_id": uuid4().hex,
+                **({} if base is None else {BASE_TAG: str(base)}),
+            },
         )  # fmt: skip
-    served = ServedVersion(record.version, record.path, signature)
+    served = ServedVersion(record.version, record.path, signature, base)
     answer: dict[str, Any] = {"model": spec.name, "version": record.version, "rollout": None}
     if current is None:
         split = TrafficSplit(stable=record.version)
@@ -67,19 +95,30 @@ def take_in(
     return answer
 
 
-def _unpack(archive: bytes, folder: Path) -> dict[str, Any]:
+def _unpack(archive: BinaryIO, folder: Path) -> dict[str, Any]:
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            for member in tar.getmembers():
-                if member.name not in FILES or not member.isfile():
-                    raise Rejected(f"the archive may only hold {sorted(FILES)}")
+        with tarfile.open(fileobj=archive) as tar:
+            for member in tar:
+                if not _is_known(member):
+                    raise Rejected(
+                        f"the archive may only hold {sorted(FILES)}, "
+                        f"or {SPEC_FILE} and {WEIGHTS}/ with *{', *'.join(SUFFIXES)}"
+                    )
                 tar.extract(member, folder, filter="data")
         spec = json.loads((folder / SPEC_FILE).read_text())
     except (tarfile.TarError, OSError, ValueError):
-        raise Rejected("the body must be a tar archive with model.json and model.onnx") from None
+        raise Rejected(
+            "the body must be a tar archive with model.json and model.onnx (or weights/)"
+        ) from None
     if not isinstance(spec, dict):
         raise Rejected("model.json must hold an object")
     return spec
+
+
+def _is_known(member: tarfile.TarInfo) -> bool:
+    folder, slash, name = member.name.partition("/")
+    is_weights = folder == WEIGHTS and slash and "/" not in name and name.endswith(SUFFIXES)
+    return member.isfile() and (member.name in FILES or bool(is_weights))
 
 
 def _check(spec: ModelSpec, signature: Signature, declared: dict[str, Any]) -> None:

@@ -2,28 +2,46 @@
 
 from typing import Any
 
+from driftloop_contracts.judgement import unexplained
 from driftloop_lake.port import LakeReader
 from driftloop_store import Store
 
 Record = dict[str, Any]
+_NOTHING = dict.fromkeys(("served", "acked", "spooled", "dropped", "unexplained"), 0)
 
 
 def counts(model: str, store: Store, lake: LakeReader) -> Record:
-    """Rows of a model: what replicas answered, where those rows are now, and the labels kept."""
-    total: Record = {"served": 0, "acked": 0, "spooled": 0, "dropped": 0}
-    reasons: dict[str, int] = {}
+    """Rows of a model: what replicas answered, where those rows are now, and the labels kept.
+
+    served = acked + spooled + dropped + unexplained, in all and for each version in `versions`. Once all
+    is archived, acked = lake_rows + retries (`LakeCounts`).
+    """
+    versions: dict[int, Record] = {}
     for entry in store.ledger(model):
+        of_version = versions.setdefault(
+            entry["version"],
+            {"version": entry["version"], **_NOTHING, "dropped_reasons": {}, "replicas": 0},
+        )
+        of_version["replicas"] += 1
         for name in ("served", "acked", "spooled"):
-            total[name] += entry[name]
+            of_version[name] += entry[name]
         for reason, rows in entry["dropped"].items():
+            reasons = of_version["dropped_reasons"]
             reasons[reason] = reasons.get(reason, 0) + rows
-    total["dropped"] = sum(reasons.values())
-    total["dropped_reasons"] = reasons
+            of_version["dropped"] += rows
+        of_version["unexplained"] += unexplained(entry)
+    total: Record = {name: sum(v[name] for v in versions.values()) for name in _NOTHING}
+    total["dropped_reasons"] = reasons = {}
+    for of_version in versions.values():
+        for reason, rows in of_version["dropped_reasons"].items():
+            reasons[reason] = reasons.get(reason, 0) + rows
+    total["versions"] = [versions[version] for version in sorted(versions)]
     pin = lake.pin(model)
     found = lake.count(model, pin) if pin is not None else None
     total["lake_rows"] = found.rows if found else 0
     total["duplicates"] = found.duplicates if found else 0
     total["labels"] = found.labels if found else 0
+    total["retries"] = found.retries if found else 0
     return total
 
 
@@ -44,6 +62,7 @@ def overview(store: Store, lake: LakeReader, run_state: Record | None) -> Record
                 "split": {"stable": 1.0 - split.weight, "canary": split.weight},
                 "versions": sorted(v.version for v in deployment.versions),
                 "loaded": loaded.get("versions", []),
+                "failed": loaded.get("failed", {}),
                 "counts": counts(name, store, lake),
                 "window": next(iter(store.windows(name, limit=1)), None),
             }

@@ -14,6 +14,7 @@ from driftloop_contracts.clock import system_clock
 from driftloop_gateway.app import Parts, make_app
 from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
+from driftloop_serving.durability import Durability, durability, labels_kept
 from driftloop_serving.spool import SpoolWriter
 from driftloop_settings import Settings
 from driftloop_store import open_store
@@ -37,10 +38,18 @@ def run(settings: Settings, stop: threading.Event) -> None:
             return None
         return found
 
+    @cache
+    def durable() -> Durability | None:
+        return durability(spool, settings.capture)
+
+    async def settled() -> None:
+        await labels_kept(durable())  # on the server's loop
+
     store = open_store(settings.store_url)
     parts = Parts(
-        settings, store, open_lake(settings), registry, spool.append_labels, run_state, system_clock
-    )
+        settings, store, open_lake(settings), registry, spool.append_labels, run_state, system_clock,
+        settled,
+    )  # fmt: skip
     config = uvicorn.Config(
         make_app(parts), host=settings.control.host, port=settings.control.port,
         log_level="warning", access_log=False, timeout_graceful_shutdown=5,

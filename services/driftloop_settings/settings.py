@@ -9,6 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,10 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FieldSerializationInfo,
     SecretStr,
     ValidationError,
+    field_serializer,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -26,6 +29,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from driftloop_contracts.errors import Rejected
 
 ENV_PREFIX = "DRIFTLOOP_"
+WITH_SECRETS = "with secrets"
 
 
 class Section(BaseModel):
@@ -72,12 +76,34 @@ class ServingSettings(Section):
 
 
 class CaptureSettings(Section):
+    durability: Literal["spooled", "fsync", "acked", "memory"] = "spooled"
+    """What has happened to a prediction before its answer leaves. spooled: it is in a file, which
+    survives a kill of the process. fsync: it is on the disk itself, which survives power loss. acked:
+    Kafka has acknowledged it, which survives the machine. memory: it is in `memory_dir`, which
+    survives a kill, not a reboot, and costs no disk."""
+    ack_timeout_s: float = Field(2.0, gt=0)
+    """acked: an answer leaves after this long without an acknowledgement, counted as `weaker`; until
+    Kafka acknowledges again, those behind it do not wait."""
+    memory_dir: Path = Path("/dev/shm")
+    """A file system in memory, for durability `memory`."""
+    sample: float = Field(1.0, ge=0, le=1)
+    """The share of the predictions that is captured, chosen by their id; a model's
+    `options.capture.sample` goes before it. The others are counted as dropped, `sampled`."""
+    hash_key: SecretStr | None = None
+    """The secret of the rule `hash` of `options.capture`: hashes of one key compare."""
     segment_bytes: int = Field(8 << 20, ge=1 << 16)
     quota_bytes: int = Field(1 << 30, ge=1 << 16)
     """Per replica: when this much waits for Kafka, predictions are dropped from capture, counted."""
     pack_seconds: float = Field(0.2, gt=0)
     """How long the shipper gathers predictions into one record."""
     pack_rows: int = Field(5_000, ge=1)
+
+    @field_serializer("hash_key", when_used="json")
+    def _for_replicas(self, key: SecretStr | None, info: FieldSerializationInfo) -> str | None:
+        """Replicas get their settings as JSON, with `context=WITH_SECRETS`; all others see stars."""
+        if key is None:
+            return None
+        return key.get_secret_value() if info.context == WITH_SECRETS else str(key)
 
 
 class KafkaSettings(Section):
@@ -181,6 +207,78 @@ class RolloutSettings(Section):
     """A rollout without a verdict after this long is rolled back."""
 
 
+class LlmSettings(Section):
+    """Language models (runtime `vllm`)."""
+
+    roots: tuple[str, ...] = ()
+    """Folders and URI prefixes that weights may lie under, beside the state directory."""
+    request_timeout_s: float = Field(600.0, gt=0)
+    """How long an answer may take from its request to its last token."""
+    nice: int = Field(5, ge=0, le=19)
+    """Of engines without a GPU, which would take every core: other models go before them."""
+
+    tune_answers: int = Field(20_000, ge=1)
+    """The newest answers with feedback that a fine-tune reads. A model's own values of `tune_…` stand
+    in its spec, without the prefix, under `options.tune`."""
+    tune_min_examples: int = Field(50, ge=1)
+    """With fewer corrected and well-rated answers (or pairs) to train on, nothing is trained."""
+    tune_min_rating: float = Field(0.8, ge=0, le=1)
+    """An answer rated at least so is trained on."""
+    tune_max_tokens: int = Field(1_024, ge=16)
+    """Prompt and answer together; longer ones are left out."""
+    tune_replay_share: float = Field(0.1, ge=0, lt=1)
+    """Of the examples: unrated answers, of versions rated well on average, against forgetting."""
+    tune_holdout_share: float = Field(0.2, gt=0, lt=0.5)
+    tune_validation_share: float = Field(0.1, gt=0, lt=0.5)
+    """Shares of the prompts: for the gate (the newest prompts), and to stop the training by."""
+    tune_holdout_answers: int = Field(200, ge=20)
+    tune_rank: int = Field(16, ge=1, le=512)
+    tune_alpha: float = Field(32.0, gt=0)
+    tune_targets: str = "all-linear"
+    """Modules that get an adapter, comma-separated."""
+    tune_learning_rate: float = Field(1e-3, gt=0)
+    tune_epochs: float = Field(3.0, gt=0)
+    tune_steps: int = Field(120, ge=1)
+    """The training ends with whichever comes first."""
+    tune_batch: int = Field(8, ge=1)
+    tune_patience: int = Field(3, ge=1)
+    """So many looks at the validation loss without a better one end the training."""
+    tune_from_champion: bool = True
+    """Whether an adapter is trained on from the champion's, if that is one, or from nothing."""
+    tune_beta: float = Field(0.1, gt=0)
+    """lora-dpo: how strongly it holds to where it started from."""
+    tune_device: Literal["auto", "cpu", "cuda"] = "auto"
+    tune_threads: int = Field(0, ge=0)
+    """Without a GPU; 0: one for each core."""
+    tune_generated: int = Field(16, ge=0)
+    """Held-out prompts that champion and candidate answer, for the report and the scorer."""
+    tune_generated_tokens: int = Field(64, ge=1)
+    tune_max_regression: float = Field(0.05, ge=0, le=1)
+    """How far scorer and regression suite may fall, in shares of 1."""
+    tune_max_forgetting: float = Field(2.0, gt=0)
+    """How much dearer the base's own answers to general prompts may become, in nats per token."""
+
+    rating_age_s: float = Field(300.0, gt=0)
+    """An answer is judged by its rating once it is this old: most who rate have done so by then. Those
+    that nobody rated count for nothing."""
+    rating_margin: float = Field(0.05, gt=0, lt=1)
+    """A fall of the mean rating that matters: it alarms, and a canary must be shown not to have it."""
+    format_margin: float = Field(0.05, gt=0, lt=1)
+    """A rise of the share of malformed answers that rolls a canary back."""
+    judge_latency: bool = False
+    """Whether a canary's seconds per token count. Not without a GPU, where every adapter is slower than
+    its base."""
+    reference_answers: int = Field(1_001, ge=200)
+    """The first answers of a version are what its later ones are compared with. Drift is judged from
+    1,001 on; the ratings of at least 200 of them are the baseline of its rating."""
+    min_ratings: int = Field(200, ge=0)
+    """Rated answers that a retrain needs which an alarm or the schedule asks for, as
+    `trigger.min_fresh_labels` of other models."""
+    min_corrections: int | None = Field(200, ge=1)
+    """So many answers corrected, or set behind a better one, since the last retrain start the next;
+    None: they never do."""
+
+
 class ControlSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(8001, ge=0, le=65535)
@@ -212,6 +310,7 @@ class Settings(BaseSettings):
     trigger: TriggerSettings = TriggerSettings()
     retrain: RetrainSettings = RetrainSettings()
     rollout: RolloutSettings = RolloutSettings()
+    llm: LlmSettings = LlmSettings()
     control: ControlSettings = ControlSettings()
     registry: RegistrySettings = RegistrySettings()
     store: StoreSettings = StoreSettings()
@@ -241,7 +340,15 @@ class Settings(BaseSettings):
 
     @property
     def spool_dir(self) -> Path:
-        return self.state_dir / "spool"
+        """Where predictions wait for Kafka."""
+        on_disk, in_memory = self.spool_dirs
+        return in_memory if self.capture.durability == "memory" else on_disk
+
+    @property
+    def spool_dirs(self) -> tuple[Path, Path]:
+        """On disk and in memory: what `capture.durability` was before may have left something."""
+        place = blake2b(str(self.state_dir).encode(), digest_size=8).hexdigest()
+        return self.state_dir / "spool", self.capture.memory_dir / f"driftloop-{place}"
 
     @property
     def reports_dir(self) -> Path:

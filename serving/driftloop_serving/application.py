@@ -19,6 +19,11 @@ def own_application(model: str) -> str:
     return f"model-{model}"
 
 
+def engine_application(model: str, base: int) -> str:
+    """Of a language model's version with weights of its own, and the adapters that go with it."""
+    return f"engine-{model}-{base}"
+
+
 def build(arguments: dict[str, Any]) -> Application:
     """The replicas that take requests. `arguments["settings"]`: the stack's settings as JSON."""
     return _bound("driftloop_serving.replica.Replica", arguments["settings"])
@@ -27,6 +32,11 @@ def build(arguments: dict[str, Any]) -> Application:
 def build_own(arguments: dict[str, Any]) -> Application:
     """The replicas of one model, which answer for the others. Arguments as for `build`."""
     return _bound("driftloop_serving.own_replica.OwnReplica", arguments["settings"])
+
+
+def build_engine(arguments: dict[str, Any]) -> Application:
+    """The replicas of a language model's engine. Arguments as for `build`."""
+    return _bound("driftloop_serving.engine_replica.EngineReplica", arguments["settings"])
 
 
 def _bound(cls: str, *arguments: Any) -> Application:

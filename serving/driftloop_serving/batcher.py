@@ -6,7 +6,9 @@ whose runs are long runs in a thread, and what arrives meanwhile shares the next
 for a timer, and batches grow only under load. (`max_queue_delay_s` of a model is the exception: there
 a lane waits so long for company.)
 
-Delivery: run → one write to the spool for all that ran in this turn → answers.
+Delivery: run → one write to the spool for all that ran in this turn → answers, at once or as soon as
+the `durability` that is set allows. What was not run because it came too late is written and answered
+like a run that failed; what nobody waited for any more is not.
 """
 
 import asyncio
@@ -22,6 +24,7 @@ import structlog
 from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_serving.call import Answer, Call, Form, Meter
+from driftloop_serving.durability import Durability, rows_of
 from driftloop_serving.model_table import Chosen, ModelTable
 from driftloop_serving.repeats import Repeats
 from driftloop_serving.spool import SpoolWriter
@@ -35,9 +38,12 @@ WORKERS = 2
 LANES_KEPT = 512
 BUSY = "too many requests are under way; try again"
 LATE = "the request waited longer than its deadline allows; try again"
+TIMEOUT = "Timeout"
+"""The `error` of a request that was too late to run."""
 
 Outputs = Mapping[str, np.ndarray]
-Forward = Callable[[Call], Awaitable[Answer]]
+Forward = Callable[[Call], Awaitable[Answer | DriftloopError]]
+"""Gives what the replica that was asked answered, and has counted; raises where none could be asked."""
 
 
 class ModelFailed(DriftloopError):
@@ -85,7 +91,7 @@ class Lane:
 
 
 class Run:
-    """Calls of one lane that ran together. `outputs` None: the graph failed with `error`."""
+    """Calls of one lane that ran together. `outputs` None: they are answered with `error`."""
 
     __slots__ = (
         "calls",
@@ -146,7 +152,8 @@ def _gathered(calls: Sequence[Call]) -> Mapping[str, np.ndarray]:
 class Batcher:
     """`submit` is called on the event loop. `in_flight_limit`: calls that may be under way; more are
     told to try again. `table` is replaced as a whole when the deployments change. `forward`: who
-    answers for a model that this process does not hold itself."""
+    answers for a model that this process does not hold itself. `durability` None: what is in the
+    spool is answered at once."""
 
     def __init__(
         self,
@@ -155,9 +162,11 @@ class Batcher:
         *,
         in_flight_limit: int,
         forward: Forward | None = None,
+        durability: Durability | None = None,
     ) -> None:
         self._table = ModelTable()
         self._spool = spool
+        self._durability = durability
         self._meter = meter
         self._limit = in_flight_limit
         self._forward = forward
@@ -295,7 +304,7 @@ class Batcher:
             lane.timer = self._loop.call_later(delay_s, self._ripe, lane)
             return
         while lane.calls and lane.running < WORKERS:
-            calls = self._still_wanted(lane.take())
+            calls = self._still_wanted(lane.chosen, lane.take(), runs)
             if not calls:
                 continue
             run = Run(lane.chosen, calls)
@@ -326,26 +335,33 @@ class Batcher:
     def _ripe(self, lane: Lane) -> None:
         """The delay is over: what has gathered runs."""
         lane.timer = None
+        late: list[Run] = []
         while lane.calls:
-            calls = self._still_wanted(lane.take())
+            calls = self._still_wanted(lane.chosen, lane.take(), late)
             if calls:
                 self._run_apart(lane, Run(lane.chosen, calls))
+        self._finish(late, 0.0)
 
-    def _still_wanted(self, calls: list[Call]) -> list[Call]:
+    def _still_wanted(self, chosen: Chosen, calls: list[Call], runs: list[Run]) -> list[Call]:
+        """Those that are to run. Who came too late gets an answer, and a record: in `runs`."""
         now = time.perf_counter()
         for call in calls:
             if call.cancelled or now - call.received_at > call.timeout_s:
                 break
         else:
             return calls
-        wanted = []
+        wanted, late = [], []
         for call in calls:
-            if call.cancelled and not self._repeats.awaited(call):
+            if now - call.received_at > call.timeout_s:
+                late.append(call)
+            elif call.cancelled and not self._repeats.awaited(call):
                 self._failed(call, ClientGone())
-            elif now - call.received_at > call.timeout_s:
-                self._failed(call, RetryLater(LATE))
             else:
                 wanted.append(call)
+        if late:
+            run = Run(chosen, late)
+            run.error = TIMEOUT
+            runs.append(run)
         return wanted
 
     def _finish(self, runs: list[Run], input_s: float) -> None:
@@ -353,25 +369,45 @@ class Batcher:
         if not runs:
             return
         now = time.perf_counter()
-        records = [_record(run, [now - call.received_at for call in run.calls]) for run in runs]
-        self._spool.append(records)
-        for run, record in zip(runs, records, strict=True):
+        latencies_s = [[now - call.received_at for call in run.calls] for run in runs]
+        records = [_record(run, each) for run, each in zip(runs, latencies_s, strict=True)]
+        kept = self._spool.append(records)
+        if self._durability is None or not kept:
+            self._leave(runs, latencies_s, now, input_s)
+            return
+
+        def leave() -> None:
+            kept_at = time.perf_counter()
+            later_s = [[s + kept_at - now for s in each] for each in latencies_s]
+            self._leave(runs, later_s, kept_at, input_s)
+
+        self._durability.after(rows_of(records), leave)
+
+    def _leave(
+        self, runs: list[Run], latencies_s: list[list[float]], now: float, input_s: float
+    ) -> None:
+        for run, run_latencies_s in zip(runs, latencies_s, strict=True):
             began = time.perf_counter()
             if run.outputs is None:
-                (call,) = run.calls
+                self._fail(run)
+                continue
+            self._answer(run, run.outputs)
+            waited_s = now - run.started_at  # from the start of the run to its record
+            self._meter.answered(
+                run.calls[0].model, run.chosen.version, run.chosen.arm, run_latencies_s, run.rows,
+                sum(run_latencies_s) - waited_s * len(run.calls), input_s / len(runs), run.infer_s,
+                time.perf_counter() - began,
+            )  # fmt: skip
+
+    def _fail(self, run: Run) -> None:
+        for call in run.calls:
+            if run.error == TIMEOUT:
+                self._failed(call, RetryLater(LATE), run.chosen)
+            else:
                 sentence = (
                     f"version {run.chosen.version} of model {call.model!r} failed on this request"
                 )
                 self._failed(call, ModelFailed(sentence), run.chosen)
-                continue
-            self._answer(run, run.outputs)
-            latencies_s = record.latencies_s
-            waited_s = now - run.started_at  # from the start of the run to its record
-            self._meter.answered(
-                record.model, record.version, record.arm, latencies_s, run.rows,
-                sum(latencies_s) - waited_s * len(latencies_s), input_s / len(runs), run.infer_s,
-                time.perf_counter() - began,
-            )  # fmt: skip
 
     def _answer(self, run: Run, outputs: Outputs) -> None:
         calls, chosen = run.calls, run.chosen
@@ -448,7 +484,9 @@ def _shapes(inputs: Mapping[str, np.ndarray]) -> list[tuple[int, ...]]:
 
 def _record(run: Run, latencies_s: list[float]) -> PredictionBatch:
     calls, chosen = run.calls, run.chosen
-    return PredictionBatch(
+    batch = PredictionBatch(
         calls[0].model, chosen.version, chosen.arm, [call.prediction_id for call in calls], latencies_s,
         run.counts, chosen.model.signature, run.inputs, run.outputs, run.error,
+        client_ids=any(call.given_id is not None for call in calls),
     )  # fmt: skip
+    return batch if chosen.capture is None else chosen.capture.apply(batch)

@@ -56,7 +56,7 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
     while not stop.is_set():
         deployments = store.deployments()
         told = {d.model.name: _loaded(store, d) for d in deployments}
-        wanted = place(deployments, {name: report["versions"] for name, report in told.items()})
+        wanted = place(deployments, told)
         if wanted != applied:
             serve_client.apply(settings, wanted)
             log.info("serving.applied", models=[d.model.name for d in deployments])
@@ -81,7 +81,8 @@ def _loaded(store: Store, deployment: Deployment) -> Record:
 
 def _report(store: Store, deployments: list[Deployment], replicas: list[Record]) -> None:
     """Write the cursors `replicas` (for `status`) and `loaded:<model>` (for rollouts)."""
-    from driftloop_serving.placement import application_of
+    from driftloop_serving.loaded import loaded
+    from driftloop_serving.placement import applications_of
 
     before = store.cursor("replicas") or {"replicas": []}
     deaths = before.get("deaths", 0) + _bury(store, before["replicas"], replicas)
@@ -98,25 +99,20 @@ def _report(store: Store, deployments: list[Deployment], replicas: list[Record])
     if body != before:
         store.put_cursor("replicas", body)
     running = [
-        (replica["application"], store.cursor(f"{PREFIX}{row['pid']}"))
+        (replica["application"], store.cursor(f"{PREFIX}{row['pid']}") or {})
         for replica, row in zip(replicas, rows, strict=True)
         if row["state"] == "running"
     ]
     for deployment in deployments:
-        name, where = deployment.model.name, application_of(deployment)
-        held = [
-            (report or {}).get("models", {}).get(name, {})
-            for application, report in running
-            if application == where
+        name = deployment.model.name
+        by_application = [
+            [report for application, report in running if application == where]
+            for where in applications_of(deployment)
         ]
-        versions = [set(h.get("versions", [])) for h in held]
-        loaded: Record = {
-            "versions": sorted(set.intersection(*versions)) if versions else [],
-            "revision": min((h.get("revision", 0) for h in held), default=0),
-            "failed": {k: v for h in held for k, v in h.get("failed", {}).items()},
-        }
-        if loaded != store.cursor(f"loaded:{name}"):
-            store.put_cursor(f"loaded:{name}", loaded)
+        is_language_model = deployment.model.runtime == "vllm"
+        now = loaded(name, by_application, deployment.revision, addressed=is_language_model)
+        if now != store.cursor(f"loaded:{name}"):
+            store.put_cursor(f"loaded:{name}", now)
 
 
 def _bury(store: Store, before: list[Record], replicas: list[Record]) -> int:

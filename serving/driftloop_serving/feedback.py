@@ -5,7 +5,7 @@ batch of labels are in memory.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -26,16 +26,30 @@ BATCH_LINES = 64
 
 Keep = Callable[[Sequence[LabelEvent]], bool]
 """Keeps all of these labels for good; False, and none is kept, where there is no room now."""
+Settled = Callable[[], Awaitable[None]]
+"""Waits until what was kept is as durable as `capture.durability` wants it."""
 
 
 async def accept(
     request: Request, keep: Keep, limit_bytes: int, clock: Callable[[], datetime],
+    settled: Settled | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Keep the labels of a request and tell how many they were; of a stream also which lines were bad.
 
     limit_bytes: of a body that is no stream. Raises Rejected where nothing was good, RetryLater where
     not all could be kept.
     """
+    try:
+        return await _accept(request, keep, limit_bytes, clock)
+    finally:
+        # Also where a part was kept: the answer says so.
+        if settled is not None:
+            await settled()
+
+
+async def _accept(
+    request: Request, keep: Keep, limit_bytes: int, clock: Callable[[], datetime]
+) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in NDJSON:
         receipt = await accept_stream(_chunks(request), keep, clock)

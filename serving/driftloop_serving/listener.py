@@ -27,6 +27,7 @@ class Listener:
         self._server = _Leaving(config)
         listener = socket.create_server((host, port), backlog=1024, reuse_port=True)
         listener.setblocking(False)
+        self.port: int = listener.getsockname()[1]
         # Not `serve`: it would take the process's signals, which are Ray's.
         self._serving = asyncio.create_task(self._server._serve([listener]))
 

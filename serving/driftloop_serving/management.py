@@ -2,6 +2,7 @@
 configuration, metrics, feedback, and infer for whoever reaches it in another way (an encoded URL)."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from math import inf
@@ -18,7 +19,7 @@ from driftloop_serving import rest_documents as documents
 from driftloop_serving.batcher import Batcher
 from driftloop_serving.call import Form, checked_id, checked_json_length
 from driftloop_serving.codec import V2
-from driftloop_serving.feedback import accept
+from driftloop_serving.feedback import Settled, accept
 from driftloop_serving.http_errors import speak_errors
 from driftloop_serving.meter import Counts
 from driftloop_serving.meter_files import MeterFiles
@@ -41,9 +42,10 @@ Document = TypeVar("Document", bound=BaseModel)
 
 def make_management(
     batcher: Batcher, spool: SpoolWriter, counts: MeterFiles, store: Callable[[], Store], *,
-    body_limit_bytes: int, timeout_s: float = inf,
+    body_limit_bytes: int, timeout_s: float = inf, settled: Settled | None = None,
 ) -> FastAPI:  # fmt: skip
-    """`store` opens the store on first use; it is called in a thread. `timeout_s`: as in `Call`."""
+    """`store` opens the store on first use; it is called in a thread. `timeout_s`: as in `Call`.
+    `settled`: waits for the labels that `spool` keeps."""
     app = FastAPI(
         title="driftloop inference API", version=VERSION, redirect_slashes=False,
         docs_url=None, redoc_url=None,
@@ -54,7 +56,7 @@ def make_management(
     _models(app, batcher)
     _repository(app, batcher, store)
     _infer(app, batcher, body_limit_bytes, timeout_s)
-    _feedback(app, spool, body_limit_bytes)
+    _feedback(app, spool, body_limit_bytes, settled)
     describe(app)
     return app
 
@@ -79,6 +81,8 @@ def _health(app: FastAPI, batcher: Batcher) -> None:
 
 
 def _models(app: FastAPI, batcher: Batcher) -> None:
+    began = int(time.time())
+
     @app.get("/v2/models/{model}", responses=errors(404))
     @app.get("/v2/models/{model}/versions/{version}", responses=errors(404))
     async def metadata(model: str, version: str | None = None) -> documents.ModelMetadata:
@@ -87,7 +91,7 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
         return documents.ModelMetadata(
             name=model,
             versions=[str(v.version) for v in served.deployment.versions],
-            platform="onnx_onnxv1",
+            platform="vllm" if served.is_language_model else "onnx_onnxv1",
             **wanted.signature.to_dict() if wanted else {"inputs": [], "outputs": []},
         )
 
@@ -101,11 +105,20 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
     )  # fmt: skip
     async def model_ready(model: str, version: str | None = None) -> Response:
         served, number = _asked(batcher.table, model, version)
-        return _readiness({"name": model, "ready": served.holds(number)})
+        document = {"name": model, "ready": served.holds(number)}
+        if served.is_language_model:  # as OpenAI's API gives a model
+            document |= documents.LanguageModel(id=model, created=began).model_dump()
+        return _readiness(document)
 
     @app.get("/v1/models")
     async def models() -> documents.Models:
-        return documents.Models(models=sorted(batcher.table.models))
+        known = batcher.table.models
+        listed = [
+            documents.LanguageModel(id=name, created=began)
+            for name in sorted(known)
+            if known[name].is_language_model
+        ]
+        return documents.Models(models=sorted(known), data=listed)
 
     @app.get("/v2/models/{model}/config", responses=errors(404))
     @app.get("/v2/models/{model}/versions/{version}/config", responses=errors(404))
@@ -237,14 +250,16 @@ def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -
         return await answer(request, V1, model, version)
 
 
-def _feedback(app: FastAPI, spool: SpoolWriter, limit_bytes: int) -> None:
+def _feedback(app: FastAPI, spool: SpoolWriter, limit_bytes: int, settled: Settled | None) -> None:
     @app.post(
         "/feedback", responses=errors(400, 413, 503), response_model_exclude_none=True,
         openapi_extra=body(documents.Label, required=True, or_list=True),
     )  # fmt: skip
     async def feedback(request: Request) -> documents.Accepted:
         """Lines of any number as `application/x-ndjson`; bad ones are told, the others kept."""
-        answer = await accept(request, spool.append_labels, limit_bytes, lambda: datetime.now(UTC))
+        answer = await accept(
+            request, spool.append_labels, limit_bytes, lambda: datetime.now(UTC), settled
+        )
         return documents.Accepted(**answer)
 
 

@@ -5,7 +5,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from math import isfinite
+from typing import Any, Protocol
 
 from driftloop_contracts.model import Arm
 
@@ -13,6 +14,10 @@ BOUNDS_S = (
     .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 """Upper bounds of the latency histogram's buckets; one more is open."""
+TOKEN_BOUNDS_S = (
+    .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+"""The same of a language model's times: to the first token, and from one token to the next."""
 
 Key = tuple[str, int, str]
 """Model, version, arm; version 0 and arm "" where a request failed before one was chosen."""
@@ -35,14 +40,24 @@ class Counts:
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     failures: Counter[str] = field(default_factory=Counter)
     """By reason."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    first_token_s: float = 0.0
+    first_token_buckets: list[int] = field(default_factory=lambda: [0] * (len(TOKEN_BOUNDS_S) + 1))
+    token_s: float = 0.0
+    token_buckets: list[int] = field(default_factory=lambda: [0] * (len(TOKEN_BOUNDS_S) + 1))
+    """Of a language model's answers; the times are sums over answers."""
 
     def add(self, other: "Counts") -> None:
         for name in (
             "requests", "rows", "runs", "latency_s", "queue_s", "input_s", "infer_s", "output_s",
+            "prompt_tokens", "completion_tokens", "first_token_s", "token_s",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.last_at = max(self.last_at, other.last_at)
-        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
+        for name in ("buckets", "first_token_buckets", "token_buckets"):
+            sums = zip(getattr(self, name), getattr(other, name), strict=True)
+            setattr(self, name, [a + b for a, b in sums])
         self.failures.update(other.failures)
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,6 +66,19 @@ class Counts:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Counts":
         return cls(**{**value, "failures": Counter(value["failures"])})
+
+
+class Generated(Protocol):
+    """What is counted of one answer of a language model; NaN where a time is unknown."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def first_token_s(self) -> float: ...
+    @property
+    def token_s(self) -> float: ...
 
 
 class ReplicaMeter:
@@ -76,6 +104,19 @@ class ReplicaMeter:
         buckets = counts.buckets
         for latency_s in latencies_s:
             buckets[bisect_left(BOUNDS_S, latency_s)] += 1
+
+    def generated(self, model: str, version: int, arm: Arm, answers: Sequence[Generated]) -> None:
+        """The tokens of answers that `answered` was told of."""
+        counts = self.counts.setdefault((model, version, arm), Counts())
+        counts.prompt_tokens += answers[0].prompt_tokens if answers else 0
+        for answer in answers:
+            counts.completion_tokens += answer.completion_tokens
+            if isfinite(answer.first_token_s):
+                counts.first_token_s += answer.first_token_s
+                counts.first_token_buckets[bisect_left(TOKEN_BOUNDS_S, answer.first_token_s)] += 1
+            if isfinite(answer.token_s):
+                counts.token_s += answer.token_s
+                counts.token_buckets[bisect_left(TOKEN_BOUNDS_S, answer.token_s)] += 1
 
     def failed(self, model: str, version: int | None, arm: Arm | None, reason: str) -> None:
         key = model, version or 0, arm or ""

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from driftloop_serving.meter import Counts, Key, ReplicaMeter
-from driftloop_serving.spool import Stats, StatsPage
-from driftloop_serving.spool_reader import writer_is_dead
+from driftloop_serving.spool_reader import SpoolReader, writer_is_dead
+from driftloop_serving.stats_page import Stats
 
 INTERVAL_S = 1.0
 
@@ -95,7 +95,7 @@ class MeterFiles:
         return self._folder / f"{replica}.json"
 
     def _capture(self, replica: str) -> Stats:
-        return StatsPage.read(self._spool_dir / replica / "stats") or {}
+        return SpoolReader(self._spool_dir / replica).counts()
 
 
 def _parsed(replica: str, document: dict[str, Any], capture: Stats) -> ReplicaCounts:

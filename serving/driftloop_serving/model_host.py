@@ -7,9 +7,10 @@ from typing import Any
 from driftloop_contracts.model import Deployment
 from driftloop_serving.autoscaling import LOAD, LoadMeter
 from driftloop_serving.batcher import Batcher, Forward
+from driftloop_serving.durability import durability
 from driftloop_serving.meter import ReplicaMeter
 from driftloop_serving.meter_files import Load, MeterFiles
-from driftloop_serving.model_table import ModelTable, held_elsewhere, reload
+from driftloop_serving.model_table import ModelTable, Served, held_elsewhere, reload
 from driftloop_serving.replica_report import report, report_left
 from driftloop_serving.spool import SpoolWriter
 from driftloop_settings import Settings
@@ -23,8 +24,12 @@ class ModelHost:
     def __init__(self, settings: Settings, name: str, forward: Forward | None = None) -> None:
         self._settings = settings
         self.spool = SpoolWriter(settings.spool_dir, name, settings.capture)
-        meter = ReplicaMeter()
-        self.batcher = Batcher(self.spool, meter, in_flight_limit=IN_FLIGHT_LIMIT, forward=forward)
+        meter = self.meter = ReplicaMeter()
+        self.durability = durability(self.spool, settings.capture)
+        self.batcher = Batcher(
+            self.spool, meter, in_flight_limit=IN_FLIGHT_LIMIT, forward=forward,
+            durability=self.durability,
+        )  # fmt: skip
         self.counts = MeterFiles(
             settings.state_dir / "metrics", settings.spool_dir, self.spool.replica, meter,
             lambda: Load(self.batcher.in_flight, self.batcher.busy_s),
@@ -37,13 +42,12 @@ class ModelHost:
         """Load what is new beside the traffic, then swap."""
         async with self._reload:
             wanted = [Deployment.from_dict(d) for d in user_config["deployments"]]
-            table = await asyncio.to_thread(reload, self.batcher.table, wanted)
+            table = await asyncio.to_thread(
+                reload, self.batcher.table, wanted, capture=self._settings.capture
+            )
             elsewhere = {
                 served.deployment.model.name: served
-                for served in (
-                    held_elsewhere(Deployment.from_dict(e["deployment"]), e["held"])
-                    for e in user_config.get("elsewhere", ())
-                )
+                for served in (_elsewhere(e) for e in user_config.get("elsewhere", ()))
             }
             if not self.batcher.table.models:
                 # Before the first request: what is loaded by now stays, and collections that looked
@@ -60,5 +64,16 @@ class ModelHost:
     async def close(self) -> None:
         self._counting.cancel()
         self.batcher.close()
+        if self.durability is not None:
+            self.durability.close()
         self.spool.close()
         await asyncio.to_thread(report_left, self._settings)
+
+
+def _elsewhere(entry: dict[str, Any]) -> Served:
+    return held_elsewhere(
+        Deployment.from_dict(entry["deployment"]),
+        entry["held"],
+        {int(version): tuple(known) for version, known in entry.get("addresses", {}).items()},
+        {int(version): reason for version, reason in entry.get("failed", {}).items()},
+    )

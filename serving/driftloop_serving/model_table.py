@@ -2,17 +2,27 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 
 import structlog
 
 import driftloop_onnx
-from driftloop_contracts.errors import DriftloopError, NotFound, RetryLater, Unavailable
+from driftloop_contracts.capture import parse_capture
+from driftloop_contracts.errors import (
+    DriftloopError,
+    NotFound,
+    Rejected,
+    RetryLater,
+    Unavailable,
+)
 from driftloop_contracts.model import Arm, Deployment
 from driftloop_contracts.signature import Signature
 from driftloop_onnx import BackendOptions, Loaded, OnnxModel, parse_options
+from driftloop_serving.capture_filter import CaptureFilter, capture_filter
 from driftloop_serving.rules import InputRule, parse_rules
+from driftloop_settings.settings import CaptureSettings
 
 log = structlog.get_logger()
 
@@ -26,7 +36,8 @@ class Chosen:
 
     batchable: whether requests may share a run of up to `max_batch_rows` rows; for its sake a request
     may wait up to `max_queue_delay_s`. one_shape: whether all that fits the signature has the same
-    shape but for the rows. lane: stands for this graph in this arm, as a key.
+    shape but for the rows. capture: what of it is not to be captured. lane: stands for this graph in this
+    arm, as a key.
     """
 
     arm: Arm
@@ -38,6 +49,7 @@ class Chosen:
     max_queue_delay_s: float
     signature: Signature
     one_shape: bool
+    capture: CaptureFilter | None = None
     lane: object = field(default_factory=object)
 
 
@@ -52,6 +64,13 @@ class Served:
     rules: Mapping[str, InputRule] = field(default_factory=dict)
     elsewhere: frozenset[int] | None = None
     """The versions that the model's own replicas hold; None: it has none, this replica is to hold it."""
+    addresses: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Where the engines of a language model's version answer, as host:port."""
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
+
+    @property
+    def is_language_model(self) -> bool:
+        return self.deployment.model.runtime == "vllm"
 
     @property
     def ready(self) -> bool:
@@ -92,6 +111,9 @@ class Served:
             arm, version, loaded.model, self.rules, loaded.why_not_batched is None,
             options.max_batch_rows, options.max_queue_delay_ms / 1e3, signature,
             one_shape=all(-1 not in tensor.shape[1:] for tensor in signature.inputs),
+            capture=capture_filter(
+                parse_capture(self.deployment.model.options), signature, self.capture
+            ),
         )  # fmt: skip
 
 
@@ -109,7 +131,12 @@ class ModelTable:
         return found
 
     def is_elsewhere(self, model: str) -> bool:
+        """Raises Rejected for a language model, which takes no tensors."""
         served = self.models.get(model)
+        if served is not None and served.is_language_model:
+            raise Rejected(
+                f"model {model!r} is a language model; ask it at /v1/chat/completions or /v1/completions"
+            )
         return served is not None and served.elsewhere is not None
 
     def choose(self, model: str, pinned: str | None, routing_key: bytes) -> Chosen:
@@ -144,14 +171,19 @@ class ModelTable:
         return all(s.ready for s in self.models.values() if s.deployment.loaded)
 
 
-def held_elsewhere(deployment: Deployment, held: Iterable[int]) -> Served:
+def held_elsewhere(
+    deployment: Deployment, held: Iterable[int],
+    addresses: Mapping[int, tuple[str, ...]] = MappingProxyType({}),
+    failed: Mapping[int, str] = MappingProxyType({}),
+) -> Served:  # fmt: skip
     """What a replica knows of a model that has replicas of its own."""
-    return Served(deployment, {}, elsewhere=frozenset(held))
+    return Served(deployment, {}, failed, elsewhere=frozenset(held), addresses=addresses)
 
 
 def reload(
-    table: ModelTable, deployments: Iterable[Deployment], load: Load = driftloop_onnx.load
-) -> ModelTable:
+    table: ModelTable, deployments: Iterable[Deployment], load: Load = driftloop_onnx.load,
+    capture: CaptureSettings | None = None,
+) -> ModelTable:  # fmt: skip
     """The table for these deployments; graphs that stay are kept, new ones loaded with `load`, which
     may take minutes.
 
@@ -161,7 +193,8 @@ def reload(
     for deployment in deployments:
         before = table.models.get(deployment.model.name)
         rules = parse_rules(deployment.model.options)
-        models[deployment.model.name] = _served(deployment, before, rules, load)
+        served = _served(deployment, before, rules, load)
+        models[deployment.model.name] = replace(served, capture=capture or CaptureSettings())
     return ModelTable(models)
 
 
@@ -173,6 +206,7 @@ def _served(
     for wanted in deployment.versions if deployment.loaded else ():
         try:
             options = parse_options(deployment.model.options)
+            parse_capture(deployment.model.options)  # what cannot be understood is not served past
             if before is not None and before.deployment.version(wanted.version) == wanted:
                 held = before.versions.get(wanted.version)
                 if held is not None and held.options == options:

@@ -17,6 +17,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     documents.InferRequest,
     documents.PredictRequest,
     documents.Label,
+    documents.LanguageRequest,
 )
 
 

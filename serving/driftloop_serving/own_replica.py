@@ -61,8 +61,8 @@ class Elsewhere:
     def __init__(self) -> None:
         self._handles: dict[str, DeploymentHandle] = {}
 
-    async def __call__(self, call: Call) -> Answer:
-        """Raises what the other replica's batcher raised, RetryLater where none can answer."""
+    async def __call__(self, call: Call) -> Answer | DriftloopError:
+        """The other replica's answer or error. Raises RetryLater where none can answer."""
         later = RetryLater(f"no replica of model {call.model!r} can answer now; try again")
         try:
             handle: Any = self._handles.get(call.model)
@@ -78,7 +78,5 @@ class Elsewhere:
             self._handles.pop(call.model, None)
             log.warning("inference.not_forwarded", model=call.model, error=type(error).__name__)
             raise later from None
-        if isinstance(answer, DriftloopError):
-            raise answer
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Answer | DriftloopError)
         return answer

@@ -45,7 +45,7 @@ def _packed(
     first, last = batches[0], batches[-1]
     headers = PredictionHeaders(
         first.model, first.version, replica, first.first_sequence, last.last_sequence,
-        sum(b.rows for b in batches),
+        sum(b.rows for b in batches), any(b.client_ids for b in batches),
     )  # fmt: skip
     columns = to_batch(batches, replica)
     sink = pa.BufferOutputStream()

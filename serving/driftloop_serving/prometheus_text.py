@@ -9,11 +9,22 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from driftloop_serving.meter import BOUNDS_S, Counts
+from driftloop_serving.meter import BOUNDS_S, TOKEN_BOUNDS_S, Counts
 from driftloop_serving.meter_files import ReplicaCounts
 
 LABELS = ("replica", "model", "version", "arm")
 BOUNDS = (*map(str, BOUNDS_S), "+Inf")
+TOKEN_BOUNDS = (*map(str, TOKEN_BOUNDS_S), "+Inf")
+TOKENS = {
+    "prompt_tokens": ("driftloop_prompt_tokens", "Tokens that language models were asked with."),
+    "completion_tokens": (
+        "driftloop_completion_tokens", "Tokens that language models answered with.",
+    ),
+}  # fmt: skip
+TOKEN_TIMES = {
+    "first_token": ("driftloop_first_token_seconds", "From a request to its answer's first token."),
+    "token": ("driftloop_token_seconds", "From one token of an answer to the next, on average."),
+}
 
 COUNTERS = {
     "requests": ("driftloop_requests", "Requests that were answered."),
@@ -51,6 +62,9 @@ class _Replicas(Collector):
                 family.add_metric(labels, getattr(counts, field))
             yield family
         yield _latency(answered)
+        yield from _tokens(
+            [(labels, counts) for labels, counts in answered if counts.prompt_tokens]
+        )
         failures = CounterMetricFamily(
             "driftloop_request_failures", "Requests that got an error.", labels=(*LABELS, "reason")
         )
@@ -72,6 +86,21 @@ def _latency(rows: Iterable[tuple[tuple[str, ...], Counts]]) -> Metric:
     return family
 
 
+def _tokens(rows: Sequence[tuple[tuple[str, ...], Counts]]) -> Iterator[Metric]:
+    for field, (name, text) in TOKENS.items():
+        family = CounterMetricFamily(name, text, labels=LABELS)
+        for labels, counts in rows:
+            family.add_metric(labels, getattr(counts, field))
+        yield family
+    for field, (name, text) in TOKEN_TIMES.items():
+        times = HistogramMetricFamily(name, text, labels=LABELS)
+        for labels, counts in rows:
+            sums = map(float, accumulate(getattr(counts, f"{field}_buckets")))
+            buckets = list(zip(TOKEN_BOUNDS, sums, strict=True))
+            times.add_metric(labels, buckets, getattr(counts, f"{field}_s"))
+        yield times
+
+
 def _load(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
     waiting = GaugeMetricFamily(
         "driftloop_requests_in_flight", "Requests under way.", labels=("replica",)
@@ -89,19 +118,33 @@ def _load(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
 
 
 def _capture(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
+    """served = acked + spooled + dropped, for each replica and version; labels under "labels"."""
     labels = ("replica", "model", "version")
     served = CounterMetricFamily(
         "driftloop_capture_rows", "Rows that were to be kept in the spool.", labels=labels
     )
+    acked = CounterMetricFamily(
+        "driftloop_capture_acked_rows", "Rows that Kafka has acknowledged.", labels=labels
+    )
+    spooled = GaugeMetricFamily(
+        "driftloop_capture_spooled_rows", "Rows that wait for Kafka.", labels=labels
+    )
     dropped = CounterMetricFamily(
-        "driftloop_capture_dropped_rows", "Rows that could not be kept.", labels=(*labels, "reason")
+        "driftloop_capture_dropped_rows", "Rows that are not captured.", labels=(*labels, "reason")
+    )
+    weaker = CounterMetricFamily(
+        "driftloop_capture_weaker_rows",
+        "Rows whose answer left before they were as durable as capture.durability asks.",
+        labels=(*labels, "reason"),
     )
     for found in replicas:
         for key, entry in found.capture.items():
             model, _, version = key.rpartition("/")
             place = (found.replica, model or key, version if model else "")
             served.add_metric(place, entry["served"])
-            for reason, rows in entry["dropped"].items():
-                dropped.add_metric((*place, reason), rows)
-    yield served
-    yield dropped
+            acked.add_metric(place, entry["acked"])
+            spooled.add_metric(place, entry["spooled"])
+            for family, by_reason in ((dropped, entry["dropped"]), (weaker, entry["weaker"])):
+                for reason, rows in by_reason.items():
+                    family.add_metric((*place, reason), rows)
+    yield from (served, acked, spooled, dropped, weaker)

@@ -36,6 +36,7 @@ SERVE = {
     # Our listener, batcher and spool belong to one event loop.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
 }
+SERVER_TIMEOUT_S = 120.0
 HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
@@ -43,7 +44,6 @@ HAPROXY = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
-    "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "120",
     # How long a replica that is to end is still reachable: HAProxy knows of it after about one second,
     # and asks another one where it is refused.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
@@ -70,7 +70,11 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def serve_environment(settings: Settings) -> dict[str, str]:
     """What every process of Serve must find when it starts."""
-    return SERVE | (HAPROXY if settings.serving.ingress == "haproxy" else {})
+    if settings.serving.ingress != "haproxy":
+        return SERVE
+    # A language model's answer may come whole, after a long time without a byte.
+    patience_s = max(SERVER_TIMEOUT_S, settings.llm.request_timeout_s + 10.0)
+    return SERVE | HAPROXY | {"RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(round(patience_s))}
 
 
 def _haproxy_files(folder: Path) -> dict[str, str]:

@@ -14,9 +14,11 @@ from starlette.responses import Response
 
 from driftloop_serving import grpc_server
 from driftloop_serving.application import REPLICA
+from driftloop_serving.durability import labels_kept
 from driftloop_serving.listener import GRACE_S, Listener
 from driftloop_serving.management import make_management
 from driftloop_serving.model_host import ModelHost
+from driftloop_serving.openai_front import Front, add_openai
 from driftloop_serving.own_replica import Elsewhere
 from driftloop_serving.protocol import Ingress
 from driftloop_serving.replica_report import store
@@ -38,8 +40,15 @@ class Replica:
         }  # fmt: skip
         self._app = make_management(
             self._host.batcher, self._host.spool, self._host.counts,
-            lambda: store(self._settings.store_url), **limits,
+            lambda: store(self._settings.store_url),
+            settled=lambda: labels_kept(self._host.durability), **limits,
         )  # fmt: skip
+        front = Front(
+            lambda: self._host.batcher.table, self._host.meter,
+            body_limit_bytes=serving.body_limit_bytes,
+            timeout_s=self._settings.llm.request_timeout_s,
+        )  # fmt: skip
+        add_openai(self._app, front)
         self._ingress = Ingress(self._host.batcher, **limits)
         self._listener: Listener | None = None
         self._grpc: grpc_server.GrpcServer | None = None

@@ -1,6 +1,7 @@
 """What a replica holds, told to the store, so that no canary gets traffic before it is loaded."""
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -27,6 +28,15 @@ def report(settings: Settings, replica: str, table: ModelTable) -> None:
         for name, served in table.models.items()
     }
     body = {"replica": replica, "pid": os.getpid(), "models": models}
+    store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)
+
+
+def report_engine(
+    settings: Settings, replica: str, model: str, held: Mapping[str, Any], address: str
+) -> None:
+    """The same of an engine's replica. `held`: `revision`, `versions` and `failed` as above; `address`:
+    host:port where it answers, "" while it does not."""
+    body = {"replica": replica, "pid": os.getpid(), "models": {model: held}, "address": address}
     store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)
 
 

@@ -1,15 +1,38 @@
 """Reading a request's body from ASGI, bounded."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from driftloop_contracts.errors import TooLarge
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
+WRITE_BYTES = 8 << 20
+
+
 class ClientGone(Exception):
     """The client left before its request was whole: nobody waits for an answer."""
+
+
+async def write_body(receive: Receive, file: BinaryIO, limit_bytes: int) -> None:
+    """The same into a file, in threads: a body of many gigabytes."""
+    size, pending = 0, bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        pending += message.get("body", b"")
+        size += len(message.get("body", b""))
+        if size > limit_bytes:
+            raise TooLarge(f"the body is over {limit_bytes} bytes")
+        more = message.get("more_body")
+        if len(pending) >= WRITE_BYTES or not more:
+            await asyncio.to_thread(file.write, pending)
+            pending = bytearray()
+        if not more:
+            return
 
 
 async def read_body(receive: Receive, limit_bytes: int) -> bytes:

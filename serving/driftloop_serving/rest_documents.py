@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from driftloop_contracts.signature import Datatype
 
@@ -44,8 +44,29 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata]
 
 
+class LanguageModel(BaseModel):
+    """As OpenAI's API lists a model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="Seconds since 1970")
+    owned_by: str = "driftloop"
+
+
 class Models(BaseModel):
+    """`models`: of every kind, by name; the rest as OpenAI's API lists language models."""
+
     models: list[str]
+    object: Literal["list"] = "list"
+    data: list[LanguageModel] = []
+
+
+class LanguageRequest(BaseModel):
+    """A call of OpenAI's API; what else it may hold is vLLM's (docs.vllm.ai)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str = Field(description="A model's name, or name@version for one of its versions")
 
 
 class IndexRequest(BaseModel):

@@ -5,7 +5,8 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -21,6 +22,7 @@ from driftloop_serving.application import REPLICA, SHARED_APPLICATION
 from driftloop_serving.placement import Placement
 from driftloop_serving.ray_head import address, serve_environment
 from driftloop_settings import ServingSettings, Settings
+from driftloop_settings.settings import WITH_SECRETS
 
 KEEP_ALIVE_S = 75
 
@@ -104,18 +106,19 @@ def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
     replicas, new ones before old ones end."""
     serving = settings.serving
     proxied = serving.ingress == "haproxy"
-    arguments = {"settings": settings.model_dump_json(exclude=OURS)}
+    arguments = {"settings": settings.model_dump_json(exclude=OURS, context=WITH_SECRETS)}
     variables = serve_environment(settings) | {"OMP_NUM_THREADS": "1"}
 
     def application(
-        name: str, build: str, cpus: float, scale: Record, user_config: Record, route: str | None
-    ) -> Record:
+        name: str, build: str, cpus: float, scale: Record, user_config: Record, route: str | None,
+        gpus: float = 0.0, environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Record:  # fmt: skip
         return {
             "name": name,
             "route_prefix": route,
             "import_path": f"driftloop_serving.application:{build}",
             "args": arguments,
-            "runtime_env": {"env_vars": variables},
+            "runtime_env": {"env_vars": variables | dict(environment)},
             "deployments": [
                 {
                     "name": REPLICA,
@@ -126,7 +129,7 @@ def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
                     "health_check_timeout_s": 10.0,
                     "graceful_shutdown_wait_loop_s": 0.2,
                     "graceful_shutdown_timeout_s": 20.0,
-                    "ray_actor_options": {"num_cpus": cpus},
+                    "ray_actor_options": {"num_cpus": cpus} | ({"num_gpus": gpus} if gpus else {}),
                     "user_config": user_config,
                 }
             ],
@@ -138,8 +141,15 @@ def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
     )
     own = [
         application(
-            o.application, "build_own", o.cpus, {"num_replicas": o.replicas}, o.user_config, None
-        )
+            o.application,
+            o.build,
+            o.cpus,
+            {"num_replicas": o.replicas},
+            o.user_config,
+            None,
+            o.gpus,
+            o.environment,
+        )  # fmt: skip
         for o in placement.own
     ]
     return ServeDeploySchema.model_validate(

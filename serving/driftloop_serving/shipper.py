@@ -8,6 +8,7 @@ bounded. While the broker is away, the spools grow up to their quota.
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,9 @@ from driftloop_bus import Bus, Producer, connect
 from driftloop_bus.port import MAX_VALUE_BYTES
 from driftloop_contracts.errors import DriftloopError, Rejected, RetryLater
 from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS
+from driftloop_serving.bell import Bell
 from driftloop_serving.packing import pack
+from driftloop_serving.spool import LABELS as LABEL_ROWS
 from driftloop_serving.spool_reader import Chunk, SpoolReader
 from driftloop_settings import Settings
 from driftloop_store import Store, open_store
@@ -32,30 +35,38 @@ STOP_S = 8.0
 
 @dataclass
 class Shipment:
-    """A chunk of one spool on its way. `futures`: what each sends, as "model/version" (None: a
-    label) and rows."""
+    """A chunk of one spool on its way. `futures`: what each sends, as "model/version" (or
+    LABEL_ROWS) and rows."""
 
     reader: SpoolReader
     chunk: Chunk
-    futures: dict[Future[tuple[int, int]], tuple[str | None, int]] = field(default_factory=dict)
+    futures: dict[Future[tuple[int, int]], tuple[str, int]] = field(default_factory=dict)
     undeliverable: dict[str, int] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
         return all(f.done() for f in self.futures)
 
-    def give_up(self, key: str | None, rows: int) -> None:
+    def give_up(self, key: str, rows: int) -> None:
         """These rows can never be sent."""
         log.error("shipper.refused", replica=self.reader.replica, version=key, rows=rows)
-        if key is not None:
-            self.undeliverable[key] = self.undeliverable.get(key, 0) + rows
+        self.undeliverable[key] = self.undeliverable.get(key, 0) + rows
 
 
 class Shipper:
-    """`step` does one round over all spools. `bus` topics must exist."""
+    """`step` does one round over all spools. `bus` topics must exist. `left`: more folders with spools,
+    of writers with another `capture.durability`."""
 
-    def __init__(self, root: Path, producer: Producer, store: Store, pack_rows: int) -> None:
-        self._root, self._producer, self._store = root, producer, store
+    def __init__(
+        self,
+        root: Path,
+        producer: Producer,
+        store: Store,
+        pack_rows: int,
+        left: Sequence[Path] = (),
+    ) -> None:
+        self._roots = (root, *left)
+        self._producer, self._store = producer, store
         self._pack_rows = pack_rows
         self._readers: dict[str, SpoolReader] = {}
         self._under_way: dict[str, Shipment] = {}
@@ -71,6 +82,8 @@ class Shipper:
                 chunk = reader.read(CHUNK_BYTES)
                 if chunk.records:
                     self._under_way[name] = self._send(reader, chunk)
+                elif reader.is_gone:
+                    self._miss(reader)
                 elif dead:
                     self._bury(reader)
         futures = [f for s in self._under_way.values() for f in s.futures]
@@ -86,9 +99,10 @@ class Shipper:
 
     def _discover(self) -> None:
         known = self._readers.keys()
-        for folder in self._root.iterdir() if self._root.is_dir() else ():
-            if folder.name[0] != "." and folder.name not in known and folder.is_dir():
-                self._readers[folder.name] = SpoolReader(folder)
+        for root in self._roots:
+            for folder in root.iterdir() if root.is_dir() else ():
+                if folder.name[0] != "." and folder.name not in known and folder.is_dir():
+                    self._readers[folder.name] = SpoolReader(folder)
 
     def _send(self, reader: SpoolReader, chunk: Chunk) -> Shipment:
         shipment = Shipment(reader, chunk)
@@ -103,7 +117,7 @@ class Shipper:
             shipment.futures[future] = (name, headers.rows)
         for label in chunk.labels:
             future = self._producer.send(LABELS, label.document, key=label.prediction_id.encode())
-            shipment.futures[future] = (None, 1)
+            shipment.futures[future] = (LABEL_ROWS, 1)
         return shipment
 
     def _settle(self, shipment: Shipment) -> None:
@@ -115,7 +129,20 @@ class Shipper:
             return
         for future in errors:
             shipment.give_up(*shipment.futures[future])
-        shipment.reader.acknowledge(shipment.chunk, shipment.undeliverable)
+        try:
+            shipment.reader.acknowledge(shipment.chunk, shipment.undeliverable)
+        except FileNotFoundError:
+            self._miss(shipment.reader)
+
+    def _miss(self, reader: SpoolReader) -> None:
+        """Somebody removed the folder: what was waiting in it is lost, for no reason that we know.
+        The ledger says so by not adding up, and what is judged by it is inconclusive."""
+        for (model, version), entry in reader.ledger().items():
+            lost, entry["spooled"] = entry["spooled"], 0
+            self._store.put_ledger(reader.replica, model, version, **entry)
+            log.error("shipper.spool_lost", replica=reader.replica, model=model, version=version,
+                      rows=lost)  # fmt: skip
+        self._readers.pop(reader.replica, None)
 
     def _bury(self, reader: SpoolReader) -> None:
         reader.close_books()
@@ -138,7 +165,11 @@ def run(settings: Settings, stop: threading.Event) -> None:
     if not await_topics(bus, settings, stop):
         return
     producer = bus.producer()
-    shipper = Shipper(settings.spool_dir, producer, store, settings.capture.pack_rows)
+    root = settings.spool_dir
+    left = [other for other in settings.spool_dirs if other != root]
+    shipper = Shipper(root, producer, store, settings.capture.pack_rows, left)
+    bell = Bell(root) if settings.capture.durability == "acked" else None
+    wait_for_more = bell.wait if bell else stop.wait
     wrote_at = 0.0
     try:
         while not stop.is_set():
@@ -146,7 +177,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
             if time.monotonic() - wrote_at > LEDGER_S:
                 shipper.write_ledger()
                 wrote_at = time.monotonic()
-            stop.wait(settings.capture.pack_seconds)
+            wait_for_more(settings.capture.pack_seconds)
         deadline = time.monotonic() + STOP_S
         while shipper.step(patience_s=1.0) and time.monotonic() < deadline:
             pass
@@ -154,6 +185,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
         shipper.write_ledger()
         producer.close()
         store.close()
+        if bell:
+            bell.close()
 
 
 def await_topics(bus: Bus, settings: Settings, stop: threading.Event) -> bool:

@@ -1,19 +1,20 @@
 """Reads one writer's spool folder behind its position, which moves only when Kafka acknowledged.
 
-`position.json` holds where the next unacknowledged frame begins and how many rows were acknowledged
-before it, in one atomic file: after a kill the counts and the place still belong together.
+The position is where the next unacknowledged frame begins, kept together with how many rows were
+acknowledged before it (`position_file`): after a kill the counts and the place still belong together.
 """
 
 import fcntl
-import json
 import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from driftloop_serving.spool import Stats, StatsPage, segment_name
+from driftloop_serving.position_file import PositionFile
+from driftloop_serving.spool import LABELS, position, segment_name
 from driftloop_serving.spool_record import LabelRecord, PredictionBatch, Record, decode, frames
+from driftloop_serving.stats_page import DROPPED, SERVED, WEAKER, Stats, StatsPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class SpoolReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.replica = folder.name
+        self._position = PositionFile(folder)
         self._place, self._counts = self._load()
         self._stats: Stats = {}
 
@@ -80,35 +82,49 @@ class SpoolReader:
 
     def acknowledge(self, chunk: Chunk, undeliverable: dict[str, int]) -> None:
         """Move behind a chunk whose records Kafka has; `undeliverable`: rows by "model/version"
-        that cannot be sent at all and are counted as dropped."""
+        or LABELS that cannot be sent at all and are counted as dropped."""
         for record in chunk.predictions:
             self._count(f"{record.model}/{record.version}").acked += record.rows
+        if chunk.labels:
+            self._count(LABELS).acked += len(chunk.labels)
         for key, rows in undeliverable.items():
             counts = self._count(key)
             counts.acked -= rows
             counts.dropped["too_large"] = counts.dropped.get("too_large", 0) + rows
         self._advance(chunk.end)
 
-    def ledger(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """By (model, version), in rows: served = acked + spooled + dropped."""
+    def counts(self) -> Stats:
+        """By "model/version", and for labels, in rows: served = acked + spooled + dropped."""
         self._stats = StatsPage.read(self.folder / "stats") or self._stats
-        entries = {}
+        entries: Stats = {}
         for key in self._counts.keys() | self._stats.keys():
-            model, slash, version = key.rpartition("/")
-            if not slash:
-                continue  # labels
             counts, stats = self._counts.get(key, Counts()), self._stats.get(key, {})
             dropped = dict(counts.dropped)
-            for reason, rows in stats.get("dropped", {}).items():
+            for reason, rows in stats.get(DROPPED, {}).items():
                 dropped[reason] = dropped.get(reason, 0) + rows
             settled = counts.acked + sum(dropped.values())
             # The writer may have been killed between its append and its count.
-            served = max(stats.get("served", 0), settled)
-            entries[model, int(version)] = {
+            served = max(stats.get(SERVED, 0), settled)
+            entries[key] = {
                 "served": served, "acked": counts.acked, "spooled": served - settled,
-                "dropped": dropped,
+                "dropped": dropped, "weaker": stats.get(WEAKER, {}),
             }  # fmt: skip
         return entries
+
+    def ledger(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """What the store's ledger keeps of `counts`, by (model, version)."""
+        entries = {}
+        for key, entry in self.counts().items():
+            model, slash, version = key.rpartition("/")
+            if slash:
+                kept = {name: entry[name] for name in ("served", "acked", "spooled", "dropped")}
+                entries[model, int(version)] = kept
+        return entries
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody took the folder away."""
+        return not self.folder.is_dir()
 
     def writer_is_dead(self) -> bool:
         return writer_is_dead(self.folder)
@@ -141,23 +157,24 @@ class SpoolReader:
             (self.folder / segment_name(number)).unlink(missing_ok=True)
 
     def _load(self) -> tuple[Place, dict[str, Counts]]:
-        try:
-            document = json.loads((self.folder / "position.json").read_text())
-        except FileNotFoundError:
-            return Place(), {}
-        counts = {key: Counts(**value) for key, value in document["counts"].items()}
-        return Place(**document["place"]), counts
+        document = self._position.read()
+        place, counts = Place(), {}
+        if document is not None:
+            place = Place(**document["place"])
+            counts = {key: Counts(**value) for key, value in document["counts"].items()}
+        # After a loss of power the position may be older than the removal of what it had passed.
+        left = min((int(p.stem) for p in self.folder.glob("*.log")), default=0)
+        return (place if left <= place.segment else Place(left)), counts
 
     def _save(self) -> None:
+        place = self._place
         document = {
-            "place": {"segment": self._place.segment, "offset": self._place.offset},
+            "place": {"segment": place.segment, "offset": place.offset},
             "counts": {
                 key: {"acked": c.acked, "dropped": c.dropped} for key, c in self._counts.items()
             },
         }
-        scratch = self.folder / "position.tmp"
-        scratch.write_text(json.dumps(document))
-        scratch.replace(self.folder / "position.json")
+        self._position.write(document, position(place.segment, place.offset))
 
 
 def writer_is_dead(folder: Path) -> bool:

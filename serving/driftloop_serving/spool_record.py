@@ -24,11 +24,17 @@ FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
 
 
+Tensors = Mapping[str, np.ndarray | None]
+"""By name; None where a capture rule drops the column."""
+
+
 @dataclass(slots=True)
 class PredictionBatch:
     """The requests that one run answered, in order. `ids`, `latencies_s` and `counts` (rows) have an
     item for each; the tensors hold their rows one request after the other. `outputs` is None where the
-    model failed with `error`. The spool gives `first_sequence` and `at_us` (microseconds since 1970)."""
+    requests were answered with `error`. The spool gives `first_sequence` and `at_us` (microseconds
+    since 1970). `left_out`: rows of the run that sampling keeps out of capture, and are not in here.
+    `client_ids`: whether a client chose one of the ids."""
 
     model: str
     version: int
@@ -37,11 +43,13 @@ class PredictionBatch:
     latencies_s: Sequence[float]
     counts: Sequence[int]
     signature: Signature
-    inputs: Mapping[str, np.ndarray]
-    outputs: Mapping[str, np.ndarray] | None
+    inputs: Tensors
+    outputs: Tensors | None
     error: str | None = None
     first_sequence: int = 0
     at_us: int = 0
+    left_out: int = 0
+    client_ids: bool = False
 
     @property
     def rows(self) -> int:
@@ -56,12 +64,15 @@ class PredictionBatch:
         if end - first == len(self.ids):
             return self
         rows = slice(sum(self.counts[:first]), sum(self.counts[:end]))
+
+        def of_rows(tensors: Tensors) -> Tensors:
+            return {n: None if array is None else array[rows] for n, array in tensors.items()}
+
         return PredictionBatch(
             self.model, self.version, self.arm, self.ids[first:end], self.latencies_s[first:end],
-            self.counts[first:end], self.signature,
-            {name: array[rows] for name, array in self.inputs.items()},
-            self.outputs and {name: array[rows] for name, array in self.outputs.items()},
-            self.error, self.first_sequence + first, self.at_us,
+            self.counts[first:end], self.signature, of_rows(self.inputs),
+            self.outputs and of_rows(self.outputs), self.error, self.first_sequence + first, self.at_us,
+            client_ids=self.client_ids,
         )  # fmt: skip
 
 
@@ -102,6 +113,8 @@ def encode_predictions(batch: PredictionBatch, head: bytes) -> bytes:
         "l": batch.latencies_s, "n": batch.counts,
         "x": [_tensor(batch.inputs[spec.name], buffers) for spec in batch.signature.inputs],
     }  # fmt: skip
+    if batch.client_ids:
+        header["c"] = True
     if batch.outputs is None:
         header["e"] = batch.error
     else:
@@ -115,8 +128,10 @@ def _specs(tensors: Sequence[TensorSpec]) -> list[Any]:
     return [[t.name, t.datatype, t.shape] for t in tensors]
 
 
-def _tensor(array: np.ndarray, buffers: list[Any]) -> list[Any]:
-    """[shape, bytes]."""
+def _tensor(array: np.ndarray | None, buffers: list[Any]) -> list[Any] | None:
+    """[shape, bytes]; None for a dropped column."""
+    if array is None:
+        return None
     data = orjson.dumps(array.ravel().tolist()) if array.dtype == object else array.tobytes()
     buffers.append(data)
     return [array.shape, len(data)]
@@ -158,7 +173,7 @@ def decode(payload: bytes | memoryview) -> Record:
         outputs, offset = _arrays(signature.outputs, fields["y"], payload, offset)
     return PredictionBatch(
         model, version, fields["a"], fields["i"], fields["l"], fields["n"], signature, inputs, outputs,
-        error, fields["s"], fields["t"],
+        error, fields["s"], fields["t"], client_ids=fields.get("c", False),
     )  # fmt: skip
 
 
@@ -180,9 +195,13 @@ def _known_head(head: bytes) -> tuple[str, str, int, Signature]:
 
 def _arrays(
     specs: Sequence[TensorSpec], tensors: list[Any], payload: bytes | memoryview, offset: int
-) -> tuple[dict[str, np.ndarray], int]:
-    found = {}
-    for spec, (shape, size) in zip(specs, tensors, strict=True):
+) -> tuple[dict[str, np.ndarray | None], int]:
+    found: dict[str, np.ndarray | None] = {}
+    for spec, tensor in zip(specs, tensors, strict=True):
+        if tensor is None:
+            found[spec.name] = None
+            continue
+        shape, size = tensor
         data = payload[offset : offset + size]
         if spec.datatype == "BYTES":
             array = np.array(orjson.loads(data), dtype=object)

@@ -13,6 +13,7 @@ VENDORS = {
     "mlflow": "driftloop_registry",
     "deltalake": "driftloop_lake",
     "onnxruntime": "driftloop_onnx",
+    "vllm": "driftloop_vllm",
     "sqlalchemy": "driftloop_store",
 }
 BANNED = {"pickle", "cloudpickle", "dill", "joblib"}

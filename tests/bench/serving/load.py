@@ -75,5 +75,7 @@ def _run(argv: list[str]) -> Sample:
     out = subprocess.run(pinned(argv, CLIENT_CORE), capture_output=True, text=True, check=False)
     line = next((x for x in out.stdout.splitlines() if x.startswith("RESULT ")), None)
     if line is None:
-        raise RuntimeError(f"{argv[0]} gave no result: {out.stdout[-500:]}{out.stderr[-500:]}")
+        raise RuntimeError(
+            f"{argv[0]} gave no result ({out.returncode}): {out.stdout[-500:]}{out.stderr[-500:]}"
+        )
     return Sample(**json.loads(line.removeprefix("RESULT ")))

@@ -1,7 +1,8 @@
 /* An open-loop HTTP client: requests fall due at random (Poisson) times of a given rate, whether or not
  * the answers to earlier ones are there. A latency counts from the moment a request was due, so waiting
  * for a free connection is in it (no coordinated omission). wrk has no such mode, wrk2 and oha keep time
- * in whole milliseconds, which is more than most answers take.
+ * in whole milliseconds, which is more than most answers take. A connection that breaks counts with the
+ * request that was on it, and is opened again; servers may close idle ones.
  *
  * Usage: openloop PORT FILE CONNECTIONS RATE SECONDS. FILE is as for requests.lua. Prints one line, as
  * requests.lua does. The answers must carry a Content-Length.
@@ -12,6 +13,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +61,19 @@ static void read_requests(const char *path) {
   }
   fclose(file);
   if (!request_count) { fprintf(stderr, "%s holds no request\n", path); exit(1); }
+}
+
+/* (Re)open a connection; what was on it is over. */
+static void open_again(Connection *c, int poll, const struct sockaddr_in *to) {
+  int one = 1;
+  if (c->fd > 0) close(c->fd);
+  c->request = NULL;
+  c->fd = socket(AF_INET, SOCK_STREAM, 0);
+  if (connect(c->fd, (const struct sockaddr *)to, sizeof *to)) die("connect");
+  if (fcntl(c->fd, F_SETFL, O_NONBLOCK)) die("fcntl");
+  setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.ptr = c}};
+  if (epoll_ctl(poll, EPOLL_CTL_ADD, c->fd, &e)) die("epoll_ctl");
 }
 
 /* Write what is left of the request; 0 when the connection broke. */
@@ -109,16 +124,12 @@ int main(int argc, char **argv) {
   Connection *all = calloc(count, sizeof *all), **idle = malloc(count * sizeof *idle);
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])),
                            .sin_addr = {htonl(INADDR_LOOPBACK)}};
-  int poll = epoll_create1(0), free_count = 0, one = 1;
+  int poll = epoll_create1(0), free_count = 0;
+  signal(SIGPIPE, SIG_IGN); /* a broken connection is an answer of write */
   prctl(PR_SET_TIMERSLACK, 1000); /* nanoseconds; the default adds 50 microseconds to a wait */
   for (int i = 0; i < count; i++) {
     Connection *c = &all[i];
-    c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(c->fd, (struct sockaddr *)&to, sizeof to)) die("connect");
-    if (fcntl(c->fd, F_SETFL, O_NONBLOCK)) die("fcntl");
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data = {.ptr = c}};
-    if (epoll_ctl(poll, EPOLL_CTL_ADD, c->fd, &e)) die("epoll_ctl");
+    open_again(c, poll, &to);
     idle[free_count++] = c;
   }
   double start = now(), end = start + seconds, next = start, at;
@@ -134,7 +145,7 @@ int main(int argc, char **argv) {
       c->due = due[begun++];
       c->request = &requests[next_request++ % request_count];
       c->sent = c->got = c->want = 0;
-      if (!push(c)) { broken++; c->request = NULL; close(c->fd); }
+      if (!push(c)) { broken++; open_again(c, poll, &to); idle[free_count++] = c; }
     }
     int over = next >= end || arrived >= room;
     if (over && (done + broken >= arrived || at > end + GRACE_S)) break;
@@ -145,9 +156,12 @@ int main(int argc, char **argv) {
     int n = epoll_pwait2(poll, events, 64, &timeout, NULL);
     for (int i = 0; i < n; i++) {
       Connection *c = events[i].data.ptr;
-      if (!c->request) continue;
+      if (!c->request) {
+        if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) open_again(c, poll, &to);
+        continue;
+      }
       int state = push(c) ? pull(c) : -1;
-      if (state < 0) { broken++; c->request = NULL; close(c->fd); }
+      if (state < 0) { broken++; open_again(c, poll, &to); idle[free_count++] = c; }
       if (state < 1) continue;
       failed += c->status < 200 || c->status > 299;
       latency[done++] = now() - c->due;

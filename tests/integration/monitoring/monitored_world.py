@@ -1,5 +1,6 @@
 """A lake in memory with a model that answers, and whose world changes at a row."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -86,6 +87,9 @@ class MemoryLake:
     def count(self, model: str, pin: Pin) -> LakeCounts:
         table = self._versions[pin.predictions]
         return LakeCounts(table.num_rows, 0, table["label"].drop_null().length())
+
+    def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
+        return 0
 
     def unmatched_labels(self, pin: Pin) -> int:
         return 0

@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from monitored_world import START, MemoryLake, deployment, rows, served
+from monitored_world import SPEC, START, MemoryLake, deployment, rows, served
 
 from driftloop_contracts.model import TrafficSplit
+from driftloop_monitoring.standing import Standing
 from driftloop_monitoring.worker import FindingsTopic, Monitor
 from driftloop_settings import Settings
 from driftloop_store.store import Store, open_store
@@ -200,6 +201,16 @@ def test_a_model_without_a_reference_is_compared_with_its_first_rows(tmp_path: P
     assert [a["kind"] for a in world.store.alarms()] == ["performance"]
     world.monitor.close()
     world.store.close()
+
+
+def test_rows_of_a_model_that_nobody_labels_are_read_once(world: World) -> None:
+    """Else the monitor grows with everything that was ever predicted."""
+    told = world.store.require_deployment("loans")
+    world.store.put_deployment(replace(told, model=replace(SPEC, task=None)))
+    world.live(CALM)
+    world.look()
+    saved = Standing.from_dict(world.store.cursor("monitor/loans"))
+    assert saved.since == saved.windowed.at >= CALM["at"][-1].as_py()
 
 
 def test_an_alarm_gets_its_report(world: World) -> None:

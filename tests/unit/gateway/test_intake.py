@@ -28,17 +28,18 @@ def graph(kind: int = TensorProto.FLOAT) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def archive(files: dict[str, bytes]) -> bytes:
+def archive(files: dict[str, bytes]) -> io.BytesIO:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+    buffer.seek(0)
+    return buffer
 
 
-def model(spec: dict[str, Any] | None = None, onnx_file: bytes | None = None) -> bytes:
+def model(spec: dict[str, Any] | None = None, onnx_file: bytes | None = None) -> io.BytesIO:
     return archive(
         {
             "model.json": json.dumps({"name": "m", **(spec or {})}).encode(),
@@ -88,7 +89,7 @@ def test_at_once_replaces_the_champion(store: Store, registry: MemoryRegistry) -
 @pytest.mark.parametrize(
     ("body", "names"),
     [
-        (b"no archive", "tar archive"),
+        (io.BytesIO(b"no archive"), "tar archive"),
         (archive({"model.json": b"{}"}), "name"),
         (archive({"../../etc/passwd": b"x"}), "only hold"),
         (archive({"model.json": b'{"name": "m"}'}), "model.onnx"),
@@ -109,7 +110,7 @@ def test_at_once_replaces_the_champion(store: Store, registry: MemoryRegistry) -
     ],
 )
 def test_what_is_wrong_with_a_model_is_named_and_changes_nothing(
-    store: Store, registry: MemoryRegistry, body: bytes, names: str
+    store: Store, registry: MemoryRegistry, body: io.BytesIO, names: str
 ) -> None:
     with pytest.raises(Rejected, match=names):
         take_in(body, store, registry, NOW, at_once=False)

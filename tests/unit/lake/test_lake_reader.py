@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -171,3 +172,19 @@ def test_a_pin_names_the_last_offset_of_each_partition_that_it_holds(filled: Fil
         "labels": {"driftloop.labels:0": 1},
     }  # fmt: skip
     assert filled.lake.offsets("loan", pin)["predictions"] == {"driftloop.predictions:0": 2}
+
+
+def test_answers_with_feedback_are_counted_once_from_a_time_on(filled: Filled) -> None:
+    later = T + timedelta(hours=1)
+    said = [
+        (61, "correction", "Paris", T), (61, "preferred", "Rome", later), (62, "correction", "Oslo", T),
+        (62, "correction", None, later), (99, "correction", "of another model", T), (63, "label", 1, later),
+    ]  # fmt: skip
+    for offset, (sequence, metric, value, received) in enumerate(said, start=1):
+        record = label_message(
+            offset, prediction_id=id_of_request(sequence), metric=metric, value=value,
+            received_at=received.isoformat(), observed_at=T.isoformat(),
+        )  # fmt: skip
+        filled.writer.append([read_record(record)])
+    count = partial(filled.lake.answers_with, "loan", filled.pin(), ("correction", "preferred"))
+    assert (count(None), count(T), count(later)) == (2, 1, 0)

@@ -1,7 +1,7 @@
 """A lake in memory with what a stack would have archived, and what a retrain works with."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +55,9 @@ class MemoryLake:
 
     def count(self, model: str, pin: Pin) -> LakeCounts:
         raise NotImplementedError
+
+    def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
+        return 0
 
     def unmatched_labels(self, pin: Pin) -> int:
         raise NotImplementedError

@@ -1,6 +1,7 @@
 """A world for the controller: a real store, a lake and a registry in memory, and a simulated fleet."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -64,6 +65,9 @@ class MemoryLake:
 
     def count(self, model: str, pin: Pin) -> LakeCounts:
         raise NotImplementedError
+
+    def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
+        return 0
 
     def unmatched_labels(self, pin: Pin) -> int:
         return 0

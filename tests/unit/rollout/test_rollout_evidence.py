@@ -44,6 +44,7 @@ def rows(
         failed=np.zeros(n, dtype=bool),
         labelled=known,
         loss=np.where(known, (number % 10 == 0).astype(float), np.nan),
+        malformed=np.full(n, np.nan),
     )
 
 

@@ -16,11 +16,12 @@ from onnx import TensorProto, helper
 from onnx_graphs import value, write
 from serving_port import ServingPort, body, serving_port
 
-from driftloop_contracts.errors import DriftloopError
+from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_onnx import BackendOptions, Loaded, OnnxModel
 from driftloop_serving.call import Answer
 from driftloop_serving.codec import V2
 from driftloop_serving.model_table import ModelTable
+from driftloop_serving.packing import pack
 
 
 @pytest.fixture
@@ -195,6 +196,18 @@ async def test_twins_of_a_request_that_is_under_way_get_its_answer(port: Serving
     assert [b.ids for b in port.kept()] == [["twin"]]
 
 
+async def test_a_record_says_whether_clients_chose_ids_in_it(port: ServingPort) -> None:
+    """So that the archiver looks for retries of these only, and of nothing else."""
+    await ask(port, body([1.0]))
+    await ask(port, body([1.0]), given_id="chosen")
+    by_record = [
+        headers.client_ids
+        for batch in port.kept()
+        for headers, _ in pack([batch], "r", 5_000, 1 << 20)
+    ]
+    assert by_record == [False, True]
+
+
 @settings(max_examples=25, deadline=None)
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=30), seed=st.integers(0, 2**32 - 1))
 def test_an_answer_is_the_same_to_the_bit_alone_and_in_company(
@@ -244,3 +257,46 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trees")
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     return folder
+
+
+async def test_a_request_that_waits_too_long_has_a_record_with_its_error(
+    port: ServingPort, scaler: Path
+) -> None:
+    """Also where its client gave up just as late: somebody was not answered in time."""
+    document = orjson.dumps(body([1.0, 2.0]))
+    late = port.batcher.answer(V2, "m", None, document, None, None, None, 0.0)
+    with pytest.raises(RetryLater):
+        await late
+    (record,) = port.kept()
+    assert (record.error, record.outputs, record.rows) == ("Timeout", None, 2)
+    assert port.meter.counts["m", 1, "stable"].failures == {"RetryLater": 1}
+    assert port.reader.ledger()["m", 1]["served"] - port.reader.ledger()["m", 1]["acked"] == 0
+
+
+async def test_late_requests_share_a_record_and_leave_the_others_alone(port: ServingPort) -> None:
+    document = orjson.dumps(body([1.0]))
+    answers = await asyncio.gather(
+        *(
+            port.batcher.answer(V2, "m", None, document, None, f"id-{n}", None, n % 2 * 60.0)
+            for n in range(6)
+        ),
+        return_exceptions=True,
+    )
+    assert [isinstance(a, Answer) for a in answers] == [False, True] * 3
+    late, ran = port.kept()
+    assert (late.error, late.ids) == ("Timeout", ["id-0", "id-2", "id-4"])
+    assert (ran.error, ran.ids) == (None, ["id-1", "id-3", "id-5"])
+
+
+async def test_a_client_that_left_before_its_run_has_no_record(
+    port: ServingPort, scaler: Path
+) -> None:
+    port.deploy(scaler, options={"onnx": {"max_queue_delay_ms": 20}})
+    port.kept()
+    asked = asyncio.create_task(ask(port, body([1.0])))
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    await ask(port, body([2.0]))
+    assert [len(b.ids) for b in port.kept()] == [1]
+    assert port.meter.counts["m", 0, ""].failures == {"ClientGone": 1}

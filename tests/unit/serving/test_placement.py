@@ -4,7 +4,7 @@ from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, Traf
 from driftloop_contracts.signature import Signature
 from driftloop_serving.application import SHARED_APPLICATION
 from driftloop_serving.model_table import ModelTable, held_elsewhere
-from driftloop_serving.placement import application_of, place
+from driftloop_serving.placement import applications_of, place
 
 
 def deployment(name: str, loaded: bool = True, **onnx: object) -> Deployment:
@@ -19,7 +19,7 @@ def test_models_share_replicas_unless_they_ask_for_their_own() -> None:
         deployment("b", placement="own", replicas=3, cpus=1.5),
         deployment("c"),
     ]
-    placement = place(models, held={"b": [1]})
+    placement = place(models, held={"b": {"versions": [1]}})
     assert placement.shared["deployments"] == [models[0].to_dict(), models[2].to_dict()]
     assert placement.shared["elsewhere"] == [{"deployment": models[1].to_dict(), "held": [1]}]
     (own,) = placement.own
@@ -29,7 +29,7 @@ def test_models_share_replicas_unless_they_ask_for_their_own() -> None:
 
 def test_an_unloaded_model_gives_its_own_replicas_back() -> None:
     model = deployment("b", loaded=False, placement="own")
-    assert application_of(model) == SHARED_APPLICATION
+    assert applications_of(model) == (SHARED_APPLICATION,)
     assert place([model], held={}).own == ()
 
 

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -22,7 +23,9 @@ from driftloop_contracts.events import (
     prediction_schema,
 )
 from driftloop_contracts.ids import new_prediction_id
+from driftloop_contracts.judgement import unexplained
 from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_serving import position_file
 from driftloop_serving.packing import pack
 from driftloop_serving.shipper import Shipper
 from driftloop_serving.spool import SpoolWriter
@@ -270,3 +273,45 @@ def test_whatever_dies_every_kept_row_arrives_and_repeats_are_known_by_their_seq
     ledger = store.ledger("m")
     assert sum(e["acked"] for e in ledger) == sum(e["served"] for e in ledger) == sum(kept.values())
     store.close()
+
+
+def test_a_spool_that_somebody_removed_leaves_a_ledger_that_does_not_add_up(
+    tmp_path: Path, store: Store
+) -> None:
+    bus, root = new_bus(), tmp_path / "spool"
+    writer = SpoolWriter(root, "replica", CaptureSettings())
+    shipper = Shipper(root, bus.producer(), store, 1000)
+    keep(writer, 5)
+    shipper.step(1.0)
+    keep(writer, 7)
+    shipper.write_ledger()
+    shutil.rmtree(root / writer.replica)
+    shipper.step(0.0)
+    (entry,) = store.ledger("m")
+    assert unexplained(entry) == 7
+    assert shipper.step(0.0) is False
+
+
+def test_what_another_durability_left_behind_is_shipped_too(tmp_path: Path, store: Store) -> None:
+    bus, old, new = new_bus(), tmp_path / "memory", tmp_path / "spool"
+    before = SpoolWriter(old, "replica", CaptureSettings())
+    keep(before)
+    before.close()
+    keep(SpoolWriter(new, "replica", CaptureSettings()))
+    Shipper(new, bus.producer(), store, 1000, [old]).step(5.0)
+    assert len(rows(bus)) == 4
+
+
+def test_a_position_whose_newest_write_was_cut_is_the_one_before(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CaptureSettings())
+    reader = SpoolReader(writer.folder)
+    keep(writer)
+    reader.acknowledge(reader.read(1 << 20), {})
+    after_one = SpoolReader(writer.folder).ledger()
+    keep(writer)
+    reader.acknowledge(reader.read(1 << 20), {})
+    path = writer.folder / position_file.NAME
+    page = bytearray(path.read_bytes())
+    page[position_file.PAGE_BYTES + 20] ^= 0xFF  # the second write is in the first slot
+    path.write_bytes(page)
+    assert SpoolReader(writer.folder).ledger()["m", 1]["acked"] == after_one["m", 1]["acked"] == 2

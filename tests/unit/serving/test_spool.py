@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from driftloop_contracts.events import LabelEvent, parse_feedback
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.spool import SpoolWriter, StatsPage
+from driftloop_serving.spool import SpoolWriter
 from driftloop_serving.spool_reader import SpoolReader
 from driftloop_serving.spool_record import LabelRecord, PredictionBatch
 from driftloop_settings.settings import CaptureSettings
@@ -160,6 +160,21 @@ def test_a_disk_that_cannot_be_written_costs_capture_and_is_counted(
     assert reader.ledger()["m", 1]["dropped"] == {"disk": 2}
 
 
+def test_what_was_acknowledged_frees_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the segment is far from its size, and only whole ones are removed."""
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    keep(writer)
+    real = os.write
+    monkeypatch.setattr("driftloop_serving.spool.os.write", lambda file, data: 0)
+    keep(writer)
+    monkeypatch.setattr("driftloop_serving.spool.os.write", real)
+    reader = reader_of(writer, tmp_path)
+    read_all(reader)
+    assert sum(segment.stat().st_size for segment in reader.folder.glob("*.log")) == 0
+
+
 def test_a_writer_is_dead_when_its_lock_is_free(tmp_path: Path) -> None:
     writer = SpoolWriter(tmp_path, "replica", CAPTURE)
     reader = reader_of(writer, tmp_path)
@@ -223,17 +238,6 @@ def test_a_removed_folder_is_out_of_sight_before_its_files_go(
     monkeypatch.setattr("driftloop_serving.spool_reader.shutil.rmtree", lambda *_, **__: None)
     reader_of(writer, tmp_path).remove()
     assert all(folder.name.startswith(".") for folder in tmp_path.iterdir())
-
-
-def test_a_page_that_is_being_written_is_read_as_nothing(tmp_path: Path) -> None:
-    page = StatsPage(tmp_path / "stats")
-    assert StatsPage.read(tmp_path / "stats") is None
-    page.write({"m/1": {"served": 1, "dropped": {}}})
-    assert StatsPage.read(tmp_path / "stats") == {"m/1": {"served": 1, "dropped": {}}}
-    with (tmp_path / "stats").open("r+b") as file:
-        file.seek(10)
-        file.write(b"?")
-    assert StatsPage.read(tmp_path / "stats") is None
 
 
 def test_a_segment_that_grows_and_ends_while_it_is_looked_at_is_read_to_its_end(

@@ -1,0 +1,113 @@
+"""The LoRA adapter of a training: begun, saved, described. The only module that knows peft, with
+`models`."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.language import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from driftloop_settings.settings import LlmSettings
+from driftloop_vllm.adapters import BASE_FINGERPRINT
+from driftloop_vllm.weights import fingerprint
+
+if TYPE_CHECKING:
+    from driftloop_retrain.language.port import TuneContext
+
+DESCRIPTION = "driftloop.json"
+
+
+def device_of(settings: LlmSettings) -> str:
+    """cuda or cpu. Raises Rejected where a GPU is wanted and there is none."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if settings.tune_device == "cuda" and not there:
+        raise Rejected("llm.tune_device is cuda, and this machine has no such GPU")
+    return "cuda" if there and settings.tune_device != "cpu" else "cpu"
+
+
+def on_this_machine(settings: LlmSettings) -> LlmSettings:
+    """With device and threads as they are here: sums come out otherwise with other ones, and who makes
+    the adapter again must know them."""
+    threads = settings.tune_threads or len(os.sched_getaffinity(0))
+    return settings.model_copy(update={"tune_device": device_of(settings), "tune_threads": threads})
+
+
+def load_base(folder: Path, settings: LlmSettings) -> Any:
+    """The model in `folder`: float32 on a CPU, where half precision is slower, bfloat16 on a GPU."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    device = device_of(settings)
+    if device == "cpu":
+        torch.set_num_threads(settings.tune_threads or len(os.sched_getaffinity(0)))
+    kind = torch.bfloat16 if device == "cuda" else torch.float32
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, local_files_only=True)
+    return model.to(device)
+
+
+def trainable(context: "TuneContext") -> Any:
+    """The base with the adapter that is to be trained."""
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    torch.manual_seed(context.seed)
+    settings = context.settings
+    model = load_base(context.base, settings)
+    if context.start is not None:
+        return PeftModel.from_pretrained(model, str(context.start), is_trainable=True)
+    targets: Any = [name.strip() for name in settings.tune_targets.split(",") if name.strip()]
+    if targets == ["all-linear"]:
+        targets = "all-linear"
+    alpha: Any = settings.tune_alpha  # peft takes fractions too, its annotation does not
+    config = LoraConfig(
+        r=settings.tune_rank, lora_alpha=alpha, target_modules=targets,
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise Rejected(f"llm.tune_targets {settings.tune_targets!r}: {error}") from None
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Its two files, and nothing of this machine in them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part, selected_adapters=["default"], safe_serialization=True)
+    config = json.loads((part / ADAPTER_CONFIG).read_text())
+    config |= {"base_model_name_or_path": None, "inference_mode": True}
+    targets = config.get("target_modules")
+    if isinstance(targets, list):  # a set in peft, whose order changes from process to process
+        config["target_modules"] = sorted(targets)
+    (part / ADAPTER_CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True))
+    (part / "README.md").unlink(missing_ok=True)
+    part.rename(folder)
+
+
+def describe(folder: Path, model: str, base_version: int, base: Path) -> None:
+    """Record which base the adapter goes with: in its configuration, where an engine looks before it
+    loads it, and in driftloop.json for people."""
+    mark = fingerprint(base)
+    config = json.loads((folder / ADAPTER_CONFIG).read_text())
+    (folder / ADAPTER_CONFIG).write_text(
+        json.dumps({**config, BASE_FINGERPRINT: mark}, indent=1, sort_keys=True)
+    )
+    description = {
+        "model": model, "base_version": base_version, "base_fingerprint": mark,
+        "adapter_sha256": weights_hash(folder), "rank": config.get("r"),
+    }  # fmt: skip
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of the adapter's weights."""
+    with (folder / ADAPTER_WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,197 @@
+"""From answers to an adapter that was judged. What a retrain and `driftloop reproduce` share."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.model import ModelSpec
+from driftloop_retrain.language.answers import Answer, Conversation
+from driftloop_retrain.language.evaluation import Evaluation, HeldOut, evaluate
+from driftloop_retrain.language.examples import Example, Pair, clean
+from driftloop_retrain.language.gate import MIN_PROMPTS
+from driftloop_retrain.language.holdout import Grouped, mixed, part
+from driftloop_retrain.language.port import (
+    EncodedPair,
+    LanguageRecipe,
+    Needs,
+    TuneContext,
+    Tuned,
+    TuneData,
+)
+from driftloop_retrain.language.tokens import ChatTokens, Encoded
+from driftloop_settings.settings import LlmSettings
+
+log = structlog.get_logger()
+Report = Callable[[float, str], None]
+TRAIN_SHARE = 0.75
+"""Of the progress: the rest is the evaluation."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a recipe is given, what it is judged by, what of the answers was left out, by reason, and
+    what it learns from, by kind."""
+
+    needs: Needs
+    data: TuneData
+    held: HeldOut
+    dropped: dict[str, int]
+    kinds: dict[str, int]
+
+    @property
+    def trained_rows(self) -> int:
+        return len(self.data.pairs if self.needs == "preferences" else self.data.answers)
+
+    @property
+    def holdout_rows(self) -> int:
+        return len(self.held.pairs if self.needs == "preferences" else self.held.examples)
+
+
+@dataclass(frozen=True)
+class AdapterCandidate:
+    """`folder` holds the adapter's two files."""
+
+    folder: Path
+    lesson: Lesson
+    tuned: Tuned
+    evaluation: Evaluation
+
+
+def make_lesson(
+    answers: Sequence[Answer], tokens: ChatTokens, settings: LlmSettings, recipe: LanguageRecipe
+) -> Lesson:
+    """Raises Rejected where too little is left to train on."""
+    cleaned = clean(answers, settings.tune_min_rating)
+    dropped = Counter(cleaned.dropped)
+    examples = _encoded_examples(cleaned.examples, tokens, settings, dropped)
+    pairs = _encoded_pairs(cleaned.pairs, tokens, settings, dropped)
+    known: list[Grouped] = [example for example, _ in examples]
+    known += [pair for pair, _ in pairs]
+    what = "corrected or well-rated answers"
+    if recipe.needs == "preferences":
+        what = "pairs of a better and a worse answer"
+    own = len(pairs) if recipe.needs == "preferences" else len(examples)
+    if own < settings.tune_min_examples:
+        raise Rejected(_too_few(own, what, settings, dropped))
+    groups = part(known, settings.tune_holdout_share, settings.tune_validation_share, MIN_PROMPTS)
+    by_example = groups.parts([Row(e.group, e.at, e, ids) for e, ids in examples])
+    by_pair = groups.parts([Row(p.group, p.at, p, ids) for p, ids in pairs])
+    replayed = _encoded_examples(cleaned.replay, tokens, settings, Counter())
+    replay = groups.parts([Row(e.group, e.at, e, ids) for e, ids in replayed]).train
+    imitated = mixed(by_example.train, replay, settings.tune_replay_share)
+    data = TuneData(
+        tuple(row.ids for row in imitated), tuple(row.ids for row in by_example.validation),
+        tuple(row.ids for row in by_pair.train), tuple(row.ids for row in by_pair.validation),
+    )  # fmt: skip
+    newest = settings.tune_holdout_answers
+    held = HeldOut(
+        tuple((row.item, row.ids) for row in by_example.holdout[-newest:]),
+        tuple(row.ids for row in by_pair.holdout[-newest:]),
+    )
+    taught = by_pair.train if recipe.needs == "preferences" else imitated
+    kinds = Counter(row.item.kind for row in taught)
+    lesson = Lesson(recipe.needs, data, held, dict(dropped), dict(kinds))
+    parts = (data.pairs, data.validation_pairs, held.pairs)
+    if recipe.needs == "answers":
+        parts = (data.answers, data.validation_answers, held.examples)  # type: ignore[assignment]
+    if not all(parts) or len(parts[2]) < MIN_PROMPTS:
+        raise Rejected(_too_few(own, what, settings, dropped))
+    return lesson
+
+
+def make_adapter(
+    spec: ModelSpec, settings: LlmSettings, seed: int, recipe: LanguageRecipe, base: Path,
+    champion: Path | None, start: Path | None, answers: Sequence[Answer], work: Path, report: Report,
+) -> AdapterCandidate:  # fmt: skip
+    """Train into `work`/version and judge against the champion, an adapter on the same base (None: the
+    base itself). start: the adapter to train on from. A training that ended before the process was
+    killed is not done again. Raises Rejected, or what a recipe raises."""
+    lesson = make_lesson(answers, ChatTokens(base), settings, recipe)
+    report(0.02, f"{lesson.trained_rows:,} to train on, {lesson.holdout_rows:,} held out")
+    folder, done = work / "version", work / "tuned.json"
+    if done.is_file():
+        tuned = Tuned(**json.loads(done.read_text()))
+    else:
+        tuned = recipe.tune(
+            lesson.data,
+            TuneContext(base, start, settings, seed, work / "checkpoints", _told(recipe, report)),
+            folder,
+        )
+        done.write_text(json.dumps(asdict(tuned)))
+    log.info("language.tuned", recipe=recipe.name, steps=tuned.steps, loss=tuned.loss)
+    report(TRAIN_SHARE, "comparing it with the champion on held-out prompts")
+    judged = evaluate(spec, settings, recipe.needs, base, folder, champion, lesson.held)
+    report(1.0, f"the gate: {judged.gate.verdict}")
+    return AdapterCandidate(folder, lesson, tuned, judged)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An example or a pair with its token ids, as `holdout` parts them."""
+
+    group: str
+    at: datetime
+    item: Any
+    ids: Any
+
+
+def _told(recipe: LanguageRecipe, report: Report) -> Callable[[float, float | None], None]:
+    def tell(done: float, loss: float | None) -> None:
+        known = "" if loss is None else f", validation loss {loss:.3f}"
+        report(0.02 + done * (TRAIN_SHARE - 0.02), f"{recipe.name}: {done:.0%} of the steps{known}")
+
+    return tell
+
+
+def _encoded_examples(
+    examples: Sequence[Example], tokens: ChatTokens, settings: LlmSettings, dropped: Counter[str]
+) -> list[tuple[Example, Encoded]]:
+    found = []
+    for example in examples:
+        ids = _encoded(tokens, example.conversation, example.answer, settings, dropped)
+        if ids is not None:
+            found.append((example, ids))
+    return found
+
+
+def _encoded_pairs(
+    pairs: Sequence[Pair], tokens: ChatTokens, settings: LlmSettings, dropped: Counter[str]
+) -> list[tuple[Pair, EncodedPair]]:
+    found = []
+    for pair in pairs:
+        better = _encoded(tokens, pair.conversation, pair.chosen, settings, dropped)
+        worse = _encoded(tokens, pair.conversation, pair.rejected, settings, Counter())
+        if better is not None and worse is not None:
+            found.append((pair, EncodedPair(better.prompt, better.answer, worse.answer)))
+    return found
+
+
+def _encoded(
+    tokens: ChatTokens, conversation: Conversation, answer: str, settings: LlmSettings,
+    dropped: Counter[str],
+) -> Encoded | None:  # fmt: skip
+    try:
+        ids = tokens.encode(conversation, answer)
+    except Rejected:
+        dropped["the chat template does not take it"] += 1
+        return None
+    if len(ids) > settings.tune_max_tokens:
+        dropped[f"longer than {settings.tune_max_tokens:,} tokens"] += 1
+        return None
+    return ids
+
+
+def _too_few(own: int, what: str, settings: LlmSettings, dropped: Counter[str]) -> str:
+    left_out = "; ".join(f"{count:,} × {reason}" for reason, count in dropped.most_common())
+    return (
+        f"{own:,} {what} are too few to train on: {settings.tune_min_examples} are needed "
+        f"(llm.tune_min_examples), with {MIN_PROMPTS} of them on prompts that can be held out. "
+        f"Left out: {left_out or 'nothing'}"
+    )

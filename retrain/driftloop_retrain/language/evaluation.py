@@ -1,0 +1,190 @@
+"""Candidate against champion on prompts that neither was trained on in this retrain."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.model import ModelSpec
+from driftloop_retrain.gate import Check, GateResult
+from driftloop_retrain.language.arms import CANDIDATE, CHAMPION, Arms
+from driftloop_retrain.language.examples import Example, normalised
+from driftloop_retrain.language.gate import decide, improvement, no_harm
+from driftloop_retrain.language.options import Scorer, find_scorer
+from driftloop_retrain.language.port import EncodedPair, Needs
+from driftloop_retrain.language.suite import general_prompts, read_suite
+from driftloop_retrain.language.tokens import Encoded
+from driftloop_settings.settings import LlmSettings
+
+NATS = "nats per token"
+ALLOWED_NATS = 0.1
+"""How much less likely the wanted answers may become where the gate looks for a preference."""
+GENERAL_TOKENS = 32
+SUITE_TOKENS = 128
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One held-out prompt and what was answered; `wanted` as people corrected it or rated it well."""
+
+    prompt: str
+    champion: str
+    candidate: str
+    wanted: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    gate: GateResult
+    metrics: dict[str, float]
+    champion_metrics: dict[str, float]
+    samples: tuple[Sample, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "gate": self.gate.to_dict(), "metrics": self.metrics,
+            "champion_metrics": self.champion_metrics, "samples": [asdict(s) for s in self.samples],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Examples with their tokens, and pairs."""
+
+    examples: tuple[tuple[Example, Encoded], ...]
+    pairs: tuple[EncodedPair, ...]
+
+
+class _Judge:
+    """Collects what each arm reached and the checks on it."""
+
+    def __init__(self, arms: Arms, champion: str | None) -> None:
+        self.arms, self.champion = arms, champion
+        self.checks: list[Check] = []
+        self.metrics: dict[str, float] = {}
+        self.champion_metrics: dict[str, float] = {}
+
+    def note(self, name: str, candidate: Scores, champion: Scores) -> None:
+        if len(candidate):
+            self.metrics[name] = float(candidate.mean())
+            self.champion_metrics[name] = float(champion.mean())
+
+    def losses(self, answers: Sequence[Encoded]) -> tuple[Scores, Scores]:
+        """(candidate's, champion's)."""
+        return self.arms.losses(answers, CANDIDATE), self.arms.losses(answers, self.champion)
+
+    def answers(self, prompts: Sequence[Sequence[int]], tokens: int) -> tuple[list[str], list[str]]:
+        ours = self.arms.answers(prompts, CANDIDATE, tokens)
+        return ours, self.arms.answers(prompts, self.champion, tokens)
+
+
+def evaluate(
+    spec: ModelSpec, settings: LlmSettings, needs: Needs, base: Path, candidate: Path,
+    champion: Path | None, held: HeldOut,
+) -> Evaluation:  # fmt: skip
+    """champion: its adapter; None: the base itself. Raises Rejected where the spec names a scorer or a
+    suite that cannot be used."""
+    adapters = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
+    scorer = find_scorer(spec.options)
+    arms = Arms(base, adapters, settings)
+    judge = _Judge(arms, CHAMPION if champion else None)
+    _likelihood(judge, needs, held)
+    samples = _generated(judge, settings, scorer, held)
+    if spec.options.get("regression"):
+        _suite(judge, settings, Path(str(spec.options["regression"])))
+    else:
+        _general(judge, settings)
+    return Evaluation(decide(judge.checks), judge.metrics, judge.champion_metrics, samples)
+
+
+def _likelihood(judge: _Judge, needs: Needs, held: HeldOut) -> None:
+    ours, theirs = judge.losses([encoded for _, encoded in held.examples])
+    judge.note("loss", ours, theirs)
+    better, worse = [p.better for p in held.pairs], [p.worse for p in held.pairs]
+    ours_better, theirs_better = judge.losses(better)
+    ours_worse, theirs_worse = judge.losses(worse)
+    judge.note("preference", *((b < w).astype(float) for b, w in
+               ((ours_better, ours_worse), (theirs_better, theirs_worse))))  # fmt: skip
+    if needs == "answers":
+        judge.checks.append(improvement("held-out answers", NATS, ours, theirs))
+        return
+    judge.checks += [
+        improvement(
+            "held-out preferences", NATS, ours_better - ours_worse, theirs_better - theirs_worse
+        ),
+        no_harm("preferred answers", NATS, -ours_better, -theirs_better, ALLOWED_NATS),
+    ]
+
+
+def _generated(
+    judge: _Judge, settings: LlmSettings, scorer: Scorer | None, held: HeldOut
+) -> tuple[Sample, ...]:
+    asked = held.examples[max(0, len(held.examples) - settings.tune_generated) :]
+    if not settings.tune_generated or not asked:
+        return ()
+    prompts = [encoded.prompt for _, encoded in asked]
+    ours, theirs = judge.answers(prompts, settings.tune_generated_tokens)
+    wanted = [normalised(example.answer) for example, _ in asked]
+    exact = [
+        np.array([normalised(a) == w for a, w in zip(side, wanted, strict=True)], np.float64)
+        for side in (ours, theirs)
+    ]
+    judge.note("exact_match", exact[0], exact[1])
+    if scorer is not None:
+        scored = [
+            np.array([_score(scorer, e, a) for (e, _), a in zip(asked, side, strict=True)])
+            for side in (ours, theirs)
+        ]
+        judge.note("score", scored[0], scored[1])
+        judge.checks.append(
+            no_harm("scorer", "points of 1", scored[0], scored[1], settings.tune_max_regression)
+        )
+    return tuple(
+        Sample(example.conversation.prompt, before, after, example.answer)
+        for (example, _), before, after in zip(asked, theirs, ours, strict=True)
+    )
+
+
+def _score(scorer: Scorer, example: Example, answer: str) -> float:
+    messages = [{"role": m.role, "content": m.content} for m in example.conversation.messages]
+    score = float(scorer(messages, answer))
+    if not 0.0 <= score <= 1.0:
+        raise Rejected(f"options.scorer gave {score} for an answer: it must give 0 to 1")
+    return score
+
+
+def _suite(judge: _Judge, settings: LlmSettings, path: Path) -> None:
+    tasks = read_suite(path)
+    prompts = [judge.arms.tokens.prompt(task.conversation) for task in tasks]
+    met = [
+        np.array([task.met(answer) for task, answer in zip(tasks, side, strict=True)], np.float64)
+        for side in judge.answers(prompts, SUITE_TOKENS)
+    ]
+    judge.note("regression", met[0], met[1])
+    judge.checks.append(
+        no_harm(
+            "regression suite",
+            "of the tasks",
+            met[0],
+            met[1],
+            settings.tune_max_regression,
+            strict=True,
+        )
+    )
+
+
+def _general(judge: _Judge, settings: LlmSettings) -> None:
+    """Against the base, not the champion: small steps of many retrains must not add up."""
+    arms, conversations = judge.arms, general_prompts()
+    told = arms.answers([arms.tokens.prompt(c) for c in conversations], None, GENERAL_TOKENS)
+    encoded = [arms.tokens.encode(c, text) for c, text in zip(conversations, told, strict=True)]
+    ours, own = arms.losses(encoded, CANDIDATE), arms.losses(encoded, None)
+    judge.note("general_loss", ours, arms.losses(encoded, judge.champion))
+    judge.checks.append(
+        no_harm("general prompts", NATS, -ours, -own, settings.tune_max_forgetting, strict=True)
+    )

@@ -1,0 +1,196 @@
+"""What of the answers is fit to train on, and why the rest is not. Pure.
+
+Rules. The text that an answer should have been is its correction; without one, its own text where it was
+rated well. An unrated answer may be replayed against forgetting, if its version's rated ones are good on
+average. A pair is an answer and a better one: its correction, the preferred one, or one to the same
+prompt that was rated much better.
+"""
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from typing import TypeVar
+
+from driftloop_retrain.language.answers import Answer, Conversation
+
+T = TypeVar("T")
+RATED_APART = 0.5
+"""Two answers to one prompt whose ratings differ by this much are a pair."""
+UNFINISHED = {"length": "cut off", "abort": "the client left", "error": "an error"}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An answer as it should be. kind: `correction`, `rated` or `replay`; `group`: see `group_of`."""
+
+    prediction_id: str
+    at: datetime
+    conversation: Conversation
+    answer: str
+    kind: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to a conversation, one of them better. kind: `correction`, `preferred` or `ratings`."""
+
+    prediction_id: str
+    at: datetime
+    conversation: Conversation
+    chosen: str
+    rejected: str
+    kind: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Examples and pairs oldest first; `replay`: what may be mixed in; `dropped`: how many answers
+    were left out, by reason (one left out of the examples may still be in a pair)."""
+
+    examples: tuple[Example, ...]
+    pairs: tuple[Pair, ...]
+    replay: tuple[Example, ...]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+def clean(answers: Sequence[Answer], min_rating: float) -> Cleaned:
+    """Of several answers that say the same to the same prompt, the newest is kept."""
+    dropped: Counter[str] = Counter()
+    whole: list[Answer] = []
+    for answer in answers:
+        reason = _unfit(answer)
+        if reason is None:
+            whole.append(answer)
+        else:
+            dropped[reason] += 1
+    good_versions = _good_versions(whole, min_rating)
+    examples: list[Example] = []
+    replay: list[Example] = []
+    for answer in whole:
+        wanted = _wanted(answer, min_rating, good_versions)
+        if isinstance(wanted, str):
+            dropped[wanted] += 1
+        else:
+            (replay if wanted.kind == "replay" else examples).append(wanted)
+    pairs = _pairs(whole, dropped)
+    kept = _newest_of_each(examples, lambda e: (*prompt_key(e.conversation), normalised(e.answer)))
+    dropped["a repetition"] += len(examples) - len(kept)
+    known = {prompt_key(e.conversation) for e in kept}
+    replay = [e for e in replay if prompt_key(e.conversation) not in known]
+    return Cleaned(
+        tuple(kept), tuple(pairs),
+        tuple(_newest_of_each(replay, lambda e: prompt_key(e.conversation))),
+        {reason: count for reason, count in sorted(dropped.items()) if count},
+    )  # fmt: skip
+
+
+def normalised(text: str) -> str:
+    """Without differences of case, width and white space."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def prompt_key(conversation: Conversation) -> tuple[str, ...]:
+    """What makes two prompts the same one."""
+    return tuple(part for m in conversation.messages for part in (m.role, normalised(m.content)))
+
+
+def group_of(conversation: Conversation) -> str:
+    """Prompts that must not be parted between training and evaluation: all turns of conversations
+    that began with the same words of the user."""
+    first = next((m for m in conversation.messages if m.role == "user"), None)
+    text = first.content if first is not None else conversation.prompt
+    return blake2b(normalised(text).encode(), digest_size=12).hexdigest()
+
+
+def _unfit(answer: Answer) -> str | None:
+    """Why nothing can be learnt from it."""
+    if answer.error is not None:
+        return UNFINISHED["error"]
+    if answer.conversation is None:
+        return "not a conversation of texts"
+    if not answer.conversation.prompt.strip():
+        return "an empty prompt"
+    return None
+
+
+def _wanted(answer: Answer, min_rating: float, good_versions: set[int]) -> Example | str:
+    """The example that it is, or why it is none."""
+    assert answer.conversation is not None
+    key = answer.prediction_id, answer.at, answer.conversation
+    group = group_of(answer.conversation)
+    if answer.correction is not None:
+        if not answer.correction.strip():
+            return "an empty correction"
+        return Example(*key, answer.correction.strip(), "correction", group)
+    if answer.rating is not None and answer.rating < min_rating:
+        return "rated too low and not corrected"
+    if answer.finish_reason in UNFINISHED:
+        return UNFINISHED[answer.finish_reason]
+    if not answer.text.strip():
+        return "an empty answer"
+    if answer.rating is not None:
+        return Example(*key, answer.text.strip(), "rated", group)
+    if answer.version not in good_versions:
+        return "not rated"
+    return Example(*key, answer.text.strip(), "replay", group)
+
+
+def _good_versions(answers: Iterable[Answer], min_rating: float) -> set[int]:
+    """An unrated answer is as good as the rated ones of its version are on average."""
+    ratings = defaultdict(list)
+    for answer in answers:
+        if answer.rating is not None:
+            ratings[answer.version].append(answer.rating)
+    return {version for version, told in ratings.items() if sum(told) / len(told) >= min_rating}
+
+
+def _pairs(answers: Sequence[Answer], dropped: Counter[str]) -> list[Pair]:
+    found = []
+    by_prompt: dict[tuple[str, ...], list[Answer]] = defaultdict(list)
+    for answer in answers:
+        assert answer.conversation is not None
+        if answer.preferred_lost:
+            dropped["the preferred answer was not found"] += 1
+        by_prompt[prompt_key(answer.conversation)].append(answer)
+        better = {"correction": answer.correction, "preferred": answer.preferred}
+        found += [
+            _pair(answer, chosen, kind) for kind, chosen in better.items() if chosen is not None
+        ]
+    for same in by_prompt.values():
+        rated = [a for a in same if a.rating is not None and a.text.strip()]
+        if len(rated) < 2:
+            continue
+        best = max(rated, key=lambda a: (a.rating or 0.0, a.at))
+        if best.finish_reason in UNFINISHED:
+            continue
+        found += [
+            _pair(answer, best.text, "ratings") for answer in rated
+            if (best.rating or 0.0) - (answer.rating or 0.0) >= RATED_APART
+        ]  # fmt: skip
+    told_apart = [
+        pair for pair in found
+        if pair.chosen and pair.rejected and normalised(pair.chosen) != normalised(pair.rejected)
+    ]  # fmt: skip
+    told_apart.sort(key=lambda pair: (pair.at, pair.prediction_id))
+    return _newest_of_each(
+        told_apart,
+        lambda p: (*prompt_key(p.conversation), normalised(p.chosen), normalised(p.rejected)),
+    )
+
+
+def _pair(answer: Answer, chosen: str, kind: str) -> Pair:
+    assert answer.conversation is not None
+    return Pair(
+        answer.prediction_id, answer.at, answer.conversation, chosen.strip(), answer.text.strip(),
+        kind, group_of(answer.conversation),
+    )  # fmt: skip
+
+
+def _newest_of_each(items: Sequence[T], key: Callable[[T], Hashable]) -> list[T]:
+    newest = {key(item): item for item in items}
+    return [item for item in items if newest[key(item)] is item]

@@ -1,0 +1,83 @@
+"""May a fine-tuned adapter go to the canary? Pure: from paired measurements on the same prompts.
+
+`overall`: on held-out prompts the wanted answers must have become more likely, beyond chance (a paired
+one-sided t-test at SIGNIFICANCE): an adapter that changes nothing passes in at most that share of cases.
+The other checks look for harm: scorer and regression suite may not fall by more than the setting and by
+more than chance, and the base's own answers to general prompts may not become much dearer.
+See docs/fine-tuning.md for the error rates.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from driftloop_retrain.gate import Check, GateResult
+
+MIN_PROMPTS = 20
+"""Held-out prompts below which the gate cannot tell."""
+SIGNIFICANCE = 0.05
+Scores = NDArray[np.float64]
+
+
+def improvement(name: str, unit: str, candidate: Scores, champion: Scores) -> Check:
+    """Losses [n] on the same prompts: the candidate's must be lower, beyond chance."""
+    gain, p_better, p_worse = _paired(champion - candidate)
+    enough = len(candidate) >= MIN_PROMPTS
+    passed = enough and gain > 0 and p_better < SIGNIFICANCE
+    if not enough:
+        reason = f"{len(candidate)} held-out prompts are too few to tell ({MIN_PROMPTS} are needed)"
+    elif passed:
+        reason = f"better by {gain:.3f} {unit} (p={p_better:.2g})"
+    elif gain > 0:
+        reason = f"better by {gain:.3f} {unit}, which may be chance (p={p_better:.2g})"
+    else:
+        reason = f"worse by {-gain:.3f} {unit}"
+    return _check(name, passed, candidate, champion, gain, p_worse, reason)
+
+
+def no_harm(
+    name: str,
+    unit: str,
+    candidate: Scores,
+    champion: Scores,
+    allowed: float,
+    *,
+    strict: bool = False,
+) -> Check:
+    """Scores [n], higher is better, on the same prompts: the candidate's mean may be lower by `allowed`,
+    or by more if that is within chance. `strict`: chance is no excuse, as where the same few prompts
+    are asked each time."""
+    gain, _, p_worse = _paired(candidate - champion)
+    passed = -gain <= allowed or (not strict and p_worse >= SIGNIFICANCE)
+    change = f"{'better' if gain >= 0 else 'worse'} by {abs(gain):.3f} {unit}"
+    reason = f"{change}, {allowed:g} is allowed (p={p_worse:.2g})"
+    return _check(name, passed, candidate, champion, gain, p_worse, reason)
+
+
+def decide(checks: Sequence[Check]) -> GateResult:
+    """The first check is the overall one. Inconclusive where it has too few prompts."""
+    if checks[0].rows < MIN_PROMPTS:
+        return GateResult("inconclusive", tuple(checks))
+    passed = all(check.passed for check in checks)
+    return GateResult("passed" if passed else "failed", tuple(checks))
+
+
+def _paired(gains: Scores) -> tuple[float, float, float]:
+    """(mean, one-sided p that it is this high by chance, that it is this low)."""
+    if len(gains) < 2:
+        return (float(gains.mean()) if len(gains) else 0.0), 1.0, 1.0
+    mean, spread = float(gains.mean()), float(gains.std(ddof=1))
+    if spread == 0.0:
+        return mean, 0.0 if mean > 0 else 1.0, 0.0 if mean < 0 else 1.0
+    t = mean / (spread / np.sqrt(len(gains)))
+    return mean, float(stats.t.sf(t, len(gains) - 1)), float(stats.t.cdf(t, len(gains) - 1))
+
+
+def _check(
+    name: str, passed: bool, candidate: Scores, champion: Scores, gain: float, p_worse: float,
+    reason: str,
+) -> Check:  # fmt: skip
+    theirs, ours = (float(x.mean()) if len(x) else float("nan") for x in (champion, candidate))
+    return Check(name, passed, len(candidate), theirs, ours, gain, p_worse, reason)

@@ -1,0 +1,163 @@
+"""The part of a retrain that is a language model's own: from the lake to a judged adapter."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driftloop_contracts.errors import NotFound, Rejected
+from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG
+from driftloop_contracts.model import ModelSpec, ServedVersion
+from driftloop_lake.port import Pin
+from driftloop_retrain.language.adapter import describe, on_this_machine, weights_hash
+from driftloop_retrain.language.answers import Answer, read_answers
+from driftloop_retrain.language.candidate import AdapterCandidate, make_adapter
+from driftloop_retrain.language.options import PREFIX, tune_settings
+from driftloop_retrain.language.port import LanguageRecipe
+from driftloop_retrain.language.report import write_report
+from driftloop_retrain.language.shelf import find_language_recipe
+from driftloop_retrain.lineage import Data, Lineage, Training, Tuning
+from driftloop_retrain.pinning import or_later, pinned
+from driftloop_retrain.progress import Progress
+from driftloop_retrain.provenance import this_code, this_environment
+from driftloop_settings.settings import LlmSettings
+from driftloop_vllm.options import parse_options
+from driftloop_vllm.weights import fingerprint
+
+if TYPE_CHECKING:
+    from driftloop_retrain.job import Parts
+
+Record = dict[str, Any]
+
+
+def tune(
+    parts: "Parts", record: Record, spec: ModelSpec, champion: ServedVersion, work: Path,
+    progress: Progress,
+) -> Record:  # fmt: skip
+    """Leave an adapter with its lineage in `work`/version and return the outcome. Raises Rejected with
+    what is missing, or what a recipe raises."""
+    settings = on_this_machine(tune_settings(parts.settings.llm, spec.options))
+    recipe = find_language_recipe(recipe_name(spec, tuple(record.get("recipes") or ())))
+    check_rank(spec, settings)
+    base = base_of(parts, record, champion)
+    start = champion if champion.base is not None and settings.tune_from_champion else None
+    progress.tell("data", 0.0, "reading answers and feedback from the lake")
+    answers = _read(parts, record, spec, settings)
+    progress.tell("data", 0.02, f"{len(answers):,} answers")
+    candidate = make_adapter(
+        spec, settings, parts.settings.retrain.seed, recipe, weights_of(base),
+        None if champion.base is None else weights_of(champion, ADAPTER_CONFIG),
+        None if start is None else weights_of(start, ADAPTER_CONFIG), answers, work,
+        lambda done, words: progress.tell("train", 0.02 + 0.9 * done, words),
+    )  # fmt: skip
+    describe(candidate.folder, spec.name, base.version, weights_of(base))
+    outcome = _outcome(parts, record, recipe, candidate, len(answers))
+    outcome["base_version"] = base.version
+    _write_lineage(parts, record, spec, champion, base, start, candidate, recipe, settings, outcome)
+    write_report(work / "report", spec.name, outcome)
+    return outcome
+
+
+def recipe_name(spec: ModelSpec, asked: tuple[str, ...]) -> str:
+    """Raises Rejected unless it is one: adapters of several recipes do not compete."""
+    wanted = asked or ((spec.recipe,) if spec.recipe else ())
+    if len(wanted) != 1:
+        raise Rejected(
+            f"a language model is fine-tuned with one recipe, not with {len(wanted)}: "
+            "name lora-sft, lora-dpo or module:attribute"
+        )
+    return wanted[0]
+
+
+def check_rank(spec: ModelSpec, settings: LlmSettings) -> None:
+    """Before hours of training that no engine would load."""
+    allowed = parse_options(spec.options).engine.max_lora_rank
+    if settings.tune_rank > allowed:
+        raise Rejected(
+            f"llm.tune_rank is {settings.tune_rank} and the engine takes {allowed}: lower it, or raise "
+            "options.engine.max_lora_rank and deploy the base again"
+        )
+
+
+def base_of(parts: "Parts", record: Record, champion: ServedVersion) -> ServedVersion:
+    """The version with the weights that champion and candidate share. Raises NotFound."""
+    if champion.base is None:
+        return champion
+    served = parts.store.require_deployment(record["model"]).version(champion.base)
+    if served is not None:
+        return served
+    return or_later(
+        "the registry", lambda: parts.registry.version(record["model"], champion.base or 0).served
+    )
+
+
+def weights_of(version: ServedVersion, file: str = BASE_CONFIG) -> Path:
+    """Its folder on this machine. Raises NotFound where the file is not in it."""
+    folder = Path(version.path)
+    if not (folder / file).is_file():
+        raise NotFound(
+            f"version {version.version} has no {file} in {version.path!r} on this machine: fine-tuning "
+            "needs its folder at the same path here"
+        )
+    return folder
+
+
+def _read(parts: "Parts", record: Record, spec: ModelSpec, settings: LlmSettings) -> list[Answer]:
+    def read() -> list[Answer]:
+        pin, as_of = pinned(parts.store, parts.lake, parts.clock, record, spec.name)
+        return read_answers(parts.lake, spec.name, pin, as_of, settings.tune_answers)
+
+    return or_later("the lake", read)
+
+
+def _outcome(
+    parts: "Parts",
+    record: Record,
+    recipe: LanguageRecipe,
+    candidate: AdapterCandidate,
+    answers: int,
+) -> Record:
+    """What a retrain's record says of it, in the words of other models' where they fit."""
+    lesson, tuned = candidate.lesson, candidate.tuned
+    read = parts.store.retrain(record["id"])["data"]
+    return {
+        "family": recipe.name, "span": "all", "rounds": tuned.steps, "rows": answers, "fresh_rows": 0,
+        "data": f"lake {record['model']} predictions@{read['predictions']} labels@{read['labels']} "
+                f"as of {read['as_of']}",
+        "trained_rows": lesson.trained_rows, "holdout_rows": lesson.holdout_rows,
+        "validation_loss": tuned.loss, "trials": [], "dropped": lesson.dropped, "kinds": lesson.kinds,
+        **candidate.evaluation.to_dict(),
+    }  # fmt: skip
+
+
+def _write_lineage(
+    parts: "Parts", record: Record, spec: ModelSpec, champion: ServedVersion, base: ServedVersion,
+    start: ServedVersion | None, candidate: AdapterCandidate, recipe: LanguageRecipe,
+    settings: LlmSettings, outcome: Record,
+) -> None:  # fmt: skip
+    read = parts.store.retrain(record["id"])["data"]
+    pin = Pin(read["predictions"], read["labels"])
+    counts = ("rows", "trained_rows", "holdout_rows", "fresh_rows")
+    own = settings.model_dump(mode="json")
+    Lineage(
+        model=spec.name, retrain_id=record["id"], trigger=str(record.get("trigger", "")),
+        reason=str(record.get("reason", "")), parent_version=champion.version,
+        made_at=parts.clock(),
+        data=Data(
+            **pin.to_dict(), as_of=read["as_of"],
+            offsets=or_later("the lake", lambda: parts.lake.offsets(spec.name, pin)),
+            change_at=record.get("change_at"), **{name: outcome[name] for name in counts},
+        ),
+        code=this_code([recipe]), seed=parts.settings.retrain.seed,
+        training=Training(
+            settings=parts.settings.retrain.model_dump(mode="json"), spec=spec.to_dict(),
+            signature=champion.signature.to_dict(), recipes=(recipe.name,),
+            family=recipe.name, span=outcome["span"], rounds=outcome["rounds"],
+        ),
+        environment=this_environment(), metrics=candidate.evaluation.metrics,
+        graph_sha256=weights_hash(candidate.folder),
+        tuning=Tuning(
+            settings={name: value for name, value in own.items() if name.startswith(PREFIX)},
+            base_version=base.version, base_fingerprint=fingerprint(weights_of(base)),
+            start_version=None if start is None else start.version,
+            dropped=candidate.lesson.dropped, kinds=candidate.lesson.kinds,
+        ),
+    ).write(candidate.folder)  # fmt: skip

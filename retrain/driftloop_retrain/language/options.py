@@ -1,0 +1,51 @@
+"""What a spec says of how its language model is fine-tuned: `options.tune`, `scorer`, `regression`."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from driftloop_contracts.errors import Rejected
+from driftloop_settings.settings import LlmSettings
+
+PREFIX = "tune_"
+Scorer = Callable[[Sequence[Mapping[str, str]], str], float]
+"""(messages, answer) → 0 to 1."""
+
+
+def tune_settings(settings: LlmSettings, options: Mapping[str, Any]) -> LlmSettings:
+    """The settings with the model's own values in them. Raises Rejected, naming the option."""
+    given = options.get("tune") or {}
+    if not isinstance(given, Mapping):
+        raise Rejected("options.tune must be a mapping, such as {learning_rate: 0.0005}")
+    known = [
+        name.removeprefix(PREFIX) for name in LlmSettings.model_fields if name.startswith(PREFIX)
+    ]
+    for name in given:
+        if name not in known:
+            nearest = get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+            raise Rejected(f"options.tune has no {name!r}; did you mean {nearest!r}?")
+    own = {PREFIX + name: value for name, value in given.items()}
+    try:
+        return LlmSettings(**{**settings.model_dump(), **own})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).removeprefix(PREFIX)
+        raise Rejected(f"options.tune.{name}: {first['msg']}") from None
+
+
+def find_scorer(options: Mapping[str, Any]) -> Scorer | None:
+    """Raises Rejected where the spec names one that cannot be imported."""
+    name = options.get("scorer")
+    if name is None:
+        return None
+    module, colon, attribute = str(name).partition(":")
+    try:
+        if not colon:
+            raise ImportError("write module:function")  # noqa: TRY301
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise Rejected(f"options.scorer {name!r} cannot be imported: {error}") from None
+    return cast("Scorer", found)

@@ -1,0 +1,70 @@
+"""Fine-tunes an adapter again from its lineage and compares."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.language import ADAPTER_CONFIG
+from driftloop_contracts.model import ModelSpec
+from driftloop_lake.port import LakeReader, Pin
+from driftloop_registry.port import Registry, VersionRecord
+from driftloop_retrain.language.adapter import device_of, weights_hash
+from driftloop_retrain.language.answers import read_answers
+from driftloop_retrain.language.candidate import make_adapter
+from driftloop_retrain.language.job import weights_of
+from driftloop_retrain.language.options import tune_settings
+from driftloop_retrain.language.shelf import find_language_recipe
+from driftloop_retrain.lineage import Lineage
+from driftloop_retrain.provenance import DECIDING_TUNING, this_code, this_environment
+from driftloop_retrain.reproduce import Compared, Reproduction, compare, differences
+from driftloop_settings import Settings
+from driftloop_vllm.weights import fingerprint
+
+
+def tune_again(
+    settings: Settings, lake: LakeReader, registry: Registry, version: VersionRecord,
+    lineage: Lineage, work: Path, tolerance: float, report: Callable[[float, str], None],
+) -> Reproduction:  # fmt: skip
+    """On a GPU, where no two trainings are the same, only metrics are compared. Raises Rejected where
+    the base is another one than it was, NotFound where it or the rows are gone."""
+    tuning, data = lineage.tuning, lineage.data
+    assert tuning is not None
+    base = weights_of(registry.version(version.model, tuning.base_version).served)
+    if fingerprint(base) != tuning.base_fingerprint:
+        raise Rejected(f"version {tuning.base_version}, the base, has other weights than it had")
+
+    def adapter(number: int) -> Path:
+        return weights_of(registry.version(version.model, number).served, ADAPTER_CONFIG)
+
+    start = None if tuning.start_version is None else adapter(tuning.start_version)
+    champion = lineage.parent_version
+    against = adapter(champion) if registry.version(version.model, champion).base else None
+    own = settings.llm.model_dump() | tuning.settings
+    llm = tune_settings(type(settings.llm)(**own), {})
+    spec = ModelSpec.from_dict(lineage.training.spec)
+    recipe = find_language_recipe(lineage.training.family)
+    pin = Pin(data.predictions, data.labels)
+    report(0.0, f"reading predictions@{data.predictions} labels@{data.labels} from the lake")
+    answers = read_answers(lake, version.model, pin, data.as_of, llm.tune_answers)
+    work.mkdir(parents=True, exist_ok=True)
+    candidate = make_adapter(
+        spec, llm, lineage.seed, recipe, base, against, start, answers, work, report
+    )
+    exact: list[tuple[str, int | str, int | str]] = [
+        ("answers", data.rows, len(answers)),
+        ("trained on", data.trained_rows, candidate.lesson.trained_rows),
+        ("held out", data.holdout_rows, candidate.lesson.holdout_rows),
+        ("steps", lineage.training.rounds, candidate.tuned.steps),
+    ]
+    weights = weights_hash(candidate.folder)
+    changed = differences(
+        lineage, this_code([recipe]),
+        lineage.environment.differences(this_environment(), DECIDING_TUNING),
+    )  # fmt: skip
+    free = device_of(llm) != "cpu" or not getattr(recipe, "deterministic", True)
+    return Reproduction(
+        version.model, version.version,
+        compare(exact, lineage.metrics, candidate.evaluation.metrics, tolerance),
+        Compared("adapter", lineage.graph_sha256, weights, weights == lineage.graph_sha256),
+        bool(changed) or free, tuple(changed),
+    )  # fmt: skip

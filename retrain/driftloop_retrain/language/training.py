@@ -1,0 +1,97 @@
+"""What the recipes share around trl's trainers: arguments, checkpoints, progress, early stopping."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from driftloop_contracts.errors import Rejected
+from driftloop_retrain.language.adapter import device_of, save_adapter
+from driftloop_retrain.language.port import TuneContext, Tuned
+
+LOOKS = 8
+"""How often, at most, a training looks at its validation loss; then it also keeps a checkpoint."""
+VALIDATION_ROWS = 64
+
+
+def steps_of(rows: int, context: TuneContext) -> int:
+    """Updates that the settings allow."""
+    settings = context.settings
+    return max(
+        1, min(settings.tune_steps, math.ceil(rows * settings.tune_epochs / settings.tune_batch))
+    )
+
+
+def arguments(rows: int, context: TuneContext) -> dict[str, Any]:
+    """Of trl's configurations. Examples of like length are batched together: without
+    flash attention, packed ones would see each other."""
+    settings, steps = context.settings, steps_of(rows, context)
+    on_cpu = device_of(settings) == "cpu"
+    every = max(1, math.ceil(steps / LOOKS))
+    return {
+        "output_dir": str(context.checkpoints),
+        "per_device_train_batch_size": settings.tune_batch,
+        "per_device_eval_batch_size": settings.tune_batch,
+        "max_steps": steps, "learning_rate": settings.tune_learning_rate,
+        "lr_scheduler_type": "cosine", "warmup_steps": max(1, steps // 20), "weight_decay": 0.0,
+        "eval_strategy": "steps", "eval_steps": every, "save_steps": every, "save_total_limit": 2,
+        "load_best_model_at_end": True, "metric_for_best_model": "eval_loss",
+        "greater_is_better": False, "save_only_model": False,
+        "logging_steps": every, "report_to": "none", "disable_tqdm": True, "log_level": "error",
+        "seed": context.seed, "data_seed": context.seed,
+        "use_cpu": on_cpu, "bf16": not on_cpu, "gradient_checkpointing": not on_cpu,
+        "dataloader_pin_memory": not on_cpu, "dataloader_num_workers": 0,
+        "max_length": settings.tune_max_tokens,
+    }  # fmt: skip
+
+
+def train(make: Callable[[list[Any]], Any], context: TuneContext, folder: Path) -> Tuned:
+    """Train with the trainer that `make` builds from callbacks, from the last whole checkpoint if there
+    is one, and save the adapter of the best validation loss. Raises Rejected where the loss is no
+    number."""
+    from datasets import disable_progress_bars
+    from transformers import EarlyStoppingCallback, PrinterCallback
+
+    disable_progress_bars()
+    trainer = make([_reports(context), EarlyStoppingCallback(context.settings.tune_patience)])
+    trainer.remove_callback(PrinterCallback)
+    last = last_checkpoint(context.checkpoints)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    best = trainer.state.best_metric
+    if best is None or not math.isfinite(best):
+        raise Rejected(
+            f"the training came out with a validation loss of {best}: try a lower "
+            "llm.tune_learning_rate"
+        )
+    save_adapter(trainer.model, folder)
+    return Tuned(int(trainer.state.global_step), float(best))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest one that was written whole: its trainer_state.json is written last."""
+    found = {}
+    for path in folder.glob("checkpoint-*/trainer_state.json"):
+        try:
+            found[int(json.loads(path.read_text())["global_step"])] = path.parent
+        except (ValueError, KeyError, OSError):
+            continue
+    return found[max(found)] if found else None
+
+
+def _reports(context: TuneContext) -> Any:
+    from transformers import TrainerCallback
+
+    class Reports(TrainerCallback):
+        loss: float | None = None
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            del args, control
+            context.report(state.global_step / state.max_steps, self.loss)
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            del args, control
+            self.loss = given["metrics"].get("eval_loss", self.loss)
+            context.report(state.global_step / state.max_steps, self.loss)
+
+    return Reports()

@@ -1,0 +1,101 @@
+"""The tar archive that the control API takes in: a graph, or a folder of weights, with its spec."""
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+from driftloop_contracts.errors import NotFound, Rejected
+from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG
+
+Spec = dict[str, Any]
+
+WEIGHTS_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+
+
+def pack(archive: BinaryIO, path: Path, name: str | None, base: int | None = None) -> None:
+    """Write the archive for a MODEL.yaml, a bare .onnx file or a folder of weights. `base`: the version
+    that an adapter goes with. Raises NotFound and Rejected."""
+    if path.is_dir():
+        spec, files = _folder({"runtime": "vllm"}, path)
+    elif not path.is_file():
+        raise NotFound(f"there is no file {path}")
+    elif path.suffix in (".yaml", ".yml"):
+        spec, files = _from_yaml(path)
+    else:
+        spec, files = {}, _graph(path)
+    if name is not None:
+        spec["name"] = name
+    if "name" not in spec:
+        raise Rejected(f"give the model a name: `driftloop deploy {path.name} --name NAME`")
+    if base is not None:
+        spec["base"] = base
+    _write(archive, spec, files)
+
+
+def _from_yaml(path: Path) -> tuple[Spec, Mapping[str, Path]]:
+    try:
+        spec = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise Rejected(f"{path} is no YAML: {error}") from None
+    if not isinstance(spec, dict) or "name" not in spec or "model" not in spec:
+        raise Rejected(f"{path} must hold at least `name` and `model`")
+    model = str(spec.pop("model"))
+    if spec.get("runtime") == "vllm":
+        if "://" in model:
+            return _language({**spec, "model_uri": model}), {}
+        return _folder(spec, path.parent / model)
+    reference = spec.pop("reference", None)
+    files = {"reference.parquet": path.parent / reference} if reference else {}
+    return spec, files | _graph(path.parent / model)
+
+
+def _graph(graph: Path) -> dict[str, Path]:
+    if not graph.is_file():
+        raise NotFound(f"there is no file {graph}")
+    files = {"model.onnx": graph}
+    data = graph.with_name(graph.name + ".data")
+    if data.is_file():
+        files["model.onnx.data"] = data
+    return files
+
+
+def _folder(spec: Spec, folder: Path) -> tuple[Spec, Mapping[str, Path]]:
+    """The files of a Hugging Face folder that serving needs."""
+    if not folder.is_dir():
+        raise NotFound(f"there is no folder {folder}")
+    if not any((folder / name).is_file() for name in (BASE_CONFIG, ADAPTER_CONFIG)):
+        raise Rejected(
+            f"{folder} holds neither {BASE_CONFIG} (a model) nor {ADAPTER_CONFIG} (an adapter)"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise Rejected(
+            f"{folder} holds no *.safetensors; convert the weights, pickles are not taken"
+        )
+    files = {
+        f"weights/{file.name}": file
+        for file in sorted(folder.iterdir())
+        if file.is_file() and file.name.endswith(WEIGHTS_SUFFIXES)
+    }
+    return _language(spec), files
+
+
+def _language(spec: Spec) -> Spec:
+    """What is judged of a language model is its text, by ratings."""
+    return {"task": "generation", "output": "text", **spec}
+
+
+def _write(archive: BinaryIO, spec: Spec, files: Mapping[str, Path]) -> None:
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        encoded = json.dumps(spec).encode()
+        info = tarfile.TarInfo("model.json")
+        info.size = len(encoded)
+        tar.addfile(info, io.BytesIO(encoded))
+        for target, file in files.items():
+            if not file.is_file():
+                raise NotFound(f"there is no file {file}")
+            tar.add(file.resolve(), target)

@@ -1,0 +1,101 @@
+"""Simulated users of a language model: they ask through OpenAI's API, and rate and correct what they get
+through `/feedback`, as an application would for them."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from driftloop_demo.preference import corrected
+from driftloop_demo.traffic import Tally
+
+MAX_TOKENS = 48
+PATIENCE_S = 300.0
+REQUEST_TIMEOUT_S = 120.0
+
+
+@dataclass
+class ChatTraffic:
+    """`satisfied`: whether an answer is as the users want it; `corrects`: whether they say how it should
+    have been where it is not. `paused_s`: how long a user waits between two questions, at this moment.
+    """
+
+    inference: str
+    model: str
+    prompts: Sequence[str]
+    satisfied: Callable[[str], bool]
+    corrects: bool
+    paused_s: Callable[[], float] = lambda: 0.0
+    users: int = 4
+    asked: int = 0
+    answered: int = 0
+    rated: int = 0
+    corrections: int = 0
+    retries: int = 0
+    versions: dict[int, Tally] = field(default_factory=dict)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; returns when all answers and ratings are in."""
+        async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT_S) as http:
+            await asyncio.gather(*(self._user(http, stop) for _ in range(self.users)))
+
+    async def _user(self, http: httpx.AsyncClient, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            # A session of its own for each question: users come and go, and any may meet the canary.
+            number, self.asked = self.asked, self.asked + 1
+            prompt = self.prompts[number % len(self.prompts)]
+            text, version, prediction_id = await self.ask(
+                http, self.model, prompt, {"x-routing-key": f"session-{number}"}
+            )
+            await self._rate(http, text, version, prediction_id)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), max(self.paused_s(), 1e-3))
+
+    async def ask(
+        self, http: httpx.AsyncClient, model: str, prompt: str, headers: dict[str, str]
+    ) -> tuple[str, int, str]:
+        """(the answer, the version that gave it, its prediction id)."""
+        body = {
+            "model": model, "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": MAX_TOKENS, "temperature": 0.0,
+        }  # fmt: skip
+        response = await self._insist(http, "/v1/chat/completions", body, headers)
+        document = response.json()
+        text = document["choices"][0]["message"]["content"] or ""
+        return text, int(response.headers["x-model-version"]), document["id"]
+
+    async def _rate(
+        self, http: httpx.AsyncClient, text: str, version: int, prediction_id: str
+    ) -> None:
+        good = self.satisfied(text)
+        self.answered += 1
+        tally = self.versions.setdefault(version, Tally())
+        tally.rows += 1
+        tally.right += good
+        said: dict[str, Any] = {"prediction_id": prediction_id, "thumb": "up" if good else "down"}
+        if not good and self.corrects:
+            said["correction"] = corrected(text)
+        await self._insist(http, "/feedback", {**said, "source": "demo"}, {})
+        self.rated += 1
+        self.corrections += "correction" in said
+
+    async def _insist(
+        self, http: httpx.AsyncClient, path: str, body: object, headers: dict[str, str]
+    ) -> httpx.Response:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                response = await http.post(f"{self.inference}{path}", json=body, headers=headers)
+                if response.status_code < 500:
+                    return response.raise_for_status()
+                reason = f"it answered {response.status_code}"
+            except httpx.TransportError as error:
+                reason = type(error).__name__
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{path} gave no answer for {PATIENCE_S:.0f} s: {reason}")
+            self.retries += 1
+            await asyncio.sleep(0.5)

@@ -1,0 +1,264 @@
+"""`driftloop demo --llm`: a language model learns what its users want, from what they say of its answers."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import yaml
+from rich.markup import escape
+
+from driftloop_contracts.errors import Unavailable
+from driftloop_demo import preference
+from driftloop_demo.chat_traffic import ChatTraffic
+from driftloop_demo.harmful_adapter import harmful_adapter
+from driftloop_demo.language_model import smollm2
+from driftloop_demo.stack import FREE_PORTS, Commands, Record, Say, make_room, read_status
+from driftloop_demo.story import Story
+
+MODEL = "assistant"
+SCENARIOS = ("feedback", "bad-candidate")
+
+SETTINGS = (
+    *FREE_PORTS,
+    "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
+    # These users rate at once, and all of them do: a few hundred answers are enough.
+    "llm.rating_age_s=3", "llm.reference_answers=200", "trigger.cooldown_s=600",
+    "llm.min_corrections=160",
+    # One step of the canary, and a margin of ten points of the mean rating: the difference that this
+    # story is about is far larger, and so few answers could not show a small one.
+    "rollout.steps=[0.5]", "llm.rating_margin=0.1",
+)  # fmt: skip
+
+ANSWERS_BEFORE_BAD_CANDIDATE = 120
+PAUSE_WHILE_TRAINING_S = 8.0
+"""Between two questions of a user: the training has the machine then, as in a quiet hour."""
+DEADLINE_S = 3_600.0
+SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """A held-out prompt with the base's answer and the promoted adapter's, if there is one."""
+
+    prompt: str
+    base: str
+    promoted: str | None
+
+
+def run_language_demo(
+    scenario: str, seed: int, *, state_dir: Path | None, sets: Sequence[str], keep: bool, say: Say
+) -> Record:
+    """Run a scenario and return its summary; `ok` says whether the story came out as it should."""
+    begun = time.monotonic()
+    home = (state_dir or Path(".driftloop") / f"demo-llm-{scenario}").absolute()
+    make_room(home)
+    weights = smollm2(say=say)
+    command = Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
+    say(
+        "[bold]driftloop demo --llm[/bold]: a small language model is served, its users rate and correct "
+        "its answers, and it learns what they want"
+    )
+    say(f"everything it keeps lies in {home}")
+    try:
+        say("starting Kafka, Ray Serve and the watchers")
+        endpoints: Record = command("up", "--detach", "--timeout-s", "600")["endpoints"]
+        say("loading SmolLM2-135M-Instruct into vLLM")
+        command("deploy", str(_spec(home, weights)))
+        ready = time.monotonic() - begun
+        say(f"[dim]{ready:6.1f} s[/dim]  version 1 answers at {endpoints['inference']}/v1")
+        say(f"         look closer: driftloop status --watch --state-dir {home}")
+        traffic = _traffic(scenario, seed, endpoints["inference"])
+        story = Story(
+            say, lambda: time.monotonic() - begun, lambda: traffic.answered, place="answer"
+        )
+        traffic.paused_s = lambda: PAUSE_WHILE_TRAINING_S if story.retraining else 0.0
+        story.seconds["ready"] = ready
+        adapter = home / "harmful"
+        if scenario == "bad-candidate":
+            harmful_adapter(adapter, weights, seed)
+        counts = asyncio.run(
+            _play(scenario, traffic, story, command, endpoints["control"], adapter)
+        )
+        champion = read_status(endpoints["control"])["models"][0]["champion"]
+        say("held-out prompts, answered by the base and by the version that serves now")
+        told = asyncio.run(_side_by_side(traffic, champion))
+        story.seconds["total"] = time.monotonic() - begun
+        summary = summarise(scenario, traffic, story, counts, champion, told)
+        _tell_end(summary, told, say)
+        return summary
+    finally:
+        if keep:
+            say(f"the stack goes on; stop it with: driftloop down --state-dir {home}")
+        else:
+            command("down")
+
+
+def _spec(home: Path, weights: Path) -> Path:
+    path = home / "MODEL.yaml"
+    document = {
+        "name": MODEL, "runtime": "vllm", "model": str(weights), "task": "generation",
+        "output": "text", "recipe": "lora-sft", "options": {"engine": {"max_model_len": 1024}},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+def _traffic(scenario: str, seed: int, inference: str) -> ChatTraffic:
+    demanding = scenario == "feedback"
+    satisfied = preference.meets if demanding else preference.sensible
+    prompts = preference.live_prompts(seed)
+    return ChatTraffic(inference, MODEL, prompts, satisfied, corrects=demanding)
+
+
+async def _play(
+    scenario: str, traffic: ChatTraffic, story: Story, command: Commands, control: str, adapter: Path
+) -> Record:  # fmt: skip
+    """Let users ask until the story is over, then wait until every answer is in the lake."""
+    stop = asyncio.Event()
+    asking = asyncio.create_task(traffic.run(stop))
+    watching = asyncio.create_task(_watch(scenario, traffic, story, command, control, adapter))
+    done, _ = await asyncio.wait({asking, watching}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    try:
+        for task in done:
+            task.result()
+        await asking
+        return await _settled(traffic, control)
+    finally:
+        watching.cancel()
+
+
+async def _watch(
+    scenario: str, traffic: ChatTraffic, story: Story, command: Commands, control: str, adapter: Path
+) -> None:  # fmt: skip
+    deadline = time.monotonic() + DEADLINE_S
+    deployed, told = False, 0
+    while time.monotonic() < deadline:
+        status = await asyncio.to_thread(read_status, control)
+        story.tell(status)
+        if story.over:
+            return
+        if traffic.answered // 40 > told:
+            told = traffic.answered // 40
+            story.line(f"users: {_ratings(traffic)}")
+        if (
+            scenario == "bad-candidate" and not deployed
+            and traffic.rated >= ANSWERS_BEFORE_BAD_CANDIDATE
+        ):  # fmt: skip
+            deployed = True
+            story.line("now a harmful adapter is deployed")
+            await asyncio.to_thread(command, "deploy", str(adapter), "--name", MODEL, "--base", "1")
+        await asyncio.sleep(1.0)
+    raise Unavailable(f"the story did not end within {DEADLINE_S:.0f} s")
+
+
+def _ratings(traffic: ChatTraffic) -> str:
+    shown = [
+        f"version {version} {tally.accuracy:.0%} thumbs up of {tally.rows}"
+        for version, tally in sorted(traffic.versions.items())
+        if tally.accuracy is not None
+    ]
+    return ", ".join(shown) + (f"; {traffic.corrections} corrections" if traffic.corrects else "")
+
+
+async def _settled(traffic: ChatTraffic, control: str, timeout_s: float = 60.0) -> Record:
+    """The model's counts once the lake holds what was answered, or as they are at the timeout."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        status = await asyncio.to_thread(read_status, control)
+        counts: Record = status["models"][0]["counts"]
+        whole = counts["served"] == counts["lake_rows"] and counts["served"] >= traffic.answered
+        labels = traffic.rated + traffic.corrections
+        if (whole and counts["labels"] >= labels) or time.monotonic() > deadline:
+            return counts
+        await asyncio.sleep(0.3)
+
+
+async def _side_by_side(traffic: ChatTraffic, champion: int) -> list[SideBySide]:
+    prompts = preference.held_out_prompts()
+    slots = asyncio.Semaphore(traffic.users)
+    async with httpx.AsyncClient(timeout=120.0) as http:
+
+        async def answers(version: int) -> list[str]:
+            async def one(prompt: str) -> str:
+                async with slots:
+                    return (await traffic.ask(http, f"{MODEL}@{version}", prompt, {}))[0]
+
+            return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
+
+        base = await answers(1)
+        promoted = await answers(champion) if champion != 1 else [None] * len(prompts)
+    return [SideBySide(*row) for row in zip(prompts, base, promoted, strict=True)]
+
+
+def summarise(
+    scenario: str, traffic: ChatTraffic, story: Story, counts: Record, champion: int,
+    told: Sequence[SideBySide],
+) -> Record:  # fmt: skip
+    """The summary document, with `ok`: whether the scenario's promises hold."""
+    base = _share([row.base for row in told])
+    promoted = _share([row.promoted for row in told if row.promoted is not None])
+    rollout = story.rollout or {}
+    whole = counts["served"] == counts["lake_rows"] >= traffic.answered
+    clean = whole and counts["dropped"] == 0 and counts["duplicates"] == 0
+    if scenario == "feedback":
+        good = champion > 1 and base is not None and base < 0.2 and (promoted or 0.0) >= 0.9
+    else:
+        good = champion == 1 and rollout.get("state") == "rolled_back"
+    return {
+        "scenario": f"llm-{scenario}",
+        "ok": clean and good,
+        "preference": {"base": base, "promoted": promoted},
+        "held_out": [
+            {"prompt": row.prompt, "base": row.base, "promoted": row.promoted} for row in told
+        ],
+        "ratings": {
+            str(version): {"answers": tally.rows, "mean": tally.accuracy}
+            for version, tally in sorted(traffic.versions.items())
+        },
+        "corrections": traffic.corrections,
+        "counts": {k: counts[k] for k in (
+            "served", "acked", "spooled", "dropped", "lake_rows", "duplicates", "labels")},
+        "answered": traffic.answered,
+        "client_retries": traffic.retries,
+        "versions": {"first": 1, "champion": champion},
+        "rollout": {"id": rollout.get("id"), "steps": story.steps,
+                    "state": rollout.get("state"), "verdict": rollout.get("verdict")},
+        "seconds": {k: round(story.seconds[k], 1) if k in story.seconds else None
+                    for k in ("ready", "asked", "retrain", "promotion", "total")},
+    }  # fmt: skip
+
+
+def _share(answers: Sequence[str]) -> float | None:
+    """Of those that are as the users want them."""
+    if not answers:
+        return None
+    return round(sum(map(preference.meets, answers)) / len(answers), 4)
+
+
+def _excerpt(answer: str) -> str:
+    return escape(" ".join(answer.split())[:160])
+
+
+def _tell_end(summary: Record, told: Sequence[SideBySide], say: Say) -> None:
+    for row in told[:: max(1, len(told) // SHOWN)][:SHOWN]:
+        say(f"[bold]{row.prompt}[/bold]")
+        say(f"  base      {_excerpt(row.base)}")
+        if row.promoted is not None:
+            say(f"  promoted  {_excerpt(row.promoted)}")
+    shares = summary["preference"]
+    shown = ", ".join(f"{k} {v:.0%}" for k, v in shares.items() if v is not None)
+    say(f"held-out prompts answered as the users want it: {shown} of {len(told)}")
+    counts = summary["counts"]
+    say(
+        f"{counts['served']:,} answers, {counts['lake_rows']:,} in the lake, {counts['duplicates']} twice, "
+        f"{counts['dropped']} dropped, {counts['labels']:,} ratings and corrections"
+    )
+    say(
+        f"champion: version {summary['versions']['champion']}; {summary['seconds']['total']} s in all"
+    )
+    if not summary["ok"]:
+        say("[red]the story did not come out as it should[/red]")

@@ -1,0 +1,81 @@
+"""A demo's own stack, through the public commands and HTTP only."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from driftloop_contracts.errors import Conflict, Unavailable
+
+Record = dict[str, Any]
+Say = Callable[[str], None]
+
+FREE_PORTS = ("serving.port=0", "serving.grpc_port=0", "control.port=0", "kafka.port=0")
+"""Any free ones: a demo never meets a stack that already runs here."""
+
+
+class Commands:
+    """`driftloop` as a person types it, always with --json."""
+
+    def __init__(self, home: Path, sets: Sequence[str]) -> None:
+        self._tail = ["--state-dir", str(home), "--json"]
+        for item in sets:
+            self._tail += ["--set", item]
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        argv = [sys.executable, "-m", "driftloop_cli", *words, *self._tail]
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    @staticmethod
+    def result(process: "subprocess.Popen[str]") -> Record:
+        out, err = process.communicate()
+        if process.returncode != 0:
+            try:
+                reason = json.loads(out)["error"]
+            except (ValueError, KeyError, TypeError):
+                reason = (err or out).strip()[-2000:]
+            words = process.args
+            name = words[3] if isinstance(words, list) else ""
+            raise Unavailable(f"`driftloop {name!s}` failed: {reason}")
+        document: Record = json.loads(out)
+        return document
+
+    def __call__(self, *words: str) -> Record:
+        return self.result(self.start(*words))
+
+
+def make_room(home: Path) -> None:
+    """A demo begins from nothing, but never removes what is not a demo's."""
+    from driftloop_cli.run_state import read_run_state
+
+    mark = home / "demo.json"
+    running = read_run_state(home)
+    if running is not None and running.supervisor.alive():
+        raise Conflict(f"a stack is running under {home}; stop it with `driftloop down` first")
+    if home.exists() and any(home.iterdir()):
+        if not mark.is_file():
+            raise Conflict(f"{home} is not empty and not from a demo; name another --state-dir")
+        shutil.rmtree(home)
+    home.mkdir(parents=True, exist_ok=True)
+    mark.write_text("{}")
+
+
+def read_status(control: str) -> Record:
+    """The status document, asked for again for a minute while the control API is away."""
+    deadline = time.monotonic() + 60.0
+    while True:
+        try:
+            response = httpx.get(f"{control}/api/status", timeout=30.0)
+            response.raise_for_status()
+            document: Record = response.json()
+            return document
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.3)

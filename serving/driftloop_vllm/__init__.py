@@ -1,0 +1,1 @@
+"""Language models on vLLM. Importing this package imports no vLLM; only `engine` does."""

@@ -1,0 +1,57 @@
+"""What an engine generated for one HTTP request, seen where it comes out of the engine: the same for
+every API, streamed or not, also where the client leaves in between."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from math import nan
+from typing import Any
+
+
+@dataclass(slots=True)
+class Choice:
+    """One answer. `first_token_s`: from the request's arrival; `token_s`: between two tokens, on
+    average; NaN where no token came, or only one. `finish_reason`: vLLM's; None: it was not finished."""
+
+    parts: list[str] = field(default_factory=list)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str | None = None
+    first_token_s: float = nan
+    token_s: float = nan
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+
+@dataclass(slots=True)
+class Generation:
+    """By the engine's request (a completions call may carry several prompts) and the choice's index."""
+
+    choices: dict[tuple[str, int], Choice] = field(default_factory=dict)
+
+    def observe(self, request_id: str, output: Any) -> None:
+        """`output`: vLLM's RequestOutput, with what is new in it where the answer is streamed."""
+        for part in output.outputs:
+            choice = self.choices.get((request_id, part.index))
+            if choice is None:
+                choice = self.choices[request_id, part.index] = Choice()
+                choice.prompt_tokens = len(output.prompt_token_ids or ())
+            choice.parts.append(part.text)
+            choice.completion_tokens += len(part.token_ids)
+            if part.finish_reason is not None:
+                choice.finish_reason = part.finish_reason
+            times = output.metrics
+            if times is not None and times.first_token_ts:
+                choice.first_token_s = times.first_token_latency
+                if choice.completion_tokens > 1:
+                    took_s = times.last_token_ts - times.first_token_ts
+                    choice.token_s = took_s / (choice.completion_tokens - 1)
+
+    @property
+    def in_order(self) -> list[Choice]:
+        return list(self.choices.values())
+
+
+CURRENT: ContextVar[Generation | None] = ContextVar("generation", default=None)
+"""Where the engine notes what it generates for the request that is being answered."""

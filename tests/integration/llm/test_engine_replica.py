@@ -1,0 +1,248 @@
+"""A real vLLM engine in its replica, asked through the front of the serving port: all of the way but Ray."""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import pytest_asyncio
+import uvicorn
+from fastapi import FastAPI
+from tiny_llama import CONTEXT, tiny_adapter, tiny_llama
+
+from driftloop_contracts.language import SIGNATURE
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_serving.engine_replica import EngineReplica
+from driftloop_serving.loaded import loaded
+from driftloop_serving.meter import ReplicaMeter
+from driftloop_serving.model_table import ModelTable, held_elsewhere
+from driftloop_serving.openai_front import Front, add_openai
+from driftloop_serving.replica_report import PREFIX
+from driftloop_serving.spool_reader import SpoolReader
+from driftloop_settings import Settings
+from driftloop_store import open_store
+from driftloop_vllm.adapters import content_name
+from driftloop_vllm.options import parse_options, process_environment
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(900),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+HI: Any = [{"role": "user", "content": "hello"}]
+
+
+class World:
+    """One engine's replica, and a front that knows of it."""
+
+    def __init__(self, settings: Settings, base: Path) -> None:
+        self.settings = settings
+        self.store = open_store(settings.store_url)
+        spec = ModelSpec("tiny", "generation", "text", runtime="vllm")
+        served = ServedVersion(1, str(base), SIGNATURE)
+        self.deployment = Deployment(spec, (served,), TrafficSplit(1), revision=1)
+        self.replica = EngineReplica(settings.model_dump_json())
+        self.table = ModelTable()
+        self.told: dict[str, Any] = {}
+
+    async def deploy(self, *versions: ServedVersion, split: TrafficSplit | None = None) -> None:
+        """What the role `serving` does of a changed deployment."""
+        current = self.deployment
+        self.deployment = replace(
+            current, versions=versions or current.versions, split=split or current.split,
+            revision=current.revision + 1,
+        )  # fmt: skip
+        await self.replica.reconfigure({"deployment": self.deployment.to_dict(), "base": 1})
+        reports = [self.store.cursor(f"{PREFIX}{os.getpid()}") or {}]
+        self.told = loaded("tiny", [reports], 0, addressed=True)
+        addresses = {int(v): tuple(known) for v, known in self.told["addresses"].items()}
+        served = held_elsewhere(self.deployment, self.told["versions"], addresses)
+        self.table = ModelTable({"tiny": served})
+
+    def kept(self, prediction_id: str) -> list[dict[str, Any]]:
+        """The rows of a prediction in the engine's spool, by column."""
+        (folder,) = self.settings.spool_dir.glob("engine-*")
+        found = []
+        for batch in SpoolReader(folder).read(64 << 20).predictions:
+            if batch.ids == [prediction_id]:
+                columns = {**batch.inputs, **(batch.outputs or {})}
+                found += [
+                    {name: array[row] for name, array in columns.items()}
+                    | {"arm": batch.arm, "version": batch.version}
+                    for row in range(batch.rows)
+                ]
+        return found
+
+    def adapter(self, number: int, folder: Path) -> ServedVersion:
+        return ServedVersion(number, str(folder), SIGNATURE, base=1)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    # An engine's process starts with it; here it is the test's own.
+    given = process_environment(parse_options({}))
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    state_dir = tmp_path_factory.mktemp("state")
+    base = tiny_llama(state_dir / "base")
+    made = World(Settings(state_dir=state_dir, llm={"nice": 0}), base)
+    await made.deploy()
+    yield made
+    await made.replica.__del__()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(world: World) -> AsyncIterator[openai.AsyncOpenAI]:
+    app = FastAPI()
+    add_openai(
+        app,
+        Front(lambda: world.table, ReplicaMeter(), body_limit_bytes=1 << 20, timeout_s=120.0),
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
+    serving = asyncio.create_task(server._serve([listener]))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0, timeout=120) as made:
+        yield made
+    server.should_exit = True
+    await serving
+
+
+async def test_an_answer_is_in_the_spool_when_it_is_here(
+    world: World, client: openai.AsyncOpenAI
+) -> None:
+    answer = await client.chat.completions.create(
+        model="tiny", messages=HI, max_tokens=6, logprobs=True, n=2
+    )
+    rows = world.kept(answer.id)
+    assert [row["text"] for row in rows] == [c.message.content for c in answer.choices]
+    assert answer.usage is not None
+    assert {(r["prompt_tokens"], r["completion_tokens"], r["finish_reason"]) for r in rows} == {
+        (answer.usage.prompt_tokens, 6, "length")
+    }
+    assert all(row["first_token_s"] > 0 and row["token_s"] > 0 for row in rows)
+
+
+async def test_a_stream_is_in_the_spool_when_it_ends(
+    world: World, client: openai.AsyncOpenAI
+) -> None:
+    stream = await client.chat.completions.create(
+        model="tiny@1", messages=HI, max_tokens=6, stream=True
+    )
+    chunks = [chunk async for chunk in stream]
+    assert {chunk.model for chunk in chunks} == {"tiny@1"}
+    text = "".join(c.choices[0].delta.content or "" for c in chunks)
+    (row,) = world.kept(chunks[0].id)
+    assert (row["text"], row["completion_tokens"], row["arm"]) == (text, 6, "pinned")
+
+
+async def test_every_call_is_captured_under_its_own_id(
+    world: World, client: openai.AsyncOpenAI
+) -> None:
+    two = await client.completions.create(model="tiny", prompt=["one", "two"], max_tokens=3)
+    prompts = [json.loads(row["messages"])[0]["content"] for row in world.kept(two.id)]
+    assert prompts == ["one", "two"]
+    whole = await client.responses.create(model="tiny", input="hello", max_output_tokens=3)
+    assert world.kept(whole.id)[0]["text"] == whole.output_text
+    events = [
+        event
+        async for event in await client.responses.create(
+            model="tiny", input="hello", max_output_tokens=3, stream=True
+        )
+    ]
+    completed: Any = events[-1]
+    assert completed.type == "response.completed"
+    assert len(world.kept(completed.response.id)) == 1
+
+
+async def test_structured_outputs_are_vllms(client: openai.AsyncOpenAI) -> None:
+    chosen = await client.chat.completions.create(
+        model="tiny", messages=HI, extra_body={"structured_outputs": {"choice": ["yes", "no"]}}
+    )
+    assert chosen.choices[0].message.content in ("yes", "no")
+
+
+async def test_a_client_that_leaves_frees_the_engine_and_is_captured_once(
+    world: World, client: openai.AsyncOpenAI
+) -> None:
+    stream = await client.chat.completions.create(
+        model="tiny", messages=HI, stream=True, max_tokens=CONTEXT - 64,
+        extra_body={"ignore_eos": True},
+    )  # fmt: skip
+    chunks = aiter(stream)
+    prediction_id = (await anext(chunks)).id
+    await anext(chunks)
+    await stream.close()
+    engine: Any = world.replica._engine
+    while engine.in_flight or not world.kept(prediction_id):
+        await asyncio.sleep(0.05)
+    (row,) = world.kept(prediction_id)
+    assert row["finish_reason"] == "abort"
+    assert 0 < row["completion_tokens"] < CONTEXT - 64
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({"messages": [{"role": "user", "content": "hello " * CONTEXT}]}, "context length"),
+        ({"temperature": -1}, "temperature"),
+        ({"max_tokens": 10**6}, "max_tokens"),
+        ({"top_p": 7}, "top_p"),
+        ({"tool_choice": "required"}, "tool"),
+    ],
+)
+async def test_what_vllm_refuses_is_a_400(
+    client: openai.AsyncOpenAI, body: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=why):
+        await client.chat.completions.create(**{"model": "tiny", "messages": HI, **body})
+
+
+async def test_an_adapter_answers_under_its_content_and_a_wrong_one_is_refused(
+    world: World, client: openai.AsyncOpenAI
+) -> None:
+    state_dir = world.settings.state_dir
+    base = Path(world.deployment.versions[0].path)
+    good = tiny_adapter(state_dir / "good", base, seed=1)
+    other = tiny_adapter(state_dir / "other", tiny_llama(state_dir / "base-2", seed=2))
+    wide = tiny_adapter(state_dir / "wide", base, rank=64)
+    (served,) = world.deployment.versions
+    await world.deploy(
+        served, world.adapter(2, good), world.adapter(3, other), world.adapter(4, wide),
+        world.adapter(5, Path("/etc")), split=TrafficSplit(1, 2, 0.5, "salt"),
+    )  # fmt: skip
+    assert world.told["versions"] == [1, 2]
+    assert "another base" in world.told["failed"]["3"]
+    assert "rank 64 is over" in world.told["failed"]["4"]
+    assert "outside the folders" in world.told["failed"]["5"]
+    engine: Any = world.replica._engine
+    assert engine.adapters == {content_name("tiny", good)}
+
+    async def greedy(model: str) -> tuple[str, str]:
+        raw = await client.chat.completions.with_raw_response.create(
+            model=model, messages=HI, max_tokens=12, temperature=0
+        )
+        return raw.headers["x-model-version"], raw.parse().choices[0].message.content or ""
+
+    assert (await greedy("tiny@1"))[1] != (await greedy("tiny@2"))[1]
+    versions = set()
+    for n in range(16):
+        answer = await client.chat.completions.with_raw_response.create(
+            model="tiny", messages=[{"role": "user", "content": f"hello {n}"}], max_tokens=1
+        )
+        row = world.kept(answer.parse().id)[0]
+        assert str(row["version"]) == answer.headers["x-model-version"]
+        versions.add((row["version"], row["arm"]))
+    assert versions == {(1, "stable"), (2, "canary")}
+    await world.deploy(served, split=TrafficSplit(1))
+    assert engine.adapters == set()
+    assert world.told["versions"] == [1]

@@ -1,0 +1,78 @@
+"""Which engines a language model has, and what they hold together."""
+
+from driftloop_contracts.language import SIGNATURE
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_serving.loaded import loaded
+from driftloop_serving.placement import ENGINE_KEY, applications_of, place
+
+
+def version(number: int, base: int | None = None) -> ServedVersion:
+    return ServedVersion(number, f"/versions/{number}", SIGNATURE, base)
+
+
+def deployment(*versions: ServedVersion, is_loaded: bool = True, **engine: object) -> Deployment:
+    options = {"engine": engine, "replicas": 2, "cpus": 1.5}
+    spec = ModelSpec("m", "generation", "text", options=options, runtime="vllm")
+    return Deployment(spec, versions, TrafficSplit(1), revision=7, loaded=is_loaded)
+
+
+def test_weights_have_an_engine_and_adapters_share_it() -> None:
+    model = deployment(version(1), version(2, base=1), version(3), version(4, base=1))
+    placement = place([model], {})
+    assert [(own.application, own.user_config["base"]) for own in placement.own] == [
+        ("engine-m-1", 1),
+        ("engine-m-3", 3),
+    ]
+    assert applications_of(model) == ("engine-m-1", "engine-m-3")
+    assert {(own.replicas, own.cpus, own.build) for own in placement.own} == {
+        (2, 1.5, "build_engine")
+    }
+
+
+def test_an_adapter_or_a_split_restarts_no_engine_but_other_options_do() -> None:
+    def environment(model: Deployment) -> str:
+        return place([model], {}).own[0].environment[ENGINE_KEY]
+
+    alone = environment(deployment(version(1)))
+    assert environment(deployment(version(1), version(2, base=1))) == alone
+    assert environment(deployment(version(1), max_model_len=512)) != alone
+
+
+def test_the_shared_replicas_are_told_where_engines_answer() -> None:
+    told = {"versions": [1], "addresses": {"1": ["127.0.0.1:5"]}, "failed": {"2": "no"}}
+    (entry,) = place([deployment(version(1))], {"m": told}).shared["elsewhere"]
+    assert (entry["held"], entry["addresses"], entry["failed"]) == (
+        [1],
+        {"1": ["127.0.0.1:5"]},
+        {"2": "no"},
+    )
+
+
+def test_an_unloaded_language_model_has_no_engine() -> None:
+    assert place([deployment(version(1), is_loaded=False)], {}).own == ()
+
+
+def report(address: str, revision: int, *versions: int, **failed: str) -> dict[str, object]:
+    held = {"revision": revision, "versions": list(versions), "failed": failed}
+    return {"models": {"m": held}, "address": address}
+
+
+def test_a_version_counts_when_all_engines_of_its_base_hold_it() -> None:
+    first = [report("a", 7, 1, 2), report("b", 6, 1)]
+    other = [report("c", 7, 3)]
+    found = loaded("m", [first, other], 7, addressed=True)
+    assert found == {
+        "versions": [1, 3],
+        "revision": 6,
+        "failed": {},
+        "addresses": {"1": ["a", "b"], "2": ["a"], "3": ["c"]},
+    }
+
+
+def test_nothing_is_held_while_an_engine_is_being_started() -> None:
+    assert loaded("m", [[]], 7) == {"versions": [], "revision": 0, "failed": {}}
+    assert loaded("m", [[report("", 7, **{"1": "why"})]], 7)["failed"] == {"1": "why"}
+
+
+def test_where_nothing_is_to_be_held_the_revision_has_come() -> None:
+    assert loaded("m", [], 7)["revision"] == 7

@@ -1,0 +1,248 @@
+"""Capture as a whole: spools, shipper, bus and lake, each of which may die between any two steps.
+
+Everything is real but the broker, which is the one in memory. After recovery each answered prediction
+is in the lake exactly once, or counted as dropped with its reason, and nothing is unexplained.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from driftloop_bus.memory_bus import MemoryBus
+from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS, parse_feedback
+from driftloop_contracts.ids import new_prediction_id
+from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_lake.capture_loss import capture_loss
+from driftloop_lake.delta_lake import DeltaLake
+from driftloop_lake.writer import LakeWriter
+from driftloop_monitoring.bus_records import read_record
+from driftloop_serving.shipper import Shipper
+from driftloop_serving.spool import SpoolWriter
+from driftloop_serving.spool_reader import Place, SpoolReader
+from driftloop_serving.spool_record import PredictionBatch
+from driftloop_settings.settings import CaptureSettings
+from driftloop_store import open_store
+
+SIGNATURE = Signature((TensorSpec("x", "FP64", (-1, 64)),), (TensorSpec("y", "FP32", (-1,)),))
+CAPTURE = CaptureSettings(segment_bytes=1 << 16, quota_bytes=1 << 17)
+PLACES = [(topic, number) for topic in (PREDICTIONS, LABELS) for number in (0, 1)]
+REPLICAS = 2
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+class MortalReader(SpoolReader):
+    """Dies after it has saved its position, before the segments that it passed are removed."""
+
+    def _advance(self, place: Place) -> None:
+        self._place = place
+        self._save()
+        raise Killed
+
+
+class MortalWriter(LakeWriter):
+    """Dies before its n-th commit."""
+
+    lives = 0
+
+    def _live(self) -> None:
+        if self.lives == 0:
+            raise Killed
+        self.lives -= 1
+
+    def _commit(self, *arguments: Any) -> None:
+        self._live()
+        super()._commit(*arguments)
+
+    def _advance(self, *arguments: Any) -> None:
+        self._live()
+        super()._advance(*arguments)
+
+
+class Capture(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="capture-"))
+        self.root, self.lake = self.home / "spool", str(self.home / "lake")
+        self.store = open_store(f"sqlite:///{self.home / 'store.db'}")
+        self.bus = MemoryBus()
+        self.bus.ensure_topics(TOPICS, partitions=2, retention_hours=1)
+        self.producer = self.bus.producer()
+        self.away = False
+        self.shipper = self.new_shipper(5)
+        self.writers = [self.new_writer() for _ in range(REPLICAS)]
+        self.kept: dict[str, int] = {}
+        self.dropped = 0
+        self.unanswered: set[str] = set()
+        self.labels: set[str] = set()
+
+    def new_writer(self) -> SpoolWriter:
+        return SpoolWriter(self.root, "replica", CAPTURE)
+
+    def new_shipper(self, pack_rows: int) -> Shipper:
+        return Shipper(self.root, self.producer, self.store, pack_rows)
+
+    # -- replicas ------------------------------------------------------------------------------
+    @rule(
+        replica=st.integers(0, REPLICAS - 1),
+        counts=st.lists(st.sampled_from([1, 2, 40, 40]), min_size=1, max_size=4),
+        version=st.integers(1, 2),
+        times=st.integers(1, 5),
+    )
+    def answer(self, replica: int, counts: list[int], version: int, times: int) -> None:
+        """40 rows are 20 KiB: a few fill a segment, some more reach the quota."""
+        for _ in range(times):
+            batch = self.batch(counts, version)
+            if self.writers[replica].append([batch]):
+                self.kept.update(zip(batch.ids, counts, strict=True))
+            else:
+                self.dropped += sum(counts)
+
+    @rule(replica=st.integers(0, REPLICAS - 1))
+    def label(self, replica: int) -> None:
+        """For any prediction, whatever became of it."""
+        for prediction_id in list(self.kept)[-2:]:
+            events = parse_feedback({"prediction_id": prediction_id, "label": 1}, datetime.now(UTC))
+            if self.writers[replica].append_labels(events):
+                self.labels.add(prediction_id)
+
+    @rule(replica=st.integers(0, REPLICAS - 1), torn=st.integers(0, 500))
+    def die_before_the_answer(self, replica: int, torn: int) -> None:
+        """After all or a part of the write, before it was counted."""
+        writer, batch = self.writers[replica], self.batch([1, 2], 1)
+        log = writer.folder / f"{writer.segment:012d}.log"
+        size = log.stat().st_size
+        writer._count = lambda *_: None  # type: ignore[method-assign]
+        if writer.append([batch]):
+            self.unanswered.update(batch.ids)
+            log = writer.folder / f"{writer.segment:012d}.log"
+            size = min(size, log.stat().st_size)
+            os.truncate(log, max(size, log.stat().st_size - torn))
+        self.kill(replica)
+
+    @rule(replica=st.integers(0, REPLICAS - 1))
+    def die(self, replica: int) -> None:
+        self.kill(replica)
+
+    def kill(self, replica: int) -> None:
+        """What the kernel does: files are closed, so the lock is free."""
+        writer = self.writers[replica]
+        os.close(writer.file)
+        os.close(writer._lock)
+        self.writers[replica] = self.new_writer()
+
+    def batch(self, counts: list[int], version: int) -> PredictionBatch:
+        ids, rows = [new_prediction_id() for _ in counts], sum(counts)
+        return PredictionBatch(
+            "m", version, "stable", ids, [0.1] * len(ids), counts, SIGNATURE,
+            {"x": np.zeros((rows, 64))}, {"y": np.zeros(rows, np.float32)},
+        )  # fmt: skip
+
+    # -- shipper and broker --------------------------------------------------------------------
+    @rule()
+    def ship(self) -> None:
+        self.shipper.step(0.0 if self.away else 5.0)
+        self.shipper.write_ledger()
+
+    @precondition(lambda self: not self.away)
+    @rule(pack_rows=st.sampled_from([1, 3, 50]))
+    def die_after_sending(self, pack_rows: int) -> None:
+        """Nothing is noted: it is sent again, packed in another way."""
+        self.shipper._discover()
+        for reader in self.shipper._readers.values():
+            self.shipper._send(reader, reader.read(1 << 16))
+        self.producer.flush(5)
+        self.shipper = self.new_shipper(pack_rows)
+
+    @precondition(lambda self: not self.away)
+    @rule(pack_rows=st.sampled_from([1, 3, 50]))
+    def die_after_noting(self, pack_rows: int) -> None:
+        self.shipper._discover()
+        for reader in self.shipper._readers.values():
+            reader.__class__ = MortalReader
+        try:
+            self.shipper.step(5.0)
+        except Killed:
+            self.shipper = self.new_shipper(pack_rows)
+        else:
+            for reader in self.shipper._readers.values():
+                reader.__class__ = SpoolReader
+
+    @rule()
+    def broker_comes_and_goes(self) -> None:
+        self.away = not self.away
+        self.bus.set_away(self.away)
+
+    # -- archiver ------------------------------------------------------------------------------
+    @precondition(lambda self: not self.away)
+    @rule(lives=st.integers(0, 4), flush=st.integers(1, 50))
+    def archive_until_it_dies(self, lives: int, flush: int) -> None:
+        writer = MortalWriter(self.lake)
+        writer.lives = lives
+        with contextlib.suppress(Killed):
+            self.archive(writer, flush)
+
+    def archive(self, writer: LakeWriter, flush: int) -> None:
+        consumer = self.bus.consumer()
+        consumer.assign(writer.positions(PLACES))
+        while messages := consumer.poll(0.0, flush):
+            writer.append([read_record(message) for message in messages])
+
+    # -- and then ------------------------------------------------------------------------------
+    def teardown(self) -> None:
+        if not hasattr(self, "home"):
+            return
+        try:
+            self.bus.set_away(False)
+            for writer in self.writers:
+                writer.close()
+            # A chunk that was under way while the broker was away is done by now.
+            for _ in range(200):
+                self.shipper.step(5.0)
+                if not any(self.root.iterdir()):
+                    break
+            self.archive(LakeWriter(self.lake), 1000)
+            self.check()
+        finally:
+            self.producer.close()
+            self.store.close()
+            shutil.rmtree(self.home)
+
+    def check(self) -> None:
+        assert list(self.root.iterdir()) == []
+        lake = DeltaLake(self.lake)
+        pin, rows = lake.pin("m"), []
+        if pin is not None:
+            rows = lake.labelled("m", pin, only_labelled=False).to_pylist()
+        found = [(row["prediction_id"], row["row"]) for row in rows]
+        assert len(found) == len(set(found))
+        assert {i for i, _ in found} - self.unanswered == set(self.kept)
+        assert {p for p in found if p[0] in self.kept} == {
+            (i, n) for i, count in self.kept.items() for n in range(count)
+        }
+        assert {row["prediction_id"] for row in rows if row["label"] is not None} == self.labels
+        ledger = self.store.ledger("m")
+        assert sum(e["acked"] for e in ledger) == len(found)
+        assert sum(sum(e["dropped"].values()) for e in ledger) == self.dropped
+        assert all(set(e["dropped"]) <= {"quota"} and e["spooled"] == 0 for e in ledger)
+        if pin is not None:
+            for version in (1, 2):
+                assert capture_loss(ledger, lake, "m", pin, version).unexplained == 0
+
+
+TestCapture = Capture.TestCase
+TestCapture.settings = settings(
+    max_examples=12, stateful_step_count=25, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)  # fmt: skip
