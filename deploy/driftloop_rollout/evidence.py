@@ -95,9 +95,8 @@ class Coverage:
         canary, stable = max(self.canary, 1), max(self.stable, 1)
         mean = (self.canary_labelled + self.stable_labelled) / max(both, 1)
         noise = 3.0 * (mean * (1 - mean) * (1 / canary + 1 / stable)) ** 0.5
-        return abs(self.canary_labelled / canary - self.stable_labelled / stable) <= (
-            EQUAL_COVERAGE + noise
-        )
+        apart = abs(self.canary_labelled / canary - self.stable_labelled / stable)
+        return bool(apart <= EQUAL_COVERAGE + noise)
 
 
 @dataclass(frozen=True, slots=True)

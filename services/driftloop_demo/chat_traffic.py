@@ -30,7 +30,7 @@ class ChatTraffic:
     satisfied: Callable[[str], bool]
     corrects: bool
     paused_s: Callable[[], float] = lambda: 0.0
-    users: int = 4
+    users: int = 8
     asked: int = 0
     answered: int = 0
     rated: int = 0

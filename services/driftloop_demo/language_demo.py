@@ -27,9 +27,9 @@ SETTINGS = (
     # These users rate at once, and all of them do: a few hundred answers are enough.
     "llm.rating_age_s=3", "llm.reference_answers=200", "trigger.cooldown_s=600",
     "llm.min_corrections=160",
-    # One step of the canary, and a margin of ten points of the mean rating: the difference that this
-    # story is about is far larger, and so few answers could not show a small one.
-    "rollout.steps=[0.5]", "llm.rating_margin=0.1",
+    # One step of the canary: about 200 answers, half of them its own, are enough to exclude that it fails
+    # or answers badly; what users think of it is plain before that.
+    "rollout.steps=[0.5]",
 )  # fmt: skip
 
 ANSWERS_BEFORE_BAD_CANDIDATE = 120
@@ -100,7 +100,9 @@ def _spec(home: Path, weights: Path) -> Path:
     path = home / "MODEL.yaml"
     document = {
         "name": MODEL, "runtime": "vllm", "model": str(weights), "task": "generation",
-        "output": "text", "recipe": "lora-sft", "options": {"engine": {"max_model_len": 1024}},
+        "output": "text", "recipe": "lora-sft",
+        # Twice as fast as bfloat16 on processors that do not know it.
+        "options": {"engine": {"max_model_len": 1024, "dtype": "float32"}},
     }  # fmt: skip
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path

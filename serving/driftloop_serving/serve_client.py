@@ -149,7 +149,7 @@ def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
             None,
             o.gpus,
             o.environment,
-        )  # fmt: skip
+        )
         for o in placement.own
     ]
     return ServeDeploySchema.model_validate(

@@ -1,10 +1,10 @@
-"""The LoRA adapter of a training: begun, saved, described. The only module that knows peft, with
-`models`."""
+"""The LoRA adapter of a training: begun, saved, described. The only module that knows peft."""
 
 import hashlib
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,16 +52,30 @@ def load_base(folder: Path, settings: LlmSettings) -> Any:
     return model.to(device)
 
 
+def with_adapter(model: Any, folder: Path, name: str, *, trainable: bool = False) -> Any:
+    """The model with the adapter in `folder` added under a name."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=f".*{BASE_FINGERPRINT}")  # our own key, no peft's
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+            return model
+        return PeftModel.from_pretrained(
+            model, str(folder), adapter_name=name, is_trainable=trainable
+        )
+
+
 def trainable(context: "TuneContext") -> Any:
     """The base with the adapter that is to be trained."""
     import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(context.seed)
     settings = context.settings
     model = load_base(context.base, settings)
     if context.start is not None:
-        return PeftModel.from_pretrained(model, str(context.start), is_trainable=True)
+        return with_adapter(model, context.start, "default", trainable=True)
     targets: Any = [name.strip() for name in settings.tune_targets.split(",") if name.strip()]
     if targets == ["all-linear"]:
         targets = "all-linear"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop_retrain.language.adapter import load_base
+from driftloop_retrain.language.adapter import load_base, with_adapter
 from driftloop_retrain.language.tokens import ChatTokens, Encoded
 from driftloop_settings.settings import LlmSettings
 
@@ -22,16 +22,11 @@ class Arms:
     """`adapters`: folders by name. Where a name is asked for, None is the base itself."""
 
     def __init__(self, base: Path, adapters: dict[str, Path], settings: LlmSettings) -> None:
-        from peft import PeftModel
-
         self.tokens = ChatTokens(base)
         self._model: Any = load_base(base, settings)
         self._vocabulary = int(self._model.config.get_text_config().vocab_size)
         for name, folder in adapters.items():
-            if isinstance(self._model, PeftModel):
-                self._model.load_adapter(str(folder), adapter_name=name)
-            else:
-                self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=name)
+            self._model = with_adapter(self._model, folder, name)
         self._adapted = bool(adapters)
         self._model.eval()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from driftloop_retrain.language.adapter import trainable
 from driftloop_retrain.language.port import EncodedPair, Needs, TuneContext, Tuned, TuneData
-from driftloop_retrain.language.training import VALIDATION_ROWS, arguments, train
+from driftloop_retrain.language.training import VALIDATION_ROWS, arguments, batch_order, train
 
 
 class LoraDpo:
@@ -45,9 +45,14 @@ class LoraDpo:
             loss_type=["sigmoid", "sft"], loss_weights=[1.0, 1.0],
         )  # fmt: skip
 
+        order = batch_order(
+            [len(pair.better) + len(pair.worse) for pair in data.pairs],
+            context.settings.tune_batch, config.max_steps, context.seed,
+        )  # fmt: skip
+
         def make(callbacks: list[Any]) -> Any:
             return Trainer(
-                model=trainable(context), args=config, train_dataset=rows(data.pairs),
+                model=trainable(context), args=config, train_dataset=rows(tuple(data.pairs[i] for i in order)),
                 eval_dataset=rows(data.validation_pairs[:VALIDATION_ROWS]),
                 processing_class=ChatTokens(context.base).tokenizer, callbacks=callbacks,
             )  # fmt: skip

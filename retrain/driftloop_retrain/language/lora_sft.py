@@ -6,7 +6,7 @@ from typing import Any
 from driftloop_retrain.language.adapter import trainable
 from driftloop_retrain.language.port import Needs, TuneContext, Tuned, TuneData
 from driftloop_retrain.language.tokens import Encoded
-from driftloop_retrain.language.training import VALIDATION_ROWS, arguments, train
+from driftloop_retrain.language.training import VALIDATION_ROWS, arguments, batch_order, train
 
 
 class LoraSft:
@@ -30,13 +30,18 @@ class LoraSft:
             )  # fmt: skip
 
         config = SFTConfig(
-            **arguments(len(data.answers), context), completion_only_loss=True, packing=False,
-            train_sampling_strategy="group_by_length",
-        )  # fmt: skip
+            **arguments(len(data.answers), context), completion_only_loss=True, packing=False
+        )
+        order = batch_order(
+            [len(e) for e in data.answers],
+            context.settings.tune_batch,
+            config.max_steps,
+            context.seed,
+        )
 
         def make(callbacks: list[Any]) -> Any:
             return SFTTrainer(
-                model=trainable(context), args=config, train_dataset=rows(data.answers),
+                model=trainable(context), args=config, train_dataset=rows(tuple(data.answers[i] for i in order)),
                 eval_dataset=rows(data.validation_answers[:VALIDATION_ROWS]),
                 processing_class=ChatTokens(context.base).tokenizer, callbacks=callbacks,
             )  # fmt: skip

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from driftloop_contracts.errors import Rejected
@@ -24,8 +25,8 @@ def steps_of(rows: int, context: TuneContext) -> int:
 
 
 def arguments(rows: int, context: TuneContext) -> dict[str, Any]:
-    """Of trl's configurations. Examples of like length are batched together: without
-    flash attention, packed ones would see each other."""
+    """Of trl's configurations. Rows come in the order of `batch_order` and are not packed: without flash
+    attention, packed ones would see each other."""
     settings, steps = context.settings, steps_of(rows, context)
     on_cpu = device_of(settings) == "cpu"
     every = max(1, math.ceil(steps / LOOKS))
@@ -42,8 +43,23 @@ def arguments(rows: int, context: TuneContext) -> dict[str, Any]:
         "seed": context.seed, "data_seed": context.seed,
         "use_cpu": on_cpu, "bf16": not on_cpu, "gradient_checkpointing": not on_cpu,
         "dataloader_pin_memory": not on_cpu, "dataloader_num_workers": 0,
-        "max_length": settings.tune_max_tokens,
+        "max_length": settings.tune_max_tokens, "train_sampling_strategy": "sequential",
     }  # fmt: skip
+
+
+def batch_order(lengths: Sequence[int], batch: int, steps: int, seed: int) -> list[int]:
+    """The rows of `steps` batches in the order of training: all rows before one comes again, shuffled,
+    with rows of like length side by side. It is laid out beforehand, so that a training that goes on from
+    a checkpoint sees the rows that it would have seen."""
+    random, found = Random(seed), list[int]()
+    while len(found) < steps * batch:
+        rows = list(range(len(lengths)))
+        random.shuffle(rows)
+        rows.sort(key=lambda row: lengths[row])  # stable: the shuffle decides among equals
+        batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+        random.shuffle(batches)
+        found += [row for rows_ in batches for row in rows_]
+    return found[: steps * batch]
 
 
 def train(make: Callable[[list[Any]], Any], context: TuneContext, folder: Path) -> Tuned:

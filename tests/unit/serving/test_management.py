@@ -94,7 +94,7 @@ async def world(tmp_path: Path, scaler: Path) -> AsyncIterator[World]:
         ("/v2/models/m/ready", {"name": "m", "ready": True}),
         ("/v2/models/m/versions/2/ready", {"name": "m", "ready": True}),
         ("/v1/models/m", {"name": "m", "ready": True}),
-        ("/v1/models", {"models": ["m"]}),
+        ("/v1/models", {"models": ["m"], "object": "list", "data": []}),
     ],
 )
 async def test_health_and_readiness(world: World, path: str, document: Any) -> None:
