@@ -39,13 +39,17 @@ demo: setup  ## Watch the loop close on a real data set (about two minutes)
 
 .PHONY: test
 test: setup clients  ## Run every test: unit, contract, integration (real services), end to end
-	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults"
+	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
 	$(PYTEST) -n 2 --dist loadfile -m "integration" --timeout 300
 	$(PYTEST) -n 2 --dist loadfile -m "e2e" --timeout 600
 
 .PHONY: test-unit
 test-unit: setup  ## Run the tests that need no service
-	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults"
+	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
+
+.PHONY: test-language
+test-language: setup  ## Serve, load adapters and fine-tune with a tiny language model, about three minutes
+	$(PYTEST) tests/integration -m "language" --timeout 600
 
 .PHONY: test-faults
 test-faults: setup  ## Kill, hang and fill up a running stack for about half an hour (ARGS="--kills 20")

@@ -258,7 +258,8 @@ class Reader:
         self.values: list[bytes] = []
 
     def step(self) -> None:
-        self.values += [m.value for m in self.member.poll(0.2)]
+        # Long enough for a join to end within one poll.
+        self.values += [m.value for m in self.member.poll(1.0)]
         moved = self.member.moved()
         self.held = (self.held - moved.gone) | moved.came
         self.member.start(dict.fromkeys(moved.came, -1))

@@ -31,7 +31,7 @@ from driftloop_vllm.adapters import content_name
 from driftloop_vllm.options import parse_options, process_environment
 
 pytestmark = [
-    pytest.mark.integration,
+    pytest.mark.language,
     pytest.mark.timeout(900),
     pytest.mark.asyncio(loop_scope="module"),
 ]

@@ -32,7 +32,7 @@ from driftloop_settings.settings import LlmSettings
 from driftloop_store import open_store
 from driftloop_vllm.adapters import check_adapter
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.language
 NOW = datetime.now(UTC)
 MODEL = "helper"
 RETRAIN = "0f4f7e7e-4f6d-4a5e-9a57-00000000000"

@@ -16,7 +16,7 @@ from driftloop_retrain.language.tokens import ChatTokens
 from driftloop_retrain.language.training import last_checkpoint
 from driftloop_settings.settings import LlmSettings
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.language
 SETTINGS = LlmSettings(
     tune_steps=8, tune_epochs=10, tune_rank=4, tune_learning_rate=2e-2, tune_device="cpu",
     tune_threads=1,

@@ -152,7 +152,8 @@ def training(record: dict[str, Any]) -> bool:
 
 
 def child() -> psutil.Process:
-    found = [p for p in psutil.Process().children() if "driftloop_retrain.child" in p.cmdline()]
+    running = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    found = [p for p in running if "driftloop_retrain.child" in p.cmdline()]
     assert len(found) == 1
     return found[0]
 
