@@ -21,7 +21,7 @@ setup: $(SYNCED)  ## Make .venv with exactly the locked packages
 $(SYNCED): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet requirements.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -40,20 +40,19 @@ demo: setup  ## Watch the loop close on a real data set (about two minutes)
 .PHONY: test
 test: setup clients  ## Run every test: unit, contract, integration (real services), end to end
 	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
-	$(PYTEST) -n 2 --dist loadfile -m "integration" --timeout 300
-	$(PYTEST) -n 2 --dist loadfile -m "e2e" --timeout 600
+	$(PYTEST) -n 2 --dist loadfile -m "(integration or e2e) and not faults" --timeout 600
 
 .PHONY: test-unit
 test-unit: setup  ## Run the tests that need no service
 	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
 
 .PHONY: test-language
-test-language: setup  ## Serve, load adapters and fine-tune with a tiny language model, about three minutes
-	$(PYTEST) tests/integration -m "language" --timeout 600
+test-language: setup  ## Serve, load adapters and fine-tune with a tiny language model, about five minutes
+	$(PYTEST) -m "language" --timeout 900
 
 .PHONY: test-faults
 test-faults: setup  ## Kill, hang and fill up a running stack for about half an hour (ARGS="--kills 20")
-	$(PYTEST) tests/faults -m "faults" -p no:randomly $(ARGS)
+	$(PYTEST) tests/faults tests/e2e -m "faults" -p no:randomly $(ARGS)
 
 .PHONY: lint
 lint: setup  ## Check format, lint, types and import contracts

@@ -25,7 +25,7 @@ from driftloop_serving.openapi import body as documented_body
 from driftloop_serving.openapi import errors as documented_errors
 from driftloop_serving.plan import shown
 from driftloop_serving.request_body import ClientGone, read_body
-from driftloop_serving.rest_documents import LanguageRequest
+from driftloop_serving.rest_documents import LanguageRequest, OpenAIError
 
 log = structlog.get_logger()
 
@@ -208,6 +208,6 @@ def add_openai(app: FastAPI, front: Front) -> None:
 
         app.add_api_route(
             path, ask, methods=["POST"], response_class=Response, name=path,
-            responses=documented_errors(400, 404, 413, 503),
+            responses=documented_errors(400, 404, 413, 503, model=OpenAIError),
             openapi_extra=documented_body(LanguageRequest, required=True),
         )  # fmt: skip

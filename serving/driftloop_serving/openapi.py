@@ -21,9 +21,11 @@ BODIES: tuple[type[BaseModel], ...] = (
 )
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def errors(
+    *statuses: int, model: type[BaseModel] = documents.Error
+) -> dict[int | str, dict[str, Any]]:
     """For a route's `responses`."""
-    return {status: {"model": documents.Error} for status in statuses}
+    return {status: {"model": model} for status in statuses}
 
 
 def body(model: type[BaseModel], *, required: bool, or_list: bool = False) -> dict[str, Any]:

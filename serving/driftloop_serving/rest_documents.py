@@ -11,6 +11,17 @@ class Error(BaseModel):
     error: str
 
 
+class OpenAIProblem(BaseModel):
+    message: str
+    type: str
+    param: str | None = None
+    code: int | str | None = None
+
+
+class OpenAIError(BaseModel):
+    error: OpenAIProblem
+
+
 class Live(BaseModel):
     live: bool
 

@@ -14,7 +14,7 @@ import pytest
 from command_line import FREE_PORTS, Driftloop, eventually
 from tiny_llama import CONTEXT, tiny_adapter, tiny_llama
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.language
 
 ADMIN = (
     "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/sleep", "/wake_up", "/collective_rpc",
@@ -78,7 +78,7 @@ def test_an_answer_carries_its_prediction_id_version_and_the_name_that_was_asked
         model="tiny", messages=HI, max_tokens=6, logprobs=True, user="somebody"
     )
     answer = raw.parse()
-    assert raw.headers["x-model-version"] == "1"
+    assert raw.headers["x-model-version"] in ("1", "2")  # another test may have begun a canary
     assert raw.headers["x-prediction-id"] == answer.id
     assert answer.model == "tiny"
     assert answer.usage is not None
@@ -268,7 +268,12 @@ def test_an_engine_that_dies_takes_nothing_else_with_it_and_is_started_again(
     stack: Driftloop, url: str
 ) -> None:
     pids = [role["pid"] for role in stack("status")["roles"] if role["name"].startswith("replica:")]
-    (engine,) = (child.pid for pid in pids for child in psutil.Process(pid).children())
+    (engine,) = (
+        child.pid
+        for pid in pids
+        for child in psutil.Process(pid).children()
+        if child.name().startswith("VLLM::Engine")
+    )
     os.kill(engine, signal.SIGKILL)
     body = {"model": "tiny", "messages": HI, "max_tokens": 1}
     answer = eventually(

@@ -182,6 +182,7 @@ def test_doctor_finds_a_running_stack_healthy(stack: Driftloop) -> None:
     assert stack("doctor")["ok"]
 
 
+@pytest.mark.faults
 def test_a_stack_goes_on_after_its_supervisor_was_killed(tmp_path: Path) -> None:
     """What a power cut leaves: the same model at the same address, and every answer in the lake."""
     driftloop = Driftloop(tmp_path / "state")
