@@ -40,7 +40,8 @@ demo: setup  ## Watch the loop close on a real data set (about two minutes)
 .PHONY: test
 test: setup clients  ## Run every test: unit, contract, integration (real services), end to end
 	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
-	$(PYTEST) -n 2 --dist loadfile -m "(integration or e2e) and not faults" --timeout 600
+	$(PYTEST) -m "integration" --timeout 300
+	$(PYTEST) -m "e2e and not faults" --timeout 600
 
 .PHONY: test-unit
 test-unit: setup  ## Run the tests that need no service
