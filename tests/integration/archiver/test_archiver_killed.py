@@ -25,7 +25,7 @@ from driftloop_monitoring.archiver import TOPICS
 from driftloop_settings.settings import LakeSettings, Settings
 from driftloop_store.store import open_store
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.faults
 
 PROGRAM = """
 import signal, sys, threading

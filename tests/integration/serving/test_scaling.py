@@ -6,7 +6,7 @@ import pytest
 from serving_stack import eventually, running_stack
 from steady_load import steady_load
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 
 def test_load_brings_a_second_replica_which_leaves_when_it_is_over(tmp_path: Path) -> None:
