@@ -2,7 +2,6 @@
 the model's spec names."""
 
 import importlib
-import json
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from driftloop_contracts.answer_form import well_formed
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
+from driftloop_contracts.language import read_json
 from driftloop_contracts.model import ModelSpec
 
 log = structlog.get_logger()
@@ -58,12 +58,12 @@ def _malformed(
 ) -> float:  # fmt: skip
     if text is None or operation == "embeddings":
         return float("nan")
-    asked = _loaded(parameters)
+    asked = read_json(parameters)
     asked = asked if isinstance(asked, dict) else {}
     formed = well_formed(text, tool_calls or "", finish_reason or "", asked)
     if formed is None or not formed or scorer is None or tool_calls:
         return float("nan") if formed is None else float(not formed)
-    conversation = _loaded(messages)
+    conversation = read_json(messages)
     return 1.0 - _score(scorer, conversation if isinstance(conversation, list) else [], text)
 
 
@@ -74,10 +74,3 @@ def _score(scorer: Scorer, messages: list[dict[str, Any]], text: str) -> float:
         log.warning("rollout.scorer_failed", error=repr(error))
         return float("nan")
     return min(1.0, max(0.0, score))
-
-
-def _loaded(text: str | None) -> Any:
-    try:
-        return json.loads(text or "null")
-    except ValueError:
-        return None

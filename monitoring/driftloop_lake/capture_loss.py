@@ -12,7 +12,6 @@ from typing import Any
 from driftloop_contracts.judgement import unexplained
 from driftloop_lake.port import LakeReader, Pin
 
-SAMPLED = "sampled"
 NUMBERED = ("too_large", "damaged")
 """Reasons for which requests are dropped that have their number already."""
 

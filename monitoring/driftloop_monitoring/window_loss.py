@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from driftloop_lake.capture_loss import SAMPLED
+from driftloop_contracts.capture import SAMPLED
 
 NOTED_SHARE, DOUBTFUL_SHARE = 0.01, 0.5
 """Shares of dropped rows that a window mentions, and that make it inconclusive: what is left of it

@@ -10,11 +10,9 @@ from typing import Any, BinaryIO
 import yaml
 
 from driftloop_contracts.errors import NotFound, Rejected
-from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG
+from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG, WEIGHTS_SUFFIXES
 
 Spec = dict[str, Any]
-
-WEIGHTS_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 def pack(archive: BinaryIO, path: Path, name: str | None, base: int | None = None) -> None:

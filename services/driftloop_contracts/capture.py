@@ -25,6 +25,8 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.signature import Signature
 
 KEYS = ("sample", "drop", "hash", "truncate")
+SAMPLED = "sampled"
+"""The reason under which predictions that were not to be captured are counted as dropped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ Its row has the columns of `SIGNATURE`, so that spool, Kafka, archiver, lake, qu
 it as any other prediction. Its labels come through `/feedback` under the metrics below.
 """
 
+import json
+from typing import Any
+
 from driftloop_contracts.signature import Signature, TensorSpec
 
 SIGNATURE = Signature(
@@ -40,3 +43,13 @@ METRICS = (RATING, CORRECTION, PREFERRED)
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE_CONFIG = "config.json"
+WEIGHTS_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""Of the files that a version of a language model consists of."""
+
+
+def read_json(text: str | None) -> Any:
+    """A column's value that should be JSON; None where it is missing or broken."""
+    try:
+        return json.loads(text or "null")
+    except ValueError:
+        return None

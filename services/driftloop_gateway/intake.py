@@ -16,11 +16,10 @@ from uuid import uuid4
 
 from driftloop_contracts.capture import check_capture
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.language import SIGNATURE
+from driftloop_contracts.language import SIGNATURE, WEIGHTS_SUFFIXES
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.signature import Signature
 from driftloop_gateway.intake_language import (
-    SUFFIXES,
     WEIGHTS,
     check_runtime,
     is_language,
@@ -48,16 +47,12 @@ def take_in(
         document = _unpack(archive, folder)
         declared = document.pop("signature", {})
         base = None
+        current = store.deployment(str(document.get("name")))
         try:
             if is_language(document):
-                current = store.deployment(str(document.get("name")))
                 version = read_language(document, folder, current, folder / "fetched", roots)
-                spec, folder, base, signature = (
-                    version.spec,
-                    version.folder,
-                    version.base,
-                    SIGNATURE,
-                )
+                spec, folder, base = version.spec, version.folder, version.base
+                signature = SIGNATURE
             else:
                 spec = ModelSpec.from_dict(document)
                 signature = signature_of(folder)
@@ -65,7 +60,6 @@ def take_in(
         except TypeError as error:
             raise Rejected(f"model spec: {str(error).rpartition('() ')[2]}") from None
         check_capture(spec, signature, has_key=has_hash_key)
-        current = store.deployment(spec.name)
         check_runtime(current, spec)
         if current is not None:
             _check_same(current, signature)
@@ -102,7 +96,7 @@ def _unpack(archive: BinaryIO, folder: Path) -> dict[str, Any]:
                 if not _is_known(member):
                     raise Rejected(
                         f"the archive may only hold {sorted(FILES)}, "
-                        f"or {SPEC_FILE} and {WEIGHTS}/ with *{', *'.join(SUFFIXES)}"
+                        f"or {SPEC_FILE} and {WEIGHTS}/ with *{', *'.join(WEIGHTS_SUFFIXES)}"
                     )
                 tar.extract(member, folder, filter="data")
         spec = json.loads((folder / SPEC_FILE).read_text())
@@ -117,7 +111,7 @@ def _unpack(archive: BinaryIO, folder: Path) -> dict[str, Any]:
 
 def _is_known(member: tarfile.TarInfo) -> bool:
     folder, slash, name = member.name.partition("/")
-    is_weights = folder == WEIGHTS and slash and "/" not in name and name.endswith(SUFFIXES)
+    is_weights = folder == WEIGHTS and slash and "/" not in name and name.endswith(WEIGHTS_SUFFIXES)
     return member.isfile() and (member.name in FILES or bool(is_weights))
 
 

@@ -1,7 +1,7 @@
 """Taking a language model in: a folder of weights, or an adapter for weights that serve already."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from driftloop_vllm.weights import check_base
 
 WEIGHTS = "weights"
 """Where in the archive the files of a language model lie."""
-SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 URI = "model_uri"
 
 
@@ -57,7 +56,7 @@ def read_language(
     rank = parse_options(current.model.options).engine.max_lora_rank
     check_adapter(weights, Path(base.path), max_rank=rank)
     # What a team says of its model came with the weights; an adapter leaves it as it is.
-    return LanguageVersion(replace(current.model), weights, base.version)
+    return LanguageVersion(current.model, weights, base.version)
 
 
 def base_of(current: Deployment, wanted: object) -> ServedVersion:

@@ -63,8 +63,9 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
             applied = wanted
         is_told = all(told[d.model.name]["revision"] == d.revision for d in deployments)
         if time.monotonic() - reported_at > REPORT_S or not is_told:
-            _report(store, deployments, serve_client.replicas())
-            troubles = serve_client.troubles()
+            applications = serve_client.applications()
+            _report(store, deployments, serve_client.replicas(applications))
+            troubles = serve_client.troubles(applications)
             for application, why in troubles.items():
                 if why != known_troubles.get(application):
                     log.warning("serving.trouble", application=application, why=why)

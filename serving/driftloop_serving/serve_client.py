@@ -187,9 +187,14 @@ def _http_options(settings: Settings) -> HTTPOptions:
     return HTTPOptions(host=serving.host, port=serving.port, keep_alive_timeout_s=KEEP_ALIVE_S)
 
 
-def replicas() -> list[Record]:
-    """What Serve says of its replicas: `replica_id`, `pid`, `state`, …, and their `application`."""
-    applications = _get_global_client().get_serve_details().get("applications", {})
+def applications() -> dict[str, Record]:
+    """What Serve says of its applications, by name."""
+    found: dict[str, Record] = _get_global_client().get_serve_details().get("applications", {})
+    return found
+
+
+def replicas(applications: Mapping[str, Record]) -> list[Record]:
+    """The replicas of these: `replica_id`, `pid`, `state`, …, and their `application`."""
     return [
         {**replica, "application": name}
         for name, application in applications.items()
@@ -197,9 +202,8 @@ def replicas() -> list[Record]:
     ]
 
 
-def troubles() -> dict[str, str]:
-    """Why applications cannot start or are not well, by their name: the last line of what Serve says."""
-    applications = _get_global_client().get_serve_details().get("applications", {})
+def troubles(applications: Mapping[str, Record]) -> dict[str, str]:
+    """Why some cannot start or are not well, by their name: the last line of what Serve says."""
     return {
         name: application["deployments"]
         .get(REPLICA, application)["message"]

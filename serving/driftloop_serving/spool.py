@@ -21,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from driftloop_contracts.capture import SAMPLED
 from driftloop_contracts.events import LabelEvent
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.signature import Signature
@@ -38,8 +39,6 @@ from driftloop_settings.settings import CaptureSettings
 RESCAN_S = 0.2
 LABELS = "labels"
 """The key under which labels are counted."""
-SAMPLED = "sampled"
-"""Why predictions that were not to be captured are counted as dropped."""
 
 
 class SpoolWriter:

@@ -4,7 +4,6 @@ Checks judge these columns in place of the texts, with the same effects and sign
 of any other model.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
+from driftloop_contracts.language import read_json
 from driftloop_monitoring.language.tongue import WORDS, language_of
 
 EMPTY, LOOPING = "empty", "looping"
@@ -96,7 +96,7 @@ def _prompt(messages: str | None, parameters: str | None) -> dict[str, Value]:
     text = _content(turns[-1])
     words = WORDS.findall(text)
     length = max(len(text), 1)
-    asked = _loaded(parameters)
+    asked = read_json(parameters)
     asked = asked if isinstance(asked, dict) else {}
     system = "".join(_content(t) for t in turns if t.get("role") in ("system", "developer"))
     return {
@@ -154,7 +154,7 @@ def _texts(table: pa.Table, name: str) -> list[str | None]:
 
 
 def _turns(messages: str | None) -> list[Mapping[str, Any]]:
-    found = _loaded(messages)
+    found = read_json(messages)
     return [t for t in found if isinstance(t, dict)] if isinstance(found, list) else []
 
 
@@ -165,10 +165,3 @@ def _content(turn: Mapping[str, Any]) -> str:
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         return " ".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
-
-
-def _loaded(text: str | None) -> Any:
-    try:
-        return json.loads(text or "null")
-    except ValueError:
-        return None
