@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 import structlog
@@ -31,7 +31,7 @@ from driftloop_retrain.evaluate import losses, metrics, slices
 from driftloop_retrain.gate import GateResult, gate
 from driftloop_retrain.graph_identity import graph_hash
 from driftloop_retrain.inference import outputs_of
-from driftloop_retrain.lineage import Data, Lineage, Training
+from driftloop_retrain.lineage import Data, Lineage, Training, Tuning
 from driftloop_retrain.pinning import or_later, pinned
 from driftloop_retrain.progress import Progress
 from driftloop_retrain.provenance import params_of, tags_of, this_code, this_environment
@@ -40,6 +40,9 @@ from driftloop_retrain.search import answer_tensor
 from driftloop_retrain.workspace import work_folder
 from driftloop_settings import Settings
 from driftloop_store import Store
+
+if TYPE_CHECKING:
+    from driftloop_retrain.language.port import LanguageRecipe
 
 log = structlog.get_logger()
 Record = dict[str, Any]
@@ -160,20 +163,25 @@ def _train(
         },
         "gate": verdict.to_dict(),
     }  # fmt: skip
-    _write_lineage(parts, record, spec, champion, candidate, outcome, recipes)
+    lineage_of(
+        parts, record, spec, champion, outcome, recipes, candidate.metrics,
+        graph_hash(candidate.folder),
+    ).write(candidate.folder)  # fmt: skip
     return outcome
 
 
-def _write_lineage(
-    parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion, candidate: Candidate,
-    outcome: Record, recipes: Mapping[str, Recipe],
-) -> None:  # fmt: skip
-    """Beside the graph, so that whoever has one has the other."""
+def lineage_of(
+    parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion, outcome: Record,
+    recipes: "Mapping[str, Recipe] | Mapping[str, LanguageRecipe]", metrics: dict[str, float],
+    sha256: str, tuning: Tuning | None = None,
+) -> Lineage:  # fmt: skip
+    """Of a finished training. `sha256`: of what was made. It is written beside that, so that whoever has
+    one has the other."""
     read = parts.store.retrain(record["id"])["data"]
     pin = Pin(read["predictions"], read["labels"])
     offsets = or_later("the lake", lambda: parts.lake.offsets(spec.name, pin))
     counts = ("rows", "trained_rows", "holdout_rows", "fresh_rows")
-    Lineage(
+    return Lineage(
         model=spec.name, retrain_id=record["id"], trigger=str(record.get("trigger", "")),
         reason=str(record.get("reason", "")), parent_version=champion.version,
         made_at=parts.clock(),
@@ -187,9 +195,8 @@ def _write_lineage(
             signature=champion.signature.to_dict(), recipes=tuple(recipes),
             family=outcome["family"], span=outcome["span"], rounds=outcome["rounds"],
         ),
-        environment=this_environment(), metrics=candidate.metrics,
-        graph_sha256=graph_hash(candidate.folder),
-    ).write(candidate.folder)  # fmt: skip
+        environment=this_environment(), metrics=metrics, graph_sha256=sha256, tuning=tuning,
+    )  # fmt: skip
 
 
 def _read(parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion) -> Dataset:

@@ -3,13 +3,13 @@ through `/feedback`, as an application would for them."""
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
+from driftloop_demo.careful_client import CarefulClient
 from driftloop_demo.preference import corrected
 from driftloop_demo.traffic import Tally
 
@@ -35,7 +35,7 @@ class ChatTraffic:
     answered: int = 0
     rated: int = 0
     corrections: int = 0
-    retries: int = 0
+    client: CarefulClient = field(default_factory=lambda: CarefulClient(PATIENCE_S, 0.5))
     versions: dict[int, Tally] = field(default_factory=dict)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -63,7 +63,9 @@ class ChatTraffic:
             "model": model, "messages": [{"role": "user", "content": prompt}],
             "max_tokens": MAX_TOKENS, "temperature": 0.0,
         }  # fmt: skip
-        response = await self._insist(http, "/v1/chat/completions", body, headers)
+        response = await self.client.post(
+            http, f"{self.inference}/v1/chat/completions", body, headers
+        )
         document = response.json()
         text = document["choices"][0]["message"]["content"] or ""
         return text, int(response.headers["x-model-version"]), document["id"]
@@ -79,23 +81,6 @@ class ChatTraffic:
         said: dict[str, Any] = {"prediction_id": prediction_id, "thumb": "up" if good else "down"}
         if not good and self.corrects:
             said["correction"] = corrected(text)
-        await self._insist(http, "/feedback", {**said, "source": "demo"}, {})
+        await self.client.post(http, f"{self.inference}/feedback", {**said, "source": "demo"}, {})
         self.rated += 1
         self.corrections += "correction" in said
-
-    async def _insist(
-        self, http: httpx.AsyncClient, path: str, body: object, headers: dict[str, str]
-    ) -> httpx.Response:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                response = await http.post(f"{self.inference}{path}", json=body, headers=headers)
-                if response.status_code < 500:
-                    return response.raise_for_status()
-                reason = f"it answered {response.status_code}"
-            except httpx.TransportError as error:
-                reason = type(error).__name__
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{path} gave no answer for {PATIENCE_S:.0f} s: {reason}")
-            self.retries += 1
-            await asyncio.sleep(0.5)

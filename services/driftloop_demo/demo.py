@@ -7,6 +7,7 @@ from pathlib import Path
 
 from driftloop_contracts.errors import Unavailable
 from driftloop_demo.data_set import LABEL, MODEL, TIME, LiveRows, live_rows, write_reference
+from driftloop_demo.ending import books, nothing_was_lost, play, settled, tell_books
 from driftloop_demo.stack import FREE_PORTS, Commands, Record, Say, make_room, read_status
 from driftloop_demo.story import Story
 from driftloop_demo.traffic import Traffic
@@ -59,7 +60,7 @@ def run_demo(
         champion = read_status(endpoints["control"])["models"][0]["champion"]
         story.seconds["total"] = time.monotonic() - begun
         summary = summarise(scenario, traffic, story, counts, champion)
-        _tell_end(summary, traffic, say)
+        _tell_end(summary, say)
         return summary
     finally:
         if keep:
@@ -99,18 +100,8 @@ async def _play(
     scenario: str, traffic: Traffic, story: Story, command: Commands, control: str
 ) -> Record:
     """Send traffic until the story is over, then wait until every answer is in the lake."""
-    stop = asyncio.Event()
-    sending = asyncio.create_task(traffic.run(stop))
-    watching = asyncio.create_task(_watch(scenario, traffic, story, command, control))
-    done, _ = await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    try:
-        for task in done:
-            task.result()
-        await sending
-        return await _settled(traffic, control)
-    finally:
-        watching.cancel()
+    await play(traffic.run, _watch(scenario, traffic, story, command, control))
+    return await settled(control, traffic.answered, traffic.labelled)
 
 
 async def _watch(
@@ -147,18 +138,6 @@ async def _watch(
     raise Unavailable(f"the story did not end within {DEADLINE_S:.0f} s")
 
 
-async def _settled(traffic: Traffic, control: str, timeout_s: float = 60.0) -> Record:
-    """The model's counts once the lake holds what was answered, or as they are at the timeout."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        status = await asyncio.to_thread(read_status, control)
-        counts: Record = status["models"][0]["counts"]
-        whole = counts["served"] == counts["lake_rows"] and counts["served"] >= traffic.answered
-        if (whole and counts["labels"] >= traffic.labelled) or time.monotonic() > deadline:
-            return counts
-        await asyncio.sleep(0.3)
-
-
 def summarise(
     scenario: str, traffic: Traffic, story: Story, counts: Record, champion: int
 ) -> Record:
@@ -169,47 +148,27 @@ def summarise(
         "drifted": first.accuracy if first else None,
         "recovered": recovered.accuracy if recovered else None,
     }
-    rollout = story.rollout or {}
     early = [a for a in story.alarms.values() if a["live_row"] < traffic.rows.drift_at]
-    whole = counts["served"] == counts["lake_rows"] >= traffic.answered
-    clean = whole and counts["dropped"] == 0 and counts["duplicates"] == 0 and not early
+    clean = nothing_was_lost(counts, traffic.answered) and not early
     if scenario == "drift":
         told = champion > 1 and (accuracy["recovered"] or 0.0) > (accuracy["drifted"] or 1.0)
     else:
-        told = champion == 1 and rollout.get("state") == "rolled_back"
-    seconds = {k: round(story.seconds[k], 1) if k in story.seconds else None
-               for k in ("ready", "alarm", "retrain", "promotion", "total")}  # fmt: skip
+        told = champion == 1 and (story.rollout or {}).get("state") == "rolled_back"
+    stages = ("ready", "alarm", "retrain", "promotion", "total")
     return {
         "scenario": scenario,
         "ok": clean and told,
         "accuracy": {k: None if v is None else round(v, 4) for k, v in accuracy.items()},
-        "counts": {k: counts[k] for k in (
-            "served", "acked", "spooled", "dropped", "lake_rows", "duplicates", "labels")},
-        "answered": traffic.answered,
-        "client_retries": traffic.retries,
-        "versions": {"first": 1, "champion": champion},
+        **books(story, counts, traffic.answered, traffic.client.retries, champion, stages),
         "alarms": [
             {k: a.get(k) for k in ("id", "at", "state", "message", "report", "live_row")}
             for a in story.alarms.values()
         ],
-        "rollout": {"id": rollout.get("id"), "steps": story.steps,
-                    "state": rollout.get("state"), "verdict": rollout.get("verdict")},
-        "seconds": seconds,
-    }  # fmt: skip
+    }
 
 
-def _tell_end(summary: Record, traffic: Traffic, say: Say) -> None:
-    accuracy, counts = summary["accuracy"], summary["counts"]
+def _tell_end(summary: Record, say: Say) -> None:
+    accuracy = summary["accuracy"]
     shown = ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in accuracy.items() if v)
     say(f"accuracy: {shown}")
-    say(
-        f"{counts['served']:,} rows answered, {counts['lake_rows']:,} in the lake, "
-        f"{counts['duplicates']} twice, {counts['dropped']} dropped, {counts['labels']:,} labels"
-    )
-    say(
-        f"champion: version {summary['versions']['champion']}; {summary['seconds']['total']} s in all"
-    )
-    if traffic.retries:
-        say(f"the client had to repeat {traffic.retries} calls")
-    if not summary["ok"]:
-        say("[red]the story did not come out as it should[/red]")
+    tell_books(summary, say, rows="rows answered", labels="labels")

@@ -13,6 +13,7 @@ from rich.markup import escape
 from driftloop_contracts.errors import Unavailable
 from driftloop_demo import preference
 from driftloop_demo.chat_traffic import ChatTraffic
+from driftloop_demo.ending import books, nothing_was_lost, play, settled, tell_books
 from driftloop_demo.harmful_adapter import harmful_adapter
 from driftloop_demo.language_model import smollm2
 from driftloop_demo.stack import FREE_PORTS, Commands, Record, Say, make_room, read_status
@@ -119,18 +120,8 @@ async def _play(
     scenario: str, traffic: ChatTraffic, story: Story, command: Commands, control: str, adapter: Path
 ) -> Record:  # fmt: skip
     """Let users ask until the story is over, then wait until every answer is in the lake."""
-    stop = asyncio.Event()
-    asking = asyncio.create_task(traffic.run(stop))
-    watching = asyncio.create_task(_watch(scenario, traffic, story, command, control, adapter))
-    done, _ = await asyncio.wait({asking, watching}, return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    try:
-        for task in done:
-            task.result()
-        await asking
-        return await _settled(traffic, control)
-    finally:
-        watching.cancel()
+    await play(traffic.run, _watch(scenario, traffic, story, command, control, adapter))
+    return await settled(control, traffic.answered, traffic.rated + traffic.corrections)
 
 
 async def _watch(
@@ -166,19 +157,6 @@ def _ratings(traffic: ChatTraffic) -> str:
     return ", ".join(shown) + (f"; {traffic.corrections} corrections" if traffic.corrects else "")
 
 
-async def _settled(traffic: ChatTraffic, control: str, timeout_s: float = 60.0) -> Record:
-    """The model's counts once the lake holds what was answered, or as they are at the timeout."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        status = await asyncio.to_thread(read_status, control)
-        counts: Record = status["models"][0]["counts"]
-        whole = counts["served"] == counts["lake_rows"] and counts["served"] >= traffic.answered
-        labels = traffic.rated + traffic.corrections
-        if (whole and counts["labels"] >= labels) or time.monotonic() > deadline:
-            return counts
-        await asyncio.sleep(0.3)
-
-
 async def _side_by_side(traffic: ChatTraffic, champion: int) -> list[SideBySide]:
     prompts = preference.held_out_prompts()
     slots = asyncio.Semaphore(traffic.users)
@@ -203,13 +181,12 @@ def summarise(
     """The summary document, with `ok`: whether the scenario's promises hold."""
     base = _share([row.base for row in told])
     promoted = _share([row.promoted for row in told if row.promoted is not None])
-    rollout = story.rollout or {}
-    whole = counts["served"] == counts["lake_rows"] >= traffic.answered
-    clean = whole and counts["dropped"] == 0 and counts["duplicates"] == 0
+    clean = nothing_was_lost(counts, traffic.answered)
     if scenario == "feedback":
         good = champion > 1 and base is not None and base < 0.2 and (promoted or 0.0) >= 0.9
     else:
-        good = champion == 1 and rollout.get("state") == "rolled_back"
+        good = champion == 1 and (story.rollout or {}).get("state") == "rolled_back"
+    stages = ("ready", "asked", "retrain", "promotion", "total")
     return {
         "scenario": f"llm-{scenario}",
         "ok": clean and good,
@@ -222,16 +199,8 @@ def summarise(
             for version, tally in sorted(traffic.versions.items())
         },
         "corrections": traffic.corrections,
-        "counts": {k: counts[k] for k in (
-            "served", "acked", "spooled", "dropped", "lake_rows", "duplicates", "labels")},
-        "answered": traffic.answered,
-        "client_retries": traffic.retries,
-        "versions": {"first": 1, "champion": champion},
-        "rollout": {"id": rollout.get("id"), "steps": story.steps,
-                    "state": rollout.get("state"), "verdict": rollout.get("verdict")},
-        "seconds": {k: round(story.seconds[k], 1) if k in story.seconds else None
-                    for k in ("ready", "asked", "retrain", "promotion", "total")},
-    }  # fmt: skip
+        **books(story, counts, traffic.answered, traffic.client.retries, champion, stages),
+    }
 
 
 def _share(answers: Sequence[str]) -> float | None:
@@ -254,13 +223,4 @@ def _tell_end(summary: Record, told: Sequence[SideBySide], say: Say) -> None:
     shares = summary["preference"]
     shown = ", ".join(f"{k} {v:.0%}" for k, v in shares.items() if v is not None)
     say(f"held-out prompts answered as the users want it: {shown} of {len(told)}")
-    counts = summary["counts"]
-    say(
-        f"{counts['served']:,} answers, {counts['lake_rows']:,} in the lake, {counts['duplicates']} twice, "
-        f"{counts['dropped']} dropped, {counts['labels']:,} ratings and corrections"
-    )
-    say(
-        f"champion: version {summary['versions']['champion']}; {summary['seconds']['total']} s in all"
-    )
-    if not summary["ok"]:
-        say("[red]the story did not come out as it should[/red]")
+    tell_books(summary, say, rows="answers", labels="ratings and corrections")

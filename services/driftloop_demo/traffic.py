@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from driftloop_contracts.ids import new_prediction_id
+from driftloop_demo.careful_client import CarefulClient
 from driftloop_demo.data_set import MODEL, LiveRows
 
 IN_FLIGHT = 4
@@ -48,7 +49,7 @@ class Traffic:
     sent: int = 0
     answered: int = 0
     labelled: int = 0
-    retries: int = 0
+    client: CarefulClient = field(default_factory=lambda: CarefulClient(PATIENCE_S, 0.25))
     before: Tally = field(default_factory=Tally)
     after: dict[int, Tally] = field(default_factory=dict)
     """By version, from the drift on."""
@@ -84,7 +85,7 @@ class Traffic:
             self.sent += stop - start
             url = f"{self.inference}/v2/models/{MODEL}/infer"
             body = self.rows.request(start, stop)
-            response = await self._insist(http, url, body, {"x-prediction-id": prediction_id})
+            response = await self.client.post(http, url, body, {"x-prediction-id": prediction_id})
         finally:
             slots.release()
         outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
@@ -93,7 +94,7 @@ class Traffic:
         self._count(int(response.headers["x-model-version"]), start, len(labels), right)
         await asyncio.sleep(LABEL_DELAY_S)
         feedback = {"prediction_id": prediction_id, "label": labels, "source": "demo"}
-        await self._insist(http, f"{self.inference}/feedback", feedback, {})
+        await self.client.post(http, f"{self.inference}/feedback", feedback, {})
         self.labelled += len(labels)
 
     def _count(self, version: int, start: int, rows: int, right: int) -> None:
@@ -102,20 +103,3 @@ class Traffic:
         tally = self.after.setdefault(version, Tally()) if drifted else self.before
         tally.rows += rows
         tally.right += right
-
-    async def _insist(
-        self, http: httpx.AsyncClient, url: str, body: object, headers: dict[str, str]
-    ) -> httpx.Response:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                response = await http.post(url, json=body, headers=headers)
-                if response.status_code < 500:
-                    return response.raise_for_status()
-                reason = f"it answered {response.status_code}"
-            except httpx.TransportError as error:
-                reason = type(error).__name__
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{url} gave no answer for {PATIENCE_S:.0f} s: {reason}")
-            self.retries += 1
-            await asyncio.sleep(0.25)

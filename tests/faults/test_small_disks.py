@@ -95,30 +95,19 @@ def test_answers_go_on_and_drops_are_counted_while_the_spools_disk_is_full(
     assert dropped_so_far(small) == dropped + account.missing_rows
 
 
-def test_nothing_is_lost_while_the_lakes_disk_is_full(small: FaultStack, report: Report) -> None:
+@pytest.mark.parametrize(("folder", "pause_s"), [("lake", 0.01), ("kafka", 0.05)])
+def test_nothing_is_lost_while_the_disk_of_the_lake_or_the_broker_is_full(
+    small: FaultStack, report: Report, folder: str, pause_s: float
+) -> None:
     dropped = dropped_so_far(small)
     began = time.monotonic()
-    with answered_load(small.inference, MODEL) as answered:
+    with answered_load(small.inference, MODEL, pause_s=pause_s) as answered:
         threading.Event().wait(2)
-        with filled(small.state_dir / "lake"):
+        with filled(small.state_dir / folder):
             threading.Event().wait(10)
         threading.Event().wait(2)
     account = settled(small.driftloop, MODEL, answered, dropped)
-    report.add(Outcome("lake's disk full", Counter(), account, time.monotonic() - began))
-    assert account.sound, account
-    assert dropped_so_far(small) == dropped
-
-
-def test_nothing_is_lost_while_the_brokers_disk_is_full(small: FaultStack, report: Report) -> None:
-    dropped = dropped_so_far(small)
-    began = time.monotonic()
-    with answered_load(small.inference, MODEL, pause_s=0.05) as answered:
-        threading.Event().wait(2)
-        with filled(small.state_dir / "kafka"):
-            threading.Event().wait(10)
-        threading.Event().wait(2)
-    account = settled(small.driftloop, MODEL, answered, dropped)
-    report.add(Outcome("broker's disk full", Counter(), account, time.monotonic() - began))
+    report.add(Outcome(f"{folder}'s disk full", Counter(), account, time.monotonic() - began))
     assert account.sound, account
     assert dropped_so_far(small) == dropped
 

@@ -1,12 +1,12 @@
 """The part of a retrain that is a language model's own: from the lake to a judged adapter."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG
 from driftloop_contracts.model import ModelSpec, ServedVersion
-from driftloop_lake.port import Pin
+from driftloop_retrain.job import Parts, lineage_of
 from driftloop_retrain.language.adapter import describe, on_this_machine, weights_hash
 from driftloop_retrain.language.answers import Answer, read_answers
 from driftloop_retrain.language.candidate import AdapterCandidate, make_adapter
@@ -14,22 +14,18 @@ from driftloop_retrain.language.options import PREFIX, tune_settings
 from driftloop_retrain.language.port import LanguageRecipe
 from driftloop_retrain.language.report import write_report
 from driftloop_retrain.language.shelf import find_language_recipe
-from driftloop_retrain.lineage import Data, Lineage, Training, Tuning
+from driftloop_retrain.lineage import Tuning
 from driftloop_retrain.pinning import or_later, pinned
 from driftloop_retrain.progress import Progress
-from driftloop_retrain.provenance import this_code, this_environment
 from driftloop_settings.settings import LlmSettings
 from driftloop_vllm.options import parse_options
 from driftloop_vllm.weights import fingerprint
-
-if TYPE_CHECKING:
-    from driftloop_retrain.job import Parts
 
 Record = dict[str, Any]
 
 
 def tune(
-    parts: "Parts", record: Record, spec: ModelSpec, champion: ServedVersion, work: Path,
+    parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion, work: Path,
     progress: Progress,
 ) -> Record:  # fmt: skip
     """Leave an adapter with its lineage in `work`/version and return the outcome. Raises Rejected with
@@ -51,7 +47,17 @@ def tune(
     describe(candidate.folder, spec.name, base.version, weights_of(base))
     outcome = _outcome(parts, record, recipe, candidate, len(answers))
     outcome["base_version"] = base.version
-    _write_lineage(parts, record, spec, champion, base, start, candidate, recipe, settings, outcome)
+    own = settings.model_dump(mode="json")
+    tuning = Tuning(
+        settings={name: value for name, value in own.items() if name.startswith(PREFIX)},
+        base_version=base.version, base_fingerprint=fingerprint(weights_of(base)),
+        start_version=None if start is None else start.version,
+        dropped=candidate.lesson.dropped, kinds=candidate.lesson.kinds,
+    )  # fmt: skip
+    lineage_of(
+        parts, record, spec, champion, outcome, {recipe.name: recipe}, candidate.evaluation.metrics,
+        weights_hash(candidate.folder), tuning,
+    ).write(candidate.folder)  # fmt: skip
     write_report(work / "report", spec.name, outcome)
     return outcome
 
@@ -77,7 +83,7 @@ def check_rank(spec: ModelSpec, settings: LlmSettings) -> None:
         )
 
 
-def base_of(parts: "Parts", record: Record, champion: ServedVersion) -> ServedVersion:
+def base_of(parts: Parts, record: Record, champion: ServedVersion) -> ServedVersion:
     """The version with the weights that champion and candidate share. Raises NotFound."""
     if champion.base is None:
         return champion
@@ -100,7 +106,7 @@ def weights_of(version: ServedVersion, file: str = BASE_CONFIG) -> Path:
     return folder
 
 
-def _read(parts: "Parts", record: Record, spec: ModelSpec, settings: LlmSettings) -> list[Answer]:
+def _read(parts: Parts, record: Record, spec: ModelSpec, settings: LlmSettings) -> list[Answer]:
     def read() -> list[Answer]:
         pin, as_of = pinned(parts.store, parts.lake, parts.clock, record, spec.name)
         return read_answers(parts.lake, spec.name, pin, as_of, settings.tune_answers)
@@ -109,7 +115,7 @@ def _read(parts: "Parts", record: Record, spec: ModelSpec, settings: LlmSettings
 
 
 def _outcome(
-    parts: "Parts",
+    parts: Parts,
     record: Record,
     recipe: LanguageRecipe,
     candidate: AdapterCandidate,
@@ -126,38 +132,3 @@ def _outcome(
         "validation_loss": tuned.loss, "trials": [], "dropped": lesson.dropped, "kinds": lesson.kinds,
         **candidate.evaluation.to_dict(),
     }  # fmt: skip
-
-
-def _write_lineage(
-    parts: "Parts", record: Record, spec: ModelSpec, champion: ServedVersion, base: ServedVersion,
-    start: ServedVersion | None, candidate: AdapterCandidate, recipe: LanguageRecipe,
-    settings: LlmSettings, outcome: Record,
-) -> None:  # fmt: skip
-    read = parts.store.retrain(record["id"])["data"]
-    pin = Pin(read["predictions"], read["labels"])
-    counts = ("rows", "trained_rows", "holdout_rows", "fresh_rows")
-    own = settings.model_dump(mode="json")
-    Lineage(
-        model=spec.name, retrain_id=record["id"], trigger=str(record.get("trigger", "")),
-        reason=str(record.get("reason", "")), parent_version=champion.version,
-        made_at=parts.clock(),
-        data=Data(
-            **pin.to_dict(), as_of=read["as_of"],
-            offsets=or_later("the lake", lambda: parts.lake.offsets(spec.name, pin)),
-            change_at=record.get("change_at"), **{name: outcome[name] for name in counts},
-        ),
-        code=this_code([recipe]), seed=parts.settings.retrain.seed,
-        training=Training(
-            settings=parts.settings.retrain.model_dump(mode="json"), spec=spec.to_dict(),
-            signature=champion.signature.to_dict(), recipes=(recipe.name,),
-            family=recipe.name, span=outcome["span"], rounds=outcome["rounds"],
-        ),
-        environment=this_environment(), metrics=candidate.evaluation.metrics,
-        graph_sha256=weights_hash(candidate.folder),
-        tuning=Tuning(
-            settings={name: value for name, value in own.items() if name.startswith(PREFIX)},
-            base_version=base.version, base_fingerprint=fingerprint(weights_of(base)),
-            start_version=None if start is None else start.version,
-            dropped=candidate.lesson.dropped, kinds=candidate.lesson.kinds,
-        ),
-    ).write(candidate.folder)  # fmt: skip

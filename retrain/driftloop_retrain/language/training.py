@@ -5,15 +5,17 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from driftloop_contracts.errors import Rejected
-from driftloop_retrain.language.adapter import device_of, save_adapter
+from driftloop_retrain.language.adapter import device_of, save_adapter, trainable
 from driftloop_retrain.language.port import TuneContext, Tuned
 
 LOOKS = 8
 """How often, at most, a training looks at its validation loss; then it also keeps a checkpoint."""
 VALIDATION_ROWS = 64
+
+T = TypeVar("T")
 
 
 def steps_of(rows: int, context: TuneContext) -> int:
@@ -62,15 +64,29 @@ def batch_order(lengths: Sequence[int], batch: int, steps: int, seed: int) -> li
     return found[: steps * batch]
 
 
-def train(make: Callable[[list[Any]], Any], context: TuneContext, folder: Path) -> Tuned:
-    """Train with the trainer that `make` builds from callbacks, from the last whole checkpoint if there
-    is one, and save the adapter of the best validation loss. Raises Rejected where the loss is no
-    number."""
-    from datasets import disable_progress_bars
+def train(
+    trainer_of: Callable[..., Any], config: Any, taught: Sequence[T], validation: Sequence[T],
+    row: Callable[[T], dict[str, Any]], length: Callable[[T], int], context: TuneContext,
+    folder: Path,
+) -> Tuned:  # fmt: skip
+    """Train with a trainer of trl's from the last whole checkpoint if there is one, and save the adapter
+    of the best validation loss. `row`: what the trainer is given of one; `length`: in tokens. Raises
+    Rejected where the loss is no number."""
+    from datasets import Dataset, disable_progress_bars
     from transformers import EarlyStoppingCallback, PrinterCallback
 
+    from driftloop_retrain.language.tokens import ChatTokens
+
     disable_progress_bars()
-    trainer = make([_reports(context), EarlyStoppingCallback(context.settings.tune_patience)])
+    lengths = [length(one) for one in taught]
+    order = batch_order(lengths, context.settings.tune_batch, config.max_steps, context.seed)
+    trainer = trainer_of(
+        model=trainable(context), args=config,
+        train_dataset=Dataset.from_list([row(taught[number]) for number in order]),
+        eval_dataset=Dataset.from_list([row(one) for one in validation[:VALIDATION_ROWS]]),
+        processing_class=ChatTokens(context.base).tokenizer,
+        callbacks=[_reports(context), EarlyStoppingCallback(context.settings.tune_patience)],
+    )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     last = last_checkpoint(context.checkpoints)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))

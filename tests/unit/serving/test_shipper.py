@@ -161,16 +161,22 @@ def test_labels_are_json_keyed_by_their_prediction(tmp_path: Path, store: Store)
     assert [parse_feedback(json.loads(m.value), now)[0] for m in messages] == labels
 
 
-def test_the_ledger_adds_up_and_a_dead_writers_folder_goes_when_it_is_drained(
-    tmp_path: Path, store: Store
-) -> None:
-    bus, root = new_bus(), tmp_path / "spool"
+def half_shipped(root: Path, store: Store) -> tuple[SpoolWriter, Shipper]:
+    """5 requests were shipped, 7 are in the spool, and the ledger says so."""
     writer = SpoolWriter(root, "replica", CaptureSettings())
-    shipper = Shipper(root, bus.producer(), store, 1000)
+    shipper = Shipper(root, new_bus().producer(), store, 1000)
     keep(writer, 5)
     shipper.step(1.0)
     keep(writer, 7)
     shipper.write_ledger()
+    return writer, shipper
+
+
+def test_the_ledger_adds_up_and_a_dead_writers_folder_goes_when_it_is_drained(
+    tmp_path: Path, store: Store
+) -> None:
+    root = tmp_path / "spool"
+    writer, shipper = half_shipped(root, store)
     (entry,) = store.ledger("m")
     assert (entry["served"], entry["acked"], entry["spooled"]) == (12, 5, 7)
     writer.close()
@@ -278,13 +284,8 @@ def test_whatever_dies_every_kept_row_arrives_and_repeats_are_known_by_their_seq
 def test_a_spool_that_somebody_removed_leaves_a_ledger_that_does_not_add_up(
     tmp_path: Path, store: Store
 ) -> None:
-    bus, root = new_bus(), tmp_path / "spool"
-    writer = SpoolWriter(root, "replica", CaptureSettings())
-    shipper = Shipper(root, bus.producer(), store, 1000)
-    keep(writer, 5)
-    shipper.step(1.0)
-    keep(writer, 7)
-    shipper.write_ledger()
+    root = tmp_path / "spool"
+    writer, shipper = half_shipped(root, store)
     shutil.rmtree(root / writer.replica)
     shipper.step(0.0)
     (entry,) = store.ledger("m")

@@ -1,0 +1,34 @@
+"""A client that asks again until it is answered."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import httpx
+
+
+@dataclass
+class CarefulClient:
+    """`patience_s`: how long one call is repeated; `pause_s`: between two tries."""
+
+    patience_s: float
+    pause_s: float
+    retries: int = 0
+
+    async def post(
+        self, http: httpx.AsyncClient, url: str, body: object, headers: dict[str, str]
+    ) -> httpx.Response:
+        """Raises TimeoutError where patience ends, and what httpx raises for a 4xx."""
+        deadline = time.monotonic() + self.patience_s
+        while True:
+            try:
+                response = await http.post(url, json=body, headers=headers)
+                if response.status_code < 500:
+                    return response.raise_for_status()
+                reason = f"it answered {response.status_code}"
+            except httpx.TransportError as error:
+                reason = type(error).__name__
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{url} gave no answer for {self.patience_s:.0f} s: {reason}")
+            self.retries += 1
+            await asyncio.sleep(self.pause_s)

@@ -1,0 +1,79 @@
+"""How a demo comes to its end: the traffic stops, the lake gets the rest, and the books are closed."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+from driftloop_demo.stack import Record, Say, read_status
+from driftloop_demo.story import Story
+
+SETTLE_S = 60.0
+COUNTS = ("served", "acked", "spooled", "dropped", "lake_rows", "duplicates", "labels")
+
+
+async def play(
+    run: Callable[[asyncio.Event], Coroutine[Any, Any, None]], watch: Awaitable[None]
+) -> None:
+    """Have traffic until `watch` returns. `run` sends it until its event is set."""
+    stop = asyncio.Event()
+    sending, watching = asyncio.create_task(run(stop)), asyncio.ensure_future(watch)
+    done, _ = await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    try:
+        for task in done:
+            task.result()
+        await sending
+    finally:
+        watching.cancel()
+
+
+async def settled(control: str, answered: int, labels: int) -> Record:
+    """The model's counts once the lake holds what was answered and labelled, or as they are after
+    SETTLE_S."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        status = await asyncio.to_thread(read_status, control)
+        counts: Record = status["models"][0]["counts"]
+        whole = counts["served"] == counts["lake_rows"] and counts["served"] >= answered
+        if (whole and counts["labels"] >= labels) or time.monotonic() > deadline:
+            return counts
+        await asyncio.sleep(0.3)
+
+
+def nothing_was_lost(counts: Record, answered: int) -> bool:
+    whole = counts["served"] == counts["lake_rows"] >= answered
+    return bool(whole and counts["dropped"] == 0 and counts["duplicates"] == 0)
+
+
+def books(
+    story: Story, counts: Record, answered: int, retries: int, champion: int, stages: Sequence[str]
+) -> Record:
+    """What the summary of every demo holds. `stages`: whose seconds it names."""
+    rollout = story.rollout or {}
+    return {
+        "counts": {name: counts[name] for name in COUNTS},
+        "answered": answered,
+        "client_retries": retries,
+        "versions": {"first": 1, "champion": champion},
+        "rollout": {"id": rollout.get("id"), "steps": story.steps,
+                    "state": rollout.get("state"), "verdict": rollout.get("verdict")},
+        "seconds": {stage: round(story.seconds[stage], 1) if stage in story.seconds else None
+                    for stage in stages},
+    }  # fmt: skip
+
+
+def tell_books(summary: Record, say: Say, *, rows: str, labels: str) -> None:
+    """`rows` and `labels`: what they are called here."""
+    counts = summary["counts"]
+    say(
+        f"{counts['served']:,} {rows}, {counts['lake_rows']:,} in the lake, {counts['duplicates']} twice, "
+        f"{counts['dropped']} dropped, {counts['labels']:,} {labels}"
+    )
+    say(
+        f"champion: version {summary['versions']['champion']}; {summary['seconds']['total']} s in all"
+    )
+    if summary["client_retries"]:
+        say(f"the client had to repeat {summary['client_retries']} calls")
+    if not summary["ok"]:
+        say("[red]the story did not come out as it should[/red]")
