@@ -287,3 +287,8 @@ def test_an_engine_that_dies_takes_nothing_else_with_it_and_is_started_again(
         lambda: stack("status")["roles"],
         lambda roles: any(r["restarts"] for r in roles if r["name"].startswith("replica:")),
     )
+    eventually(
+        lambda: httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).status_code,
+        lambda status: status == 200,
+        timeout_s=LOAD_S,
+    )
