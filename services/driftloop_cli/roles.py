@@ -17,7 +17,9 @@ class Role:
     `command(settings) -> argv`, which the process then becomes.
 
     stop_s: how long it may take to end before it is killed; late: it starts when predictions can
-    be answered, so that it does not slow the start; until then the spool keeps what is answered.
+    be answered, so that it does not slow the start; until then the spool keeps what is answered;
+    nice: added to the process's niceness. What can fall behind for a while without a loss gives way to
+    answers where both want a core.
     """
 
     name: str
@@ -25,17 +27,18 @@ class Role:
     program: bool = False
     stop_s: float = 15.0
     late: bool = False
+    nice: int = 0
 
 
 ROLES = (
-    Role("kafka", "driftloop_bus.local_kafka:command", program=True, stop_s=20.0, late=True),
+    Role("kafka", "driftloop_bus.local_kafka:command", program=True, stop_s=20.0, late=True, nice=5),
     # Its replicas are drained by then, and nothing in it is kept.
     Role("ray", "driftloop_serving.ray_head:command", program=True, stop_s=1.0),
     Role("gateway", "driftloop_gateway.role:run"),
     Role("serving", "driftloop_serving.driver:run", stop_s=30.0),
-    Role("shipper", "driftloop_serving.shipper:run", late=True),
-    Role("archiver", "driftloop_monitoring.archiver:run", late=True),
-    Role("monitor", "driftloop_monitoring.worker:run", late=True),
+    Role("shipper", "driftloop_serving.shipper:run", late=True, nice=5),
+    Role("archiver", "driftloop_monitoring.archiver:run", late=True, nice=5),
+    Role("monitor", "driftloop_monitoring.worker:run", late=True, nice=5),
     Role("retrain", "driftloop_retrain.role:run", late=True),
     Role("rollout", "driftloop_rollout.controller:run", late=True),
 )
@@ -62,6 +65,7 @@ def enter(name: str, settings: Settings) -> None:
     role = next((r for r in ROLES if r.name == name), None)
     if role is None:
         raise NotFound(f"there is no role {name!r}; there are {', '.join(r.name for r in ROLES)}")
+    os.nice(role.nice)
     module, _, attribute = role.entry.partition(":")
     function: Callable[..., object] = getattr(importlib.import_module(module), attribute)
     if role.program:

@@ -258,6 +258,7 @@ class Exchange:
         batch = PredictionBatch(
             hop.model, hop.version, hop.arm, [hop.prediction_id], [took_s], [len(rows)],
             SIGNATURE, inputs_of(self._asked, rows), outputs, error,
+            client_ids=hop.client_chose_id,
         )  # fmt: skip
         if self._filter is not None:
             batch = self._filter.apply(batch)

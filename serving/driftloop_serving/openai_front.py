@@ -18,7 +18,7 @@ from driftloop_serving.call import Meter, checked_id
 from driftloop_serving.model_table import ModelTable, Served
 from driftloop_serving.openai_errors import error_document, error_response
 from driftloop_serving.openai_exchange import RESTART_S
-from driftloop_serving.openai_hop import Hop
+from driftloop_serving.openai_hop import GIVEN_ID, Hop
 from driftloop_serving.openai_request import OPERATIONS, TOKEN_CALLS, Asked, read, routing_key
 from driftloop_serving.openai_upstream import Connection, UpstreamLost, Upstreams
 from driftloop_serving.openapi import body as documented_body
@@ -102,7 +102,7 @@ def _hop(asked: Asked, served: Served, headers: Mapping[str, str]) -> Hop:
     retries = headers.get("x-stainless-retry-count", "")
     idempotency_key = headers.get("idempotency-key", "")
     if given is not None:
-        retry_key, is_retry = f"id:{given}", True
+        retry_key, is_retry = f"{GIVEN_ID}{given}", True
     elif idempotency_key or retries:
         whose = [headers.get("authorization", ""), idempotency_key]
         what = orjson.dumps([whose, None if idempotency_key else asked.body])

@@ -8,6 +8,8 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import Arm
 
 _PREFIX = "x-driftloop-"
+GIVEN_ID = "id:"
+"""Begins a `retry_key` that is the prediction id which the client chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,10 @@ class Hop:
     retry_key: str = ""
     is_retry: bool = False
     affinity: str = ""
+
+    @property
+    def client_chose_id(self) -> bool:
+        return self.retry_key.startswith(GIVEN_ID)
 
     def headers(self) -> dict[str, str]:
         return {

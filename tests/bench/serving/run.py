@@ -22,10 +22,10 @@ from graph import write_graph
 from load import require_tools
 from results import Results, targets
 from stack import DIRECT, HAPROXY
-from subjects import BARE, CAPTURED, HERE, RAY_SERVE, UNCAPTURED, Place
+from subjects import BARE, CAPTURED, DEFAULTS, HERE, RAY_SERVE, UNCAPTURED, Place
 
 ROOT = HERE.parents[2]
-SUBJECTS = (BARE, DIRECT, HAPROXY, *peers.ALL, RAY_SERVE)
+SUBJECTS = (BARE, DEFAULTS, DIRECT, HAPROXY, *peers.ALL, RAY_SERVE)
 
 
 def _about(seconds: float, rounds: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """driftloop as `driftloop up` starts it: Kafka, Ray Serve, archiver, monitor and all, capture on.
 
-The replica of ingress `direct` stays on the servers' core. All that takes no part in an answer runs at
-the lowest priority: on machines of its own it would not compete with the replica and the client.
+The replica of ingress `direct` stays on the servers' core. All that takes no part in an answer runs when
+a core has nothing else to do: on machines of its own it would not compete with the replica and the client.
 """
 
 import contextlib
@@ -62,7 +62,7 @@ def _arrange(processes: list[psutil.Process], ingress: str) -> None:
         for thread in _threads(process):
             with contextlib.suppress(ProcessLookupError):
                 if not serves:
-                    os.setpriority(os.PRIO_PROCESS, thread, 19)
+                    os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
                 if ingress == "direct":
                     os.sched_setaffinity(thread, {SERVER_CORE if serves else CLIENT_CORE})
 

@@ -109,6 +109,10 @@ BARE = Subject(
     "bare", "bare uvicorn + ONNX Runtime", "baseline", _own_script("bare", v2_json, SERVER_CORE),
     cells="json",
 )  # fmt: skip
+DEFAULTS = Subject(
+    "uvicorn", "uvicorn + ONNX Runtime, default options", "baseline",
+    _own_script("bare", v2_json, SERVER_CORE, "--defaults"),
+)  # fmt: skip
 RAY_SERVE = Subject(
     "ray-serve", "Ray Serve as it comes", "baseline", _own_script("ray_serve", _infer, None),
     write=_infer, read=plain_probabilities,

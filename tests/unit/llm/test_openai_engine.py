@@ -13,7 +13,7 @@ from fake_engine import FakeEngine
 from driftloop_contracts.model import TrafficSplit
 from driftloop_serving.meter import ReplicaMeter
 from driftloop_serving.openai_engine import EngineApp, Held
-from driftloop_serving.openai_hop import Hop
+from driftloop_serving.openai_hop import GIVEN_ID, Hop
 from driftloop_serving.spool import SpoolWriter
 from driftloop_serving.spool_reader import SpoolReader
 from driftloop_serving.spool_record import PredictionBatch
@@ -22,6 +22,7 @@ from driftloop_settings.settings import CaptureSettings
 CHAT = "/v1/chat/completions"
 HOP = Hop("tiny", 1, "stable", "p-1")
 SDK = replace(HOP, retry_key="body:abc")
+GIVEN = replace(HOP, retry_key=f"{GIVEN_ID}p-1", is_retry=True)
 NAMES = {1: "tiny", 2: "tiny@sha"}
 
 
@@ -240,3 +241,14 @@ async def _silent(scope: Any, receive: Any, send: Any) -> None:
     """An engine that says nothing until its client leaves."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+@pytest.mark.parametrize(("hop", "chosen"), [(HOP, False), (SDK, False), (GIVEN, True)])
+async def test_the_lake_is_told_where_the_client_chose_the_id(
+    port: Port, hop: Hop, chosen: bool
+) -> None:
+    """Such an id can come again after this process died: the archiver looks for it."""
+    port.hold(FakeEngine())
+    await port.ask(hop)
+    (batch,) = port.kept()
+    assert batch.client_ids is chosen
