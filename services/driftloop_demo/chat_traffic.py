@@ -3,6 +3,7 @@ through `/feedback`, as an application would for them."""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,8 +53,14 @@ class ChatTraffic:
                 http, self.model, prompt, {"x-routing-key": f"session-{number}"}
             )
             await self._rate(http, text, version, prediction_id)
+            await self._pause(stop)
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        """Until the user asks again: at once when the pause is over for all."""
+        began = time.monotonic()
+        while not stop.is_set() and time.monotonic() - began < self.paused_s():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), max(self.paused_s(), 1e-3))
+                await asyncio.wait_for(stop.wait(), 0.2)
 
     async def ask(
         self, http: httpx.AsyncClient, model: str, prompt: str, headers: dict[str, str]

@@ -34,7 +34,7 @@ SETTINGS = (
 )  # fmt: skip
 
 ANSWERS_BEFORE_BAD_CANDIDATE = 120
-PAUSE_WHILE_TRAINING_S = 8.0
+PAUSE_WHILE_TRAINING_S = 40.0
 """Between two questions of a user: the training has the machine then, as in a quiet hour."""
 DEADLINE_S = 3_600.0
 SHOWN = 3

@@ -69,7 +69,7 @@ class Encoding:
                     helper.make_node(
                         "LabelEncoder", [name], [part], domain="ai.onnx.ml",
                         keys_strings=list(item.categories) or [""], default_float=-1.0,
-                        values_floats=[float(i) for i in range(max(1, len(item.categories)))],
+                        values_floats=[float(i) for i in range(len(item.categories))] or [-1.0],
                     )
                 )  # fmt: skip
             else:
@@ -99,6 +99,8 @@ def _fit(tensor: TensorSpec, column: pa.ChunkedArray) -> EncodedInput:
         return EncodedInput(tensor)
     if not tensor.scalar:
         raise Rejected(f"input {tensor.name!r}: a row must hold one text, not a list")
+    if column.null_count == len(column):
+        return EncodedInput(tensor)  # capture drops it: any text that a request carries is unknown
     counts = pc.fill_null(column, "").value_counts().to_pylist()
     counts.sort(key=lambda item: (-item["counts"], item["values"]))
     return EncodedInput(tensor, tuple(sorted(item["values"] for item in counts[:MAX_CATEGORIES])))

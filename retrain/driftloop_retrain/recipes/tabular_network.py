@@ -88,6 +88,9 @@ def _layout(encoding: Encoding, train: Dataset, classes: Classes) -> Layout:
         column: (kinds + 1, min(16, 2 + kinds // 2)) for column, kinds in categorical.items()
     }
     mean, std = mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
+    # A column that capture drops has no value to learn from, but requests carry one: divided by NaN it
+    # is missing there too.
+    std[~known.any(axis=0)] = np.nan
     if classes is not None:
         return Layout(numeric, mean, std, embeddings, len(classes))
     labels = train.labels.astype(float)

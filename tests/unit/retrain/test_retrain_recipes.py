@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,29 @@ from driftloop_retrain.recipes.tabular_network import TabularNetwork
 @pytest.mark.parametrize("recipe", [GradientBoosting(), TabularNetwork()], ids=lambda r: r.name)
 def test_built_in_recipes_keep_to_the_contract(recipe: Recipe, tmp_path: Path) -> None:
     check_recipe(recipe, tmp_path)
+
+
+@pytest.mark.parametrize("recipe", [GradientBoosting(), TabularNetwork()], ids=lambda r: r.name)
+@pytest.mark.parametrize("column", ["size", "kind"])
+def test_what_training_never_saw_of_a_column_changes_no_answer(
+    recipe: Recipe, column: str, tmp_path: Path
+) -> None:
+    """Capture drops the column: the lake has nulls of it, requests have values."""
+    import pyarrow as pa
+
+    from driftloop_onnx import OnnxModel
+    from driftloop_retrain.inference import outputs_of
+
+    seen = example("regression", rows=600)
+    at = seen.features.column_names.index(column)
+    nulls = pa.nulls(seen.rows, seen.features.schema.field(column).type)
+    data = replace(seen, features=seen.features.set_column(at, column, nulls))
+    context = FitContext("regression", input_tensors(seen.features), 0, tmp_path)
+    recipe.fit(data.slice(0, 400), data.slice(400, 600), context).export(tmp_path)
+    graph = OnnxModel(tmp_path)
+    check_parity(
+        seen.features, outputs_of(graph, data.features), outputs_of(graph, seen.features), 0.0
+    )
 
 
 class Killed(Exception):
