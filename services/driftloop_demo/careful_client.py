@@ -2,18 +2,20 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import httpx
 
 
 @dataclass
 class CarefulClient:
-    """`patience_s`: how long one call is repeated; `pause_s`: between two tries."""
+    """`patience_s`: how long one call is repeated; `pause_s`: between two tries; `retries`: why calls
+    were repeated, and how often."""
 
     patience_s: float
     pause_s: float
-    retries: int = 0
+    retries: Counter[str] = field(default_factory=Counter)
 
     async def post(
         self, http: httpx.AsyncClient, url: str, body: object, headers: dict[str, str]
@@ -25,10 +27,10 @@ class CarefulClient:
                 response = await http.post(url, json=body, headers=headers)
                 if response.status_code < 500:
                     return response.raise_for_status()
-                reason = f"it answered {response.status_code}"
+                reason = str(response.status_code)
             except httpx.TransportError as error:
                 reason = type(error).__name__
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{url} gave no answer for {self.patience_s:.0f} s: {reason}")
-            self.retries += 1
+            self.retries[reason] += 1
             await asyncio.sleep(self.pause_s)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from driftloop_demo.stack import Record, Say, read_status
@@ -47,14 +47,19 @@ def nothing_was_lost(counts: Record, answered: int) -> bool:
 
 
 def books(
-    story: Story, counts: Record, answered: int, retries: int, champion: int, stages: Sequence[str]
+    story: Story,
+    counts: Record,
+    answered: int,
+    retries: Mapping[str, int],
+    champion: int,
+    stages: Sequence[str],
 ) -> Record:
     """What the summary of every demo holds. `stages`: whose seconds it names."""
     rollout = story.rollout or {}
     return {
         "counts": {name: counts[name] for name in COUNTS},
         "answered": answered,
-        "client_retries": retries,
+        "client_retries": sum(retries.values()), "client_retry_reasons": dict(retries),
         "versions": {"first": 1, "champion": champion},
         "rollout": {"id": rollout.get("id"), "steps": story.steps,
                     "state": rollout.get("state"), "verdict": rollout.get("verdict")},
@@ -74,6 +79,8 @@ def tell_books(summary: Record, say: Say, *, rows: str, labels: str) -> None:
         f"champion: version {summary['versions']['champion']}; {summary['seconds']['total']} s in all"
     )
     if summary["client_retries"]:
-        say(f"the client had to repeat {summary['client_retries']} calls")
+        reasons = summary["client_retry_reasons"].items()
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons)
+        say(f"the client had to repeat {summary['client_retries']} calls: {why}")
     if not summary["ok"]:
         say("[red]the story did not come out as it should[/red]")

@@ -83,7 +83,7 @@ def _loaded(store: Store, deployment: Deployment) -> Record:
 def _report(store: Store, deployments: list[Deployment], replicas: list[Record]) -> None:
     """Write the cursors `replicas` (for `status`) and `loaded:<model>` (for rollouts)."""
     from driftloop_serving.loaded import loaded
-    from driftloop_serving.placement import applications_of
+    from driftloop_serving.placement import SHARED_APPLICATION, applications_of
 
     before = store.cursor("replicas") or {"replicas": []}
     deaths = before.get("deaths", 0) + _bury(store, before["replicas"], replicas)
@@ -106,12 +106,21 @@ def _report(store: Store, deployments: list[Deployment], replicas: list[Record])
     ]
     for deployment in deployments:
         name = deployment.model.name
+        applications = applications_of(deployment)
         by_application = [
             [report for application, report in running if application == where]
-            for where in applications_of(deployment)
+            for where in applications
         ]
-        is_language_model = deployment.model.runtime == "vllm"
-        now = loaded(name, by_application, deployment.revision, addressed=is_language_model)
+        told = [
+            report.get("told", {}).get(name, ())
+            for application, report in running
+            if application == SHARED_APPLICATION
+        ]
+        now = loaded(
+            name, by_application, deployment.revision,
+            told=None if applications == (SHARED_APPLICATION,) else told,
+            addressed=deployment.model.runtime == "vllm",
+        )  # fmt: skip
         if now != store.cursor(f"loaded:{name}"):
             store.put_cursor(f"loaded:{name}", now)
 

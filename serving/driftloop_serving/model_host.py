@@ -55,7 +55,7 @@ class ModelHost:
                 gc.collect()
                 gc.freeze()
             self.batcher.table = ModelTable({**table.models, **elsewhere})
-            await asyncio.to_thread(report, self._settings, self.spool.replica, table)
+            await asyncio.to_thread(report, self._settings, self.spool.replica, self.batcher.table)
 
     def load(self) -> dict[str, float]:
         """What Serve's autoscaling asks for."""

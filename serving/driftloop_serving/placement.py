@@ -42,9 +42,9 @@ class Placement:
 
 
 def place(deployments: Iterable[Deployment], held: Mapping[str, Record]) -> Placement:
-    """`held`: of each model, what its replicas report: the `versions` they all hold, and, of a language
-    model, the engines' `addresses` by version and why versions `failed`. The shared replicas tell it to
-    the clients of a model that is held elsewhere."""
+    """`held`: of each model, the report of its replicas (`loaded`): the versions they all hold and, of a
+    language model, the engines' `addresses` by version and why versions `failed`. The shared replicas tell
+    it to the clients of a model that is held elsewhere."""
     here: list[Record] = []
     elsewhere: list[Record] = []
     own: list[OwnReplicas] = []
@@ -55,7 +55,7 @@ def place(deployments: Iterable[Deployment], held: Mapping[str, Record]) -> Plac
             here.append(document)
             continue
         known = held.get(name, {})
-        entry: Record = {"deployment": document, "held": sorted(known.get("versions", ()))}
+        entry: Record = {"deployment": document, "held": sorted(known.get("held", ()))}
         if deployment.model.runtime == "vllm":
             entry |= {key: known.get(key, {}) for key in ("addresses", "failed")}
             own += _engines(deployment, document)

@@ -18,7 +18,7 @@ def store(url: str) -> Store:
 
 
 def report(settings: Settings, replica: str, table: ModelTable) -> None:
-    """Write the cursor `replica:<pid>`."""
+    """Write the cursor `replica:<pid>`: what it holds, and what it was told that others hold."""
     models = {
         name: {
             "revision": served.deployment.revision,
@@ -26,8 +26,14 @@ def report(settings: Settings, replica: str, table: ModelTable) -> None:
             "failed": {str(version): reason for version, reason in served.failed.items()},
         }
         for name, served in table.models.items()
+        if served.elsewhere is None
     }
-    body = {"replica": replica, "pid": os.getpid(), "models": models}
+    told = {
+        name: sorted(served.elsewhere)
+        for name, served in table.models.items()
+        if served.elsewhere is not None
+    }
+    body = {"replica": replica, "pid": os.getpid(), "models": models, "told": told}
     store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)
 
 

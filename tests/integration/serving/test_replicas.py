@@ -112,31 +112,3 @@ def test_nothing_listens_to_the_network(direct: Stack) -> None:
         and connection.laddr.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
     ]
     assert open_to_all == []
-
-
-@pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("proxied"), "serving.ingress=haproxy") as stack:
-        yield stack
-
-
-def test_behind_haproxy_the_same_protocol_answers(proxied: Stack) -> None:
-    with httpx.Client() as client:
-        answer = proxied.ask(client, rows=3, **{"x-prediction-id": "mine"})
-        assert answer.json()["outputs"][0]["data"] == [1.0, 1.0, 1.0]
-        assert answer.headers["x-prediction-id"] == "mine"
-        assert answer.headers["x-model-version"] == "1"
-        unknown = client.post(f"{proxied.url}/v2/models/nobody/infer", content=b"{}")
-        assert (unknown.status_code, "nobody" in unknown.json()["error"]) == (404, True)
-        encoded = client.get(f"{proxied.url}/v2/models/%6d")
-        assert encoded.json()["name"] == "m"
-
-
-def test_behind_haproxy_requests_wait_until_a_killed_replica_is_replaced(proxied: Stack) -> None:
-    (victim,) = proxied.running()
-    os.kill(victim, signal.SIGKILL)
-    with httpx.Client(timeout=60.0) as client:
-        assert [proxied.ask(client).status_code for _ in range(5)] == [200] * 5
-    eventually(proxied.running, lambda pids: pids and pids != [victim])
-    (row,) = (proxied.store.cursor("replicas") or {})["replicas"]
-    assert row["restarts"] == 1

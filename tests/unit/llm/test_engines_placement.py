@@ -39,7 +39,7 @@ def test_an_adapter_or_a_split_restarts_no_engine_but_other_options_do() -> None
 
 
 def test_the_shared_replicas_are_told_where_engines_answer() -> None:
-    told = {"versions": [1], "addresses": {"1": ["127.0.0.1:5"]}, "failed": {"2": "no"}}
+    told = {"held": [1], "addresses": {"1": ["127.0.0.1:5"]}, "failed": {"2": "no"}}
     (entry,) = place([deployment(version(1))], {"m": told}).shared["elsewhere"]
     assert (entry["held"], entry["addresses"], entry["failed"]) == (
         [1],
@@ -63,14 +63,22 @@ def test_a_version_counts_when_all_engines_of_its_base_hold_it() -> None:
     found = loaded("m", [first, other], 7, addressed=True)
     assert found == {
         "versions": [1, 3],
+        "held": [1, 3],
         "revision": 6,
         "failed": {},
         "addresses": {"1": ["a", "b"], "2": ["a"], "3": ["c"]},
     }
 
 
+def test_a_version_counts_when_those_who_are_asked_know_where_it_is() -> None:
+    engines = [[report("a", 7, 1, 2)]]
+    found = loaded("m", engines, 7, told=[[1, 2], [1]])
+    assert (found["held"], found["versions"]) == ([1, 2], [1])
+    assert loaded("m", engines, 7, told=[])["versions"] == []
+
+
 def test_nothing_is_held_while_an_engine_is_being_started() -> None:
-    assert loaded("m", [[]], 7) == {"versions": [], "revision": 0, "failed": {}}
+    assert loaded("m", [[]], 7) == {"versions": [], "held": [], "revision": 0, "failed": {}}
     assert loaded("m", [[report("", 7, **{"1": "why"})]], 7)["failed"] == {"1": "why"}
 
 

@@ -19,7 +19,7 @@ def test_models_share_replicas_unless_they_ask_for_their_own() -> None:
         deployment("b", placement="own", replicas=3, cpus=1.5),
         deployment("c"),
     ]
-    placement = place(models, held={"b": {"versions": [1]}})
+    placement = place(models, held={"b": {"held": [1]}})
     assert placement.shared["deployments"] == [models[0].to_dict(), models[2].to_dict()]
     assert placement.shared["elsewhere"] == [{"deployment": models[1].to_dict(), "held": [1]}]
     (own,) = placement.own
