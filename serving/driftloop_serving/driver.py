@@ -82,8 +82,9 @@ def _loaded(store: Store, deployment: Deployment) -> Record:
 
 def _report(store: Store, deployments: list[Deployment], replicas: list[Record]) -> None:
     """Write the cursors `replicas` (for `status`) and `loaded:<model>` (for rollouts)."""
+    from driftloop_serving.application import SHARED_APPLICATION
     from driftloop_serving.loaded import loaded
-    from driftloop_serving.placement import SHARED_APPLICATION, applications_of
+    from driftloop_serving.placement import applications_of
 
     before = store.cursor("replicas") or {"replicas": []}
     deaths = before.get("deaths", 0) + _bury(store, before["replicas"], replicas)

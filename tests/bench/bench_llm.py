@@ -89,6 +89,7 @@ def driftloop(model: Path, folder: Path) -> Iterator[Server]:
 
 RAY_LLM = """
 import sys
+import ray
 from ray import serve
 from ray.serve.llm import LLMConfig, build_openai_app
 config = LLMConfig(
@@ -97,6 +98,8 @@ config = LLMConfig(
     deployment_config={"num_replicas": 1},
     engine_kwargs={"max_model_len": 512, "enforce_eager": True, "gpu_memory_utilization": 0.3},
 )
+# Its actors ask for whole CPUs, more than a small machine has.
+ray.init(num_cpus=8, include_dashboard=False)
 serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[3])})
 serve.run(build_openai_app({"llm_configs": [config]}), blocking=True)
 """
