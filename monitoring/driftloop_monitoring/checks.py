@@ -11,13 +11,11 @@ from driftloop_monitoring.columns import Column, columns_of
 from driftloop_monitoring.drift import Distance, DriftRule, moved
 from driftloop_monitoring.language.answers import useless_answers
 from driftloop_monitoring.language.descriptors import last_prompt
-from driftloop_monitoring.language.topics import Separation, separation
+from driftloop_monitoring.language.separation import MIN_EFFECT, Separation
+from driftloop_monitoring.language.topics import separation
 from driftloop_monitoring.quality import troubles
 from driftloop_monitoring.reference import Reference, judged
 from driftloop_monitoring.windows import stable_id
-
-TOPIC_EFFECT = 0.2
-"""2·AUC - 1 from which on prompts have other topics."""
 
 
 def window_findings(
@@ -60,7 +58,7 @@ def window_findings(
     told_apart = _topics(reference.table, table) if language else None
     if (
         told_apart
-        and told_apart.effect >= TOPIC_EFFECT
+        and told_apart.effect >= MIN_EFFECT
         and told_apart.significance < rule.significance
     ):
         found.append(

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from driftloop_lake.capture_loss import CaptureLoss
+from driftloop_monitoring.language.judge_standing import JudgeStanding
 from driftloop_monitoring.performance import State
 from driftloop_monitoring.windows import Position
 
@@ -32,6 +33,9 @@ class Standing:
     topic: str = ""
     decisions: int = 0
     loss: CaptureLoss = field(default_factory=CaptureLoss)
+    nats: tuple[float, ...] = ()
+    """Per token, of the first corrected texts that a language model was asked for."""
+    judge: JudgeStanding | None = None
 
     def promoted(self, version: int, now: datetime) -> "Standing":
         """After a change of the champion at `now`: rows from then on are judged, from scratch."""
@@ -60,6 +64,8 @@ class Standing:
             "topic": self.topic,
             "decisions": self.decisions,
             "loss": self.loss.to_dict(),
+            "nats": list(self.nats),
+            "judge": self.judge and self.judge.to_dict(),
         }
 
     @classmethod
@@ -76,4 +82,6 @@ class Standing:
             value["topic"],
             value["decisions"],
             CaptureLoss.from_dict(value.get("loss", {})),
+            tuple(value.get("nats", ())),
+            JudgeStanding.from_dict(value["judge"]) if value.get("judge") else None,
         )

@@ -7,6 +7,7 @@ Order of a step: read through one pin → windows, findings and alarms → decis
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from driftloop_lake.port import LakeReader, Pin
 from driftloop_monitoring import alarms, reference
 from driftloop_monitoring.checks import window_findings
 from driftloop_monitoring.drift import MIN_REFERENCE, Distance, DriftRule
+from driftloop_monitoring.language.window_watch import WindowWatch
 from driftloop_monitoring.performance import Baseline, Change, Rule, State, update
 from driftloop_monitoring.reference import Reference
 from driftloop_monitoring.reference import judged as judged_rows
@@ -39,6 +41,9 @@ from driftloop_monitoring.windows import (
 )  # fmt: skip
 from driftloop_settings.settings import Settings
 from driftloop_store.store import Store
+
+if TYPE_CHECKING:
+    from driftloop_monitoring.language.judge_watch import JudgeWatch
 
 log = structlog.get_logger()
 
@@ -60,6 +65,8 @@ class ModelWatch:
     def __post_init__(self) -> None:
         self._reference: tuple[int, Reference] | None = None
         self._read: tuple[Pin, datetime] | None = None
+        self._window_watch = WindowWatch(self.name, self.store, self.lake, self.settings)
+        self._judge_watch: JudgeWatch | None = None
         self.corrections = 0
         """Answers of a language model that were corrected since the last retrain, at the last look."""
 
@@ -90,6 +97,8 @@ class ModelWatch:
         else:
             standing = self._test(standing, known, pin, rows, now)
             standing = self._cut_windows(standing, known, pin, rows, now)
+            judge = self._judges(known.losses.spec)
+            standing = judge.learn(standing, known, pin, now) if judge else standing
             self._write_reports(standing, known, pin)
         self._read = (pin, now)
         return standing
@@ -211,6 +220,8 @@ class ModelWatch:
                 at=window.ended_at, rule=DriftRule(m.drift_effect, m.drift_significance),
                 distance=self.distance,
             )  # fmt: skip
+            standing, window, more = self._beside(standing, window, known, pin, rows, now)
+            found += more
         self.store.add_window(window)
         standing = self._note(standing, found)
         if not reason:
@@ -219,10 +230,48 @@ class ModelWatch:
                  status=window.status, findings=len(found), mean_loss=window.mean_loss)  # fmt: skip
         return replace(standing, windowed=_position(rows, rows.num_rows - 1), loss=loss)
 
+    def _beside(
+        self, standing: Standing, window: Window, known: Reference, pin: Pin, rows: pa.Table,
+        now: datetime,
+    ) -> tuple[Standing, Window, list[Finding]]:  # fmt: skip
+        """What a language model's windows are judged by beside their columns."""
+        if known.losses.spec.runtime != "vllm":
+            return standing, window, []
+        watch, version = self._window_watch, standing.version
+        since = standing.windowed.at if standing.windowed else window.started_at
+        texts = watch.corrections(window, pin, version, since, standing.nats, now)
+        prompts = watch.prompts(window, version, known.table, rows)
+        notes = "; ".join(note for note in (window.reason, *texts.notes, *prompts.notes) if note)
+        shown = {**window.performance, **texts.shown, **prompts.shown}
+        window = replace(window, reason=notes, performance=shown)
+        standing = replace(standing, nats=texts.nats)
+        found = [*texts.findings, *prompts.findings]
+        judge = self._judges(known.losses.spec)
+        if judge is not None:
+            standing, judged = judge.window(standing, window, known, rows, now)
+            notes = "; ".join(note for note in (window.reason, judged.note) if note)
+            window = replace(
+                window, reason=notes, performance={**window.performance, **judged.shown}
+            )
+            found += judged.findings
+        return standing, window, found
+
+    def _judges(self, spec: ModelSpec) -> "JudgeWatch | None":
+        """Loaded where somebody is named to judge."""
+        if spec.runtime != "vllm" or not (self.settings.llm.judge_url or spec.options.get("judge")):
+            return None
+        if self._judge_watch is None:
+            from driftloop_monitoring.language.judge_watch import JudgeWatch
+
+            self._judge_watch = JudgeWatch(self.name, self.store, self.lake, self.settings)
+        return self._judge_watch
+
     def _quality(
         self, standing: Standing, found: list[Finding], window: Window, now: datetime
     ) -> Standing:
-        critical = [f for f in found if f.severity is Severity.CRITICAL]
+        critical = [
+            f for f in found if f.severity is Severity.CRITICAL and f.kind is CheckKind.QUALITY
+        ]
         if critical:
             message = alarms.quality_message(self.name, standing.version, critical)
             alarm_id = stable_id(window.window_id, "alarm")

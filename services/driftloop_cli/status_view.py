@@ -42,6 +42,7 @@ def _models(models: list[Record]) -> RenderableType:
             loss = window["mean_loss"]
             judged = f"{window['status']}, {window['rows']} rows"
             judged += f", error {loss:.3f}" if loss is not None else ""
+            judged += _judge(window["performance"])
         table.add_row(
             model["name"], f"v{model['champion']}",
             f"v{model['challenger']}" if model["challenger"] else "–", bar(model["split"]["canary"]),
@@ -49,6 +50,14 @@ def _models(models: list[Record]) -> RenderableType:
             _dropped(counts), f"{counts['labels']:,}", judged,
         )  # fmt: skip
     return table
+
+
+def _judge(shown: Record) -> str:
+    if "judge_score" not in shown:
+        return ""
+    return f", judge {shown['judge_score']:.2f}" + (
+        "" if shown["judge_counts"] else " (not calibrated)"
+    )
 
 
 def _dropped(counts: Record) -> str:

@@ -27,6 +27,7 @@ class CheckKind(StrEnum):
     DRIFT = "drift"  # inputs moved
     PREDICTION_DRIFT = "prediction_drift"  # outputs moved
     PERFORMANCE = "performance"  # the measured error rose
+    JUDGE = "judge"  # a language model's scores by a judge fell
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,9 @@ class Window:
 
     `status` is `judged`, or `inconclusive` with the reason (too few rows, unaccounted loss).
     `mean_loss`: mean error on labelled rows (0/1 for classes, squared error for values), or None.
-    `performance` is the state of the sequential test after this window, for people to see.
+    `performance` is the state of the sequential test after this window, for people to see; of a language
+    model also how likely corrected texts were (nats per token), how far prompts' embeddings moved, and
+    what a judge says (`judge_…`).
     `dropped`: rows that were served since the window before and are not captured, by reason;
     `unexplained`: those that are missing for no reason that is known.
     """

@@ -241,6 +241,9 @@ class LlmSettings(Section):
     tune_steps: int = Field(120, ge=1)
     """The training ends with whichever comes first."""
     tune_batch: int = Field(8, ge=1)
+    tune_packing: bool = False
+    """lora-sft: several answers of a batch in one row, none of which sees another; a step stays the same
+    step, with less padding. A model that cannot do that is refused."""
     tune_patience: int = Field(3, ge=1)
     """So many looks at the validation loss without a better one end the training."""
     tune_from_champion: bool = True
@@ -277,6 +280,30 @@ class LlmSettings(Section):
     min_corrections: int | None = Field(200, ge=1)
     """So many answers corrected, or set behind a better one, since the last retrain start the next;
     None: they never do."""
+    max_perplexity_rise: float | None = Field(0.5, gt=0)
+    """A rise that warns: of the nats per token of corrected texts under the served version. None: its
+    engine is not asked."""
+
+    judge_url: str | None = Field(None, pattern=r"^https?://[^/@?#]+(/[^@?#]*)?$")
+    """A judge of answers behind OpenAI's API, as `base_url` of its clients, such as
+    http://127.0.0.1:9000/v1. It is sent conversations and answers."""
+    judge_model: str | None = None
+    judge_key_env: str | None = None
+    """The environment variable with the key for `judge_url`; None: it needs none."""
+    judge_answers: int = Field(64, ge=2)
+    """The most that a look of the monitor has scored; half of them of the windows that it closes."""
+    judge_timeout_s: float = Field(10.0, gt=0)
+    """How long that may take."""
+    judge_min_rated: int = Field(100, ge=20)
+    judge_min_auc: float = Field(0.7, gt=0.5, lt=1)
+    """A judge counts once it scored so many answers that people rated too, and ranks a well-rated above
+    a badly rated one with at least this probability, by a lower 95 % bound."""
+
+    @model_validator(mode="after")
+    def _judge_has_a_model(self) -> "LlmSettings":
+        if self.judge_url is not None and self.judge_model is None:
+            raise ValueError("judge_url needs judge_model, the model's name at that endpoint")
+        return self
 
 
 class ControlSettings(Section):

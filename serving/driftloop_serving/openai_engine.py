@@ -5,9 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, RetryLater
+from driftloop_contracts.likelihood import PATH as LIKELIHOOD
 from driftloop_contracts.model import TrafficSplit
 from driftloop_serving.capture_filter import CaptureFilter
 from driftloop_serving.durability import Durability
+from driftloop_serving.likelihoods import Likelihoods
 from driftloop_serving.meter import ReplicaMeter
 from driftloop_serving.openai_errors import error_response
 from driftloop_serving.openai_exchange import Exchange, Receive, RunningEngine, Send
@@ -47,9 +49,13 @@ class EngineApp:
         self._limit = body_limit_bytes
         self._durability = durability
         self._retries = Retries()
+        self._likelihoods = Likelihoods(lambda: self.in_flight > 0, self._named)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            return
+        if scope["path"] == LIKELIHOOD:
+            await self._tell(scope, receive, send)
             return
         self.in_flight += 1
         try:
@@ -64,6 +70,21 @@ class EngineApp:
     def close(self) -> None:
         """Capture what was kept back for a second try."""
         self._retries.close()
+
+    async def _tell(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            await self._likelihoods.answer(scope, receive, send, self._limit)
+        except ClientGone:
+            return
+        except DriftloopError as error:
+            await error_response(error)(scope, receive, send)
+
+    def _named(self, model: str, version: int) -> tuple[RunningEngine, str]:
+        """A port may have been another engine's: the model is looked at, too."""
+        held, name = self.held, self.held.names.get(version)
+        if held.engine is None or held.engine.dead or name is None or name.split("@")[0] != model:
+            raise RetryLater(f"version {version} of model {model!r} is not loaded")
+        return held.engine, name
 
     async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         path = scope["path"]

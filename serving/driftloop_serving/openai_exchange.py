@@ -12,6 +12,7 @@ import structlog
 
 from driftloop_contracts.errors import RetryLater
 from driftloop_contracts.language import SIGNATURE
+from driftloop_contracts.likelihood import LikelihoodCall
 from driftloop_serving.capture_filter import CaptureFilter
 from driftloop_serving.durability import Durability, Rows, rows_of
 from driftloop_serving.meter import ReplicaMeter
@@ -45,6 +46,9 @@ class RunningEngine(Protocol):
 
     @property
     def dead(self) -> bool: ...
+
+    async def nats_per_token(self, name: str, call: LikelihoodCall) -> float:
+        """Of the text under the version that is known by `name`. Raises Rejected."""
 
 
 DONE = b"data: [DONE]"

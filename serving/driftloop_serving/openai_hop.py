@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.likelihood import HOP_PREFIX as _PREFIX
 from driftloop_contracts.model import Arm
 
-_PREFIX = "x-driftloop-"
 GIVEN_ID = "id:"
 """Begins a `retry_key` that is the prediction id which the client chose."""
 

@@ -23,16 +23,25 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest, UnloadLoRAAdapterRequest
 from vllm.entrypoints.serve.tokenize.api_router import router as tokenize
+from vllm.entrypoints.serve.tokenize.protocol import (
+    TokenizeChatRequest,
+    TokenizeCompletionRequest,
+)
 from vllm.inputs import TokensPrompt
 from vllm.sampling_params import SamplingParams
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.ids import new_prediction_id
+from driftloop_contracts.likelihood import LikelihoodCall
 from driftloop_vllm.generation import CURRENT
 from driftloop_vllm.options import EngineOptions, installed_build
 
 WARM_UP_TOKENS = 4
+MAX_SCORED_TOKENS, MAX_LOGITS = 1_024, 1 << 26
+"""Of a text with its conversation. vLLM holds the logits of all of a chunk's tokens at once, beside what
+it planned its memory for: 2²⁶ take 256 MB."""
 
 
 class _WatchedLLM(AsyncLLM):  # type: ignore[misc]
@@ -106,6 +115,48 @@ class Engine:
             return
         await self._models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=name))
         await self._llm.remove_lora(loaded.lora_int_id)
+
+    async def nats_per_token(self, name: str, call: LikelihoodCall) -> float:
+        """The mean of -ln p over the tokens of the call's text, given the newest tokens of its
+        conversation. Raises Rejected where the model generates nothing or takes no such conversation."""
+        if "generate" not in self.tasks:
+            raise Rejected("the model generates no text")
+        config = self._llm.model_config
+        room = min(
+            MAX_SCORED_TOKENS, MAX_LOGITS // config.get_vocab_size(), config.max_model_len - 1
+        )
+        tokenizer = self._llm.get_tokenizer()
+        text = tokenizer.encode(call.text, add_special_tokens=False)[: room // 2]
+        asked = (await self._prompt_ids(call))[-(room - len(text)) :]
+        if not text or not asked:
+            raise Rejected("there is no text, or nothing that it answers")
+        prompt = TokensPrompt(prompt_token_ids=[*asked, *text])
+        params = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
+        adapter = self._models.lora_requests.get(name)
+        told: Any = None
+        request_id = f"likelihood-{new_prediction_id()}"
+        async for output in self._llm.generate(prompt, params, request_id, lora_request=adapter):
+            told = output.prompt_logprobs or told
+        found = [at[token].logprob for at, token in zip(told[len(asked) :], text, strict=True)]
+        return -float(sum(found)) / len(found)
+
+    async def _prompt_ids(self, call: LikelihoodCall) -> list[int]:
+        """As they are for an answer to these messages."""
+        messages = [dict(message) for message in call.messages]
+        request: Any
+        try:
+            if call.chat:
+                request = TokenizeChatRequest(model=self.name, messages=messages)
+            else:
+                request = TokenizeCompletionRequest(
+                    model=self.name, prompt=messages[-1].get("content")
+                )
+            answer = await self.app.state.serving_tokenization.create_tokenize(request, None)
+        except Exception as error:  # templates are the model's own code and raise what they like
+            raise Rejected(f"the model does not take this conversation: {error}") from None
+        if isinstance(answer, ErrorResponse):
+            raise Rejected(answer.error.message)
+        return list(answer.tokens)
 
     @property
     def adapters(self) -> frozenset[str]:

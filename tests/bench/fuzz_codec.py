@@ -1,4 +1,4 @@
-"""Whether any request breaks the codec: `PYTHONPATH=tests python tests/bench/fuzz_codec.py [cases] [seed]`.
+"""Whether any request breaks the codec: `make fuzz ARGS="[cases] [seed]"`.
 
 Prints how many requests were accepted and rejected, the slowest one, and the seed of each that did
 neither; exits with 1 if there is one.

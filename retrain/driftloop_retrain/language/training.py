@@ -27,8 +27,7 @@ def steps_of(rows: int, context: TuneContext) -> int:
 
 
 def arguments(rows: int, context: TuneContext) -> dict[str, Any]:
-    """Of trl's configurations. Rows come in the order of `batch_order` and are not packed: without flash
-    attention, packed ones would see each other."""
+    """Of trl's configurations. Rows come in the order of `batch_order`."""
     settings, steps = context.settings, steps_of(rows, context)
     on_cpu = device_of(settings) == "cpu"
     every = max(1, math.ceil(steps / LOOKS))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 import pytest_asyncio
@@ -17,7 +18,9 @@ from fastapi import FastAPI
 from tiny_llama import CONTEXT, tiny_adapter, tiny_llama
 
 from driftloop_contracts.language import SIGNATURE
+from driftloop_contracts.likelihood import PATH, LikelihoodCall
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_monitoring.language.engine_port import nats_per_token
 from driftloop_serving.engine_replica import EngineReplica
 from driftloop_serving.loaded import loaded
 from driftloop_serving.meter import ReplicaMeter
@@ -246,3 +249,65 @@ async def test_an_adapter_answers_under_its_content_and_a_wrong_one_is_refused(
     await world.deploy(served, split=TrafficSplit(1))
     assert engine.adapters == set()
     assert world.told["versions"] == [1]
+
+
+async def test_perplexity_is_that_of_the_served_version_and_is_for_the_monitor_only(
+    world: World, client: openai.AsyncOpenAI
+) -> None:
+    base = Path(world.deployment.versions[0].path)
+    adapter = tiny_adapter(world.settings.state_dir / "told", base, seed=3)
+    (served,) = world.deployment.versions
+    await world.deploy(served, world.adapter(2, adapter), split=TrafficSplit(1))
+    messages = ({"role": "user", "content": "hello"},)
+    long = ({"role": "user", "content": "hello " * CONTEXT},)
+    text = "The path of a file, as text."
+
+    async def told(*calls: LikelihoodCall) -> list[float]:
+        (addresses,) = {known[:1] for known in world.table.models["tiny"].addresses.values()}
+        found, why = await asyncio.to_thread(nats_per_token, addresses, calls, 120.0)
+        assert not why
+        return found
+
+    (folder,) = world.settings.spool_dir.glob("engine-*")
+    before = len(SpoolReader(folder).read(64 << 20).predictions)
+    of_base, of_adapter = await told(
+        LikelihoodCall("tiny", 1, messages, text), LikelihoodCall("tiny", 2, messages, text)
+    )
+    # The engine computes in bfloat16; the two versions are .06 apart.
+    assert of_base == pytest.approx(await asyncio.to_thread(_nats, base, None, text), abs=0.02)
+    assert of_adapter == pytest.approx(
+        await asyncio.to_thread(_nats, base, adapter, text), abs=0.02
+    )
+    # A conversation over the context counts from where there is room; what cannot be read is left out.
+    (of_long,) = await told(
+        LikelihoodCall("tiny", 1, long, text), LikelihoodCall("tiny", 1, ({},), text)
+    )
+    assert of_long == pytest.approx(of_base, abs=0.5)
+    assert len(SpoolReader(folder).read(64 << 20).predictions) == before
+    call = LikelihoodCall("tiny", 1, messages, text)
+    async with httpx.AsyncClient() as outsider:
+        url = str(client.base_url.copy_with(path=PATH))
+        answer = await outsider.post(url, content=call.body(), headers=call.headers())
+    assert answer.status_code == 404
+    await world.deploy(served, split=TrafficSplit(1))
+
+
+def _nats(base: Path, adapter: Path | None, text: str) -> float:
+    """The same by transformers."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter)
+    asked = tokenizer.apply_chat_template(HI, tokenize=False, add_generation_prompt=True)
+    prompt = tokenizer(asked, add_special_tokens=False)["input_ids"]
+    answer = tokenizer(text, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
+    rows = range(len(prompt) - 1, len(prompt) + len(answer) - 1)
+    return -float(sum(logits[at, token] for at, token in zip(rows, answer, strict=True))) / len(
+        answer
+    )

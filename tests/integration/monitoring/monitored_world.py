@@ -58,6 +58,8 @@ class MemoryLake:
 
     def __init__(self) -> None:
         self._versions: list[pa.Table] = []
+        self.said: dict[str, dict[str, tuple[str, datetime]]] = {}
+        """By another metric than `label` and prediction id: the label as JSON, and when it was received."""
 
     def put(self, *tables: pa.Table) -> None:
         """The lake now holds just these rows."""
@@ -70,9 +72,12 @@ class MemoryLake:
     def labelled(
         self, model: str, pin: Pin, *, as_of: datetime | None = None,
         since: datetime | None = None, until: datetime | None = None, newest: int | None = None,
-        versions: tuple[int, ...] = (), only_labelled: bool = True,
+        versions: tuple[int, ...] = (), only_labelled: bool = True, metric: str = "label",
+        tags: bool = False,
     ) -> pa.Table:  # fmt: skip
         table = self._versions[pin.predictions]
+        if metric != "label":
+            table = self._with(table, self.said.get(metric, {}), as_of)
         if since is not None:
             table = table.filter(pc.greater_equal(table["at"], pa.scalar(since)))
         if until is not None:
@@ -83,6 +88,17 @@ class MemoryLake:
             table = table.filter(pc.is_valid(table["label"]))
         table = table.sort_by([("at", "ascending"), ("prediction_id", "ascending")])
         return table if newest is None else table[max(0, table.num_rows - newest) :]
+
+    @staticmethod
+    def _with(
+        table: pa.Table, said: dict[str, tuple[str, datetime]], as_of: datetime | None
+    ) -> pa.Table:
+        heard = {k: s for k, s in said.items() if as_of is None or s[1] <= as_of}
+        told = [heard.get(name, (None, None)) for name in table["prediction_id"].to_pylist()]
+        kept = [n for n in table.column_names if n not in ("label", "label_number", "label_at")]
+        at = pa.array([when for _, when in told], pa.timestamp("us", tz="UTC"))
+        table = table.select(kept).append_column("label_at", at)
+        return table.append_column("label", pa.array([text for text, _ in told], pa.string()))
 
     def count(self, model: str, pin: Pin) -> LakeCounts:
         table = self._versions[pin.predictions]

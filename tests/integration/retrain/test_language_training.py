@@ -1,16 +1,19 @@
 """The built-in recipes on a tiny model: they keep to the port, and go on where they were killed."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_llama import tiny_llama
 
-from driftloop_retrain.language.adapter import weights_hash
+from driftloop_retrain.language.adapter import trainable, weights_hash
 from driftloop_retrain.language.answers import Conversation, Message
 from driftloop_retrain.language.arms import Arms
 from driftloop_retrain.language.check import check_language_recipe, example
 from driftloop_retrain.language.lora_dpo import LoraDpo
 from driftloop_retrain.language.lora_sft import LoraSft
+from driftloop_retrain.language.packing import packed_batch, packs_exactly
 from driftloop_retrain.language.port import LanguageRecipe, TuneContext
 from driftloop_retrain.language.tokens import ChatTokens
 from driftloop_retrain.language.training import last_checkpoint
@@ -56,6 +59,46 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_adapter(
     assert min(told) > 0.4, "it began from the start"
     LoraSft().tune(data, context("whole"), tmp_path / "whole-adapter")
     assert weights_hash(tmp_path / "killed-adapter") == weights_hash(tmp_path / "whole-adapter")
+
+
+def test_packed_answers_train_like_answers_of_their_own_rows(base: Path, tmp_path: Path) -> None:
+    """The same loss and the same gradients: none sees another, and none is left out."""
+    import torch
+
+    model = trainable(TuneContext(base, None, SETTINGS, 1, tmp_path, lambda done, loss: None))
+    model.eval()
+    assert packs_exactly(model)
+    taught = example(ChatTokens(base)).answers[:6]
+    rows = [
+        {"input_ids": [*one.prompt, *one.answer],
+         "labels": [-100] * len(one.prompt) + list(one.answer)}
+        for one in (*taught[:3], *(replace(t, answer=t.answer * 3) for t in taught[3:]))
+    ]  # fmt: skip
+
+    def sums(batches: list[dict[str, Any]]) -> tuple[float, torch.Tensor]:
+        model.zero_grad()
+        total = 0.0
+        for batch in batches:
+            logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits
+            loss = torch.nn.functional.cross_entropy(
+                logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), reduction="sum"
+            )
+            loss.backward()
+            total += loss.item()
+        return total, torch.cat(
+            [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        )
+
+    packed = packed_batch(rows, pad=0)
+    assert len(packed["input_ids"]) < len(rows)
+    together, alone = sums([packed]), sums([packed_batch([row], pad=0) for row in rows])
+    assert together[0] == pytest.approx(alone[0], rel=1e-5)
+    assert torch.allclose(together[1], alone[1], rtol=1e-4, atol=1e-4)
+
+
+def test_lora_sft_with_packing_keeps_to_the_contract(base: Path, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"tune_packing": True})
+    check_language_recipe(LoraSft(), base, tmp_path, settings)
 
 
 def test_what_is_likely_does_not_depend_on_what_is_scored_beside_it(base: Path) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 
 import orjson
 
+from driftloop_contracts.likelihood import LikelihoodCall
 from driftloop_vllm.generation import CURRENT
 
 Message = MutableMapping[str, Any]
 
 
 class FakeEngine:
-    """Answers with `words`, one token each. A stream waits for `go_on` before its second word."""
+    """Answers with `words`, one token each. A stream waits for `go_on` before its second word. A text's
+    nats per token are its number of words."""
 
     def __init__(self, *words: str, status: int = 200) -> None:
         self.words = words
@@ -22,6 +24,7 @@ class FakeEngine:
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.asked: list[dict[str, Any]] = []
+        self.told: list[tuple[str, LikelihoodCall]] = []
 
     async def app(
         self, scope: Message, receive: Callable[[], Awaitable[Message]],
@@ -44,6 +47,10 @@ class FakeEngine:
             await asyncio.wait([leaving, streaming], return_when=asyncio.FIRST_COMPLETED)
             for task in (leaving, streaming):
                 task.cancel()
+
+    async def nats_per_token(self, name: str, call: LikelihoodCall) -> float:
+        self.told.append((name, call))
+        return float(len(call.text.split()))
 
     async def _stream(self, send: Callable[[Message], Awaitable[None]], head: Any) -> None:
         event_stream = [(b"content-type", b"text/event-stream")]

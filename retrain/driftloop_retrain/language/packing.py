@@ -1,0 +1,83 @@
+"""Several examples of a batch in one row, none of which sees another.
+
+Given positions that begin again at 0 and no attention mask, transformers lets a token see its own
+sequence only (`masking_utils.find_packed_sequence_indices`), without flash attention too. Rows are as wide
+as the batch's longest example: wider ones would only make attention dearer, which grows with the square. A
+batch holds the same examples as an unpacked one, so that a step is the same step.
+
+trl's own packing (`packing=True`) cuts the whole set into rows beforehand: it shuffles what
+`batch_order` laid out, and how many examples a step learns from would vary.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+IGNORED = -100
+"""The label of a token that has no loss."""
+PROBE_TOKENS = 12
+
+
+def pack(lengths: Sequence[int]) -> list[list[int]]:
+    """Which examples share a row, by number: none wider than the longest of them. The longest first,
+    each where it fits first."""
+    width, rows, room = max(lengths, default=0), list[list[int]](), list[int]()
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        needed = lengths[number]
+        row = next((row for row, free in enumerate(room) if free >= needed), len(rows))
+        if row == len(rows):
+            rows.append([])
+            room.append(width)
+        rows[row].append(number)
+        room[row] -= needed
+    return rows
+
+
+def packed_batch(examples: Sequence[Mapping[str, Sequence[int]]], pad: int) -> dict[str, Any]:
+    """input_ids, labels and position_ids, each int64 [rows, width], of examples with `input_ids` and
+    `labels`."""
+    import torch
+
+    ids, labels, positions = list[list[int]](), list[list[int]](), list[list[int]]()
+    lengths = [len(example["input_ids"]) for example in examples]
+    for row in pack(lengths):
+        missing = max(lengths) - sum(lengths[number] for number in row)
+        members = [examples[number] for number in row]
+        ids.append([token for one in members for token in one["input_ids"]] + [pad] * missing)
+        # Without the first label of each: it would be the previous example's next token.
+        labels.append([label for one in members for label in (IGNORED, *one["labels"][1:])])
+        labels[-1] += [IGNORED] * missing
+        # Padding of position 0 is a sequence of its own at every token.
+        positions.append([at for number in row for at in range(lengths[number])] + [0] * missing)
+    return {
+        "input_ids": torch.tensor(ids), "labels": torch.tensor(labels),
+        "position_ids": torch.tensor(positions),
+    }  # fmt: skip
+
+
+def packs_exactly(model: Any) -> bool:
+    """Whether the second of two packed examples has the logits that it has alone, and keeps them when the
+    first is another one. An architecture that keeps a state, or masks by itself, may not."""
+    import torch
+
+    count = model.get_input_embeddings().num_embeddings
+    first, other, second = (
+        torch.arange(start, start + PROBE_TOKENS, device=model.device) % count
+        for start in (0, PROBE_TOKENS, 2 * PROBE_TOKENS)
+    )
+    positions = torch.arange(PROBE_TOKENS, device=model.device)
+
+    def logits(*parts: Any) -> Any:
+        given = {"input_ids": parts, "position_ids": [positions] * len(parts)}
+        inputs = {name: torch.cat(list(ids))[None] for name, ids in given.items()}
+        return model(**inputs, use_cache=False).logits[0, -PROBE_TOKENS:].float()
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            alone, packed, beside = logits(second), logits(first, second), logits(other, second)
+    finally:
+        model.train(training)
+    # Other shapes, other rounding: in bfloat16 some hundredths of the logits' spread.
+    near = (0.1 if next(model.parameters()).dtype.itemsize < 4 else 1e-3) * alone.std()
+    return bool((packed - alone).abs().max() < near and (packed - beside).abs().max() < near)
