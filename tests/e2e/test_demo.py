@@ -51,6 +51,7 @@ def assert_the_loop_closed(summary: dict[str, Any]) -> None:
     assert_nothing_was_lost(summary)
 
 
+@pytest.mark.faults
 def test_a_harmful_candidate_is_rolled_back(tmp_path: Path) -> None:
     home = tmp_path / "demo"
     summary = finish(start_demo(home, "--scenario", "bad-candidate"), home)

@@ -10,7 +10,9 @@ from steady_load import Tally, steady_calls, steady_load
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module", params=["direct", "haproxy"])
+@pytest.fixture(
+    scope="module", params=["direct", pytest.param("haproxy", marks=pytest.mark.faults)]
+)
 def stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
