@@ -31,6 +31,7 @@ log = structlog.get_logger()
 CHUNK_BYTES = 4 << 20
 LEDGER_S = 0.5
 STOP_S = 8.0
+FIRST_REST_S, MOST_REST_S = 0.1, 5.0
 
 
 @dataclass
@@ -53,6 +54,25 @@ class Shipment:
         self.undeliverable[key] = self.undeliverable.get(key, 0) + rows
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long a folder is left alone whose records Kafka refused `failures` times in a row: a broker
+    that refuses at once would else be asked a hundred times a second."""
+
+    failures: int
+    until: float
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self.until
+
+    @classmethod
+    def after(cls, last: "Rest | None") -> "Rest":
+        failures = 1 if last is None else last.failures + 1
+        seconds = min(MOST_REST_S, FIRST_REST_S * 2 ** min(failures - 1, 10))
+        return cls(failures, time.monotonic() + seconds)
+
+
 class Shipper:
     """`step` does one round over all spools. `bus` topics must exist. `left`: more folders with spools,
     of writers with another `capture.durability`."""
@@ -71,12 +91,14 @@ class Shipper:
         self._readers: dict[str, SpoolReader] = {}
         self._under_way: dict[str, Shipment] = {}
         self._written: dict[tuple[str, str, int], object] = {}
+        self._rests: dict[str, Rest] = {}
 
     def step(self, patience_s: float) -> bool:
         """Send what is new, wait up to `patience_s` for acknowledgements; whether anything moved."""
         self._discover()
         for name, reader in list(self._readers.items()):
-            if name not in self._under_way:
+            rest = self._rests.get(name)
+            if name not in self._under_way and (rest is None or rest.over):
                 # Asked before reading: what a writer wrote before its end is then in the chunk.
                 dead = reader.writer_is_dead()
                 chunk = reader.read(CHUNK_BYTES)
@@ -90,7 +112,7 @@ class Shipper:
         wait(futures, patience_s)
         settled = [name for name, s in self._under_way.items() if s.done]
         for name in settled:
-            self._settle(self._under_way.pop(name))
+            self._settle(name, self._under_way.pop(name))
         return bool(settled)
 
     def write_ledger(self) -> None:
@@ -120,13 +142,15 @@ class Shipper:
             shipment.futures[future] = (LABEL_ROWS, 1)
         return shipment
 
-    def _settle(self, shipment: Shipment) -> None:
+    def _settle(self, name: str, shipment: Shipment) -> None:
         errors = {f: e for f in shipment.futures if (e := f.exception()) is not None}
         retry = [e for e in errors.values() if not isinstance(e, Rejected)]
         if retry:
             # The whole chunk goes again: what did arrive is known by its sequences.
             log.warning("shipper.again", replica=shipment.reader.replica, error=str(retry[0]))
+            self._rests[name] = Rest.after(self._rests.get(name))
             return
+        self._rests.pop(name, None)
         for future in errors:
             shipment.give_up(*shipment.futures[future])
         try:

@@ -1,6 +1,7 @@
 import io
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftloop_bus.memory_bus import MemoryBus
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Rejected, RetryLater
 from driftloop_contracts.events import (
     LABELS,
     PREDICTIONS,
@@ -27,7 +28,7 @@ from driftloop_contracts.judgement import unexplained
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_serving import position_file
 from driftloop_serving.packing import pack
-from driftloop_serving.shipper import Shipper
+from driftloop_serving.shipper import Rest, Shipper
 from driftloop_serving.spool import SpoolWriter
 from driftloop_serving.spool_reader import SpoolReader
 from driftloop_serving.spool_record import PredictionBatch
@@ -218,6 +219,37 @@ class StrictProducer:
     def flush(self, timeout_s: float) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Refusing:
+    """A broker that answers at once, and with an error: its disk is full."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def send(self, topic: str, value: bytes, **_: object) -> "Future[tuple[int, int]]":
+        self.asked += 1
+        future: Future[tuple[int, int]] = Future()
+        future.set_exception(RetryLater("the broker's disk is full"))
+        return future
+
+    def close(self) -> None: ...
+
+
+def test_a_broker_that_refuses_at_once_is_left_alone_for_longer_each_time(
+    tmp_path: Path, store: Store
+) -> None:
+    keep(SpoolWriter(tmp_path / "spool", "r", CaptureSettings()))
+    refusing = Refusing()
+    shipper = Shipper(tmp_path / "spool", refusing, store, pack_rows=10)
+    for _ in range(3):
+        shipper.step(0.0)
+    assert refusing.asked == 1
+    rest, waits = None, []
+    for _ in range(12):
+        rest = Rest.after(rest)
+        waits.append(rest.until - time.monotonic())
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2] + [5.0] * 6, abs=0.05)
 
 
 def test_what_the_cluster_refuses_is_dropped_and_counted_and_holds_nothing_up(
