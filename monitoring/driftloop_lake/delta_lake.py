@@ -110,7 +110,7 @@ class DeltaLake:
             table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
             ids = pc.min_max(found.column("prediction_id"))
             rows = table.scan(
-                ["prediction_id"],
+                ["prediction_id", "row"],
                 f"prediction_id >= {quoted(ids['min'].as_py())} AND "
                 f"prediction_id <= {quoted(ids['max'].as_py())}",
             )
@@ -148,7 +148,7 @@ class DeltaLake:
             for model in storage.folders(self._uri, layout.PREDICTIONS_FOLDER):
                 table = self._refreshed(layout.predictions_uri(self._uri, model))
                 if table is not None:
-                    rows = self._queries.labels_without(rows, table.scan(["prediction_id"]))
+                    rows = self._queries.labels_without(rows, table.scan(["prediction_id", "row"]))
             return self._queries.distinct(rows)
 
     def offsets(self, model: str, pin: Pin) -> dict[str, dict[str, int]]:

@@ -56,17 +56,19 @@ class Queries:
         return self._number(f"SELECT count(*) - count(DISTINCT {key}) FROM p", p=predictions)
 
     def labels_of(self, predictions: pa.Table, labels: pa.Table) -> int:
-        """Distinct label rows whose prediction is there: one delivered twice counts once."""
+        """Distinct label rows whose row of a prediction is there: one delivered twice counts once."""
         return self._number(
             """SELECT count(*) FROM (SELECT DISTINCT l.* FROM l SEMI JOIN p
-               ON l.prediction_id = p.prediction_id)""",
-            p=predictions.select(["prediction_id"]), l=labels,
+               ON l.prediction_id = p.prediction_id AND l.row = p.row)""",
+            p=predictions.select(["prediction_id", "row"]), l=labels,
         )  # fmt: skip
 
     def labels_without(self, labels: pa.Table, predictions: pa.Table) -> pa.Table:
-        """The label rows whose prediction is not there."""
-        query = "SELECT l.* FROM l ANTI JOIN p ON l.prediction_id = p.prediction_id"
-        return self._ask(query, p=predictions.select(["prediction_id"]), l=labels)
+        """The label rows whose row of a prediction is not there."""
+        query = (
+            "SELECT l.* FROM l ANTI JOIN p ON l.prediction_id = p.prediction_id AND l.row = p.row"
+        )
+        return self._ask(query, p=predictions.select(["prediction_id", "row"]), l=labels)
 
     def distinct(self, rows: pa.Table) -> int:
         return self._number("SELECT count(*) FROM (SELECT DISTINCT * FROM p)", p=rows)
