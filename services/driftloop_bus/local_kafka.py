@@ -30,6 +30,7 @@ from driftloop_bus.broker_properties import (
 from driftloop_bus.class_archive import archive_options
 from driftloop_bus.java import find_java
 from driftloop_bus.kafka_distribution import cache_folder, class_path
+from driftloop_bus.zstd_library import zstd_options
 from driftloop_contracts.errors import RetryLater, Unavailable
 from driftloop_settings import Settings
 from driftloop_settings.ports import free_port
@@ -58,8 +59,8 @@ def command(settings: Settings) -> list[str]:
     if not folder.formatted.exists():
         _format(folder, [str(java), *options])
     _remember(folder, os.getpid(), port)
-    archive = archive_options(java, jars, cache_folder())
-    return [str(java), *archive, *options, "kafka.Kafka", str(folder.properties)]
+    cached = [*archive_options(java, jars, cache_folder()), *zstd_options(jars, cache_folder())]
+    return [str(java), *cached, *options, "kafka.Kafka", str(folder.properties)]
 
 
 def start(settings: Settings) -> dict[str, Any]:
