@@ -31,7 +31,9 @@ class Role:
 
 
 ROLES = (
-    Role("kafka", "driftloop_bus.local_kafka:command", program=True, stop_s=20.0, late=True, nice=5),
+    Role(
+        "kafka", "driftloop_bus.local_kafka:command", program=True, stop_s=20.0, late=True, nice=5
+    ),
     # Its replicas are drained by then, and nothing in it is kept.
     Role("ray", "driftloop_serving.ray_head:command", program=True, stop_s=1.0),
     Role("gateway", "driftloop_gateway.role:run"),
