@@ -74,6 +74,10 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
         stop.wait(INTERVAL_S)
 
 
+ANSWERING = frozenset({"running", "updating"})
+"""States of a replica that answers: while it takes new settings it goes on with the old ones."""
+
+
 def _loaded(store: Store, deployment: Deployment) -> Record:
     """What the last report says of a model."""
     nothing = {"versions": [], "revision": -1, "failed": {}}
@@ -103,7 +107,7 @@ def _report(store: Store, deployments: list[Deployment], replicas: list[Record])
     running = [
         (replica["application"], store.cursor(f"{PREFIX}{row['pid']}") or {})
         for replica, row in zip(replicas, rows, strict=True)
-        if row["state"] == "running"
+        if row["state"] in ANSWERING
     ]
     for deployment in deployments:
         name = deployment.model.name
