@@ -13,9 +13,10 @@ from driftloop_contracts.events import LABEL_SCHEMA, LABELS, PREDICTIONS
 from driftloop_lake import layout, storage
 from driftloop_lake.client_ids import RETRIES
 from driftloop_lake.dead_letters import DeadLetters
-from driftloop_lake.lake_table import NO_MARK, LakeTable, quoted, time_literal
+from driftloop_lake.lake_table import NO_MARK, LakeTable, quoted, time_literal, translated
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_lake.queries import Queries
+from driftloop_lake.repeats import Repeats
 from driftloop_lake.upkeep import Pinned, Rules, Upkeep
 from driftloop_lake.writer import LakeWriter, fence, missing_mark
 
@@ -42,6 +43,7 @@ class DeltaLake:
         self._pinned: dict[tuple[str, int], LakeTable] = {}
         self._queries = Queries()
         self._counted: dict[tuple[str, Pin], LakeCounts] = {}
+        self._repeats: dict[str, Repeats] = {}
 
     def writer(self) -> LakeWriter:
         """What the archiver writes with."""
@@ -127,12 +129,20 @@ class DeltaLake:
     def _count(self, model: str, pin: Pin) -> LakeCounts:
         table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
         labels = self._labels(pin)
-        rows = table.scan(["prediction_id", "row", "replica", "sequence"])
-        matched = 0
-        if labels is not None:
-            matched = self._queries.labels_of(rows, labels.scan(_LABEL_KEY))
-        retries = max(0, table.mark(RETRIES))
-        return LakeCounts(rows.num_rows, self._queries.duplicates(rows), matched, retries)
+        matched = 0 if labels is None else self._matched(table, labels.scan(_LABEL_KEY))
+        repeats = self._repeats.setdefault(model, Repeats())
+        twice = repeats.count(table, self._queries.distinct)
+        return LakeCounts(table.rows(), twice, matched, max(0, table.mark(RETRIES)))
+
+    def _matched(self, table: LakeTable, labels: pa.Table) -> int:
+        """Distinct labels whose row is in the table, which is read in pieces."""
+        ids = pc.min_max(labels.column("prediction_id"))
+        between = (pc.field("prediction_id") >= ids["min"]) & (
+            pc.field("prediction_id") <= ids["max"]
+        )
+        rows = table.dataset().scanner(["prediction_id", "row"], filter=between)
+        with translated():
+            return self._queries.labels_of(rows, labels)
 
     def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
         with self._lock:

@@ -50,17 +50,14 @@ class Queries:
             rows = rows.append_column(field, found.column(field.name).cast(field.type))
         return rows
 
-    def duplicates(self, predictions: pa.Table) -> int:
-        """Rows beyond the first with the same (prediction_id, row, replica, sequence)."""
-        key = "(prediction_id, row, replica, sequence)"
-        return self._number(f"SELECT count(*) - count(DISTINCT {key}) FROM p", p=predictions)
-
-    def labels_of(self, predictions: pa.Table, labels: pa.Table) -> int:
-        """Distinct label rows whose row of a prediction is there: one delivered twice counts once."""
+    def labels_of(self, predictions: Any, labels: pa.Table) -> int:
+        """Distinct label rows whose row of a prediction is there: one delivered twice counts once.
+        `predictions`: a table, or a dataset's scanner, which is read in pieces."""
+        key = "l.prediction_id = p.prediction_id AND l.row = p.row"
         return self._number(
-            """SELECT count(*) FROM (SELECT DISTINCT l.* FROM l SEMI JOIN p
-               ON l.prediction_id = p.prediction_id AND l.row = p.row)""",
-            p=predictions.select(["prediction_id", "row"]), l=labels,
+            f"""WITH found AS (SELECT DISTINCT p.prediction_id, p.row FROM p SEMI JOIN l ON {key})
+                SELECT count(*) FROM (SELECT DISTINCT l.* FROM l SEMI JOIN found p ON {key})""",
+            p=predictions, l=labels,
         )  # fmt: skip
 
     def labels_without(self, labels: pa.Table, predictions: pa.Table) -> pa.Table:
@@ -73,10 +70,10 @@ class Queries:
     def distinct(self, rows: pa.Table) -> int:
         return self._number("SELECT count(*) FROM (SELECT DISTINCT * FROM p)", p=rows)
 
-    def _number(self, sql: str, **tables: pa.Table) -> int:
+    def _number(self, sql: str, **tables: Any) -> int:
         return int(self._ask(sql, **tables).column(0)[0].as_py())
 
-    def _ask(self, sql: str, **tables: pa.Table) -> pa.Table:
+    def _ask(self, sql: str, **tables: Any) -> pa.Table:
         if self._opened is None:
             import duckdb
 

@@ -101,7 +101,7 @@ def command(settings: Settings) -> list[str]:
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
         "--node-ip-address=127.0.0.1", f"--port={settings.serving.ray_port}",
         "--include-dashboard=false", "--no-monitor", "--include-log-monitor=false",
-        "--disable-usage-stats", "--num-cpus=2", "--num-gpus=0",
+        "--disable-usage-stats", "--num-cpus=2",
         f"--object-store-memory={OBJECT_STORE_BYTES}", f"--temp-dir={temp_dir(settings)}",
         f"--ray-client-server-port={free_port()}", "--dashboard-agent-listen-port=0",
         "--dashboard-agent-grpc-port=0", "--metrics-export-port=0", "--min-worker-port=0",

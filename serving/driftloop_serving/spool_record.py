@@ -2,11 +2,12 @@
 
 A frame is `<length u32><crc32c u32><payload>`, little-endian. A payload is `<length u32>`, a JSON header
 that says what each record of this kind and version has in common, `<length u32>`, a JSON header of this
-record, and the raw buffers that it lists: cheap for the replica, which writes, and complete for the
-shipper, which turns them into Arrow.
+record, and raw buffers: the latencies and the tensors that it lists. Cheap for the replica, which writes,
+and complete for the shipper, which turns them into Arrow.
 """
 
 import struct
+from array import array as packed
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ from driftloop_serving.datatypes import DTYPES
 
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
+LATENCY_BYTES = 4
 
 
 Tensors = Mapping[str, np.ndarray | None]
@@ -107,10 +109,9 @@ def prediction_head(model: str, version: int, signature: Signature) -> bytes:
 
 def encode_predictions(batch: PredictionBatch, head: bytes) -> bytes:
     """`head`: `prediction_head` of the batch's version."""
-    buffers: list[Any] = []
+    buffers: list[Any] = [packed("f", batch.latencies_s).tobytes()]
     header: dict[str, Any] = {
-        "a": batch.arm, "i": batch.ids, "s": batch.first_sequence, "t": batch.at_us,
-        "l": batch.latencies_s, "n": batch.counts,
+        "a": batch.arm, "i": batch.ids, "s": batch.first_sequence, "t": batch.at_us, "n": batch.counts,
         "x": [_tensor(batch.inputs[spec.name], buffers) for spec in batch.signature.inputs],
     }  # fmt: skip
     if batch.client_ids:
@@ -166,13 +167,15 @@ def decode(payload: bytes | memoryview) -> Record:
     fields = orjson.loads(header)
     if kind == "l":
         return LabelRecord(fields["i"], bytes(payload[offset:]))
-    inputs, offset = _arrays(signature.inputs, fields["x"], payload, offset)
+    end = offset + len(fields["i"]) * LATENCY_BYTES
+    latencies_s = packed("f", bytes(payload[offset:end]))
+    inputs, offset = _arrays(signature.inputs, fields["x"], payload, end)
     error = fields.get("e")
     outputs = None
     if error is None:
         outputs, offset = _arrays(signature.outputs, fields["y"], payload, offset)
     return PredictionBatch(
-        model, version, fields["a"], fields["i"], fields["l"], fields["n"], signature, inputs, outputs,
+        model, version, fields["a"], fields["i"], latencies_s, fields["n"], signature, inputs, outputs,
         error, fields["s"], fields["t"], client_ids=fields.get("c", False),
     )  # fmt: skip
 

@@ -1,0 +1,91 @@
+"""Rows that a table of predictions has twice, found from the sequence numbers that its files hold.
+
+A replica numbers the requests of a version, so two files can only hold the same row where their runs of
+numbers overlap; the rows themselves are compared only there. A file never changes: it is read once, and
+a count costs what came since the last one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from driftloop_lake.lake_table import LakeTable, quoted, translated
+
+_KEY = ["replica", "version", "sequence", "row"]
+
+
+class Run(NamedTuple):
+    """Requests `first` to `last` of a replica and version, all of which a file holds."""
+
+    replica: str
+    version: int
+    first: int
+    last: int
+
+
+class Repeats:
+    """Of one table. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, tuple[Run, ...]] = {}
+
+    def count(self, table: LakeTable, distinct: Callable[[pa.Table], int]) -> int:
+        """Rows beyond the first with the same replica, version, sequence and row. `distinct`: how many
+        different rows a table has. Raises RetryLater."""
+        with translated():
+            self._runs = {
+                fragment.path: self._runs.get(fragment.path)
+                or tuple(runs_of(fragment.to_table(columns=_KEY)))
+                for fragment in table.dataset().get_fragments()
+            }
+        repeated = 0
+        for run in overlaps(run for runs in self._runs.values() for run in runs):
+            rows = table.scan(
+                _KEY,
+                f"replica = {quoted(run.replica)} AND version = {run.version} "
+                f"AND sequence BETWEEN {run.first} AND {run.last}",
+            )
+            repeated += rows.num_rows - distinct(rows)
+        return repeated
+
+
+def runs_of(rows: pa.Table) -> Iterator[Run]:
+    """The runs of a file's rows (replica, version, sequence, row); a request with a row that is there
+    twice is a run of its own once more, so that it overlaps."""
+    if not rows.num_rows:
+        return
+    rows = rows.sort_by([(name, "ascending") for name in _KEY])
+    replicas = rows.column("replica").combine_chunks().dictionary_encode()
+    columns: list[Any] = [replicas.indices, *(rows.column(name) for name in _KEY[1:])]
+    replica, version, sequence, row = (np.asarray(column) for column in columns)
+    other = (np.diff(replica) != 0) | (np.diff(version) != 0)
+    step = np.diff(sequence)
+    breaks = np.flatnonzero(other | (step > 1)) + 1
+    firsts, lasts = np.r_[0, breaks], np.r_[breaks - 1, rows.num_rows - 1]
+    twice = np.flatnonzero(~other & (step == 0) & (np.diff(row) == 0))
+    for first, last in zip(np.r_[firsts, twice], np.r_[lasts, twice], strict=True):
+        yield Run(
+            replicas.dictionary[int(replica[first])].as_py(), int(version[first]),
+            int(sequence[first]), int(sequence[last]),
+        )  # fmt: skip
+
+
+def overlaps(runs: Iterable[Run]) -> list[Run]:
+    """For each replica and version of which some runs overlap, from the first to the last number that
+    is in several."""
+    found: list[Run] = []
+    before: Run | None = None
+    for run in sorted(runs):
+        if before is None or run[:2] != before[:2]:
+            before = run
+            continue
+        if run.first <= before.last:
+            last = min(run.last, before.last)
+            if found and found[-1][:2] == run[:2]:
+                found[-1] = found[-1]._replace(last=max(found[-1].last, last))
+            else:
+                found.append(run._replace(last=last))
+        before = before._replace(last=max(run.last, before.last))
+    return found
