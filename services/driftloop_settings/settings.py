@@ -253,6 +253,13 @@ class LlmSettings(Section):
     tune_device: Literal["auto", "cpu", "cuda"] = "auto"
     tune_threads: int = Field(0, ge=0)
     """Without a GPU; 0: one for each core."""
+    tune_ray_address: str = Field("", pattern=r"^([^/:\s]+:\d+)?$")
+    """HOST:PORT of a Ray cluster to train on, of which this machine is a node; "": train here."""
+    tune_workers: int = Field(1, ge=1)
+    """On that cluster, each on its share of every batch; with a GPU of its own where `tune_device` is cuda,
+    or auto and there are enough."""
+    tune_worker_cpus: float = Field(1.0, gt=0)
+    """What each worker asks of Ray, and its threads where `tune_threads` is 0."""
     tune_generated: int = Field(16, ge=0)
     """Held-out prompts that champion and candidate answer, for the report and the scorer."""
     tune_generated_tokens: int = Field(64, ge=1)

@@ -21,20 +21,24 @@ DESCRIPTION = "driftloop.json"
 
 
 def device_of(settings: LlmSettings) -> str:
-    """cuda or cpu. Raises Rejected where a GPU is wanted and there is none."""
+    """cuda or cpu, on this machine. Raises Rejected where a GPU is wanted here and there is none."""
     import torch
 
     there = torch.cuda.is_available()
-    if settings.tune_device == "cuda" and not there:
+    if settings.tune_device == "cuda" and not there and not settings.tune_ray_address:
         raise Rejected("llm.tune_device is cuda, and this machine has no such GPU")
     return "cuda" if there and settings.tune_device != "cpu" else "cpu"
 
 
 def on_this_machine(settings: LlmSettings) -> LlmSettings:
     """With device and threads as they are here: sums come out otherwise with other ones, and who makes
-    the adapter again must know them."""
+    the adapter again must know them. On a cluster it is its workers that count."""
+    if settings.tune_ray_address:
+        return settings
     threads = settings.tune_threads or len(os.sched_getaffinity(0))
-    return settings.model_copy(update={"tune_device": device_of(settings), "tune_threads": threads})
+    return settings.model_copy(
+        update={"tune_device": device_of(settings), "tune_threads": threads, "tune_workers": 1}
+    )
 
 
 def load_base(folder: Path, settings: LlmSettings) -> Any:

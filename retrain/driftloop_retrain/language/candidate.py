@@ -119,17 +119,24 @@ def make_adapter(
     if done.is_file():
         tuned = Tuned(**json.loads(done.read_text()))
     else:
-        tuned = recipe.tune(
-            lesson.data,
-            TuneContext(base, start, settings, seed, work / "checkpoints", _told(recipe, report)),
-            folder,
+        context = TuneContext(
+            base, start, settings, seed, work / "checkpoints", _told(recipe, report)
         )
+        tuned = _tune(recipe, lesson.data, context, folder)
         done.write_text(json.dumps(asdict(tuned)))
     log.info("language.tuned", recipe=recipe.name, steps=tuned.steps, loss=tuned.loss)
     report(TRAIN_SHARE, "comparing it with the champion on held-out prompts")
     judged = evaluate(spec, settings, recipe.needs, base, folder, champion, lesson.held)
     report(1.0, f"the gate: {judged.gate.verdict}")
     return AdapterCandidate(folder, lesson, tuned, judged)
+
+
+def _tune(recipe: LanguageRecipe, data: TuneData, context: TuneContext, folder: Path) -> Tuned:
+    if not context.settings.tune_ray_address:
+        return recipe.tune(data, context, folder)
+    from driftloop_retrain.language.ray_train import tune_on_ray
+
+    return tune_on_ray(recipe, data, context, folder)
 
 
 @dataclass(frozen=True, slots=True)

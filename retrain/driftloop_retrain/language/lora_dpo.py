@@ -14,6 +14,7 @@ from driftloop_retrain.language.training import arguments, train
 class LoraDpo:
     name = "lora-dpo"
     needs: Needs = "preferences"
+    distributed = True
 
     def tune(self, data: TuneData, context: TuneContext, folder: Path) -> Tuned:
         from trl.trainer.dpo_config import DPOConfig

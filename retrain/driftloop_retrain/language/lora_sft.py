@@ -14,6 +14,7 @@ from driftloop_retrain.language.training import arguments, train
 class LoraSft:
     name = "lora-sft"
     needs: Needs = "answers"
+    distributed = True
 
     def tune(self, data: TuneData, context: TuneContext, folder: Path) -> Tuned:
         from trl.trainer.sft_config import SFTConfig

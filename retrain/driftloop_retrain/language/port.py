@@ -69,7 +69,9 @@ class Tuned:
 
 class LanguageRecipe(Protocol):
     """A class without constructor arguments, or an object. One that cannot train the same adapter from
-    the same arguments on a CPU has an attribute `deterministic = False`."""
+    the same arguments on a CPU has an attribute `deterministic = False`. One with `distributed = True` can
+    train on a Ray cluster: `tune` then runs on each worker, with torch.distributed set up; all return what
+    they made, and only rank 0 writes into `folder`."""
 
     @property
     def name(self) -> str: ...

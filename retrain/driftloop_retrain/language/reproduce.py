@@ -39,9 +39,12 @@ def tune_again(
     start = None if tuning.start_version is None else adapter(tuning.start_version)
     champion = lineage.parent_version
     against = adapter(champion) if registry.version(version.model, champion).base else None
-    own = settings.llm.model_dump() | tuning.settings
-    llm = tune_settings(type(settings.llm)(**own), {})
     spec = ModelSpec.from_dict(lineage.training.spec)
+    spread = bool(tuning.settings.get("tune_ray_address"))
+    # Where the cluster is is today's matter; what was trained on none is again.
+    cluster = tune_settings(settings.llm, spec.options).tune_ray_address if spread else ""
+    own = settings.llm.model_dump() | tuning.settings | {"tune_ray_address": cluster}
+    llm = tune_settings(type(settings.llm)(**own), {})
     recipe = find_language_recipe(lineage.training.family)
     pin = Pin(data.predictions, data.labels)
     report(0.0, f"reading predictions@{data.predictions} labels@{data.labels} from the lake")
@@ -62,6 +65,7 @@ def tune_again(
         lineage.environment.differences(this_environment(), DECIDING_TUNING),
     )  # fmt: skip
     free = device_of(llm) != "cpu" or not getattr(recipe, "deterministic", True)
+    free = free or (spread and (llm.tune_device != "cpu" or not cluster))
     return Reproduction(
         version.model, version.version,
         compare(exact, lineage.metrics, candidate.evaluation.metrics, tolerance),

@@ -26,15 +26,22 @@ def steps_of(rows: int, context: TuneContext) -> int:
     )
 
 
+def workers() -> int:
+    """Processes that train this adapter together: those of torch.distributed, or one."""
+    import torch.distributed as spread
+
+    return spread.get_world_size() if spread.is_initialized() else 1
+
+
 def arguments(rows: int, context: TuneContext) -> dict[str, Any]:
-    """Of trl's configurations. Rows come in the order of `batch_order`."""
+    """Of trl's configurations. Rows come in the order of `batch_order`; workers share each batch of it."""
     settings, steps = context.settings, steps_of(rows, context)
     on_cpu = device_of(settings) == "cpu"
     every = max(1, math.ceil(steps / LOOKS))
+    batch = settings.tune_batch // workers()
     return {
         "output_dir": str(context.checkpoints),
-        "per_device_train_batch_size": settings.tune_batch,
-        "per_device_eval_batch_size": settings.tune_batch,
+        "per_device_train_batch_size": batch, "per_device_eval_batch_size": batch,
         "max_steps": steps, "learning_rate": settings.tune_learning_rate,
         "lr_scheduler_type": "cosine", "warmup_steps": max(1, steps // 20), "weight_decay": 0.0,
         "eval_strategy": "steps", "eval_steps": every, "save_steps": every, "save_total_limit": 2,
@@ -87,7 +94,7 @@ def train(
         callbacks=[_reports(context), EarlyStoppingCallback(context.settings.tune_patience)],
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
-    last = last_checkpoint(context.checkpoints)
+    last = _agreed(last_checkpoint(context.checkpoints))
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     best = trainer.state.best_metric
     if best is None or not math.isfinite(best):
@@ -95,7 +102,8 @@ def train(
             f"the training came out with a validation loss of {best}: try a lower "
             "llm.tune_learning_rate"
         )
-    save_adapter(trainer.model, folder)
+    if trainer.is_world_process_zero():
+        save_adapter(trainer.model, folder)
     return Tuned(int(trainer.state.global_step), float(best))
 
 
@@ -108,6 +116,16 @@ def last_checkpoint(folder: Path) -> Path | None:
         except (ValueError, KeyError, OSError):
             continue
     return found[max(found)] if found else None
+
+
+def _agreed(path: Path | None) -> Path | None:
+    """What the first worker sees: a shared folder may show it to others later."""
+    import torch.distributed as spread
+
+    seen = [path]
+    if spread.is_initialized():
+        spread.broadcast_object_list(seen, src=0)
+    return seen[0]
 
 
 def _reports(context: TuneContext) -> Any:

@@ -1,0 +1,150 @@
+"""A training on a Ray cluster (`llm.tune_ray_address`): each worker runs the recipe on its share of every
+batch, and torch.distributed makes one step of them. The only module that knows ray.train.
+
+Base, start adapter, checkpoints and result lie in folders that every node has at the same path. The
+training is this process's: where it is killed, Ray ends the workers, and the next call goes on from the last
+checkpoint, as Ray's own next attempt does where a worker dies.
+"""
+
+import json
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from driftloop_contracts.errors import DriftloopError, Rejected
+from driftloop_retrain.language.port import LanguageRecipe, TuneContext, Tuned, TuneData
+from driftloop_retrain.pinning import or_later
+from driftloop_settings.settings import LlmSettings
+
+MAX_FAILURES = 3
+"""So often the workers are started again, after any of them died or raised."""
+PROGRESS = "progress.json"
+POLL_S = 0.5
+
+
+def tune_on_ray(
+    recipe: LanguageRecipe, data: TuneData, context: TuneContext, folder: Path
+) -> Tuned:
+    """As `recipe.tune`. Raises Rejected where recipe or settings do not fit, RetryLater where the
+    cluster is not reached, WorkerGroupError with what the workers raised at last."""
+    check_spread(recipe, context.settings)
+    context.checkpoints.mkdir(parents=True, exist_ok=True)
+    progress = context.checkpoints.resolve() / PROGRESS
+    progress.unlink(missing_ok=True)
+    with _cluster(context.settings.tune_ray_address) as gpus:
+        import ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+        from ray.train.torch import TorchTrainer
+
+        settings = worker_settings(context.settings, gpus)
+        theirs = replace(
+            context, base=context.base.resolve(), settings=settings,
+            start=None if context.start is None else context.start.resolve(),
+            checkpoints=progress.parent, report=_Written(progress),
+        )  # fmt: skip
+        place, on_gpu = folder.resolve(), settings.tune_device == "cuda"
+
+        def work() -> Tuned:
+            return recipe.tune(data, theirs, place)
+
+        trainer = TorchTrainer(
+            work,
+            scaling_config=ScalingConfig(
+                num_workers=settings.tune_workers, use_gpu=on_gpu,
+                resources_per_worker={"CPU": settings.tune_worker_cpus} | ({"GPU": 1} if on_gpu else {}),
+            ),
+            run_config=RunConfig(
+                storage_path=str(progress.parent / "ray"),
+                failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            ),
+        )  # fmt: skip
+        pool = ThreadPoolExecutor(1)
+        try:
+            training = pool.submit(trainer.fit)
+            while wait([training], POLL_S).not_done:
+                _tell(progress, context.report)
+            _tell(progress, context.report)
+            return cast("Tuned", training.result().return_value)
+        except WorkerGroupError as error:
+            for failure in error.worker_failures.values():
+                cause = getattr(failure, "_base_exc", failure)
+                if isinstance(cause, DriftloopError):
+                    raise cause from error
+            raise
+        finally:
+            ray.shutdown()  # first: it ends a training that `report` broke off
+            pool.shutdown()
+
+
+def check_spread(recipe: LanguageRecipe, settings: LlmSettings) -> None:
+    """Raises Rejected."""
+    if not getattr(recipe, "distributed", False):
+        raise Rejected(
+            f"the recipe {recipe.name!r} does not say `distributed = True`: unset llm.tune_ray_address, or "
+            "see driftloop_retrain/language/port.py"
+        )
+    if settings.tune_batch % settings.tune_workers:
+        raise Rejected(
+            f"llm.tune_batch is {settings.tune_batch}, which {settings.tune_workers} workers cannot share "
+            "evenly: make it a multiple of llm.tune_workers"
+        )
+
+
+def worker_settings(settings: LlmSettings, gpus: float) -> LlmSettings:
+    """As a worker trains, on a cluster with so many GPUs."""
+    enough = gpus >= settings.tune_workers
+    device = settings.tune_device
+    if device == "auto":
+        device = "cuda" if enough else "cpu"
+    return settings.model_copy(
+        update={
+            "tune_ray_address": "", "tune_device": device,
+            "tune_threads": settings.tune_threads or max(1, int(settings.tune_worker_cpus)),
+        }
+    )  # fmt: skip
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[float]:
+    """A connection; gives the number of the cluster's GPUs. Raises RetryLater."""
+    import ray
+
+    def connect() -> None:
+        host, _, port = address.rpartition(":")
+        # Ray itself waits half a minute for a head that does not listen.
+        socket.create_connection((host, int(port)), timeout=2.0).close()
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+
+    or_later(f"Ray at {address}", connect)
+    try:
+        yield float(ray.cluster_resources().get("GPU", 0.0))
+    finally:
+        ray.shutdown()
+
+
+class _Written:
+    """What a worker tells: the first one's progress, into a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, done: float, loss: float | None) -> None:
+        from ray.train import get_context
+
+        if get_context().get_world_rank() == 0:
+            part = self._path.with_suffix(".part")
+            part.write_text(json.dumps([done, loss]))
+            part.replace(self._path)
+
+
+def _tell(path: Path, report: Callable[[float, float | None], None]) -> None:
+    try:
+        done, loss = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return
+    report(done, loss)
