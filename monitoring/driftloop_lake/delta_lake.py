@@ -140,7 +140,9 @@ class DeltaLake:
         between = (pc.field("prediction_id") >= ids["min"]) & (
             pc.field("prediction_id") <= ids["max"]
         )
-        rows = table.dataset().scanner(["prediction_id", "row"], filter=between)
+        rows = table.dataset().scanner(
+            ["prediction_id", "row"], filter=between, batch_readahead=2, fragment_readahead=1
+        )
         with translated():
             return self._queries.labels_of(rows, labels)
 

@@ -56,10 +56,11 @@ def runs_of(rows: pa.Table) -> Iterator[Run]:
     twice is a run of its own once more, so that it overlaps."""
     if not rows.num_rows:
         return
-    rows = rows.sort_by([(name, "ascending") for name in _KEY])
     replicas = rows.column("replica").combine_chunks().dictionary_encode()
     columns: list[Any] = [replicas.indices, *(rows.column(name) for name in _KEY[1:])]
-    replica, version, sequence, row = (np.asarray(column) for column in columns)
+    columns = [np.asarray(column) for column in columns]
+    order = np.lexsort(columns[::-1])
+    replica, version, sequence, row = (column[order] for column in columns)
     other = (np.diff(replica) != 0) | (np.diff(version) != 0)
     step = np.diff(sequence)
     breaks = np.flatnonzero(other | (step > 1)) + 1
