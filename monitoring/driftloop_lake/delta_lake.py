@@ -1,7 +1,7 @@
 """Reads the lake: Delta finds the files and rows that can matter, DuckDB joins them with labels."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.events import LABEL_SCHEMA, LABELS, PREDICTIONS
+from driftloop_contracts.model import Arm
 from driftloop_lake import layout, storage
 from driftloop_lake.client_ids import RETRIES
 from driftloop_lake.dead_letters import DeadLetters
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _KEPT_SNAPSHOTS = 8
 _PARTITION_GAP = 32
+_INSTANT = timedelta(microseconds=1)
 _LABEL_KEY = [field.name for field in LABEL_SCHEMA if field.name != "tags"]
 
 
@@ -68,15 +70,23 @@ class DeltaLake:
 
     def labelled(
         self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
-        until: datetime | None = None, newest: int | None = None, versions: tuple[int, ...] = (),
-        only_labelled: bool = True, metric: str = "label", tags: bool = False,
+        until: datetime | None = None, newest: int | None = None, oldest: int | None = None,
+        versions: tuple[int, ...] = (), arm: Arm | None = None, only_labelled: bool = True,
+        metric: str = "label", tags: bool = False,
     ) -> pa.Table:  # fmt: skip
         with self._lock:
             table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
             labels = self._labels(pin)
 
+            def times(since: datetime | None, until: datetime | None) -> pa.Array:
+                rows = table.scan(["at"], _predicate(since, until, versions, arm))
+                return rows.column("at").combine_chunks().sort()
+
+            if oldest is not None:
+                until = _oldest(oldest, table, since, until, times)
+
             def read(since: datetime | None) -> pa.Table:
-                predictions = table.scan(predicate=_predicate(since, until, versions))
+                predictions = table.scan(predicate=_predicate(since, until, versions, arm))
                 predictions = predictions.drop_columns(layout.DATE)
                 found = _labels_of(predictions, labels, as_of, metric, tags)
                 return self._queries.with_labels(predictions, found, only_labelled, tags)
@@ -88,11 +98,8 @@ class DeltaLake:
                 bound: datetime | None = table.reached_by("at", rows)
                 if bound is None or (since is not None and bound <= since):
                     return None
-                times = table.scan(["at"], _predicate(bound, until, versions)).column("at")
-                times = times.combine_chunks().sort(order="descending")
-                if len(times) >= rows:
-                    bound = times[rows - 1].as_py()
-                return bound
+                found = times(bound, until)
+                return found[-rows].as_py() if len(found) >= rows else bound
 
             return _newest(newest, reached_by, since, read)
 
@@ -249,8 +256,27 @@ def _labels_of(
     return labels.scan(columns, " AND ".join(terms))
 
 
+def _oldest(
+    wanted: int, table: LakeTable, since: datetime | None, until: datetime | None,
+    times: Callable[[datetime | None, datetime | None], pa.Array],
+) -> datetime | None:  # fmt: skip
+    """Until when there are `wanted` of the rows whose `times(since, until)` these are; `until` where
+    there are fewer. Rows of other versions and arms fall away, so it looks further until there are
+    enough."""
+    take = 2 * wanted
+    while (bound := table.held_up_to("at", take, since)) is not None:
+        if until is not None and bound >= until:
+            break
+        found = times(since, bound + _INSTANT)
+        if len(found) >= wanted:
+            last: datetime = found[wanted - 1].as_py()
+            return last + _INSTANT
+        take *= 4
+    return until
+
+
 def _predicate(
-    since: datetime | None, until: datetime | None, versions: tuple[int, ...]
+    since: datetime | None, until: datetime | None, versions: tuple[int, ...], arm: Arm | None
 ) -> str | None:
     terms = []
     if since is not None:
@@ -261,6 +287,8 @@ def _predicate(
         terms += [f"date <= '{day}'", f"at < {time_literal(until)}"]
     if versions:
         terms.append(f"version IN ({', '.join(str(int(v)) for v in versions)})")
+    if arm is not None:
+        terms.append(f"arm = {quoted(arm)}")
     return " AND ".join(terms) or None
 
 

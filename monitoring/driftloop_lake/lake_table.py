@@ -170,6 +170,21 @@ class LakeTable:
         enough = pc.index(pc.greater_equal(counted, rows), True).as_py()
         return None if enough < 0 else files.column(least)[enough].as_py()
 
+    def held_up_to(self, column: str, rows: int, since: Any) -> Any:
+        """A value up to which files alone hold at least so many rows, of those files that reach `since` (None:
+        all), the smallest such; None where they have fewer, or do not tell."""
+        with translated():
+            files = pa.table(self._handle.get_add_actions(flatten=True))
+        most = f"max.{column}"
+        if most not in files.schema.names or files.column(most).null_count:
+            return None
+        files = files.select(["num_records", most]).sort_by(most)
+        if since is not None:
+            files = files.filter(pc.greater_equal(files.column(most), pa.scalar(since)))
+        counted = pc.cumulative_sum(files.column("num_records").combine_chunks())
+        enough = pc.index(pc.greater_equal(counted, rows), True).as_py()
+        return None if enough < 0 else files.column(most)[enough].as_py()
+
     def scan(self, names: Iterable[str] | None = None, predicate: str | None = None) -> pa.Table:
         """Exactly the matching rows, one column per name; no order. `predicate`: DataFusion SQL.
         Raises NotFound where this version's files are no longer kept, and RetryLater."""

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from driftloop_contracts.model import Arm
+
 
 @dataclass(frozen=True, slots=True)
 class Pin:
@@ -30,16 +32,17 @@ class LakeReader(Protocol):
 
     def labelled(
         self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
-        until: datetime | None = None, newest: int | None = None, versions: tuple[int, ...] = (),
-        only_labelled: bool = True, metric: str = "label", tags: bool = False,
+        until: datetime | None = None, newest: int | None = None, oldest: int | None = None,
+        versions: tuple[int, ...] = (), arm: Arm | None = None, only_labelled: bool = True,
+        metric: str = "label", tags: bool = False,
     ) -> pa.Table:  # fmt: skip
         """Predictions joined with their latest label (of this metric) received up to `as_of`.
 
         Columns: those of `prediction_schema`, then `label` (JSON text), `label_number` (float64),
         `label_at` (received), and if they are asked for `label_tags` (JSON text). since ≤ at <
-        until; `newest` keeps the newest N rows; `versions` empty means all. Rows answered with an
-        error are included, their outputs null. Sorted by
-        (at, prediction_id, row).
+        until; `newest` keeps the newest N rows; `oldest` reads at least the oldest N rows and not many more,
+        in whole microseconds; `versions` empty and `arm` None mean all. Rows answered with an error
+        are included, their outputs null. Sorted by (at, prediction_id, row).
         """
 
     def answers_with(

@@ -44,13 +44,6 @@ class Standing:
             version, self.schedule_checked, here, here, outbox=self.outbox, decisions=self.decisions
         )
 
-    @property
-    def since(self) -> datetime | None:
-        """From when on rows are needed; None: from the first."""
-        if self.windowed is None or self.tested is None:
-            return None
-        return min(self.windowed.at, self.tested.at)
-
     def to_dict(self) -> dict[str, Any]:
         return {
             "version": self.version,

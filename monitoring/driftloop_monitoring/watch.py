@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
+from numpy.typing import NDArray
 
 from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+READ_ROWS = 100_000
+"""So many rows are looked at in a step: memory must not grow with what waits for its labels."""
 REREAD = timedelta(seconds=10)
 """How often rows are looked at again while the lake stays as it is: they age."""
 
@@ -90,13 +93,12 @@ class ModelWatch:
         if pin is None or not self._due(pin, now):
             return standing
         self.corrections = self._corrections(deployment.model, pin)
-        rows = self._rows(pin, standing, now)
         known = self._known_reference(deployment)
         if known is None:
-            standing = self._live_reference(deployment, standing, rows, now)
+            standing = self._live_reference(deployment, standing, pin, now)
         else:
-            standing = self._test(standing, known, pin, rows, now)
-            standing = self._cut_windows(standing, known, pin, rows, now)
+            standing = self._test(standing, known, pin, now)
+            standing = self._cut_windows(standing, known, pin, now)
             judge = self._judges(known.losses.spec)
             standing = judge.learn(standing, known, pin, now) if judge else standing
             self._write_reports(standing, known, pin)
@@ -116,15 +118,17 @@ class ModelWatch:
         before, at = self._read
         return pin != before or now - at >= REREAD
 
-    def _rows(self, pin: Pin, standing: Standing, now: datetime) -> pa.Table:
+    def _rows(self, pin: Pin, version: int, behind: Position | None, now: datetime) -> pa.Table:
+        """The oldest settled rows behind a position; what is more is for the next step."""
         table = self.lake.labelled(
-            self.name, pin, since=standing.since, versions=(standing.version,), only_labelled=False
-        )
-        table = table.filter(pc.equal(table["arm"], "stable"))
+            self.name, pin, since=None if behind is None else behind.at, versions=(version,), arm="stable",
+            oldest=max(READ_ROWS, 2 * self.settings.monitoring.window_rows), only_labelled=False,
+        )  # fmt: skip
         if not table.num_rows:
             return table
         end = settled_until(table["at"][-1].as_py(), now)
-        return table.filter(pc.less(table["at"], pa.scalar(end, table["at"].type)))
+        table = table.filter(pc.less(table["at"], pa.scalar(end, table["at"].type)))
+        return table[_after(table, behind) :]
 
     def _known_reference(self, deployment: Deployment) -> Reference | None:
         version = deployment.split.stable
@@ -145,9 +149,10 @@ class ModelWatch:
         return self.settings.state_dir / "monitor" / f"{self.name}-{version}.parquet"
 
     def _live_reference(
-        self, deployment: Deployment, standing: Standing, rows: pa.Table, now: datetime
+        self, deployment: Deployment, standing: Standing, pin: Pin, now: datetime
     ) -> Standing:
         """Make the first rows the reference, once their labels are in (if the model is labelled)."""
+        rows = self._rows(pin, standing.version, standing.tested, now)
         terms = terms_of(self.settings, deployment.model)
         judged = deployment.model.task is not None
         ready = self._labelled(rows, terms, now) if judged else rows.num_rows
@@ -159,7 +164,7 @@ class ModelWatch:
         return replace(standing, windowed=here, tested=here)
 
     def _labelled(self, rows: pa.Table, terms: Terms, now: datetime) -> int:
-        at = rows["at"].to_numpy().astype("datetime64[us]")
+        at = _times(rows)
         ages = (np.datetime64(now.replace(tzinfo=None), "us") - at) / np.timedelta64(1, "s")
         labelled = rows["label"].is_valid().to_numpy()
         coverage = self.settings.monitoring.label_coverage
@@ -167,15 +172,14 @@ class ModelWatch:
 
     # -- windows -------------------------------------------------------------------------------
     def _cut_windows(
-        self, standing: Standing, known: Reference, pin: Pin, rows: pa.Table, now: datetime
+        self, standing: Standing, known: Reference, pin: Pin, now: datetime
     ) -> Standing:
         m = self.settings.monitoring
-        waiting = rows[_after(rows, standing.windowed) :]
+        waiting = self._rows(pin, standing.version, standing.windowed, now)
         while True:
-            oldest = waiting["at"][0].as_py() if waiting.num_rows else None
             found = cut(
-                waiting.num_rows, oldest, now, window_rows=m.window_rows, min_rows=m.min_rows,
-                window_seconds=m.window_seconds,
+                _times(waiting), now, window_rows=m.window_rows, min_rows=m.min_rows,
+                least_seconds=m.window_least_seconds, window_seconds=m.window_seconds,
             )  # fmt: skip
             if found is None:
                 return standing
@@ -293,12 +297,10 @@ class ModelWatch:
         return replace(standing, outbox=(*standing.outbox, *(f.to_dict() for f in found)))
 
     # -- performance ---------------------------------------------------------------------------
-    def _test(
-        self, standing: Standing, known: Reference, pin: Pin, rows: pa.Table, now: datetime
-    ) -> Standing:
-        if known.baseline is None:  # nothing waits for labels, or would be read again for ever
+    def _test(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> Standing:
+        if known.baseline is None:
             return replace(standing, tested=standing.windowed)
-        waiting = rows[_after(rows, standing.tested) :]
+        waiting = self._rows(pin, standing.version, standing.tested, now)
         terms = terms_of(self.settings, known.losses.spec)
         ready = waiting[: self._labelled(waiting, terms, now)]
         if not ready.num_rows:
@@ -369,6 +371,11 @@ def _performance(test: State, baseline: Baseline | None) -> dict[str, float]:
     return shown
 
 
+def _times(rows: pa.Table) -> NDArray[np.datetime64]:
+    times: NDArray[np.datetime64] = rows["at"].to_numpy().astype("datetime64[us]")
+    return times
+
+
 def _position(rows: pa.Table, index: int) -> Position:
     return Position(
         rows["at"][index].as_py(), rows["prediction_id"][index].as_py(), rows["row"][index].as_py()
@@ -379,7 +386,7 @@ def _after(rows: pa.Table, position: Position | None) -> int:
     """Index of the first row behind the position; rows are in order."""
     if position is None or not rows.num_rows:
         return 0
-    at = rows["at"].to_numpy().astype("datetime64[us]")
+    at = _times(rows)
     moment = np.datetime64(position.at.replace(tzinfo=None), "us")
     index = int(np.searchsorted(at, moment, "left"))
     while index < rows.num_rows and at[index] == moment and _position(rows, index) <= position:

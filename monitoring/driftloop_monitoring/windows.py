@@ -56,17 +56,22 @@ class Cut:
 
 
 def cut(
-    waiting: int, oldest: datetime | None, now: datetime, *, window_rows: int,
+    at: NDArray[np.datetime64], now: datetime, *, window_rows: int, least_seconds: float,
     window_seconds: float, min_rows: int,
 ) -> Cut | None:  # fmt: skip
-    """The next window of `waiting` settled rows, or None while it is still open.
+    """The next window of settled rows, or None while it is still open.
 
-    oldest: when the first waiting row was predicted.
+    at: when the waiting rows were predicted (UTC), ascending.
     """
-    if waiting >= window_rows:
+    waiting = len(at)
+    if not waiting:
+        return None
+    age_s = (np.datetime64(now.replace(tzinfo=None), "us") - at[0]) / np.timedelta64(1, "s")
+    if waiting >= window_rows and age_s >= least_seconds:
         kind: Literal["count", "time"] = "count"
-        rows = window_rows
-    elif oldest is not None and (now - oldest).total_seconds() >= window_seconds:
+        least = np.timedelta64(round(least_seconds * 1e6), "us")
+        rows = max(window_rows, int(np.searchsorted(at, at[0] + least)))
+    elif age_s >= window_seconds:
         kind, rows = "time", waiting
     else:
         return None

@@ -140,6 +140,8 @@ class LakeSettings(Section):
 class MonitoringSettings(Section):
     interval_s: float = Field(2.0, gt=0)
     window_rows: int = Field(2_000, ge=100)
+    window_least_seconds: float = Field(5.0, ge=0)
+    """A window spans at least this long: with much traffic it has more rows."""
     window_seconds: float = Field(3_600.0, gt=0)
     """A time window closes even with few rows; below `min_rows` it is inconclusive."""
     min_rows: int = Field(500, ge=10)

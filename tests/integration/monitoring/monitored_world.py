@@ -72,8 +72,8 @@ class MemoryLake:
     def labelled(
         self, model: str, pin: Pin, *, as_of: datetime | None = None,
         since: datetime | None = None, until: datetime | None = None, newest: int | None = None,
-        versions: tuple[int, ...] = (), only_labelled: bool = True, metric: str = "label",
-        tags: bool = False,
+        oldest: int | None = None, versions: tuple[int, ...] = (), arm: str | None = None,
+        only_labelled: bool = True, metric: str = "label", tags: bool = False,
     ) -> pa.Table:  # fmt: skip
         table = self._versions[pin.predictions]
         if metric != "label":
@@ -86,7 +86,10 @@ class MemoryLake:
             table = table.filter(pc.is_in(table["version"], pa.array(versions, pa.int32())))
         if only_labelled:
             table = table.filter(pc.is_valid(table["label"]))
+        if arm is not None:
+            table = table.filter(pc.equal(table["arm"], arm))
         table = table.sort_by([("at", "ascending"), ("prediction_id", "ascending")])
+        table = table if oldest is None else table[:oldest]
         return table if newest is None else table[max(0, table.num_rows - newest) :]
 
     @staticmethod

@@ -12,6 +12,7 @@ import pytest
 from monitored_world import SPEC, START, MemoryLake, deployment, rows, served
 
 from driftloop_contracts.model import TrafficSplit
+from driftloop_monitoring import watch
 from driftloop_monitoring.standing import Standing
 from driftloop_monitoring.worker import FindingsTopic, Monitor
 from driftloop_settings import Settings
@@ -36,7 +37,7 @@ class ListedTopic(FindingsTopic):
 
 class World:
     def __init__(self, folder: Path, reference: bool = True) -> None:
-        self.settings = Settings(state_dir=folder)
+        self.settings = Settings(state_dir=folder, monitoring={"window_least_seconds": 0.0})
         self.store: Store = open_store(self.settings.store_url)
         self.store.put_deployment(deployment(folder, reference))
         self.folder = folder
@@ -210,7 +211,40 @@ def test_rows_of_a_model_that_nobody_labels_are_read_once(world: World) -> None:
     world.live(CALM)
     world.look()
     saved = Standing.from_dict(world.store.cursor("monitor/loans"))
-    assert saved.since == saved.windowed.at >= CALM["at"][-1].as_py()
+    assert saved.tested == saved.windowed
+    assert saved.windowed.at >= CALM["at"][-1].as_py()
+
+
+def test_what_has_piled_up_is_judged_in_parts_and_with_the_same_result(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read at a time is bounded, or the memory would grow with what waits for labels."""
+    world.live(CALM, WORSE)
+    monkeypatch.setattr(watch, "READ_ROWS", 1)  # then it is two windows
+    (tmp_path / "slow").mkdir()
+    slow = World(tmp_path / "slow")
+    largest = list[int]()
+    read = slow.lake.labelled
+
+    def reading(*args: Any, **how: Any) -> pa.Table:
+        table = read(*args, **how)
+        if "newest" not in how:  # else it is for the report
+            largest.append(table.num_rows)
+        return table
+
+    monkeypatch.setattr(slow.lake, "labelled", reading)
+    slow.live(CALM, WORSE)
+    for _ in range(8):
+        slow.look()
+    assert max(largest) == 4_000
+    one, other = (
+        {w["window_id"]: w["mean_loss"] for w in each.store.windows() if w["kind"] == "count"}
+        for each in (world, slow)
+    )
+    assert one == other
+    assert [a["kind"] for a in slow.store.alarms()] == ["performance"]
+    slow.monitor.close()
+    slow.store.close()
 
 
 def test_an_alarm_gets_its_report(world: World) -> None:

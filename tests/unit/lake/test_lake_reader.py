@@ -1,9 +1,12 @@
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lake_records import (
     id_of_request,
     label_message,
@@ -188,3 +191,43 @@ def test_answers_with_feedback_are_counted_once_from_a_time_on(filled: Filled) -
         filled.writer.append([read_record(record)])
     count = partial(filled.lake.answers_with, "loan", filled.pin(), ("correction", "preferred"))
     assert (count(None), count(T), count(later)) == (2, 1, 0)
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 2)), min_size=1, max_size=40),
+    oldest=st.integers(1, 12),
+    since=st.none() | st.integers(0, 30),
+    until=st.none() | st.integers(0, 30),
+)
+@settings(max_examples=25, deadline=None)
+def test_the_oldest_rows_are_a_beginning_of_all(
+    rows: list[tuple[int, int]], oldest: int, since: int | None, until: int | None
+) -> None:
+    with TemporaryDirectory() as uri:
+        writer, lake = LakeWriter(uri), DeltaLake(uri)
+        for offset, (sequence, version) in enumerate(rows):
+            sent = prediction_rows(sequence, sequence, version=version, replica=f"r{offset}")
+            writer.append([read_record(prediction_message(sent, offset))])
+        pin = lake.pin("loan")
+        assert pin is not None
+        bounds = {
+            "since": None if since is None else time_of_request(since),
+            "until": None if until is None else time_of_request(until),
+        }
+        read = partial(
+            lake.labelled, "loan", pin, versions=(1,), arm="stable", only_labelled=False, **bounds
+        )
+        everything, found = read(), read(oldest=oldest)
+        assert found.equals(everything[: found.num_rows])
+        assert found.num_rows >= min(oldest, everything.num_rows)
+
+
+def test_the_oldest_rows_are_read_without_the_rest(tmp_path: Path) -> None:
+    writer, lake = LakeWriter(str(tmp_path)), DeltaLake(str(tmp_path))
+    for n in range(30):
+        sent = prediction_rows(n, n, version=1 + n % 2)
+        writer.append([read_record(prediction_message(sent, n))])
+    pin = lake.pin("loan")
+    assert pin is not None
+    rows = lake.labelled("loan", pin, versions=(2,), oldest=5, only_labelled=False)
+    assert rows["sequence"].to_pylist() == [1, 1, 3, 3, 5, 5]

@@ -34,7 +34,7 @@ def table_of(found: list[Row]) -> pa.Table:
 @given(st.lists(st.lists(rows, max_size=12), max_size=5))
 def test_every_row_that_is_there_twice_lies_where_runs_overlap(files: list[list[Row]]) -> None:
     runs = [run for file in files for run in runs_of(table_of(file))]
-    held = {run[:2] + (n,) for run in runs for n in range(run.first, run.last + 1)}
+    held = {(*run[:2], n) for run in runs for n in range(run.first, run.last + 1)}
     assert held == {row[:3] for file in files for row in file}
     times = Counter(row for file in files for row in file)
     shared = {run[:2]: range(run.first, run.last + 1) for run in overlaps(runs)}

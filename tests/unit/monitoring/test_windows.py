@@ -17,16 +17,22 @@ from driftloop_monitoring.windows import (
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def cut_at(waiting: int, age_s: float = 1.0) -> Cut | None:
-    return cut(
-        waiting, NOW - timedelta(seconds=age_s), NOW, window_rows=2_000, window_seconds=3_600.0,
-        min_rows=500,
-    )  # fmt: skip
+def cut_at(waiting: int, age_s: float = 9.0, span_s: float = 1.0) -> Cut | None:
+    """Of rows that came evenly over `span_s`, the first of them `age_s` ago."""
+    first = np.datetime64(NOW.replace(tzinfo=None), "us") - np.timedelta64(round(age_s * 1e6), "us")
+    at = first + (np.arange(waiting) * (span_s * 1e6 / waiting)).astype("timedelta64[us]")
+    return cut(at, NOW, window_rows=2_000, least_seconds=5.0, window_seconds=3_600.0, min_rows=500)
 
 
 def test_a_window_closes_when_it_has_its_rows() -> None:
     assert cut_at(1_999) is None
-    assert cut_at(5_000) == Cut("count", 2_000)
+    assert cut_at(2_000) == Cut("count", 2_000)
+    assert cut_at(5_000, age_s=99.0, span_s=90.0) == Cut("count", 2_000)
+
+
+def test_a_window_spans_its_least_time_however_many_rows_come() -> None:
+    assert cut_at(90_000, age_s=4.9, span_s=4.8) is None
+    assert cut_at(90_000, age_s=9.5, span_s=9.0) == Cut("count", 50_000)
 
 
 def test_a_window_closes_when_its_time_is_over() -> None:

@@ -43,8 +43,8 @@ class MemoryLake:
 
     def labelled(
         self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
-        until: datetime | None = None, newest: int | None = None, versions: tuple[int, ...] = (),
-        only_labelled: bool = True,
+        until: datetime | None = None, newest: int | None = None, oldest: int | None = None,
+        versions: tuple[int, ...] = (), arm: str | None = None, only_labelled: bool = True,
     ) -> pa.Table:  # fmt: skip
         table = pa.concat_tables(self.tables[: pin.predictions])
         at, visible = table["at"], pa.scalar(self.now - self.delay, pa.timestamp("us", "UTC"))
