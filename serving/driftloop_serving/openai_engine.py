@@ -13,7 +13,7 @@ from driftloop_serving.likelihoods import Likelihoods
 from driftloop_serving.meter import ReplicaMeter
 from driftloop_serving.openai_errors import error_response
 from driftloop_serving.openai_exchange import Exchange, Receive, RunningEngine, Send
-from driftloop_serving.openai_hop import Hop
+from driftloop_serving.openai_hop import NOT_BEGUN, Hop
 from driftloop_serving.openai_request import OPERATIONS, TOKEN_CALLS, Asked, read
 from driftloop_serving.openai_retries import Retries, Try
 from driftloop_serving.request_body import ClientGone, read_body
@@ -33,6 +33,10 @@ class Held:
     capture: CaptureFilter | None = None
     paths: frozenset[str] = frozenset()
     """The calls that this kind of model answers."""
+
+
+class NotBegun(RetryLater):
+    """The call was not passed to the engine: another one may answer it."""
 
 
 class EngineApp:
@@ -63,7 +67,10 @@ class EngineApp:
         except ClientGone:
             return
         except DriftloopError as error:
-            await error_response(error)(scope, receive, send)
+            response = error_response(error)
+            if isinstance(error, NotBegun):
+                response.headers[NOT_BEGUN] = "1"
+            await response(scope, receive, send)
         finally:
             self.in_flight -= 1
 
@@ -94,7 +101,7 @@ class EngineApp:
         asked = read(path, await read_body(receive, self._limit))
         engine, hop, name = self._chosen(hop, path)
         if self.in_flight > IN_FLIGHT_LIMIT:
-            raise RetryLater("too many requests are under way; try again")
+            raise NotBegun("too many requests are under way; try again")
         key = f"{path} {hop.model} {asked.pinned} {hop.retry_key}".encode()
         if not hop.retry_key or asked.operation is None:
             exchange = self._exchange(asked, hop, name)
@@ -148,15 +155,16 @@ class EngineApp:
         """A canary that this engine does not hold must not cost an answer."""
         held = self.held
         if held.engine is None or held.engine.dead:
-            raise RetryLater(f"version {hop.version} of model {hop.model!r} is not loaded")
+            raise NotBegun(f"version {hop.version} of model {hop.model!r} is not loaded")
         if path not in held.paths:
-            raise Rejected(f"model {hop.model!r} does not answer {path}")
+            known = ", ".join(sorted(held.paths))
+            raise Rejected(f"model {hop.model!r} does not answer {path}; it answers {known}")
         name = held.names.get(hop.version)
         if name is None and hop.arm == "canary" and held.split is not None:
             hop = replace(hop, arm="stable", version=held.split.stable)
             name = held.names.get(hop.version)
         if name is None:
-            raise RetryLater(f"version {hop.version} of model {hop.model!r} is not loaded")
+            raise NotBegun(f"version {hop.version} of model {hop.model!r} is not loaded")
         return held.engine, hop, name
 
 

@@ -18,9 +18,9 @@ from driftloop_serving.call import Meter, checked_id
 from driftloop_serving.model_table import ModelTable, Served
 from driftloop_serving.openai_errors import error_document, error_response
 from driftloop_serving.openai_exchange import RESTART_S
-from driftloop_serving.openai_hop import GIVEN_ID, Hop
+from driftloop_serving.openai_hop import GIVEN_ID, NOT_BEGUN, Hop
 from driftloop_serving.openai_request import OPERATIONS, TOKEN_CALLS, Asked, read, routing_key
-from driftloop_serving.openai_upstream import Connection, UpstreamLost, Upstreams
+from driftloop_serving.openai_upstream import Connection, Header, UpstreamLost, Upstreams
 from driftloop_serving.openapi import body as documented_body
 from driftloop_serving.openapi import errors as documented_errors
 from driftloop_serving.plan import shown
@@ -36,6 +36,8 @@ _KEPT_HEADERS = (
     b"x-model-version",
     b"x-prediction-id",
 )
+
+_NOT_BEGUN = NOT_BEGUN.encode()
 
 Message = MutableMapping[str, Any]
 
@@ -66,11 +68,13 @@ class Front:
             served = language_model(self._table(), asked.model)
             model = asked.model
             hop = _hop(asked, served, request.headers)
-            addresses = _by_affinity(_addresses(served, hop), hop)
+            told = {"content-type": "application/json", **hop.headers()}
+
+            async def ask(addresses: tuple[str, ...]) -> Connection:
+                return await self._upstreams.ask(addresses, path, told, content)
+
             try:
-                connection = await self._upstreams.ask(
-                    addresses, path, {"content-type": "application/json", **hop.headers()}, content
-                )
+                connection = await ask(_by_affinity(_addresses(served, hop), hop))
             except OSError:
                 raise _away(hop) from None
         except DriftloopError as error:
@@ -78,7 +82,7 @@ class Front:
             return error_response(error)
         except ClientGone:
             return Response(status_code=499)
-        return _PassedOn(connection, hop, self._timeout_s)
+        return _PassedOn(connection, hop, self._timeout_s, ask)
 
 
 def language_model(table: ModelTable, name: str) -> Served:
@@ -148,34 +152,40 @@ def _away(hop: Hop) -> RetryLater:
 
 
 class _PassedOn(Response):
-    """Passes an engine's answer on, and gives it up when the client leaves."""
+    """Passes an engine's answer on, and gives it up when the client leaves. `ask`: begins the call anew
+    at other engines."""
 
-    def __init__(self, connection: Connection, hop: Hop, timeout_s: float) -> None:
+    def __init__(
+        self, connection: Connection, hop: Hop, timeout_s: float,
+        ask: Callable[[tuple[str, ...]], Awaitable[Connection]],
+    ) -> None:  # fmt: skip
         super().__init__()
         self._connection = connection
         self._hop = hop
         self._timeout_s = timeout_s
+        self._ask = ask
+        self._given_up = False
 
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:  # fmt: skip
-        connection = self._connection
         gone = asyncio.ensure_future(_until_gone(receive))
         started = over = False
 
         def give_up(*_: object) -> None:
             if not over:  # else the connection is somebody else's by now
-                connection.abort()
+                self._given_up = True
+                self._connection.abort()
 
         gone.add_done_callback(give_up)
         late = asyncio.get_running_loop().call_later(self._timeout_s, give_up)
         try:
-            status, headers = await connection.head()
+            status, headers = await self._begun()
             kept = [(k, v) for k, v in headers if k in _KEPT_HEADERS]
             await send({"type": "http.response.start", "status": status, "headers": kept})
             started = True
-            while (chunk := await connection.chunk()) is not None:
+            while (chunk := await self._connection.chunk()) is not None:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             over = True
             await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -192,6 +202,20 @@ class _PassedOn(Response):
         finally:
             late.cancel()
             gone.cancel()
+
+    async def _begun(self) -> tuple[int, list[Header]]:
+        """The head of the first engine that takes the call on, or of the last one's refusal."""
+        status, headers = await self._connection.head()
+        while self._connection.others and any(name == _NOT_BEGUN for name, _ in headers):
+            self._connection.abort()
+            try:
+                self._connection = await self._ask(self._connection.others)
+            except OSError:
+                raise UpstreamLost from None
+            if self._given_up:
+                self._connection.abort()
+            status, headers = await self._connection.head()
+        return status, headers
 
 
 async def _until_gone(receive: Callable[[], Awaitable[Message]]) -> None:

@@ -8,6 +8,8 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.likelihood import HOP_PREFIX as _PREFIX
 from driftloop_contracts.model import Arm
 
+NOT_BEGUN = f"{_PREFIX}not-begun"
+"""Header of an engine's refusal of a call that it did nothing for: another engine may be asked."""
 GIVEN_ID = "id:"
 """Begins a `retry_key` that is the prediction id which the client chose."""
 

@@ -26,6 +26,8 @@ PROMPTS = {
     "responses": "input",
     "embeddings": "input",
 }
+ENCODINGS = ("float", "base64")
+"""OpenAI's. vLLM's others are no JSON: who answered would be lost, and so would headers that they need."""
 STICKY = ("prompt_cache_key", "conversation", "safety_identifier", "user")
 """Fields of a body that stand for a conversation or its user, the narrowest first."""
 _UNTOLD = frozenset(
@@ -67,6 +69,8 @@ def read(path: str, content: bytes) -> Asked:
         _check_messages(body.get("messages"))
     elif operation is not None and not body.get(PROMPTS[operation]):
         raise Rejected(f"`{PROMPTS[operation]}` is missing or empty")
+    if operation == "embeddings" and body.get("encoding_format") not in (None, *ENCODINGS):
+        raise Rejected(f"`encoding_format` must be one of {', '.join(ENCODINGS)}")
     return Asked(path, named, model, version or None, body)
 
 

@@ -61,10 +61,12 @@ def tool_calls_of(document: Mapping[str, Any]) -> dict[int, list[Any]]:
 
 
 class StreamedToolCalls:
-    """Puts tool calls together from the events of a chat stream."""
+    """Puts tool calls together from the events of a chat stream; a stream of `responses` ends with the
+    whole of them."""
 
     def __init__(self) -> None:
         self._calls: dict[int, dict[int, dict[str, Any]]] = {}
+        self._whole: dict[int, list[Any]] = {}
 
     def read(self, chunk: bytes) -> None:
         for line in chunk.split(b"\n"):
@@ -74,6 +76,7 @@ class StreamedToolCalls:
                 document = orjson.loads(line[6:])
             except orjson.JSONDecodeError:
                 continue
+            self._whole = tool_calls_of(document.get("response") or {}) or self._whole
             for choice in document.get("choices", ()):
                 for part in choice.get("delta", {}).get("tool_calls") or ():
                     self._add(choice["index"], part)
@@ -90,4 +93,5 @@ class StreamedToolCalls:
 
     @property
     def found(self) -> dict[int, list[Any]]:
-        return {index: [calls[n] for n in sorted(calls)] for index, calls in self._calls.items()}
+        parts = {index: [calls[n] for n in sorted(calls)] for index, calls in self._calls.items()}
+        return parts or self._whole

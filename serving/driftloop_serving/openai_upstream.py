@@ -14,6 +14,9 @@ HIGH_WATER_BYTES = 256 << 10
 """What may wait for a client that reads slowly; then the engine's answer is not read on."""
 CONNECT_S = 2.0
 IDLE_KEPT = 32
+IDLE_S = 3.0
+"""How long a connection may wait for its next call: uvicorn closes one after 5 s, and a call that is on
+its way then would be lost."""
 
 Header = tuple[bytes, bytes]
 
@@ -31,15 +34,17 @@ class Upstreams:
     async def ask(
         self, addresses: tuple[str, ...], path: str, headers: dict[str, str], body: bytes
     ) -> "Connection":
-        """Send the call to the first address that takes it. Raises OSError where none does; once one has
-        it, it goes to no other: what ended one engine must not end the next."""
+        """Send the call to the first address that takes it; `others` of the connection are those after
+        it. Raises OSError where none does; once one has begun it, it goes to no other: what ended one
+        engine must not end the next."""
         lost: OSError = ConnectionRefusedError("no engine is known")
-        for address in addresses:
+        for number, address in enumerate(addresses, 1):
             try:
                 connection = await self._connection(address)
             except OSError as error:  # TimeoutError is one
                 lost = error
                 continue
+            connection.others = addresses[number:]
             connection.send(path, headers, body)
             return connection
         raise lost
@@ -50,6 +55,7 @@ class Upstreams:
             connection = idle.pop()
             if connection.usable:
                 return connection
+            connection.abort()
         host, _, port = address.rpartition(":")
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_S):
@@ -71,6 +77,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, address: str, give_back: Any) -> None:
         self.address = address
+        self.others: tuple[str, ...] = ()
         self._give_back = give_back
         self._transport: Any = None
         self._parser: Any = None
@@ -79,10 +86,12 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._headers: list[Header] = []
         self._has_head = self._over = self._lost = self._keeps = False
+        self._used_at = 0.0
 
     @property
     def usable(self) -> bool:
-        return not self._lost and not self._transport.is_closing()
+        idle_s = asyncio.get_running_loop().time() - self._used_at
+        return not self._lost and not self._transport.is_closing() and idle_s < IDLE_S
 
     def send(self, path: str, headers: dict[str, str], body: bytes) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -165,4 +174,5 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._over = True
+        self._used_at = asyncio.get_running_loop().time()
         self._keeps = self._parser.should_keep_alive()

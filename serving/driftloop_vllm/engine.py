@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.entrypoints.launchers.launcher import validate_api_server_args
 from vllm.entrypoints.openai.chat_completion.api_router import router as chat
 from vllm.entrypoints.openai.completion.api_router import router as completions
 from vllm.entrypoints.openai.responses.api_router import router as responses
@@ -204,6 +205,7 @@ def _arguments(name: str, folder: Path, options: EngineOptions) -> Namespace:
     validate_parsed_serve_args(args)
     if options.reasoning_parser is not None:
         args.structured_outputs_config.reasoning_parser = options.reasoning_parser
+    validate_api_server_args(args)  # else an unknown parser is noticed when the weights are loaded
     return args  # type: ignore[no-any-return]
 
 

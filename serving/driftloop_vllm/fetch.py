@@ -2,13 +2,15 @@
 
 import hashlib
 import os
-import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from driftloop_contracts.errors import Rejected, RetryLater
 
-DONE = ".complete"
+PATIENCE_S, TRIES = 10.0, 3
+"""How long one try may take to connect, and how many an endpoint of the environment's is given."""
 
 
 def local_folder(path: str, cache: Path, roots: Iterable[str | Path]) -> Path:
@@ -17,47 +19,60 @@ def local_folder(path: str, cache: Path, roots: Iterable[str | Path]) -> Path:
     Raises Rejected, and RetryLater where the store does not answer."""
     if path.startswith("file://"):
         return Path(path.removeprefix("file://"))
-    if "://" not in path:
+    scheme, there, place = path.partition("://")
+    if not there:
         return Path(path)
+    if "@" in place.partition("/")[0] or "?" in place:
+        raise Rejected(
+            f"weights at {scheme}://… : leave credentials and options out, they come from the environment"
+        )
     if not any(_is_under(path, str(root)) for root in roots):
         raise Rejected(f"{path} is under none of the roots that weights may come from (llm.roots)")
     copy = cache / hashlib.sha256(path.encode()).hexdigest()[:24]
-    if not (copy / DONE).exists():
+    if not copy.is_dir():
         _fetch(path, copy)
     return copy
 
 
 def _is_under(uri: str, root: str) -> bool:
     root = root.rstrip("/")
-    return "://" in root and (uri == root or uri.startswith(f"{root}/")) and "/../" not in uri
+    return "://" in root and f"{uri}/".startswith(f"{root}/") and ".." not in uri.split("/")
 
 
 def _fetch(uri: str, copy: Path) -> None:
+    """Whole or not at all, also where several processes want the same."""
     from pyarrow import fs
 
-    part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        source, prefix = _opened(uri)
-        fs.copy_files(prefix, str(part), source_filesystem=source)
-    except (OSError, ValueError) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        reason = str(error).splitlines()[0][:200]
-        raise RetryLater(f"{uri} could not be read: {reason}", 30.0) from None
-    (part / DONE).touch()
-    shutil.rmtree(copy, ignore_errors=True)
-    part.rename(copy)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=copy.parent, suffix=".part") as scratch:
+        part = Path(scratch) / "weights"
+        part.mkdir()
+        try:
+            source, prefix = _opened(uri)
+            selector = fs.FileSelector(prefix, allow_not_found=True, recursive=True)
+            if not any(found.is_file for found in source.get_file_info(selector)):
+                raise Rejected(f"there is no file under {uri}")
+            fs.copy_files(prefix, str(part), source_filesystem=source)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise RetryLater(f"{uri} could not be read: {reason}", 30.0) from None
+        try:
+            part.rename(copy)
+        except OSError:
+            if not copy.is_dir():  # else another process was faster
+                raise
 
 
-def _opened(uri: str) -> "tuple[object, str]":
+def _opened(uri: str) -> "tuple[Any, str]":
     from pyarrow import fs
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     if uri.startswith("s3://") and endpoint:
         scheme, _, host = endpoint.partition("://")
-        region = os.environ.get("AWS_REGION", "us-east-1")
-        store = fs.S3FileSystem(endpoint_override=host, scheme=scheme, region=region)
-        return store, uri.removeprefix("s3://")
+        store = fs.S3FileSystem(
+            endpoint_override=host, scheme=scheme, region=os.environ.get("AWS_REGION", "us-east-1"),
+            connect_timeout=PATIENCE_S, retry_strategy=fs.AwsStandardS3RetryStrategy(TRIES),
+        )  # fmt: skip
+        return store, uri.removeprefix("s3://").rstrip("/")
     source, prefix = fs.FileSystem.from_uri(uri)
     return source, prefix

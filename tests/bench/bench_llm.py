@@ -176,6 +176,17 @@ async def measure(server: Server, concurrency: int, requests: int, tokens: int) 
     return Measured(requests * tokens / took_s, statistics.median(firsts) * 1e3)
 
 
+def wanted_model(wanted: argparse.Namespace, folder: Path) -> Path:
+    """Of --model and --tiny; a tiny one is made in `folder`."""
+    if wanted.tiny:
+        return tiny_llama(folder / "tiny")
+    if wanted.model is None:
+        from driftloop_demo.language_model import smollm2
+
+        return smollm2(say=print)
+    return Path(wanted.model)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path)
@@ -186,13 +197,7 @@ def main() -> None:
     wanted = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        model = wanted.model
-        if wanted.tiny:
-            model = tiny_llama(folder / "tiny")
-        elif model is None:
-            from driftloop_demo.language_model import smollm2
-
-            model = smollm2(say=print)
+        model = wanted_model(wanted, folder)
         servers = [
             stack.enter_context(bare_vllm(model)), stack.enter_context(driftloop(model, folder)),
         ]  # fmt: skip

@@ -3,7 +3,7 @@
 A whole stack is asked at 70 % of the capacity measured at the start (`--rate` names another rate), open
 loop, and a client labels some of its answers. Every ten seconds the resident (RSS) and the proportional
 memory (PSS: shared pages divided among their users) of each role is read, its children included; the
-replicas and HAProxy, which are Ray's children, count for themselves.
+replicas, engines of language models and HAProxy, which are Ray's children, count for themselves.
 
 After the warm-up a line is fitted to the minute means of PSS by least squares. The interval of its slope
 (95 %) takes neighbouring minutes as dependent: n·(1−r)/(1+r) of n minutes count, r being the residuals'
@@ -22,7 +22,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,12 @@ SAMPLE_S, SLICE_S, LABELLED_PER_S = 10.0, 60.0, 2.0
 CONNECTIONS = 32
 FLAT_SHARE, FLAT_MB = 0.03, 5.0
 PORTS = ("serving.port=0", "serving.grpc_port=0", "control.port=0", "kafka.port=0")
+PARTS = {
+    "VLLM::": "engine",
+    "ray::ServeReplica:engine-": "engine-replica",
+    "ray::ServeReplica": "replica",
+}
+"""What counts for itself, by how its process' title begins."""
 
 
 @dataclass(frozen=True)
@@ -101,19 +107,28 @@ def fit(role: str, samples: Sequence[Memory], warm_up_minutes: float) -> Growth:
 
 def memory_by_role(state_dir: Path) -> dict[str, tuple[float, float]]:
     """RSS and PSS in MB of all that a role runs."""
-    document = json.loads((state_dir / "run" / "supervisor.json").read_text())
     found: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    for name, process in processes(state_dir):
+        try:
+            rss, pss = _memory(process.pid)
+        except OSError:
+            continue
+        found[name] = found[name][0] + rss, found[name][1] + pss
+    return dict(found)
+
+
+def processes(state_dir: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Each process of the stack, with the role that it counts for."""
+    document = json.loads((state_dir / "run" / "supervisor.json").read_text())
     leaders = {role["name"]: role["pid"] for role in document["roles"] if role["pid"]}
     leaders["supervisor"] = document["supervisor"]["pid"]
     for role, leader in leaders.items():
         for process in _family(leader, alone=role == "supervisor"):
             try:
                 name = _part(process) or role
-                rss, pss = _memory(process.pid)
-            except (psutil.Error, OSError):
+            except psutil.Error:
                 continue
-            found[name] = found[name][0] + rss, found[name][1] + pss
-    return dict(found)
+            yield name, process
 
 
 def _family(leader: int, alone: bool) -> list[psutil.Process]:
@@ -128,8 +143,8 @@ def _family(leader: int, alone: bool) -> list[psutil.Process]:
 def _part(process: psutil.Process) -> str | None:
     if process.name() == "haproxy":
         return "haproxy"
-    first = "".join(process.cmdline()[:1])
-    return "replica" if first.startswith("ray::ServeReplica") else None
+    title = "".join(process.cmdline()[:1])
+    return next((part for begins, part in PARTS.items() if title.startswith(begins)), None)
 
 
 def _memory(pid: int) -> tuple[float, float]:
@@ -203,8 +218,9 @@ class Run:
     counts: Mapping[str, Any]
 
 
-def soak(folder: Path, minutes: float, rate: float | None) -> Run:
-    """Ask a stack under `folder` for so long; ctrl-C ends it early, with what there is."""
+def soak(folder: Path, minutes: float, rate: float | None, samples: Path) -> Run:
+    """Ask a stack under `folder` for so long; ctrl-C ends it early, with what there is. What was seen is
+    also written to `samples`."""
     program = build_open_loop(folder)
     bodies = [v2_json(array) for array in arrays([1] * DISTINCT)]
     requests = write_requests(folder / "requests", bodies)
@@ -212,8 +228,9 @@ def soak(folder: Path, minutes: float, rate: float | None) -> Run:
     series: dict[str, list[Memory]] = defaultdict(list)
     slices: list[Sample] = []
     with stack(state_dir) as port:
-        closed_loop(port, requests, 16, 5)
-        capacity = closed_loop(port, requests, 16, 10).rate
+        # Long enough for Kafka, the archiver and the monitor to take their share.
+        closed_loop(port, requests, 16, 20)
+        capacity = closed_loop(port, requests, 16, 60).rate
         rate = rate or SHARE_OF_CAPACITY * capacity
         print(f"capacity {capacity:,.0f} requests/s; asking {rate:,.0f}", flush=True)
         stop, began = threading.Event(), time.monotonic()
@@ -233,8 +250,10 @@ def soak(folder: Path, minutes: float, rate: float | None) -> Run:
             stop.set()
             for watcher in watchers:
                 watcher.join()
+        run = Run(capacity, rate, slices, dict(series), {})
+        samples.write_text(json.dumps(asdict(run)))
         counts = driftloop(state_dir, "status")["models"][0]["counts"]
-    return Run(capacity, rate, slices, dict(series), counts)
+    return replace(run, counts=counts)
 
 
 def main() -> None:
@@ -250,15 +269,15 @@ def main() -> None:
         raise SystemExit("nothing can be said of less than five minutes after the warm-up")
     require_tools()
     folder = Path(tempfile.mkdtemp(prefix="dl-soak-"))
+    samples = asked.json or folder / "samples.json"
+    samples.parent.mkdir(parents=True, exist_ok=True)
     try:
-        run = soak(folder, asked.minutes, asked.rate)
+        run = soak(folder, asked.minutes, asked.rate, samples)
     except BaseException:
         print(f"what the stack wrote is kept in {folder}", file=sys.stderr)
         raise
+    samples.write_text(json.dumps(asdict(run)))
     shutil.rmtree(folder)
-    if asked.json:
-        asked.json.parent.mkdir(parents=True, exist_ok=True)
-        asked.json.write_text(json.dumps(asdict(run)))
     growths = [fit(role, run.series[role], asked.warm_up_minutes) for role in sorted(run.series)]
     print(
         f"\n{sum(s.requests for s in run.slices):,} answers at {run.rate:,.0f}/s, "

@@ -1,16 +1,13 @@
 """The lake in an object store: a real S3 API (moto's server), reached as a bucket of Amazon's would be."""
 
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from urllib.request import Request, urlopen
 
 import pytest
 from lake_records import id_of_request, label_message, prediction_message, prediction_rows
+from s3_server import environment, s3_server, store
 
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.port import LakeCounts, Pin
@@ -18,41 +15,23 @@ from driftloop_lake.records import Record
 from driftloop_lake.upkeep import Rules, Upkeep
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.bus_records import read_record
-from driftloop_settings.ports import free_port
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
 def uri(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A lake in a bucket of its own."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-    }.items():  # fmt: skip
+    for name, value in environment(endpoint).items():
         monkeypatch.setenv(name, value)
     bucket = f"lake-{time.time_ns()}"
-    urlopen(Request(f"{endpoint}/{bucket}", method="PUT")).close()
+    store(endpoint).create_dir(bucket)
     return f"s3://{bucket}/some/prefix"
 
 

@@ -1,123 +1,27 @@
-"""A real vLLM engine in its replica, asked through the front of the serving port: all of the way but Ray."""
+"""A real vLLM engine in its replica: answers, capture, adapters, likelihoods."""
 
 import asyncio
 import json
-import os
-import socket
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
-import pytest_asyncio
-import uvicorn
-from fastapi import FastAPI
+from engine_world import HI, World
 from tiny_llama import CONTEXT, tiny_adapter, tiny_llama
 
-from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.likelihood import PATH, LikelihoodCall
-from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.model import TrafficSplit
 from driftloop_monitoring.language.engine_port import nats_per_token
-from driftloop_serving.engine_replica import EngineReplica
-from driftloop_serving.loaded import loaded
-from driftloop_serving.meter import ReplicaMeter
-from driftloop_serving.model_table import ModelTable, held_elsewhere
-from driftloop_serving.openai_front import Front, add_openai
-from driftloop_serving.replica_report import PREFIX
 from driftloop_serving.spool_reader import SpoolReader
-from driftloop_settings import Settings
-from driftloop_store import open_store
 from driftloop_vllm.adapters import content_name
-from driftloop_vllm.options import parse_options, process_environment
 
 pytestmark = [
     pytest.mark.language,
     pytest.mark.timeout(900),
     pytest.mark.asyncio(loop_scope="module"),
 ]
-
-HI: Any = [{"role": "user", "content": "hello"}]
-
-
-class World:
-    """One engine's replica, and a front that knows of it."""
-
-    def __init__(self, settings: Settings, base: Path) -> None:
-        self.settings = settings
-        self.store = open_store(settings.store_url)
-        spec = ModelSpec("tiny", "generation", "text", runtime="vllm")
-        served = ServedVersion(1, str(base), SIGNATURE)
-        self.deployment = Deployment(spec, (served,), TrafficSplit(1), revision=1)
-        self.replica = EngineReplica(settings.model_dump_json())
-        self.table = ModelTable()
-        self.told: dict[str, Any] = {}
-
-    async def deploy(self, *versions: ServedVersion, split: TrafficSplit | None = None) -> None:
-        """What the role `serving` does of a changed deployment."""
-        current = self.deployment
-        self.deployment = replace(
-            current, versions=versions or current.versions, split=split or current.split,
-            revision=current.revision + 1,
-        )  # fmt: skip
-        await self.replica.reconfigure({"deployment": self.deployment.to_dict(), "base": 1})
-        reports = [self.store.cursor(f"{PREFIX}{os.getpid()}") or {}]
-        self.told = loaded("tiny", [reports], 0, addressed=True)
-        addresses = {int(v): tuple(known) for v, known in self.told["addresses"].items()}
-        served = held_elsewhere(self.deployment, self.told["versions"], addresses)
-        self.table = ModelTable({"tiny": served})
-
-    def kept(self, prediction_id: str) -> list[dict[str, Any]]:
-        """The rows of a prediction in the engine's spool, by column."""
-        (folder,) = self.settings.spool_dir.glob("engine-*")
-        found = []
-        for batch in SpoolReader(folder).read(64 << 20).predictions:
-            if batch.ids == [prediction_id]:
-                columns = {**batch.inputs, **(batch.outputs or {})}
-                found += [
-                    {name: array[row] for name, array in columns.items()}
-                    | {"arm": batch.arm, "version": batch.version}
-                    for row in range(batch.rows)
-                ]
-        return found
-
-    def adapter(self, number: int, folder: Path) -> ServedVersion:
-        return ServedVersion(number, str(folder), SIGNATURE, base=1)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    # An engine's process starts with it; here it is the test's own.
-    given = process_environment(parse_options({}))
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    state_dir = tmp_path_factory.mktemp("state")
-    base = tiny_llama(state_dir / "base")
-    made = World(Settings(state_dir=state_dir, llm={"nice": 0}), base)
-    await made.deploy()
-    yield made
-    await made.replica.__del__()
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(world: World) -> AsyncIterator[openai.AsyncOpenAI]:
-    app = FastAPI()
-    add_openai(
-        app,
-        Front(lambda: world.table, ReplicaMeter(), body_limit_bytes=1 << 20, timeout_s=120.0),
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
-    serving = asyncio.create_task(server._serve([listener]))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0, timeout=120) as made:
-        yield made
-    server.should_exit = True
-    await serving
 
 
 async def test_an_answer_is_in_the_spool_when_it_is_here(

@@ -115,6 +115,7 @@ def test_an_adapter_without_a_base_is_refused(
         ({"base": 1}, "`base` is for adapters"),
         ({"colour": "blue"}, "colour"),
         ({"model": "s3://elsewhere/weights"}, "llm.roots"),
+        ({"model": "file:///etc"}, "llm.roots"),
     ],
 )
 def test_a_wrong_spec_is_named(

@@ -13,7 +13,7 @@ from fake_engine import FakeEngine
 from driftloop_contracts.model import TrafficSplit
 from driftloop_serving.meter import ReplicaMeter
 from driftloop_serving.openai_engine import EngineApp, Held
-from driftloop_serving.openai_hop import GIVEN_ID, Hop
+from driftloop_serving.openai_hop import GIVEN_ID, NOT_BEGUN, Hop
 from driftloop_serving.spool import SpoolWriter
 from driftloop_serving.spool_reader import SpoolReader
 from driftloop_serving.spool_record import PredictionBatch
@@ -160,6 +160,21 @@ async def test_a_dead_engine_is_said_in_openais_form_with_when_to_come_again(por
     status, headers, content = await port.ask(HOP)
     assert (status, int(headers["retry-after"]) > 0) == (503, True)
     assert orjson.loads(content)["error"]["code"] == 503
+    assert headers[NOT_BEGUN]
+
+
+async def test_a_call_that_an_engine_dies_of_is_not_for_another_one(port: Port) -> None:
+    engine = FakeEngine(status=500)
+    answer = engine.app
+
+    async def dying(scope: Any, receive: Any, send: Any) -> None:
+        engine.dead = True
+        await answer(scope, receive, send)
+
+    engine.app = dying  # type: ignore[method-assign]
+    port.hold(engine)
+    status, headers, _ = await port.ask(HOP)
+    assert (status, NOT_BEGUN in headers) == (503, False)
 
 
 async def test_a_canary_that_is_not_held_costs_no_answer(port: Port) -> None:

@@ -21,6 +21,15 @@ def test_the_parts_of_a_streamed_call_come_together() -> None:
     assert calls.found == {0: [{"id": "c1", "type": "function", "function": function}]}
 
 
+def test_a_stream_of_responses_tells_its_calls_at_the_end() -> None:
+    calls = StreamedToolCalls()
+    item = {"type": "function_call", "name": "f", "arguments": "{}"}
+    for kind, output in (("response.created", []), ("response.completed", [item])):
+        document = orjson.dumps({"type": kind, "response": {"output": output}})
+        calls.read(b"event: " + kind.encode() + b"\ndata: " + document + b"\n\n")
+    assert calls.found == {0: [item]}
+
+
 def test_calls_of_a_whole_answer_are_found_in_either_api() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     chat = {

@@ -18,7 +18,7 @@ class OfOneProcess(LoraSft):
 
 def test_workers_must_share_a_batch_evenly() -> None:
     check_spread(LoraSft(), SPREAD)
-    with pytest.raises(Rejected, match="multiple of llm.tune_workers"):
+    with pytest.raises(Rejected, match="multiple of llm"):
         check_spread(LoraSft(), SPREAD.model_copy(update={"tune_workers": 3}))
 
 

@@ -1,0 +1,65 @@
+"""One engine's replica with a real vLLM engine, and what the role `serving` does for it."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from driftloop_contracts.language import SIGNATURE
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_serving.engine_replica import EngineReplica
+from driftloop_serving.loaded import loaded
+from driftloop_serving.model_table import ModelTable, held_elsewhere
+from driftloop_serving.replica_report import PREFIX
+from driftloop_serving.spool_reader import SpoolReader
+from driftloop_settings import Settings
+from driftloop_store import open_store
+
+HI: Any = [{"role": "user", "content": "hello"}]
+
+
+class World:
+    """One engine's replica, and a front that knows of it."""
+
+    def __init__(
+        self, settings: Settings, base: Path, options: dict[str, Any] | None = None
+    ) -> None:
+        self.settings = settings
+        self.store = open_store(settings.store_url)
+        spec = ModelSpec("tiny", "generation", "text", runtime="vllm", options=options or {})
+        served = ServedVersion(1, str(base), SIGNATURE)
+        self.deployment = Deployment(spec, (served,), TrafficSplit(1), revision=1)
+        self.replica = EngineReplica(settings.model_dump_json())
+        self.table = ModelTable()
+        self.told: dict[str, Any] = {}
+
+    async def deploy(self, *versions: ServedVersion, split: TrafficSplit | None = None) -> None:
+        """What the role `serving` does of a changed deployment."""
+        current = self.deployment
+        self.deployment = replace(
+            current, versions=versions or current.versions, split=split or current.split,
+            revision=current.revision + 1,
+        )  # fmt: skip
+        await self.replica.reconfigure({"deployment": self.deployment.to_dict(), "base": 1})
+        reports = [self.store.cursor(f"{PREFIX}{os.getpid()}") or {}]
+        self.told = loaded("tiny", [reports], 0, addressed=True)
+        addresses = {int(v): tuple(known) for v, known in self.told["addresses"].items()}
+        served = held_elsewhere(self.deployment, self.told["versions"], addresses)
+        self.table = ModelTable({"tiny": served})
+
+    def kept(self, prediction_id: str) -> list[dict[str, Any]]:
+        """The rows of a prediction in the engine's spool, by column."""
+        (folder,) = self.settings.spool_dir.glob("engine-*")
+        found = []
+        for batch in SpoolReader(folder).read(64 << 20).predictions:
+            if batch.ids == [prediction_id]:
+                columns = {**batch.inputs, **(batch.outputs or {})}
+                found += [
+                    {name: array[row] for name, array in columns.items()}
+                    | {"arm": batch.arm, "version": batch.version}
+                    for row in range(batch.rows)
+                ]
+        return found
+
+    def adapter(self, number: int, folder: Path) -> ServedVersion:
+        return ServedVersion(number, str(folder), SIGNATURE, base=1)

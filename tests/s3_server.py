@@ -1,0 +1,55 @@
+"""An object store with a real S3 API (moto's server), reached as Amazon's would be."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyarrow import fs
+
+from driftloop_settings.ports import free_port
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    """What reaches it."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+    }  # fmt: skip
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Its endpoint."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def store(endpoint: str) -> fs.S3FileSystem:
+    scheme, _, host = endpoint.partition("://")
+    return fs.S3FileSystem(
+        endpoint_override=host, scheme=scheme, region="us-east-1", access_key="key",
+        secret_key="secret", allow_bucket_creation=True,
+    )  # fmt: skip
+
+
+def put(endpoint: str, key: str, content: bytes) -> None:
+    """An object at `bucket/key`."""
+    with store(endpoint).open_output_stream(key) as stream:
+        stream.write(content)
