@@ -86,7 +86,10 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
 def java_options(folder: BrokerFolder, heap_mb: int) -> list[str]:
     """Options of the broker's Java: small, quick to start, quiet."""
     return [
+        # The whole heap from the start: one that fills for hours looks like a leak.
+        f"-Xms{heap_mb}m",
         f"-Xmx{heap_mb}m",
+        "-XX:+AlwaysPreTouch",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",

@@ -29,7 +29,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -286,15 +286,24 @@ def main() -> None:
     except BaseException:
         print(f"what the stack wrote is kept in {folder}", file=sys.stderr)
         raise
-    shutil.rmtree(folder)
     growths, short = judged(run.series, wanted.warm_up_minutes)
     found = faults(run, growths)
+    print(_report(run, growths, short))
     if wanted.json:
         wanted.json.parent.mkdir(parents=True, exist_ok=True)
-        wanted.json.write_text(json.dumps({**asdict(run), "faults": found}, default=sorted))
-    print(_report(run, growths, short))
+        wanted.json.write_text(document(run, found))
+    shutil.rmtree(folder)
     if found:
         raise SystemExit("; ".join(found))
+
+
+def document(run: Run, found: Sequence[str]) -> str:
+    """As JSON."""
+
+    def plain(value: Any) -> Any:
+        return sorted(value) if isinstance(value, set | frozenset) else vars(value)
+
+    return json.dumps(vars(run) | {"faults": found}, default=plain)
 
 
 def _report(run: Run, growths: Sequence[Growth], short: Sequence[str]) -> str:

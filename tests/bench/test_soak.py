@@ -1,5 +1,6 @@
 """What the soaks judge by: growth of memory, and the lake against what clients saw."""
 
+import json
 import random
 from collections import Counter
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from language_clients import KINDS, Seen, draw
 from soak import Growth, Memory, fit
-from soak_language import Books, Captured, Rest, Run, compare, faults, in_flight, judged
+from soak_language import Books, Captured, Rest, Run, compare, document, faults, in_flight, judged
 
 COUNTS = {"dropped": 0, "unexplained": 0, "duplicates": 0, "labels": 0}
 AT_REST = Rest(3.0, {"engine-1": 0.0, "replica-1": 0.0}, 0.001)
@@ -135,3 +136,11 @@ def test_the_same_seed_draws_the_same_calls_of_all_kinds_with_mostly_new_prompts
         str(c.body.get("messages", c.body.get("prompt", c.body.get("input")))) for c in calls
     }
     assert 700 < len(prompts) < 1_000
+
+
+def test_all_that_was_seen_can_be_written() -> None:
+    books = compare(seen(), rows(*WHOLE))
+    run = Run(seen(), {"engine": [Memory(0.0, 2.0, 1.0)]}, AT_REST, COUNTS, {}, books)
+    written = json.loads(document(run, ["one"]))
+    assert written["seen"]["left"] == ["late", "left"]
+    assert (written["faults"], written["series"]["engine"][0]["pss_mb"]) == (["one"], 1.0)
