@@ -1,5 +1,6 @@
 """Reads the lake: Delta finds the files and rows that can matter, DuckDB joins them with labels."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from threading import RLock
@@ -44,7 +45,9 @@ class DeltaLake:
         self._newest: dict[str, LakeTable] = {}
         self._pinned: dict[tuple[str, int], LakeTable] = {}
         self._queries = Queries()
-        self._counted: dict[tuple[str, Pin], LakeCounts] = {}
+        self._counted: dict[tuple[str, Pin, float], LakeCounts] = {}
+        self._matched_labels: dict[str, tuple[int, float]] = {}
+        """By model, and until when that is new enough (of time.monotonic)."""
         self._repeats: dict[str, Repeats] = {}
 
     def writer(self) -> LakeWriter:
@@ -125,20 +128,26 @@ class DeltaLake:
             )
             return self._queries.labels_of(rows, found)
 
-    def count(self, model: str, pin: Pin) -> LakeCounts:
+    def count(self, model: str, pin: Pin, *, label_share: float = 1.0) -> LakeCounts:
         with self._lock:
-            known = self._counted.get((model, pin))
+            key = model, pin, label_share
+            known = self._counted.get(key)
             if known is None:
-                known = self._counted[model, pin] = self._count(model, pin)
+                known = self._counted[key] = self._count(*key)
                 _forget_oldest(self._counted)
             return known
 
-    def _count(self, model: str, pin: Pin) -> LakeCounts:
+    def _count(self, model: str, pin: Pin, label_share: float) -> LakeCounts:
         table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
-        labels = self._labels(pin)
-        matched = 0 if labels is None else self._matched(table, labels.scan(_LABEL_KEY))
         repeats = self._repeats.setdefault(model, Repeats())
         twice = repeats.count(table, self._queries.distinct)
+        now = time.monotonic()
+        matched, until = self._matched_labels.get(model, (0, now))
+        if label_share == 1.0 or now >= until:
+            labels = self._labels(pin)
+            matched = 0 if labels is None else self._matched(table, labels.scan(_LABEL_KEY))
+            took_s = time.monotonic() - now
+            self._matched_labels[model] = matched, now + took_s / label_share
         return LakeCounts(table.rows(), twice, matched, max(0, table.mark(RETRIES)))
 
     def _matched(self, table: LakeTable, labels: pa.Table) -> int:
@@ -151,7 +160,9 @@ class DeltaLake:
             ["prediction_id", "row"], filter=between, batch_readahead=2, fragment_readahead=1
         )
         with translated():
-            return self._queries.labels_of(rows, labels)
+            found = self._queries.labels_of(rows, labels)
+        pa.default_memory_pool().release_unused()  # else the pieces of a large table stay with us
+        return found
 
     def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
         with self._lock:

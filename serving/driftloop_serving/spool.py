@@ -2,9 +2,11 @@
 
 Delivery: the writer appends with one `write` before an answer leaves, which survives a kill of the
 process (the page cache is the kernel's; `durability` waits for more). The shipper reads behind it and
-removes segments that Kafka acknowledged. A folder holds
+takes segments away that Kafka acknowledged. A folder holds
 
 - `000000000000.log`, `000000000001.log`, …: frames of `spool_record`;
+- `spare`: a segment that the shipper took away. The next one is written over it, into pages that the
+  kernel has already: fresh ones cost more than all else that an append does;
 - `stats`: a page of counters (`stats_page`) of what was served and what was dropped, so that a full
   disk cannot keep us from counting;
 - `position`: the shipper's, up to where Kafka acknowledged (`position_file`);
@@ -27,6 +29,7 @@ from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.signature import Signature
 from driftloop_serving import position_file
 from driftloop_serving.spool_record import (
+    END,
     LabelRecord,
     PredictionBatch,
     encode_label,
@@ -39,6 +42,7 @@ from driftloop_settings.settings import CaptureSettings
 RESCAN_S = 0.2
 LABELS = "labels"
 """The key under which labels are counted."""
+SPARE, _TAKEN = "spare", "taken"
 
 
 class SpoolWriter:
@@ -67,6 +71,8 @@ class SpoolWriter:
         self._segment = -1
         self._file = -1
         self._size = 0
+        self._older_size = 0
+        """Of the segment that this one is written over."""
         self._waiting_elsewhere = 0
         self._scanned_at = 0.0
         self._rotate()
@@ -88,6 +94,7 @@ class SpoolWriter:
     def append(self, batches: Sequence[PredictionBatch]) -> bool:
         """Keep the answered requests of some runs with one write; False where they were dropped and
         counted. Their time is now."""
+        self._rotate_if_full()
         at_us = time.time_ns() // 1000
         frames: list[bytes] = []
         rows: dict[str, int] = {}
@@ -102,7 +109,7 @@ class SpoolWriter:
             batch.first_sequence = sequences.get(key, self._sequences.get(key, 0))
             sequences[key] = batch.first_sequence + len(batch.ids)
             rows[key] = rows.get(key, 0) + batch.rows
-            frames.append(encode_predictions(batch, self._head(key, batch)))
+            frames.append(encode_predictions(batch, self._head(key, batch), self._segment))
         if not frames:
             return True
         kept = self._append(b"".join(frames), rows)
@@ -119,10 +126,9 @@ class SpoolWriter:
 
     def append_labels(self, labels: Sequence[LabelEvent]) -> bool:
         """Keep all of these with one write, or none: then False, so that the caller can say so."""
-        frames = [
-            encode_label(LabelRecord(label.prediction_id, orjson.dumps(label_document(label))))
-            for label in labels
-        ]
+        self._rotate_if_full()
+        records = [LabelRecord(x.prediction_id, orjson.dumps(label_document(x))) for x in labels]
+        frames = [encode_label(record, self._segment) for record in records]
         return self._append(b"".join(frames), {LABELS: len(frames)})
 
     def count_weaker(self, key: str, rows: int, reason: str) -> None:
@@ -135,7 +141,8 @@ class SpoolWriter:
         os.close(self._lock)  # releases the flock: what is left is the shipper's
 
     def _append(self, frames: bytes, rows: Mapping[str, int]) -> bool:
-        """`rows`: how many there are in the frames, by what they are counted under."""
+        """`frames`: made for the segment that is written now; `rows`: how many there are in them, by what
+        they are counted under."""
         reason = self._try(frames)
         for key, count in rows.items():
             self._count(key, count, reason)
@@ -154,20 +161,23 @@ class SpoolWriter:
         """Append; returns the reason if that was not possible."""
         if self._is_full(len(frames)):
             return "quota"
+        end = self._size + len(frames)
+        if end < self._older_size:
+            frames += END
         try:
-            if self._size >= self._capture.segment_bytes:
-                self._rotate()
-            written = os.write(self._file, frames)
+            written = os.pwrite(self._file, frames, self._size)
         except OSError:
             written = 0
         if written == len(frames):
-            self._size += written
+            self._size = end
             return None
         # Half a frame would end the segment for its reader.
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self._size)
+            self._older_size = 0
+            (self.folder / SPARE).unlink(missing_ok=True)
             if self._size:
-                # Only whole segments are removed, and this one may be all that fills the disk.
+                # Only whole segments are taken away, and this one may be all that fills the disk.
                 self._rotate()
         return "disk"
 
@@ -183,24 +193,45 @@ class SpoolWriter:
 
     def _scan(self, now: float) -> None:
         mine = segment_name(self._segment)
-        self._waiting_elsewhere = sum(
-            entry.stat().st_size
-            for entry in os.scandir(self.folder)
-            if entry.name.endswith(".log") and entry.name != mine
-        )
-        self._scanned_at = now
-        if self._waiting_elsewhere == 0 and self._size >= self._capture.segment_bytes:
-            with contextlib.suppress(OSError):
+        waiting = 0
+        for entry in os.scandir(self.folder):
+            if entry.name.endswith(".log") and entry.name != mine:
+                with contextlib.suppress(FileNotFoundError):  # taken away since
+                    waiting += entry.stat().st_size
+        self._waiting_elsewhere, self._scanned_at = waiting, now
+
+    def _rotate_if_full(self) -> None:
+        if self._size >= self._capture.segment_bytes:
+            with contextlib.suppress(OSError):  # then this one grows on, as far as there is room
                 self._rotate()
 
     def _rotate(self) -> None:
-        path = self.folder / segment_name(self._segment + 1)
-        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_EXCL | os.O_CLOEXEC
-        opened = os.open(path, flags, 0o600)
+        if self._size < self._older_size:
+            os.ftruncate(self._file, self._size)
+            self._older_size = 0
+        opened, older_size = self._written_over(self.folder / segment_name(self._segment + 1))
         if self._file >= 0:
             self.retire(self._file)
         self._waiting_elsewhere += self._size
         self._file, self._segment, self._size = opened, self._segment + 1, 0
+        self._older_size = older_size
+
+    def _written_over(self, path: Path) -> tuple[int, int]:
+        """A new segment that holds no frame, and the size of what is in it; the spare one if there is one."""
+        taken = self.folder / _TAKEN
+        try:
+            # Out of the shipper's reach first: it may put another in its place at any time.
+            (self.folder / SPARE).rename(taken)
+        except FileNotFoundError:
+            return os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC, 0o600), 0
+        opened = os.open(taken, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(opened, END, 0)
+            taken.rename(path)
+        except OSError:
+            os.close(opened)
+            raise
+        return opened, os.fstat(opened).st_size
 
 
 def segment_name(number: int) -> str:

@@ -4,17 +4,27 @@ The position is where the next unacknowledged frame begins, kept together with h
 acknowledged before it (`position_file`): after a kill the counts and the place still belong together.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from driftloop_serving.position_file import PositionFile
-from driftloop_serving.spool import LABELS, position, segment_name
-from driftloop_serving.spool_record import LabelRecord, PredictionBatch, Record, decode, frames
+from driftloop_serving.spool import LABELS, SPARE, position, segment_name
+from driftloop_serving.spool_record import (
+    LabelRecord,
+    PredictionBatch,
+    Record,
+    decode,
+    frames,
+    is_cut,
+)
 from driftloop_serving.stats_page import DROPPED, SERVED, WEAKER, Stats, StatsPage
+
+FIRST_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ class SpoolReader:
         self.folder = folder
         self.replica = folder.name
         self._position = PositionFile(folder)
-        self._place, self._counts = self._load()
+        self._place, self._oldest, self._counts = self._load()
         self._stats: Stats = {}
 
     def read(self, limit_bytes: int) -> Chunk:
@@ -61,23 +71,13 @@ class SpoolReader:
             # Asked before reading: a segment with a successor is whole, and what is read of it is
             # all there is. Asked afterwards, records written in between would be skipped.
             whole = self._has_next()
-            path = self.folder / segment_name(self._place.segment)
             try:
-                with path.open("rb") as file:
-                    file.seek(self._place.offset)
-                    data = file.read(limit_bytes)
-                    size = os.fstat(file.fileno()).st_size
+                with (self.folder / segment_name(self._place.segment)).open("rb") as file:
+                    records, end = _records(file, self._place, limit_bytes)
             except FileNotFoundError:
                 return Chunk((), self._place)
-            records, end = [], 0
-            for payload, after in frames(data):
-                records.append(decode(payload))
-                end = after
-            if not records and len(data) == limit_bytes < size - self._place.offset:
-                limit_bytes *= 2  # one frame is longer than the limit
-                continue
             if records or not whole:
-                return Chunk(tuple(records), Place(self._place.segment, self._place.offset + end))
+                return Chunk(tuple(records), end)
             self._advance(Place(self._place.segment + 1))
 
     def acknowledge(self, chunk: Chunk, undeliverable: dict[str, int]) -> None:
@@ -151,20 +151,23 @@ class SpoolReader:
         return self._counts.setdefault(key, Counts())
 
     def _advance(self, place: Place) -> None:
-        before, self._place = self._place, place
+        self._place = place
         self._save()
-        for number in range(before.segment, place.segment):
-            (self.folder / segment_name(number)).unlink(missing_ok=True)
+        for number in range(self._oldest, place.segment):
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / segment_name(number)).replace(self.folder / SPARE)
+        self._oldest = place.segment
 
-    def _load(self) -> tuple[Place, dict[str, Counts]]:
+    def _load(self) -> tuple[Place, int, dict[str, Counts]]:
+        """Where to read on, the number of the oldest segment that is there, and the counts."""
         document = self._position.read()
         place, counts = Place(), {}
         if document is not None:
             place = Place(**document["place"])
             counts = {key: Counts(**value) for key, value in document["counts"].items()}
         # After a loss of power the position may be older than the removal of what it had passed.
-        left = min((int(p.stem) for p in self.folder.glob("*.log")), default=0)
-        return (place if left <= place.segment else Place(left)), counts
+        oldest = min((int(p.stem) for p in self.folder.glob("*.log")), default=0)
+        return (place if oldest <= place.segment else Place(oldest)), oldest, counts
 
     def _save(self) -> None:
         place = self._place
@@ -175,6 +178,23 @@ class SpoolReader:
             },
         }
         self._position.write(document, position(place.segment, place.offset))
+
+
+def _records(file: BinaryIO, place: Place, limit_bytes: int) -> tuple[list[Record], Place]:
+    """The next records of a segment, at least one where one is whole, and the place behind them. A little is
+    read first: what follows the last record may be megabytes of an older segment."""
+    file.seek(place.offset)
+    records: list[Record] = []
+    data, end, step = b"", 0, min(limit_bytes, FIRST_BYTES)
+    while more := file.read(step):
+        data += more
+        for payload, after in frames(data, place.segment, end):
+            records.append(decode(payload))
+            end = after
+        if not is_cut(data, end) or (records and len(data) >= limit_bytes):
+            break
+        step = len(data)
+    return records, Place(place.segment, place.offset + end)
 
 
 def writer_is_dead(folder: Path) -> bool:

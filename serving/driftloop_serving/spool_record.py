@@ -1,9 +1,10 @@
 """Records of the spool: framed with their length and crc32c, so that a torn tail shows.
 
-A frame is `<length u32><crc32c u32><payload>`, little-endian. A payload is `<length u32>`, a JSON header
-that says what each record of this kind and version has in common, `<length u32>`, a JSON header of this
-record, and raw buffers: the latencies and the tensors that it lists. Cheap for the replica, which writes,
-and complete for the shipper, which turns them into Arrow.
+A frame is `<length u32><crc32c u32><payload>`, little-endian. The checksum begins with the number of the
+segment: a segment may be written over an older one (`spool`), whose frames must not pass for its own. A
+payload is `<length u32>`, a JSON header that says what each record of this kind and version has in
+common, `<length u32>`, a JSON header of this record, and raw buffers: the latencies and the tensors that
+it lists. Cheap for the replica, which writes, and complete for the shipper, which turns them into Arrow.
 """
 
 import struct
@@ -24,6 +25,8 @@ from driftloop_serving.datatypes import DTYPES
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
 LATENCY_BYTES = 4
+END = bytes(FRAME.size)
+"""Behind the last frame, where an older segment's would follow: no frame has the length 0."""
 
 
 Tensors = Mapping[str, np.ndarray | None]
@@ -90,8 +93,8 @@ Record = PredictionBatch | LabelRecord
 _LABEL_HEAD = b'{"k":"l"}'
 
 
-def encode_label(record: LabelRecord) -> bytes:
-    return _frame(_LABEL_HEAD, {"i": record.prediction_id}, [record.document])
+def encode_label(record: LabelRecord, segment: int) -> bytes:
+    return _frame(_LABEL_HEAD, {"i": record.prediction_id}, [record.document], segment)
 
 
 def prediction_head(model: str, version: int, signature: Signature) -> bytes:
@@ -107,8 +110,8 @@ def prediction_head(model: str, version: int, signature: Signature) -> bytes:
     )
 
 
-def encode_predictions(batch: PredictionBatch, head: bytes) -> bytes:
-    """`head`: `prediction_head` of the batch's version."""
+def encode_predictions(batch: PredictionBatch, head: bytes, segment: int) -> bytes:
+    """`head`: `prediction_head` of the batch's version; `segment`: the one that it is written to."""
     buffers: list[Any] = [packed("f", batch.latencies_s).tobytes()]
     header: dict[str, Any] = {
         "a": batch.arm, "i": batch.ids, "s": batch.first_sequence, "t": batch.at_us, "n": batch.counts,
@@ -122,7 +125,7 @@ def encode_predictions(batch: PredictionBatch, head: bytes) -> bytes:
         header["y"] = [
             _tensor(batch.outputs[spec.name], buffers) for spec in batch.signature.outputs
         ]
-    return _frame(head, header, buffers)
+    return _frame(head, header, buffers, segment)
 
 
 def _specs(tensors: Sequence[TensorSpec]) -> list[Any]:
@@ -138,29 +141,34 @@ def _tensor(array: np.ndarray | None, buffers: list[Any]) -> list[Any] | None:
     return [array.shape, len(data)]
 
 
-def _frame(head: bytes, header: dict[str, Any], buffers: list[Any]) -> bytes:
+def _frame(head: bytes, header: dict[str, Any], buffers: list[Any], segment: int) -> bytes:
     encoded = orjson.dumps(header)
     payload = b"".join([LENGTH.pack(len(head)), head, LENGTH.pack(len(encoded)), encoded, *buffers])
-    return FRAME.pack(len(payload), crc32c.crc32c(payload)) + payload
+    return FRAME.pack(len(payload), crc32c.crc32c(payload, segment)) + payload
 
 
-def frames(data: bytes | memoryview) -> Iterator[tuple[bytes | memoryview, int]]:
-    """Whole payloads from the start of `data`, each with the offset behind its frame; ends at the
+def frames(data: bytes, segment: int, offset: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Whole payloads of `data` from `offset`, each with the offset behind its frame; ends at END, and at the
     first frame that is cut or does not match its checksum."""
-    offset = 0
-    while offset + FRAME.size <= len(data):
+    while not is_cut(data, offset):
         length, checksum = FRAME.unpack_from(data, offset)
         end = offset + FRAME.size + length
-        if end > len(data):
-            return
         payload = data[offset + FRAME.size : end]
-        if crc32c.crc32c(payload) != checksum:
+        if length == 0 or crc32c.crc32c(payload, segment) != checksum:
             return
         yield payload, end
         offset = end
 
 
-def decode(payload: bytes | memoryview) -> Record:
+def is_cut(data: bytes, offset: int) -> bool:
+    """Whether the frame that begins at `offset` would end behind the data."""
+    if offset + FRAME.size > len(data):
+        return True
+    length, _ = FRAME.unpack_from(data, offset)
+    return bool(offset + FRAME.size + length > len(data))
+
+
+def decode(payload: bytes) -> Record:
     head, offset = _json(payload, 0)
     header, offset = _json(payload, offset)
     kind, model, version, signature = _known_head(head)
@@ -180,7 +188,7 @@ def decode(payload: bytes | memoryview) -> Record:
     )  # fmt: skip
 
 
-def _json(payload: bytes | memoryview, offset: int) -> tuple[bytes, int]:
+def _json(payload: bytes, offset: int) -> tuple[bytes, int]:
     (length,) = LENGTH.unpack_from(payload, offset)
     offset += LENGTH.size
     return bytes(payload[offset : offset + length]), offset + length
@@ -197,7 +205,7 @@ def _known_head(head: bytes) -> tuple[str, str, int, Signature]:
 
 
 def _arrays(
-    specs: Sequence[TensorSpec], tensors: list[Any], payload: bytes | memoryview, offset: int
+    specs: Sequence[TensorSpec], tensors: list[Any], payload: bytes, offset: int
 ) -> tuple[dict[str, np.ndarray | None], int]:
     found: dict[str, np.ndarray | None] = {}
     for spec, tensor in zip(specs, tensors, strict=True):

@@ -121,7 +121,7 @@ def in_flight(metrics: str) -> dict[str, float]:
 
 @dataclass
 class Run:
-    """`counts`: the model's at the end, and `restarts` by role, as `driftloop status` gives them."""
+    """`counts`: the model's at the end, and `restarts` under load by role, as `driftloop status` gives them."""
 
     seen: Seen = field(default_factory=Seen)
     series: dict[str, list[Memory]] = field(default_factory=lambda: defaultdict(list))
@@ -241,9 +241,15 @@ def settled_counts(look: Callable[[], Mapping[str, Any]], labels: int) -> Mappin
         before = counts
 
 
+def restarts(command: Driftloop) -> Counter[str]:
+    """By role. On a slow machine Ray may need a second start, which is before the load."""
+    return Counter({role["name"]: role["restarts"] for role in command("status")["roles"]})
+
+
 def soak(run: Run, folder: Path, wanted: argparse.Namespace) -> None:
     command = Driftloop(folder / "state")
     with stack(command, wanted_model(wanted, folder)) as url:
+        before = restarts(command)
         stop, began = threading.Event(), time.monotonic()
         sampler = threading.Thread(
             target=sample, args=(command.state_dir, began, run.series, stop), daemon=True
@@ -257,8 +263,7 @@ def soak(run: Run, folder: Path, wanted: argparse.Namespace) -> None:
         run.rest = come_to_rest(url, command.state_dir)
         look = lambda: command("status")["models"][0]["counts"]  # noqa: E731
         run.counts = settled_counts(look, len(run.seen.rated))
-        roles = command("status")["roles"]
-        run.restarts = {role["name"]: role["restarts"] for role in roles if role["restarts"]}
+        run.restarts = {role: n for role, n in (restarts(command) - before).items() if n}
         select = 'SELECT prediction_id, "row", finish_reason FROM predictions'
         rows = command("query", NAME, select, timeout=600)
         run.books = compare(run.seen, [Captured(**row) for row in rows])

@@ -26,7 +26,7 @@ from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.bus_records import read_record
 from driftloop_serving.shipper import Shipper
-from driftloop_serving.spool import SpoolWriter
+from driftloop_serving.spool import SPARE, SpoolWriter, position, segment_name
 from driftloop_serving.spool_reader import Place, SpoolReader
 from driftloop_serving.spool_record import PredictionBatch
 from driftloop_settings.settings import CaptureSettings
@@ -36,6 +36,11 @@ SIGNATURE = Signature((TensorSpec("x", "FP64", (-1, 64)),), (TensorSpec("y", "FP
 CAPTURE = CaptureSettings(segment_bytes=1 << 16, quota_bytes=1 << 17)
 PLACES = [(topic, number) for topic in (PREDICTIONS, LABELS) for number in (0, 1)]
 REPLICAS = 2
+
+
+def offset(writer: SpoolWriter) -> int:
+    """Behind the last record of the segment that is written."""
+    return writer.end - position(writer.segment, 0)
 
 
 class Killed(Exception):
@@ -117,18 +122,23 @@ class Capture(RuleBasedStateMachine):
             if self.writers[replica].append_labels(events):
                 self.labels.add(prediction_id)
 
-    @rule(replica=st.integers(0, REPLICAS - 1), torn=st.integers(0, 500))
+    @rule(replica=st.integers(0, REPLICAS - 1), torn=st.integers(0, 2000))
     def die_before_the_answer(self, replica: int, torn: int) -> None:
-        """After all or a part of the write, before it was counted."""
+        """After all or a part of the write, before it was counted. Where the segment is written over an
+        older one, what the write did not reach is still there."""
         writer, batch = self.writers[replica], self.batch([1, 2], 1)
-        log = writer.folder / f"{writer.segment:012d}.log"
-        size = log.stat().st_size
+        spare = writer.folder / SPARE
+        before, older = writer.segment, spare.read_bytes() if spare.exists() else b""
+        log = writer.folder / segment_name(writer.segment)
+        begin, held = offset(writer), log.read_bytes()
         writer._count = lambda *_: None  # type: ignore[method-assign]
         if writer.append([batch]):
             self.unanswered.update(batch.ids)
-            log = writer.folder / f"{writer.segment:012d}.log"
-            size = min(size, log.stat().st_size)
-            os.truncate(log, max(size, log.stat().st_size - torn))
+            if writer.segment != before:
+                begin, held = 0, older
+            log = writer.folder / segment_name(writer.segment)
+            kept = max(begin, offset(writer) - torn)
+            log.write_bytes(log.read_bytes()[:kept] + held[kept:])
         self.kill(replica)
 
     @rule(replica=st.integers(0, REPLICAS - 1))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from driftloop_contracts.events import LabelEvent, parse_feedback
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.spool import SpoolWriter
+from driftloop_serving.spool import SPARE, SpoolWriter, position, segment_name
 from driftloop_serving.spool_reader import SpoolReader
 from driftloop_serving.spool_record import LabelRecord, PredictionBatch
 from driftloop_settings.settings import CaptureSettings
@@ -146,14 +146,14 @@ def test_a_disk_that_cannot_be_written_costs_capture_and_is_counted(
 ) -> None:
     writer = SpoolWriter(tmp_path, "replica", CAPTURE)
     keep(writer)
-    real = os.write
+    real = os.pwrite
 
-    def full(file: int, data: bytes) -> int:
-        return real(file, data[: len(data) // 2])  # what a full disk does
+    def full(file: int, data: bytes, at: int) -> int:
+        return real(file, data[: len(data) // 2], at)  # what a full disk does
 
-    monkeypatch.setattr("driftloop_serving.spool.os.write", full)
+    monkeypatch.setattr("driftloop_serving.spool.os.pwrite", full)
     keep(writer)
-    monkeypatch.setattr("driftloop_serving.spool.os.write", real)
+    monkeypatch.setattr("driftloop_serving.spool.os.pwrite", real)
     keep(writer)
     reader = reader_of(writer, tmp_path)
     assert [r.first_sequence for r in read_all(reader)] == [0, 1]
@@ -166,13 +166,63 @@ def test_what_was_acknowledged_frees_a_full_disk(
     """Though the segment is far from its size, and only whole ones are removed."""
     writer = SpoolWriter(tmp_path, "replica", CAPTURE)
     keep(writer)
-    real = os.write
-    monkeypatch.setattr("driftloop_serving.spool.os.write", lambda file, data: 0)
+    real = os.pwrite
+    monkeypatch.setattr("driftloop_serving.spool.os.pwrite", lambda file, data, at: 0)
     keep(writer)
-    monkeypatch.setattr("driftloop_serving.spool.os.write", real)
+    monkeypatch.setattr("driftloop_serving.spool.os.pwrite", real)
     reader = reader_of(writer, tmp_path)
     read_all(reader)
     assert sum(segment.stat().st_size for segment in reader.folder.glob("*.log")) == 0
+
+
+def test_a_segment_that_was_read_is_written_over(tmp_path: Path) -> None:
+    """Whose frames, of the same sizes at the same places, are not read again."""
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    reader = reader_of(writer, tmp_path)
+    found: list[Any] = []
+    files = set()
+    for n in range(3000):
+        keep(writer)
+        files.add(os.fstat(writer.file).st_ino)
+        if n % 7 == 0:
+            found.extend(read_all(reader))
+    found.extend(read_all(reader))
+    assert [r.first_sequence for r in found] == list(range(3000))
+    assert writer.segment > 5
+    assert len(files) <= 3
+
+
+def test_behind_a_tear_an_older_segments_frames_are_not_read(tmp_path: Path) -> None:
+    """What a kill within a write leaves, at the worst place: between two frames."""
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    reader = reader_of(writer, tmp_path)
+    while writer.segment < 3:
+        keep(writer)
+        read_all(reader)
+    log = writer.folder / segment_name(writer.segment)
+    older = log.read_bytes()
+    keep(writer)
+    end = writer.end - position(writer.segment, 0)
+    writer.close()
+    log.write_bytes(log.read_bytes()[:end] + older[end:])
+    assert len(read_all(reader)) == 1
+    reader.close_books()
+    entry = reader.ledger()["m", 1]
+    assert (entry["served"], entry["spooled"], entry["dropped"]) == (entry["acked"], 0, {})
+
+
+def test_a_spare_segment_gives_way_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    reader = reader_of(writer, tmp_path)
+    while writer.segment < 1:
+        keep(writer)
+    read_all(reader)
+    assert (writer.folder / SPARE).exists()
+    monkeypatch.setattr("driftloop_serving.spool.os.pwrite", lambda file, data, at: 0)
+    keep(writer)
+    assert not (writer.folder / SPARE).exists()
 
 
 def test_a_writer_is_dead_when_its_lock_is_free(tmp_path: Path) -> None:

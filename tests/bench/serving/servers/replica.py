@@ -7,6 +7,8 @@ the real stack is what the bench reports.
 import gc
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from driftloop_onnx import signature_of
 from driftloop_serving.batcher import Batcher
 from driftloop_serving.model_table import ModelTable, reload
 from driftloop_serving.protocol import Ingress
-from driftloop_serving.spool import SpoolWriter
+from driftloop_serving.spool import SPARE, SpoolWriter
 from driftloop_serving.spool_record import PredictionBatch
 from driftloop_settings.settings import CaptureSettings
 
@@ -36,9 +38,18 @@ class NoSpool(SpoolWriter):
     def append(self, batches: Sequence[PredictionBatch]) -> None: ...
 
 
+def take_away(folder: Path) -> None:
+    """What the shipper does with segments that Kafka has, without sending them: they are used again."""
+    while True:
+        *whole, _ = sorted(folder.glob("*.log"))
+        for segment in whole:
+            segment.replace(folder / SPARE)
+        time.sleep(0.2)
+
+
 async def main(folder: Path, port: int, scratch: Path, spool_kind: type[SpoolWriter]) -> None:
-    # Nobody ships this spool away: the smallest quota keeps the disk bounded, drops are counted.
-    spool = spool_kind(scratch / "spool", "replica", CaptureSettings(quota_bytes=4 << 30))
+    spool = spool_kind(scratch / "spool", "replica", CaptureSettings())
+    threading.Thread(target=take_away, args=(spool.folder,), daemon=True).start()
     batcher = Batcher(spool, NoMeter(), in_flight_limit=1024)
     served = ServedVersion(1, str(folder), signature_of(folder))
     wanted = [Deployment(ModelSpec("m"), (served,), TrafficSplit(1))]
