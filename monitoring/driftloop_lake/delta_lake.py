@@ -1,6 +1,5 @@
 """Reads the lake: Delta finds the files and rows that can matter, DuckDB joins them with labels."""
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from threading import RLock
@@ -15,7 +14,8 @@ from driftloop_contracts.model import Arm
 from driftloop_lake import layout, storage
 from driftloop_lake.client_ids import RETRIES
 from driftloop_lake.dead_letters import DeadLetters
-from driftloop_lake.lake_table import NO_MARK, LakeTable, quoted, time_literal, translated
+from driftloop_lake.lake_table import NO_MARK, LakeTable, quoted, time_literal
+from driftloop_lake.matches import Matches
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_lake.queries import Queries
 from driftloop_lake.repeats import Repeats
@@ -45,9 +45,8 @@ class DeltaLake:
         self._newest: dict[str, LakeTable] = {}
         self._pinned: dict[tuple[str, int], LakeTable] = {}
         self._queries = Queries()
-        self._counted: dict[tuple[str, Pin, float], LakeCounts] = {}
-        self._matched_labels: dict[str, tuple[int, float]] = {}
-        """By model, and until when that is new enough (of time.monotonic)."""
+        self._counted: dict[tuple[str, Pin], LakeCounts] = {}
+        self._matches: dict[str, Matches] = {}
         self._repeats: dict[str, Repeats] = {}
 
     def writer(self) -> LakeWriter:
@@ -128,41 +127,24 @@ class DeltaLake:
             )
             return self._queries.labels_of(rows, found)
 
-    def count(self, model: str, pin: Pin, *, label_share: float = 1.0) -> LakeCounts:
+    def count(self, model: str, pin: Pin) -> LakeCounts:
         with self._lock:
-            key = model, pin, label_share
-            known = self._counted.get(key)
+            known = self._counted.get((model, pin))
             if known is None:
-                known = self._counted[key] = self._count(*key)
+                known = self._counted[model, pin] = self._count(model, pin)
                 _forget_oldest(self._counted)
             return known
 
-    def _count(self, model: str, pin: Pin, label_share: float) -> LakeCounts:
+    def _count(self, model: str, pin: Pin) -> LakeCounts:
         table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
+        labels = self._labels(pin)
+        matched = 0
+        if labels is not None:
+            matches = self._matches.setdefault(model, Matches())
+            matched = matches.count(table, labels, _LABEL_KEY, self._queries.labels_of)
         repeats = self._repeats.setdefault(model, Repeats())
         twice = repeats.count(table, self._queries.distinct)
-        now = time.monotonic()
-        matched, until = self._matched_labels.get(model, (0, now))
-        if label_share == 1.0 or now >= until:
-            labels = self._labels(pin)
-            matched = 0 if labels is None else self._matched(table, labels.scan(_LABEL_KEY))
-            took_s = time.monotonic() - now
-            self._matched_labels[model] = matched, now + took_s / label_share
         return LakeCounts(table.rows(), twice, matched, max(0, table.mark(RETRIES)))
-
-    def _matched(self, table: LakeTable, labels: pa.Table) -> int:
-        """Distinct labels whose row is in the table, which is read in pieces."""
-        ids = pc.min_max(labels.column("prediction_id"))
-        between = (pc.field("prediction_id") >= ids["min"]) & (
-            pc.field("prediction_id") <= ids["max"]
-        )
-        rows = table.dataset().scanner(
-            ["prediction_id", "row"], filter=between, batch_readahead=2, fragment_readahead=1
-        )
-        with translated():
-            found = self._queries.labels_of(rows, labels)
-        pa.default_memory_pool().release_unused()  # else the pieces of a large table stay with us
-        return found
 
     def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
         with self._lock:

@@ -11,7 +11,7 @@ when one writes by URI).
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,6 +50,20 @@ def translated() -> Iterator[None]:
             raise
         # What deltalake's query engine refuses comes as a bare Exception.
         raise RetryLater(f"lake: {error}") from error
+
+
+class Extent(NamedTuple):
+    """Between which values of a column a file's rows are, as far as its statistics tell (else None)."""
+
+    path: str
+    least: str | None
+    most: str | None
+
+    def overlaps(self, other: "Extent") -> bool:
+        return not (
+            (self.most is not None and other.least is not None and self.most < other.least)
+            or (self.least is not None and other.most is not None and self.least > other.most)
+        )
 
 
 class LakeTable:
@@ -184,6 +198,18 @@ class LakeTable:
         counted = pc.cumulative_sum(files.column("num_records").combine_chunks())
         enough = pc.index(pc.greater_equal(counted, rows), True).as_py()
         return None if enough < 0 else files.column(most)[enough].as_py()
+
+    def extents(self, column: str) -> list[Extent]:
+        """Of the files, in a column of texts."""
+        with translated():
+            files = pa.table(self._handle.get_add_actions(flatten=True))
+        nothing = pa.nulls(files.num_rows)
+        bounds = (
+            files.column(name) if name in files.schema.names else nothing
+            for name in (f"min.{column}", f"max.{column}")
+        )  # fmt: skip
+        columns = (each.to_pylist() for each in (files.column("path"), *bounds))
+        return [Extent(*each) for each in zip(*columns, strict=True)]
 
     def scan(self, names: Iterable[str] | None = None, predicate: str | None = None) -> pa.Table:
         """Exactly the matching rows, one column per name; no order. `predicate`: DataFusion SQL.

@@ -50,11 +50,9 @@ class LakeReader(Protocol):
     ) -> int:
         """Rows of the model with a label of one of these metrics that was received after `since`."""
 
-    def count(self, model: str, pin: Pin, *, label_share: float = 1.0) -> "LakeCounts":
+    def count(self, model: str, pin: Pin) -> "LakeCounts":
         """Rows of the predictions table, how many of them are duplicates of
-        (prediction_id, row, replica, sequence), and labels for this model's predictions. To count labels
-        all rows are read: with a `label_share` below 1 no more of the time than that goes into it, and in
-        between their last number stands."""
+        (prediction_id, row, replica, sequence), and labels for this model's predictions."""
 
     def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
         """Requests of a version that these replicas captured and that never came: later ones did."""

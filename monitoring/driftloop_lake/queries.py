@@ -50,9 +50,8 @@ class Queries:
             rows = rows.append_column(field, found.column(field.name).cast(field.type))
         return rows
 
-    def labels_of(self, predictions: Any, labels: pa.Table) -> int:
-        """Distinct label rows whose row of a prediction is there: one delivered twice counts once.
-        `predictions`: a table, or a dataset's scanner, which is read in pieces."""
+    def labels_of(self, predictions: pa.Table, labels: pa.Table) -> int:
+        """Distinct label rows whose row of a prediction is there: one delivered twice counts once."""
         key = "l.prediction_id = p.prediction_id AND l.row = p.row"
         return self._number(
             f"""WITH found AS (SELECT DISTINCT p.prediction_id, p.row FROM p SEMI JOIN l ON {key})

@@ -7,8 +7,6 @@ from driftloop_lake.port import LakeReader
 from driftloop_store import Store
 
 Record = dict[str, Any]
-LABEL_SHARE = 0.02
-"""Of the time, for counting labels: somebody may ask every second, of a table with a hundred million rows."""
 _NOTHING = dict.fromkeys(("served", "acked", "spooled", "dropped", "unexplained"), 0)
 
 
@@ -39,7 +37,7 @@ def counts(model: str, store: Store, lake: LakeReader) -> Record:
             reasons[reason] = reasons.get(reason, 0) + rows
     total["versions"] = [versions[version] for version in sorted(versions)]
     pin = lake.pin(model)
-    found = None if pin is None else lake.count(model, pin, label_share=LABEL_SHARE)
+    found = lake.count(model, pin) if pin is not None else None
     total["lake_rows"] = found.rows if found else 0
     total["duplicates"] = found.duplicates if found else 0
     total["labels"] = found.labels if found else 0

@@ -103,7 +103,7 @@ class MemoryLake:
         table = table.select(kept).append_column("label_at", at)
         return table.append_column("label", pa.array([text for text, _ in told], pa.string()))
 
-    def count(self, model: str, pin: Pin, *, label_share: float = 1.0) -> LakeCounts:
+    def count(self, model: str, pin: Pin) -> LakeCounts:
         table = self._versions[pin.predictions]
         return LakeCounts(table.num_rows, 0, table["label"].drop_null().length())
 

@@ -148,17 +148,6 @@ def test_labels_are_counted_once_though_delivered_twice(filled: Filled) -> None:
     assert filled.lake.unmatched_labels(filled.pin()) == 1
 
 
-def test_labels_are_not_counted_again_before_their_share_of_the_time_is_over(
-    filled: Filled,
-) -> None:
-    filled.label(61, 1)
-    hardly_ever = 1e-9
-    assert filled.lake.count("loan", filled.pin(), label_share=hardly_ever).labels == 1
-    filled.label(62, 1)
-    assert filled.lake.count("loan", filled.pin(), label_share=hardly_ever).labels == 1
-    assert filled.lake.count("loan", filled.pin()).labels == 2
-
-
 def test_threads_may_share_a_reader(filled: Filled) -> None:
     filled.label(61, 1)
     found: list[int] = []

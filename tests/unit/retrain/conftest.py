@@ -53,7 +53,7 @@ class MemoryLake:
         found = self.table.filter(pc.less_equal(self.table["label_at"], pa.scalar(as_of)))
         return found.slice(max(0, found.num_rows - (newest or found.num_rows)))
 
-    def count(self, model: str, pin: Pin, *, label_share: float = 1.0) -> LakeCounts:
+    def count(self, model: str, pin: Pin) -> LakeCounts:
         raise NotImplementedError
 
     def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:

@@ -63,7 +63,7 @@ class MemoryLake:
             table = table.set_column(table.schema.get_field_index(name), name, column)
         return table.slice(max(0, len(table) - newest)) if newest else table
 
-    def count(self, model: str, pin: Pin, *, label_share: float = 1.0) -> LakeCounts:
+    def count(self, model: str, pin: Pin) -> LakeCounts:
         raise NotImplementedError
 
     def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:

@@ -1,0 +1,59 @@
+"""How many labels have their row in a table of predictions, counted file by file.
+
+A file never changes, and the labels that can concern it are in the files of labels whose ids overlap its own: as
+long as those are the same, so is its number. A count costs what came since the last one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from driftloop_lake.lake_table import Extent, LakeTable, quoted, translated
+
+_ID = "prediction_id"
+
+
+class _Counted(NamedTuple):
+    label_files: frozenset[str]
+    labels: int
+
+
+class Matches:
+    """Of one table of predictions. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._counted: Mapping[str, _Counted] = {}
+
+    def count(
+        self, table: LakeTable, labels: LakeTable, key: Sequence[str],
+        labels_of: Callable[[pa.Table, pa.Table], int],
+    ) -> int:  # fmt: skip
+        """Distinct labels, by `key`, whose row is in the table. A prediction that is in two files counts for each.
+        `labels_of`: how many different labels have their row in a table of (prediction_id, row). Raises
+        RetryLater."""
+        extents = {extent.path: extent for extent in table.extents(_ID)}
+        label_files = labels.extents(_ID)
+        with translated():
+            fragments = list(table.dataset().get_fragments())
+        counted: dict[str, _Counted] = {}
+        for fragment in fragments:
+            extent = extents[fragment.path]
+            near = frozenset(each.path for each in label_files if each.overlaps(extent))
+            known = self._counted.get(fragment.path)
+            if known is None or known.label_files != near:
+                told = labels.scan(key, _between(extent)) if near else None
+                known = _Counted(near, 0)
+                if told is not None and told.num_rows:
+                    with translated():
+                        rows = fragment.to_table(columns=[_ID, "row"])
+                    known = _Counted(near, labels_of(rows, told))
+            counted[fragment.path] = known
+        self._counted = counted
+        return sum(each.labels for each in counted.values())
+
+
+def _between(extent: Extent) -> str | None:
+    if extent.least is None or extent.most is None:
+        return None
+    return f"{_ID} >= {quoted(extent.least)} AND {_ID} <= {quoted(extent.most)}"
