@@ -38,7 +38,7 @@ class Matches:
             fragments = list(table.dataset().get_fragments())
         counted: dict[str, _Counted] = {}
         for fragment in fragments:
-            extent = extents[fragment.path]
+            extent = extents.get(fragment.path, Extent(fragment.path, None, None))
             near = frozenset(each.path for each in label_files if each.overlaps(extent))
             known = self._counted.get(fragment.path)
             if known is None or known.label_files != near:

@@ -12,6 +12,8 @@ from answered_load import answered_load
 from fault_stack import MODEL, FaultStack, until
 from lake_account import Account, Outcome, Report, settled
 
+from driftloop_serving.spool_record import frames
+
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 
@@ -21,7 +23,8 @@ def test_a_torn_tail_costs_nothing(stack: FaultStack, report: Report) -> None:
     def tear(segment: Path) -> None:
         data = segment.read_bytes()
         (length,) = struct.unpack_from("<I", data)
-        with segment.open("ab") as file:
+        with segment.open("r+b") as file:
+            file.seek(end_of(segment))
             file.write(data[: (8 + length) // 2])
 
     dropped = dropped_so_far(stack)
@@ -33,7 +36,7 @@ def test_a_torn_tail_costs_nothing(stack: FaultStack, report: Report) -> None:
 def test_what_a_damaged_segment_costs_is_counted(stack: FaultStack, report: Report) -> None:
     def damage(segment: Path) -> None:
         with segment.open("r+b") as file:
-            file.seek(-500, os.SEEK_END)  # in what is not shipped yet
+            file.seek(end_of(segment) - 20)  # in what is not shipped yet
             byte = file.read(1)
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte[0] ^ 0xFF]))
@@ -42,6 +45,15 @@ def test_what_a_damaged_segment_costs_is_counted(stack: FaultStack, report: Repo
     account = harmed(stack, report, "flipped byte in a spool", damage, dropped)
     assert account.sound, account
     assert account.dropped["damaged"] > 0
+
+
+def holds_records(segment: Path) -> bool:
+    return any(True for _ in frames(segment.read_bytes(), int(segment.stem)))
+
+
+def end_of(segment: Path) -> int:
+    """Behind its last record: what follows may be an older segment's."""
+    return max(end for _, end in frames(segment.read_bytes(), int(segment.stem)))
 
 
 def harmed(stack: FaultStack, report: Report, fault: str, harm, dropped: int) -> Account:
@@ -53,7 +65,7 @@ def harmed(stack: FaultStack, report: Report, fault: str, harm, dropped: int) ->
             before = dead_spools(stack)
             assert stack.kill("replica")
             (folder,) = until(lambda: dead_spools(stack) - before, "the dead replica left no spool")
-            *_, last = sorted(folder.glob("*.log"))
+            *_, last = (log for log in sorted(folder.glob("*.log")) if holds_records(log))
             harm(last)
         until(lambda: not folder.exists(), "the dead replica's spool was never closed")
     account = settled(stack.driftloop, MODEL, answered, dropped)
