@@ -19,6 +19,8 @@ log = structlog.get_logger()
 _SESSION_MS = 10_000
 """A member that is silent for so long is dead; the broker's least is 6 s."""
 _HEARTBEAT_MS = 2_000
+_METADATA_MS = 5_000
+"""How often it is asked what partitions there are; kafka-python overlooks that it has just been told to."""
 
 
 class _Connected:
@@ -64,6 +66,19 @@ class KafkaBusConsumer(_Connected):
         _seek(client, self._positions)
 
 
+class _InformedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
+    """Shares out partitions only once it knows of them. kafka-python's own gives nobody one where its leader
+    joins before it was told of the topics, and the group stays like that."""
+
+    def assign(self, cluster: Any, members: Any) -> Any:
+        for topic in {topic for member in members for topic in member.metadata.topics}:
+            if not cluster.partitions_for_topic(topic):
+                cluster.request_update()
+                # One that may pass: the member joins again.
+                raise kafka_errors.UnknownTopicOrPartitionError(topic)
+        return super().assign(cluster, members)
+
+
 class KafkaBusMember(_Connected):
     """Reads what its group leaves to it. Partitions move one by one (cooperative sticky): the others
     are read on while it happens. Heartbeats come from kafka-python's own thread, so the caller may
@@ -95,7 +110,7 @@ class KafkaBusMember(_Connected):
             client = _client(
                 self._connection, timeout_s, **self._group, session_timeout_ms=_SESSION_MS,
                 heartbeat_interval_ms=_HEARTBEAT_MS,
-                partition_assignment_strategy=(CooperativeStickyAssignor,),
+                partition_assignment_strategy=(_InformedAssignor,),
             )  # fmt: skip
             self._moves.client = client
             client.subscribe(self._topics, listener=self._moves)
@@ -143,6 +158,7 @@ def _client(connection: Mapping[str, Any], timeout_s: float, **more: Any) -> Any
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=BATCH_BYTES,
         request_timeout_ms=10_000,
+        metadata_max_age_ms=_METADATA_MS,
         metrics_enabled=False,
     )
 
