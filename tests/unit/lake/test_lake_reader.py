@@ -148,6 +148,19 @@ def test_labels_are_counted_once_though_delivered_twice(filled: Filled) -> None:
     assert filled.lake.unmatched_labels(filled.pin()) == 1
 
 
+def test_a_reader_goes_on_with_a_new_database(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since each question leaves something in one."""
+    monkeypatch.setattr("driftloop_lake.queries.QUESTIONS_KEPT", 2)
+    filled.label(61, 1)
+    opened = set()
+    for _ in range(6):
+        assert filled.lake.labelled("loan", filled.pin()).num_rows == 1
+        opened.add(filled.lake._queries._opened)
+    assert len(opened) == 3
+
+
 def test_threads_may_share_a_reader(filled: Filled) -> None:
     filled.label(61, 1)
     found: list[int] = []
