@@ -15,6 +15,9 @@ from answered_load import answered_load
 from fault_stack import MODEL, FaultStack, fault_stack, until
 from lake_account import Outcome, Report, settled
 
+from driftloop_serving.spool import SPARE
+from driftloop_serving.stats_page import StatsPage
+
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 SIZES_MB = {"spool": 2, "lake": 64, "kafka": 64}
@@ -76,19 +79,41 @@ def test_answers_go_on_and_drops_are_counted_over_the_quota(
     assert account.dropped["quota"] == account.missing_rows > 0
 
 
-def test_answers_go_on_and_drops_are_counted_while_the_spools_disk_is_full(
+def test_on_a_full_disk_segments_are_written_over_and_nothing_is_dropped(
     small: FaultStack, report: Report
 ) -> None:
     dropped = dropped_so_far(small)
     began = time.monotonic()
     with answered_load(small.inference, MODEL) as answered:
-        threading.Event().wait(2)
+        # Until there is a spare one.
+        until(lambda: spares(small), "no segment was taken away")
         with filled(small.state_dir / "spool"):
+            before = len(answered.rows)
+            until(lambda: len(answered.rows) > before + 200, "no answers with a full disk")
+    account = settled(small.driftloop, MODEL, answered, dropped)
+    report.add(Outcome("spool's disk full", Counter(), account, time.monotonic() - began))
+    assert account.sound, account
+    assert not account.failures
+    assert dropped_so_far(small) == dropped
+
+
+def test_answers_go_on_and_drops_are_counted_while_the_spools_disk_is_full(
+    small: FaultStack, report: Report
+) -> None:
+    """And the shipper hangs, so that no segment can be written over."""
+    dropped = dropped_so_far(small)
+    began = time.monotonic()
+    with answered_load(small.inference, MODEL) as answered:
+        threading.Event().wait(2)
+        with small.stopped("shipper"), filled(small.state_dir / "spool"):
+            until(lambda: dropped_in_spools(small), "nothing was dropped on a full disk")
             before = len(answered.rows)
             until(lambda: len(answered.rows) > before + 200, "no answers with a full disk")
         threading.Event().wait(2)
     account = settled(small.driftloop, MODEL, answered, dropped)
-    report.add(Outcome("spool's disk full", Counter(), account, time.monotonic() - began))
+    report.add(
+        Outcome("spool's disk full, shipper hangs", Counter(), account, time.monotonic() - began)
+    )
     assert account.sound, account
     assert not account.failures
     assert account.dropped["disk"] == account.missing_rows > 0
@@ -116,6 +141,19 @@ def dropped_so_far(small: FaultStack) -> int:
     (model,) = small.driftloop("status")["models"]
     dropped: int = model["counts"]["dropped"]
     return dropped
+
+
+def spares(small: FaultStack) -> list[Path]:
+    return list((small.state_dir / "spool").glob(f"replica-*/{SPARE}"))
+
+
+def dropped_in_spools(small: FaultStack) -> int:
+    """Rows that the writers counted as dropped for a full disk."""
+    found = 0
+    for page in (small.state_dir / "spool").glob("replica-*/stats"):
+        stats = StatsPage.read(page) or {}
+        found += sum(entry["dropped"].get("disk", 0) for entry in stats.values())
+    return found
 
 
 def spooled_bytes(small: FaultStack) -> int:
