@@ -66,6 +66,7 @@ def test_others_are_told_to_wait_without_the_password_in_it(
     assert "another-password" not in str(refused.value)
 
 
+@pytest.mark.faults
 def test_what_was_captured_arrives_once_and_in_order_while_leaders_are_killed(
     cluster: KafkaCluster, tmp_path: Path
 ) -> None:
@@ -104,12 +105,14 @@ def test_what_was_captured_arrives_once_and_in_order_while_leaders_are_killed(
                     lambda: cluster.in_sync(PREDICTIONS, partition) == 3,
                     "the killed broker did not catch up",
                 )
-        finally:
             quiet.set()
             keeping.join()
             writer.close()
             until(lambda: not any((tmp_path / "spool").iterdir()), "the spool was not shipped")
+        finally:
+            quiet.set()
             stop.set()
+            keeping.join()
             shipping.join()
             producer.close()
         assert store.ledger("m")[0]["acked"] == kept
