@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -78,15 +79,16 @@ class KafkaCluster:
         broker.wait()
 
     def leader(self, topic: str, partition: int) -> int:
-        with self.bus._admin() as admin:
-            (found,) = admin.describe_topics([topic])
-        return {p["partition_index"]: p["leader_id"] for p in found["partitions"]}[partition]
+        return int(self._partition(topic, partition)["leader_id"])
 
     def in_sync(self, topic: str, partition: int) -> int:
         """How many brokers have all records of the partition."""
+        return len(self._partition(topic, partition)["isr_nodes"])
+
+    def _partition(self, topic: str, partition: int) -> dict[str, Any]:
         with self.bus._admin() as admin:
             (found,) = admin.describe_topics([topic])
-        return {p["partition_index"]: len(p["isr_nodes"]) for p in found["partitions"]}[partition]
+        return {each["partition_index"]: each for each in found["partitions"]}[partition]
 
     def await_answer(self) -> None:
         deadline = time.monotonic() + START_S

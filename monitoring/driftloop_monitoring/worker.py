@@ -39,18 +39,26 @@ class FindingsTopic:
     def send(self, findings: tuple[Mapping[str, Any], ...]) -> bool:
         """Whether all are acknowledged. Sent again, a finding is on the topic twice, with one id."""
         try:
-            self._producer = self._producer or connect(self._settings).producer()
+            producer = self._connected()
             sent = [
-                self._producer.send(FINDINGS, json.dumps(f).encode(), key=f["model"].encode())
+                producer.send(FINDINGS, json.dumps(f).encode(), key=f["model"].encode())
                 for f in findings
             ]
-            self._producer.flush(SEND_TIMEOUT_S)
+            producer.flush(SEND_TIMEOUT_S)
             for future in sent:
                 future.result(timeout=SEND_TIMEOUT_S)
         except (DriftloopError, TimeoutError) as error:
             log.warning("monitor.findings_wait", findings=len(findings), error=str(error))
             return False
         return True
+
+    def _connected(self) -> Producer:
+        if self._producer is not None and self._producer.broken:
+            self._producer.close()
+            self._producer = None
+        if self._producer is None:
+            self._producer = connect(self._settings).producer()
+        return self._producer
 
     def close(self) -> None:
         if self._producer is not None:

@@ -3,6 +3,9 @@
 Delivery: a producer never gives a record up by itself. Batches do not expire, so a broker that is
 away for an hour delays records and neither loses nor reorders them (a batch that expired would be
 overtaken by the one behind it). Memory is bounded by the caller, who sees what is unacknowledged.
+What the cluster refuses for good (a record too large for its topic, a time too far from its clock, a
+right that was taken away) breaks the producer. The library would go on with the records behind it,
+or fail all of them until the process ends.
 """
 
 import contextlib
@@ -13,9 +16,11 @@ from concurrent.futures import Future
 from typing import Any
 
 import structlog
+from kafka.admin import ConfigResource
 
 from driftloop_bus.kafka_connection import (
     BATCH_BYTES,
+    BESIDE_VALUE_BYTES,
     RECORD_BYTES,
     connection_options,
     translated,
@@ -33,6 +38,7 @@ _CONNECT_MS = 3_000
 _ADMIN_TIMEOUT_MS = 10_000
 _FOREVER_MS = 2**31 - 1
 _CLOSE_S = 5.0
+_LARGEST = "max.message.bytes"
 
 
 class KafkaBus:
@@ -85,6 +91,14 @@ class KafkaBus:
             found = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
             return {place.partition: found[place].offset for place in places}
 
+    def max_value_bytes(self, topic: str) -> int:
+        with self._admin() as admin:
+            _partitions(admin, topic)  # of a topic that does not exist, Kafka gives its defaults
+            wanted = ConfigResource("topic", topic, {_LARGEST: None})
+            found = admin.describe_configs([wanted], config_filter="all")
+            limit = int(found["topic"][topic][_LARGEST]["value"])
+        return min(MAX_VALUE_BYTES, limit - BESIDE_VALUE_BYTES)
+
     def producer(self) -> "KafkaBusProducer":
         return KafkaBusProducer(self._connection)
 
@@ -121,9 +135,15 @@ class KafkaBusProducer:
         self._queue: queue.SimpleQueue[_Outgoing | None] = queue.SimpleQueue()
         self._unacknowledged: set[Future[tuple[int, int]]] = set()
         self._settled = threading.Condition()
-        self._closing = threading.Event()
+        self._broken: DriftloopError | None = None
+        self._closed = False
+        self._ended = threading.Event()  # broken or closed
         self._thread = threading.Thread(target=self._pump, daemon=True, name="kafka-producer")
         self._thread.start()
+
+    @property
+    def broken(self) -> bool:
+        return self._broken is not None
 
     def send(
         self, topic: str, value: bytes, *, key: bytes | None = None,
@@ -134,7 +154,7 @@ class KafkaBusProducer:
             future.set_exception(Rejected(f"a record of {len(value)} bytes is too large"))
             return future
         with self._settled:
-            if self._closing.is_set():
+            if self._closed:
                 raise RetryLater("this producer is closed")
             self._unacknowledged.add(future)
             self._queue.put((topic, value, key, list(headers), future))
@@ -150,7 +170,8 @@ class KafkaBusProducer:
         with contextlib.suppress(RetryLater):
             self.flush(_CLOSE_S)
         with self._settled:
-            self._closing.set()
+            self._closed = True
+            self._ended.set()
             self._queue.put(None)
         self._thread.join()
         for future in list(self._unacknowledged):
@@ -160,23 +181,26 @@ class KafkaBusProducer:
         producer: Any = None
         while (item := self._queue.get()) is not None:
             topic, value, key, headers, future = item
-            while not self._closing.is_set():
+            while not self._ended.is_set():
                 try:
                     producer = producer or self._connect()
                     sent = producer.send(topic, value, key=key, headers=headers)
                 except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError, OSError):
                     # No broker yet, or no such topic yet. Later records must not overtake it.
                     log.warning("bus.send_waits", topic=topic, bootstrap=self._bootstrap)
-                    self._closing.wait(0.2)
+                    self._ended.wait(0.2)
                 except Exception as error:
-                    self._settle(future, error=translated(error))
+                    if not self._ended.is_set():  # else it broke while it was given this record
+                        self._settle(future, error=translated(error))
                     break
                 else:
                     sent.add_callback(self._acknowledged, future)
-                    sent.add_errback(self._failed, future)
+                    sent.add_errback(self._failed, producer, future)
                     break
+            if self._broken:
+                self._settle(future, error=self._broken)
         if producer is not None:
-            producer.close(timeout=1.0)
+            _end(producer)
 
     @property
     def _bootstrap(self) -> str:
@@ -202,9 +226,14 @@ class KafkaBusProducer:
     def _acknowledged(self, future: Future[tuple[int, int]], sent: Any) -> None:
         self._settle(future, place=(sent.partition, sent.offset))
 
-    def _failed(self, future: Future[tuple[int, int]], error: Exception) -> None:
-        log.error("bus.send_failed", error=repr(error))
-        self._settle(future, error=translated(error))
+    def _failed(self, producer: Any, future: Future[tuple[int, int]], error: Exception) -> None:
+        """In the library's thread, which has not sent anything since."""
+        if self._broken is None:
+            log.error("bus.producer_broke", error=repr(error))
+            self._broken = RetryLater(f"Kafka refuses a record: {error!r}")
+            self._ended.set()
+            producer._sender.force_close()
+        self._settle(future, error=self._broken)
 
     def _settle(
         self,
@@ -222,6 +251,13 @@ class KafkaBusProducer:
         with self._settled:
             self._unacknowledged.discard(future)
             self._settled.notify_all()
+
+
+def _end(producer: Any) -> None:
+    with contextlib.suppress(kafka_errors.KafkaError):
+        producer.close(timeout=1.0)
+    # Where records are not acknowledged, `close` leaves its thread running (kafka-python 3.0.12).
+    producer._sender.force_close()
 
 
 _Outgoing = tuple[str, bytes, bytes | None, list[tuple[str, bytes]], "Future[tuple[int, int]]"]

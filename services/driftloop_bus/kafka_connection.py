@@ -2,15 +2,40 @@
 
 from typing import Any
 
+import structlog
+from kafka.cluster import ClusterMetadata
+from kafka.net import manager
+
 from driftloop_bus.port import MAX_VALUE_BYTES
 from driftloop_contracts.errors import DriftloopError, Rejected, RetryLater
 from driftloop_settings.settings import KafkaSettings
 from kafka import errors as kafka_errors
 
+log = structlog.get_logger()
+
 RECORD_BYTES = MAX_VALUE_BYTES + (256 << 10)
 """A record with its key and headers."""
 BATCH_BYTES = RECORD_BYTES + (256 << 10)
 """`max.message.bytes` of the topics: Kafka counts a whole batch."""
+BESIDE_VALUE_BYTES = 16 << 10
+"""More than a batch of one record needs beside the value: its key and our headers."""
+
+
+class RefreshedMetadata(ClusterMetadata):  # type: ignore[misc]
+    """Goes on looking for leaders. kafka-python 3.0.12 stops for good at the first error that is not its
+    own, such as a connection that is reset while TLS begins: its producers then ask a broker that is
+    gone for ever, a thousand times a second."""
+
+    async def _refresh_loop(self) -> None:
+        while not self.closed:
+            try:
+                await super()._refresh_loop()
+            except Exception as error:
+                log.info("bus.metadata_waits", error=repr(error))
+                await self._wakeup(self.refresh_backoff() / 1000)
+
+
+manager.ClusterMetadata = RefreshedMetadata
 
 
 def connection_options(bootstrap: str, settings: KafkaSettings) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from driftloop_bus.memory_group import Group
 from driftloop_bus.port import MAX_VALUE_BYTES, Message, Movement, Place
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater
 
+_BROKEN = "the topic refuses a record: it is too large"
+
 
 @dataclass
 class MemoryBus:
@@ -24,12 +26,18 @@ class MemoryBus:
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _away: bool = False
     _groups: dict[str, Group] = field(default_factory=dict)
+    _limits: dict[str, int] = field(default_factory=dict)
 
     def set_away(self, away: bool) -> None:
         """Take the cluster away, or bring it back."""
         with self._changed:
             self._away = away
             self._changed.notify_all()
+
+    def set_max_value_bytes(self, topic: str, limit: int) -> None:
+        """The topic refuses larger values from now on."""
+        with self._changed:
+            self._limits[topic] = limit
 
     def ensure_topics(
         self, topics: Sequence[str], *, partitions: int, retention_hours: int
@@ -48,6 +56,11 @@ class MemoryBus:
     def end_offsets(self, topic: str) -> dict[int, int]:
         with self._changed:
             return {number: len(log) for number, log in enumerate(self._log(topic))}
+
+    def max_value_bytes(self, topic: str) -> int:
+        with self._changed:
+            self._log(topic)
+            return self._limits.get(topic, MAX_VALUE_BYTES)
 
     def producer(self) -> "MemoryProducer":
         return MemoryProducer(self)
@@ -95,6 +108,7 @@ class MemoryProducer:
         self._bus = bus
         self._queue: list[_Queued] = []
         self._closed = False
+        self.broken = False
         self._thread = threading.Thread(target=self._deliver, daemon=True, name="memory-producer")
         self._thread.start()
 
@@ -109,6 +123,9 @@ class MemoryProducer:
         with self._bus._changed:
             if self._closed:
                 raise RetryLater("this producer is closed")
+            if self.broken:
+                future.set_exception(RetryLater(_BROKEN))
+                return future
             self._queue.append(_Queued(topic, key, value, list(headers), future))
             self._bus._changed.notify_all()
         return future
@@ -123,9 +140,14 @@ class MemoryProducer:
             self._closed = True
             self._bus._changed.notify_all()
         self._thread.join()
+        self._fail_all("the producer closed before delivery")
+
+    def _fail_all(self, reason: str) -> None:
         for record in self._queue:
-            record.future.set_exception(RetryLater("the producer closed before delivery"))
-        self._queue.clear()
+            record.future.set_exception(RetryLater(reason))
+        with self._bus._changed:
+            self._queue.clear()
+            self._bus._changed.notify_all()
 
     def _deliverable(self) -> bool:
         bus = self._bus
@@ -138,6 +160,9 @@ class MemoryProducer:
                 if not self._deliverable():
                     return
                 record = self._queue[0]
+                if len(record.value) > self._bus._limits.get(record.topic, MAX_VALUE_BYTES):
+                    self.broken = True
+                    break
                 log = self._bus._topics[record.topic]
                 number = crc32(record.key or b"") % len(log)
                 offset = len(log[number])
@@ -153,6 +178,7 @@ class MemoryProducer:
             with self._bus._changed:
                 self._queue.pop(0)
                 self._bus._changed.notify_all()
+        self._fail_all(_BROKEN)
 
 
 class MemoryConsumer:

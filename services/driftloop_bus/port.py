@@ -28,14 +28,23 @@ class Message:
 
 
 class Producer(Protocol):
-    """Sends in the background, idempotent, acks=all. Safe to use from several threads."""
+    """Sends in the background, idempotent, acks=all. Safe to use from several threads.
+
+    What the cluster refuses breaks a producer: no record that was sent behind it may arrive without it,
+    so all that is not acknowledged fails, and so does what is sent from then on. Make another one, and
+    send again what failed.
+    """
+
+    @property
+    def broken(self) -> bool: ...
 
     def send(
         self, topic: str, value: bytes, *, key: bytes | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Future[tuple[int, int]]:  # fmt: skip
         """Queue a record. The future gives (partition, offset) once acknowledged, else raises
-        RetryLater (broker away too long) or Rejected (record too large)."""
+        RetryLater (the producer broke, or was closed) or Rejected (larger than MAX_VALUE_BYTES; the
+        others go on)."""
 
     def flush(self, timeout_s: float) -> None:
         """Wait until all queued records are acknowledged; raises RetryLater at the timeout."""
@@ -95,6 +104,10 @@ class Bus(Protocol):
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """For each partition the offset that the next record will get."""
+
+    def max_value_bytes(self, topic: str) -> int:
+        """The largest value that the topic takes as it is set up now, MAX_VALUE_BYTES at most; raises
+        NotFound, or RetryLater while no broker answers."""
 
     def producer(self) -> Producer: ...
 

@@ -3,7 +3,9 @@
 Delivery: read → send (idempotent, acks=all) → all acknowledged → move the position. A kill between
 the last two sends records again, packed differently perhaps; the archiver drops the sequences that
 it knows. One chunk of a folder is under way at a time, so order per replica holds and memory is
-bounded. While the broker is away, the spools grow up to their quota.
+bounded. While the broker is away, the spools grow up to their quota. What the cluster refuses breaks
+the producer (`driftloop_bus.port`): all chunks under way fail, and go again with another one, in
+records as large as the topics take by then.
 """
 
 import threading
@@ -15,9 +17,9 @@ from pathlib import Path
 
 import structlog
 
-from driftloop_bus import Bus, Producer, connect
+from driftloop_bus import Bus, connect
 from driftloop_bus.port import MAX_VALUE_BYTES
-from driftloop_contracts.errors import DriftloopError, Rejected, RetryLater
+from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS
 from driftloop_serving.bell import Bell
 from driftloop_serving.packing import pack
@@ -36,12 +38,12 @@ FIRST_REST_S, MOST_REST_S = 0.1, 5.0
 
 @dataclass
 class Shipment:
-    """A chunk of one spool on its way. `futures`: what each sends, as "model/version" (or
-    LABEL_ROWS) and rows."""
+    """A chunk of one spool on its way. `undeliverable`: rows that can never be sent, by "model/version" or
+    LABEL_ROWS."""
 
     reader: SpoolReader
     chunk: Chunk
-    futures: dict[Future[tuple[int, int]], tuple[str, int]] = field(default_factory=dict)
+    futures: list[Future[tuple[int, int]]] = field(default_factory=list)
     undeliverable: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -49,8 +51,7 @@ class Shipment:
         return all(f.done() for f in self.futures)
 
     def give_up(self, key: str, rows: int) -> None:
-        """These rows can never be sent."""
-        log.error("shipper.refused", replica=self.reader.replica, version=key, rows=rows)
+        log.error("shipper.too_large", replica=self.reader.replica, version=key, rows=rows)
         self.undeliverable[key] = self.undeliverable.get(key, 0) + rows
 
 
@@ -74,20 +75,18 @@ class Rest:
 
 
 class Shipper:
-    """`step` does one round over all spools. `bus` topics must exist. `left`: more folders with spools,
-    of writers with another `capture.durability`."""
+    """`step` does one round over all spools. `left`: more folders with spools, of writers with another
+    `capture.durability`."""
 
     def __init__(
-        self,
-        root: Path,
-        producer: Producer,
-        store: Store,
-        pack_rows: int,
-        left: Sequence[Path] = (),
+        self, root: Path, bus: Bus, store: Store, pack_rows: int, left: Sequence[Path] = ()
     ) -> None:
         self._roots = (root, *left)
-        self._producer, self._store = producer, store
+        self._bus, self._store = bus, store
         self._pack_rows = pack_rows
+        self._producer = bus.producer()
+        self._limits = dict.fromkeys(TOPICS, MAX_VALUE_BYTES)
+        self._look_up_limits()
         self._readers: dict[str, SpoolReader] = {}
         self._under_way: dict[str, Shipment] = {}
         self._written: dict[tuple[str, str, int], object] = {}
@@ -96,9 +95,12 @@ class Shipper:
     def step(self, patience_s: float) -> bool:
         """Send what is new, wait up to `patience_s` for acknowledgements; whether anything moved."""
         self._discover()
+        if self._producer.broken and not self._under_way:
+            self._reconnect()
         for name, reader in list(self._readers.items()):
             rest = self._rests.get(name)
-            if name not in self._under_way and (rest is None or rest.over):
+            waits = self._producer.broken or (rest is not None and not rest.over)
+            if name not in self._under_way and not waits:
                 # Asked before reading: what a writer wrote before its end is then in the chunk.
                 dead = reader.writer_is_dead()
                 chunk = reader.read(CHUNK_BYTES)
@@ -115,6 +117,20 @@ class Shipper:
             self._settle(name, self._under_way.pop(name))
         return bool(settled)
 
+    def close(self) -> None:
+        self._producer.close()
+
+    def _reconnect(self) -> None:
+        self._producer.close()
+        self._producer = self._bus.producer()
+        self._look_up_limits()
+
+    def _look_up_limits(self) -> None:
+        try:
+            self._limits = {topic: self._bus.max_value_bytes(topic) for topic in TOPICS}
+        except DriftloopError as error:  # wrong ones break the producer, and we are here again
+            log.info("shipper.limits_unknown", error=str(error))
+
     def write_ledger(self) -> None:
         for reader in self._readers.values():
             self._write_ledger(reader)
@@ -130,29 +146,32 @@ class Shipper:
         shipment = Shipment(reader, chunk)
         key = reader.replica.encode()
         by_version = sorted(chunk.predictions, key=lambda b: (b.model, b.version))  # stable
-        for headers, value in pack(by_version, reader.replica, self._pack_rows, MAX_VALUE_BYTES):
+        limit = self._limits[PREDICTIONS]
+        for headers, value in pack(by_version, reader.replica, self._pack_rows, limit):
             name = f"{headers.model}/{headers.version}"
             if value is None:
                 shipment.give_up(name, headers.rows)
                 continue
-            future = self._producer.send(PREDICTIONS, value, key=key, headers=headers.encode())
-            shipment.futures[future] = (name, headers.rows)
+            shipment.futures.append(
+                self._producer.send(PREDICTIONS, value, key=key, headers=headers.encode())
+            )
         for label in chunk.labels:
-            future = self._producer.send(LABELS, label.document, key=label.prediction_id.encode())
-            shipment.futures[future] = (LABEL_ROWS, 1)
+            if len(label.document) > self._limits[LABELS]:
+                shipment.give_up(LABEL_ROWS, 1)
+                continue
+            shipment.futures.append(
+                self._producer.send(LABELS, label.document, key=label.prediction_id.encode())
+            )
         return shipment
 
     def _settle(self, name: str, shipment: Shipment) -> None:
-        errors = {f: e for f in shipment.futures if (e := f.exception()) is not None}
-        retry = [e for e in errors.values() if not isinstance(e, Rejected)]
-        if retry:
+        errors = [e for f in shipment.futures if (e := f.exception()) is not None]
+        if errors:
             # The whole chunk goes again: what did arrive is known by its sequences.
-            log.warning("shipper.again", replica=shipment.reader.replica, error=str(retry[0]))
+            log.warning("shipper.again", replica=shipment.reader.replica, error=str(errors[0]))
             self._rests[name] = Rest.after(self._rests.get(name))
             return
         self._rests.pop(name, None)
-        for future in errors:
-            shipment.give_up(*shipment.futures[future])
         try:
             shipment.reader.acknowledge(shipment.chunk, shipment.undeliverable)
         except FileNotFoundError:
@@ -188,10 +207,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
     bus = connect(settings)
     if not await_topics(bus, settings, stop):
         return
-    producer = bus.producer()
     root = settings.spool_dir
     left = [other for other in settings.spool_dirs if other != root]
-    shipper = Shipper(root, producer, store, settings.capture.pack_rows, left)
+    shipper = Shipper(root, bus, store, settings.capture.pack_rows, left)
     bell = Bell(root) if settings.capture.durability == "acked" else None
     wait_for_more = bell.wait if bell else stop.wait
     wrote_at = 0.0
@@ -207,7 +225,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
             pass
     finally:
         shipper.write_ledger()
-        producer.close()
+        shipper.close()
         store.close()
         if bell:
             bell.close()

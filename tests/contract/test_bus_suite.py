@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import pytest
+from kafka.admin import ConfigResource
 
 from driftloop_bus import Bus, Consumer, Message
+from driftloop_bus.kafka_connection import BESIDE_VALUE_BYTES
 from driftloop_bus.memory_bus import MemoryBus
 from driftloop_bus.port import MAX_VALUE_BYTES, Member, Place
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater
@@ -214,6 +216,53 @@ def test_the_largest_record_passes_and_a_larger_one_is_rejected(
         refused.result(WAIT_S)
     consumer.assign({(topic, 0): -1})
     assert [m.value == largest for m in read(consumer, 1)] == [True]
+
+
+@pytest.fixture
+def take_less(bus: Bus) -> Callable[[str, int], None]:
+    """Has a topic take values up to so many bytes from now on."""
+    if isinstance(bus, MemoryBus):
+        return bus.set_max_value_bytes
+
+    def lower(topic: str, limit: int) -> None:
+        configs = {"max.message.bytes": str(limit + BESIDE_VALUE_BYTES)}
+        with bus._admin() as admin:  # type: ignore[attr-defined]
+            admin.alter_configs([ConfigResource("topic", topic, configs)])
+
+    return lower
+
+
+def test_a_topic_tells_the_largest_value_it_takes(
+    bus: Bus, new_topic: Callable[..., str], take_less: Callable[[str, int], None]
+) -> None:
+    topic = new_topic()
+    assert bus.max_value_bytes(topic) == MAX_VALUE_BYTES
+    take_less(topic, 50_000)
+    assert bus.max_value_bytes(topic) == 50_000
+    with pytest.raises(NotFound, match="no-such-topic"):
+        bus.max_value_bytes("no-such-topic")
+
+
+def test_what_a_topic_refuses_breaks_the_producer_and_nothing_overtakes_it(
+    bus: Bus, consumer: Consumer, new_topic: Callable[..., str],
+    take_less: Callable[[str, int], None],
+) -> None:  # fmt: skip
+    topic = new_topic(1)
+    take_less(topic, 50_000)
+    large = b"".join(uuid.uuid4().bytes for _ in range(10_000))
+    with closing(bus.producer()) as producer:
+        assert producer.send(topic, b"before").result(WAIT_S) == (0, 0)
+        assert not producer.broken
+        behind = [producer.send(topic, value) for value in (large, b"behind", b"behind")]
+        for future in behind:
+            with pytest.raises(RetryLater, match="refuses"):
+                future.result(WAIT_S)
+        assert producer.broken
+        with pytest.raises(RetryLater, match="refuses"):
+            producer.send(topic, b"after").result(WAIT_S)
+    assert sent(bus, topic, [b"again"]) == [(0, 1)]
+    consumer.assign({(topic, 0): -1})
+    assert [m.value for m in read(consumer, 2)] == [b"before", b"again"]
 
 
 def test_records_wait_in_order_for_a_topic_that_is_not_there_yet(

@@ -66,7 +66,6 @@ def test_others_are_told_to_wait_without_the_password_in_it(
     assert "another-password" not in str(refused.value)
 
 
-@pytest.mark.faults
 def test_what_was_captured_arrives_once_and_in_order_while_leaders_are_killed(
     cluster: KafkaCluster, tmp_path: Path
 ) -> None:

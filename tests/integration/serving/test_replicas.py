@@ -84,7 +84,7 @@ def test_a_replica_killed_under_load_loses_and_doubles_nothing_it_answered(direc
 
     bus = MemoryBus()
     bus.ensure_topics(TOPICS, partitions=1, retention_hours=1)
-    shipper = Shipper(direct.settings.spool_dir, bus.producer(), direct.store, 1000)
+    shipper = Shipper(direct.settings.spool_dir, bus, direct.store, 1000)
     while shipper.step(5.0):
         pass
     shipper.write_ledger()

@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from driftloop_bus.memory_bus import MemoryBus
+from driftloop_bus.port import MAX_VALUE_BYTES
 from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS, parse_feedback
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.signature import Signature, TensorSpec
@@ -36,6 +38,8 @@ SIGNATURE = Signature((TensorSpec("x", "FP64", (-1, 64)),), (TensorSpec("y", "FP
 CAPTURE = CaptureSettings(segment_bytes=1 << 16, quota_bytes=1 << 17)
 PLACES = [(topic, number) for topic in (PREDICTIONS, LABELS) for number in (0, 1)]
 REPLICAS = 2
+SMALL_RECORD = 2_500
+"""Bytes, which one request fits into and some do not."""
 
 
 def offset(writer: SpoolWriter) -> int:
@@ -83,7 +87,6 @@ class Capture(RuleBasedStateMachine):
         self.store = open_store(f"sqlite:///{self.home / 'store.db'}")
         self.bus = MemoryBus()
         self.bus.ensure_topics(TOPICS, partitions=2, retention_hours=1)
-        self.producer = self.bus.producer()
         self.away = False
         self.shipper = self.new_shipper(5)
         self.writers = [self.new_writer() for _ in range(REPLICAS)]
@@ -96,7 +99,11 @@ class Capture(RuleBasedStateMachine):
         return SpoolWriter(self.root, "replica", CAPTURE)
 
     def new_shipper(self, pack_rows: int) -> Shipper:
-        return Shipper(self.root, self.producer, self.store, pack_rows)
+        return Shipper(self.root, self.bus, self.store, pack_rows)
+
+    def replace_shipper(self, pack_rows: int) -> None:
+        self.shipper.close()
+        self.shipper = self.new_shipper(pack_rows)
 
     # -- replicas ------------------------------------------------------------------------------
     @rule(
@@ -172,8 +179,8 @@ class Capture(RuleBasedStateMachine):
         self.shipper._discover()
         for reader in self.shipper._readers.values():
             self.shipper._send(reader, reader.read(1 << 16))
-        self.producer.flush(5)
-        self.shipper = self.new_shipper(pack_rows)
+        self.shipper._producer.flush(5)
+        self.replace_shipper(pack_rows)
 
     @precondition(lambda self: not self.away)
     @rule(pack_rows=st.sampled_from([1, 3, 50]))
@@ -184,7 +191,7 @@ class Capture(RuleBasedStateMachine):
         try:
             self.shipper.step(5.0)
         except Killed:
-            self.shipper = self.new_shipper(pack_rows)
+            self.replace_shipper(pack_rows)
         else:
             for reader in self.shipper._readers.values():
                 reader.__class__ = SpoolReader
@@ -193,6 +200,11 @@ class Capture(RuleBasedStateMachine):
     def broker_comes_and_goes(self) -> None:
         self.away = not self.away
         self.bus.set_away(self.away)
+
+    @rule(limit=st.sampled_from([SMALL_RECORD, MAX_VALUE_BYTES]))
+    def topic_takes_others(self, limit: int) -> None:
+        """What is too large for it breaks the producer, and goes again in smaller records."""
+        self.bus.set_max_value_bytes(PREDICTIONS, limit)
 
     # -- archiver ------------------------------------------------------------------------------
     @precondition(lambda self: not self.away)
@@ -217,15 +229,14 @@ class Capture(RuleBasedStateMachine):
             self.bus.set_away(False)
             for writer in self.writers:
                 writer.close()
-            # A chunk that was under way while the broker was away is done by now.
-            for _ in range(200):
+            # What was refused rests for a moment, and goes again.
+            deadline = time.monotonic() + 30
+            while any(self.root.iterdir()) and time.monotonic() < deadline:
                 self.shipper.step(5.0)
-                if not any(self.root.iterdir()):
-                    break
             self.archive(LakeWriter(self.lake), 1000)
             self.check()
         finally:
-            self.producer.close()
+            self.shipper.close()
             self.store.close()
             shutil.rmtree(self.home)
 

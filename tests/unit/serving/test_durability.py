@@ -149,7 +149,7 @@ class Kafka:
     def _ship(self) -> None:
         # Nothing but the bell wakes it: the time-out is longer than the test.
         with closing(open_store(f"sqlite:///{self._root / 'store.db'}")) as store:
-            shipper = Shipper(self._root / "spool", self.bus.producer(), store, 100)
+            shipper = Shipper(self._root / "spool", self.bus, store, 100)
             while not self._stop.is_set():
                 self._bell.wait(30)
                 while shipper.step(0.05) or (shipper._under_way and not self._stop.is_set()):

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftloop_bus.memory_bus import MemoryBus
-from driftloop_contracts.errors import Rejected, RetryLater
+from driftloop_contracts.errors import RetryLater
 from driftloop_contracts.events import (
     LABELS,
     PREDICTIONS,
@@ -55,14 +56,14 @@ def new_bus() -> MemoryBus:
 
 
 def keep(
-    writer: SpoolWriter, *counts: int, version: int = 1, error: str | None = None
+    writer: SpoolWriter, *counts: int, version: int = 1, error: str | None = None, text: str = "é"
 ) -> list[str]:
     """Requests of so many rows each (one of two, by default), answered in one run; their ids."""
     counts = counts or (2,)
     rows, ids = sum(counts), [new_prediction_id() for _ in counts]
     inputs = {
         "x": np.arange(rows, dtype=np.float32).reshape(rows, 1),
-        "c": np.full((rows, 1), "é", dtype=object),
+        "c": np.full((rows, 1), text, dtype=object),
         "v": np.ones((rows, 2), np.int8),
     }
     outputs = {"p": np.full((rows, 2), 0.5), "u": np.full(rows, 2**64 - 1, np.uint64)}
@@ -98,7 +99,7 @@ def rows(bus: MemoryBus) -> list[dict[str, Any]]:
 def test_a_record_holds_every_column_as_it_was(tmp_path: Path, store: Store) -> None:
     bus, writer = new_bus(), SpoolWriter(tmp_path / "spool", "replica", CaptureSettings())
     (answered,), (failed,) = keep(writer), keep(writer, 1, error="Boom")
-    Shipper(tmp_path / "spool", bus.producer(), store, 1000).step(1.0)
+    Shipper(tmp_path / "spool", bus, store, 1000).step(1.0)
     first, second, third = rows(bus)
     assert (first["prediction_id"], first["row"], second["row"]) == (answered, 0, 1)
     assert first["in_x"] == 0.0
@@ -115,7 +116,7 @@ def test_small_records_are_packed_and_large_ones_parted(tmp_path: Path, store: S
     bus, writer = new_bus(), SpoolWriter(tmp_path / "spool", "replica", CaptureSettings())
     for n in range(100):
         keep(writer, 3, version=1 + n % 2)
-    Shipper(tmp_path / "spool", bus.producer(), store, 60).step(1.0)
+    Shipper(tmp_path / "spool", bus, store, 60).step(1.0)
     headers = [PredictionHeaders.decode(m.headers) for m in read(bus, PREDICTIONS)]
     assert all(h.rows <= 60 for h in headers)
     for version in (1, 2):
@@ -132,7 +133,7 @@ def test_requests_of_one_run_stay_apart_and_a_run_is_parted_where_a_record_would
     (batch,) = SpoolReader(tmp_path / "spool" / writer.replica).read(1 << 20).predictions
     values = [v for _, v in pack([batch], "r", 10_000, 5_000) if v is not None]
     assert len(values) > 1
-    Shipper(tmp_path / "spool", bus.producer(), store, 60).step(1.0)
+    Shipper(tmp_path / "spool", bus, store, 60).step(1.0)
     parted = pa.concat_tables(pa.ipc.open_stream(io.BytesIO(v)).read_all() for v in values)
     for found in (rows(bus), parted.to_pylist()):
         places = [(row["prediction_id"], row["row"], row["sequence"]) for row in found]
@@ -156,7 +157,7 @@ def test_labels_are_json_keyed_by_their_prediction(tmp_path: Path, store: Store)
     labels = parse_feedback({"prediction_id": "p", "label": [1, 0]}, now)
     for label in labels:
         writer.append_labels([label])
-    Shipper(tmp_path / "spool", bus.producer(), store, 60).step(1.0)
+    Shipper(tmp_path / "spool", bus, store, 60).step(1.0)
     messages = read(bus, LABELS)
     assert {m.key for m in messages} == {b"p"}
     assert [parse_feedback(json.loads(m.value), now)[0] for m in messages] == labels
@@ -165,7 +166,7 @@ def test_labels_are_json_keyed_by_their_prediction(tmp_path: Path, store: Store)
 def half_shipped(root: Path, store: Store) -> tuple[SpoolWriter, Shipper]:
     """5 requests were shipped, 7 are in the spool, and the ledger says so."""
     writer = SpoolWriter(root, "replica", CaptureSettings())
-    shipper = Shipper(root, new_bus().producer(), store, 1000)
+    shipper = Shipper(root, new_bus(), store, 1000)
     keep(writer, 5)
     shipper.step(1.0)
     keep(writer, 7)
@@ -191,7 +192,7 @@ def test_the_ledger_adds_up_and_a_dead_writers_folder_goes_when_it_is_drained(
 def test_while_the_broker_is_away_the_spool_waits(tmp_path: Path, store: Store) -> None:
     bus, root = new_bus(), tmp_path / "spool"
     writer = SpoolWriter(root, "replica", CaptureSettings())
-    shipper = Shipper(root, bus.producer(), store, 1000)
+    shipper = Shipper(root, bus, store, 1000)
     bus.set_away(True)
     keep(writer)
     shipper.step(0.01)
@@ -203,29 +204,14 @@ def test_while_the_broker_is_away_the_spool_waits(tmp_path: Path, store: Store) 
     assert len(rows(bus)) == 2
 
 
-class StrictProducer:
-    """A cluster whose limit is lower than ours."""
-
-    def send(
-        self, topic: str, value: bytes, *, key: bytes | None = None, headers: Any = ()
-    ) -> Future[tuple[int, int]]:
-        future: Future[tuple[int, int]] = Future()
-        if PredictionHeaders.decode(headers).version == 2:
-            future.set_exception(Rejected("the record is too large"))
-        else:
-            future.set_result((0, 0))
-        return future
-
-    def flush(self, timeout_s: float) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Refusing:
+class Refusing(MemoryBus):
     """A broker that answers at once, and with an error: its disk is full."""
 
-    def __init__(self) -> None:
-        self.asked = 0
+    asked = 0
+    broken = False
+
+    def producer(self) -> Any:
+        return self
 
     def send(self, topic: str, value: bytes, **_: object) -> "Future[tuple[int, int]]":
         self.asked += 1
@@ -252,20 +238,30 @@ def test_a_broker_that_refuses_at_once_is_left_alone_for_longer_each_time(
     assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2] + [5.0] * 6, abs=0.05)
 
 
-def test_what_the_cluster_refuses_is_dropped_and_counted_and_holds_nothing_up(
-    tmp_path: Path, store: Store
+@pytest.mark.parametrize("known", [True, False], ids=["known", "lowered since"])
+def test_records_fit_a_topic_that_takes_less_and_what_cannot_is_counted(
+    tmp_path: Path, store: Store, known: bool
 ) -> None:
-    root = tmp_path / "spool"
+    bus, root = new_bus(), tmp_path / "spool"
     writer = SpoolWriter(root, "replica", CaptureSettings())
-    shipper = Shipper(root, StrictProducer(), store, 1000)
-    keep(writer, 3, version=1)
-    keep(writer, 4, version=2)
-    shipper.step(1.0)
+    shipper = None if not known else Shipper(root, bus, store, 1000)
+    bus.set_max_value_bytes(PREDICTIONS, 6_000)
+    bus.set_max_value_bytes(LABELS, 300)
+    shipper = shipper or Shipper(root, bus, store, 1000)
+    ids = keep(writer, *[1] * 400)
+    keep(writer, 1, text=np.random.default_rng(0).bytes(8_000).hex())
+    ids += keep(writer, 1)
+    for value in ("ok", "x" * 300):
+        event = {"prediction_id": ids[0], "label": value}
+        assert writer.append_labels(parse_feedback(event, datetime.now(UTC)))
+    writer.close()
+    while any(root.iterdir()):
+        shipper.step(1.0)
     shipper.write_ledger()
-    first, second = sorted(store.ledger("m"), key=lambda e: e["version"])
-    assert (first["served"], first["acked"], first["dropped"]) == (3, 3, {})
-    assert (second["served"], second["acked"]) == (4, 0)
-    assert second["dropped"] == {"too_large": 4}
+    assert [row["prediction_id"] for row in rows(bus)] == ids
+    assert [json.loads(m.value)["label"] for m in read(bus, LABELS)] == ["ok"]
+    (entry,) = store.ledger("m")
+    assert (entry["served"], entry["acked"], entry["dropped"]) == (402, 401, {"too_large": 1})
 
 
 @settings(max_examples=30, deadline=None)
@@ -282,7 +278,7 @@ def test_whatever_dies_every_kept_row_arrives_and_repeats_are_known_by_their_seq
     store = open_store(f"sqlite:///{home / 'store.db'}")
     bus, root = new_bus(), home / "spool"
     writer = SpoolWriter(root, "replica", CaptureSettings(segment_bytes=1 << 16))
-    shipper = Shipper(root, bus.producer(), store, 4)
+    shipper = Shipper(root, bus, store, 4)
     kept: dict[str, int] = {}
     for step in steps:
         if isinstance(step, int):
@@ -297,7 +293,7 @@ def test_whatever_dies_every_kept_row_arrives_and_repeats_are_known_by_their_seq
             shipper._discover()
             for reader in shipper._readers.values():
                 shipper._send(reader, reader.read(1 << 20))
-            shipper = Shipper(root, bus.producer(), store, 4)
+            shipper = Shipper(root, bus, store, 4)
     writer.close()
     for _ in range(3):
         shipper.step(1.0)
@@ -331,7 +327,7 @@ def test_what_another_durability_left_behind_is_shipped_too(tmp_path: Path, stor
     keep(before)
     before.close()
     keep(SpoolWriter(new, "replica", CaptureSettings()))
-    Shipper(new, bus.producer(), store, 1000, [old]).step(5.0)
+    Shipper(new, bus, store, 1000, [old]).step(5.0)
     assert len(rows(bus)) == 4
 
 
