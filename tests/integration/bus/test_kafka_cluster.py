@@ -74,8 +74,7 @@ def test_what_was_captured_arrives_once_and_in_order_while_leaders_are_killed(
     writer = SpoolWriter(tmp_path / "spool", "replica", CaptureSettings())
     stop, kept = threading.Event(), 0
     with closing(open_store(f"sqlite:///{tmp_path / 'store.db'}")) as store:
-        producer = bus.producer()
-        shipper = Shipper(tmp_path / "spool", producer, store, pack_rows=50)
+        shipper = Shipper(tmp_path / "spool", bus, store, pack_rows=50)
         shipping = threading.Thread(target=ship, args=(shipper, stop))
         shipping.start()
 
@@ -113,7 +112,7 @@ def test_what_was_captured_arrives_once_and_in_order_while_leaders_are_killed(
             stop.set()
             keeping.join()
             shipping.join()
-            producer.close()
+            shipper.close()
         assert store.ledger("m")[0]["acked"] == kept
     count = sum(bus.end_offsets(PREDICTIONS).values())
     headers = [PredictionHeaders.decode(m.headers) for m in read(bus, PREDICTIONS, count)]
