@@ -190,8 +190,11 @@ class KafkaBusProducer:
                     log.warning("bus.send_waits", topic=topic, bootstrap=self._bootstrap)
                     self._ended.wait(0.2)
                 except Exception as error:
-                    if not self._ended.is_set():  # else it broke while it was given this record
-                        self._settle(future, error=translated(error))
+                    refused = translated(error)
+                    if isinstance(refused, Rejected):
+                        self._settle(future, error=refused)
+                    else:
+                        self._break(producer, error)
                     break
                 else:
                     sent.add_callback(self._acknowledged, future)
@@ -228,12 +231,16 @@ class KafkaBusProducer:
 
     def _failed(self, producer: Any, future: Future[tuple[int, int]], error: Exception) -> None:
         """In the library's thread, which has not sent anything since."""
+        self._settle(future, error=self._break(producer, error))
+
+    def _break(self, producer: Any, error: Exception) -> DriftloopError:
         if self._broken is None:
             log.error("bus.producer_broke", error=repr(error))
             self._broken = RetryLater(f"Kafka refuses a record: {error!r}")
             self._ended.set()
-            producer._sender.force_close()
-        self._settle(future, error=self._broken)
+            if producer is not None:
+                producer._sender.force_close()
+        return self._broken
 
     def _settle(
         self,
@@ -242,13 +249,13 @@ class KafkaBusProducer:
         place: tuple[int, int] | None = None,
         error: DriftloopError | None = None,
     ) -> None:
-        if future.done():
-            return
-        if place is not None:
-            future.set_result(place)
-        else:
-            future.set_exception(error)
         with self._settled:
+            if future.done():
+                return
+            if place is not None:
+                future.set_result(place)
+            else:
+                future.set_exception(error)
             self._unacknowledged.discard(future)
             self._settled.notify_all()
 
