@@ -30,6 +30,7 @@ from driftloop_store import Store, open_store
 
 log = structlog.get_logger()
 
+SHIPPED = (PREDICTIONS, LABELS)
 CHUNK_BYTES = 4 << 20
 LEDGER_S = 0.5
 STOP_S = 8.0
@@ -85,7 +86,7 @@ class Shipper:
         self._bus, self._store = bus, store
         self._pack_rows = pack_rows
         self._producer = bus.producer()
-        self._limits = dict.fromkeys(TOPICS, MAX_VALUE_BYTES)
+        self._limits = dict.fromkeys(SHIPPED, MAX_VALUE_BYTES)
         self._look_up_limits()
         self._readers: dict[str, SpoolReader] = {}
         self._under_way: dict[str, Shipment] = {}
@@ -127,7 +128,7 @@ class Shipper:
 
     def _look_up_limits(self) -> None:
         try:
-            self._limits = {topic: self._bus.max_value_bytes(topic) for topic in TOPICS}
+            self._limits = {topic: self._bus.max_value_bytes(topic) for topic in SHIPPED}
         except DriftloopError as error:  # wrong ones break the producer, and we are here again
             log.info("shipper.limits_unknown", error=str(error))
 

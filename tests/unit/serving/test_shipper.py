@@ -238,13 +238,13 @@ def test_a_broker_that_refuses_at_once_is_left_alone_for_longer_each_time(
     assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2] + [5.0] * 6, abs=0.05)
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["known", "lowered since"])
+@pytest.mark.parametrize("lowered_since", [True, False], ids=["lowered since", "known"])
 def test_records_fit_a_topic_that_takes_less_and_what_cannot_is_counted(
-    tmp_path: Path, store: Store, known: bool
+    tmp_path: Path, store: Store, lowered_since: bool
 ) -> None:
     bus, root = new_bus(), tmp_path / "spool"
     writer = SpoolWriter(root, "replica", CaptureSettings())
-    shipper = None if not known else Shipper(root, bus, store, 1000)
+    shipper = Shipper(root, bus, store, 1000) if lowered_since else None
     bus.set_max_value_bytes(PREDICTIONS, 6_000)
     bus.set_max_value_bytes(LABELS, 300)
     shipper = shipper or Shipper(root, bus, store, 1000)
