@@ -151,9 +151,9 @@ class DeltaLake:
             table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
             return sum(max(0, table.mark(missing_mark(replica, version))) for replica in replicas)
 
-    def unmatched_labels(self, pin: Pin) -> int:
+    def unmatched_labels(self) -> int:
         with self._lock:
-            labels = self._labels(pin)
+            labels = self._refreshed(layout.labels_uri(self._uri))
             if labels is None:
                 return 0
             rows = labels.scan(_LABEL_KEY)

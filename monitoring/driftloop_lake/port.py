@@ -57,8 +57,8 @@ class LakeReader(Protocol):
     def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
         """Requests of a version that these replicas captured and that never came: later ones did."""
 
-    def unmatched_labels(self, pin: Pin) -> int:
-        """Labels whose prediction is in no model's table (yet)."""
+    def unmatched_labels(self) -> int:
+        """How many labels, of the newest there are, wait for a prediction that is in no model's table yet."""
 
 
 class PinnedLake(LakeReader, Protocol):

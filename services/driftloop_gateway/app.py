@@ -142,11 +142,7 @@ def _inspection(app: FastAPI, parts: Parts) -> None:
     @app.get("/api/labels")
     def labels() -> dict[str, int]:
         """How many labels wait for a prediction that no table holds."""
-        for deployment in store.deployments():
-            pin = parts.lake.pin(deployment.model.name)
-            if pin is not None:
-                return {"unmatched": parts.lake.unmatched_labels(pin)}
-        return {"unmatched": 0}
+        return {"unmatched": parts.lake.unmatched_labels()}
 
     @app.get("/api/audit")
     def audit(limit: int = 100) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ class Rest:
 
 class Shipper:
     """`step` does one round over all spools. `left`: more folders with spools, of writers with another
-    `capture.durability`."""
+    `capture.durability`. `behind`: whether the last round left records that waited already."""
 
     def __init__(
         self, root: Path, bus: Bus, store: Store, pack_rows: int, left: Sequence[Path] = ()
@@ -92,6 +92,7 @@ class Shipper:
         self._under_way: dict[str, Shipment] = {}
         self._written: dict[tuple[str, str, int], object] = {}
         self._rests: dict[str, Rest] = {}
+        self.behind = False
 
     def step(self, patience_s: float) -> bool:
         """Send what is new, wait up to `patience_s` for acknowledgements; whether anything moved."""
@@ -113,9 +114,11 @@ class Shipper:
                     self._bury(reader)
         futures = [f for s in self._under_way.values() for f in s.futures]
         wait(futures, patience_s)
-        settled = [name for name, s in self._under_way.items() if s.done]
-        for name in settled:
-            self._settle(name, self._under_way.pop(name))
+        settled = {name: s for name, s in self._under_way.items() if s.done}
+        for name, shipment in settled.items():
+            del self._under_way[name]
+            self._settle(name, shipment)
+        self.behind = any(s.chunk.more for s in settled.values())
         return bool(settled)
 
     def close(self) -> None:
@@ -220,7 +223,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
             if time.monotonic() - wrote_at > LEDGER_S:
                 shipper.write_ledger()
                 wrote_at = time.monotonic()
-            wait_for_more(settings.capture.pack_seconds)
+            if not shipper.behind:
+                wait_for_more(settings.capture.pack_seconds)
         deadline = time.monotonic() + STOP_S
         while shipper.step(patience_s=1.0) and time.monotonic() < deadline:
             pass

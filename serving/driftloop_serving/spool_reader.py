@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,10 +35,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Records in order, and the place behind them."""
+    """Records in order, the place behind them, and whether more were there when it was read."""
 
     records: tuple[Record, ...]
     end: Place
+    more: bool = False
 
     @property
     def predictions(self) -> list[PredictionBatch]:
@@ -73,11 +74,11 @@ class SpoolReader:
             whole = self._has_next()
             try:
                 with (self.folder / segment_name(self._place.segment)).open("rb") as file:
-                    records, end = _records(file, self._place, limit_bytes)
+                    chunk = _read(file, self._place, limit_bytes)
             except FileNotFoundError:
                 return Chunk((), self._place)
-            if records or not whole:
-                return Chunk(tuple(records), end)
+            if chunk.records or not whole:
+                return replace(chunk, more=chunk.more or whole)
             self._advance(Place(self._place.segment + 1))
 
     def acknowledge(self, chunk: Chunk, undeliverable: dict[str, int]) -> None:
@@ -180,21 +181,22 @@ class SpoolReader:
         self._position.write(document, position(place.segment, place.offset))
 
 
-def _records(file: BinaryIO, place: Place, limit_bytes: int) -> tuple[list[Record], Place]:
-    """The next records of a segment, at least one where one is whole, and the place behind them. A little is
-    read first: what follows the last record may be megabytes of an older segment."""
+def _read(file: BinaryIO, place: Place, limit_bytes: int) -> Chunk:
+    """The next records of a segment, at least one where one is whole. A little is read first: what follows
+    the last record may be megabytes of an older segment."""
     file.seek(place.offset)
     records: list[Record] = []
-    data, end, step = b"", 0, min(limit_bytes, FIRST_BYTES)
-    while more := file.read(step):
-        data += more
+    data, end, step, full = b"", 0, min(limit_bytes, FIRST_BYTES), False
+    while not full and (piece := file.read(step)):
+        data += piece
         for payload, after in frames(data, place.segment, end):
             records.append(decode(payload))
             end = after
-        if not is_cut(data, end) or (records and len(data) >= limit_bytes):
+        if not is_cut(data, end):
             break
+        full = bool(records) and len(data) >= limit_bytes
         step = len(data)
-    return records, Place(place.segment, place.offset + end)
+    return Chunk(tuple(records), Place(place.segment, place.offset + end), more=full)
 
 
 def writer_is_dead(folder: Path) -> bool:

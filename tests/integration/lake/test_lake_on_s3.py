@@ -61,7 +61,7 @@ def test_writers_at_once_write_each_record_once(uri: str) -> None:
     pin = lake.pin("loan")
     assert pin is not None
     assert lake.labelled("loan", pin).num_rows == 8
-    assert lake.unmatched_labels(pin) == 0
+    assert lake.unmatched_labels() == 0
 
 
 def test_upkeep_compacts_and_cleans_and_leaves_what_is_pinned(uri: str) -> None:

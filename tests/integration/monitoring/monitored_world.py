@@ -110,7 +110,7 @@ class MemoryLake:
     def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
         return 0
 
-    def unmatched_labels(self, pin: Pin) -> int:
+    def unmatched_labels(self) -> int:
         return 0
 
 

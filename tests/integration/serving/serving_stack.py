@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import signature_of
 from driftloop_serving import ray_head
+from driftloop_serving.driver import ANSWERING
 from driftloop_settings import Settings, load_settings
 from driftloop_settings.ports import free_port
 from driftloop_store import Store, open_store
@@ -81,9 +82,10 @@ class Stack:
         except httpx.HTTPError:
             return False
 
-    def running(self) -> list[int]:
+    def answering(self) -> list[int]:
+        """The process ids of the replicas."""
         replicas = (self.store.cursor("replicas") or {}).get("replicas", [])
-        return [r["pid"] for r in replicas if r["state"] == "running"]
+        return [r["pid"] for r in replicas if r["state"] in ANSWERING]
 
     def loaded(self) -> dict[str, Any]:
         return self.store.cursor("loaded:m") or {"versions": [], "revision": 0}
@@ -109,7 +111,7 @@ def running_stack(state_dir: Path, *sets: str) -> Iterator[Stack]:
         for role in ("ray", "serving"):
             stack.start(role)
         eventually(stack.answers, bool, timeout_s=120)
-        eventually(lambda: len(stack.running()), lambda count: count >= settings.serving.replicas)
+        eventually(lambda: len(stack.answering()), lambda count: count >= settings.serving.replicas)
         yield stack
     finally:
         for role in ("serving", "ray"):

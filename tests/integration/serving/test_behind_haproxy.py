@@ -30,10 +30,10 @@ def test_behind_haproxy_the_same_protocol_answers(proxied: Stack) -> None:
 
 
 def test_behind_haproxy_requests_wait_until_a_killed_replica_is_replaced(proxied: Stack) -> None:
-    (victim,) = proxied.running()
+    (victim,) = proxied.answering()
     os.kill(victim, signal.SIGKILL)
     with httpx.Client(timeout=60.0) as client:
         assert [proxied.ask(client).status_code for _ in range(5)] == [200] * 5
-    eventually(proxied.running, lambda pids: pids and pids != [victim])
+    eventually(proxied.answering, lambda pids: pids and pids != [victim])
     (row,) = (proxied.store.cursor("replicas") or {})["replicas"]
     assert row["restarts"] == 1

@@ -37,19 +37,19 @@ def answers(count: int, *tallies: Tally) -> None:
 
 
 def test_a_redeploy_and_a_scale_down_cost_no_request(stack: Stack) -> None:
-    before = set(stack.running())
+    before = set(stack.answering())
     with steady_load(stack) as (kept, opened), steady_calls(stack) as called:
         answers(100, kept, opened, called)
         # A setting that replicas read: both are replaced.
         changed(stack, "serving.replicas=2", "serving.body_limit_bytes=1000000")
         eventually(
-            lambda: set(stack.running()), lambda now: len(now) == 2 and not now & before, 120
+            lambda: set(stack.answering()), lambda now: len(now) == 2 and not now & before, 120
         )
         answers(100, kept, opened, called)
-        middle = set(stack.running())
+        middle = set(stack.answering())
         # The scale alone: one is taken away, the other stays.
         changed(stack, "serving.replicas=1", "serving.body_limit_bytes=1000000")
-        eventually(lambda: set(stack.running()), lambda now: len(now) == 1 and now < middle, 60)
+        eventually(lambda: set(stack.answering()), lambda now: len(now) == 1 and now < middle, 60)
         eventually(lambda: alive(middle), lambda count: count == 1, 60)
         answers(100, kept, opened, called)
     assert (kept.failures, opened.failures, called.failures) == ({}, {}, {})

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 def test_a_model_of_its_own_answers_through_the_same_port(tmp_path: Path) -> None:
     with running_stack(tmp_path, "serving.ingress=haproxy") as stack, httpx.Client() as client:
-        shared = stack.running()
+        shared = stack.answering()
         spec = ModelSpec("alone", options={"onnx": {"placement": "own", "cpus": 0.1}})
         version = write_version(tmp_path / "alone", 3)
         wanted = stack.store.put_deployment(Deployment(spec, (version,), TrafficSplit(3)))
@@ -25,7 +25,7 @@ def test_a_model_of_its_own_answers_through_the_same_port(tmp_path: Path) -> Non
         eventually(revision, lambda found: found == wanted.revision)
         ready = f"{stack.url}/v2/models/alone/ready"
         eventually(lambda: client.get(ready).status_code, lambda status: status == 200)
-        assert len(stack.running()) == len(shared) + 1
+        assert len(stack.answering()) == len(shared) + 1
         answer = stack.ask(client, rows=2, model="alone", **{"x-prediction-id": "mine"})
         assert answer.json()["outputs"][0]["data"] == [3.0, 3.0]
         assert answer.headers["x-model-version"] == "3"

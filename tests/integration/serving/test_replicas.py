@@ -30,7 +30,7 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_versions_and_split_change_without_a_restart(direct: Stack, tmp_path: Path) -> None:
-    (pid,) = direct.running()
+    (pid,) = direct.answering()
     broken = replace(write_version(tmp_path, 3), path=str(tmp_path / "nowhere"))
     versions = (
         direct.store.require_deployment("m").versions[0], write_version(tmp_path, 2), broken,
@@ -47,11 +47,11 @@ def test_versions_and_split_change_without_a_restart(direct: Stack, tmp_path: Pa
         assert answer.headers["x-model-version"] == "2"
         direct.put(versions=versions[:1], split=TrafficSplit(1))
         assert direct.ask(client).json()["outputs"][0]["data"] == [1.0]
-    assert direct.running() == [pid]
+    assert direct.answering() == [pid]
 
 
 def test_a_replica_killed_under_load_loses_and_doubles_nothing_it_answered(direct: Stack) -> None:
-    (victim,) = direct.running()
+    (victim,) = direct.answering()
     answered: dict[str, int] = {}
     stop = threading.Event()
 
@@ -75,7 +75,7 @@ def test_a_replica_killed_under_load_loses_and_doubles_nothing_it_answered(direc
         try:
             eventually(lambda: len(answered), lambda count: count > 200)
             os.kill(victim, signal.SIGKILL)
-            eventually(direct.running, lambda pids: pids and pids != [victim])
+            eventually(direct.answering, lambda pids: pids and pids != [victim])
             before = len(answered)
             eventually(lambda: len(answered), lambda count: count > before + 200)
         finally:

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 def test_two_replicas_count_and_unload_as_one(tmp_path: Path) -> None:
     settings = ("serving.ingress=direct", "serving.replicas=2")
     with running_stack(tmp_path, *settings) as stack:
-        eventually(stack.running, lambda pids: len(pids) == 2)
+        eventually(stack.answering, lambda pids: len(pids) == 2)
         connections = [httpx.Client(base_url=stack.url) for _ in range(20)]
         for client in connections:
             stack.ask(client).raise_for_status()

@@ -145,7 +145,14 @@ def test_labels_are_counted_once_though_delivered_twice(filled: Filled) -> None:
     filled.label(99, 1)
     counts = filled.lake.count("loan", filled.pin())
     assert (counts.rows, counts.duplicates, counts.labels) == (20, 0, 1)
-    assert filled.lake.unmatched_labels(filled.pin()) == 1
+    assert filled.lake.unmatched_labels() == 1
+
+
+def test_labels_wait_though_nothing_was_predicted_yet(tmp_path: Path) -> None:
+    lake, writer = DeltaLake(str(tmp_path)), LakeWriter(str(tmp_path))
+    assert lake.unmatched_labels() == 0
+    writer.append([read_record(label_message(0, prediction_id=id_of_request(1), label=1))])
+    assert lake.unmatched_labels() == 1
 
 
 def test_a_reader_goes_on_with_a_new_database(

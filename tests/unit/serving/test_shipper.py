@@ -189,6 +189,31 @@ def test_the_ledger_adds_up_and_a_dead_writers_folder_goes_when_it_is_drained(
     assert list(root.iterdir()) == []
 
 
+def test_of_more_than_a_segment_the_rest_is_known_to_wait(tmp_path: Path, store: Store) -> None:
+    bus = new_bus()
+    writer = SpoolWriter(tmp_path / "spool", "replica", CaptureSettings(segment_bytes=1 << 16))
+    shipper = Shipper(tmp_path / "spool", bus, store, 1000)
+    for _ in range(5):
+        keep(writer, 10, text="a" * 5000)
+    behind = []
+    while shipper.step(1.0):
+        behind.append(shipper.behind)
+    assert behind == [True, True, False]
+    assert len(rows(bus)) == 50
+
+
+def test_of_a_segment_larger_than_a_chunk_the_rest_is_known_to_wait(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path / "spool", "replica", CaptureSettings())
+    for _ in range(3):
+        keep(writer, 10, text="a" * 5000)
+    reader = SpoolReader(writer.folder)
+    first = reader.read(50_000)
+    assert (len(first.records), first.more) == (1, True)
+    reader.acknowledge(first, {})
+    rest = reader.read(1 << 20)
+    assert (len(rest.records), rest.more) == (2, False)
+
+
 def test_while_the_broker_is_away_the_spool_waits(tmp_path: Path, store: Store) -> None:
     bus, root = new_bus(), tmp_path / "spool"
     writer = SpoolWriter(root, "replica", CaptureSettings())
