@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -109,7 +109,7 @@ def installed_build() -> Build | None:
     """Which build of vLLM this environment has."""
     for package, build in PACKAGES.items():
         try:
-            version(package)
+            distribution(package)  # its version would be read from its whole description
         except PackageNotFoundError:
             continue
         return build
