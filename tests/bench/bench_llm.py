@@ -31,6 +31,7 @@ from tiny_llama import tiny_llama
 from driftloop_serving.openai_upstream import Upstreams
 from driftloop_settings.ports import free_port
 from driftloop_vllm.options import parse_options, process_environment
+from driftloop_vllm.plugin import SLEEPS
 
 NAME = "bench"
 START_S = 600
@@ -65,7 +66,8 @@ def bare_vllm(model: Path) -> Iterator[Server]:
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), *words,
         "--disable-uvicorn-access-log",
     ]  # fmt: skip
-    with started(command, process_environment(options), "vllm"):
+    environment = process_environment(options) | {SLEEPS: ""}
+    with started(command, environment, "vllm"):
         wait_for(f"http://127.0.0.1:{port}/health")
         yield Server("bare vLLM", f"127.0.0.1:{port}")
 
@@ -109,7 +111,8 @@ serve.run(build_openai_app({"llm_configs": [config]}), blocking=True)
 def ray_serve_llm(model: Path) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-c", RAY_LLM, str(model), NAME, str(port)]
-    with started(command, process_environment(parse_options(OPTIONS)), "ray.serve.llm"):
+    environment = process_environment(parse_options(OPTIONS)) | {SLEEPS: ""}
+    with started(command, environment, "ray.serve.llm"):
         wait_for(f"http://127.0.0.1:{port}/v1/models")
         yield Server("ray.serve.llm", f"127.0.0.1:{port}")
 

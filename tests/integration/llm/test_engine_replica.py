@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 from engine_world import HI, World
 from tiny_llama import CONTEXT, tiny_adapter, tiny_llama
@@ -95,6 +96,23 @@ async def test_a_client_that_leaves_frees_the_engine_and_is_captured_once(
     (row,) = world.kept(prediction_id)
     assert row["finish_reason"] == "abort"
     assert 0 < row["completion_tokens"] < CONTEXT - 64
+
+
+async def test_an_engine_that_has_answered_leaves_the_cores_alone(
+    client: openai.AsyncOpenAI,
+) -> None:
+    def cpu_s() -> float:
+        times = [p.cpu_times() for p in psutil.Process().children(recursive=True) if engines(p)]
+        assert len(times) >= 2
+        return sum(t.user + t.system for t in times)
+
+    def engines(process: psutil.Process) -> bool:
+        return process.name().startswith("VLLM::")
+
+    await client.chat.completions.create(model="tiny", messages=HI, max_tokens=3)
+    before = cpu_s()
+    await asyncio.sleep(0.8)  # what is measured; vLLM itself spends all of it on each of two cores
+    assert cpu_s() - before < 0.4
 
 
 @pytest.mark.parametrize(
