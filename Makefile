@@ -48,7 +48,7 @@ test-unit: setup  ## Run the tests that need no service
 	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
 
 .PHONY: test-language
-test-language: setup  ## Serve, load adapters and fine-tune with a tiny language model, about five minutes
+test-language: setup  ## Serve, load adapters and fine-tune with a tiny language model, about twenty minutes
 	$(PYTEST) -m "language" --timeout 900
 
 .PHONY: test-faults

@@ -227,11 +227,14 @@ def test_a_retry_of_the_sdk_is_the_same_prediction(stack: Driftloop, url: str) -
 
 def test_tokens_are_counted_by_arm_and_version(client: openai.OpenAI, url: str) -> None:
     client.chat.completions.create(model="tiny", messages=HI, max_tokens=3)
-    text = eventually(
-        lambda: httpx.get(f"{url}/metrics").text, lambda text: "driftloop_completion_tokens" in text
+    names = (
+        "driftloop_prompt_tokens_total", "driftloop_completion_tokens_total",
+        "driftloop_first_token_seconds_count",
+    )  # fmt: skip
+    eventually(
+        lambda: httpx.get(f"{url}/metrics").text,
+        lambda text: all(f'{name}{{arm="stable",model="tiny"' in text for name in names),
     )
-    for name in ("driftloop_prompt_tokens_total", "driftloop_first_token_seconds_count"):
-        assert f'{name}{{arm="stable",model="tiny"' in text
 
 
 def test_adapters_canary_keeps_each_conversation_on_its_arm(
