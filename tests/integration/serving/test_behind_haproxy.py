@@ -35,7 +35,7 @@ def test_behind_haproxy_requests_wait_until_a_killed_replica_is_replaced(proxied
     dying = psutil.Process(victim)
     os.kill(victim, signal.SIGKILL)
     # Until its sockets are closed it takes requests, which nobody may send twice.
-    psutil.wait_procs([dying], timeout=30)
+    dying.wait(30)
     with httpx.Client(timeout=60.0) as client:
         assert [proxied.ask(client).status_code for _ in range(5)] == [200] * 5
     eventually(proxied.answering, lambda pids: pids and pids != [victim])
