@@ -45,6 +45,20 @@ LABELS = "labels"
 SPARE, _TAKEN = "spare", "taken"
 
 
+class _Source:
+    """What is counted under one key: a version's predictions, or labels. `served`: its counter's slot;
+    `head`: what a record of this version and `signature` begins with; `sequence`: of its next request."""
+
+    __slots__ = ("head", "key", "sequence", "served", "signature")
+
+    def __init__(self, key: str, page: StatsPage) -> None:
+        self.key = key
+        self.served = page.slot(key, SERVED)
+        self.signature: Signature | None = None
+        self.head = b""
+        self.sequence = 0
+
+
 class SpoolWriter:
     """Appends records; never raises for a full disk or quota, but counts what it drops.
 
@@ -56,7 +70,7 @@ class SpoolWriter:
         self.replica = f"{prefix}-{new_prediction_id()}"
         self.folder = root / self.replica
         self.retire: Callable[[int], None] = os.close
-        self._capture = capture
+        self._segment_bytes, self._quota_bytes = capture.segment_bytes, capture.quota_bytes
         # Locked before it can be seen: a folder without its lock is a dead writer's.
         hidden = root / f".{self.replica}"
         hidden.mkdir(parents=True)
@@ -65,9 +79,9 @@ class SpoolWriter:
         position_file.make(hidden)
         hidden.rename(self.folder)
         self._page = StatsPage(self.folder / "stats")
-        self._served: dict[str, int] = {}
-        self._sequences: dict[str, int] = {}
-        self._heads: dict[str, tuple[Signature, bytes]] = {}
+        self._counters = self._page.counters
+        self._labels: _Source | None = None
+        self._sources: dict[tuple[str, int], _Source] = {}
         self._segment = -1
         self._file = -1
         self._size = 0
@@ -94,84 +108,91 @@ class SpoolWriter:
     def append(self, batches: Sequence[PredictionBatch]) -> bool:
         """Keep the answered requests of some runs with one write; False where they were dropped and
         counted. Their time is now."""
-        self._rotate_if_full()
+        if self._size >= self._segment_bytes:
+            self._rotate_if_possible()
         at_us = time.time_ns() // 1000
         frames: list[bytes] = []
-        rows: dict[str, int] = {}
-        sequences: dict[str, int] = {}
+        rows: dict[_Source, int] = {}
+        sequences: dict[_Source, int] = {}
         for batch in batches:
-            key = f"{batch.model}/{batch.version}"
+            source = self._sources.get((batch.model, batch.version))
+            if source is None or source.signature is not batch.signature:
+                source = self._source(batch)
             if batch.left_out:
-                self._count(key, batch.left_out, SAMPLED)
+                self._counters[self._page.slot(source.key, DROPPED, SAMPLED)] += batch.left_out
+                self._counters[source.served] += batch.left_out
                 if not batch.ids:
                     continue
             batch.at_us = at_us
-            batch.first_sequence = sequences.get(key, self._sequences.get(key, 0))
-            sequences[key] = batch.first_sequence + len(batch.ids)
-            rows[key] = rows.get(key, 0) + batch.rows
-            frames.append(encode_predictions(batch, self._head(key, batch), self._segment))
+            batch.first_sequence = first = sequences.get(source, source.sequence)
+            sequences[source] = first + len(batch.ids)
+            rows[source] = rows.get(source, 0) + sum(batch.counts)
+            frames.append(encode_predictions(batch, source.head, self._segment))
         if not frames:
             return True
-        kept = self._append(b"".join(frames), rows)
+        kept = self._append(frames, rows)
         if kept:
-            self._sequences.update(sequences)
+            for source, sequence in sequences.items():
+                source.sequence = sequence
         return kept
-
-    def _head(self, key: str, batch: PredictionBatch) -> bytes:
-        known = self._heads.get(key)
-        if known is None or known[0] is not batch.signature:
-            head = prediction_head(batch.model, batch.version, batch.signature)
-            known = self._heads[key] = batch.signature, head
-        return known[1]
 
     def append_labels(self, labels: Sequence[LabelEvent]) -> bool:
         """Keep all of these with one write, or none: then False, so that the caller can say so."""
-        self._rotate_if_full()
+        if self._size >= self._segment_bytes:
+            self._rotate_if_possible()
         records = [LabelRecord(x.prediction_id, orjson.dumps(label_document(x))) for x in labels]
         frames = [encode_label(record, self._segment) for record in records]
-        return self._append(b"".join(frames), {LABELS: len(frames)})
+        self._labels = self._labels or _Source(LABELS, self._page)
+        return self._append(frames, {self._labels: len(frames)})
 
     def count_weaker(self, key: str, rows: int, reason: str) -> None:
         """Rows ("model/version", or LABELS) whose answer left before they were as durable as set."""
-        self._page.add(self._page.slot(key, WEAKER, reason), rows)
+        self._counters[self._page.slot(key, WEAKER, reason)] += rows
 
     def close(self) -> None:
         self.retire(self._file)
         self._page.close()
         os.close(self._lock)  # releases the flock: what is left is the shipper's
 
-    def _append(self, frames: bytes, rows: Mapping[str, int]) -> bool:
-        """`frames`: made for the segment that is written now; `rows`: how many there are in them, by what
-        they are counted under."""
-        reason = self._try(frames)
-        for key, count in rows.items():
-            self._count(key, count, reason)
-        return reason is None
+    def _source(self, batch: PredictionBatch) -> "_Source":
+        """Of the batch's version, made or with another signature."""
+        version = batch.model, batch.version
+        source = self._sources.get(version)
+        if source is None:
+            source = self._sources[version] = _Source(f"{batch.model}/{batch.version}", self._page)
+        source.signature = batch.signature
+        source.head = prediction_head(batch.model, batch.version, batch.signature)
+        return source
 
-    def _count(self, key: str, rows: int, dropped: str | None) -> None:
-        slot = self._served.get(key)
-        if slot is None:
-            slot = self._served[key] = self._page.slot(key, SERVED)
-        if dropped is not None:
-            # First: killed in between, `served` is no less than what is settled (`SpoolReader.ledger`).
-            self._page.add(self._page.slot(key, DROPPED, dropped), rows)
-        self._page.add(slot, rows)
-
-    def _try(self, frames: bytes) -> str | None:
-        """Append; returns the reason if that was not possible."""
-        if self._is_full(len(frames)):
-            return "quota"
-        end = self._size + len(frames)
+    def _append(self, frames: Sequence[bytes], rows: Mapping["_Source", int]) -> bool:
+        """`frames`: made for the segment that is written now; `rows`: how many there are in them."""
+        data = b"".join(frames)
+        end = self._size + len(data)
         if end < self._older_size:
-            frames += END
-        try:
-            written = os.pwrite(self._file, frames, self._size)
-        except OSError:
-            written = 0
-        if written == len(frames):
-            self._size = end
-            return None
-        # Half a frame would end the segment for its reader.
+            data += END
+        dropped = None
+        if self._waiting_elsewhere + end > self._quota_bytes and self._is_full(end):
+            dropped = "quota"
+        else:
+            try:
+                written = os.pwrite(self._file, data, self._size)
+            except OSError:
+                written = 0
+            if written == len(data):
+                self._size = end
+            else:
+                self._mend()
+                dropped = "disk"
+        counters = self._counters
+        for source, count in rows.items():
+            if dropped is not None:
+                # First: killed in between, `served` is no less than what is settled (`SpoolReader.ledger`).
+                counters[self._page.slot(source.key, DROPPED, dropped)] += count
+            counters[source.served] += count
+        return dropped is None
+
+    def _mend(self) -> None:
+        """After a write that failed: half a frame would end the segment for its reader."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self._size)
             self._older_size = 0
@@ -179,17 +200,14 @@ class SpoolWriter:
             if self._size:
                 # Only whole segments are taken away, and this one may be all that fills the disk.
                 self._rotate()
-        return "disk"
 
-    def _is_full(self, more: int) -> bool:
-        """Whether so many more bytes would be too many to wait for Kafka; looked up again only when it
-        matters."""
-        room = self._capture.quota_bytes - more
-        if self._waiting_elsewhere + self._size > room:
-            now = time.monotonic()
-            if now - self._scanned_at > RESCAN_S:
-                self._scan(now)
-        return self._waiting_elsewhere + self._size > room
+    def _is_full(self, end: int) -> bool:
+        """Whether too much would wait for Kafka with this segment up to `end`; looks at what waits in
+        the others, but not all the time."""
+        now = time.monotonic()
+        if now - self._scanned_at > RESCAN_S:
+            self._scan(now)
+        return self._waiting_elsewhere + end > self._quota_bytes
 
     def _scan(self, now: float) -> None:
         mine = segment_name(self._segment)
@@ -200,10 +218,9 @@ class SpoolWriter:
                     waiting += entry.stat().st_size
         self._waiting_elsewhere, self._scanned_at = waiting, now
 
-    def _rotate_if_full(self) -> None:
-        if self._size >= self._capture.segment_bytes:
-            with contextlib.suppress(OSError):  # then this one grows on, as far as there is room
-                self._rotate()
+    def _rotate_if_possible(self) -> None:
+        with contextlib.suppress(OSError):  # then this one grows on, as far as there is room
+            self._rotate()
 
     def _rotate(self) -> None:
         if self._size < self._older_size:

@@ -90,7 +90,14 @@ class LabelRecord:
 
 
 Record = PredictionBatch | LabelRecord
-_LABEL_HEAD = b'{"k":"l"}'
+
+
+def _with_length(document: dict[str, Any]) -> bytes:
+    encoded = orjson.dumps(document)
+    return LENGTH.pack(len(encoded)) + encoded
+
+
+_LABEL_HEAD = _with_length({"k": "l"})
 
 
 def encode_label(record: LabelRecord, segment: int) -> bytes:
@@ -99,7 +106,7 @@ def encode_label(record: LabelRecord, segment: int) -> bytes:
 
 def prediction_head(model: str, version: int, signature: Signature) -> bytes:
     """What every record of a version begins with; made once, it is worth keeping."""
-    return orjson.dumps(
+    return _with_length(
         {
             "k": "p",
             "m": model,
@@ -112,19 +119,17 @@ def prediction_head(model: str, version: int, signature: Signature) -> bytes:
 
 def encode_predictions(batch: PredictionBatch, head: bytes, segment: int) -> bytes:
     """`head`: `prediction_head` of the batch's version; `segment`: the one that it is written to."""
-    buffers: list[Any] = [packed("f", batch.latencies_s).tobytes()]
+    buffers: list[Any] = [packed("f", batch.latencies_s)]
     header: dict[str, Any] = {
         "a": batch.arm, "i": batch.ids, "s": batch.first_sequence, "t": batch.at_us, "n": batch.counts,
-        "x": [_tensor(batch.inputs[spec.name], buffers) for spec in batch.signature.inputs],
+        "x": _tensors(batch.signature.inputs, batch.inputs, buffers),
     }  # fmt: skip
     if batch.client_ids:
         header["c"] = True
     if batch.outputs is None:
         header["e"] = batch.error
     else:
-        header["y"] = [
-            _tensor(batch.outputs[spec.name], buffers) for spec in batch.signature.outputs
-        ]
+        header["y"] = _tensors(batch.signature.outputs, batch.outputs, buffers)
     return _frame(head, header, buffers, segment)
 
 
@@ -132,18 +137,24 @@ def _specs(tensors: Sequence[TensorSpec]) -> list[Any]:
     return [[t.name, t.datatype, t.shape] for t in tensors]
 
 
-def _tensor(array: np.ndarray | None, buffers: list[Any]) -> list[Any] | None:
-    """[shape, bytes]; None for a dropped column."""
-    if array is None:
-        return None
-    data = orjson.dumps(array.ravel().tolist()) if array.dtype == object else array.tobytes()
-    buffers.append(data)
-    return [array.shape, len(data)]
+def _tensors(specs: Sequence[TensorSpec], arrays: Tensors, buffers: list[Any]) -> list[Any]:
+    """Of each tensor (shape, bytes); None for a dropped column."""
+    listed: list[Any] = []
+    for spec in specs:
+        array = arrays[spec.name]
+        if array is None:
+            listed.append(None)
+            continue
+        text = spec.datatype == "BYTES"
+        data = orjson.dumps(array.ravel().tolist()) if text else array.tobytes()
+        buffers.append(data)
+        listed.append((array.shape, len(data)))
+    return listed
 
 
 def _frame(head: bytes, header: dict[str, Any], buffers: list[Any], segment: int) -> bytes:
     encoded = orjson.dumps(header)
-    payload = b"".join([LENGTH.pack(len(head)), head, LENGTH.pack(len(encoded)), encoded, *buffers])
+    payload = b"".join((head, LENGTH.pack(len(encoded)), encoded, *buffers))
     return FRAME.pack(len(payload), crc32c.crc32c(payload, segment)) + payload
 
 

@@ -26,7 +26,7 @@ Stats = dict[str, dict[str, Any]]
 
 
 class StatsPage:
-    """`slot` finds a counter's place or makes it, `add` adds to it."""
+    """`slot` finds a counter's place in `counters`, or makes it."""
 
     def __init__(self, path: Path) -> None:
         # Written in full once: a hole would need disk space later, when there may be none.
@@ -34,7 +34,7 @@ class StatsPage:
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), PAGE_BYTES)
         self._view = memoryview(self._map)
-        self._counters = self._view.cast("Q")
+        self.counters = self._view.cast("Q")
         self._slots: dict[tuple[str, ...], int] = {}
 
     def slot(self, key: str, *what: str) -> int:
@@ -44,11 +44,8 @@ class StatsPage:
             found = self._slots[key, *what] = self._new_slot(" ".join((key, *what)))
         return found
 
-    def add(self, slot: int, number: int) -> None:
-        self._counters[slot] += number
-
     def close(self) -> None:
-        self._counters.release()
+        self.counters.release()
         self._view.release()
         self._map.close()
 

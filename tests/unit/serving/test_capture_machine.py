@@ -31,6 +31,7 @@ from driftloop_serving.shipper import Shipper
 from driftloop_serving.spool import SPARE, SpoolWriter, position, segment_name
 from driftloop_serving.spool_reader import Place, SpoolReader
 from driftloop_serving.spool_record import PredictionBatch
+from driftloop_serving.stats_page import PAGE_BYTES
 from driftloop_settings.settings import CaptureSettings
 from driftloop_store import open_store
 
@@ -138,7 +139,7 @@ class Capture(RuleBasedStateMachine):
         before, older = writer.segment, spare.read_bytes() if spare.exists() else b""
         log = writer.folder / segment_name(writer.segment)
         begin, held = offset(writer), log.read_bytes()
-        writer._count = lambda *_: None  # type: ignore[method-assign]
+        writer._counters = memoryview(bytearray(PAGE_BYTES)).cast("Q")
         if writer.append([batch]):
             self.unanswered.update(batch.ids)
             if writer.segment != before:
