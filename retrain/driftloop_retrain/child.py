@@ -14,6 +14,7 @@ from driftloop_contracts.clock import system_clock
 from driftloop_contracts.errors import RetryLater
 from driftloop_retrain.workspace import work_folder
 from driftloop_settings import Settings
+from driftloop_settings.niceness import give_way
 
 log = structlog.get_logger()
 RETRY = 75
@@ -30,7 +31,7 @@ class Order(BaseModel):
 def main() -> int:
     order = Order.model_validate_json(sys.stdin.buffer.read())
     settings = order.settings
-    os.nice(settings.retrain.nice)
+    give_way(settings.retrain.nice, leader=order.parent)
     if os.getppid() != order.parent:  # it died before the kernel knew that we want to die with it
         return RETRY
 

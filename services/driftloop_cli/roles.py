@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from driftloop_contracts.errors import NotFound
 from driftloop_settings import Settings
+from driftloop_settings.niceness import give_way
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Role:
 
     stop_s: how long it may take to end before it is killed; late: it starts when predictions can
     be answered, so that it does not slow the start; until then the spool keeps what is answered;
-    nice: added to the process's niceness. What can fall behind for a while without a loss gives way to
+    nice: added to the niceness of its processes. What can fall behind for a while without a loss gives way to
     answers where both want a core.
     """
 
@@ -67,7 +68,7 @@ def enter(name: str, settings: Settings) -> None:
     role = next((r for r in ROLES if r.name == name), None)
     if role is None:
         raise NotFound(f"there is no role {name!r}; there are {', '.join(r.name for r in ROLES)}")
-    os.nice(role.nice)
+    give_way(role.nice)
     module, _, attribute = role.entry.partition(":")
     function: Callable[..., object] = getattr(importlib.import_module(module), attribute)
     if role.program:
