@@ -20,6 +20,7 @@ from driftloop_serving.stats_page import StatsPage
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
+SEGMENT_BYTES = 65_536
 SIZES_MB = {"spool": 2, "lake": 64, "kafka": 64}
 
 
@@ -30,7 +31,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultStack]:
         for name, megabytes in SIZES_MB.items():
             mounted.enter_context(disk(state / name, megabytes))
         # Small enough that the quota is reached before the disk is full.
-        limits = "capture.quota_bytes=300000", "capture.segment_bytes=65536"
+        limits = "capture.quota_bytes=300000", f"capture.segment_bytes={SEGMENT_BYTES}"
         with fault_stack(state, *limits) as stack:
             yield stack
 
@@ -85,8 +86,7 @@ def test_on_a_full_disk_segments_are_written_over_and_nothing_is_dropped(
     dropped = dropped_so_far(small)
     began = time.monotonic()
     with answered_load(small.inference, MODEL) as answered:
-        # Until there is a spare one.
-        until(lambda: spares(small), "no segment was taken away")
+        until(lambda: writes_over(small), "no segment was taken away")
         with filled(small.state_dir / "spool"):
             before = len(answered.rows)
             until(lambda: len(answered.rows) > before + 200, "no answers with a full disk")
@@ -143,8 +143,13 @@ def dropped_so_far(small: FaultStack) -> int:
     return dropped
 
 
-def spares(small: FaultStack) -> list[Path]:
-    return list((small.state_dir / "spool").glob(f"replica-*/{SPARE}"))
+def writes_over(small: FaultStack) -> bool:
+    """Whether each replica writes over an older segment, and has a spare one for the next."""
+    folders = list((small.state_dir / "spool").glob("replica-*"))
+    return all(
+        (folder / SPARE).exists() and max(folder.glob("*.log")).stat().st_size >= SEGMENT_BYTES
+        for folder in folders
+    )
 
 
 def dropped_in_spools(small: FaultStack) -> int:
