@@ -68,7 +68,8 @@ def enter(name: str, settings: Settings) -> None:
     role = next((r for r in ROLES if r.name == name), None)
     if role is None:
         raise NotFound(f"there is no role {name!r}; there are {', '.join(r.name for r in ROLES)}")
-    give_way(role.nice)
+    if role.nice:
+        give_way(role.nice)
     module, _, attribute = role.entry.partition(":")
     function: Callable[..., object] = getattr(importlib.import_module(module), attribute)
     if role.program:

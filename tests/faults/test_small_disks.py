@@ -146,7 +146,7 @@ def dropped_so_far(small: FaultStack) -> int:
 def writes_over(small: FaultStack) -> bool:
     """Whether each replica writes over an older segment, and has a spare one for the next."""
     folders = list((small.state_dir / "spool").glob("replica-*"))
-    return all(
+    return bool(folders) and all(
         (folder / SPARE).exists() and max(folder.glob("*.log")).stat().st_size >= SEGMENT_BYTES
         for folder in folders
     )
