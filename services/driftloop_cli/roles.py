@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from driftloop_contracts.errors import NotFound
 from driftloop_settings import Settings
+from driftloop_settings.memory import keep_trimmed
 from driftloop_settings.niceness import give_way
 
 
@@ -76,6 +77,7 @@ def enter(name: str, settings: Settings) -> None:
         argv = function(settings)
         assert isinstance(argv, list)
         os.execv(argv[0], argv)
+    keep_trimmed()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

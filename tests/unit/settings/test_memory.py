@@ -1,0 +1,38 @@
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+BLOCKS, BLOCK_BYTES = 50_000, 2_000
+
+PROGRAM = f"""
+import os, time
+from pathlib import Path
+from driftloop_settings.memory import keep_trimmed
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+blocks = [bytearray({BLOCK_BYTES}) for _ in range({BLOCKS})]
+full = resident_bytes()
+del blocks[:-1]  # the last one lies above all the others
+kept = full - resident_bytes()
+keep_trimmed(every_s=0.01)
+deadline = time.monotonic() + 30
+while full - resident_bytes() < {BLOCKS * BLOCK_BYTES} * 0.9 and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(kept, full - resident_bytes())
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc is asked to give back"
+)
+def test_what_was_freed_below_a_block_in_use_goes_back_to_the_machine() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
+    by_itself, in_the_end = map(int, done.stdout.split())
+    assert by_itself < in_the_end * 0.5
+    assert in_the_end >= BLOCKS * BLOCK_BYTES * 0.9
