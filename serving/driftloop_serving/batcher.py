@@ -484,9 +484,10 @@ def _shapes(inputs: Mapping[str, np.ndarray]) -> list[tuple[int, ...]]:
 
 def _record(run: Run, latencies_s: list[float]) -> PredictionBatch:
     calls, chosen = run.calls, run.chosen
+    given_ids = [call.given_id for call in calls]
     batch = PredictionBatch(
         calls[0].model, chosen.version, chosen.arm, [call.prediction_id for call in calls], latencies_s,
         run.counts, chosen.model.signature, run.inputs, run.outputs, run.error,
-        client_ids=any(call.given_id is not None for call in calls),
+        client_ids=given_ids.count(None) < len(given_ids),
     )  # fmt: skip
     return batch if chosen.capture is None else chosen.capture.apply(batch)

@@ -17,7 +17,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,13 @@ import orjson
 from driftloop_contracts.capture import SAMPLED
 from driftloop_contracts.events import LabelEvent
 from driftloop_contracts.ids import new_prediction_id
-from driftloop_contracts.signature import Signature
 from driftloop_serving import position_file
 from driftloop_serving.spool_record import (
     END,
     LabelRecord,
     PredictionBatch,
+    PredictionEncoder,
     encode_label,
-    encode_predictions,
-    prediction_head,
 )
 from driftloop_serving.stats_page import DROPPED, SERVED, WEAKER, StatsPage
 from driftloop_settings.settings import CaptureSettings
@@ -47,15 +45,14 @@ SPARE, _TAKEN = "spare", "taken"
 
 class _Source:
     """What is counted under one key: a version's predictions, or labels. `served`: its counter's slot;
-    `head`: what a record of this version and `signature` begins with; `sequence`: of its next request."""
+    `encoder`: of its records; `sequence`: of its next request."""
 
-    __slots__ = ("head", "key", "sequence", "served", "signature")
+    __slots__ = ("encoder", "key", "sequence", "served")
 
     def __init__(self, key: str, page: StatsPage) -> None:
         self.key = key
         self.served = page.slot(key, SERVED)
-        self.signature: Signature | None = None
-        self.head = b""
+        self.encoder: PredictionEncoder | None = None
         self.sequence = 0
 
 
@@ -111,30 +108,30 @@ class SpoolWriter:
         if self._size >= self._segment_bytes:
             self._rotate_if_possible()
         at_us = time.time_ns() // 1000
-        frames: list[bytes] = []
-        rows: dict[_Source, int] = {}
-        sequences: dict[_Source, int] = {}
+        frames: list[bytearray] = []
+        rows: list[tuple[_Source, int]] = []
         for batch in batches:
-            source = self._sources.get((batch.model, batch.version))
-            if source is None or source.signature is not batch.signature:
-                source = self._source(batch)
+            source = self._sources.get((batch.model, batch.version)) or self._new_source(batch)
             if batch.left_out:
                 self._counters[self._page.slot(source.key, DROPPED, SAMPLED)] += batch.left_out
                 self._counters[source.served] += batch.left_out
                 if not batch.ids:
                     continue
+            encoder = source.encoder
+            if encoder is None or encoder.signature is not batch.signature:
+                encoder = PredictionEncoder(batch.model, batch.version, batch.signature)
+                source.encoder = encoder
             batch.at_us = at_us
-            batch.first_sequence = first = sequences.get(source, source.sequence)
-            sequences[source] = first + len(batch.ids)
-            rows[source] = rows.get(source, 0) + sum(batch.counts)
-            frames.append(encode_predictions(batch, source.head, self._segment))
-        if not frames:
+            batch.first_sequence = source.sequence
+            source.sequence += len(batch.ids)
+            rows.append((source, sum(batch.counts)))
+            frames.append(encoder.encode(batch, self._segment))
+        if not frames or self._append(frames, rows):
             return True
-        kept = self._append(frames, rows)
-        if kept:
-            for source, sequence in sequences.items():
-                source.sequence = sequence
-        return kept
+        for batch in reversed(batches):  # a sequence is without gaps in what is kept
+            if batch.ids:
+                self._sources[batch.model, batch.version].sequence = batch.first_sequence
+        return False
 
     def append_labels(self, labels: Sequence[LabelEvent]) -> bool:
         """Keep all of these with one write, or none: then False, so that the caller can say so."""
@@ -143,7 +140,7 @@ class SpoolWriter:
         records = [LabelRecord(x.prediction_id, orjson.dumps(label_document(x))) for x in labels]
         frames = [encode_label(record, self._segment) for record in records]
         self._labels = self._labels or _Source(LABELS, self._page)
-        return self._append(frames, {self._labels: len(frames)})
+        return self._append(frames, [(self._labels, len(frames))])
 
     def count_weaker(self, key: str, rows: int, reason: str) -> None:
         """Rows ("model/version", or LABELS) whose answer left before they were as durable as set."""
@@ -154,19 +151,14 @@ class SpoolWriter:
         self._page.close()
         os.close(self._lock)  # releases the flock: what is left is the shipper's
 
-    def _source(self, batch: PredictionBatch) -> "_Source":
-        """Of the batch's version, made or with another signature."""
-        version = batch.model, batch.version
-        source = self._sources.get(version)
-        if source is None:
-            source = self._sources[version] = _Source(f"{batch.model}/{batch.version}", self._page)
-        source.signature = batch.signature
-        source.head = prediction_head(batch.model, batch.version, batch.signature)
+    def _new_source(self, batch: PredictionBatch) -> _Source:
+        key = f"{batch.model}/{batch.version}"
+        source = self._sources[batch.model, batch.version] = _Source(key, self._page)
         return source
 
-    def _append(self, frames: Sequence[bytes], rows: Mapping["_Source", int]) -> bool:
+    def _append(self, frames: Sequence[bytearray], rows: Sequence[tuple[_Source, int]]) -> bool:
         """`frames`: made for the segment that is written now; `rows`: how many there are in them."""
-        data = b"".join(frames)
+        data = frames[0] if len(frames) == 1 else bytearray().join(frames)
         end = self._size + len(data)
         if end < self._older_size:
             data += END
@@ -184,7 +176,7 @@ class SpoolWriter:
                 self._mend()
                 dropped = "disk"
         counters = self._counters
-        for source, count in rows.items():
+        for source, count in rows:
             if dropped is not None:
                 # First: killed in between, `served` is no less than what is settled (`SpoolReader.ledger`).
                 counters[self._page.slot(source.key, DROPPED, dropped)] += count

@@ -1,20 +1,20 @@
 """Records of the spool: framed with their length and crc32c, so that a torn tail shows.
 
-A frame is `<length u32><crc32c u32><payload>`, little-endian. The checksum begins with the number of the
-segment: a segment may be written over an older one (`spool`), whose frames must not pass for its own. A
-payload is `<length u32>`, a JSON header that says what each record of this kind and version has in
-common, `<length u32>`, a JSON header of this record, and raw buffers: the latencies and the tensors that
-it lists. Cheap for the replica, which writes, and complete for the shipper, which turns them into Arrow.
+A frame is `<length u32><crc32c u32><payload>`, little-endian. The checksum is that of the frame with zeros in
+the first two places, and begins with the number of the segment: a segment may be written over an older one
+(`spool`), whose frames must not pass for its own. A payload is `<length u32>`, a JSON head that says what the
+records of a version (or labels) have in common, and the record in MessagePack (`_Predictions`, `_Label`). Cheap
+for the replica, which writes, and complete for the shipper, which turns them into Arrow.
 """
 
 import struct
-from array import array as packed
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import crc32c
+import msgspec
 import numpy as np
 import orjson
 
@@ -24,7 +24,6 @@ from driftloop_serving.datatypes import DTYPES
 
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
-LATENCY_BYTES = 4
 END = bytes(FRAME.size)
 """Behind the last frame, where an older segment's would follow: no frame has the length 0."""
 
@@ -92,80 +91,109 @@ class LabelRecord:
 Record = PredictionBatch | LabelRecord
 
 
-def _with_length(document: dict[str, Any]) -> bytes:
-    encoded = orjson.dumps(document)
-    return LENGTH.pack(len(encoded)) + encoded
+Tensor = tuple[tuple[int, ...], bytes | list[Any]] | None
+"""Its shape, and its raw bytes or its texts; None for a dropped column."""
 
 
-_LABEL_HEAD = _with_length({"k": "l"})
+class _Predictions(msgspec.Struct, array_like=True, gc=False):
+    """A `PredictionBatch` without what its head says; tensors in the order of the signature."""
+
+    arm: Arm
+    first_sequence: int
+    at_us: int
+    ids: Sequence[str]
+    latencies_s: Sequence[float]
+    counts: Sequence[int]
+    inputs: list[Tensor]
+    outputs: list[Tensor] | None
+    error: str | None
+    client_ids: bool
 
 
-def encode_label(record: LabelRecord, segment: int) -> bytes:
-    return _frame(_LABEL_HEAD, {"i": record.prediction_id}, [record.document], segment)
+class _Label(msgspec.Struct, array_like=True, gc=False):
+    prediction_id: str
+    document: bytes
 
 
-def prediction_head(model: str, version: int, signature: Signature) -> bytes:
-    """What every record of a version begins with; made once, it is worth keeping."""
-    return _with_length(
-        {
-            "k": "p",
-            "m": model,
-            "v": version,
-            "x": _specs(signature.inputs),
-            "y": _specs(signature.outputs),
-        }
-    )
+_encoder = msgspec.msgpack.Encoder()
+_predictions = msgspec.msgpack.Decoder(_Predictions)
+_label = msgspec.msgpack.Decoder(_Label)
 
 
-def encode_predictions(batch: PredictionBatch, head: bytes, segment: int) -> bytes:
-    """`head`: `prediction_head` of the batch's version; `segment`: the one that it is written to."""
-    buffers: list[Any] = [packed("f", batch.latencies_s)]
-    header: dict[str, Any] = {
-        "a": batch.arm, "i": batch.ids, "s": batch.first_sequence, "t": batch.at_us, "n": batch.counts,
-        "x": _tensors(batch.signature.inputs, batch.inputs, buffers),
-    }  # fmt: skip
-    if batch.client_ids:
-        header["c"] = True
-    if batch.outputs is None:
-        header["e"] = batch.error
-    else:
-        header["y"] = _tensors(batch.signature.outputs, batch.outputs, buffers)
-    return _frame(head, header, buffers, segment)
+def _beginning(head: dict[str, Any]) -> bytes:
+    """Of a frame whose length and checksum are not known yet."""
+    encoded = orjson.dumps(head)
+    return END + LENGTH.pack(len(encoded)) + encoded
+
+
+def _frame(beginning: bytes, record: _Predictions | _Label, segment: int) -> bytearray:
+    frame = bytearray(beginning)
+    _encoder.encode_into(record, frame, -1)
+    FRAME.pack_into(frame, 0, len(frame) - FRAME.size, crc32c.crc32c(frame, segment))
+    return frame
+
+
+_LABEL = _beginning({"k": "l"})
+
+
+def encode_label(record: LabelRecord, segment: int) -> bytearray:
+    """A frame; `segment`: the one that it is written to."""
+    return _frame(_LABEL, _Label(record.prediction_id, record.document), segment)
+
+
+class PredictionEncoder:
+    """Of the records of a model, a version and a signature; made once, it is worth keeping."""
+
+    __slots__ = ("_beginning", "_inputs", "_outputs", "signature")
+
+    def __init__(self, model: str, version: int, signature: Signature) -> None:
+        self.signature = signature
+        self._beginning = _beginning(
+            {
+                "k": "p", "m": model, "v": version, "x": _specs(signature.inputs),
+                "y": _specs(signature.outputs),
+            }
+        )  # fmt: skip
+        self._inputs = [(t.name, t.datatype == "BYTES") for t in signature.inputs]
+        self._outputs = [(t.name, t.datatype == "BYTES") for t in signature.outputs]
+
+    def encode(self, batch: PredictionBatch, segment: int) -> bytearray:
+        """A frame; `segment`: the one that it is written to."""
+        outputs = batch.outputs
+        record = _Predictions(
+            batch.arm, batch.first_sequence, batch.at_us, batch.ids, batch.latencies_s, batch.counts,
+            _tensors(self._inputs, batch.inputs),
+            None if outputs is None else _tensors(self._outputs, outputs), batch.error,
+            batch.client_ids,
+        )  # fmt: skip
+        return _frame(self._beginning, record, segment)
 
 
 def _specs(tensors: Sequence[TensorSpec]) -> list[Any]:
     return [[t.name, t.datatype, t.shape] for t in tensors]
 
 
-def _tensors(specs: Sequence[TensorSpec], arrays: Tensors, buffers: list[Any]) -> list[Any]:
-    """Of each tensor (shape, bytes); None for a dropped column."""
-    listed: list[Any] = []
-    for spec in specs:
-        array = arrays[spec.name]
+def _tensors(columns: Sequence[tuple[str, bool]], arrays: Tensors) -> list[Tensor]:
+    """`columns`: of each tensor its name, and whether it holds texts."""
+    listed: list[Tensor] = []
+    for name, text in columns:
+        array = arrays[name]
         if array is None:
             listed.append(None)
-            continue
-        text = spec.datatype == "BYTES"
-        data = orjson.dumps(array.ravel().tolist()) if text else array.tobytes()
-        buffers.append(data)
-        listed.append((array.shape, len(data)))
+        else:
+            listed.append((array.shape, array.ravel().tolist() if text else array.tobytes()))
     return listed
-
-
-def _frame(head: bytes, header: dict[str, Any], buffers: list[Any], segment: int) -> bytes:
-    encoded = orjson.dumps(header)
-    payload = b"".join((head, LENGTH.pack(len(encoded)), encoded, *buffers))
-    return FRAME.pack(len(payload), crc32c.crc32c(payload, segment)) + payload
 
 
 def frames(data: bytes, segment: int, offset: int = 0) -> Iterator[tuple[bytes, int]]:
     """Whole payloads of `data` from `offset`, each with the offset behind its frame; ends at END, and at the
     first frame that is cut or does not match its checksum."""
+    before = crc32c.crc32c(END, segment)
     while not is_cut(data, offset):
         length, checksum = FRAME.unpack_from(data, offset)
         end = offset + FRAME.size + length
         payload = data[offset + FRAME.size : end]
-        if length == 0 or crc32c.crc32c(payload, segment) != checksum:
+        if length == 0 or crc32c.crc32c(payload, before) != checksum:
             return
         yield payload, end
         offset = end
@@ -180,29 +208,19 @@ def is_cut(data: bytes, offset: int) -> bool:
 
 
 def decode(payload: bytes) -> Record:
-    head, offset = _json(payload, 0)
-    header, offset = _json(payload, offset)
-    kind, model, version, signature = _known_head(head)
-    fields = orjson.loads(header)
+    (length,) = LENGTH.unpack_from(payload)
+    end = LENGTH.size + length
+    kind, model, version, signature = _known_head(bytes(payload[LENGTH.size : end]))
     if kind == "l":
-        return LabelRecord(fields["i"], bytes(payload[offset:]))
-    end = offset + len(fields["i"]) * LATENCY_BYTES
-    latencies_s = packed("f", bytes(payload[offset:end]))
-    inputs, offset = _arrays(signature.inputs, fields["x"], payload, end)
-    error = fields.get("e")
-    outputs = None
-    if error is None:
-        outputs, offset = _arrays(signature.outputs, fields["y"], payload, offset)
+        label = _label.decode(payload[end:])
+        return LabelRecord(label.prediction_id, label.document)
+    found = _predictions.decode(payload[end:])
+    outputs = None if found.outputs is None else _arrays(signature.outputs, found.outputs)
     return PredictionBatch(
-        model, version, fields["a"], fields["i"], latencies_s, fields["n"], signature, inputs, outputs,
-        error, fields["s"], fields["t"], client_ids=fields.get("c", False),
+        model, version, found.arm, found.ids, found.latencies_s, found.counts, signature,
+        _arrays(signature.inputs, found.inputs), outputs, found.error, found.first_sequence, found.at_us,
+        client_ids=found.client_ids,
     )  # fmt: skip
-
-
-def _json(payload: bytes, offset: int) -> tuple[bytes, int]:
-    (length,) = LENGTH.unpack_from(payload, offset)
-    offset += LENGTH.size
-    return bytes(payload[offset : offset + length]), offset + length
 
 
 @lru_cache(maxsize=256)
@@ -215,20 +233,16 @@ def _known_head(head: bytes) -> tuple[str, str, int, Signature]:
     return fields["k"], fields.get("m", ""), fields.get("v", 0), Signature(*tensors)
 
 
-def _arrays(
-    specs: Sequence[TensorSpec], tensors: list[Any], payload: bytes, offset: int
-) -> tuple[dict[str, np.ndarray | None], int]:
+def _arrays(specs: Sequence[TensorSpec], tensors: list[Tensor]) -> dict[str, np.ndarray | None]:
     found: dict[str, np.ndarray | None] = {}
     for spec, tensor in zip(specs, tensors, strict=True):
         if tensor is None:
             found[spec.name] = None
             continue
-        shape, size = tensor
-        data = payload[offset : offset + size]
-        if spec.datatype == "BYTES":
-            array = np.array(orjson.loads(data), dtype=object)
-        else:
+        shape, data = tensor
+        if isinstance(data, bytes):
             array = np.frombuffer(data, DTYPES[spec.datatype])
+        else:
+            array = np.array(data, dtype=object)
         found[spec.name] = array.reshape(shape)
-        offset += size
-    return found, offset
+    return found

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -36,7 +37,7 @@ class Bench:
 
     def __init__(self, place: Place, results: Results, seconds: float, *, quick: bool) -> None:
         self._place, self._results, self._seconds = place, results, seconds
-        self._settle_s, self._turns = (1.0, 1) if quick else (5.0, 4)
+        self._settle_s, self._turns = (1.0, 3) if quick else (5.0, 12)
         self._open_loop = build_open_loop(place.scratch)
         session = ort.InferenceSession(str(place.graph), providers=["CPUExecutionProvider"])
         self._expected: Callable[[np.ndarray], np.ndarray] = lambda rows: session.run(
@@ -63,18 +64,16 @@ class Bench:
             lost[subject.name] = lost.get(subject.name, 0) + endpoint.lost()
 
     def capture(self, number: int) -> None:
-        """Round `number` of capture on and off, by turns: what it costs is less than what a shared
-        machine changes from one minute to the next."""
-        pair = (CAPTURED, UNCAPTURED)
-        with self._or_skip(CAPTURED, number), contextlib.ExitStack() as stack:
-            endpoints = [stack.enter_context(subject.start(self._place)) for subject in pair]
-            running = list(zip(pair, endpoints, strict=True))
-            for subject, endpoint in running:
-                self._begin(subject, endpoint)
+        """Round `number` of capture on and off, by turns of a second in one process: what it costs is less
+        than what a shared machine changes in a minute, and than what two processes of one program differ in."""
+        pair = ((CAPTURED, signal.SIGUSR1), (UNCAPTURED, signal.SIGUSR2))
+        with self._or_skip(CAPTURED, number), CAPTURED.start(self._place) as endpoint:
+            self._begin(CAPTURED, endpoint)
             for cell in BASIC:
                 for turn in range(self._turns):
-                    for subject, endpoint in running[:: 1 if turn % 2 else -1]:
-                        self._cell(subject, endpoint, cell, number * self._turns + turn)
+                    for subject, switch in pair[:: 1 if turn % 2 else -1]:
+                        endpoint.signal(switch)
+                        self._cell(subject, endpoint, cell, number * self._turns + turn, 1.0)
 
     @contextlib.contextmanager
     def _or_skip(self, subject: Subject, number: int) -> Iterator[None]:
@@ -92,11 +91,15 @@ class Bench:
         subject.check(endpoint.port, self._expected)
         closed_loop(endpoint.port, self._requests(subject, "json-1"), 16, 1)  # warm
 
-    def _cell(self, subject: Subject, endpoint: Endpoint, cell: Cell, number: int) -> None:
+    def _cell(
+        self, subject: Subject, endpoint: Endpoint, cell: Cell, number: int,
+        seconds: float | None = None,
+    ) -> None:  # fmt: skip
+        """`seconds`: of a closed loop, where it is not the run's."""
         if subject.kind == "driftloop":
             settle(self._settle_s)  # Kafka and the lake catch up
         serving, other = endpoint.serving_cpu(), endpoint.other_cpu()
-        sample = self._load(subject, endpoint, cell)
+        sample = self._load(subject, endpoint, cell, seconds or self._seconds)
         each_us = 1e6 / max(1, sample.requests)
         serving_us = (endpoint.serving_cpu() - serving) * each_us
         other_us = (endpoint.other_cpu() - other) * each_us
@@ -108,13 +111,13 @@ class Bench:
         )  # fmt: skip
         self._results.records.append(record)
 
-    def _load(self, subject: Subject, endpoint: Endpoint, cell: Cell) -> Sample:
+    def _load(self, subject: Subject, endpoint: Endpoint, cell: Cell, seconds: float) -> Sample:
         requests, port = self._requests(subject, cell.traffic), endpoint.port
         if cell.share is None:
-            return closed_loop(port, requests, cell.connections, self._seconds)
+            return closed_loop(port, requests, cell.connections, seconds)
         capacity = self._results.of(subject.name, Cell("json-1", CONNECTIONS[-1]))[-1].rate
-        rate, seconds = capacity * cell.share, self._seconds * 2
-        return open_loop(self._open_loop, port, requests, cell.connections, rate, seconds)
+        rate = capacity * cell.share
+        return open_loop(self._open_loop, port, requests, cell.connections, rate, seconds * 2)
 
     def _requests(self, subject: Subject, traffic: str) -> Path:
         form, _, rows = traffic.partition("-")

@@ -38,7 +38,7 @@ def markdown(results: Results) -> str:
         _sizes(results),
         "**Open loop**: latency in µs, counted from the moment a request was due.",
         _open(results),
-        "**Capture**, the replica's path in a plain process, on and off by turns: requests per second.",
+        "**Capture**, the replica's path in a plain process, on and off every other second: requests per second.",
         _capture(results),
         "**Targets**",
         _targets(results),
@@ -121,8 +121,10 @@ def _capture(results: Results) -> str:
         cpu = results.ratio("replica", "replica-uncaptured", cell, "serving_cpu_us")
         if kept and none and rate and cpu:
             row = [f"c = {connections}", f"{kept:,.0f}", f"{none:,.0f}"]
-            rows.append([*row, f"{1 - rate:+.1%}", f"{cpu - 1:+.1%}"])
-    return _table(["", "on", "off", "fewer requests", "more CPU per request"], rows)
+            low, high = results.ratio_between("replica", "replica-uncaptured", cell)
+            between = f"{1 - rate:+.1%} ({1 - high:+.1%} to {1 - low:+.1%})"
+            rows.append([*row, between, f"{cpu - 1:+.1%}"])
+    return _table(["", "on", "off", "fewer requests (95 %)", "more CPU per request"], rows)
 
 
 def _targets(results: Results) -> str:

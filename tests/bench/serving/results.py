@@ -1,5 +1,6 @@
 """What a run of the bench found, and what follows from it. Pure: values in, values out."""
 
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -83,11 +84,22 @@ class Results:
 
     def ratio(self, subject: str, base: str, cell: Cell, what: str = "rate") -> float | None:
         """The median over the rounds of the quotient within a round."""
+        quotients = self._quotients(subject, base, cell, what)
+        return statistics.median(quotients) if quotients else None
+
+    def ratio_between(self, subject: str, base: str, cell: Cell) -> tuple[float, float]:
+        """95 % confidence interval of `ratio`, by the ranks (binomial, normal approximation): of few rounds
+        it is all that was seen. Assumes that the rounds are independent."""
+        quotients = sorted(self._quotients(subject, base, cell, "rate"))
+        count = len(quotients)
+        cut = max(0, math.floor(count / 2 - 0.98 * math.sqrt(count)) - 1)
+        return quotients[cut], quotients[count - 1 - cut]
+
+    def _quotients(self, subject: str, base: str, cell: Cell, what: str) -> list[float]:
         bases = {r.round: getattr(r, what) for r in self.of(base, cell)}
-        quotients = [
+        return [
             getattr(r, what) / bases[r.round] for r in self.of(subject, cell) if bases.get(r.round)
         ]
-        return statistics.median(quotients) if quotients else None
 
     def spread(self, subject: str, cell: Cell) -> float:
         """The largest distance from the median, as a share of it."""

@@ -1,10 +1,11 @@
 """Who is measured, and how each is started: baselines, driftloop, and the peers."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,12 +36,14 @@ class Place:
 @dataclass(frozen=True)
 class Endpoint:
     """A running subject. `serving_cpu`: CPU seconds so far of what takes part in an answer;
-    `other_cpu`: of the rest of its stack; `lost`: answered predictions that capture has dropped."""
+    `other_cpu`: of the rest of its stack; `lost`: answered predictions that capture has dropped;
+    `signal` sends its process one."""
 
     port: int
     serving_cpu: Callable[[], float]
     other_cpu: Callable[[], float] = lambda: 0.0
     lost: Callable[[], int] = lambda: 0
+    signal: Callable[[int], None] = lambda number: None
 
 
 def v2_probabilities(answer: Any) -> Any:
@@ -81,7 +84,10 @@ def serving(
     server = Server(argv, log, core, environment, folder)
     try:
         wait_for_answer(server, port, probe.raw(), START_S)
-        yield Endpoint(port, lambda: cpu_seconds(family(server.pid)))
+        yield Endpoint(
+            port, lambda: cpu_seconds(family(server.pid)),
+            signal=lambda number: os.kill(server.pid, number),
+        )  # fmt: skip
     finally:
         server.stop()
 
@@ -120,8 +126,5 @@ RAY_SERVE = Subject(
 CAPTURED = Subject(
     "replica", "replica alone, capture on", "alone", _own_script("replica", v2_json, SERVER_CORE)
 )
-UNCAPTURED = Subject(
-    "replica-uncaptured", "replica alone, capture off", "alone",
-    _own_script("replica", v2_json, SERVER_CORE, "--capture-off"),
-)  # fmt: skip
-"""Alone: the replica's path in a plain process, without Ray and Kafka."""
+UNCAPTURED = replace(CAPTURED, name="replica-uncaptured", label="replica alone, capture off")
+"""Alone: the replica's path in a plain process, without Ray and Kafka. Both are the same process."""

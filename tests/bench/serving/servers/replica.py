@@ -1,10 +1,12 @@
 """A replica's path (protocol, batcher, spool) in a plain process: no Ray, no Kafka.
 
-Usage: replica.py MODEL.onnx PORT [--capture-off]. For fast work on the path, and for what capture costs;
-the real stack is what the bench reports.
+Usage: replica.py MODEL.onnx PORT. For fast work on the path, and for what capture costs (SIGUSR2 switches
+it off, SIGUSR1 on again); the real stack is what the bench reports.
 """
 
+import asyncio
 import gc
+import signal
 import sys
 import tempfile
 import threading
@@ -32,10 +34,16 @@ class NoMeter:
     failed = answered
 
 
-class NoSpool(SpoolWriter):
-    """Keeps nothing: what serving would cost without capture."""
+class SwitchedSpool(SpoolWriter):
+    """Keeps nothing while it is not `on`: what serving would cost without capture."""
 
-    def append(self, batches: Sequence[PredictionBatch]) -> None: ...
+    on = True
+
+    def append(self, batches: Sequence[PredictionBatch]) -> bool:
+        return super().append(batches) if self.on else True
+
+    def switch(self, on: bool) -> None:
+        self.on = on
 
 
 def take_away(folder: Path) -> None:
@@ -47,8 +55,10 @@ def take_away(folder: Path) -> None:
         time.sleep(0.2)
 
 
-async def main(folder: Path, port: int, scratch: Path, spool_kind: type[SpoolWriter]) -> None:
-    spool = spool_kind(scratch / "spool", "replica", CaptureSettings())
+async def main(folder: Path, port: int, scratch: Path) -> None:
+    spool = SwitchedSpool(scratch / "spool", "replica", CaptureSettings())
+    for number, on in ((signal.SIGUSR1, True), (signal.SIGUSR2, False)):
+        asyncio.get_running_loop().add_signal_handler(number, spool.switch, on)
     threading.Thread(target=take_away, args=(spool.folder,), daemon=True).start()
     batcher = Batcher(spool, NoMeter(), in_flight_limit=1024)
     served = ServedVersion(1, str(folder), signature_of(folder))
@@ -69,5 +79,4 @@ async def no_application(*_: Any) -> None: ...
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as scratch:
-        kind = NoSpool if "--capture-off" in sys.argv else SpoolWriter
-        uvloop.run(main(Path(sys.argv[1]).parent, int(sys.argv[2]), Path(scratch), kind))
+        uvloop.run(main(Path(sys.argv[1]).parent, int(sys.argv[2]), Path(scratch)))
