@@ -110,28 +110,32 @@ class SpoolWriter:
         at_us = time.time_ns() // 1000
         frames: list[bytearray] = []
         rows: list[tuple[_Source, int]] = []
-        for batch in batches:
-            source = self._sources.get((batch.model, batch.version)) or self._new_source(batch)
-            if batch.left_out:
-                self._counters[self._page.slot(source.key, DROPPED, SAMPLED)] += batch.left_out
-                self._counters[source.served] += batch.left_out
-                if not batch.ids:
-                    continue
-            encoder = source.encoder
-            if encoder is None or encoder.signature is not batch.signature:
-                encoder = PredictionEncoder(batch.model, batch.version, batch.signature)
-                source.encoder = encoder
-            batch.at_us = at_us
-            batch.first_sequence = source.sequence
-            source.sequence += len(batch.ids)
-            rows.append((source, sum(batch.counts)))
-            frames.append(encoder.encode(batch, self._segment))
-        if not frames or self._append(frames, rows):
-            return True
-        for batch in reversed(batches):  # a sequence is without gaps in what is kept
-            if batch.ids:
-                self._sources[batch.model, batch.version].sequence = batch.first_sequence
-        return False
+        begun: list[tuple[_Source, int]] = []
+        kept = False
+        try:
+            for batch in batches:
+                source = self._sources.get((batch.model, batch.version)) or self._new_source(batch)
+                if batch.left_out:
+                    self._counters[self._page.slot(source.key, DROPPED, SAMPLED)] += batch.left_out
+                    self._counters[source.served] += batch.left_out
+                    if not batch.ids:
+                        continue
+                encoder = source.encoder
+                if encoder is None or encoder.signature is not batch.signature:
+                    encoder = PredictionEncoder(batch.model, batch.version, batch.signature)
+                    source.encoder = encoder
+                batch.at_us = at_us
+                batch.first_sequence = source.sequence
+                begun.append((source, source.sequence))
+                source.sequence += len(batch.ids)
+                rows.append((source, sum(batch.counts)))
+                frames.append(encoder.encode(batch, self._segment))
+            kept = not frames or self._append(frames, rows)
+        finally:
+            if not kept:  # sequences are without gaps in what is kept
+                for source, sequence in reversed(begun):
+                    source.sequence = sequence
+        return kept
 
     def append_labels(self, labels: Sequence[LabelEvent]) -> bool:
         """Keep all of these with one write, or none: then False, so that the caller can say so."""

@@ -160,6 +160,16 @@ def test_a_disk_that_cannot_be_written_costs_capture_and_is_counted(
     assert reader.ledger()["m", 1]["dropped"] == {"disk": 2}
 
 
+def test_a_record_that_cannot_be_encoded_leaves_no_gap(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    keep(writer)
+    half_a_character = {"x": np.zeros((2, 1), np.float32), "c": np.full((2, 1), "\ud800", object)}
+    with pytest.raises(UnicodeEncodeError):
+        keep(writer, inputs=half_a_character)
+    keep(writer)
+    assert [r.first_sequence for r in read_all(reader_of(writer, tmp_path))] == [0, 1]
+
+
 def test_what_was_acknowledged_frees_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
