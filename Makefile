@@ -53,7 +53,7 @@ test-language: setup  ## Serve, load adapters and fine-tune with a tiny language
 
 .PHONY: test-faults
 test-faults: setup  ## Kill, hang and fill up a running stack for about half an hour (ARGS="--kills 20")
-	$(PYTEST) tests/faults tests/e2e tests/integration -m "faults" -p no:randomly $(ARGS)
+	$(PYTEST) tests/faults tests/e2e tests/integration -m "faults" -p no:randomly --timeout 600 $(ARGS)
 
 .PHONY: lint
 lint: setup  ## Check format, lint, types and import contracts

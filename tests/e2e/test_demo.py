@@ -28,7 +28,10 @@ def start_demo(home: Path, *words: str) -> "subprocess.Popen[str]":
 
 
 def finish(demo: "subprocess.Popen[str]", home: Path, timeout: float = 480) -> dict[str, Any]:
-    said, _ = demo.communicate(timeout=timeout)
+    try:
+        said, _ = demo.communicate(timeout=timeout)
+    finally:
+        demo.terminate()
     assert demo.returncode == 0, said
     summary: dict[str, Any] = json.loads((home.parent / "summary.json").read_text())
     return summary
