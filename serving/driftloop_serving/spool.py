@@ -32,7 +32,7 @@ from driftloop_serving.spool_record import (
     LabelRecord,
     PredictionBatch,
     PredictionEncoder,
-    encode_label,
+    append_label,
 )
 from driftloop_serving.stats_page import DROPPED, SERVED, WEAKER, StatsPage
 from driftloop_settings.settings import CaptureSettings
@@ -54,6 +54,10 @@ class _Source:
         self.served = page.slot(key, SERVED)
         self.encoder: PredictionEncoder | None = None
         self.sequence = 0
+
+
+_Part = tuple[_Source, int, int]
+"""Of what is appended: its source, the sequence of its first request (labels have none) and its rows."""
 
 
 class SpoolWriter:
@@ -108,9 +112,8 @@ class SpoolWriter:
         if self._size >= self._segment_bytes:
             self._rotate_if_possible()
         at_us = time.time_ns() // 1000
-        frames: list[bytearray] = []
-        rows: list[tuple[_Source, int]] = []
-        begun: list[tuple[_Source, int]] = []
+        data = bytearray()
+        parts: list[_Part] = []
         kept = False
         try:
             for batch in batches:
@@ -126,14 +129,13 @@ class SpoolWriter:
                     source.encoder = encoder
                 batch.at_us = at_us
                 batch.first_sequence = source.sequence
-                begun.append((source, source.sequence))
+                parts.append((source, source.sequence, sum(batch.counts)))
                 source.sequence += len(batch.ids)
-                rows.append((source, sum(batch.counts)))
-                frames.append(encoder.encode(batch, self._segment))
-            kept = not frames or self._append(frames, rows)
+                encoder.append(data, batch, self._segment)
+            kept = not parts or self._append(data, parts)
         finally:
             if not kept:  # sequences are without gaps in what is kept
-                for source, sequence in reversed(begun):
+                for source, sequence, _ in reversed(parts):
                     source.sequence = sequence
         return kept
 
@@ -141,10 +143,12 @@ class SpoolWriter:
         """Keep all of these with one write, or none: then False, so that the caller can say so."""
         if self._size >= self._segment_bytes:
             self._rotate_if_possible()
-        records = [LabelRecord(x.prediction_id, orjson.dumps(label_document(x))) for x in labels]
-        frames = [encode_label(record, self._segment) for record in records]
+        data = bytearray()
+        for label in labels:
+            record = LabelRecord(label.prediction_id, orjson.dumps(label_document(label)))
+            append_label(data, record, self._segment)
         self._labels = self._labels or _Source(LABELS, self._page)
-        return self._append(frames, [(self._labels, len(frames))])
+        return self._append(data, [(self._labels, 0, len(labels))])
 
     def count_weaker(self, key: str, rows: int, reason: str) -> None:
         """Rows ("model/version", or LABELS) whose answer left before they were as durable as set."""
@@ -160,9 +164,8 @@ class SpoolWriter:
         source = self._sources[batch.model, batch.version] = _Source(key, self._page)
         return source
 
-    def _append(self, frames: Sequence[bytearray], rows: Sequence[tuple[_Source, int]]) -> bool:
-        """`frames`: made for the segment that is written now; `rows`: how many there are in them."""
-        data = frames[0] if len(frames) == 1 else bytearray().join(frames)
+    def _append(self, data: bytearray, parts: Sequence[_Part]) -> bool:
+        """`data`: frames made for the segment that is written now."""
         end = self._size + len(data)
         if end < self._older_size:
             data += END
@@ -180,7 +183,7 @@ class SpoolWriter:
                 self._mend()
                 dropped = "disk"
         counters = self._counters
-        for source, count in rows:
+        for source, _, count in parts:
             if dropped is not None:
                 # First: killed in between, `served` is no less than what is settled (`SpoolReader.ledger`).
                 counters[self._page.slot(source.key, DROPPED, dropped)] += count

@@ -126,19 +126,22 @@ def _beginning(head: dict[str, Any]) -> bytes:
     return END + LENGTH.pack(len(encoded)) + encoded
 
 
-def _frame(beginning: bytes, record: _Predictions | _Label, segment: int) -> bytearray:
-    frame = bytearray(beginning)
-    _encoder.encode_into(record, frame, -1)
-    FRAME.pack_into(frame, 0, len(frame) - FRAME.size, crc32c.crc32c(frame, segment))
-    return frame
+def _append_frame(
+    data: bytearray, beginning: bytes, record: _Predictions | _Label, segment: int
+) -> None:
+    start = len(data)
+    data += beginning
+    _encoder.encode_into(record, data, -1)
+    checksum = crc32c.crc32c(memoryview(data)[start:] if start else data, segment)
+    FRAME.pack_into(data, start, len(data) - start - FRAME.size, checksum)
 
 
 _LABEL = _beginning({"k": "l"})
 
 
-def encode_label(record: LabelRecord, segment: int) -> bytearray:
-    """A frame; `segment`: the one that it is written to."""
-    return _frame(_LABEL, _Label(record.prediction_id, record.document), segment)
+def append_label(data: bytearray, record: LabelRecord, segment: int) -> None:
+    """Append a frame to `data`; `segment`: the one that it is written to."""
+    _append_frame(data, _LABEL, _Label(record.prediction_id, record.document), segment)
 
 
 class PredictionEncoder:
@@ -157,8 +160,8 @@ class PredictionEncoder:
         self._inputs = [(t.name, t.datatype == "BYTES") for t in signature.inputs]
         self._outputs = [(t.name, t.datatype == "BYTES") for t in signature.outputs]
 
-    def encode(self, batch: PredictionBatch, segment: int) -> bytearray:
-        """A frame; `segment`: the one that it is written to."""
+    def append(self, data: bytearray, batch: PredictionBatch, segment: int) -> None:
+        """Append a frame to `data`; `segment`: the one that it is written to."""
         outputs = batch.outputs
         record = _Predictions(
             batch.arm, batch.first_sequence, batch.at_us, batch.ids, batch.latencies_s, batch.counts,
@@ -166,7 +169,7 @@ class PredictionEncoder:
             None if outputs is None else _tensors(self._outputs, outputs), batch.error,
             batch.client_ids,
         )  # fmt: skip
-        return _frame(self._beginning, record, segment)
+        _append_frame(data, self._beginning, record, segment)
 
 
 def _specs(tensors: Sequence[TensorSpec]) -> list[Any]:
