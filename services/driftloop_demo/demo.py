@@ -18,7 +18,7 @@ SETTINGS = (
     *FREE_PORTS,
     # A replay passes months in a minute, so the watchers look more often than in production.
     "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
-    "trigger.cooldown_s=600", "trigger.min_fresh_labels=4000",
+    "trigger.cooldown_s=600", "trigger.min_fresh_labels=6000",
     # Ten demos in a row are many rows: a false alarm is to be rarer than in one night of production.
     "monitoring.average_run_length=1000000",
 )  # fmt: skip
@@ -28,7 +28,7 @@ RATE_BEFORE, RATE_AFTER, RATE_RETRAIN = 1_000.0, 500.0, 150.0
 many rows after the drift, and the canary needs new ones."""
 FIRST_ROW = 50_000
 """Version 1 is trained on the rows before."""
-ROWS_AFTER_PROMOTION = 3_000
+ROWS_AFTER_PROMOTION = 5_000
 ROWS_BEFORE_BAD_CANDIDATE = 6_000
 DEADLINE_S = 420.0
 
