@@ -36,7 +36,7 @@ def _models(models: list[Record]) -> RenderableType:
     table = _table("model", *columns)
     for model in models:
         counts, window = model["counts"], model["window"]
-        waiting = counts["served"] - counts["lake_rows"] - counts["dropped"]
+        waiting = counts["served"] - counts["lake_rows"] - counts["retries"] - counts["dropped"]
         judged = "–"
         if window:
             loss = window["mean_loss"]

@@ -1,0 +1,28 @@
+"""What `driftloop status` shows of a model."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from driftloop_cli.status_view import status_view
+
+
+@pytest.mark.parametrize(("served", "waiting"), [(112, "0"), (117, "5")])
+def test_a_row_that_was_served_twice_and_kept_once_does_not_wait(served: int, waiting: str) -> None:
+    counts = {
+        "served": served, "lake_rows": 100, "retries": 12, "dropped": 0, "dropped_reasons": {},
+        "unexplained": 0, "labels": 7,
+    }  # fmt: skip
+    model: dict[str, Any] = {
+        "name": "loan", "champion": 1, "challenger": None, "split": {"stable": 1.0, "canary": 0.0},
+        "counts": counts, "window": None,
+    }  # fmt: skip
+    document = {
+        "models": [model], "roles": [], "endpoints": {}, "alarms": [], "retrains": [],
+        "rollouts": [],
+    }  # fmt: skip
+    console = Console(width=200, record=True)
+    console.print(status_view(document))
+    row = next(line for line in console.export_text().splitlines() if "loan" in line)
+    assert f"{served} 100 {waiting}" in " ".join(row.split())
