@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from command_line import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -32,6 +33,7 @@ def finish(demo: "subprocess.Popen[str]", home: Path, timeout: float = 480) -> d
         said, _ = demo.communicate(timeout=timeout)
     finally:
         demo.terminate()
+        demo.wait(60)
     assert demo.returncode == 0, said
     summary: dict[str, Any] = json.loads((home.parent / "summary.json").read_text())
     return summary
@@ -62,6 +64,27 @@ def test_a_harmful_candidate_is_rolled_back(tmp_path: Path) -> None:
     assert summary["versions"] == {"first": 1, "champion": 1}
     assert summary["rollout"]["state"] == "rolled_back"
     assert_nothing_was_lost(summary)
+
+
+def test_a_demo_that_is_terminated_stops_its_stack(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    demo = start_demo(home)
+    try:
+        stack = eventually(lambda: supervisor_of(home), lambda found: found is not None)
+    finally:
+        demo.terminate()
+    said, _ = demo.communicate(timeout=120)
+    assert stack is not None
+    assert not stack.is_running(), said
+    assert demo.returncode != 0
+
+
+def supervisor_of(home: Path) -> psutil.Process | None:
+    try:
+        running = json.loads((home / "run" / "supervisor.json").read_text())
+        return psutil.Process(running["supervisor"]["pid"])
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        return None
 
 
 def test_the_loop_closes_though_every_role_is_killed(tmp_path: Path) -> None:
