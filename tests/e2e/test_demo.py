@@ -14,6 +14,8 @@ import psutil
 import pytest
 from command_line import eventually
 
+from driftloop_cli.run_state import read_run_state
+
 pytestmark = pytest.mark.e2e
 
 ROLES = (
@@ -70,21 +72,12 @@ def test_a_demo_that_is_terminated_stops_its_stack(tmp_path: Path) -> None:
     home = tmp_path / "demo"
     demo = start_demo(home)
     try:
-        stack = eventually(lambda: supervisor_of(home), lambda found: found is not None)
+        stack = eventually(lambda: read_run_state(home), lambda found: found is not None)
     finally:
         demo.terminate()
     said, _ = demo.communicate(timeout=120)
-    assert stack is not None
-    assert not stack.is_running(), said
+    assert not stack.supervisor.alive(), said
     assert demo.returncode != 0
-
-
-def supervisor_of(home: Path) -> psutil.Process | None:
-    try:
-        running = json.loads((home / "run" / "supervisor.json").read_text())
-        return psutil.Process(running["supervisor"]["pid"])
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
-        return None
 
 
 def test_the_loop_closes_though_every_role_is_killed(tmp_path: Path) -> None:
