@@ -71,13 +71,14 @@ def enter(name: str, settings: Settings) -> None:
         raise NotFound(f"there is no role {name!r}; there are {', '.join(r.name for r in ROLES)}")
     if role.nice:
         give_way(role.nice)
+    if not role.program:
+        keep_trimmed()
     module, _, attribute = role.entry.partition(":")
     function: Callable[..., object] = getattr(importlib.import_module(module), attribute)
     if role.program:
         argv = function(settings)
         assert isinstance(argv, list)
         os.execv(argv[0], argv)
-    keep_trimmed()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -1,6 +1,7 @@
 """Gives freed memory back to the machine."""
 
 import ctypes
+import os
 import threading
 import time
 
@@ -11,11 +12,14 @@ def keep_trimmed(every_s: float = EVERY_S) -> None:
     """From now on, in the background, the process gives back the pages it no longer uses.
 
     glibc gives back by itself only what is free at the end of a heap: one block above that stays in use keeps
-    all below, and threads have heaps of their own. Does nothing where the C library cannot.
+    all below, and threads have heaps of their own. Does nothing where the C library cannot. Call it before
+    Arrow is first used: that allocates with the C library then, since its own allocator (mimalloc) keeps what
+    other threads freed.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:
         return
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
     def work() -> None:
         while True:
