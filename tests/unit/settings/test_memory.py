@@ -25,14 +25,31 @@ while full - resident_bytes() < {BLOCKS * BLOCK_BYTES} * 0.9 and time.monotonic(
 print(kept, full - resident_bytes())
 """
 
+ARROW = """
+from driftloop_settings.memory import keep_trimmed
 
-@pytest.mark.skipif(
+keep_trimmed()
+import pyarrow
+
+print(pyarrow.default_memory_pool().backend_name)
+"""
+
+pytestmark = pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc is asked to give back"
 )
+
+
 def test_what_was_freed_below_a_block_in_use_goes_back_to_the_machine() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
-    )
-    by_itself, in_the_end = map(int, done.stdout.split())
+    by_itself, in_the_end = map(int, _printed(PROGRAM).split())
     assert by_itself < in_the_end * 0.5
     assert in_the_end >= BLOCKS * BLOCK_BYTES * 0.9
+
+
+def test_arrow_allocates_where_freed_memory_is_given_back() -> None:
+    assert _printed(ARROW).strip() == "system"
+
+
+def _printed(program: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
