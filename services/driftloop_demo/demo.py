@@ -8,6 +8,7 @@ from pathlib import Path
 from driftloop_contracts.errors import Unavailable
 from driftloop_demo.data_set import LABEL, MODEL, TIME, LiveRows, live_rows, write_reference
 from driftloop_demo.ending import books, nothing_was_lost, play, settled, tell_books
+from driftloop_demo.replay import Replay
 from driftloop_demo.stack import FREE_PORTS, Commands, Record, Say, make_room, read_status
 from driftloop_demo.story import Story
 from driftloop_demo.traffic import Traffic
@@ -87,7 +88,7 @@ def _prepare(command: Commands, home: Path, say: Say) -> Record:
 
 def _traffic(rows: LiveRows, scenario: str, seed: int, inference: str) -> Traffic:
     limit = len(rows.labels) if scenario == "drift" else rows.drift_at
-    return Traffic(rows, inference, seed, rate=lambda _: RATE_AFTER, limit=limit)
+    return Traffic(rows, inference, seed, rate=lambda _: RATE_AFTER, replay=Replay(limit))
 
 
 def _rate(scenario: str, traffic: Traffic, story: Story, row: int) -> float:

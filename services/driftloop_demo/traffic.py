@@ -16,11 +16,11 @@ import httpx
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_demo.careful_client import CarefulClient
 from driftloop_demo.data_set import MODEL, LiveRows
+from driftloop_demo.replay import Replay
 
 IN_FLIGHT = 4
 PATIENCE_S = 120.0
 LABEL_DELAY_S = 1.5
-REPEATED_ROWS = 10_000
 
 
 @dataclass
@@ -44,8 +44,7 @@ class Traffic:
     seed: int
     rate: Callable[[int], float]
     """Rows per second wanted at a row."""
-    limit: int
-    """Row at which the replay ends; its last rows, which no retrain has seen by then, come again."""
+    replay: Replay
     sent: int = 0
     answered: int = 0
     labelled: int = 0
@@ -64,16 +63,12 @@ class Traffic:
             asyncio.TaskGroup() as tasks,
         ):
             due = time.monotonic()
-            start = 0
             while not stop.is_set():
-                size = min(dice.randint(10, 30), self.limit - start)
+                start, end = self.replay.take(dice.randint(10, 30), new_version=len(self.after) > 1)
                 await slots.acquire()
-                tasks.create_task(self._one(http, slots, start, start + size))
-                start += size
-                if start >= self.limit:
-                    start = self.limit - REPEATED_ROWS
+                tasks.create_task(self._one(http, slots, start, end))
                 # A client that was held up does not send the lost time's requests in a burst.
-                due = max(due + size / self.rate(start), time.monotonic() - 0.1)
+                due = max(due + (end - start) / self.rate(end), time.monotonic() - 0.1)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), max(0.0, due - time.monotonic()))
 
