@@ -16,7 +16,7 @@ log = structlog.get_logger()
 COMPACTED_FILE_BYTES = 16 << 20
 """Small enough to be rewritten often, large enough that ten million rows are a few dozen files."""
 ROW_GROUP_ROWS = 32_768
-"""Readers of the newest rows leave the other groups out."""
+"""Compaction, and who reads row group by row group, hold no more than one in memory."""
 _LOG = "_delta_log"
 
 
@@ -31,9 +31,16 @@ class UpkeepTable(LakeTable):
 
     def compact(self) -> None:
         """Rewrite small files as larger ones. Older versions stay readable: no file is deleted."""
+        from deltalake import WriterProperties
+
         with self._moving(1, {}):
             # One at a time: archiving goes on beside it.
-            self._handle.optimize.compact(target_size=COMPACTED_FILE_BYTES, max_concurrent_tasks=1)
+            self._handle.optimize.compact(
+                target_size=COMPACTED_FILE_BYTES, max_concurrent_tasks=1,
+                writer_properties=WriterProperties(
+                    compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS
+                ),
+            )  # fmt: skip
 
     def drop_before(self, day: date) -> None:
         """Leave the rows of earlier days out of the versions to come."""

@@ -4,13 +4,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lake_records import id_of_request, label_message, prediction_message, prediction_rows
 
 from driftloop_contracts.errors import NotFound
-from driftloop_lake import layout
+from driftloop_lake import layout, upkeep_table
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.delta_log import LogFile, expired, horizon, to_checkpoint
 from driftloop_lake.port import LakeCounts, Pin
@@ -72,6 +73,19 @@ class Kept:
 @pytest.fixture
 def lake(tmp_path: Path) -> Kept:
     return Kept(str(tmp_path))
+
+
+def test_a_compacted_file_has_small_row_groups(lake: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep_table, "ROW_GROUP_ROWS", 4)
+    lake.write(6)
+    small = set(lake.folder.glob("date=*/*.parquet"))
+    lake.upkeep().step(NOW)
+    (compacted,) = set(lake.folder.glob("date=*/*.parquet")) - small
+    file = pq.ParquetFile(compacted).metadata
+    groups = [file.row_group(number) for number in range(file.num_row_groups)]
+    assert sum(group.num_rows for group in groups) == lake.lake.count("loan", lake.pin()).rows
+    assert max(group.num_rows for group in groups) == 4
+    assert {group.column(0).compression for group in groups} == {"ZSTD"}
 
 
 def test_small_files_are_compacted_once_there_are_enough(lake: Kept) -> None:
