@@ -72,7 +72,7 @@ def enter(name: str, settings: Settings) -> None:
     if role.nice:
         give_way(role.nice)
     if not role.program:
-        keep_trimmed()
+        keep_trimmed()  # before the role's module uses Arrow
     module, _, attribute = role.entry.partition(":")
     function: Callable[..., object] = getattr(importlib.import_module(module), attribute)
     if role.program:

@@ -17,8 +17,7 @@ class Replay:
 
     def take(self, most: int, *, new_version: bool) -> tuple[int, int]:
         """The first of at most `most` rows, and the one behind the last; `new_version`: one answers."""
-        kept = self.limit - KEPT_ROWS
-        end = self.limit if new_version else kept
+        end = self.limit if new_version else self.limit - KEPT_ROWS
         if self._next >= end or (new_version and self._repeats):
             self._next, self._repeats = end - KEPT_ROWS, not new_version
         start, self._next = self._next, min(self._next + most, end)
