@@ -310,8 +310,8 @@ def demo(
         scenario = scenario or SCENARIOS[0]
         if scenario not in SCENARIOS:
             raise Rejected(f"--scenario {scenario}: there are {', '.join(SCENARIOS)}")
-        # As after Ctrl-C: the stack is stopped.
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        # As after Ctrl-C: the stack is stopped. Not by way of SIGINT, which shells have their background ignore.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         summary = run(
             scenario, seed, state_dir=state_dir, sets=tuple(sets or ()), keep=keep,
             say=console.print,

@@ -70,7 +70,11 @@ def test_a_harmful_candidate_is_rolled_back(tmp_path: Path) -> None:
 
 def test_a_demo_that_is_terminated_stops_its_stack(tmp_path: Path) -> None:
     home = tmp_path / "demo"
-    demo = start_demo(home)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script's `driftloop demo &` has it
+    try:
+        demo = start_demo(home)
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         stack = eventually(lambda: read_run_state(home), lambda found: found is not None)
     finally:
