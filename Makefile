@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 SYNCED := $(VENV)/.synced
 CLIENTS := .venv-clients
 CLIENTS_SYNCED := $(CLIENTS)/.synced
+COMPILED := serving/driftloop_serving/_appender.pyx
 PROTOCOL := driftloop_serving/grpc_protocol/open_inference.proto
 SOURCES := services serving monitoring retrain deploy
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.lock)
@@ -18,7 +19,7 @@ help:  ## Show this list
 .PHONY: setup
 setup: $(SYNCED)  ## Make .venv with exactly the locked packages
 
-$(SYNCED): requirements.lock pyproject.toml
+$(SYNCED): requirements.lock pyproject.toml hatch_build.py $(COMPILED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet requirements.lock

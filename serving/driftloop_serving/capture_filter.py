@@ -1,7 +1,6 @@
 """Applies a model's capture rules to a batch of predictions, before it is written to the spool."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -34,8 +33,8 @@ class CaptureFilter:
         if self._share < 1.0:
             batch = self._sampled(batch)
         if self._changes:
-            batch = replace(
-                batch, inputs=self._changed(batch.inputs),
+            batch = batch._replace(
+                inputs=self._changed(batch.inputs),
                 outputs=batch.outputs and self._changed(batch.outputs),
             )  # fmt: skip
         return batch
@@ -54,8 +53,8 @@ class CaptureFilter:
                 for name, array in tensors.items()
             }
 
-        return replace(
-            batch, ids=_where(batch.ids, chosen), counts=_where(batch.counts, chosen),
+        return batch._replace(
+            ids=_where(batch.ids, chosen), counts=_where(batch.counts, chosen),
             latencies_s=_where(batch.latencies_s, chosen), inputs=of_rows(batch.inputs),
             outputs=batch.outputs and of_rows(batch.outputs), left_out=int(total - rows.sum()),
         )  # fmt: skip

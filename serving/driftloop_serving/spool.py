@@ -1,8 +1,8 @@
 """The spool: an append-only segment log on local disk, one folder for each process that writes.
 
-Delivery: the writer appends with one `write` before an answer leaves, which survives a kill of the
-process (the page cache is the kernel's; `durability` waits for more). The shipper reads behind it and
-takes segments away that Kafka acknowledged. A folder holds
+Delivery: the writer appends before an answer leaves, to the mapped segment or with one `write`. Either survives
+a kill of the process (the page cache is the kernel's; `durability` waits for more). The shipper reads
+behind it and takes segments away that Kafka acknowledged. A folder holds
 
 - `000000000000.log`, `000000000001.log`, …: frames of `spool_record`;
 - `spare`: a segment that the shipper took away. The next one is written over it, into pages that the
@@ -15,6 +15,7 @@ takes segments away that Kafka acknowledged. A folder holds
 
 import contextlib
 import fcntl
+import mmap
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -22,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
 
 from driftloop_contracts.capture import SAMPLED
 from driftloop_contracts.events import LabelEvent
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_serving import position_file
+from driftloop_serving.appender import COMPILED, Appender, Source, keeps_room
 from driftloop_serving.spool_record import (
     END,
     LabelRecord,
@@ -37,30 +40,19 @@ from driftloop_serving.spool_record import (
 from driftloop_serving.stats_page import DROPPED, SERVED, WEAKER, StatsPage
 from driftloop_settings.settings import CaptureSettings
 
+log = structlog.get_logger()
+
 RESCAN_S = 0.2
 LABELS = "labels"
 """The key under which labels are counted."""
 SPARE, _TAKEN = "spare", "taken"
 
 
-class _Source:
-    """What is counted under one key: a version's predictions, or labels. `served`: its counter's slot;
-    `encoder`: of its records; `sequence`: of its next request."""
-
-    __slots__ = ("encoder", "key", "sequence", "served")
-
-    def __init__(self, key: str, page: StatsPage) -> None:
-        self.key = key
-        self.served = page.slot(key, SERVED)
-        self.encoder: PredictionEncoder | None = None
-        self.sequence = 0
-
-
-_Part = tuple[_Source, int, int]
+_Part = tuple[Source, int, int]
 """Of what is appended: its source, the sequence of its first request (labels have none) and its rows."""
 
 
-class SpoolWriter:
+class SpoolWriter(Appender):
     """Appends records; never raises for a full disk or quota, but counts what it drops.
 
     Not thread-safe: the caller appends from one thread at a time. `retire` is given the file of a
@@ -81,16 +73,19 @@ class SpoolWriter:
         hidden.rename(self.folder)
         self._page = StatsPage(self.folder / "stats")
         self._counters = self._page.counters
-        self._labels: _Source | None = None
-        self._sources: dict[tuple[str, int], _Source] = {}
+        self._labels: Source | None = None
+        self._sources = {}
         self._segment = -1
         self._file = -1
         self._size = 0
-        self._older_size = 0
-        """Of the segment that this one is written over."""
+        self._file_size = 0
+        """What follows the last record is an older segment's, or zeros; 0 where nothing can follow."""
         self._waiting_elsewhere = 0
         self._scanned_at = 0.0
+        self._map = None
         self._rotate()
+        if self._map is None:
+            log.info("capture.not_mapped", spool=str(root), compiled=COMPILED)
 
     @property
     def segment(self) -> int:
@@ -106,9 +101,7 @@ class SpoolWriter:
         """The position behind what was appended last; see `position`."""
         return position(self._segment, self._size)
 
-    def append(self, batches: Sequence[PredictionBatch]) -> bool:
-        """Keep the answered requests of some runs with one write; False where they were dropped and
-        counted. Their time is now."""
+    def append_slowly(self, batches: Sequence[PredictionBatch]) -> bool:
         if self._size >= self._segment_bytes:
             self._rotate_if_possible()
         at_us = time.time_ns() // 1000
@@ -127,11 +120,10 @@ class SpoolWriter:
                 if encoder is None or encoder.signature is not batch.signature:
                     encoder = PredictionEncoder(batch.model, batch.version, batch.signature)
                     source.encoder = encoder
-                batch.at_us = at_us
-                batch.first_sequence = source.sequence
-                parts.append((source, source.sequence, sum(batch.counts)))
+                sequence = source.sequence
+                parts.append((source, sequence, sum(batch.counts)))
                 source.sequence += len(batch.ids)
-                encoder.append(data, batch, self._segment)
+                encoder.append(data, batch, sequence, at_us, self._segment)
             kept = not parts or self._append(data, parts)
         finally:
             if not kept:  # sequences are without gaps in what is kept
@@ -147,7 +139,7 @@ class SpoolWriter:
         for label in labels:
             record = LabelRecord(label.prediction_id, orjson.dumps(label_document(label)))
             append_label(data, record, self._segment)
-        self._labels = self._labels or _Source(LABELS, self._page)
+        self._labels = self._labels or Source(LABELS, self._page.slot(LABELS, SERVED))
         return self._append(data, [(self._labels, 0, len(labels))])
 
     def count_weaker(self, key: str, rows: int, reason: str) -> None:
@@ -155,19 +147,21 @@ class SpoolWriter:
         self._counters[self._page.slot(key, WEAKER, reason)] += rows
 
     def close(self) -> None:
+        self._let_go()
         self.retire(self._file)
         self._page.close()
         os.close(self._lock)  # releases the flock: what is left is the shipper's
 
-    def _new_source(self, batch: PredictionBatch) -> _Source:
+    def _new_source(self, batch: PredictionBatch) -> Source:
         key = f"{batch.model}/{batch.version}"
-        source = self._sources[batch.model, batch.version] = _Source(key, self._page)
+        source = Source(key, self._page.slot(key, SERVED))
+        self._sources[batch.model, batch.version] = source
         return source
 
     def _append(self, data: bytearray, parts: Sequence[_Part]) -> bool:
         """`data`: frames made for the segment that is written now."""
         end = self._size + len(data)
-        if end < self._older_size:
+        if end < self._file_size:
             data += END
         dropped = None
         if self._waiting_elsewhere + end > self._quota_bytes and self._is_full(end):
@@ -193,8 +187,7 @@ class SpoolWriter:
     def _mend(self) -> None:
         """After a write that failed: half a frame would end the segment for its reader."""
         with contextlib.suppress(OSError):
-            os.ftruncate(self._file, self._size)
-            self._older_size = 0
+            self._truncate()
             (self.folder / SPARE).unlink(missing_ok=True)
             if self._size:
                 # Only whole segments are taken away, and this one may be all that fills the disk.
@@ -216,38 +209,60 @@ class SpoolWriter:
                 with contextlib.suppress(FileNotFoundError):  # taken away since
                     waiting += entry.stat().st_size
         self._waiting_elsewhere, self._scanned_at = waiting, now
+        self._set_limit()
 
     def _rotate_if_possible(self) -> None:
         with contextlib.suppress(OSError):  # then this one grows on, as far as there is room
             self._rotate()
 
     def _rotate(self) -> None:
-        if self._size < self._older_size:
-            os.ftruncate(self._file, self._size)
-            self._older_size = 0
-        opened, older_size = self._written_over(self.folder / segment_name(self._segment + 1))
+        if self._size < self._file_size:
+            self._truncate()
+        opened = self._opened(self.folder / segment_name(self._segment + 1))
         if self._file >= 0:
             self.retire(self._file)
         self._waiting_elsewhere += self._size
         self._file, self._segment, self._size = opened, self._segment + 1, 0
-        self._older_size = older_size
+        self._map = self._mapped()
+        self._set_limit()
+        self._file_size = os.fstat(opened).st_size
 
-    def _written_over(self, path: Path) -> tuple[int, int]:
-        """A new segment that holds no frame, and the size of what is in it; the spare one if there is one."""
+    def _truncate(self) -> None:
+        """Behind its last record, and no longer mapped: a map must not reach over the end of its file."""
+        self._map = None
+        os.ftruncate(self._file, self._size)
+        self._file_size = 0
+
+    def _mapped(self) -> mmap.mmap | None:
+        """None where that cannot be had, and each append is a write. What is mapped has its room on the disk:
+        else a full one would be a signal that ends the process."""
+        if not keeps_room(self._file):
+            return None
+        try:
+            os.posix_fallocate(self._file, 0, self._segment_bytes)
+            return mmap.mmap(self._file, self._segment_bytes)
+        except OSError:
+            return None
+
+    def _set_limit(self) -> None:
+        self._limit = max(0, min(self._segment_bytes, self._quota_bytes - self._waiting_elsewhere))
+
+    def _opened(self, path: Path) -> int:
+        """A new segment that holds no frame: the spare one if there is one, to be written over."""
         taken = self.folder / _TAKEN
         try:
             # Out of the shipper's reach first: it may put another in its place at any time.
             (self.folder / SPARE).rename(taken)
         except FileNotFoundError:
-            return os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC, 0o600), 0
-        opened = os.open(taken, os.O_WRONLY | os.O_CLOEXEC)
+            return os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        opened = os.open(taken, os.O_RDWR | os.O_CLOEXEC)
         try:
             os.pwrite(opened, END, 0)
             taken.rename(path)
         except OSError:
             os.close(opened)
             raise
-        return opened, os.fstat(opened).st_size
+        return opened
 
 
 def segment_name(number: int) -> str:

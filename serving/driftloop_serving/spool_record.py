@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import crc32c
 import msgspec
@@ -32,12 +32,11 @@ Tensors = Mapping[str, np.ndarray | None]
 """By name; None where a capture rule drops the column."""
 
 
-@dataclass(slots=True)
-class PredictionBatch:
+class PredictionBatch(NamedTuple):
     """The requests that one run answered, in order. `ids`, `latencies_s` and `counts` (rows) have an
     item for each; the tensors hold their rows one request after the other. `outputs` is None where the
-    requests were answered with `error`. The spool gives `first_sequence` and `at_us` (microseconds
-    since 1970). `left_out`: rows of the run that sampling keeps out of capture, and are not in here.
+    requests were answered with `error`. `first_sequence` and `at_us` (microseconds since 1970) are of
+    what the spool has kept. `left_out`: rows of the run that sampling keeps out of capture, and are not in here.
     `client_ids`: whether a client chose one of the ids."""
 
     model: str
@@ -147,37 +146,47 @@ def append_label(data: bytearray, record: LabelRecord, segment: int) -> None:
 class PredictionEncoder:
     """Of the records of a model, a version and a signature; made once, it is worth keeping."""
 
-    __slots__ = ("_beginning", "_inputs", "_outputs", "signature")
+    __slots__ = ("beginning", "inputs", "outputs", "signature")
 
     def __init__(self, model: str, version: int, signature: Signature) -> None:
         self.signature = signature
-        self._beginning = _beginning(
+        self.beginning = _beginning(
             {
                 "k": "p", "m": model, "v": version, "x": _specs(signature.inputs),
                 "y": _specs(signature.outputs),
             }
         )  # fmt: skip
-        self._inputs = [(t.name, t.datatype == "BYTES") for t in signature.inputs]
-        self._outputs = [(t.name, t.datatype == "BYTES") for t in signature.outputs]
+        self.inputs = _columns(signature.inputs)
+        self.outputs = _columns(signature.outputs)
 
-    def append(self, data: bytearray, batch: PredictionBatch, segment: int) -> None:
-        """Append a frame to `data`; `segment`: the one that it is written to."""
+    def append(
+        self, data: bytearray, batch: PredictionBatch, sequence: int, at_us: int, segment: int
+    ) -> None:
+        """Append a frame to `data`; `sequence`: of its first request; `segment`: the one that it is
+        written to."""
         outputs = batch.outputs
         record = _Predictions(
-            batch.arm, batch.first_sequence, batch.at_us, batch.ids, batch.latencies_s, batch.counts,
-            _tensors(self._inputs, batch.inputs),
-            None if outputs is None else _tensors(self._outputs, outputs), batch.error,
+            batch.arm, sequence, at_us, batch.ids, batch.latencies_s, batch.counts,
+            _tensors(self.inputs, batch.inputs),
+            None if outputs is None else _tensors(self.outputs, outputs), batch.error,
             batch.client_ids,
         )  # fmt: skip
-        _append_frame(data, self._beginning, record, segment)
+        _append_frame(data, self.beginning, record, segment)
 
 
 def _specs(tensors: Sequence[TensorSpec]) -> list[Any]:
     return [[t.name, t.datatype, t.shape] for t in tensors]
 
 
-def _tensors(columns: Sequence[tuple[str, bool]], arrays: Tensors) -> list[Tensor]:
-    """`columns`: of each tensor its name, and whether it holds texts."""
+Columns = tuple[tuple[str, bool], ...]
+"""Of each tensor its name, and whether it holds texts."""
+
+
+def _columns(tensors: Sequence[TensorSpec]) -> Columns:
+    return tuple((t.name, t.datatype == "BYTES") for t in tensors)
+
+
+def _tensors(columns: Columns, arrays: Tensors) -> list[Tensor]:
     listed: list[Tensor] = []
     for name, text in columns:
         array = arrays[name]

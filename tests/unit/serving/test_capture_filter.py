@@ -97,9 +97,8 @@ def test_what_cannot_be_hashed_or_truncated_is_dropped_and_never_kept_as_it_is()
 def test_sampling_keeps_whole_predictions_and_says_how_many_rows_it_left_out(
     tmp_path: Path,
 ) -> None:
-    before = batch(200)
-    before.counts = [1, 3] * 50 + [0] * 0
-    before.ids, before.latencies_s = before.ids[:100], before.latencies_s[:100]
+    before = batch(200)._replace(counts=[1, 3] * 50)
+    before = before._replace(ids=before.ids[:100], latencies_s=before.latencies_s[:100])
     kept = applied(before, sample=0.5)
     rows = dict(zip(before.ids, before.counts, strict=True))
     assert 20 < len(kept.ids) < 80

@@ -1,5 +1,6 @@
+import errno
 import os
-from dataclasses import replace
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from driftloop_contracts.events import LabelEvent, parse_feedback
 from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_serving.appender import COMPILED
 from driftloop_serving.spool import SPARE, SpoolWriter, position, segment_name
 from driftloop_serving.spool_reader import SpoolReader
 from driftloop_serving.spool_record import LabelRecord, PredictionBatch
@@ -24,12 +26,33 @@ SIGNATURE = Signature(
 CAPTURE = CaptureSettings(segment_bytes=1 << 16)
 
 
+@pytest.fixture(autouse=True, params=["mapped", "written"], scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How a segment comes to its records."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "written":
+            patch.setattr("driftloop_serving.spool.keeps_room", lambda file: False)
+        elif not COMPILED:
+            pytest.skip("built without a C compiler")
+        yield request.param
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all that begins from now on: what was mapped before has its room."""
+
+    def no_room(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr("driftloop_serving.spool.os.posix_fallocate", no_room)
+
+
 def keep(writer: SpoolWriter, *counts: int, version: int = 1, **changes: Any) -> None:
     """Requests of so many rows each (one of two, by default), answered in one run."""
     counts = counts or (2,)
     rows = sum(counts)
     batch = PredictionBatch(
-        "m", version, "stable", [f"id-{n}" for n in range(len(counts))], [0.1] * len(counts), counts,
+        "m", version, "stable", [f"id-{n}" for n in range(len(counts))], [0.1] * len(counts), [*counts],
         SIGNATURE,
         {
             "x": np.arange(rows, dtype=np.float32).reshape(rows, 1),
@@ -37,11 +60,21 @@ def keep(writer: SpoolWriter, *counts: int, version: int = 1, **changes: Any) ->
         },
         {"p": np.zeros((rows, 2))},
     )  # fmt: skip
-    writer.append([replace(batch, **changes)])
+    writer.append([batch._replace(**changes)])
 
 
 def reader_of(writer: SpoolWriter, root: Path) -> SpoolReader:
     return SpoolReader(root / writer.replica)
+
+
+def dropped(reader: SpoolReader) -> dict[str, int]:
+    found: dict[str, int] = reader.ledger()["m", 1]["dropped"]
+    return found
+
+
+def end_of(writer: SpoolWriter) -> int:
+    """Of what is in the segment that is written."""
+    return writer.end - position(writer.segment, 0)
 
 
 def read_all(reader: SpoolReader) -> list[Any]:
@@ -141,6 +174,7 @@ def test_after_the_quota_was_freed_predictions_are_kept_again(
     assert reader.ledger()["m", 1]["dropped"] == {}
 
 
+@pytest.mark.usefixtures("full_disk")
 def test_a_disk_that_cannot_be_written_costs_capture_and_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +204,7 @@ def test_a_record_that_cannot_be_encoded_leaves_no_gap(tmp_path: Path) -> None:
     assert [r.first_sequence for r in read_all(reader_of(writer, tmp_path))] == [0, 1]
 
 
+@pytest.mark.usefixtures("full_disk")
 def test_what_was_acknowledged_frees_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +247,7 @@ def test_behind_a_tear_an_older_segments_frames_are_not_read(tmp_path: Path) -> 
     log = writer.folder / segment_name(writer.segment)
     older = log.read_bytes()
     keep(writer)
-    end = writer.end - position(writer.segment, 0)
+    end = end_of(writer)
     writer.close()
     log.write_bytes(log.read_bytes()[:end] + older[end:])
     assert len(read_all(reader)) == 1
@@ -231,7 +266,8 @@ def test_a_spare_segment_gives_way_on_a_full_disk(
     read_all(reader)
     assert (writer.folder / SPARE).exists()
     monkeypatch.setattr("driftloop_serving.spool.os.pwrite", lambda file, data, at: 0)
-    keep(writer)
+    while not dropped(reader):
+        keep(writer)
     assert not (writer.folder / SPARE).exists()
 
 
@@ -252,7 +288,7 @@ def test_rows_in_a_damaged_log_are_counted_as_dropped_when_its_writer_is_dead(
     writer.close()
     log = next((tmp_path / writer.replica).glob("*.log"))
     data = bytearray(log.read_bytes())
-    data[len(data) // 2] ^= 0xFF
+    data[end_of(writer) // 2] ^= 0xFF
     log.write_bytes(data)
     reader = reader_of(writer, tmp_path)
     read = read_all(reader)
@@ -274,7 +310,7 @@ def test_wherever_a_tail_is_torn_what_came_before_is_read_once(
         keep(writer)
     writer.close()
     log = next((root / writer.replica).glob("*.log"))
-    size = log.stat().st_size
+    size = end_of(writer)
     with log.open("r+b") as file:
         file.truncate(max(0, size - cut))
     found: list[PredictionBatch] = []

@@ -34,16 +34,11 @@ class NoMeter:
     failed = answered
 
 
-class SwitchedSpool(SpoolWriter):
-    """Keeps nothing while it is not `on`: what serving would cost without capture."""
-
-    on = True
+class Nothing:
+    """Keeps nothing: what serving would cost without capture."""
 
     def append(self, batches: Sequence[PredictionBatch]) -> bool:
-        return super().append(batches) if self.on else True
-
-    def switch(self, on: bool) -> None:
-        self.on = on
+        return True
 
 
 def take_away(folder: Path) -> None:
@@ -56,11 +51,11 @@ def take_away(folder: Path) -> None:
 
 
 async def main(folder: Path, port: int, scratch: Path) -> None:
-    spool = SwitchedSpool(scratch / "spool", "replica", CaptureSettings())
-    for number, on in ((signal.SIGUSR1, True), (signal.SIGUSR2, False)):
-        asyncio.get_running_loop().add_signal_handler(number, spool.switch, on)
+    spool = SpoolWriter(scratch / "spool", "replica", CaptureSettings())
     threading.Thread(target=take_away, args=(spool.folder,), daemon=True).start()
     batcher = Batcher(spool, NoMeter(), in_flight_limit=1024)
+    for number, kept in ((signal.SIGUSR1, spool), (signal.SIGUSR2, Nothing())):
+        asyncio.get_running_loop().add_signal_handler(number, setattr, batcher, "_spool", kept)
     served = ServedVersion(1, str(folder), signature_of(folder))
     wanted = [Deployment(ModelSpec("m"), (served,), TrafficSplit(1))]
     batcher.table = reload(ModelTable(), wanted)
