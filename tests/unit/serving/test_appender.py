@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import crc32c
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -166,6 +167,14 @@ def test_what_cannot_be_encoded_is_refused_as_python_refuses_it(tmp_path: Path) 
         writer.append([batch(), batch(ids=["\ud800"])])
     writer.append([batch()])
     assert [record.first_sequence for _, record in frames_of(writer)] == [0, 1]
+
+
+@compiled
+@given(data=st.binary(min_size=1, max_size=100), value=st.integers(0, 2**32 - 1))
+def test_every_cpu_has_the_checksum_of_the_readers(data: bytes, value: int) -> None:
+    from driftloop_serving._appender import checksums
+
+    assert checksums(data, value) == (crc32c.crc32c(data, value),) * 2
 
 
 def test_it_is_compiled_where_there_is_a_compiler() -> None:
