@@ -298,7 +298,7 @@ cdef class Held:
 
 cdef class Appender:
     cdef public dict _sources
-    cdef public Py_ssize_t _segment, _size, _limit
+    cdef public Py_ssize_t _segment, _segment_bytes, _size, _limit
     cdef object segment_map, counters
     cdef Held held_map, held_counters
 
@@ -329,6 +329,8 @@ cdef class Appender:
     cdef bint append_quickly(self, object batches):
         """False where nothing was done."""
         if self.held_map is None or self.held_counters is None:
+            return False
+        if self._size >= self._segment_bytes:
             return False
         if self._size > self._limit or self._limit > self.held_map.view.len:
             return False

@@ -29,10 +29,12 @@ class Source:
 
 
 class Appender:
-    """What an append needs: the number of the segment that is written, where its last record ends, and, where
-    it is mapped, up to where the map may be filled; of the sources, by model and version; the counters."""
+    """What an append needs: the number of the segment that is written, from where on it is full, where its
+    last record ends, and, where it is mapped, up to where the map may be filled; the sources, by model and
+    version; the counters."""
 
     _segment: int
+    _segment_bytes: int
     _size: int
     _map: mmap.mmap | None
     _limit: int

@@ -46,6 +46,8 @@ RESCAN_S = 0.2
 LABELS = "labels"
 """The key under which labels are counted."""
 SPARE, _TAKEN = "spare", "taken"
+LAST_RECORD_BYTES = 1 << 16
+"""A mapped segment's room behind `segment_bytes`, for the record that fills it: a full disk has none."""
 
 
 _Part = tuple[Source, int, int]
@@ -238,14 +240,16 @@ class SpoolWriter(Appender):
         else a full one would be a signal that ends the process."""
         if not keeps_room(self._file):
             return None
+        size = self._segment_bytes + LAST_RECORD_BYTES
         try:
-            os.posix_fallocate(self._file, 0, self._segment_bytes)
-            return mmap.mmap(self._file, self._segment_bytes)
+            os.posix_fallocate(self._file, 0, size)
+            return mmap.mmap(self._file, size)
         except OSError:
             return None
 
     def _set_limit(self) -> None:
-        self._limit = max(0, min(self._segment_bytes, self._quota_bytes - self._waiting_elsewhere))
+        left = self._quota_bytes - self._waiting_elsewhere
+        self._limit = max(0, min(self._segment_bytes + LAST_RECORD_BYTES, left))
 
     def _opened(self, path: Path) -> int:
         """A new segment that holds no frame: the spare one if there is one, to be written over."""

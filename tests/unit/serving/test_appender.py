@@ -160,6 +160,18 @@ def test_rows_are_counted_by_version(tmp_path: Path) -> None:
 
 
 @compiled
+def test_a_segment_has_room_for_the_record_that_fills_it(tmp_path: Path) -> None:
+    """Else that one could be lost on a full disk."""
+    writer = QuickWriter(tmp_path, "replica", CAPTURE)
+    writer.append([batch()])
+    while writer._size < CAPTURE.segment_bytes:
+        assert writer.append([batch(50)])
+    assert (writer.segment, writer.slow) == (0, 1)
+    assert writer.append([batch()])
+    assert (writer.segment, writer.slow) == (1, 2)
+
+
+@compiled
 def test_what_cannot_be_encoded_is_refused_as_python_refuses_it(tmp_path: Path) -> None:
     writer = QuickWriter(tmp_path, "replica", CAPTURE)
     writer.append([batch()])
