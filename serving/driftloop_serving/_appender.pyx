@@ -317,7 +317,7 @@ cdef class Appender:
 
     @_counters.setter
     def _counters(self, counters):
-        self.held_counters = None if counters is None else Held(counters)
+        self.held_counters = Held(counters)
         self.counters = counters
 
     def _let_go(self):

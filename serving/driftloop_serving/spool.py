@@ -248,8 +248,8 @@ class SpoolWriter(Appender):
             return None
 
     def _set_limit(self) -> None:
-        left = self._quota_bytes - self._waiting_elsewhere
-        self._limit = max(0, min(self._segment_bytes + LAST_RECORD_BYTES, left))
+        room = 0 if self._map is None else len(self._map)
+        self._limit = max(0, min(room, self._quota_bytes - self._waiting_elsewhere))
 
     def _opened(self, path: Path) -> int:
         """A new segment that holds no frame: the spare one if there is one, to be written over."""
