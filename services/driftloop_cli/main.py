@@ -58,7 +58,7 @@ def up(
         bool,
         typer.Option("--detach", help="Return once predictions can be answered; stop with `down`."),
     ] = False,
-    timeout_s: Annotated[float, typer.Option(help="How long --detach waits.")] = 120.0,
+    timeout_s: Annotated[float, typer.Option(help="Seconds that --detach waits.")] = 300.0,
     state_dir: StateDir = None,
     sets: Sets = None,
     config: ConfigFile = None,
