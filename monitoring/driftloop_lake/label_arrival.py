@@ -27,11 +27,14 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class LabelArrival:
-    """Of one version. Delays are from the prediction to its first label, in seconds; None without one."""
+    """Of one version. Delays are from the prediction to its first label, in seconds; None without one.
+    `other_kind`: of the labelled rows, those that are not judged, because their latest label does not compare
+    with the output (a text where that is a number)."""
 
     version: int
     rows: int
     labelled: int
+    other_kind: int
     delay_p50_s: float | None
     delay_p90_s: float | None
     cohorts: tuple[Cohort, ...]
@@ -39,6 +42,7 @@ class LabelArrival:
     def to_dict(self) -> dict[str, Any]:
         return {
             "version": self.version, "predictions": self.rows, "labelled": self.labelled,
+            "other_kind": self.other_kind,
             "delay_p50_s": self.delay_p50_s, "delay_p90_s": self.delay_p90_s,
             "by_age": [
                 {
@@ -59,17 +63,19 @@ def label_arrival(
         for s in (age.total_seconds() for age in ages)
     )
     answer = views.ask(
-        f"""WITH first AS (
-            SELECT prediction_id, row, min(received_at) AS received_at FROM labels
-            WHERE metric = 'label' GROUP BY prediction_id, row
+        f"""WITH found AS (
+            SELECT prediction_id, row, min(received_at) AS received_at,
+                arg_max(value IS NULL AND value_json <> 'null', (received_at, observed_at, value_json))
+                    AS other_kind
+            FROM labels WHERE metric = 'label' GROUP BY prediction_id, row
         ), rows AS (
             SELECT version, epoch(TIMESTAMPTZ '{now.isoformat()}') - epoch(p.at) AS age_s,
-                greatest(0, epoch(first.received_at) - epoch(p.at)) AS delay_s,
-                first.received_at IS NOT NULL AS labelled
-            FROM _predictions p LEFT JOIN first USING (prediction_id, row)
+                greatest(0, epoch(found.received_at) - epoch(p.at)) AS delay_s,
+                found.received_at IS NOT NULL AS labelled, other_kind
+            FROM _predictions p LEFT JOIN found USING (prediction_id, row)
             WHERE p.error IS NULL AND p.at <= TIMESTAMPTZ '{now.isoformat()}'
         )
-        SELECT version, count(*), count(*) FILTER (labelled),
+        SELECT version, count(*), count(*) FILTER (labelled), count(*) FILTER (other_kind),
             quantile_cont(delay_s, 0.5) FILTER (labelled),
             quantile_cont(delay_s, 0.9) FILTER (labelled), {measures}
         FROM rows GROUP BY version ORDER BY version"""
@@ -82,9 +88,9 @@ def label_arrival(
 
 
 def _arrival(row: list[float], ages: Sequence[timedelta]) -> LabelArrival:
-    counts = [int(value) for value in row[5:]]
+    counts = [int(value) for value in row[6:]]
     pairs = zip(ages, counts[::2], counts[1::2], strict=True)
     return LabelArrival(
-        int(row[0]), int(row[1]), int(row[2]), row[3], row[4],
+        int(row[0]), int(row[1]), int(row[2]), int(row[3]), row[4], row[5],
         tuple(Cohort(age, rows, labelled) for age, rows, labelled in pairs),
     )  # fmt: skip

@@ -25,6 +25,16 @@ def arrival_table(versions: list[dict[str, Any]]) -> Table:
     return table
 
 
+def warnings(model: str, versions: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each version of which some labels cannot be judged."""
+    return [
+        f"v{found['version']}: {found['other_kind']:,} rows have a label of another kind than the output, "
+        f'and are not judged: driftloop query {model} "SELECT * FROM labels WHERE value IS NULL"'
+        for found in versions
+        if found["other_kind"]
+    ]
+
+
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "–"

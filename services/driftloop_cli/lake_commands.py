@@ -111,7 +111,7 @@ def labels(
     are comparable there, whatever their age.
     """
     with reported(as_json):
-        from driftloop_cli.label_view import arrival_table
+        from driftloop_cli.label_view import arrival_table, warnings
         from driftloop_lake.label_arrival import label_arrival
 
         now = _time(at, "--at") or datetime.now(UTC)
@@ -120,7 +120,13 @@ def labels(
             "model": name, "at": now.isoformat(),
             "versions": [arrival.to_dict() for arrival in label_arrival(views, now)],
         }  # fmt: skip
-        emit(document, as_json, lambda: console.print(arrival_table(document["versions"])))
+
+        def show() -> None:
+            console.print(arrival_table(document["versions"]))
+            for warning in warnings(name, document["versions"]):
+                console.print(f"[yellow]{warning}[/yellow]")
+
+        emit(document, as_json, show)
 
 
 def export(

@@ -142,3 +142,14 @@ def test_labels_are_counted_by_version(state: Path) -> None:
     day = next(cohort for cohort in version["by_age"] if cohort["age_s"] == 86_400)
     assert (day["predictions"], day["labelled"], day["coverage"]) == (20, 1, 0.05)
     assert "v1" in run(state, "labels", "loan").stderr
+
+
+def test_labels_that_cannot_be_judged_are_told(tmp_path: Path) -> None:
+    writer = LakeWriter(str(tmp_path / "lake"))
+    label = label_message(
+        0, prediction_id=id_of_request(3), label="yes", received_at=RECEIVED.isoformat()
+    )
+    rows = prediction_rows(0, 9)
+    writer.append([read_record(prediction_message(rows, 0)), read_record(label)])
+    assert answer(tmp_path, "labels", "loan")["versions"][0]["other_kind"] == 1
+    assert "not judged" in " ".join(run(tmp_path, "labels", "loan").stderr.split())

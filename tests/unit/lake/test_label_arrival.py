@@ -50,3 +50,24 @@ def test_versions_compare_on_rows_of_equal_age(arrivals: list[LabelArrival]) -> 
     two, ten = arrivals[1].cohorts
     assert (two.rows, two.coverage) == (4, 0.0)
     assert (ten.rows, ten.coverage) == (0, None)
+
+
+def test_labels_of_another_kind_than_the_output_are_counted_until_they_are_corrected(
+    tmp_path: Path,
+) -> None:
+    writer = LakeWriter(str(tmp_path))
+    writer.append([read_record(prediction_message(prediction_rows(0, 4, rows=1), 0))])
+    told = [(0, "yes"), (1, "yes"), (1, 1), (2, 1), (2, "no"), (3, None)]
+    for offset, (sequence, label) in enumerate(told):
+        at = time_of_request(sequence) + timedelta(seconds=offset)
+        record = label_message(
+            offset, prediction_id=id_of_request(sequence), label=label, received_at=at.isoformat()
+        )
+        writer.append([read_record(record)])
+
+    def found(text: bool | None = None) -> list[tuple[int, int]]:
+        views = open_views(str(tmp_path), "loan", text_labels=text)
+        return [(a.labelled, a.other_kind) for a in label_arrival(views, time_of_request(20))]
+
+    assert found() == [(4, 2)]
+    assert found(text=True) == [(4, 0)]
