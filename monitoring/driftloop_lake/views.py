@@ -94,13 +94,14 @@ class Answer:
         """Raises Rejected for what only shows in the rows, and after the time limit."""
         while (batch := self._next()) is not None:
             yield batch.rename_columns(self.columns)
+        self._thread.join(_END_S)  # it still frees what it worked with
 
     def close(self) -> None:
         """End it, if it has not ended."""
         self._given_up.set()
         if self._thread.is_alive():
             self._connection.interrupt()
-            # A process that ends while DuckDB works is aborted.
+            # A process that ends while DuckDB works, or frees what it worked with, is aborted.
             self._thread.join(_END_S)
 
     def _next(self) -> Any:

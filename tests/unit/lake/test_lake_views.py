@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -175,6 +176,14 @@ def test_a_large_result_comes_in_pieces(lake: Lake) -> None:
     sizes = [batch.num_rows for batch in answer]
     assert sum(sizes) == 1_000_000
     assert max(sizes) <= 10_000
+
+
+def test_a_result_that_was_read_leaves_no_thread_at_work(lake: Lake) -> None:
+    """Else a process that ends then is aborted."""
+    views, before = lake.open(), set(threading.enumerate())
+    for _ in range(20):
+        assert sum(batch.num_rows for batch in views.ask("SELECT * FROM range(300_000)")) == 300_000
+        assert set(threading.enumerate()) <= before
 
 
 def test_a_name_that_comes_twice_is_numbered(lake: Lake) -> None:
