@@ -57,7 +57,10 @@ class LabelArrival:
 def label_arrival(
     views: Views, now: datetime, ages: Sequence[timedelta] = AGES
 ) -> list[LabelArrival]:
-    """What the views hold at `now`; versions ascending. Only rows that were answered are counted."""
+    """What the views hold at `now`; versions ascending. Only rows that were answered are counted.
+
+    Which label is the latest, the view `labelled` knows too; shared with it, this took a fifth more time and a
+    third more memory (4 million rows), because that one carries the whole label."""
     measures = ", ".join(
         f"count(*) FILTER (age_s >= {s:f}), count(*) FILTER (age_s >= {s:f} AND labelled AND delay_s <= {s:f})"
         for s in (age.total_seconds() for age in ages)

@@ -25,7 +25,7 @@ def arrival_table(versions: list[dict[str, Any]]) -> Table:
     return table
 
 
-def warnings(model: str, versions: list[dict[str, Any]]) -> list[str]:
+def unjudged(model: str, versions: list[dict[str, Any]]) -> list[str]:
     """A sentence for each version of which some labels cannot be judged."""
     return [
         f"v{found['version']}: {found['other_kind']:,} rows have a label of another kind than the output, "

@@ -111,7 +111,7 @@ def labels(
     are comparable there, whatever their age.
     """
     with reported(as_json):
-        from driftloop_cli.label_view import arrival_table, warnings
+        from driftloop_cli.label_view import arrival_table, unjudged
         from driftloop_lake.label_arrival import label_arrival
 
         now = _time(at, "--at") or datetime.now(UTC)
@@ -123,8 +123,8 @@ def labels(
 
         def show() -> None:
             console.print(arrival_table(document["versions"]))
-            for warning in warnings(name, document["versions"]):
-                console.print(f"[yellow]{warning}[/yellow]")
+            for sentence in unjudged(name, document["versions"]):
+                console.print(f"[yellow]{sentence}[/yellow]")
 
         emit(document, as_json, show)
 
