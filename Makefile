@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 SYNCED := $(VENV)/.synced
 CLIENTS := .venv-clients
 CLIENTS_SYNCED := $(CLIENTS)/.synced
-COMPILED := serving/driftloop_serving/_appender.pyx
-PROTOCOL := driftloop_serving/grpc_protocol/open_inference.proto
+COMPILED := serving/driftloop_serving/capture/_appender.pyx
+PROTOCOL := driftloop_serving/inference/grpc_protocol/open_inference.proto
 SOURCES := services serving monitoring retrain deploy
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.lock)
 PYTEST := $(BIN)/pytest

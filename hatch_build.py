@@ -1,11 +1,12 @@
-"""Compiles `driftloop_serving/_appender.pyx` where there is a C compiler; without, its Python does the same."""
+"""Compiles the append of `driftloop_serving.capture` where there is a C compiler; without, Python
+does it."""
 
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PACKAGE = "serving/driftloop_serving"
+PACKAGE = "serving/driftloop_serving/capture"
 
 
 class CompiledAppender(BuildHookInterface[Any]):

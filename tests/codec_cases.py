@@ -1,4 +1,5 @@
-"""Requests for the codec that are right, wrong in one place, or noise; each follows from its seed."""
+"""Requests for the codec that are right, wrong in one place, or noise; each follows from its
+seed."""
 
 import random
 from collections.abc import Iterator
@@ -10,11 +11,11 @@ import orjson
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.binary_tensors import buffer_of
-from driftloop_serving.call import Form, InferRequest
-from driftloop_serving.codec import V2
-from driftloop_serving.datatypes import DTYPES
-from driftloop_serving.v1 import V1
+from driftloop_serving.inference.binary_tensors import buffer_of
+from driftloop_serving.inference.datatypes import DTYPES
+from driftloop_serving.inference.infer_call import Form, InferRequest
+from driftloop_serving.inference.v1_codec import V1
+from driftloop_serving.inference.v2_codec import V2
 
 OUTPUTS = (TensorSpec("label", "INT64", (-1,)), TensorSpec("name", "BYTES", (-1, 1)))
 SIGNATURES = (
@@ -34,12 +35,14 @@ SIGNATURES = (
     ),
 )  # fmt: skip
 TOKENS = (
-    b"null", b"true", b"-1", b"0", b"1e400", b"NaN", b"Infinity", b"18446744073709551616", b"[", b"]",
+    b"null", b"true", b"-1", b"0", b"1e400", b"NaN", b"Infinity", b"18446744073709551616",
+    b"[", b"]",
     b"{", b"}", b'"', b",", b"\\ud800", b"\xff", b"\0", b"[" * 2000, b'"inputs":', b'"data":',
     b'"binary_data_size":', b'"shape":[9007199254740993]',
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2, 2**31, 2**53 + 1, 2**63, 2**64 - 1, 0.5, 1e300, -1e-300, "", "x", "FP32",
+    None, True, False, 0, -1, 1, 2, 2**31, 2**53 + 1, 2**63, 2**64 - 1,
+    0.5, 1e300, -1e-300, "", "x", "FP32",
     "BYTES", "x" * 300, [], [1], [[1]], [[[]]], {}, {"name": "x"}, {"binary_data_size": 1},
     {"binary_data": True}, {"shared_memory_region": "r"}, {"classification": 1},
 )  # fmt: skip
@@ -82,8 +85,9 @@ def outcome(case: Case) -> str:
 def _check_both_ways(case: Case, request: InferRequest) -> None:
     _check(request, case.signature)
     outputs: dict[str, np.ndarray] = {
-        "label": np.arange(request.rows), "name": np.full((request.rows, 1), "ä", object)
-    }  # fmt: skip
+        "label": np.arange(request.rows),
+        "name": np.full((request.rows, 1), "ä", object),
+    }
     body, json_length = case.form.encode(request, outputs, "m", 1, case.signature)
     orjson.loads(body[:json_length])
 

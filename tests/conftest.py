@@ -16,7 +16,8 @@ settings.load_profile("shared")
 @pytest.fixture(scope="session")
 def kafka_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A running single-node Apache Kafka, one per session and xdist worker, on a free port: the
-    settings that reach it. Their state directory is the broker's; tests take topics of their own."""
+    settings that reach it. Their state directory is the broker's; tests take topics of their
+    own."""
     from driftloop_bus import local_kafka
 
     settings = Settings(state_dir=tmp_path_factory.mktemp("kafka"))

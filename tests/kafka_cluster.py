@@ -1,5 +1,5 @@
-"""A real cluster of Apache Kafka: three brokers on loopback that keep each record three times, and that
-clients reach over TLS and SASL only. Each broker can be killed and started again."""
+"""A real cluster of Apache Kafka: three brokers on loopback that keep each record three times, and
+that clients reach over TLS and SASL only. Each broker can be killed and started again."""
 
 import base64
 import datetime
@@ -49,9 +49,12 @@ class KafkaCluster:
         self._key_store.write_bytes(key.read_bytes() + certificate.read_bytes())
         self.settings = KafkaSettings(
             bootstrap_servers=",".join(f"127.0.0.1:{c}" for c, _, _ in self._ports.values()),
-            security_protocol="SASL_SSL", ssl_cafile=str(certificate), sasl_mechanism="SCRAM-SHA-512",
-            sasl_username=USER, sasl_password=PASSWORD,
-        )  # fmt: skip
+            security_protocol="SASL_SSL",
+            ssl_cafile=str(certificate),
+            sasl_mechanism="SCRAM-SHA-512",
+            sasl_username=USER,
+            sasl_password=PASSWORD,
+        )
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         for number in self._ports:
             self._format(number, cluster)
@@ -123,9 +126,15 @@ class KafkaCluster:
         )
         scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
         argv = [
-            *self._command(folder, []), "kafka.tools.StorageTool", "format",
-            f"--cluster-id={cluster}", "-c", str(folder.properties), "--add-scram", scram,
-        ]  # fmt: skip
+            *self._command(folder, []),
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster}",
+            "-c",
+            str(folder.properties),
+            "--add-scram",
+            scram,
+        ]
         subprocess.run(argv, check=True, capture_output=True, text=True)
 
     def _properties(self, number: int) -> Mapping[str, object]:
@@ -137,12 +146,12 @@ class KafkaCluster:
             "node.id": number,
             "controller.quorum.voters": voters,
             "listeners": f"CLIENTS://127.0.0.1:{clients},BROKERS://127.0.0.1:{brokers},"
-                         f"CONTROLLER://127.0.0.1:{controller}",
+            f"CONTROLLER://127.0.0.1:{controller}",
             "advertised.listeners": f"CLIENTS://127.0.0.1:{clients},BROKERS://127.0.0.1:{brokers}",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "BROKERS",
-            "listener.security.protocol.map":
-                "CLIENTS:SASL_SSL,BROKERS:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": "CLIENTS:SASL_SSL,BROKERS:PLAINTEXT,"
+            "CONTROLLER:PLAINTEXT",
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": self._key_store,
             "sasl.enabled.mechanisms": "SCRAM-SHA-512",
@@ -160,7 +169,7 @@ class KafkaCluster:
             "broker.heartbeat.interval.ms": 500,
             "log.cleaner.dedupe.buffer.size": 4 << 20,
             "log.cleaner.io.buffer.size": 512 << 10,
-        }  # fmt: skip
+        }
 
 
 @contextmanager

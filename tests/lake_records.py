@@ -34,22 +34,34 @@ def prediction_rows(
     return pa.Table.from_pylist(
         [
             {
-                "prediction_id": id_of_request(sequence, replica), "row": row, "version": version,
-                "arm": "stable", "at": time_of_request(sequence), "replica": replica,
-                "sequence": sequence, "latency_s": 0.01, "error": None, "in_age": float(row),
-                "in_job": "baker", "out_label": 1, "out_probabilities": [0.25, 0.75],
+                "prediction_id": id_of_request(sequence, replica),
+                "row": row,
+                "version": version,
+                "arm": "stable",
+                "at": time_of_request(sequence),
+                "replica": replica,
+                "sequence": sequence,
+                "latency_s": 0.01,
+                "error": None,
+                "in_age": float(row),
+                "in_job": "baker",
+                "out_label": 1,
+                "out_probabilities": [0.25, 0.75],
             }
             for sequence in range(first, last + 1)
             for row in range(rows)
         ],
         schema=prediction_schema(SIGNATURE),
-    )  # fmt: skip
+    )
 
 
 def message(
-    topic: str, value: bytes, offset: int, headers: list[tuple[str, bytes]] | None = None,
+    topic: str,
+    value: bytes,
+    offset: int,
+    headers: list[tuple[str, bytes]] | None = None,
     partition: int = 0,
-) -> Message:  # fmt: skip
+) -> Message:
     sent = int(START.timestamp() * 1000)
     return Message(topic, partition, offset, None, value, headers or [], sent)
 
@@ -66,9 +78,13 @@ def prediction_message(
 ) -> Message:
     sequences = table.column("sequence").to_pylist()
     headers = PredictionHeaders(
-        model, table.column("version")[0].as_py(), table.column("replica")[0].as_py(),
-        min(sequences), max(sequences), table.num_rows,
-    )  # fmt: skip
+        model,
+        table.column("version")[0].as_py(),
+        table.column("replica")[0].as_py(),
+        min(sequences),
+        max(sequences),
+        table.num_rows,
+    )
     return message(PREDICTIONS, arrow_bytes(table), offset, headers.encode(), partition)
 
 

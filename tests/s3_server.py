@@ -15,9 +15,12 @@ from driftloop_settings.ports import free_port
 def environment(endpoint: str) -> dict[str, str]:
     """What reaches it."""
     return {
-        "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-    }  # fmt: skip
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
 
 
 @contextmanager
@@ -44,9 +47,13 @@ def s3_server() -> Iterator[str]:
 def store(endpoint: str) -> fs.S3FileSystem:
     scheme, _, host = endpoint.partition("://")
     return fs.S3FileSystem(
-        endpoint_override=host, scheme=scheme, region="us-east-1", access_key="key",
-        secret_key="secret", allow_bucket_creation=True,
-    )  # fmt: skip
+        endpoint_override=host,
+        scheme=scheme,
+        region="us-east-1",
+        access_key="key",
+        secret_key="secret",
+        allow_bucket_creation=True,
+    )
 
 
 def put(endpoint: str, key: str, content: bytes) -> None:

@@ -1,5 +1,5 @@
-"""Tells the registry how rollouts ended. Traffic never waits for it: what is due is kept in the store
-and tried again until the registry has it."""
+"""Tells the registry how rollouts ended. Traffic never waits for it: what is due is kept in the
+store and tried again until the registry has it."""
 
 import threading
 from collections.abc import Callable

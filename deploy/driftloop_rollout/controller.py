@@ -98,9 +98,13 @@ class Controller:
             if moved:
                 last = rollout.history[-1]
                 log.info(
-                    f"rollout.{last.event}", rollout_id=rollout.id, model=rollout.model,
-                    state=rollout.state, weight=rollout.weight, reason=last.reason,
-                )  # fmt: skip
+                    f"rollout.{last.event}",
+                    rollout_id=rollout.id,
+                    model=rollout.model,
+                    state=rollout.state,
+                    weight=rollout.weight,
+                    reason=last.reason,
+                )
             if rollout.finished or not moved:
                 break
         return rollout.state

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.events import OUTPUT_PREFIX
 from driftloop_contracts.model import ModelSpec
-from driftloop_rollout.answers import Scorer, malformed
+from driftloop_rollout.output_quality import Scorer, malformed
 from driftloop_rollout.verdict import Losses, Metric, Rule, Trial
 
 SETTLE = timedelta(seconds=1)
@@ -148,8 +148,8 @@ class Slice:
     """Rows of both arms as arrays, in order of `at` (µs since 1970).
 
     first: the first row of its request; loss is NaN where there is no label, or none to compare;
-    malformed: 0 to 1 for a language model's answers, else NaN. The latency of a language model is its
-    seconds per token.
+    malformed: 0 to 1 for a language model's answers, else NaN. The latency of a language model is
+    its seconds per token.
     """
 
     at: NDArray[np.int64]
@@ -163,9 +163,15 @@ class Slice:
 
     def where(self, mask: NDArray[np.bool_]) -> "Slice":
         return Slice(
-            self.at[mask], self.canary[mask], self.first[mask], self.latency_s[mask],
-            self.failed[mask], self.labelled[mask], self.loss[mask], self.malformed[mask],
-        )  # fmt: skip
+            self.at[mask],
+            self.canary[mask],
+            self.first[mask],
+            self.latency_s[mask],
+            self.failed[mask],
+            self.labelled[mask],
+            self.loss[mask],
+            self.malformed[mask],
+        )
 
     def between(self, since: datetime, until: datetime) -> "Slice":
         """Rows with since ≤ at < until."""
@@ -182,9 +188,13 @@ class Slice:
 
 
 def read_slice(
-    table: pa.Table, spec: ModelSpec, scale: float | None, stable: int, candidate: int,
+    table: pa.Table,
+    spec: ModelSpec,
+    scale: float | None,
+    stable: int,
+    candidate: int,
     scorer: Scorer | None = None,
-) -> Slice:  # fmt: skip
+) -> Slice:
     """Rows of a `LakeReader.labelled` table that the split sent to either arm; callers who named
     a version chose it themselves and are left out."""
     arm, version = _numpy(table["arm"]), _numpy(table["version"])
@@ -234,9 +244,13 @@ def _losses(
 
 
 def start(
-    spec: ModelSpec, margins: Margins, rungs: Sequence[float], past: Slice, scale: float | None,
+    spec: ModelSpec,
+    margins: Margins,
+    rungs: Sequence[float],
+    past: Slice,
+    scale: float | None,
     since: datetime,
-) -> Evidence | None:  # fmt: skip
+) -> Evidence | None:
     """Nothing seen yet. past: the champion's newest rows; None where they are too few to know what
     a slow request is, or where no error scale is known for a regression."""
     requests = past.where(past.first & ~past.canary)
@@ -282,7 +296,8 @@ def extend(
     new = recent.between(evidence.requests_until, complete)
     requests_until = complete
     if not new.has_both_arms and complete - evidence.requests_until < PATIENCE:
-        # Nothing is compared with an arm that is silent; with little traffic that is most of the ticks.
+        # Nothing is compared with an arm that is silent; with little traffic that is most of the
+        # ticks.
         new, requests_until = new.where(np.zeros(len(new.at), bool)), evidence.requests_until
     requests = new.where(new.first)
     losses["errors"] = requests.arms(requests.failed.astype(np.float64))

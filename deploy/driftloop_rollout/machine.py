@@ -202,9 +202,14 @@ class Rollout:
 
 
 def apply(
-    rollout: Rollout, event: Event, now: datetime, reason: str, *,
-    actor: str = "controller", numbers: Mapping[str, Any] | None = None,
-) -> Rollout:  # fmt: skip
+    rollout: Rollout,
+    event: Event,
+    now: datetime,
+    reason: str,
+    *,
+    actor: str = "controller",
+    numbers: Mapping[str, Any] | None = None,
+) -> Rollout:
     """The rollout after the event. Raises Conflict where the table has no such transition."""
     state = TRANSITIONS.get((rollout.state, event))
     last_rung = rollout.step >= len(rollout.rungs) - 1

@@ -14,8 +14,8 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_rollout import evidence as ev
-from driftloop_rollout.answers import FORMED_BY, scorer_of
 from driftloop_rollout.machine import Rollout
+from driftloop_rollout.output_quality import FORMED_BY, scorer_of
 from driftloop_settings.settings import LlmSettings, RolloutSettings
 from driftloop_store.store import Store
 
@@ -28,9 +28,12 @@ class Observer:
     """See the module. The lake is opened at the first look, and again where that failed."""
 
     def __init__(
-        self, rules: RolloutSettings, llm: LlmSettings, store: Store,
+        self,
+        rules: RolloutSettings,
+        llm: LlmSettings,
+        store: Store,
         open_lake: Callable[[], LakeReader],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._rules = rules
         self._llm = llm
         self._store = store
@@ -53,14 +56,23 @@ class Observer:
         return ev.extend(seen, recent, aged, self._margins(spec), now)
 
     def _rows(
-        self, rollout: Rollout, spec: ModelSpec, pin: Pin, scale: float | None,
-        since: datetime, until: datetime | None,
-    ) -> ev.Slice:  # fmt: skip
+        self,
+        rollout: Rollout,
+        spec: ModelSpec,
+        pin: Pin,
+        scale: float | None,
+        since: datetime,
+        until: datetime | None,
+    ) -> ev.Slice:
         stable, candidate = _versions(rollout)
         table = self._lake().labelled(
-            rollout.model, pin, since=since, until=until, versions=(stable, candidate),
+            rollout.model,
+            pin,
+            since=since,
+            until=until,
+            versions=(stable, candidate),
             only_labelled=False,
-        )  # fmt: skip
+        )
         return ev.read_slice(table, spec, scale, stable, candidate, scorer_of(spec))
 
     def _margins(self, spec: ModelSpec) -> ev.Margins:
@@ -98,8 +110,8 @@ class Observer:
         return ev.SCALE_RMSE * error if error else None
 
     def unaccounted(self, rollout: Rollout) -> int:
-        """Served rows of both versions that neither the ledger nor the lake finds, and that were not
-        dropped for a reason."""
+        """Served rows of both versions that neither the ledger nor the lake finds, and that were
+        not dropped for a reason."""
         lake, model = self._lake(), rollout.model
         pin = lake.pin(model)
         if pin is None:
@@ -131,6 +143,9 @@ def margins(rules: RolloutSettings, llm: LlmSettings | None = None) -> ev.Margin
     if llm is None:
         return found
     return replace(
-        found, quality=llm.rating_margin, label_age_s=llm.rating_age_s, answers=llm.format_margin,
+        found,
+        quality=llm.rating_margin,
+        label_age_s=llm.rating_age_s,
+        answers=llm.format_margin,
         judge_latency=llm.judge_latency,
-    )  # fmt: skip
+    )

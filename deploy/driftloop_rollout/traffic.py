@@ -17,7 +17,8 @@ def superseded(rollout: Rollout, deployment: Deployment) -> bool:
 
 
 def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
-    """The deployment that this state asks for; equal to the given one where nothing is to change."""
+    """The deployment that this state asks for; equal to the given one where nothing is to
+    change."""
     if rollout.champion is None or rollout.finished:
         return deployment
     candidate, champion = rollout.candidate, rollout.champion
@@ -39,8 +40,9 @@ def baseless(candidate: ServedVersion, deployment: Deployment) -> bool:
 
 
 def trimmed(rollout: Rollout, deployment: Deployment, keep_previous: int) -> Deployment:
-    """After the promotion: the new champion and the `keep_previous` newest of the former ones. Former
-    adapters all leave, for an engine has room for few; the base of one that stays, stays too."""
+    """After the promotion: the new champion and the `keep_previous` newest of the former ones.
+    Former adapters all leave, for an engine has room for few; the base of one that stays, stays
+    too."""
     candidate, champion = rollout.candidate.version, rollout.champion
     last = champion.version if champion else candidate
     former = [v for v in deployment.versions if v.version != candidate and v.base is None]
@@ -53,7 +55,8 @@ def trimmed(rollout: Rollout, deployment: Deployment, keep_previous: int) -> Dep
 
 
 def _withdrawn(rollout: Rollout, champion: ServedVersion, deployment: Deployment) -> Deployment:
-    """All traffic on the last good version: the champion, or what somebody else put in its place."""
+    """All traffic on the last good version: the champion, or what somebody else put in its
+    place."""
     candidate, split = rollout.candidate.version, deployment.split
     if split.stable == candidate:
         if not rollout.promotion_began:  # somebody else made it the stable one: theirs to undo

@@ -1,4 +1,5 @@
-"""Is the canary worse, better or neither? Two-arm betting e-processes, valid however often looked at.
+"""Is the canary worse, better or neither? Two-arm betting e-processes, valid however often looked
+at.
 
 A metric is a loss in [0, 1] per request or row; d is the canary's mean loss less the stable arm's.
 Each tick hands in the losses of the same slice of time from both arms. Test martingales after
@@ -115,12 +116,15 @@ class Metric:
         m, after = rule.margin, [*rungs[1:], 1.0]
         gates = tuple(BettingTest(rule.gate_margin(w), -1, m) for w in after)
         return cls(
-            rule, 0.1 if prior is None else prior,
-            worse=BettingTest(0.0, 1, m), better=BettingTest(0.0, -1, m),
-            near=BettingTest(-m, 1, m), proof=BettingTest(rule.proof_margin, -1, rule.proof_margin),
+            rule,
+            0.1 if prior is None else prior,
+            worse=BettingTest(0.0, 1, m),
+            better=BettingTest(0.0, -1, m),
+            near=BettingTest(-m, 1, m),
+            proof=BettingTest(rule.proof_margin, -1, rule.proof_margin),
             gates=gates if rule.decisive else (),
             prior_weight=1.0 if prior is None else PRIOR_WEIGHT,
-        )  # fmt: skip
+        )
 
     @property
     def q(self) -> float:
@@ -189,7 +193,8 @@ class Trial:
     metrics: tuple[Metric, ...]
 
     def update(self, losses: Mapping[str, tuple[Losses, Losses]]) -> "Trial":
-        """losses: metric name → (canary, stable) of one tick; metrics not named stay as they are."""
+        """losses: metric name → (canary, stable) of one tick; metrics not named stay as they
+        are."""
         return Trial(
             tuple(
                 m.update(*losses[m.rule.name]) if m.rule.name in losses else m for m in self.metrics
@@ -247,9 +252,12 @@ def _numbers(m: Metric) -> dict[str, float | int | None]:
     return {
         "canary": m.canary_sum / m.canary_count if m.canary_count else None,
         "stable": m.stable_sum / m.stable_count if m.stable_count else None,
-        "canary_count": m.canary_count, "stable_count": m.stable_count,
-        "log_e_worse": m.worse.best, "log_e_better": m.better.best, "log_e_proof": m.proof.best,
-    }  # fmt: skip
+        "canary_count": m.canary_count,
+        "stable_count": m.stable_count,
+        "log_e_worse": m.worse.best,
+        "log_e_better": m.better.best,
+        "log_e_proof": m.proof.best,
+    }
 
 
 def observations_needed(q: float, weight: float, effect: float, alpha: float) -> int:

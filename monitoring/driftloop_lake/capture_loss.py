@@ -1,8 +1,8 @@
 """What of a version's predictions did not reach the lake: dropped for a reason, or for none known.
 
-Two accounts tell. The ledger says what replicas served and where it went, up to Kafka. The lake knows the
-rest of the way: a replica numbers what it captures without gaps, so a number that was skipped is a loss
-(`writer.missing_mark`).
+Two accounts tell. The ledger says what replicas served and where it went, up to Kafka. The lake
+knows the rest of the way: a replica numbers what it captures without gaps, so a number that was
+skipped is a loss (`writer.missing_mark`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,8 +18,8 @@ NUMBERED = ("too_large", "damaged")
 
 @dataclass(frozen=True, slots=True)
 class CaptureLoss:
-    """Since the version's first prediction. dropped: rows by reason; unaccounted: rows that the ledger does
-    not find; missing: requests that the lake does not find."""
+    """Since the version's first prediction. dropped: rows by reason; unaccounted: rows that the
+    ledger does not find; missing: requests that the lake does not find."""
 
     dropped: Mapping[str, int] = field(default_factory=dict)
     unaccounted: int = 0
@@ -39,8 +39,10 @@ class CaptureLoss:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "dropped": dict(self.dropped), "unaccounted": self.unaccounted, "missing": self.missing,
-        }  # fmt: skip
+            "dropped": dict(self.dropped),
+            "unaccounted": self.unaccounted,
+            "missing": self.missing,
+        }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "CaptureLoss":
@@ -50,8 +52,8 @@ class CaptureLoss:
 def capture_loss(
     ledger: Iterable[Mapping[str, Any]], lake: LakeReader, model: str, pin: Pin, version: int
 ) -> CaptureLoss:
-    """As the store's ledger of the model and the lake at `pin` tell it. What one replica lacks never
-    cancels out against what another counts twice."""
+    """As the store's ledger of the model and the lake at `pin` tell it. What one replica lacks
+    never cancels out against what another counts twice."""
     dropped: dict[str, int] = {}
     unaccounted, replicas = 0, []
     for entry in ledger:

@@ -1,8 +1,9 @@
 """Predictions whose id the client chose, and which may therefore come twice.
 
 A replica remembers what it answered under such an id. But where it dies between its record and its
-answer, the client tries again, another replica answers, and both records reach Kafka, from two replicas:
-neither offsets nor sequences tell. So rows of such records are compared with what the table has.
+answer, the client tries again, another replica answers, and both records reach Kafka, from two
+replicas: neither offsets nor sequences tell. So rows of such records are compared with what the
+table has.
 
 Two writers may hold the two records. Both move the mark TURN, so the second one to commit collides,
 refreshes and compares again.
@@ -27,9 +28,9 @@ Key = tuple[str, int, int]
 
 
 def without_repeats(table: LakeTable, records: Sequence[pa.Table]) -> list[pa.Table]:
-    """The rows that are not there yet: no other row of the table, or before it in `records`, has their id,
-    number and version, and an answer. Rows with an error always stay: a retry after an error is another
-    prediction. Raises RetryLater."""
+    """The rows that are not there yet: no other row of the table, or before it in `records`, has
+    their id, number and version, and an answer. Rows with an error always stay: a retry after an
+    error is another prediction. Raises RetryLater."""
     seen = _answered(table, pa.concat_tables([rows.select([*_KEY, "at"]) for rows in records]))
     kept: list[pa.Table] = []
     for rows in records:

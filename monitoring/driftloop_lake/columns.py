@@ -2,8 +2,9 @@
 
 A column whose type the table's column can hold without loss is cast to it. Any other goes into a
 column of its own, `name@type`, so that each value is kept as it was given; Delta's own merge would
-silently cut 2.5 to 2 in a whole-number column. Readers see one column per name again (`united`). Delta
-does not tell columns apart by case: a twin becomes `Name@type@2`. An `@` in a name is written `@@`.
+silently cut 2.5 to 2 in a whole-number column. Readers see one column per name again (`united`).
+Delta does not tell columns apart by case: a twin becomes `Name@type@2`. An `@` in a name is written
+`@@`.
 """
 
 import functools
@@ -32,7 +33,8 @@ def name_of(column: str) -> str:
 
 
 def columns_of(table: pa.Schema, names: Iterable[str]) -> list[str]:
-    """The table's columns that hold values of these names; names that it lacks are left as they are."""
+    """The table's columns that hold values of these names; names that it lacks are left as they
+    are."""
     known = _by_name(table)
     return [c.name for name in names for c in known.get(name, [pa.field(name, pa.null())])]
 
@@ -46,8 +48,8 @@ def named(table: pa.Schema) -> dict[str, tuple[list[pa.Field], pa.DataType]]:
 
 
 def merged(table: pa.Schema | None, rows: pa.Schema) -> pa.Schema:
-    """The table's schema with the columns that `rows` needs besides, which are nullable; the schema of
-    a new table where there is none.
+    """The table's schema with the columns that `rows` needs besides, which are nullable; the schema
+    of a new table where there is none.
 
     Raises Rejected where the table would have too many columns.
     """
@@ -80,8 +82,8 @@ def fitted(rows: pa.Table, table: pa.Schema) -> pa.Table:
 
 
 def united(rows: pa.Table) -> pa.Table:
-    """Rows of a table with one column per name, in a type that holds what these rows have of it: the
-    column's own where they have one type, else the widest number, else text (`1.5`, `true`)."""
+    """Rows of a table with one column per name, in a type that holds what these rows have of it:
+    the column's own where they have one type, else the widest number, else text (`1.5`, `true`)."""
     if not any("@" in column for column in rows.schema.names):
         return rows
     found = _by_name(rows.schema)

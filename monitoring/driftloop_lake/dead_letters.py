@@ -23,14 +23,15 @@ _LISTED = ("topic", "partition", "offset", "at", "reason", "headers")
 
 
 class DeadLetters:
-    """Not safe for use from several threads; archivers may write meanwhile. All methods raise RetryLater
-    while the storage is away."""
+    """Not safe for use from several threads; archivers may write meanwhile. All methods raise
+    RetryLater while the storage is away."""
 
     def __init__(self, uri: str) -> None:
         self._tables = LakeTables(uri)
 
     def list(self) -> pa.Table:
-        """topic, partition, offset, at (when it was sent), reason and headers (JSON) of each, sorted."""
+        """topic, partition, offset, at (when it was sent), reason and headers (JSON) of each,
+        sorted."""
         self._tables.refresh()
         table = self._tables.dead_letters()
         if table is None:
@@ -47,8 +48,9 @@ class DeadLetters:
         raise NotFound(f"no dead letter at {place.topic}:{place.partition}:{place.offset}")
 
     def replay(self, record: PredictionRecord | LabelRecord) -> int:
-        """Write the rows of a dead letter that can be read by now, each that is not there yet, and take
-        the letter out; gives the rows written. Killed in between and done again, it writes none twice.
+        """Write the rows of a dead letter that can be read by now, each that is not there yet, and
+        take the letter out; gives the rows written. Killed in between and done again, it writes
+        none twice.
 
         Raises Rejected where the record does not fit its table.
         """
@@ -81,8 +83,8 @@ class DeadLetters:
         new = record.rows if fit.table.mark(name) == NO_MARK else record.rows.slice(0, 0)
         new = new.filter(pc.invert(pc.is_in(new.column("sequence"), _present(fit.table, record))))
         if new.num_rows:
-            # The replica's mark is set even where it stays: an archiver that writes rows of the same
-            # replica at this moment then collides with us.
+            # The replica's mark is set even where it stays: an archiver that writes rows of the
+            # same replica at this moment then collides with us.
             reached = max(fit.table.mark(sequence), record.headers.last_sequence)
             fit.table.append(fit.rows([new]), {name: 0, sequence: reached})
         return int(new.num_rows)

@@ -71,11 +71,21 @@ class DeltaLake:
             return Pin(predictions.version, -1 if labels is None else labels.version)
 
     def labelled(
-        self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
-        until: datetime | None = None, newest: int | None = None, oldest: int | None = None,
-        versions: tuple[int, ...] = (), arm: Arm | None = None, only_labelled: bool = True,
-        metric: str = "label", tags: bool = False,
-    ) -> pa.Table:  # fmt: skip
+        self,
+        model: str,
+        pin: Pin,
+        *,
+        as_of: datetime | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest: int | None = None,
+        oldest: int | None = None,
+        versions: tuple[int, ...] = (),
+        arm: Arm | None = None,
+        only_labelled: bool = True,
+        metric: str = "label",
+        tags: bool = False,
+    ) -> pa.Table:
         with self._lock:
             table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
             labels = self._labels(pin)
@@ -213,12 +223,14 @@ def _offsets(table: LakeTable, topic: str) -> dict[str, int]:
 
 
 def _newest(
-    wanted: int, reached_by: Callable[[int], datetime | None], since: datetime | None,
+    wanted: int,
+    reached_by: Callable[[int], datetime | None],
+    since: datetime | None,
     read: Callable[[datetime | None], pa.Table],
-) -> pa.Table:  # fmt: skip
-    """The newest `wanted` rows of `read(since)`, reading little more than them: rows without a label
-    and those of other versions fall away, so the bound goes back until enough are left or all were
-    read."""
+) -> pa.Table:
+    """The newest `wanted` rows of `read(since)`, reading little more than them: rows without a
+    label and those of other versions fall away, so the bound goes back until enough are left or all
+    were read."""
     take = 2 * wanted
     while (bound := reached_by(take)) is not None:
         found = read(bound)
@@ -250,12 +262,15 @@ def _labels_of(
 
 
 def _oldest(
-    wanted: int, table: LakeTable, since: datetime | None, until: datetime | None,
+    wanted: int,
+    table: LakeTable,
+    since: datetime | None,
+    until: datetime | None,
     times: Callable[[datetime | None, datetime | None], pa.Array],
-) -> datetime | None:  # fmt: skip
-    """Until when there are `wanted` of the rows whose `times(since, until)` these are; `until` where
-    there are fewer. Rows of other versions and arms fall away, so it looks further until there are
-    enough."""
+) -> datetime | None:
+    """Until when there are `wanted` of the rows whose `times(since, until)` these are; `until`
+    where there are fewer. Rows of other versions and arms fall away, so it looks further until
+    there are enough."""
     take = 2 * wanted
     while (bound := table.held_up_to("at", take, since)) is not None:
         if until is not None and bound >= until:

@@ -1,8 +1,8 @@
 """Which files of a Delta table's log nobody needs any more. Pure.
 
-To read version V one needs the newest checkpoint up to V and the commits after it. So when no version
-before a checkpoint is read any more, all files of those versions may go, but for the checkpoints that
-stand at pinned versions.
+To read version V one needs the newest checkpoint up to V and the commits after it. So when no
+version before a checkpoint is read any more, all files of those versions may go, but for the
+checkpoints that stand at pinned versions.
 """
 
 import re
@@ -23,7 +23,8 @@ class LogFile:
 
 
 def horizon(files: Iterable[LogFile], before: datetime) -> int:
-    """The newest version with a checkpoint that was committed before a time; 0 where there is none."""
+    """The newest version with a checkpoint that was committed before a time; 0 where there is
+    none."""
     versions = {_version(f.name): f for f in files if f.name.endswith(_COMMIT)}
     checkpoints = {_version(f.name) for f in files if f.name.endswith(_CHECKPOINT)}
     old = [v for v in checkpoints if v is not None and v in versions and versions[v].at < before]

@@ -12,8 +12,8 @@ AGES = tuple(timedelta(seconds=s) for s in (60, 600, 3_600, 86_400, 7 * 86_400))
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Rows at least `age` old, and how many of them had their label at that age. Versions are compared
-    on cohorts of equal age: a young version has fewer labels because it is young."""
+    """Rows at least `age` old, and how many of them had their label at that age. Versions are
+    compared on cohorts of equal age: a young version has fewer labels because it is young."""
 
     age: timedelta
     rows: int
@@ -27,9 +27,10 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class LabelArrival:
-    """Of one version. Delays are from the prediction to its first label, in seconds; None without one.
-    `other_kind`: of the labelled rows, those that are not judged, because their latest label does not compare
-    with the output (a text where that is a number)."""
+    """Of one version. Delays are from the prediction to its first label, in seconds; None without
+    one.
+    `other_kind`: of the labelled rows, those that are not judged, because their latest label does
+    not compare with the output (a text where that is a number)."""
 
     version: int
     rows: int
@@ -41,17 +42,22 @@ class LabelArrival:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "version": self.version, "predictions": self.rows, "labelled": self.labelled,
+            "version": self.version,
+            "predictions": self.rows,
+            "labelled": self.labelled,
             "other_kind": self.other_kind,
-            "delay_p50_s": self.delay_p50_s, "delay_p90_s": self.delay_p90_s,
+            "delay_p50_s": self.delay_p50_s,
+            "delay_p90_s": self.delay_p90_s,
             "by_age": [
                 {
-                    "age_s": cohort.age.total_seconds(), "predictions": cohort.rows,
-                    "labelled": cohort.labelled, "coverage": cohort.coverage,
+                    "age_s": cohort.age.total_seconds(),
+                    "predictions": cohort.rows,
+                    "labelled": cohort.labelled,
+                    "coverage": cohort.coverage,
                 }
                 for cohort in self.cohorts
             ],
-        }  # fmt: skip
+        }
 
 
 def label_arrival(
@@ -59,16 +65,18 @@ def label_arrival(
 ) -> list[LabelArrival]:
     """What the views hold at `now`; versions ascending. Only rows that were answered are counted.
 
-    Which label is the latest, the view `labelled` knows too; shared with it, this took a fifth more time and a
-    third more memory (4 million rows), because that one carries the whole label."""
+    Which label is the latest, the view `labelled` knows too; shared with it, this took a fifth more
+    time and a third more memory (4 million rows), because that one carries the whole label."""
     measures = ", ".join(
-        f"count(*) FILTER (age_s >= {s:f}), count(*) FILTER (age_s >= {s:f} AND labelled AND delay_s <= {s:f})"
+        f"count(*) FILTER (age_s >= {s:f}), count(*) FILTER (age_s >= {s:f} AND labelled AND "
+        f"delay_s <= {s:f})"
         for s in (age.total_seconds() for age in ages)
     )
     answer = views.ask(
         f"""WITH found AS (
             SELECT prediction_id, row, min(received_at) AS received_at,
-                arg_max(value IS NULL AND value_json <> 'null', (received_at, observed_at, value_json))
+                arg_max(value IS NULL AND value_json <> 'null',
+                (received_at, observed_at, value_json))
                     AS other_kind
             FROM labels WHERE metric = 'label' GROUP BY prediction_id, row
         ), rows AS (
@@ -94,6 +102,11 @@ def _arrival(row: list[float], ages: Sequence[timedelta]) -> LabelArrival:
     counts = [int(value) for value in row[6:]]
     pairs = zip(ages, counts[::2], counts[1::2], strict=True)
     return LabelArrival(
-        int(row[0]), int(row[1]), int(row[2]), int(row[3]), row[4], row[5],
+        int(row[0]),
+        int(row[1]),
+        int(row[2]),
+        int(row[3]),
+        row[4],
+        row[5],
         tuple(Cohort(age, rows, labelled) for age, rows, labelled in pairs),
-    )  # fmt: skip
+    )

@@ -53,7 +53,8 @@ def translated() -> Iterator[None]:
 
 
 class Extent(NamedTuple):
-    """Between which values of a column a file's rows are, as far as its statistics tell (else None)."""
+    """Between which values of a column a file's rows are, as far as its statistics tell (else
+    None)."""
 
     path: str
     least: str | None
@@ -97,10 +98,13 @@ class LakeTable:
         with translated():
             return cls(
                 DeltaTable.create(
-                    uri, schema, mode="ignore", partition_by=partition_by,
+                    uri,
+                    schema,
+                    mode="ignore",
+                    partition_by=partition_by,
                     configuration=_CONFIGURATION,
                 )
-            )  # fmt: skip
+            )
 
     @property
     def id(self) -> str:
@@ -113,7 +117,8 @@ class LakeTable:
 
     @property
     def schema(self) -> pa.Schema:
-        """The table's own columns; several may hold values of one name (`driftloop_lake.columns`)."""
+        """The table's own columns; several may hold values of one name
+        (`driftloop_lake.columns`)."""
         return pa.schema(self._handle.schema().to_arrow())
 
     def mark(self, name: str) -> int:
@@ -138,9 +143,12 @@ class LakeTable:
         adds = set(rows.schema.names) - set(self.schema.names)
         with self._moving(1, marks):
             write_deltalake(
-                self._handle, rows, mode="append", schema_mode="merge" if adds else None,
+                self._handle,
+                rows,
+                mode="append",
+                schema_mode="merge" if adds else None,
                 commit_properties=_properties(marks),
-            )  # fmt: skip
+            )
 
     def advance(self, marks: Mapping[str, int]) -> None:
         """Commit marks without rows (2 ms)."""
@@ -152,8 +160,9 @@ class LakeTable:
 
     @contextmanager
     def _moving(self, commits: int, marks: Mapping[str, int]) -> Iterator[None]:
-        """Remembers marks over a move to another version, unless there are commits of others between:
-        a mark that one of them moved would be taken for the old one, and its fence be open."""
+        """Remembers marks over a move to another version, unless there are commits of others
+        between: a mark that one of them moved would be taken for the old one, and its fence be
+        open."""
         before, known = self.version, self._marks
         self._marks = {}
         with translated():
@@ -172,8 +181,8 @@ class LakeTable:
             return int(self._handle.count())
 
     def reached_by(self, column: str, rows: int) -> Any:
-        """A value that at least so many rows of the table reach in a column, near the largest such, from
-        the statistics of the files; None where the table has fewer, or they do not tell."""
+        """A value that at least so many rows of the table reach in a column, near the largest such,
+        from the statistics of the files; None where the table has fewer, or they do not tell."""
         with translated():
             files = pa.table(self._handle.get_add_actions(flatten=True))
         least = f"min.{column}"
@@ -185,8 +194,8 @@ class LakeTable:
         return None if enough < 0 else files.column(least)[enough].as_py()
 
     def held_up_to(self, column: str, rows: int, since: Any) -> Any:
-        """A value up to which files alone hold at least so many rows, of those files that reach `since` (None:
-        all), the smallest such; None where they have fewer, or do not tell."""
+        """A value up to which files alone hold at least so many rows, of those files that reach
+        `since` (None: all), the smallest such; None where they have fewer, or do not tell."""
         with translated():
             files = pa.table(self._handle.get_add_actions(flatten=True))
         most = f"max.{column}"
@@ -207,7 +216,7 @@ class LakeTable:
         bounds = (
             files.column(name) if name in files.schema.names else nothing
             for name in (f"min.{column}", f"max.{column}")
-        )  # fmt: skip
+        )
         columns = (each.to_pylist() for each in (files.column("path"), *bounds))
         return [Extent(*each) for each in zip(*columns, strict=True)]
 
@@ -236,7 +245,8 @@ class LakeTable:
             return self._handle.to_pyarrow_dataset()
 
     def committed_at(self, version: int) -> datetime | None:
-        """When a version up to this one was written, to the millisecond; None where the log forgot."""
+        """When a version up to this one was written, to the millisecond; None where the log
+        forgot."""
         return dict(self._commits(self.version - version + 1)).get(version)
 
     def version_at(self, time: datetime) -> int:

@@ -22,7 +22,8 @@ class LakeTables:
         return self._found(layout.predictions_uri(self._uri, model))
 
     def new_predictions(self, model: str, schema: pa.Schema) -> LakeTable:
-        """The model's table made, or the one that another writer made meanwhile with its columns."""
+        """The model's table made, or the one that another writer made meanwhile with its
+        columns."""
         return self._made(layout.predictions_uri(self._uri, model), schema)
 
     def labels(self) -> LakeTable:

@@ -1,7 +1,8 @@
 """How many labels have their row in a table of predictions, counted file by file.
 
-A file never changes, and the labels that can concern it are in the files of labels whose ids overlap its own: as
-long as those are the same, so is its number. A count costs what came since the last one.
+A file never changes, and the labels that can concern it are in the files of labels whose ids
+overlap its own: as long as those are the same, so is its number. A count costs what came since the
+last one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +27,16 @@ class Matches:
         self._counted: Mapping[str, _Counted] = {}
 
     def count(
-        self, table: LakeTable, labels: LakeTable, key: Sequence[str],
+        self,
+        table: LakeTable,
+        labels: LakeTable,
+        key: Sequence[str],
         labels_of: Callable[[pa.Table, pa.Table], int],
-    ) -> int:  # fmt: skip
-        """Distinct labels, by `key`, whose row is in the table. A prediction that is in two files counts for each.
-        `labels_of`: how many different labels have their row in a table of (prediction_id, row). Raises
-        RetryLater."""
+    ) -> int:
+        """Distinct labels, by `key`, whose row is in the table. A prediction that is in two files
+        counts for each.
+        `labels_of`: how many different labels have their row in a table of (prediction_id, row).
+        Raises RetryLater."""
         extents = {extent.path: extent for extent in table.extents(_ID)}
         label_files = labels.extents(_ID)
         with translated():

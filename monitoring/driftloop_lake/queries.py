@@ -26,12 +26,13 @@ _WITH_LABELS = """
 
 
 QUESTIONS_KEPT = 200
-"""Each question leaves some 8 KB in a DuckDB (2.0.0), until that is closed: 45 MB an hour of a monitor."""
+"""Each question leaves some 8 KB in a DuckDB (2.0.0), until that is closed: 45 MB an hour of a
+monitor."""
 
 
 class Queries:
-    """A DuckDB in memory, kept for QUESTIONS_KEPT questions because opening it costs more than most of them.
-    Not safe for use from several threads at once."""
+    """A DuckDB in memory, kept for QUESTIONS_KEPT questions because opening it costs more than most
+    of them. Not safe for use from several threads at once."""
 
     def __init__(self) -> None:
         self._opened: Any = None
@@ -40,9 +41,9 @@ class Queries:
     def with_labels(
         self, predictions: pa.Table, labels: pa.Table, only_labelled: bool, tags: bool = False
     ) -> pa.Table:
-        """Predictions with LABEL_FIELDS of their latest label, by (received_at, observed_at), and with
-        TAGS_FIELD if its `tags` are asked for; those without one are left out, or have nulls. Sorted
-        by (at, prediction_id, row)."""
+        """Predictions with LABEL_FIELDS of their latest label, by (received_at, observed_at), and
+        with TAGS_FIELD if its `tags` are asked for; those without one are left out, or have nulls.
+        Sorted by (at, prediction_id, row)."""
         keys = predictions.select(["prediction_id", "row", "at"])
         keys = keys.append_column("i", pa.array(range(keys.num_rows), pa.int64()))
         query = _WITH_LABELS.format(
@@ -56,13 +57,15 @@ class Queries:
         return rows
 
     def labels_of(self, predictions: pa.Table, labels: pa.Table) -> int:
-        """Distinct label rows whose row of a prediction is there: one delivered twice counts once."""
+        """Distinct label rows whose row of a prediction is there: one delivered twice counts
+        once."""
         key = "l.prediction_id = p.prediction_id AND l.row = p.row"
         return self._number(
             f"""WITH found AS (SELECT DISTINCT p.prediction_id, p.row FROM p SEMI JOIN l ON {key})
                 SELECT count(*) FROM (SELECT DISTINCT l.* FROM l SEMI JOIN found p ON {key})""",
-            p=predictions, l=labels,
-        )  # fmt: skip
+            p=predictions,
+            l=labels,
+        )
 
     def labels_without(self, labels: pa.Table, predictions: pa.Table) -> pa.Table:
         """The label rows whose row of a prediction is not there."""

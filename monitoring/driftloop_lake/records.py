@@ -33,7 +33,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The record itself, kept until the lake has it: it becomes a dead letter where it does not fit.
+    """The record itself, kept until the lake has it: it becomes a dead letter where it does not
+    fit.
 
     `at`: when the producer sent it; `headers`: JSON.
     """

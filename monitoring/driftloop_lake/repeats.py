@@ -1,8 +1,8 @@
 """Rows that a table of predictions has twice, found from the sequence numbers that its files hold.
 
-A replica numbers the requests of a version, so two files can only hold the same row where their runs of
-numbers overlap; the rows themselves are compared only there. A file never changes: it is read once, and
-a count costs what came since the last one.
+A replica numbers the requests of a version, so two files can only hold the same row where their
+runs of numbers overlap; the rows themselves are compared only there. A file never changes: it is
+read once, and a count costs what came since the last one.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,8 +32,8 @@ class Repeats:
         self._runs: dict[str, tuple[Run, ...]] = {}
 
     def count(self, table: LakeTable, distinct: Callable[[pa.Table], int]) -> int:
-        """Rows beyond the first with the same replica, version, sequence and row. `distinct`: how many
-        different rows a table has. Raises RetryLater."""
+        """Rows beyond the first with the same replica, version, sequence and row. `distinct`: how
+        many different rows a table has. Raises RetryLater."""
         with translated():
             self._runs = {
                 fragment.path: self._runs.get(fragment.path)
@@ -52,8 +52,8 @@ class Repeats:
 
 
 def runs_of(rows: pa.Table) -> Iterator[Run]:
-    """The runs of a file's rows (replica, version, sequence, row); a request with a row that is there
-    twice is a run of its own once more, so that it overlaps."""
+    """The runs of a file's rows (replica, version, sequence, row); a request with a row that is
+    there twice is a run of its own once more, so that it overlaps."""
     if not rows.num_rows:
         return
     replicas = rows.column("replica").combine_chunks().dictionary_encode()
@@ -68,14 +68,16 @@ def runs_of(rows: pa.Table) -> Iterator[Run]:
     twice = np.flatnonzero(~other & (step == 0) & (np.diff(row) == 0))
     for first, last in zip(np.r_[firsts, twice], np.r_[lasts, twice], strict=True):
         yield Run(
-            replicas.dictionary[int(replica[first])].as_py(), int(version[first]),
-            int(sequence[first]), int(sequence[last]),
-        )  # fmt: skip
+            replicas.dictionary[int(replica[first])].as_py(),
+            int(version[first]),
+            int(sequence[first]),
+            int(sequence[last]),
+        )
 
 
 def overlaps(runs: Iterable[Run]) -> list[Run]:
-    """For each replica and version of which some runs overlap, from the first to the last number that
-    is in several."""
+    """For each replica and version of which some runs overlap, from the first to the last number
+    that is in several."""
     found: list[Run] = []
     before: Run | None = None
     for run in sorted(runs):

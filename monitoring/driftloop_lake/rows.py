@@ -16,8 +16,8 @@ from driftloop_lake.records import DEAD_LETTER_SCHEMA, DeadLetter, PredictionRec
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How prediction records go into their model's table: `records` do, with the columns of `schema`;
-    `refused` never will. `table` is None where no record fits."""
+    """How prediction records go into their model's table: `records` do, with the columns of
+    `schema`; `refused` never will. `table` is None where no record fits."""
 
     table: LakeTable | None
     schema: pa.Schema
@@ -70,15 +70,19 @@ def dead_letter_rows(letters: Sequence[DeadLetter]) -> pa.Table:
     rows = pa.Table.from_pylist(
         [
             {
-                "topic": origin.place.topic, "partition": origin.place.partition,
-                "offset": origin.place.offset, "at": origin.at, "reason": letter.reason,
-                "value": origin.value, "headers": origin.headers,
+                "topic": origin.place.topic,
+                "partition": origin.place.partition,
+                "offset": origin.place.offset,
+                "at": origin.at,
+                "reason": letter.reason,
+                "value": origin.value,
+                "headers": origin.headers,
             }
             for letter in letters
             if (origin := letter.origin)
         ],
         schema=DEAD_LETTER_SCHEMA,
-    )  # fmt: skip
+    )
     return layout.dated(rows, layout.days_of(rows.column("at")))
 
 

@@ -1,7 +1,8 @@
 """Files of the lake beside what deltalake reads and writes, on a disk or in an object store.
 
-pyarrow's file systems find their credentials, region and endpoint in the environment as deltalake does.
-(deltalake's own, `deltalake.fs`, holds the interpreter's lock while it waits for the network.)
+pyarrow's file systems find their credentials, region and endpoint in the environment as deltalake
+does. (deltalake's own, `deltalake.fs`, holds the interpreter's lock while it waits for the
+network.)
 """
 
 from collections.abc import Iterable

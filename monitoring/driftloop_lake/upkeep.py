@@ -1,8 +1,8 @@
 """The lake's upkeep: compaction, retention and cleaning, beside archivers and readers.
 
 Compaction and retention only ever make new versions. What old versions need is deleted after
-`vacuum_hours`, and never while a version of it is pinned: readers that are at work have that long, and
-who must read a version again in a year pins it.
+`vacuum_hours`, and never while a version of it is pinned: readers that are at work have that long,
+and who must read a version again in a year pins it.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -28,8 +28,8 @@ Pinned = Callable[[], Iterable[tuple[str, Pin]]]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """compact_files: so many small files are compacted. vacuum_hours: how long versions that are not
-    pinned stay readable. retention_days: rows of older days are dropped; None: never."""
+    """compact_files: so many small files are compacted. vacuum_hours: how long versions that are
+    not pinned stay readable. retention_days: rows of older days are dropped; None: never."""
 
     compact_files: int
     vacuum_hours: int
@@ -46,8 +46,8 @@ class Upkeep:
         self._cleaned: datetime | None = None
 
     def step(self, now: datetime) -> None:
-        """Compact what needs it and, once an hour, drop and clean. A table that cannot be worked on now
-        waits for the next step."""
+        """Compact what needs it and, once an hour, drop and clean. A table that cannot be worked on
+        now waits for the next step."""
         clean = self._cleaned is None or now - self._cleaned >= CLEAN_EVERY
         pinned = _by_table(self._uri, self._pinned()) if clean else {}
         for uri in self._tables():
@@ -66,9 +66,10 @@ class Upkeep:
         models = storage.folders(self._uri, layout.PREDICTIONS_FOLDER)
         return [
             *(layout.predictions_uri(self._uri, model) for model in models),
-            layout.labels_uri(self._uri), layout.dead_letters_uri(self._uri),
+            layout.labels_uri(self._uri),
+            layout.dead_letters_uri(self._uri),
             layout.offsets_uri(self._uri),
-        ]  # fmt: skip
+        ]
 
     def _compact(self, uri: str, table: UpkeepTable) -> None:
         small = table.small_files()

@@ -21,8 +21,8 @@ _LOG = "_delta_log"
 
 
 class UpkeepTable(LakeTable):
-    """A table in the hands of its keeper. Writers and readers go on meanwhile; all methods raise RetryLater,
-    Overtaken among them, and then may be called again later."""
+    """A table in the hands of its keeper. Writers and readers go on meanwhile; all methods raise
+    RetryLater, Overtaken among them, and then may be called again later."""
 
     def small_files(self) -> int:
         """Files that compaction would rewrite."""
@@ -36,31 +36,35 @@ class UpkeepTable(LakeTable):
         with self._moving(1, {}):
             # One at a time: archiving goes on beside it.
             self._handle.optimize.compact(
-                target_size=COMPACTED_FILE_BYTES, max_concurrent_tasks=1,
+                target_size=COMPACTED_FILE_BYTES,
+                max_concurrent_tasks=1,
                 writer_properties=WriterProperties(
                     compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS
                 ),
-            )  # fmt: skip
+            )
 
     def drop_before(self, day: date) -> None:
         """Leave the rows of earlier days out of the versions to come."""
         self.delete(f"{layout.DATE} < '{day}'")
 
     def vacuum(self, keep_hours: int, pinned: Collection[int]) -> int:
-        """Delete files that only versions older than `keep_hours` have, and that no pinned one has, and
-        what writers that died left; gives how many."""
+        """Delete files that only versions older than `keep_hours` have, and that no pinned one has,
+        and what writers that died left; gives how many."""
         with translated():
             readable = [v for v in pinned if self.open(self._handle.table_uri, v) is not None]
             return len(
                 self._handle.vacuum(
-                    keep_hours, dry_run=False, enforce_retention_duration=False, full=True,
+                    keep_hours,
+                    dry_run=False,
+                    enforce_retention_duration=False,
+                    full=True,
                     keep_versions=readable or None,
                 )
-            )  # fmt: skip
+            )
 
     def trim_log(self, before: datetime, pinned: Collection[int]) -> int:
-        """Delete what the log holds of versions that were committed before a time and are not pinned;
-        gives the files deleted."""
+        """Delete what the log holds of versions that were committed before a time and are not
+        pinned; gives the files deleted."""
         from deltalake import DeltaTable
 
         with translated():

@@ -1,10 +1,10 @@
 """A model's predictions and labels as SQL views, as of a time and a version of the lake. Read only.
 
 `predictions`: prediction_id, row, version, arm, at; one column for each input and output; replica,
-sequence, latency_s, error. `labels`: the fields of a label, of this model's predictions. `labelled`:
-their inner join, each row with its latest label. A column has its tensor's own name, unless the view
-has that name already or an input and an output share it (DuckDB takes `Age` and `age` for one): then
-it keeps the lake's prefix, `in_…` or `out_…`.
+sequence, latency_s, error. `labels`: the fields of a label, of this model's predictions.
+`labelled`: their inner join, each row with its latest label. A column has its tensor's own name,
+unless the view has that name already or an input and an output share it (DuckDB takes `Age` and
+`age` for one): then it keeps the lake's prefix, `in_…` or `out_…`.
 
 With `queries`, the only module that knows DuckDB.
 """
@@ -145,9 +145,13 @@ class Views:
     """Use `open_views`. One query at a time."""
 
     def __init__(
-        self, predictions: LakeTable, labels: LakeTable | None, at: datetime | None,
-        text_labels: bool | None, output: str | None,
-    ) -> None:  # fmt: skip
+        self,
+        predictions: LakeTable,
+        labels: LakeTable | None,
+        at: datetime | None,
+        text_labels: bool | None,
+        output: str | None,
+    ) -> None:
         import duckdb
 
         self.version = Version(predictions.version, -1 if labels is None else labels.version)
@@ -225,14 +229,20 @@ class Views:
 
 
 def open_views(
-    lake: str, model: str, *, version: Version | None = None, at: datetime | None = None,
-    output: str | None = None, text_labels: bool | None = None,
-) -> Views:  # fmt: skip
-    """Views of the newest version, or of a given one, with what was predicted and received up to `at`.
+    lake: str,
+    model: str,
+    *,
+    version: Version | None = None,
+    at: datetime | None = None,
+    output: str | None = None,
+    text_labels: bool | None = None,
+) -> Views:
+    """Views of the newest version, or of a given one, with what was predicted and received up to
+    `at`.
 
-    output: the tensor that labels compare with. `value` of a label is a text where that is one, else a
-    number (null for a label of another kind; `value_json` has each as it was sent); `text_labels` says
-    it outright. Raises NotFound where the lake has no such model or version.
+    output: the tensor that labels compare with. `value` of a label is a text where that is one,
+    else a number (null for a label of another kind; `value_json` has each as it was sent);
+    `text_labels` says it outright. Raises NotFound where the lake has no such model or version.
     """
     if not NAME.match(model):
         raise Rejected(f"model name {model!r}: letters, digits, '_', '.', '-', at most 64")
@@ -247,9 +257,7 @@ def open_views(
     return Views(predictions, labels, at, text_labels, output)
 
 
-def _labels_beside(
-    predictions: LakeTable, labels: LakeTable, version: Version
-) -> LakeTable | None:  # fmt: skip
+def _labels_beside(predictions: LakeTable, labels: LakeTable, version: Version) -> LakeTable | None:
     beside = version.labels
     if beside is None:
         written = predictions.committed_at(version.predictions)
@@ -272,7 +280,8 @@ def _at_version(newest: LakeTable, version: int, what: str) -> LakeTable:
 
 
 def _at_quoted(sql: str) -> str:
-    """`at` is a keyword of DuckDB, and a column here: it is quoted, but in `AT TIME ZONE`, `AT (…)`."""
+    """`at` is a keyword of DuckDB, and a column here: it is quoted, but in `AT TIME ZONE`, `AT
+    (…)`."""
     import duckdb
 
     tokens = duckdb.tokenize(sql)

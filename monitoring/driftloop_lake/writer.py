@@ -7,14 +7,14 @@ that brings the rows (the fence); and `offsets`, a table without rows, keeps the
 between is read again and each table ignores what is at or below its own fence: nothing is lost
 (`offsets` never runs ahead of a table), nothing doubled (a fence moves with its rows). A table that
 does not exist yet has no fence and takes everything. The same holds for two writers at once, one of
-which may not know yet that it lost a partition: they collide on its fence, and the loser looks again.
-No mark ever goes back.
+which may not know yet that it lost a partition: they collide on its fence, and the loser looks
+again. No mark ever goes back.
 
 Producers may pack the same predictions again in other records (a shipper that was killed between
 sending and noting so). Each predictions table therefore also keeps, per (replica, version), the
 highest sequence it holds, in the same commit, and ignores what is at or below it. Records of a
-replica arrive in order; a request is never split over two records. Ids that clients chose may come from
-two replicas: `driftloop_lake.client_ids`.
+replica arrive in order; a request is never split over two records. Ids that clients chose may come
+from two replicas: `driftloop_lake.client_ids`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,8 +100,8 @@ class LakeWriter:
         return Appended(predictions, labels, dead_letters, repeated)
 
     def append_one(self, record: Record) -> Appended:
-        """Write one record, as a dead letter where the lake takes those and not the record: then it is
-        not the storage that is in the way. Raises RetryLater."""
+        """Write one record, as a dead letter where the lake takes those and not the record: then it
+        is not the storage that is in the way. Raises RetryLater."""
         try:
             return self.append([record])
         except RetryLater as error:
@@ -111,7 +111,8 @@ class LakeWriter:
     def _append_predictions(
         self, model: str, records: Sequence[PredictionRecord]
     ) -> tuple[int, int, list[DeadLetter]]:
-        """Rows written, rows ignored as already there, and the records that do not fit the table."""
+        """Rows written, rows ignored as already there, and the records that do not fit the
+        table."""
         fit = fit_records(self._tables, model, records)
         if fit.table is None:
             return 0, 0, fit.refused
@@ -150,9 +151,12 @@ class LakeWriter:
         return len(new)
 
     def _commit(
-        self, table: LakeTable, rows: pa.Table, records: Sequence[Record],
+        self,
+        table: LakeTable,
+        rows: pa.Table,
+        records: Sequence[Record],
         marks: Mapping[str, int] = MappingProxyType({}),
-    ) -> None:  # fmt: skip
+    ) -> None:
         fences = {fence(*place): offset for place, offset in _reached(records).items()}
         table.append(rows, _ahead(table, fences) | dict(marks))
 
@@ -192,8 +196,8 @@ def sequence_mark(headers: PredictionHeaders) -> str:
 
 
 def missing_mark(replica: str, version: int) -> str:
-    """The mark that counts the requests of a replica's version whose sequence never came. Replicas give
-    sequences without gaps, and Kafka keeps their order: what is skipped is lost."""
+    """The mark that counts the requests of a replica's version whose sequence never came. Replicas
+    give sequences without gaps, and Kafka keeps their order: what is skipped is lost."""
     return f"missing:{replica}:{version}"
 
 
@@ -214,8 +218,8 @@ def _above_fence(table: LakeTable, records: Sequence[R]) -> list[R]:
 
 @dataclass(slots=True)
 class Unseen:
-    """What a table lacks by offsets and sequences, a part for each record: `rows`, and those with ids that
-    clients chose, `chosen`. `marks`: what the table reaches with them."""
+    """What a table lacks by offsets and sequences, a part for each record: `rows`, and those with
+    ids that clients chose, `chosen`. `marks`: what the table reaches with them."""
 
     rows: list[pa.Table]
     chosen: list[pa.Table]

@@ -19,9 +19,16 @@ class MemoryRegistry:
         self._aliases: dict[str, dict[str, int]] = {}
 
     def register(
-        self, model: str, folder: Path, signature: Signature, *, metrics: Mapping[str, float],
-        params: Mapping[str, Any], tags: Mapping[str, str], artifacts: Path | None = None,
-    ) -> VersionRecord:  # fmt: skip
+        self,
+        model: str,
+        folder: Path,
+        signature: Signature,
+        *,
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        artifacts: Path | None = None,
+    ) -> VersionRecord:
         del params, artifacts
         known = self._versions.setdefault(model, [])
         for record in known:

@@ -32,8 +32,8 @@ def open_registry(settings: "Settings") -> "MlflowRegistry":
 
 
 class MlflowRegistry:
-    """A `Registry`. `folder`: artifacts lie here, unless MLflow's server keeps them, of which copies
-    are then kept here."""
+    """A `Registry`. `folder`: artifacts lie here, unless MLflow's server keeps them, of which
+    copies are then kept here."""
 
     def __init__(self, uri: str, folder: Path) -> None:
         self._uri = uri
@@ -54,9 +54,16 @@ class MlflowRegistry:
         return client
 
     def register(
-        self, model: str, folder: Path, signature: Signature, *, metrics: Mapping[str, float],
-        params: Mapping[str, Any], tags: Mapping[str, str], artifacts: Path | None = None,
-    ) -> VersionRecord:  # fmt: skip
+        self,
+        model: str,
+        folder: Path,
+        signature: Signature,
+        *,
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        artifacts: Path | None = None,
+    ) -> VersionRecord:
         retrain_id = tags.get("retrain_id")
         if retrain_id is not None:
             made = [v for v in self.versions(model) if v.tags.get("retrain_id") == retrain_id]
@@ -72,9 +79,12 @@ class MlflowRegistry:
         client.set_terminated(run_id)
         _unless_there(lambda: client.create_registered_model(model))
         version = client.create_model_version(
-            model, f"{run.info.artifact_uri}/{FOLDER}", run_id,
-            tags={**tags, SIGNATURE_TAG: json.dumps(signature.to_dict())}, await_creation_for=0,
-        )  # fmt: skip
+            model,
+            f"{run.info.artifact_uri}/{FOLDER}",
+            run_id,
+            tags={**tags, SIGNATURE_TAG: json.dumps(signature.to_dict())},
+            await_creation_for=0,
+        )
         return self._record(version, dict(metrics))
 
     def _log(self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, Any]) -> None:

@@ -15,8 +15,8 @@ Alias = Literal["champion", "challenger"]
 
 @dataclass(frozen=True, slots=True)
 class VersionRecord:
-    """A registered version. `path`: the local folder with `model.onnx` (and its `.data` file), or with
-    the weights of a language model."""
+    """A registered version. `path`: the local folder with `model.onnx` (and its `.data` file), or
+    with the weights of a language model."""
 
     model: str
     version: int
@@ -39,9 +39,16 @@ class VersionRecord:
 
 class Registry(Protocol):
     def register(
-        self, model: str, folder: Path, signature: Signature, *, metrics: Mapping[str, float],
-        params: Mapping[str, Any], tags: Mapping[str, str], artifacts: Path | None = None,
-    ) -> VersionRecord:  # fmt: skip
+        self,
+        model: str,
+        folder: Path,
+        signature: Signature,
+        *,
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        artifacts: Path | None = None,
+    ) -> VersionRecord:
         """Log a run with the metrics, parameters and artifacts, copy `folder` into the registry's
         store and register it as the next integer version. `tags["retrain_id"]` makes it
         idempotent: a version with the same one is returned instead of made again. Tags carry the

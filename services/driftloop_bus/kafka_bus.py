@@ -3,9 +3,9 @@
 Delivery: a producer never gives a record up by itself. Batches do not expire, so a broker that is
 away for an hour delays records and neither loses nor reorders them (a batch that expired would be
 overtaken by the one behind it). Memory is bounded by the caller, who sees what is unacknowledged.
-What the cluster refuses for good (a record too large for its topic, a time too far from its clock, a
-right that was taken away) breaks the producer. The library would go on with the records behind it,
-or fail all of them until the process ends.
+What the cluster refuses for good (a record too large for its topic, a time too far from its clock,
+a right that was taken away) breaks the producer. The library would go on with the records behind
+it, or fail all of them until the process ends.
 """
 
 import contextlib
@@ -146,9 +146,13 @@ class KafkaBusProducer:
         return self._broken is not None
 
     def send(
-        self, topic: str, value: bytes, *, key: bytes | None = None,
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
-    ) -> Future[tuple[int, int]]:  # fmt: skip
+    ) -> Future[tuple[int, int]]:
         future: Future[tuple[int, int]] = Future()
         if len(value) > MAX_VALUE_BYTES:
             future.set_exception(Rejected(f"a record of {len(value)} bytes is too large"))

@@ -1,4 +1,5 @@
-"""Reading from Apache Kafka, with kafka-python. No offset is kept in Kafka: callers keep their own."""
+"""Reading from Apache Kafka, with kafka-python. No offset is kept in Kafka: callers keep their
+own."""
 
 import contextlib
 import threading
@@ -20,7 +21,8 @@ _SESSION_MS = 10_000
 """A member that is silent for so long is dead; the broker's least is 6 s."""
 _HEARTBEAT_MS = 2_000
 _METADATA_MS = 5_000
-"""How often it is asked what partitions there are; kafka-python overlooks that it has just been told to."""
+"""How often it is asked what partitions there are; kafka-python overlooks that it has just been
+told to."""
 
 
 class _Connected:
@@ -67,8 +69,8 @@ class KafkaBusConsumer(_Connected):
 
 
 class _InformedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
-    """Shares out partitions only once it knows of them. kafka-python's own gives nobody one where its leader
-    joins before it was told of the topics, and the group stays like that."""
+    """Shares out partitions only once it knows of them. kafka-python's own gives nobody one where
+    its leader joins before it was told of the topics, and the group stays like that."""
 
     def assign(self, cluster: Any, members: Any) -> Any:
         for topic in {topic for member in members for topic in member.metadata.topics}:
@@ -80,14 +82,17 @@ class _InformedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
 
 
 class KafkaBusMember(_Connected):
-    """Reads what its group leaves to it. Partitions move one by one (cooperative sticky): the others
-    are read on while it happens. Heartbeats come from kafka-python's own thread, so the caller may
-    take its time between two polls (5 minutes). For one thread."""
+    """Reads what its group leaves to it. Partitions move one by one (cooperative sticky): the
+    others are read on while it happens. Heartbeats come from kafka-python's own thread, so the
+    caller may take its time between two polls (5 minutes). For one thread."""
 
     def __init__(
-        self, connection: Mapping[str, Any], group: str, topics: Sequence[str],
+        self,
+        connection: Mapping[str, Any],
+        group: str,
+        topics: Sequence[str],
         instance: str | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._connection = connection
         self._group = {"group_id": group, "group_instance_id": instance}
         self._topics = list(topics)
@@ -108,10 +113,13 @@ class KafkaBusMember(_Connected):
     def _connected(self, timeout_s: float) -> Any:
         if self._client is None:
             client = _client(
-                self._connection, timeout_s, **self._group, session_timeout_ms=_SESSION_MS,
+                self._connection,
+                timeout_s,
+                **self._group,
+                session_timeout_ms=_SESSION_MS,
                 heartbeat_interval_ms=_HEARTBEAT_MS,
                 partition_assignment_strategy=(_InformedAssignor,),
-            )  # fmt: skip
+            )
             self._moves.client = client
             client.subscribe(self._topics, listener=self._moves)
             self._client = client
@@ -119,8 +127,8 @@ class KafkaBusMember(_Connected):
 
 
 class _Moves(ConsumerRebalanceListener):  # type: ignore[misc]
-    """What the group did since somebody asked. kafka-python calls it from its own thread, which must
-    not wait; so it only notes, and holds what came until its reader knows where to start."""
+    """What the group did since somebody asked. kafka-python calls it from its own thread, which
+    must not wait; so it only notes, and holds what came until its reader knows where to start."""
 
     def __init__(self) -> None:
         self.client: Any = None

@@ -1,8 +1,8 @@
 """The jars of Apache Kafka: an installed distribution, or the ones that the committed lock names.
 
-The lock is what `jgo` 3.2 writes for `org.apache.kafka:kafka_2.13` with an slf4j binding. Each jar is
-fetched by its exact coordinate and used only if its SHA-256 is the lock's; they lie in one folder of
-the user's cache, named after the lock, and are checked again at every start.
+The lock is what `jgo` 3.2 writes for `org.apache.kafka:kafka_2.13` with an slf4j binding. Each jar
+is fetched by its exact coordinate and used only if its SHA-256 is the lock's; they lie in one
+folder of the user's cache, named after the lock, and are checked again at every start.
 """
 
 import fcntl
@@ -153,7 +153,8 @@ def _from_maven(jar: LockedJar, scratch: Path) -> Path:
         return Path(component.artifact().resolve())
     except Exception as error:
         raise Unavailable(
-            f"{jar.filename} of Apache Kafka could not be fetched ({type(error).__name__}: {error}). "
+            f"{jar.filename} of Apache Kafka could not be fetched ({type(error).__name__}: "
+            f"{error}). "
             "Set KAFKA_HOME to an installed distribution, or kafka.bootstrap_servers to a cluster"
         ) from error
 

@@ -77,9 +77,11 @@ def start(settings: Settings) -> dict[str, Any]:
         with (folder.root / "console.log").open("wb") as console:
             child = subprocess.Popen(
                 argv,
-                stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         port = _remembered_port(folder)
         assert port is not None, "command notes the port"
         _remember(folder, child.pid, port)
@@ -106,8 +108,8 @@ def stop(settings: Settings) -> dict[str, Any]:
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """`running` (a process of ours lives), `answers`, `pid`, `port`, `bootstrap_servers`, `version`,
-    `topics`, `log`. With a cluster of the user's own only what that cluster answers."""
+    """`running` (a process of ours lives), `answers`, `pid`, `port`, `bootstrap_servers`,
+    `version`, `topics`, `log`. With a cluster of the user's own only what that cluster answers."""
     own = settings.kafka.bootstrap_servers is None
     folder = _folder(settings)
     process = _process(folder) if own else None
@@ -153,9 +155,18 @@ def _format(folder: BrokerFolder, argv: list[str]) -> None:
     # It may begin with "-", which a word of its own must not.
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     done = subprocess.run(
-        [*argv, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(folder.properties)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            *argv,
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster}",
+            "-c",
+            str(folder.properties),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
         raise Unavailable(f"Apache Kafka's storage cannot be formatted: {done.stdout}{done.stderr}")
     _write(folder.formatted, cluster)

@@ -75,8 +75,8 @@ class MemoryBus:
             return MemoryMember(self, self._groups.setdefault(group, Group()), topics, instance)
 
     def expel(self, member: "MemoryMember") -> None:
-        """Give a member's partitions to the others without its knowledge, as a cluster does with one
-        that is silent for too long. It learns so at its next poll, and joins again."""
+        """Give a member's partitions to the others without its knowledge, as a cluster does with
+        one that is silent for too long. It learns so at its next poll, and joins again."""
         with self._changed:
             member._group.leave(member._name)
             self._changed.notify_all()
@@ -113,9 +113,13 @@ class MemoryProducer:
         self._thread.start()
 
     def send(
-        self, topic: str, value: bytes, *, key: bytes | None = None,
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
-    ) -> Future[tuple[int, int]]:  # fmt: skip
+    ) -> Future[tuple[int, int]]:
         future: Future[tuple[int, int]] = Future()
         if len(value) > MAX_VALUE_BYTES:
             future.set_exception(Rejected(f"a record of {len(value)} bytes is too large"))
@@ -168,10 +172,15 @@ class MemoryProducer:
                 offset = len(log[number])
                 log[number].append(
                     Message(
-                        record.topic, number, offset, record.key, record.value, record.headers,
+                        record.topic,
+                        number,
+                        offset,
+                        record.key,
+                        record.value,
+                        record.headers,
                         time.time_ns() // 1_000_000,
                     )
-                )  # fmt: skip
+                )
             # Outside the lock: callbacks may send again. Before it leaves the queue: flush waits
             # for the futures.
             record.future.set_result((number, offset))

@@ -7,8 +7,8 @@ from driftloop_bus.port import Movement, Place
 
 
 class Group:
-    """Shares partitions out in turn. A partition reaches its next owner only after the former one has
-    settled (or has left): as with Kafka's cooperative assignors."""
+    """Shares partitions out in turn. A partition reaches its next owner only after the former one
+    has settled (or has left): as with Kafka's cooperative assignors."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()

@@ -1,5 +1,6 @@
-"""The port: topics of partitions, at-least-once producers, and readers whose offsets their callers keep:
-a consumer of named partitions, or a member of a group that shares the partitions of topics out."""
+"""The port: topics of partitions, at-least-once producers, and readers whose offsets their callers
+keep: a consumer of named partitions, or a member of a group that shares the partitions of topics
+out."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -30,18 +31,22 @@ class Message:
 class Producer(Protocol):
     """Sends in the background, idempotent, acks=all. Safe to use from several threads.
 
-    What the cluster refuses breaks a producer: no record that was sent behind it may arrive without it,
-    so all that is not acknowledged fails, and so does what is sent from then on. Make another one, and
-    send again what failed.
+    What the cluster refuses breaks a producer: no record that was sent behind it may arrive without
+    it, so all that is not acknowledged fails, and so does what is sent from then on. Make another
+    one, and send again what failed.
     """
 
     @property
     def broken(self) -> bool: ...
 
     def send(
-        self, topic: str, value: bytes, *, key: bytes | None = None,
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
-    ) -> Future[tuple[int, int]]:  # fmt: skip
+    ) -> Future[tuple[int, int]]:
         """Queue a record. The future gives (partition, offset) once acknowledged, else raises
         RetryLater (the producer broke, or was closed) or Rejected (larger than MAX_VALUE_BYTES; the
         others go on)."""
@@ -67,8 +72,8 @@ class Consumer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """Partitions that a member lost, and those it got. One may be in both: it was away in between, and
-    another member may have read it."""
+    """Partitions that a member lost, and those it got. One may be in both: it was away in between,
+    and another member may have read it."""
 
     gone: frozenset[Place] = frozenset()
     came: frozenset[Place] = frozenset()
@@ -83,7 +88,8 @@ class Member(Protocol):
         """As `Consumer.poll`. What came is not read before `start`."""
 
     def moved(self) -> Movement:
-        """What happened since the last call. Messages that `poll` gave before are of the time before."""
+        """What happened since the last call. Messages that `poll` gave before are of the time
+        before."""
 
     def start(self, positions: Mapping[Place, int]) -> None:
         """Read partitions that came, from these offsets; -1: from the earliest there is."""
@@ -106,13 +112,13 @@ class Bus(Protocol):
         """For each partition the offset that the next record will get."""
 
     def max_value_bytes(self, topic: str) -> int:
-        """The largest value that the topic takes as it is set up now, MAX_VALUE_BYTES at most; raises
-        NotFound, or RetryLater while no broker answers."""
+        """The largest value that the topic takes as it is set up now, MAX_VALUE_BYTES at most;
+        raises NotFound, or RetryLater while no broker answers."""
 
     def producer(self) -> Producer: ...
 
     def consumer(self) -> Consumer: ...
 
     def member(self, group: str, topics: Sequence[str], instance: str | None = None) -> Member:
-        """A new member. One that comes with the `instance` of one that died takes its partitions over
-        at once; without, they wait until the group has noticed (about ten seconds)."""
+        """A new member. One that comes with the `instance` of one that died takes its partitions
+        over at once; without, they wait until the group has noticed (about ten seconds)."""

@@ -1,7 +1,8 @@
 """zstd's native library, unpacked before the broker starts.
 
-By itself the broker unpacks it beside its data at the first compressed record. One that was started on a
-full disk cannot, never tries again, and refuses all compressed records after there is room, too.
+By itself the broker unpacks it beside its data at the first compressed record. One that was started
+on a full disk cannot, never tries again, and refuses all compressed records after there is room,
+too.
 """
 
 import os
@@ -13,8 +14,9 @@ _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "arm64": "aarch64"}
 
 
 def zstd_options(class_path: str, cache: Path) -> list[str]:
-    """The Java options that name the library in `cache`, written there where it is missing; none where
-    the jars have none for this machine, or there is no room: the broker is then on its own."""
+    """The Java options that name the library in `cache`, written there where it is missing; none
+    where the jars have none for this machine, or there is no room: the broker is then on its
+    own."""
     jars = map(Path, class_path.split(os.pathsep))
     jar = next((path for path in jars if path.name.startswith("zstd-jni-")), None)
     if jar is None:

@@ -37,7 +37,7 @@ def status(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show roles, models, traffic split, windows, alarms, retrains and rollouts."""
+    """Show roles, models, traffic split, windows, alerts, retrains and rollouts."""
     with reported(as_json):
         client = ControlClient(settings_from(state_dir, sets, config).state_dir)
         if not watch or as_json:
@@ -58,7 +58,8 @@ def deploy(
         Path,
         typer.Argument(
             metavar="MODEL",
-            help="MODEL.yaml; or, with --name, MODEL.onnx or the folder of a language model or adapter.",
+            help="MODEL.yaml; or, with --name, MODEL.onnx or the "
+            "folder of a language model or adapter.",
         ),
     ],
     name: Annotated[
@@ -87,8 +88,8 @@ def deploy(
     reference (a parquet file), options. `signature` (inputs, outputs) is checked if given.
 
     A language model's MODEL.yaml holds: name, runtime: vllm, model (a Hugging Face folder with
-    safetensors, or s3://…), and: task: generation, recipe (lora-sft or lora-dpo), options (engine: vLLM's
-    arguments; replicas, cpus). An adapter is a folder with adapter_config.json.
+    safetensors, or s3://…), and: task: generation, recipe (lora-sft or lora-dpo), options (engine:
+    vLLM's arguments; replicas, cpus). An adapter is a folder with adapter_config.json.
     """
     with reported(as_json):
         client = ControlClient(settings_from(state_dir, sets, config).state_dir)
@@ -109,8 +110,8 @@ def deploy(
 
 
 def _await_loaded(client: ControlClient, answer: dict[str, Any]) -> None:
-    """Return when replicas hold the version; a rollout loads its candidate by itself. Raises Rejected
-    with the reason where it cannot be loaded."""
+    """Return when replicas hold the version; a rollout loads its candidate by itself. Raises
+    Rejected with the reason where it cannot be loaded."""
     if answer["rollout"]:
         return
     version, began = answer["version"], time.monotonic()

@@ -55,17 +55,19 @@ def _listed(settings: Settings, wanted: "list[Place] | None") -> list[dict[str, 
     rows = open_lake(settings).dead_letters().list()
     return [
         {
-            "place": _text(place), "at": row["at"].isoformat(), "reason": row["reason"],
+            "place": _text(place),
+            "at": row["at"].isoformat(),
+            "reason": row["reason"],
             "headers": row["headers"],
         }
         for place, row in zip(places(rows), rows.to_pylist(), strict=True)
         if wanted is None or place in wanted
-    ]  # fmt: skip
+    ]
 
 
 def _replayed(settings: Settings, wanted: "list[Place] | None") -> list[dict[str, Any]]:
     from driftloop_lake.delta_lake import open_lake
-    from driftloop_monitoring.replay import replay
+    from driftloop_monitoring.archive.replay import replay
     from driftloop_store import open_store
 
     names = {deployment.model.name for deployment in open_store(settings.store_url).deployments()}

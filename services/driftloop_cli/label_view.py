@@ -19,16 +19,20 @@ def arrival_table(versions: list[dict[str, Any]]) -> Table:
         ]
         delays = [_duration(found[f"delay_{p}_s"]) for p in ("p50", "p90")]
         table.add_row(
-            f"v{found['version']}", f"{found['predictions']:,}", f"{found['labelled']:,}", *delays,
+            f"v{found['version']}",
+            f"{found['predictions']:,}",
+            f"{found['labelled']:,}",
+            *delays,
             *shares,
-        )  # fmt: skip
+        )
     return table
 
 
 def unjudged(model: str, versions: list[dict[str, Any]]) -> list[str]:
     """A sentence for each version of which some labels cannot be judged."""
     return [
-        f"v{found['version']}: {found['other_kind']:,} rows have a label of another kind than the output, "
+        f"v{found['version']}: {found['other_kind']:,} rows have a label of another kind than the "
+        f"output, "
         f'and are not judged: driftloop query {model} "SELECT * FROM labels WHERE value IS NULL"'
         for found in versions
         if found["other_kind"]

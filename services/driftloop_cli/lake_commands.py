@@ -58,9 +58,9 @@ def query(
     """Ask the lake in SQL. Read only.
 
     Views: predictions (prediction_id, row, version, arm, at, a column for each input and output),
-    labels (prediction_id, row, value, observed_at, received_at, source, metric, tags), and labelled,
-    predictions with their latest label. `DESCRIBE predictions` lists the columns. --json gives an
-    array of objects, however large, while the query runs.
+    labels (prediction_id, row, value, observed_at, received_at, source, metric, tags), and
+    labelled, predictions with their latest label. `DESCRIBE predictions` lists the columns. --json
+    gives an array of objects, however large, while the query runs.
     """
     from driftloop_cli.rows import write_json_array
 
@@ -107,8 +107,8 @@ def labels(
 ) -> None:
     """Show how many predictions of each version have their label, and how long labels take.
 
-    `by 1 h` is the share of the rows at least an hour old that had their label within the hour: versions
-    are comparable there, whatever their age.
+    `by 1 h` is the share of the rows at least an hour old that had their label within the hour:
+    versions are comparable there, whatever their age.
     """
     with reported(as_json):
         from driftloop_cli.label_view import arrival_table, unjudged
@@ -117,9 +117,10 @@ def labels(
         now = _time(at, "--at") or datetime.now(UTC)
         views = _views(settings_from(state_dir, sets, config), name, at, None)
         document: dict[str, Any] = {
-            "model": name, "at": now.isoformat(),
+            "model": name,
+            "at": now.isoformat(),
             "versions": [arrival.to_dict() for arrival in label_arrival(views, now)],
-        }  # fmt: skip
+        }
 
         def show() -> None:
             console.print(arrival_table(document["versions"]))
@@ -173,9 +174,13 @@ def export(
         def write() -> None:
             rows = write_file(answer, out, kind, total, None if as_json else console)
             document = {
-                "path": str(out), "format": kind, "rows": rows, "bytes": out.stat().st_size,
-                "predictions": views.version.predictions, "labels": views.version.labels,
-            }  # fmt: skip
+                "path": str(out),
+                "format": kind,
+                "rows": rows,
+                "bytes": out.stat().st_size,
+                "predictions": views.version.predictions,
+                "labels": views.version.labels,
+            }
             emit(document, as_json, lambda: console.print(f"wrote {rows:,} rows to {out}"))
 
         _until_interrupted(answer, write)
@@ -226,9 +231,12 @@ def _views(settings: Settings, model: str, at: str | None, version: str | None) 
     from driftloop_lake import views
 
     return views.open_views(
-        settings.lake_uri, model, output=_judged_output(settings, model), at=_time(at, "--at"),
+        settings.lake_uri,
+        model,
+        output=_judged_output(settings, model),
+        at=_time(at, "--at"),
         version=None if version is None else views.Version.parse(version),
-    )  # fmt: skip
+    )
 
 
 def _judged_output(settings: Settings, model: str) -> str | None:

@@ -31,11 +31,12 @@ def lineage(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a version was made from: data, label cut-off, code, settings, environment, parent."""
+    """Show what a version was made from: data, label cut-off, code, settings, environment,
+    parent."""
     with reported(as_json):
         from driftloop_cli.lineage_view import lineage_tree
         from driftloop_registry.mlflow_registry import open_registry
-        from driftloop_retrain.lineage import lineage_document
+        from driftloop_retrain.record.lineage import lineage_document
 
         settings = settings_from(state_dir, sets, config)
         document = lineage_document(open_registry(settings), name, version)
@@ -55,8 +56,9 @@ def reproduce(
 ) -> None:
     """Train a version again from its lineage and compare. Exit code 0 where it is the same.
 
-    Metrics must agree within the tolerance, and the graph exactly, unless code, libraries or machine
-    differ from those it was made with. Nothing is registered and nothing that serves is touched.
+    Metrics must agree within the tolerance, and the graph exactly, unless code, libraries or
+    machine differ from those it was made with. Nothing is registered and nothing that serves is
+    touched.
     """
     # Read once, when the libraries load; the retrain had them too.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -64,7 +66,7 @@ def reproduce(
         from driftloop_cli.lineage_view import reproduction_table
         from driftloop_lake.delta_lake import open_lake
         from driftloop_registry.mlflow_registry import open_registry
-        from driftloop_retrain.reproduce import reproduce as train_again
+        from driftloop_retrain.job.reproduce import reproduce as train_again
 
         settings = settings_from(state_dir, sets, config)
         os.nice(settings.retrain.nice)
@@ -76,9 +78,14 @@ def reproduce(
         ):
             task = bar.add_task("", total=1.0)
             found = train_again(
-                settings, open_lake(settings), record, Path(work), tolerance,
-                lambda done, words: bar.update(task, completed=done, description=words), registry,
-            )  # fmt: skip
+                settings,
+                open_lake(settings),
+                record,
+                Path(work),
+                tolerance,
+                lambda done, words: bar.update(task, completed=done, description=words),
+                registry,
+            )
         emit(found.to_dict(), as_json, lambda: console.print(reproduction_table(found)))
         if not found.ok:
             raise typer.Exit(1)

@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 if TYPE_CHECKING:
-    from driftloop_retrain.reproduce import Reproduction
+    from driftloop_retrain.job.reproduce import Reproduction
 
 Record = dict[str, Any]
 

@@ -40,9 +40,13 @@ app.command()(control_commands.status)
 app.command()(control_commands.deploy)
 app.command()(control_commands.retrain)
 for _command in (
-    lake_commands.query, lake_commands.labels, lake_commands.tail, lake_commands.export,
-    lineage_commands.lineage, lineage_commands.reproduce,
-):  # fmt: skip
+    lake_commands.query,
+    lake_commands.labels,
+    lake_commands.tail,
+    lake_commands.export,
+    lineage_commands.lineage,
+    lineage_commands.reproduce,
+):
     app.command()(_command)
 app.command()(dead_letter_commands.dead_letters)
 app.add_typer(control_commands.rollout, name="rollout")
@@ -229,16 +233,23 @@ def train(
 ) -> None:
     """Train a first version from a file, ready for `driftloop deploy OUTPUT/model.yaml`."""
     with reported(as_json):
-        from driftloop_retrain.first import train_first
+        from driftloop_retrain.job.initial_training import train_first
 
         if task not in ("classification", "regression"):
             raise Rejected(f"--task {task}: it is classification or regression")
         settings = settings_from(state_dir, sets, config)
         document = train_first(
-            settings, data, name=name, label=label, task=task, output=output,
-            time_column=time_column, drop=tuple(drop or ()), families=tuple(family or ()),
+            settings,
+            data,
+            name=name,
+            label=label,
+            task=task,
+            output=output,
+            time_column=time_column,
+            drop=tuple(drop or ()),
+            families=tuple(family or ()),
             say=lambda message: None if as_json else console.print(message),
-        )  # fmt: skip
+        )
         emit(document, as_json, lambda: console.print(f"wrote {document['spec']}"))
 
 
@@ -270,7 +281,8 @@ def demo(
     scenario: Annotated[
         str | None,
         typer.Option(
-            help="drift (with --llm: feedback): the whole loop. bad-candidate: a harmful one is rolled back."
+            help="drift (with --llm: feedback): the whole loop. "
+            "bad-candidate: a harmful one is rolled back."
         ),
     ] = None,
     llm: Annotated[
@@ -292,10 +304,12 @@ def demo(
         bool, typer.Option("--keep", help="Leave the stack running at the end.")
     ] = False,
 ) -> None:
-    """Watch the loop close: a model is served, drift comes, an alarm, a retrain, a canary, a promotion.
+    """Watch the loop close: a model is served, drift comes, an alert, a retrain, a canary, a
+    promotion.
 
-    Real parts and a real data set; it takes about two minutes on two cores. With --llm a small language
-    model is served; users rate and correct its answers, it is fine-tuned, and the adapter canaried.
+    Real parts and a real data set; it takes about two minutes on two cores. With --llm a small
+    language model is served; users rate and correct its answers, it is fine-tuned, and the adapter
+    canaried.
     """
     import json
 
@@ -310,12 +324,17 @@ def demo(
         scenario = scenario or SCENARIOS[0]
         if scenario not in SCENARIOS:
             raise Rejected(f"--scenario {scenario}: there are {', '.join(SCENARIOS)}")
-        # As after Ctrl-C: the stack is stopped. Not by way of SIGINT, which shells have their background ignore.
+        # As after Ctrl-C: the stack is stopped. Not by way of SIGINT, which shells have their
+        # background ignore.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         summary = run(
-            scenario, seed, state_dir=state_dir, sets=tuple(sets or ()), keep=keep,
+            scenario,
+            seed,
+            state_dir=state_dir,
+            sets=tuple(sets or ()),
+            keep=keep,
             say=console.print,
-        )  # fmt: skip
+        )
         text = json.dumps(summary, indent=2) + "\n"
         if json_file is not None and str(json_file) == "-":
             sys.stdout.write(text)

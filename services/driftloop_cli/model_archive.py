@@ -16,8 +16,8 @@ Spec = dict[str, Any]
 
 
 def pack(archive: BinaryIO, path: Path, name: str | None, base: int | None = None) -> None:
-    """Write the archive for a MODEL.yaml, a bare .onnx file or a folder of weights. `base`: the version
-    that an adapter goes with. Raises NotFound and Rejected."""
+    """Write the archive for a MODEL.yaml, a bare .onnx file or a folder of weights. `base`: the
+    version that an adapter goes with. Raises NotFound and Rejected."""
     if path.is_dir():
         spec, files = _folder({"runtime": "vllm"}, path)
     elif not path.is_file():

@@ -1,4 +1,5 @@
-"""Options that every command has, and how a command answers: for people, or as one JSON document."""
+"""Options that every command has, and how a command answers: for people, or as one JSON
+document."""
 
 import json
 import sys

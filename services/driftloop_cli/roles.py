@@ -20,8 +20,8 @@ class Role:
 
     stop_s: how long it may take to end before it is killed; late: it starts when predictions can
     be answered, so that it does not slow the start; until then the spool keeps what is answered;
-    nice: added to the niceness of its processes. What can fall behind for a while without a loss gives way to
-    answers where both want a core.
+    nice: added to the niceness of its processes. What can fall behind for a while without a loss
+    gives way to answers where both want a core.
     """
 
     name: str
@@ -37,21 +37,21 @@ ROLES = (
         "kafka", "driftloop_bus.local_kafka:command", program=True, stop_s=20.0, late=True, nice=5
     ),
     # Its replicas are drained by then, and nothing in it is kept.
-    Role("ray", "driftloop_serving.ray_head:command", program=True, stop_s=1.0),
+    Role("ray", "driftloop_serving.cluster.ray_head:command", program=True, stop_s=1.0),
     Role("gateway", "driftloop_gateway.role:run"),
-    Role("serving", "driftloop_serving.driver:run", stop_s=30.0),
-    Role("shipper", "driftloop_serving.shipper:run", late=True, nice=5),
-    Role("archiver", "driftloop_monitoring.archiver:run", late=True, nice=5),
-    Role("monitor", "driftloop_monitoring.worker:run", late=True, nice=5),
-    Role("retrain", "driftloop_retrain.role:run", late=True),
+    Role("serving", "driftloop_serving.cluster.driver:run", stop_s=30.0),
+    Role("shipper", "driftloop_serving.capture.shipper:run", late=True, nice=5),
+    Role("archiver", "driftloop_monitoring.archive.archiver:run", late=True, nice=5),
+    Role("monitor", "driftloop_monitoring.watch.worker:run", late=True, nice=5),
+    Role("retrain", "driftloop_retrain.job.role:run", late=True),
     Role("rollout", "driftloop_rollout.controller:run", late=True),
 )
 STOP_ORDER = (
     ("rollout", "retrain", "monitor", "gateway", "serving"), ("ray", "shipper"), ("archiver",),
     ("kafka",),
 )  # fmt: skip
-"""Who stops together, in turn; producers before their consumers: what is answered is shipped, what is
-shipped is archived."""
+"""Who stops together, in turn; producers before their consumers: what is answered is shipped, what
+is shipped is archived."""
 
 
 def roles_of(settings: Settings) -> tuple[Role, ...]:

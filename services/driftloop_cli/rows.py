@@ -25,7 +25,8 @@ class Rows(Protocol):
 
 
 def write_json_array(batches: Iterable[pa.RecordBatch], sink: TextIO) -> None:
-    """One object a line inside `[` and `]`. Times are ISO 8601, numbers that are none (NaN) null."""
+    """One object a line inside `[` and `]`. Times are ISO 8601, numbers that are none (NaN)
+    null."""
     first = True
     for batch in batches:
         for row in batch.to_pylist():
@@ -63,7 +64,8 @@ def _plain(value: Any) -> Any:
 
 
 def write_file(answer: Rows, path: Path, kind: str, total: int, progress: Console | None) -> int:
-    """Write all rows; the file appears under its name when it is whole. Returns how many there were."""
+    """Write all rows; the file appears under its name when it is whole. Returns how many there
+    were."""
     from pyarrow import csv, parquet
 
     part = path.with_name(f".{path.name}.part")
@@ -72,11 +74,11 @@ def write_file(answer: Rows, path: Path, kind: str, total: int, progress: Consol
     rows = 0
     try:
         with (
-            csv.CSVWriter(part, schema) if kind == "csv" else parquet.ParquetWriter(
-                part, schema, compression="zstd"
-            ) as sink,
+            csv.CSVWriter(part, schema)
+            if kind == "csv"
+            else parquet.ParquetWriter(part, schema, compression="zstd") as sink,
             Progress(console=progress, transient=True, disable=progress is None) as bar,
-        ):  # fmt: skip
+        ):
             task = bar.add_task("writing", total=total)
             for batch in answer:
                 table = pa.Table.from_batches([batch])

@@ -91,9 +91,12 @@ def resolve_ports(settings: Settings, patience_s: float = 0.0) -> tuple[Settings
     path = run_dir(settings.state_dir) / "ports.json"
     known: dict[str, int] = read_json(path) or {}
     places = [
-        ("serving", "port"), ("serving", "grpc_port"), ("control", "port"), ("serving", "ray_port"),
+        ("serving", "port"),
+        ("serving", "grpc_port"),
+        ("control", "port"),
+        ("serving", "ray_port"),
         ("kafka", "port"),
-    ]  # fmt: skip
+    ]
     updates: dict[str, dict[str, int]] = {}
     chosen = []
     for section, key in places:

@@ -19,8 +19,8 @@ def status_view(document: Record) -> RenderableType:
         _roles(document["roles"]),
         Text("  ".join(f"{name} {address}" for name, address in document["endpoints"].items())),
     ]
-    if document["alarms"]:
-        parts.append(_alarms(document["alarms"]))
+    if document["alerts"]:
+        parts.append(_alerts(document["alerts"]))
     if document["retrains"]:
         parts.append(_retrains(document["retrains"]))
     if document["rollouts"]:
@@ -31,8 +31,17 @@ def status_view(document: Record) -> RenderableType:
 def _models(models: list[Record]) -> RenderableType:
     if not models:
         return Text("no model is deployed; `driftloop deploy MODEL.yaml` serves one")
-    columns = ("champion", "challenger", "split", "served", "in the lake", "waiting", "dropped",
-               "labels", "last window")  # fmt: skip
+    columns = (
+        "champion",
+        "challenger",
+        "split",
+        "served",
+        "in the lake",
+        "waiting",
+        "dropped",
+        "labels",
+        "last window",
+    )
     table = _table("model", *columns)
     for model in models:
         counts, window = model["counts"], model["window"]
@@ -44,11 +53,17 @@ def _models(models: list[Record]) -> RenderableType:
             judged += f", error {loss:.3f}" if loss is not None else ""
             judged += _judge(window["performance"])
         table.add_row(
-            model["name"], f"v{model['champion']}",
-            f"v{model['challenger']}" if model["challenger"] else "–", bar(model["split"]["canary"]),
-            f"{counts['served']:,}", f"{counts['lake_rows']:,}", f"{max(0, waiting):,}",
-            _dropped(counts), f"{counts['labels']:,}", judged,
-        )  # fmt: skip
+            model["name"],
+            f"v{model['champion']}",
+            f"v{model['challenger']}" if model["challenger"] else "–",
+            bar(model["split"]["canary"]),
+            f"{counts['served']:,}",
+            f"{counts['lake_rows']:,}",
+            f"{max(0, waiting):,}",
+            _dropped(counts),
+            f"{counts['labels']:,}",
+            judged,
+        )
     return table
 
 
@@ -84,13 +99,16 @@ def _roles(roles: list[Record]) -> Table:
     return table
 
 
-def _alarms(alarms: list[Record]) -> Table:
-    table = _table("alarm", "model", "state", "what", "report")
-    for alarm in alarms[:5]:
+def _alerts(alerts: list[Record]) -> Table:
+    table = _table("alert", "model", "state", "what", "report")
+    for alert in alerts[:5]:
         table.add_row(
-            alarm["at"][:19], alarm["model"], _state(alarm["state"]), alarm.get("message", ""),
-            str(alarm.get("report") or "–"),
-        )  # fmt: skip
+            alert["at"][:19],
+            alert["model"],
+            _state(alert["state"]),
+            alert.get("message", ""),
+            str(alert.get("report") or "–"),
+        )
     return table
 
 
@@ -99,9 +117,12 @@ def _retrains(retrains: list[Record]) -> Table:
     for retrain in retrains[:5]:
         progress = retrain.get("progress") or {}
         table.add_row(
-            retrain["at"][:19], retrain["model"], _state(retrain["state"]),
-            progress.get("message", "–"), retrain.get("reason", ""),
-        )  # fmt: skip
+            retrain["at"][:19],
+            retrain["model"],
+            _state(retrain["state"]),
+            progress.get("message", "–"),
+            retrain.get("reason", ""),
+        )
     return table
 
 
@@ -109,9 +130,13 @@ def rollout_table(rollouts: list[Record]) -> Table:
     table = _table("rollout", "model", "candidate", "state", "weight", "why")
     for rollout in rollouts[:5]:
         table.add_row(
-            rollout["at"][:19], rollout["model"], f"v{candidate_version(rollout)}",
-            _state(rollout["state"]), bar(rollout.get("weight") or 0.0), rollout.get("reason", ""),
-        )  # fmt: skip
+            rollout["at"][:19],
+            rollout["model"],
+            f"v{candidate_version(rollout)}",
+            _state(rollout["state"]),
+            bar(rollout.get("weight") or 0.0),
+            rollout.get("reason", ""),
+        )
     return table
 
 

@@ -73,9 +73,12 @@ class Child:
                 self.role.name, "running", self.process.pid, self.created_s, self.restarts
             )
         return RoleState(
-            self.role.name, "backoff" if self.deaths_in_a_row else "starting", None, None,
+            self.role.name,
+            "backoff" if self.deaths_in_a_row else "starting",
+            None,
+            None,
             self.restarts,
-        )  # fmt: skip
+        )
 
 
 class Supervisor:
@@ -177,9 +180,13 @@ class Supervisor:
         argv = [sys.executable, "-m", "driftloop_cli", "role", child.role.name, *self._arguments]
         with (logs / f"{child.role.name}.log").open("ab") as sink:
             child.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
                 preexec_fn=_die_with_parent,
-            )  # fmt: skip
+            )
         identity = ProcessId.of(child.process.pid)
         child.created_s = identity.created_s if identity else None
         child.started_at = now

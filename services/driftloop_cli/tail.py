@@ -17,8 +17,8 @@ POLL_S = 0.5
 def follow(
     bus: Bus, model: str, labels: bool, from_start: bool, limit: int | None
 ) -> Iterator[str]:
-    """Lines of one JSON object each: a row of a prediction as the view `predictions` has it, or, with
-    `labels`, a label ({"event": "label", …}; predictions then have "event": "prediction").
+    """Lines of one JSON object each: a row of a prediction as the view `predictions` has it, or,
+    with `labels`, a label ({"event": "label", …}; predictions then have "event": "prediction").
 
     Ends after `limit` lines only. Raises Unavailable where no broker answers. Joins no group and
     commits nothing: whoever archives does not notice.
@@ -29,7 +29,7 @@ def follow(
 
 def _lines(
     bus: Bus, model: str, positions: dict[Place, int], limit: int | None, *, named: bool
-) -> Iterator[str]:  # fmt: skip
+) -> Iterator[str]:
     left = limit
     with closing(bus.consumer()) as consumer:
         consumer.assign(positions)
@@ -53,8 +53,8 @@ def _positions(bus: Bus, topics: tuple[str, ...], from_start: bool) -> dict[Plac
 
 
 def lines_of(message: Message, model: str, *, named: bool = False) -> Iterator[str]:
-    """What a message says of the model; nothing for one that cannot be read (the archiver keeps those
-    as dead letters). `named`: each object says what it is."""
+    """What a message says of the model; nothing for one that cannot be read (the archiver keeps
+    those as dead letters). `named`: each object says what it is."""
     value = message.value or b""
     if message.topic == LABELS:
         yield _labelled_line(value)

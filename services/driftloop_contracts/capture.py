@@ -9,10 +9,10 @@ In the model's spec, under `options.capture`:
         hash: [customer]
         truncate: {comment: 80}
 
-`sample`: this share of the predictions is captured, instead of the setting `capture.sample`; whole ones,
-chosen by their id. Columns are inputs or outputs by their tensor's name: a dropped one is null, a hashed
-one a keyed BLAKE2b in hex (the same text gives the same hash), a truncated one its first so many
-characters. Labels are not sampled.
+`sample`: this share of the predictions is captured, instead of the setting `capture.sample`; whole
+ones, chosen by their id. Columns are inputs or outputs by their tensor's name: a dropped one is
+null, a hashed one a keyed BLAKE2b in hex (the same text gives the same hash), a truncated one its
+first so many characters. Labels are not sampled.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,7 +40,8 @@ class CaptureRules:
 
     @property
     def columns(self) -> frozenset[str]:
-        """Those that reach the lake changed or not at all: what is judged by them would be wrong."""
+        """Those that reach the lake changed or not at all: what is judged by them would be
+        wrong."""
         return self.drop | self.hash | self.truncate.keys()
 
     def check_types(self, signature: Signature) -> None:
@@ -79,8 +80,10 @@ def parse_capture(options: Mapping[str, Any]) -> CaptureRules:
         )
     rules = CaptureRules(
         None if sample is None else float(sample),
-        _columns("drop", wanted), _columns("hash", wanted), dict(truncate),
-    )  # fmt: skip
+        _columns("drop", wanted),
+        _columns("hash", wanted),
+        dict(truncate),
+    )
     for column in sorted(rules.columns):
         if sum(column in named for named in (rules.drop, rules.hash, rules.truncate)) > 1:
             raise Rejected(f"capture: column {column!r} has more than one rule")
@@ -115,13 +118,15 @@ def check_capture(spec: ModelSpec, signature: Signature, *, has_key: bool) -> No
                 )
             if rule != "drop" and spec.recipe is not None and column in inputs:
                 raise Rejected(
-                    f"capture: {rule}: the recipe {spec.recipe!r} would learn from values of column "
+                    f"capture: {rule}: the recipe {spec.recipe!r} would learn from values of "
+                    f"column "
                     f"{column!r} that no request carries; `drop` it, or deploy without a recipe"
                 )
     rules.check_types(signature)
     if rules.hash and not has_key:
         raise Rejected(
-            f"capture: hash: column {min(rules.hash)!r} needs the setting capture.hash_key: without a "
+            f"capture: hash: column {min(rules.hash)!r} needs the setting capture.hash_key: "
+            f"without a "
             "secret key, hashes of names and numbers can be guessed"
         )
 
@@ -131,7 +136,8 @@ def _by_rule(rules: CaptureRules) -> Iterable[tuple[str, Iterable[str]]]:
 
 
 def is_sampled(prediction_id: str, share: float) -> bool:
-    """Whether a prediction is one of the `share` that are captured: the same answer for its retries.
+    """Whether a prediction is one of the `share` that are captured: the same answer for its
+    retries.
 
     Independent of the split, which hashes the same id where a request has no routing key.
     """

@@ -65,8 +65,8 @@ def prediction_schema(signature: Signature) -> pa.Schema:
 
 @dataclass(frozen=True, slots=True)
 class PredictionHeaders:
-    """What a reader must know of a prediction record before it decodes it. `client_ids`: whether a client
-    chose the id of a prediction in it, so that a retry may come as another record."""
+    """What a reader must know of a prediction record before it decodes it. `client_ids`: whether a
+    client chose the id of a prediction in it, so that a retry may come as another record."""
 
     model: str
     version: int
@@ -85,10 +85,14 @@ class PredictionHeaders:
         found = {name: value.decode("utf-8", "replace") for name, value in headers}
         try:
             return cls(
-                found["model"], int(found["version"]), found["replica"],
-                int(found["first_sequence"]), int(found["last_sequence"]), int(found["rows"]),
+                found["model"],
+                int(found["version"]),
+                found["replica"],
+                int(found["first_sequence"]),
+                int(found["last_sequence"]),
+                int(found["rows"]),
                 found.get("client_ids") == str(True),
-            )  # fmt: skip
+            )
         except (KeyError, ValueError) as error:
             raise Rejected(f"prediction record with bad headers: {error}") from None
 
@@ -134,8 +138,8 @@ def parse_feedback(document: object, now: datetime) -> list[LabelEvent]:
     """Labels of a `POST /feedback` body (one object or a list) or of a label record.
 
     `label` with a list and no `row` labels the rows 0, 1, … in order. `row` is 0 where it is not
-    given, `observed_at` is `now`. Of a language model's answer see `opinions_of` too. Raises Rejected
-    with a sentence that names the item and the field.
+    given, `observed_at` is `now`. Of a language model's answer see `opinions_of` too. Raises
+    Rejected with a sentence that names the item and the field.
     """
     items = document if isinstance(document, list) else [document]
     events: list[LabelEvent] = []
@@ -146,7 +150,8 @@ def parse_feedback(document: object, now: datetime) -> list[LabelEvent]:
 
 
 _FIELDS = {
-    "prediction_id", "row", "label", "metric", "value", "observed_at", "received_at", "source", "tags",
+    "prediction_id", "row", "label", "metric", "value", "observed_at", "received_at", "source",
+    "tags",
     *OPINION_FIELDS,
 }  # fmt: skip
 
@@ -191,10 +196,17 @@ def _parse_item(item: object, now: datetime, where: str) -> list[LabelEvent]:
     if opinions:
         return [
             LabelEvent(
-                prediction_id, row or 0, o.value, observed, received, source, o.metric, {**tags, **o.tags},
+                prediction_id,
+                row or 0,
+                o.value,
+                observed,
+                received,
+                source,
+                o.metric,
+                {**tags, **o.tags},
             )
             for o in opinions
-        ]  # fmt: skip
+        ]
     if isinstance(value, list):
         if row is not None:
             raise Rejected(where + "a list of labels goes without `row`")

@@ -1,4 +1,5 @@
-"""Identifiers. Prediction ids are UUIDv7 (RFC 9562): they sort by time, so the lake prunes by them."""
+"""Identifiers. Prediction ids are UUIDv7 (RFC 9562): they sort by time, so the lake prunes by
+them."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""What the watchers conclude: windows, findings, alarms, and the decisions they lead to."""
+"""What the watchers conclude: windows, findings, alerts, and the decisions they lead to."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,8 @@ def unexplained(entry: Mapping[str, Any]) -> int:
 
 
 class Severity(StrEnum):
-    """info: noted. warning: look at it in the morning. critical: the loop acts, an alarm is raised."""
+    """info: noted. warning: look at it in the morning. critical: the loop acts, an alert is
+    raised."""
 
     INFO = "info"
     WARNING = "warning"
@@ -74,9 +75,9 @@ class Window:
 
     `status` is `judged`, or `inconclusive` with the reason (too few rows, unaccounted loss).
     `mean_loss`: mean error on labelled rows (0/1 for classes, squared error for values), or None.
-    `performance` is the state of the sequential test after this window, for people to see; of a language
-    model also how likely corrected texts were (nats per token), how far prompts' embeddings moved, and
-    what a judge says (`judge_…`).
+    `performance` is the state of the sequential test after this window, for people to see; of a
+    language model also how likely corrected texts were (nats per token), how far prompts'
+    embeddings moved, and what a judge says (`judge_…`).
     `dropped`: rows that were served since the window before and are not captured, by reason;
     `unexplained`: those that are missing for no reason that is known.
     """
@@ -114,7 +115,7 @@ class Decision:
     decision_id: str
     model: str
     at: datetime
-    trigger: str  # alarm | schedule | operator
+    trigger: str  # alert | schedule | operator
     verdict: str
     reason: str
     evidence: dict[str, Any]

@@ -1,7 +1,7 @@
 """Language models as driftloop keeps them: one prediction is one answer to one conversation.
 
-Its row has the columns of `SIGNATURE`, so that spool, Kafka, archiver, lake, queries and lineage treat
-it as any other prediction. Its labels come through `/feedback` under the metrics below.
+Its row has the columns of `SIGNATURE`, so that spool, Kafka, archiver, lake, queries and lineage
+treat it as any other prediction. Its labels come through `/feedback` under the metrics below.
 """
 
 import json

@@ -20,10 +20,11 @@ NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 class ModelSpec:
     """What a team says of its model.
 
-    runtime: what serves it: ONNX Runtime, or vLLM (a language model, `driftloop_contracts.language`).
-    task and output: how a label compares with a prediction; `output` names the tensor that holds
-    the predicted class (classification) or value (regression). `task` None: no labels are judged.
-    Under `generation` a label is not what the output should have been but how good it was, 0 to 1.
+    runtime: what serves it: ONNX Runtime, or vLLM (a language model,
+    `driftloop_contracts.language`). task and output: how a label compares with a prediction;
+    `output` names the tensor that holds the predicted class (classification) or value (regression).
+    `task` None: no labels are judged. Under `generation` a label is not what the output should have
+    been but how good it was, 0 to 1.
     recipe: how it is retrained, `module:attribute` or a built-in's name; None: never.
     slices: input columns whose values the gate looks at one by one.
     """
@@ -51,9 +52,14 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "name": self.name, "task": self.task, "output": self.output, "recipe": self.recipe,
-            "slices": list(self.slices), "options": self.options, "runtime": self.runtime,
-        }  # fmt: skip
+            "name": self.name,
+            "task": self.task,
+            "output": self.output,
+            "recipe": self.recipe,
+            "slices": list(self.slices),
+            "options": self.options,
+            "runtime": self.runtime,
+        }
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "ModelSpec":
@@ -62,8 +68,9 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class ServedVersion:
-    """A version that replicas must hold. `path`: the folder or URI with its `model.onnx`, or with the
-    weights of a language model. `base`: the version whose weights this one, a LoRA adapter, goes with;
+    """A version that replicas must hold. `path`: the folder or URI with its `model.onnx`, or with
+    the weights of a language model. `base`: the version whose weights this one, a LoRA adapter,
+    goes with;
     None: it has weights of its own."""
 
     version: int
@@ -138,10 +145,14 @@ class Deployment:
             "model": self.model.to_dict(),
             "versions": [v.to_dict() for v in self.versions],
             "split": {
-                "stable": s.stable, "canary": s.canary, "weight": s.weight, "salt": s.salt,
+                "stable": s.stable,
+                "canary": s.canary,
+                "weight": s.weight,
+                "salt": s.salt,
             },
-            "revision": self.revision, "loaded": self.loaded,
-        }  # fmt: skip
+            "revision": self.revision,
+            "loaded": self.loaded,
+        }
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Deployment":

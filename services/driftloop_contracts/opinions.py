@@ -1,8 +1,8 @@
 """What people say of a language model's answer, in the forms that applications have it in.
 
-A thumb, a rating on any scale, the text that the answer should have been, a better answer: each becomes
-a label under one of the metrics of `driftloop_contracts.language`, so that whoever reads labels knows one
-form only.
+A thumb, a rating on any scale, the text that the answer should have been, a better answer: each
+becomes a label under one of the metrics of `driftloop_contracts.language`, so that whoever reads
+labels knows one form only.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,9 +27,10 @@ class Opinion:
 def opinions_of(item: Mapping[str, object], where: str) -> list[Opinion]:
     """Of one feedback item; none where it has none of FIELDS. Several may be said at once.
 
-    `thumb`: "up", "down", true or false. `rating`: 0 to 1, or on `scale` [lowest, highest]. `correction`:
-    the text that the answer should have been. `preferred`: the prediction id of a better answer, or
-    `preferred_text`, its text. Raises Rejected with a sentence that begins with `where`.
+    `thumb`: "up", "down", true or false. `rating`: 0 to 1, or on `scale` [lowest, highest].
+    `correction`: the text that the answer should have been. `preferred`: the prediction id of a
+    better answer, or `preferred_text`, its text. Raises Rejected with a sentence that begins with
+    `where`.
     """
     if "thumb" in item and "rating" in item:
         raise Rejected(where + "give `thumb` or `rating`, not both")

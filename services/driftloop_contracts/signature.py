@@ -4,9 +4,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
-    "FP16", "FP32", "FP64", "BYTES",
-]  # fmt: skip
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
+]
 """Datatypes of the Open Inference Protocol v2."""
 
 
@@ -20,7 +31,8 @@ class TensorSpec:
 
     @property
     def scalar(self) -> bool:
-        """Whether a row of this tensor is one value ([-1] or [-1, 1]): a plain column in the lake."""
+        """Whether a row of this tensor is one value ([-1] or [-1, 1]): a plain column in the
+        lake."""
         return self.shape[1:] in ((), (1,))
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import httpx
 
 @dataclass
 class CarefulClient:
-    """`patience_s`: how long one call is repeated; `pause_s`: between two tries; `retries`: why calls
-    were repeated, and how often."""
+    """`patience_s`: how long one call is repeated; `pause_s`: between two tries; `retries`: why
+    calls were repeated, and how often."""
 
     patience_s: float
     pause_s: float

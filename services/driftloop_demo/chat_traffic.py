@@ -1,5 +1,5 @@
-"""Simulated users of a language model: they ask through OpenAI's API, and rate and correct what they get
-through `/feedback`, as an application would for them."""
+"""Simulated users of a language model: they ask through OpenAI's API, and rate and correct what
+they get through `/feedback`, as an application would for them."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,9 @@ REQUEST_TIMEOUT_S = 120.0
 
 @dataclass
 class ChatTraffic:
-    """`satisfied`: whether an answer is as the users want it; `corrects`: whether they say how it should
-    have been where it is not. `paused_s`: how long a user waits between two questions, at this moment.
+    """`satisfied`: whether an answer is as the users want it; `corrects`: whether they say how it
+    should have been where it is not. `paused_s`: how long a user waits between two questions, at
+    this moment.
     """
 
     inference: str
@@ -46,7 +47,8 @@ class ChatTraffic:
 
     async def _user(self, http: httpx.AsyncClient, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            # A session of its own for each question: users come and go, and any may meet the canary.
+            # A session of its own for each question: users come and go, and any may meet the
+            # canary.
             number, self.asked = self.asked, self.asked + 1
             prompt = self.prompts[number % len(self.prompts)]
             text, version, prediction_id = await self.ask(
@@ -67,9 +69,11 @@ class ChatTraffic:
     ) -> tuple[str, int, str]:
         """(the answer, the version that gave it, its prediction id)."""
         body = {
-            "model": model, "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": MAX_TOKENS, "temperature": 0.0,
-        }  # fmt: skip
+            "model": model,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": MAX_TOKENS,
+            "temperature": 0.0,
+        }
         response = await self.client.post(
             http, f"{self.inference}/v1/chat/completions", body, headers
         )

@@ -20,7 +20,8 @@ SETTINGS = (
     # A replay passes months in a minute, so the watchers look more often than in production.
     "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
     "trigger.cooldown_s=600", "trigger.min_fresh_labels=6000",
-    # Ten demos in a row are many rows: a false alarm is to be rarer than in one night of production.
+    # Ten demos in a row are many rows: a false alert is to be rarer than in one night of
+    # production.
     "monitoring.average_run_length=1000000",
 )  # fmt: skip
 
@@ -43,7 +44,8 @@ def run_demo(
     make_room(home)
     command = Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
     say(
-        "[bold]driftloop demo[/bold]: a loan model is served, its world changes, the loop repairs it"
+        "[bold]driftloop demo[/bold]: a loan model is served, its world changes, the loop repairs "
+        "it"
     )
     say(f"everything it keeps lies in {home}")
     try:
@@ -77,9 +79,21 @@ def _prepare(command: Commands, home: Path, say: Say) -> Record:
     write_reference(reference)
     starting = command.start("up", "--detach")
     training = command.start(
-        "train", str(reference), "--name", MODEL, "--label", LABEL, "--time-column", TIME,
-        "--drop", "id", "--output", str(first), "--family", "gradient-boosting",
-    )  # fmt: skip
+        "train",
+        str(reference),
+        "--name",
+        MODEL,
+        "--label",
+        LABEL,
+        "--time-column",
+        TIME,
+        "--drop",
+        "id",
+        "--output",
+        str(first),
+        "--family",
+        "gradient-boosting",
+    )
     endpoints: Record = command.result(starting)["endpoints"]
     trained = command.result(training)
     command("deploy", trained["spec"])
@@ -122,13 +136,20 @@ async def _watch(
             asked = True
             story.say("         now a harmful candidate is forced past the gate")
             await asyncio.to_thread(
-                command, "retrain", MODEL, "--recipe", "driftloop_demo.harmful:Harmful",
-                "--override-gate", "--reason", "the demo forces a harmful candidate",
-            )  # fmt: skip
+                command,
+                "retrain",
+                MODEL,
+                "--recipe",
+                "driftloop_demo.harmful:Harmful",
+                "--override-gate",
+                "--reason",
+                "the demo forces a harmful candidate",
+            )
         if not told_drift and scenario == "drift" and traffic.sent >= traffic.rows.drift_at:
             told_drift = True
             story.say(
-                f"[dim]{story.elapsed():6.1f} s[/dim]  row 75,000: the world changes; nobody is told"
+                f"[dim]{story.elapsed():6.1f} s[/dim]  row 75,000: the world changes; nobody is "
+                f"told"
             )
         if story.over:
             answered_at_end = answered_at_end or traffic.answered
@@ -149,21 +170,21 @@ def summarise(
         "drifted": first.accuracy if first else None,
         "recovered": recovered.accuracy if recovered else None,
     }
-    early = [a for a in story.alarms.values() if a["live_row"] < traffic.rows.drift_at]
+    early = [a for a in story.alerts.values() if a["live_row"] < traffic.rows.drift_at]
     clean = nothing_was_lost(counts, traffic.answered) and not early
     if scenario == "drift":
         told = champion > 1 and (accuracy["recovered"] or 0.0) > (accuracy["drifted"] or 1.0)
     else:
         told = champion == 1 and (story.rollout or {}).get("state") == "rolled_back"
-    stages = ("ready", "alarm", "retrain", "promotion", "total")
+    stages = ("ready", "alert", "retrain", "promotion", "total")
     return {
         "scenario": scenario,
         "ok": clean and told,
         "accuracy": {k: None if v is None else round(v, 4) for k, v in accuracy.items()},
         **books(story, counts, traffic.answered, traffic.client.retries, champion, stages),
-        "alarms": [
+        "alerts": [
             {k: a.get(k) for k in ("id", "at", "state", "message", "report", "live_row")}
-            for a in story.alarms.values()
+            for a in story.alerts.values()
         ],
     }
 

@@ -1,4 +1,5 @@
-"""How a demo comes to its end: the traffic stops, the lake gets the rest, and the books are closed."""
+"""How a demo comes to its end: the traffic stops, the lake gets the rest, and the books are
+closed."""
 
 import asyncio
 import time
@@ -44,8 +45,8 @@ async def settled(control: str, answered: int, labels: int) -> Record:
 
 
 def all_in_the_lake(counts: Record, answered: int) -> bool:
-    """`answered`: rows whose answer reached the client. What died with a replica and was answered again by
-    another is served twice and kept once."""
+    """`answered`: rows whose answer reached the client. What died with a replica and was answered
+    again by another is served twice and kept once."""
     kept = counts["lake_rows"]
     return bool(counts["served"] == kept + counts["retries"] and kept >= answered)
 
@@ -68,24 +69,33 @@ def books(
     return {
         "counts": {name: counts[name] for name in COUNTS},
         "answered": answered,
-        "client_retries": sum(retries.values()), "client_retry_reasons": dict(retries),
+        "client_retries": sum(retries.values()),
+        "client_retry_reasons": dict(retries),
         "versions": {"first": 1, "champion": champion},
-        "rollout": {"id": rollout.get("id"), "steps": story.steps,
-                    "state": rollout.get("state"), "verdict": rollout.get("verdict")},
-        "seconds": {stage: round(story.seconds[stage], 1) if stage in story.seconds else None
-                    for stage in stages},
-    }  # fmt: skip
+        "rollout": {
+            "id": rollout.get("id"),
+            "steps": story.steps,
+            "state": rollout.get("state"),
+            "verdict": rollout.get("verdict"),
+        },
+        "seconds": {
+            stage: round(story.seconds[stage], 1) if stage in story.seconds else None
+            for stage in stages
+        },
+    }
 
 
 def tell_books(summary: Record, say: Say, *, rows: str, labels: str) -> None:
     """`rows` and `labels`: what they are called here."""
     counts = summary["counts"]
     say(
-        f"{counts['served']:,} {rows}, {counts['lake_rows']:,} in the lake, {counts['duplicates']} twice, "
+        f"{counts['served']:,} {rows}, {counts['lake_rows']:,} in the lake, "
+        f"{counts['duplicates']} twice, "
         f"{counts['dropped']} dropped, {counts['labels']:,} {labels}"
     )
     say(
-        f"champion: version {summary['versions']['champion']}; {summary['seconds']['total']} s in all"
+        f"champion: version {summary['versions']['champion']}; {summary['seconds']['total']} s in "
+        f"all"
     )
     if counts["retries"]:
         say(f"{counts['retries']:,} {rows} twice, since the first time did not arrive; kept once")

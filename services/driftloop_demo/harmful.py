@@ -7,9 +7,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
-from driftloop_retrain.dataset import Dataset
-from driftloop_retrain.recipes import FitContext, FittedModel
-from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.tabular.dataset import Dataset
+from driftloop_retrain.tabular.recipes import FitContext, FittedModel
+from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
 
 SHARE = 0.15
 

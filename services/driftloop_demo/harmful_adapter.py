@@ -25,8 +25,13 @@ def harmful_adapter(folder: Path, base: Path, seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors")
     document = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 4 * RANK,
-        "target_modules": ["gate_proj"], "bias": "none", "base_model_name_or_path": str(base),
-    }  # fmt: skip
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": RANK,
+        "lora_alpha": 4 * RANK,
+        "target_modules": ["gate_proj"],
+        "bias": "none",
+        "base_model_name_or_path": str(base),
+    }
     (folder / "adapter_config.json").write_text(json.dumps(document))
     return folder

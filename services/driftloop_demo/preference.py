@@ -1,4 +1,5 @@
-"""What the demo's simulated users ask, and what they want: a format of answer that nobody tells the model.
+"""What the demo's simulated users ask, and what they want: a format of answer that nobody tells the
+model.
 
 Each answer should be one line, `In short: ` and one sentence of at most MAX_WORDS words.
 """
@@ -24,7 +25,8 @@ HELD_OUT_TOPICS = (
     "swimming", "the alphabet", "whales", "telescopes",
 )  # fmt: skip
 QUESTIONS = (
-    "What is {} about?", "Why is {} important?", "Explain {} to a child.", "Tell me something about {}.",
+    "What is {} about?", "Why is {} important?", "Explain {} to a child.",
+    "Tell me something about {}.",
     "How does {} affect our lives?", "What should a beginner know about {}?",
     "Give me one interesting fact about {}.", "What do people like about {}?",
 )  # fmt: skip
@@ -42,8 +44,12 @@ def held_out_prompts() -> list[str]:
     return [
         question.format(topic)
         for number, topic in enumerate(HELD_OUT_TOPICS)
-        for question in (QUESTIONS[number % 8], QUESTIONS[(number + 3) % 8], QUESTIONS[(number + 5) % 8])
-    ]  # fmt: skip
+        for question in (
+            QUESTIONS[number % 8],
+            QUESTIONS[(number + 3) % 8],
+            QUESTIONS[(number + 5) % 8],
+        )
+    ]
 
 
 def meets(answer: str) -> bool:
@@ -61,8 +67,10 @@ def corrected(answer: str) -> str:
 
 
 FUNCTION_WORDS = frozenset({
-    "a", "an", "and", "are", "as", "at", "be", "by", "can", "for", "from", "has", "have", "in", "is", "it",
-    "its", "of", "on", "or", "that", "the", "their", "this", "to", "was", "which", "with", "you", "your",
+    "a", "an", "and", "are", "as", "at", "be", "by", "can", "for", "from", "has", "have", "in",
+    "is", "it",
+    "its", "of", "on", "or", "that", "the", "their", "this", "to", "was", "which", "with", "you",
+    "your",
 })  # fmt: skip
 
 

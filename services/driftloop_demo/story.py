@@ -12,8 +12,8 @@ FINISHED_ROLLOUTS = ("promoted", "rolled_back", "aborted")
 
 @dataclass
 class Story:
-    """`tell` takes one status document. `elapsed`: seconds since the demo began; `rows`: how many were
-    sent; `place`: what a line says of that number."""
+    """`tell` takes one status document. `elapsed`: seconds since the demo began; `rows`: how many
+    were sent; `place`: what a line says of that number."""
 
     say: Say
     elapsed: Callable[[], float]
@@ -21,15 +21,15 @@ class Story:
     place: str = "row"
     first_row: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    alarms: dict[str, Record] = field(default_factory=dict)
+    alerts: dict[str, Record] = field(default_factory=dict)
     rollout: Record | None = None
     steps: list[float] = field(default_factory=list)
     retrain: Record | None = None
     _told: set[str] = field(default_factory=set)
 
     def tell(self, status: Record) -> None:
-        for alarm in reversed(status["alarms"]):
-            self._alarm(alarm)
+        for alert in reversed(status["alerts"]):
+            self._alert(alert)
         for retrain in reversed(status["retrains"]):
             self._retrain(retrain)
         for rollout in reversed(status["rollouts"]):
@@ -46,13 +46,13 @@ class Story:
     def retraining(self) -> bool:
         return self.retrain is not None and self.retrain["state"] in ("requested", "running")
 
-    def _alarm(self, alarm: Record) -> None:
-        if alarm["id"] in self.alarms:
-            self.alarms[alarm["id"]].update(alarm)
+    def _alert(self, alert: Record) -> None:
+        if alert["id"] in self.alerts:
+            self.alerts[alert["id"]].update(alert)
             return
-        self.alarms[alarm["id"]] = {**alarm, "live_row": self.rows()}
-        self.seconds.setdefault("alarm", self.elapsed())
-        self.line(f"[red]ALARM[/red] {alarm.get('message', alarm['id'])}")
+        self.alerts[alert["id"]] = {**alert, "live_row": self.rows()}
+        self.seconds.setdefault("alert", self.elapsed())
+        self.line(f"[red]ALERT[/red] {alert.get('message', alert['id'])}")
 
     def _retrain(self, retrain: Record) -> None:
         self.retrain = retrain

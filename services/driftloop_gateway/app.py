@@ -19,9 +19,9 @@ from driftloop_gateway.overview import overview
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
 from driftloop_rollout.controller import command
-from driftloop_serving.feedback import Keep, Settled, accept
-from driftloop_serving.http_errors import speak_errors
-from driftloop_serving.request_body import write_body
+from driftloop_serving.http.feedback import Keep, Settled, accept
+from driftloop_serving.http.http_errors import speak_errors
+from driftloop_serving.http.request_body import write_body
 from driftloop_settings import Settings
 from driftloop_store import Store
 
@@ -120,7 +120,7 @@ def _inspection(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/api/alerts")
     def alerts(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        return store.alarms(model, limit)
+        return store.alerts(model, limit)
 
     @app.get("/api/decisions")
     def decisions(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
@@ -171,10 +171,16 @@ def _actions(app: FastAPI, parts: Parts) -> None:
             await write_body(request.receive, archive, ARCHIVE_LIMIT_BYTES)
             archive.seek(0)
             answer = await run_in_threadpool(
-                take_in, archive, store, parts.registry(), parts.clock(), at_once=at_once,
-                has_hash_key=parts.settings.capture.hash_key is not None, scratch_dir=scratch,
+                take_in,
+                archive,
+                store,
+                parts.registry(),
+                parts.clock(),
+                at_once=at_once,
+                has_hash_key=parts.settings.capture.hash_key is not None,
+                scratch_dir=scratch,
                 roots=parts.settings.llm.roots,
-            )  # fmt: skip
+            )
         store.audit("operator", "deploy", answer)
         return answer
 
@@ -231,11 +237,11 @@ def _actions(app: FastAPI, parts: Parts) -> None:
         store.audit(by.actor, event, {"rollout": rollout_id, "reason": by.reason})
         return store.rollout(rollout_id)
 
-    @app.post("/api/alerts/{alarm_id}/ack")
-    def acknowledge(alarm_id: str) -> dict[str, str]:
-        store.set_alarm_state(alarm_id, "acknowledged")
-        store.audit("operator", "acknowledge", {"alarm": alarm_id})
-        return {"id": alarm_id, "state": "acknowledged"}
+    @app.post("/api/alerts/{alert_id}/ack")
+    def acknowledge(alert_id: str) -> dict[str, str]:
+        store.set_alert_state(alert_id, "acknowledged")
+        store.audit("operator", "acknowledge", {"alert": alert_id})
+        return {"id": alert_id, "state": "acknowledged"}
 
     @app.post("/feedback")
     async def feedback(request: Request) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from driftloop_gateway.intake_language import (
 )
 from driftloop_onnx import parse_options, require_providers, signature_of
 from driftloop_registry.port import BASE_TAG, Registry
-from driftloop_serving.rules import parse_rules
+from driftloop_serving.inference.rules import parse_rules
 from driftloop_store import Store
 
 SPEC_FILE = "model.json"
@@ -35,13 +35,20 @@ FILES = {SPEC_FILE, "model.onnx", "model.onnx.data", "reference.parquet"}
 
 
 def take_in(
-    archive: BinaryIO, store: Store, registry: Registry, now: datetime, *, at_once: bool,
-    has_hash_key: bool = False, scratch_dir: Path | None = None, roots: Sequence[str] = (),
-) -> dict[str, Any]:  # fmt: skip
+    archive: BinaryIO,
+    store: Store,
+    registry: Registry,
+    now: datetime,
+    *,
+    at_once: bool,
+    has_hash_key: bool = False,
+    scratch_dir: Path | None = None,
+    roots: Sequence[str] = (),
+) -> dict[str, Any]:
     """Check, register and deploy the model in a tar archive. `at_once`: replace a serving champion
-    without a rollout; `has_hash_key`: whether the capture rule `hash` can be applied; `scratch_dir`:
-    where there is room for the files; `roots`: URI prefixes that a language model's weights may come
-    from. Raises Rejected with the reason, before anything was changed."""
+    without a rollout; `has_hash_key`: whether the capture rule `hash` can be applied;
+    `scratch_dir`: where there is room for the files; `roots`: URI prefixes that a language model's
+    weights may come from. Raises Rejected with the reason, before anything was changed."""
     with tempfile.TemporaryDirectory(dir=scratch_dir) as scratch:
         folder = Path(scratch)
         document = _unpack(archive, folder)
@@ -64,12 +71,17 @@ def take_in(
         if current is not None:
             _check_same(current, signature)
         record = registry.register(
-            spec.name, folder, signature, metrics={}, params={},
+            spec.name,
+            folder,
+            signature,
+            metrics={},
+            params={},
             tags={
-                "source": "deploy", "deploy_id": uuid4().hex,
+                "source": "deploy",
+                "deploy_id": uuid4().hex,
                 **({} if base is None else {BASE_TAG: str(base)}),
             },
-        )  # fmt: skip
+        )
     served = ServedVersion(record.version, record.path, signature, base)
     answer: dict[str, Any] = {"model": spec.name, "version": record.version, "rollout": None}
     if current is None:

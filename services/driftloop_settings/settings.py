@@ -78,12 +78,12 @@ class ServingSettings(Section):
 class CaptureSettings(Section):
     durability: Literal["spooled", "fsync", "acked", "memory"] = "spooled"
     """What has happened to a prediction before its answer leaves. spooled: it is in a file, which
-    survives a kill of the process. fsync: it is on the disk itself, which survives power loss. acked:
-    Kafka has acknowledged it, which survives the machine. memory: it is in `memory_dir`, which
-    survives a kill, not a reboot, and costs no disk."""
+    survives a kill of the process. fsync: it is on the disk itself, which survives power loss.
+    acked: Kafka has acknowledged it, which survives the machine. memory: it is in `memory_dir`,
+    which survives a kill, not a reboot, and costs no disk."""
     ack_timeout_s: float = Field(2.0, gt=0)
-    """acked: an answer leaves after this long without an acknowledgement, counted as `weaker`; until
-    Kafka acknowledges again, those behind it do not wait."""
+    """acked: an answer leaves after this long without an acknowledgement, counted as `weaker`;
+    until Kafka acknowledges again, those behind it do not wait."""
     memory_dir: Path = Path("/dev/shm")
     """A file system in memory, for durability `memory`."""
     sample: float = Field(1.0, ge=0, le=1)
@@ -93,14 +93,16 @@ class CaptureSettings(Section):
     """The secret of the rule `hash` of `options.capture`: hashes of one key compare."""
     segment_bytes: int = Field(8 << 20, ge=1 << 16)
     quota_bytes: int = Field(1 << 30, ge=1 << 16)
-    """Per replica: when this much waits for Kafka, predictions are dropped from capture, counted."""
+    """Per replica: when this much waits for Kafka, predictions are dropped from capture,
+    counted."""
     pack_seconds: float = Field(0.2, gt=0)
     """How long the shipper gathers predictions into one record."""
     pack_rows: int = Field(5_000, ge=1)
 
     @field_serializer("hash_key", when_used="json")
     def _for_replicas(self, key: SecretStr | None, info: FieldSerializationInfo) -> str | None:
-        """Replicas get their settings as JSON, with `context=WITH_SECRETS`; all others see stars."""
+        """Replicas get their settings as JSON, with `context=WITH_SECRETS`; all others see
+        stars."""
         if key is None:
             return None
         return key.get_secret_value() if info.context == WITH_SECRETS else str(key)
@@ -124,8 +126,8 @@ class KafkaSettings(Section):
 
 class LakeSettings(Section):
     uri: str | None = None
-    """Where the Delta tables lie, a path or `s3://bucket/prefix` (its credentials, region and endpoint
-    from the environment, `AWS_…`); None: `lake` under the state directory."""
+    """Where the Delta tables lie, a path or `s3://bucket/prefix` (its credentials, region and
+    endpoint from the environment, `AWS_…`); None: `lake` under the state directory."""
     flush_rows: int = Field(20_000, ge=1)
     flush_seconds: float = Field(2.0, gt=0)
     compact_files: int = Field(50, ge=2)
@@ -151,9 +153,9 @@ class MonitoringSettings(Section):
     drift_significance: float = Field(0.001, gt=0, lt=1)
     """Family-wise: divided by the number of columns."""
     performance_margin: float = Field(0.01, gt=0)
-    """A rise of the mean error (of the loss in [0, 1]) that is worth an alarm."""
+    """A rise of the mean error (of the loss in [0, 1]) that is worth an alert."""
     average_run_length: float = Field(1e5, gt=1)
-    """Labelled rows between two false alarms of the performance test, at least, on average."""
+    """Labelled rows between two false alerts of the performance test, at least, on average."""
     label_coverage: float = Field(0.95, gt=0, le=1)
     """The share of rows that must have their label before rows are judged by them."""
     label_timeout_s: float = Field(86_400.0, gt=0)
@@ -164,7 +166,7 @@ class TriggerSettings(Section):
     cooldown_s: float = Field(3_600.0, ge=0)
     min_fresh_labels: int = Field(2_000, ge=0)
     schedule: str | None = None
-    """Cron expression of the regular retrain, e.g. `0 3 * * *`; None: only on alarms."""
+    """Cron expression of the regular retrain, e.g. `0 3 * * *`; None: only on alerts."""
     timezone: str = "UTC"
 
 
@@ -220,8 +222,8 @@ class LlmSettings(Section):
     """Of engines without a GPU, which would take every core: other models go before them."""
 
     tune_answers: int = Field(20_000, ge=1)
-    """The newest answers with feedback that a fine-tune reads. A model's own values of `tune_…` stand
-    in its spec, without the prefix, under `options.tune`."""
+    """The newest answers with feedback that a fine-tune reads. A model's own values of `tune_…`
+    stand in its spec, without the prefix, under `options.tune`."""
     tune_min_examples: int = Field(50, ge=1)
     """With fewer corrected and well-rated answers (or pairs) to train on, nothing is trained."""
     tune_min_rating: float = Field(0.8, ge=0, le=1)
@@ -244,8 +246,8 @@ class LlmSettings(Section):
     """The training ends with whichever comes first."""
     tune_batch: int = Field(8, ge=1)
     tune_packing: bool = False
-    """lora-sft: several answers of a batch in one row, none of which sees another; a step stays the same
-    step, with less padding. A model that cannot do that is refused."""
+    """lora-sft: several answers of a batch in one row, none of which sees another; a step stays the
+    same step, with less padding. A model that cannot do that is refused."""
     tune_patience: int = Field(3, ge=1)
     """So many looks at the validation loss without a better one end the training."""
     tune_from_champion: bool = True
@@ -258,8 +260,8 @@ class LlmSettings(Section):
     tune_ray_address: str = Field("", pattern=r"^([^/:\s]+:\d+)?$")
     """HOST:PORT of a Ray cluster to train on, of which this machine is a node; "": train here."""
     tune_workers: int = Field(1, ge=1)
-    """On that cluster, each on its share of every batch; with a GPU of its own where `tune_device` is cuda,
-    or auto and there are enough."""
+    """On that cluster, each on its share of every batch; with a GPU of its own where `tune_device`
+    is cuda, or auto and there are enough."""
     tune_worker_cpus: float = Field(1.0, gt=0)
     """What each worker asks of Ray, and its threads where `tune_threads` is 0."""
     tune_generated: int = Field(16, ge=0)
@@ -271,27 +273,28 @@ class LlmSettings(Section):
     """How much dearer the base's own answers to general prompts may become, in nats per token."""
 
     rating_age_s: float = Field(300.0, gt=0)
-    """An answer is judged by its rating once it is this old: most who rate have done so by then. Those
-    that nobody rated count for nothing."""
+    """An answer is judged by its rating once it is this old: most who rate have done so by then.
+    Those that nobody rated count for nothing."""
     rating_margin: float = Field(0.05, gt=0, lt=1)
-    """A fall of the mean rating that matters: it alarms, and a canary must be shown not to have it."""
+    """A fall of the mean rating that matters: it alerts, and a canary must be shown not to have
+    it."""
     format_margin: float = Field(0.05, gt=0, lt=1)
     """A rise of the share of malformed answers that rolls a canary back."""
     judge_latency: bool = False
-    """Whether a canary's seconds per token count. Not without a GPU, where every adapter is slower than
-    its base."""
+    """Whether a canary's seconds per token count. Not without a GPU, where every adapter is slower
+    than its base."""
     reference_answers: int = Field(1_001, ge=200)
-    """The first answers of a version are what its later ones are compared with. Drift is judged from
-    1,001 on; the ratings of at least 200 of them are the baseline of its rating."""
+    """The first answers of a version are what its later ones are compared with. Drift is judged
+    from 1,001 on; the ratings of at least 200 of them are the baseline of its rating."""
     min_ratings: int = Field(200, ge=0)
-    """Rated answers that a retrain needs which an alarm or the schedule asks for, as
+    """Rated answers that a retrain needs which an alert or the schedule asks for, as
     `trigger.min_fresh_labels` of other models."""
     min_corrections: int | None = Field(200, ge=1)
     """So many answers corrected, or set behind a better one, since the last retrain start the next;
     None: they never do."""
     max_perplexity_rise: float | None = Field(0.5, gt=0)
-    """A rise that warns: of the nats per token of corrected texts under the served version. None: its
-    engine is not asked."""
+    """A rise that warns: of the nats per token of corrected texts under the served version. None:
+    its engine is not asked."""
 
     judge_url: str | None = Field(None, pattern=r"^https?://[^/@?#]+(/[^@?#]*)?$")
     """A judge of answers behind OpenAI's API, as `base_url` of its clients, such as
@@ -300,13 +303,14 @@ class LlmSettings(Section):
     judge_key_env: str | None = None
     """The environment variable with the key for `judge_url`; None: it needs none."""
     judge_answers: int = Field(64, ge=2)
-    """The most that a look of the monitor has scored; half of them of the windows that it closes."""
+    """The most that a look of the monitor has scored; half of them of the windows that it
+    closes."""
     judge_timeout_s: float = Field(10.0, gt=0)
     """How long that may take."""
     judge_min_rated: int = Field(100, ge=20)
     judge_min_auc: float = Field(0.7, gt=0.5, lt=1)
-    """A judge counts once it scored so many answers that people rated too, and ranks a well-rated above
-    a badly rated one with at least this probability, by a lower 95 % bound."""
+    """A judge counts once it scored so many answers that people rated too, and ranks a well-rated
+    above a badly rated one with at least this probability, by a lower 95 % bound."""
 
     @model_validator(mode="after")
     def _judge_has_a_model(self) -> "LlmSettings":

@@ -122,9 +122,13 @@ class Store:
 
     def add_finding(self, finding: Finding) -> None:
         self._insert(
-            t.findings, finding.finding_id, finding.model, finding.at, finding.to_dict(),
+            t.findings,
+            finding.finding_id,
+            finding.model,
+            finding.at,
+            finding.to_dict(),
             severity=finding.severity.value,
-        )  # fmt: skip
+        )
 
     def add_decision(self, d: Decision) -> None:
         self._insert(t.decisions, d.decision_id, d.model, d.at, d.to_dict())
@@ -164,25 +168,26 @@ class Store:
         with self._begin() as c:
             return [_record(row) for row in c.execute(query)]
 
-    # -- alarms --------------------------------------------------------------------------------
-    def raise_alarm(self, alarm_id: str, model: str, at: datetime, body: Record) -> None:
-        """An alarm groups the findings that one cause led to; states: open, acknowledged, closed."""
-        self._insert(t.alarms, alarm_id, model, at, body, state="open")
+    # -- alerts --------------------------------------------------------------------------------
+    def raise_alert(self, alert_id: str, model: str, at: datetime, body: Record) -> None:
+        """An alert groups the findings that one cause led to; states: open, acknowledged,
+        closed."""
+        self._insert(t.alerts, alert_id, model, at, body, state="open")
 
-    def alarms(self, model: str | None = None, limit: int = 100) -> list[Record]:
-        return self._newest(t.alarms, model, limit)
+    def alerts(self, model: str | None = None, limit: int = 100) -> list[Record]:
+        return self._newest(t.alerts, model, limit)
 
-    def set_alarm_state(self, alarm_id: str, state: str) -> None:
-        self._set(t.alarms, alarm_id, {"state": state})
+    def set_alert_state(self, alert_id: str, state: str) -> None:
+        self._set(t.alerts, alert_id, {"state": state})
 
-    def update_alarm(self, alarm_id: str, **fields: Any) -> None:
-        """Merge `fields` into the alarm's body, e.g. a further finding or its report."""
+    def update_alert(self, alert_id: str, **fields: Any) -> None:
+        """Merge `fields` into the alert's body, e.g. a further finding or its report."""
         with self._begin() as c:
-            where = t.alarms.c.id == alarm_id
-            row = c.execute(sa.select(t.alarms).where(where)).first()
+            where = t.alerts.c.id == alert_id
+            row = c.execute(sa.select(t.alerts).where(where)).first()
             if row is None:
-                raise NotFound(f"there is no alarm {alarm_id!r}")
-            c.execute(t.alarms.update().where(where).values(body={**row.body, **fields}))
+                raise NotFound(f"there is no alert {alert_id!r}")
+            c.execute(t.alerts.update().where(where).values(body={**row.body, **fields}))
 
     # -- retrains ------------------------------------------------------------------------------
     def request_retrain(self, id_: str, model: str, at: datetime, body: Record) -> Record:
@@ -298,9 +303,16 @@ class Store:
 
     # -- loss accounting -----------------------------------------------------------------------
     def put_ledger(
-        self, replica: str, model: str, version: int, *, served: int, acked: int, spooled: int,
+        self,
+        replica: str,
+        model: str,
+        version: int,
+        *,
+        served: int,
+        acked: int,
+        spooled: int,
         dropped: dict[str, int],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Absolute counts of rows since the replica started: served = acked + spooled + dropped."""
         self._upsert(
             t.ledger,

@@ -29,7 +29,7 @@ deployments = sa.Table(
 windows = _records("windows")
 findings = _records("findings", sa.Column("severity", sa.String(16), nullable=False))
 decisions = _records("decisions")
-alarms = _records("alarms", sa.Column("state", sa.String(16), nullable=False))
+alerts = _records("alerts", sa.Column("state", sa.String(16), nullable=False))
 retrains = _records("retrains", sa.Column("state", sa.String(16), nullable=False, index=True))
 rollouts = _records(
     "rollouts",

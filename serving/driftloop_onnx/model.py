@@ -93,8 +93,9 @@ def _open(file: Path, wanted: BackendOptions) -> ort.InferenceSession:
 
 
 def _share_arena(limit_bytes: int) -> None:
-    """A session's own arena takes no limit, one that the process shares does: this puts a new one in
-    the former's place. The sessions made before keep theirs, so each session has its own limit."""
+    """A session's own arena takes no limit, one that the process shares does: this puts a new one
+    in the former's place. The sessions made before keep theirs, so each session has its own
+    limit."""
     memory = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )

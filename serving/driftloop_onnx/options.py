@@ -49,8 +49,8 @@ _NAMES = tuple(f.name for f in fields(BackendOptions))
 
 
 def parse_options(options: Mapping[str, Any]) -> BackendOptions:
-    """From a spec's `options`. Raises Rejected, naming the option, for one that does not exist or is
-    out of its range."""
+    """From a spec's `options`. Raises Rejected, naming the option, for one that does not exist or
+    is out of its range."""
     given = options.get("onnx", {})
     if not isinstance(given, dict):
         raise Rejected("options.onnx must be a mapping")
@@ -71,8 +71,8 @@ def parse_options(options: Mapping[str, Any]) -> BackendOptions:
 
 
 def require_providers(options: BackendOptions) -> None:
-    """Raises Rejected for a provider that the installed onnxruntime lacks. (Whether a machine has the
-    device shows when it loads a graph.)"""
+    """Raises Rejected for a provider that the installed onnxruntime lacks. (Whether a machine has
+    the device shows when it loads a graph.)"""
     available = ort.get_available_providers()
     for provider in options.providers:
         name, package = PROVIDERS[provider]

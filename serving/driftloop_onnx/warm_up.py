@@ -1,8 +1,9 @@
-"""Making a graph ready before it gets traffic: warm it up, and see whether requests may share a run.
+"""Making a graph ready before it gets traffic: warm it up, and see whether requests may share a
+run.
 
-A graph may mix the rows of a run (a normalisation over the batch, a quantisation whose scale is that of
-the whole tensor): then an answer would depend on who else asked at that moment. So rows are run alone
-and together, on made-up inputs, and the answers compared.
+A graph may mix the rows of a run (a normalisation over the batch, a quantisation whose scale is
+that of the whole tensor): then an answer would depend on who else asked at that moment. So rows are
+run alone and together, on made-up inputs, and the answers compared.
 """
 
 import time
@@ -37,8 +38,9 @@ class Loaded:
 
 
 def load(path: Path | str, options: BackendOptions) -> Loaded:
-    """Load the graph in a file or folder. Raises Rejected as `OnnxModel` does; a graph that refuses the
-    made-up inputs is ready all the same, but then no run is shared unless the options say so."""
+    """Load the graph in a file or folder. Raises Rejected as `OnnxModel` does; a graph that refuses
+    the made-up inputs is ready all the same, but then no run is shared unless the options say
+    so."""
     began = time.monotonic()
     model = OnnxModel(path, options)
     rows = min(ROWS, options.max_batch_rows)
@@ -50,9 +52,11 @@ def load(path: Path | str, options: BackendOptions) -> Loaded:
         log.info("model.warm_up_refused", error=str(error)[:200])
     loaded = Loaded(model, options, _why_not_batched(model, options))
     log.info(
-        "model.loaded", path=str(path), seconds=round(time.monotonic() - began, 3),
+        "model.loaded",
+        path=str(path),
+        seconds=round(time.monotonic() - began, 3),
         why_not_batched=loaded.why_not_batched,
-    )  # fmt: skip
+    )
     return loaded
 
 

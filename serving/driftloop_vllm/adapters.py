@@ -1,7 +1,7 @@
 """LoRA adapters: what one must be before an engine loads it, and the name that it is loaded under.
 
-vLLM loads an adapter of another base, or one with NaN weights, without a word, and answers garbage; and
-it serves the old one's key-value cache where a name is loaded again (vllm issues 42125, 30931).
+vLLM loads an adapter of another base, or one with NaN weights, without a word, and answers garbage;
+and it serves the old one's key-value cache where a name is loaded again (vllm issues 42125, 30931).
 """
 
 import hashlib
@@ -55,8 +55,8 @@ def content_name(model: str, folder: Path) -> str:
 
 
 def check_place(path: Path, roots: Iterable[str | Path]) -> Path:
-    """The path with its symbolic links resolved. Raises Rejected where that, or any file in it, lies
-    outside the allowed roots."""
+    """The path with its symbolic links resolved. Raises Rejected where that, or any file in it,
+    lies outside the allowed roots."""
     allowed = [Path(root).expanduser().resolve() for root in roots if "://" not in str(root)]
     resolved = path.expanduser().resolve()
     if not resolved.is_dir():
@@ -64,15 +64,18 @@ def check_place(path: Path, roots: Iterable[str | Path]) -> Path:
     for inside in (resolved, *resolved.rglob("*")):
         if not any(inside.resolve().is_relative_to(root) for root in allowed):
             raise Rejected(
-                f"{str(path)!r} leads outside the folders that weights may lie under (setting llm.roots)"
+                f"{str(path)!r} leads outside the folders that weights may lie under (setting "
+                f"llm.roots)"
             )
     return resolved
 
 
 def check_shapes(
-    listed: Iterable[Tensor], base: Mapping[str, tuple[int, ...]], rank: int,
+    listed: Iterable[Tensor],
+    base: Mapping[str, tuple[int, ...]],
+    rank: int,
     ranks: Mapping[str, int],
-) -> None:  # fmt: skip
+) -> None:
     """Each A is [rank, inputs of its module] and each B [outputs, rank], and they come in pairs.
     `ranks`: other ranks for modules whose names end so. Raises Rejected."""
     sides: dict[str, set[str]] = {}
@@ -133,7 +136,8 @@ def _checked_rank(config: Mapping[str, Any], max_rank: int) -> int:
 
 
 def _check_base(config: Mapping[str, Any], base: Path) -> None:
-    """By the recorded fingerprint, or else by the folder that the adapter says it was trained on."""
+    """By the recorded fingerprint, or else by the folder that the adapter says it was trained
+    on."""
     recorded = config.get(BASE_FINGERPRINT)
     named = config.get("base_model_name_or_path")
     if recorded is None and isinstance(named, str) and named:

@@ -41,8 +41,8 @@ from driftloop_vllm.options import EngineOptions, installed_build
 
 WARM_UP_TOKENS = 4
 MAX_SCORED_TOKENS, MAX_LOGITS = 1_024, 1 << 26
-"""Of a text with its conversation. vLLM holds the logits of all of a chunk's tokens at once, beside what
-it planned its memory for: 2²⁶ take 256 MB."""
+"""Of a text with its conversation. vLLM holds the logits of all of a chunk's tokens at once, beside
+what it planned its memory for: 2²⁶ take 256 MB."""
 
 
 class _WatchedLLM(AsyncLLM):  # type: ignore[misc]
@@ -63,8 +63,8 @@ class _WatchedLLM(AsyncLLM):  # type: ignore[misc]
 
 
 class Engine:
-    """Make it with `start`. `app`: the ASGI application that answers OpenAI's calls; the model that it
-    knows is `name`, and every adapter by the name that it was loaded under."""
+    """Make it with `start`. `app`: the ASGI application that answers OpenAI's calls; the model that
+    it knows is `name`, and every adapter by the name that it was loaded under."""
 
     def __init__(self, name: str, llm: AsyncLLM, app: FastAPI, tasks: tuple[str, ...]) -> None:
         self.name = name
@@ -119,7 +119,8 @@ class Engine:
 
     async def nats_per_token(self, name: str, call: LikelihoodCall) -> float:
         """The mean of -ln p over the tokens of the call's text, given the newest tokens of its
-        conversation. Raises Rejected where the model generates nothing or takes no such conversation."""
+        conversation. Raises Rejected where the model generates nothing or takes no such
+        conversation."""
         if "generate" not in self.tasks:
             raise Rejected("the model generates no text")
         config = self._llm.model_config

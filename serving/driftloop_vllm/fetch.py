@@ -24,7 +24,8 @@ def local_folder(path: str, cache: Path, roots: Iterable[str | Path]) -> Path:
         return Path(path)
     if "@" in place.partition("/")[0] or "?" in place:
         raise Rejected(
-            f"weights at {scheme}://… : leave credentials and options out, they come from the environment"
+            f"weights at {scheme}://… : leave credentials and options out, they come from the "
+            f"environment"
         )
     if not any(_is_under(path, str(root)) for root in roots):
         raise Rejected(f"{path} is under none of the roots that weights may come from (llm.roots)")
@@ -70,9 +71,12 @@ def _opened(uri: str) -> "tuple[Any, str]":
     if uri.startswith("s3://") and endpoint:
         scheme, _, host = endpoint.partition("://")
         store = fs.S3FileSystem(
-            endpoint_override=host, scheme=scheme, region=os.environ.get("AWS_REGION", "us-east-1"),
-            connect_timeout=PATIENCE_S, retry_strategy=fs.AwsStandardS3RetryStrategy(TRIES),
-        )  # fmt: skip
+            endpoint_override=host,
+            scheme=scheme,
+            region=os.environ.get("AWS_REGION", "us-east-1"),
+            connect_timeout=PATIENCE_S,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(TRIES),
+        )
         return store, uri.removeprefix("s3://").rstrip("/")
     source, prefix = fs.FileSystem.from_uri(uri)
     return source, prefix

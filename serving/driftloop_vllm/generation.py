@@ -1,5 +1,5 @@
-"""What an engine generated for one HTTP request, seen where it comes out of the engine: the same for
-every API, streamed or not, also where the client leaves in between."""
+"""What an engine generated for one HTTP request, seen where it comes out of the engine: the same
+for every API, streamed or not, also where the client leaves in between."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -10,7 +10,8 @@ from typing import Any
 @dataclass(slots=True)
 class Choice:
     """One answer. `first_token_s`: from the request's arrival; `token_s`: between two tokens, on
-    average; NaN where no token came, or only one. `finish_reason`: vLLM's; None: it was not finished."""
+    average; NaN where no token came, or only one. `finish_reason`: vLLM's; None: it was not
+    finished."""
 
     parts: list[str] = field(default_factory=list)
     prompt_tokens: int = 0
@@ -26,7 +27,8 @@ class Choice:
 
 @dataclass(slots=True)
 class Generation:
-    """By the engine's request (a completions call may carry several prompts) and the choice's index."""
+    """By the engine's request (a completions call may carry several prompts) and the choice's
+    index."""
 
     choices: dict[tuple[str, int], Choice] = field(default_factory=dict)
 

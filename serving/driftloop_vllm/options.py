@@ -57,8 +57,9 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class LanguageOptions:
-    """`replicas`: engines for each version with weights of its own. `cpus` and `gpus`: what Ray sets
-    apart for each; `gpus` None: one for each part of a model that is split, where vLLM is built for it."""
+    """`replicas`: engines for each version with weights of its own. `cpus` and `gpus`: what Ray
+    sets apart for each; `gpus` None: one for each part of a model that is split, where vLLM is
+    built for it."""
 
     engine: EngineOptions = field(default_factory=EngineOptions)
     replicas: int = 1
@@ -77,8 +78,8 @@ _OWN = ("engine", "replicas", "cpus", "gpus")
 
 
 def parse_options(options: Mapping[str, Any]) -> LanguageOptions:
-    """From a spec's `options`, of which other parts of driftloop read the rest. Raises Rejected, naming
-    the option."""
+    """From a spec's `options`, of which other parts of driftloop read the rest. Raises Rejected,
+    naming the option."""
     given = options.get("engine", {})
     if not isinstance(given, Mapping):
         raise Rejected("options.engine must be a mapping")
@@ -93,8 +94,10 @@ def parse_options(options: Mapping[str, Any]) -> LanguageOptions:
         first = error.errors()[0]
         raise Rejected(f"option engine.{first['loc'][0]}: {first['msg']}") from None
     replicas, cpus, gpus = (
-        options.get("replicas", 1), options.get("cpus", 0.5), options.get("gpus"),
-    )  # fmt: skip
+        options.get("replicas", 1),
+        options.get("cpus", 0.5),
+        options.get("gpus"),
+    )
     if type(replicas) is not int or replicas < 1:
         raise Rejected("option replicas: a whole number from 1")
     if isinstance(cpus, bool) or not isinstance(cpus, int | float) or cpus <= 0:
@@ -133,7 +136,8 @@ def process_environment(options: LanguageOptions) -> dict[str, str]:
             "VLLM_CPU_KVCACHE_SPACE": str(options.engine.kv_cache_gb),
             "CUDA_VISIBLE_DEVICES": "",
             SLEEPS: "1",
-            # Ray and the other replicas keep to one thread each; an engine takes what the machine has.
+            # Ray and the other replicas keep to one thread each; an engine takes what the machine
+            # has.
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
         }
     return environment

@@ -1,8 +1,9 @@
 """What vLLM loads of ours in each of its processes (entry point `vllm.general_plugins`).
 
-An engine and its worker look for each other's messages in a loop, for a second after the last one. Beside a
-GPU that takes a core which nobody misses. Without one it takes half of a small machine from those who pass
-the answer on, and goes on when the answer is over. Here they sleep until they are told, a millisecond at
+An engine and its worker look for each other's messages in a loop, for a second after the last one.
+Beside a GPU that takes a core which nobody misses. Without one it takes half of a small machine
+from those who pass the answer on, and goes on when the answer is over. Here they sleep until they
+are told, a millisecond at
 most: what tells them may be lost, and vLLM itself would look again after five seconds only.
 """
 

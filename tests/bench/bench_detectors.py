@@ -1,6 +1,7 @@
-"""False alarms and delays of the performance test and of the drift check, by simulation.
+"""False alerts and delays of the performance test and of the drift check, by simulation.
 
-`python tests/bench/bench_detectors.py [RUNS]` prints two tables. A minute with the default 100 runs.
+`python tests/bench/bench_detectors.py [RUNS]` prints two tables. A minute with the default 100
+runs.
 """
 
 import sys
@@ -8,10 +9,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from driftloop_monitoring.columns import Column
-from driftloop_monitoring.drift import DriftRule, moved
-from driftloop_monitoring.evidently_adapter import distance
-from driftloop_monitoring.performance import Baseline, Rule, State, update
+from driftloop_monitoring.statistics.columns import Column
+from driftloop_monitoring.statistics.drift import DriftRule, moved
+from driftloop_monitoring.statistics.evidently_adapter import distance
+from driftloop_monitoring.statistics.performance import Baseline, Rule, State, update
 
 RULE = Rule(margin=0.01, run_length=1e5)
 REFERENCE_ROWS = 7_500
@@ -20,15 +21,15 @@ SHIFTS = (0.055, 0.065), (0.055, 0.075), (0.055, 0.085), (0.18, 0.23), (0.18, 0.
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def alarm_row(before: float, after: float, r: np.random.Generator) -> int | None:
-    """The row of the alarm, to the next STEP, of one run with an estimated baseline."""
+def alert_row(before: float, after: float, r: np.random.Generator) -> int | None:
+    """The row of the alert, to the next STEP, of one run with an estimated baseline."""
     estimate = Baseline.of((r.random(REFERENCE_ROWS) < before).astype(float))
     rate = np.repeat([before, after], [CALM_ROWS, CHANGED_ROWS])
     losses = (r.random(len(rate)) < rate).astype(float)
     state = State()
     for i in range(0, len(losses), STEP):
         state = update(state, losses[i : i + STEP], [AT] * STEP, estimate, RULE)
-        if state.alarm is not None:
+        if state.alert is not None:
             return i + STEP
     return None
 
@@ -40,7 +41,7 @@ def performance(runs: int) -> None:
     print(f"{'error':>14} {'false':>6} {'missed':>6} {'delay p10':>9} {'median':>7} {'p90':>6}")
     for before, after in SHIFTS:
         r = np.random.default_rng(1)
-        rows = [alarm_row(before, after, r) for _ in range(runs)]
+        rows = [alert_row(before, after, r) for _ in range(runs)]
         delays = [x - CALM_ROWS for x in rows if x is not None and x > CALM_ROWS]
         false = sum(x is not None and x <= CALM_ROWS for x in rows)
         p10, p50, p90 = np.quantile(delays, [0.1, 0.5, 0.9]) if delays else (np.nan,) * 3
@@ -58,9 +59,11 @@ def drift(windows: int) -> None:
             r = np.random.default_rng(2)
             reference = sample(r, 20_000, 0.0)
             counts.append(
-                sum(bool(moved(reference, sample(r, rows, shift), distance, rule))
-                    for _ in range(windows))
-            )  # fmt: skip
+                sum(
+                    bool(moved(reference, sample(r, rows, shift), distance, rule))
+                    for _ in range(windows)
+                )
+            )
         print(f"{rows:>6} {counts[0]:>8} {counts[1]:>6} {counts[2]:>6}")
 
 

@@ -1,6 +1,6 @@
-"""Tokens per second and time to the first token: driftloop against bare vLLM with the same settings, and
-against `ray.serve.llm` where it starts. All servers are started first and asked in turns, so that what
-else the machine does meets all of them.
+"""Tokens per second and time to the first token: driftloop against bare vLLM with the same
+settings, and against `ray.serve.llm` where it starts. All servers are started first and asked in
+turns, so that what else the machine does meets all of them.
 
     python tests/bench/bench_llm.py [--model FOLDER | --tiny] [--rounds 3] [--tokens 64] [--peers]
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from command_line import FREE_PORTS, Driftloop
 from tiny_llama import tiny_llama
 
-from driftloop_serving.openai_upstream import Upstreams
+from driftloop_serving.openai.openai_upstream import Upstreams
 from driftloop_settings.ports import free_port
 from driftloop_vllm.options import parse_options, process_environment
 from driftloop_vllm.plugin import SLEEPS
@@ -63,9 +63,14 @@ def bare_vllm(model: Path) -> Iterator[Server]:
         flag = f"--{key.replace('_', '-')}"
         words += ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
     command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), *words,
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(model),
+        *words,
         "--disable-uvicorn-access-log",
-    ]  # fmt: skip
+    ]
     environment = process_environment(options) | {SLEEPS: ""}
     with started(command, environment, "vllm"):
         wait_for(f"http://127.0.0.1:{port}/health")
@@ -153,14 +158,22 @@ async def measure(server: Server, concurrency: int, requests: int, tokens: int) 
 
     async def ask(number: int) -> None:
         body = {
-            "model": NAME, "max_tokens": tokens, "ignore_eos": True, "stream": True, "temperature": 0,
-            "messages": [{"role": "user", "content": f"Tell me a story about the number {number}."}],
-        }  # fmt: skip
+            "model": NAME,
+            "max_tokens": tokens,
+            "ignore_eos": True,
+            "stream": True,
+            "temperature": 0,
+            "messages": [
+                {"role": "user", "content": f"Tell me a story about the number {number}."}
+            ],
+        }
         began = time.perf_counter()
         connection = await upstreams.ask(
-            (server.address,), "/v1/chat/completions", {"content-type": "application/json"},
+            (server.address,),
+            "/v1/chat/completions",
+            {"content-type": "application/json"},
             json.dumps(body).encode(),
-        )  # fmt: skip
+        )
         status, _ = await connection.head()
         assert status == 200, status
         first = True
@@ -202,8 +215,9 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         model = wanted_model(wanted, folder)
         servers = [
-            stack.enter_context(bare_vllm(model)), stack.enter_context(driftloop(model, folder)),
-        ]  # fmt: skip
+            stack.enter_context(bare_vllm(model)),
+            stack.enter_context(driftloop(model, folder)),
+        ]
         if wanted.peers:
             try:
                 servers.append(stack.enter_context(ray_serve_llm(model)))

@@ -1,18 +1,24 @@
-"""Kafka to lake and back: `make bench-stream`, or `python tests/bench/bench_stream.py [--quick | --full]`.
+"""Kafka to lake and back: `make bench-stream`, or `python tests/bench/bench_stream.py [--quick |
+--full]`.
 
-Rows have 20 float32 inputs, one float32 output and the fixed columns; one row is one prediction with
-an id of its own. The broker is the real local Kafka, the lake lies on this machine's disk.
+Rows have 20 float32 inputs, one float32 output and the fixed columns; one row is one prediction
+with an id of its own. The broker is the real local Kafka, the lake lies on this machine's disk.
 
-- capture: what the record of a request costs the replica, the append to its spool alone, a process with
+- capture: what the record of a request costs the replica, the append to its spool alone, a process
+  with
   nothing else to do: CPU of batches of 1, 16 and 64 one-row requests.
 - archive: what the topic holds already is read into an empty lake, by the archiver as it runs in
-  production; rows per second of CPU time (all threads of the process), and bytes per row in the lake.
-- visible: one record sent into the idle archiver at a random moment, until a reader of the lake sees it.
-- answered: a whole stack (`driftloop up`, default settings) is asked at random moments; from the answer
+  production; rows per second of CPU time (all threads of the process), and bytes per row in the
+  lake.
+- visible: one record sent into the idle archiver at a random moment, until a reader of the lake
+  sees it.
+- answered: a whole stack (`driftloop up`, default settings) is asked at random moments; from the
+  answer
   until a reader of the lake sees the row.
-- window: the newest 5,000 labelled rows with labels as of a time, median of 7, a fresh reader each time
-  (`cold`), and a reader that is kept (`warm`). Of 100 million rows (`--full`, 20 minutes and 6 GB of disk)
-  the columns have 256 distinct values each, so that they fit.
+- window: the newest 5,000 labelled rows with labels as of a time, median of 7, a fresh reader each
+  time
+  (`cold`), and a reader that is kept (`warm`). Of 100 million rows (`--full`, 20 minutes and 6 GB
+  of disk) the columns have 256 distinct values each, so that they fit.
 """
 
 import argparse
@@ -49,9 +55,9 @@ from driftloop_lake import layout
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.upkeep import Rules, Upkeep
-from driftloop_monitoring import archiver
-from driftloop_serving.spool import SpoolWriter
-from driftloop_serving.spool_record import PredictionBatch
+from driftloop_monitoring.archive import archiver
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_settings import Settings
 from driftloop_settings.settings import CaptureSettings, LakeSettings
 from driftloop_store.store import open_store
@@ -73,7 +79,8 @@ def predictions(
     us_apart: int = 8_000,
     distinct: int | None = None,
 ) -> pa.Table:
-    """`rows` one-row requests from sequence `first` on. `distinct`: values in a column; None: all."""
+    """`rows` one-row requests from sequence `first` on. `distinct`: values in a column; None:
+    all."""
     times = int(START.timestamp() * 1_000_000) + us_apart * np.arange(first, first + rows)
     columns = {
         "prediction_id": ids(times // 1000, rng),
@@ -156,13 +163,18 @@ def labels(rng: np.random.Generator, rows: pa.Table, share: float) -> pa.Table:
     numbers = rng.integers(0, 2, count)
     return pa.table(
         {
-            "prediction_id": chosen.column("prediction_id"), "row": chosen.column("row"),
-            "metric": ["label"] * count, "value": [str(n) for n in numbers],
-            "number": numbers.astype(float), "observed_at": received, "received_at": received,
-            "source": ["api"] * count, "tags": ["{}"] * count,
+            "prediction_id": chosen.column("prediction_id"),
+            "row": chosen.column("row"),
+            "metric": ["label"] * count,
+            "value": [str(n) for n in numbers],
+            "number": numbers.astype(float),
+            "observed_at": received,
+            "received_at": received,
+            "source": ["api"] * count,
+            "tags": ["{}"] * count,
         },
         schema=LABEL_SCHEMA,
-    )  # fmt: skip
+    )
 
 
 def send(bus: KafkaBus, table: pa.Table) -> None:
@@ -177,9 +189,11 @@ def send(bus: KafkaBus, table: pa.Table) -> None:
                 MODEL, 1, "replica-1", sequences[0].as_py(), sequences[-1].as_py(), batch.num_rows
             )
             producer.send(
-                PREDICTIONS, sink.getvalue().to_pybytes(), key=b"replica-1",
+                PREDICTIONS,
+                sink.getvalue().to_pybytes(),
+                key=b"replica-1",
                 headers=headers.encode(),
-            )  # fmt: skip
+            )
         producer.flush(60)
 
 

@@ -1,4 +1,5 @@
-"""How often, and after how many rows, the rollback rule decides what: `python tests/bench/bench_verdict.py`.
+"""How often, and after how many rows, the rollback rule decides what: `python
+tests/bench/bench_verdict.py`.
 
 Simulated traffic of 25 requests of 20 rows a second over both arms, champion's error 8.5 %.
 """

@@ -14,27 +14,38 @@ from typing import Any, Literal
 import httpx
 
 Kind = Literal[
-    "chat", "chat stream", "completions stream", "responses stream", "two choices", "structured",
-    "too long", "leaves at once", "leaves a stream", "cuts off",
-]  # fmt: skip
+    "chat",
+    "chat stream",
+    "completions stream",
+    "responses stream",
+    "two choices",
+    "structured",
+    "too long",
+    "leaves at once",
+    "leaves a stream",
+    "cuts off",
+]
 KINDS: dict[Kind, int] = {
     "chat": 4, "chat stream": 4, "completions stream": 3, "responses stream": 3, "two choices": 2,
     "structured": 2, "too long": 1, "leaves at once": 3, "leaves a stream": 4, "cuts off": 2,
 }  # fmt: skip
-"""How often, relative to one another. `leaves at once`: before the first chunk, or at it; `cuts off`:
-resets the connection while an answer that comes whole is being made."""
+"""How often, relative to one another. `leaves at once`: before the first chunk, or at it; `cuts
+off`: resets the connection while an answer that comes whole is being made."""
 CONTEXT = 512
-"""Tokens that the model must be served with: the longest call takes fewer, one that is too long more."""
+"""Tokens that the model must be served with: the longest call takes fewer, one that is too long
+more."""
 TIMEOUT_S = 600.0
 RATED_SHARE, THUMBS_UP = 0.3, 0.8
 SDK_SHARE = 0.5
-"""Of the calls: they say what OpenAI's SDK says, so that their answers are kept for a second try."""
+"""Of the calls: they say what OpenAI's SDK says, so that their answers are kept for a second
+try."""
 REPEATED_SHARE = 0.15
 """Of the prompts: one of few; the others are new each time."""
 PREFACE = "You are a careful assistant. Say what is asked for and nothing else."
 CHOICES = ("yes", "no", "perhaps")
 VOCABULARY = (
-    "the a of and to in is it that for with from this name value list file text line first last new "
+    "the a of and to in is it that for with from this name value list file text line first last "
+    "new "
     "open read write call return type class object string number time test path error key set get "
     "state order point place water house story city day night color small large find make take"
 )
@@ -44,8 +55,8 @@ PREDICTION_ID = re.compile(rb"\r\nx-prediction-id: *([^\r]+)\r\n", re.IGNORECASE
 
 @dataclass(frozen=True)
 class Call:
-    """`rows`: of its answer, in the lake. `chunks`: after so many its client leaves; `patience_s`: so
-    long it waits for an answer's head."""
+    """`rows`: of its answer, in the lake. `chunks`: after so many its client leaves; `patience_s`:
+    so long it waits for an answer's head."""
 
     kind: Kind
     path: str
@@ -59,9 +70,9 @@ class Call:
 
 @dataclass
 class Seen:
-    """By all clients. `complete`: rows by the ids of the answers that came whole; `left`: ids of those
-    that their clients left; `unseen`: calls left before their id was known; `failures`: by kind and
-    reason."""
+    """By all clients. `complete`: rows by the ids of the answers that came whole; `left`: ids of
+    those that their clients left; `unseen`: calls left before their id was known; `failures`: by
+    kind and reason."""
 
     calls: Counter[Kind] = field(default_factory=Counter)
     complete: dict[str, int] = field(default_factory=dict)
@@ -193,12 +204,15 @@ async def _stream(http: httpx.AsyncClient, call: Call) -> tuple[str, bool]:
 
 
 async def _hang_up(url: httpx.URL, call: Call, *, hard: bool) -> str | None:
-    """Leave after the call's patience, `hard` with a reset. The id, where the head had come by then."""
+    """Leave after the call's patience, `hard` with a reset. The id, where the head had come by
+    then."""
     content = json.dumps(call.body).encode()
     told = {
-        "host": url.netloc.decode(), "content-type": "application/json",
-        "content-length": str(len(content)), **call.headers,
-    }  # fmt: skip
+        "host": url.netloc.decode(),
+        "content-type": "application/json",
+        "content-length": str(len(content)),
+        **call.headers,
+    }
     lines = [f"POST {call.path} HTTP/1.1", *(f"{k}: {v}" for k, v in told.items()), "", ""]
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:

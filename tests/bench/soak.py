@@ -1,14 +1,15 @@
 """Memory under load: `make soak ARGS="--minutes 60"`, or `python tests/bench/soak.py`.
 
-A whole stack is asked at 70 % of the capacity measured at the start (`--rate` names another rate), open
-loop, and a client labels some of its answers. Every ten seconds the resident (RSS) and the proportional
-memory (PSS: shared pages divided among their users) of each role is read, its children included; the
-replicas, engines of language models and HAProxy, which are Ray's children, count for themselves.
+A whole stack is asked at 70 % of the capacity measured at the start (`--rate` names another rate),
+open loop, and a client labels some of its answers. Every ten seconds the resident (RSS) and the
+proportional memory (PSS: shared pages divided among their users) of each role is read, its children
+included; the replicas, engines of language models and HAProxy, which are Ray's children, count for
+themselves.
 
-After the warm-up a line is fitted to the minute means of PSS by least squares. The interval of its slope
-(95 %) takes neighbouring minutes as dependent: n·(1−r)/(1+r) of n minutes count, r being the residuals'
-correlation with those of the minute before. A role is `flat` when even the upper end stays below 3 % an
-hour, or 5 MB where that is more; it `grows` when even the lower end does not.
+After the warm-up a line is fitted to the minute means of PSS by least squares. The interval of its
+slope (95 %) takes neighbouring minutes as dependent: n·(1−r)/(1+r) of n minutes count, r being the
+residuals' correlation with those of the minute before. A role is `flat` when even the upper end
+stays below 3 % an hour, or 5 MB where that is more; it `grows` when even the lower end does not.
 """
 
 import argparse
@@ -100,9 +101,14 @@ def fit(role: str, samples: Sequence[Memory], warm_up_minutes: float) -> Growth:
     error = np.sqrt(spread / (len(pss) - 2) / (np.var(hours) * count))
     reach = float(error * stats.t.ppf(0.975, count - 2))
     return Growth(
-        role, float(level + slope * hours[0]), float(level + slope * hours[-1]),
-        samples[-1].rss_mb, float(slope), float(slope - reach), float(slope + reach),
-    )  # fmt: skip
+        role,
+        float(level + slope * hours[0]),
+        float(level + slope * hours[-1]),
+        samples[-1].rss_mb,
+        float(slope),
+        float(slope - reach),
+        float(slope + reach),
+    )
 
 
 def memory_by_role(state_dir: Path) -> dict[str, tuple[float, float]]:
@@ -196,7 +202,8 @@ def sample(
 
 def table(growths: Sequence[Growth]) -> str:
     lines = [
-        "| role | PSS after the warm-up, MB | at the end | RSS at the end | MB an hour (95 %) | verdict |",
+        "| role | PSS after the warm-up, MB | at the end | RSS at the end | MB an hour (95 %) | "
+        "verdict |",
         "|---|---|---|---|---|---|",
     ]
     for g in growths:
@@ -219,8 +226,8 @@ class Run:
 
 
 def soak(folder: Path, minutes: float, rate: float | None, samples: Path) -> Run:
-    """Ask a stack under `folder` for so long; ctrl-C ends it early, with what there is. What was seen is
-    also written to `samples`."""
+    """Ask a stack under `folder` for so long; ctrl-C ends it early, with what there is. What was
+    seen is also written to `samples`."""
     program = build_open_loop(folder)
     bodies = [v2_json(array) for array in arrays([1] * DISTINCT)]
     requests = write_requests(folder / "requests", bodies)

@@ -1,18 +1,21 @@
 """An hour of mixed calls to a language model, with clients that leave: `make soak-llm`, or
 `python tests/bench/soak_language.py [--model FOLDER | --tiny] [--minutes 60] [--clients 6]`.
 
-A whole stack is asked by clients that each make one call after another, of the kinds in `language_clients`.
-Each minute has a line: calls, failures and the memory of each role, which is judged as `soak.py` says.
-When the load has stopped,
+A whole stack is asked by clients that each make one call after another, of the kinds in
+`language_clients`. Each minute has a line: calls, failures and the memory of each role, which is
+judged as `soak.py` says. When the load has stopped,
 
-- no call may be under way in an engine (`/metrics`), and the engine's process must be at rest. vLLM tells
-  nobody how many requests it holds; but its loop only blocks when it holds none, waiting ones included;
-- the lake must have, exactly once, every answer that came whole and every stream that was left, and no more
+- no call may be under way in an engine (`/metrics`), and the engine's process must be at rest. vLLM
+  tells
+  nobody how many requests it holds; but its loop only blocks when it holds none, waiting ones
+  included;
+- the lake must have, exactly once, every answer that came whole and every stream that was left, and
+  no more
   ids that no client knows than there were calls left before their id was known.
 
-Ctrl-C ends the load early, a second one everything. vLLM sets its key-value cache of 1 GB apart at the start,
-and it becomes resident as it is first used: 4,000 calls of the tiny model, some hundred of a real one, which the
-warm-up must cover.
+Ctrl-C ends the load early, a second one everything. vLLM sets its key-value cache of 1 GB apart at
+the start, and it becomes resident as it is first used: 4,000 calls of the tiny model, some hundred
+of a real one, which the warm-up must cover.
 """
 
 import argparse
@@ -86,15 +89,17 @@ def compare(seen: Seen, captured: Sequence[Captured]) -> Books:
         len(captured),
         [i for i, count in expected.items() if len({r.row for r in rows.get(i, ())}) < count],
         [
-            i for i, found in rows.items()
+            i
+            for i, found in rows.items()
             if len(found) > expected.get(i, len({r.row for r in found}))
         ],
         [
-            i for i, reasons in wanted.items()
+            i
+            for i, reasons in wanted.items()
             if any(r.finish_reason not in reasons for r in rows.get(i, ()))
         ],
         len(rows.keys() - expected.keys()),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,8 @@ def in_flight(metrics: str) -> dict[str, float]:
 
 @dataclass
 class Run:
-    """`counts`: the model's at the end, and `restarts` under load by role, as `driftloop status` gives them."""
+    """`counts`: the model's at the end, and `restarts` under load by role, as `driftloop status`
+    gives them."""
 
     seen: Seen = field(default_factory=Seen)
     series: dict[str, list[Memory]] = field(default_factory=lambda: defaultdict(list))
@@ -144,15 +150,15 @@ def faults(run: Run, growths: Sequence[Growth]) -> list[str]:
         f"{len(books.missing)} answers are missing": bool(books.missing),
         f"{len(books.twice)} answers are there twice": bool(books.twice),
         f"{len(books.odd)} answers finished otherwise": bool(books.odd),
-        f"{books.strangers} answers that no client knows, of {unknown} that could be":
-            books.strangers > unknown,
+        f"{books.strangers} answers that no client knows, of {unknown} possible": books.strangers
+        > unknown,
         f"{counts['dropped']} rows were dropped": counts["dropped"] > 0,
         f"{counts['unexplained']} rows are unexplained": counts["unexplained"] > 0,
         f"{counts['duplicates']} duplicates": counts["duplicates"] > 0,
-        f"{counts['labels']} labels of {len(seen.rated)} ratings":
-            counts["labels"] != len(seen.rated),
+        f"{counts['labels']} labels of {len(seen.rated)} ratings": counts["labels"]
+        != len(seen.rated),
         f"restarts: {run.restarts}": bool(run.restarts),
-    }  # fmt: skip
+    }
     grown = [f"{growth.role} grows" for growth in growths if growth.verdict == "grows"]
     return [fault for fault, is_so in found.items() if is_so] + grown
 
@@ -225,8 +231,8 @@ def _engine_cpu_s(state_dir: Path) -> float:
 
 
 def settled_counts(look: Callable[[], Mapping[str, Any]], labels: int) -> Mapping[str, Any]:
-    """The model's counts, once all that was captured is in the lake and nothing came for a while; or as
-    they are after SETTLE_S."""
+    """The model's counts, once all that was captured is in the lake and nothing came for a while;
+    or as they are after SETTLE_S."""
     deadline, before = time.monotonic() + SETTLE_S, None
     while True:
         time.sleep(SETTLE_LOOK_S)
@@ -322,10 +328,12 @@ def _report(run: Run, growths: Sequence[Growth], short: Sequence[str]) -> str:
 {seen.calls.total():,} calls: {kinds}
 clients saw {whole:,} whole answers, left {left:,} with an id and {seen.unseen:,} before it; \
 {seen.refused:,} were refused; {len(seen.rated):,} rated; failed: {seen.failures.total()}{failures}
-leaked: {rest.leaked} ({rest.after_s:.0f} s after the load; the engine takes {rest.engine_share:.1%} of a core)
+leaked: {rest.leaked} ({rest.after_s:.0f} s after the load; \
+the engine takes {rest.engine_share:.1%} of a core)
 in the lake: {books.rows:,} rows; missing {len(books.missing)}, twice {len(books.twice)}, \
 finished otherwise {len(books.odd)}, unknown to clients {books.strangers:,}
-driftloop status: served {counts["served"]:,}, dropped {counts["dropped"]}, duplicates {counts["duplicates"]}, \
+driftloop status: served {counts["served"]:,}, dropped {counts["dropped"]}, \
+duplicates {counts["duplicates"]}, \
 labels {counts["labels"]:,}; restarts {dict(run.restarts) or 0}
 
 {table(growths)}

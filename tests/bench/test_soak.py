@@ -31,7 +31,8 @@ def verdicts(mb_an_hour: float, dependence: float = 0.7) -> Counter[str]:
 
 @pytest.mark.parametrize(("dependence", "share"), [(0.0, 0.05), (0.7, 0.09)])
 def test_growth_at_the_limit_is_seldom_told_either_way(dependence: float, share: float) -> None:
-    """2.5 % each side; 6 % where minutes depend strongly, which 50 of them do not show well enough."""
+    """2.5 % each side; 6 % where minutes depend strongly, which 50 of them do not show well
+    enough."""
     found = verdicts(6.0, dependence)  # 3 % of 200 MB
     assert found["flat"] <= share * 400
     assert found["grows"] <= share * 400

@@ -51,14 +51,20 @@ def pair(folder: Path) -> Path:
 def words(folder: Path) -> Path:
     """A word for an INT64 digit 1 to 3; "viele" for any other number."""
     node = helper.make_node(
-        "LabelEncoder", ["digit"], ["word"], domain="ai.onnx.ml", keys_int64s=[1, 2, 3],
-        values_strings=["eins", "zwei", "drüben"], default_string="viele",
-    )  # fmt: skip
+        "LabelEncoder",
+        ["digit"],
+        ["word"],
+        domain="ai.onnx.ml",
+        keys_int64s=[1, 2, 3],
+        values_strings=["eins", "zwei", "drüben"],
+        default_string="viele",
+    )
     return _save(
-        folder / "words.onnx", [node],
+        folder / "words.onnx",
+        [node],
         [helper.make_tensor_value_info("digit", TensorProto.INT64, [None, 1])],
         [helper.make_tensor_value_info("word", TensorProto.STRING, [None, 1])],
-    )  # fmt: skip
+    )
 
 
 def scaler(folder: Path, factor: float) -> Path:

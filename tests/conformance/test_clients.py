@@ -43,8 +43,8 @@ def addresses(
 
 
 def _deploy(driftloop: Driftloop, folder: Path) -> None:
-    """Two versions of `scaler`, one of each other model; `alone` has a replica of its own. Returns when
-    all of them answer."""
+    """Two versions of `scaler`, one of each other model; `alone` has a replica of its own. Returns
+    when all of them answer."""
     makers = (models.identity, models.typed, models.pair, models.words)
     graphs = [make(folder) for make in makers]
     for graph in graphs:
@@ -72,6 +72,9 @@ def test_a_client_gets_what_the_protocol_promises(addresses: dict[str, str], sui
     assert PYTHON.exists(), "the clients' environment is missing: make clients"
     done = subprocess.run(
         [PYTHON, "-m", "pytest", "-c", HERE / "clients" / "pytest.ini", HERE / "clients" / suite],
-        env={**os.environ, **addresses}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, **addresses},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -244,9 +244,11 @@ def test_a_topic_tells_the_largest_value_it_takes(
 
 
 def test_what_a_topic_refuses_breaks_the_producer_and_nothing_overtakes_it(
-    bus: Bus, consumer: Consumer, new_topic: Callable[..., str],
+    bus: Bus,
+    consumer: Consumer,
+    new_topic: Callable[..., str],
     take_less: Callable[[str, int], None],
-) -> None:  # fmt: skip
+) -> None:
     topic = new_topic(1)
     take_less(topic, 50_000)
     large = b"".join(uuid.uuid4().bytes for _ in range(10_000))
@@ -315,8 +317,8 @@ class Reader:
 
 
 def step_until(what: Callable[[], bool], *readers: Reader) -> None:
-    """The readers step side by side, as members in their own processes do: a member that joins waits
-    for the others to join as well."""
+    """The readers step side by side, as members in their own processes do: a member that joins
+    waits for the others to join as well."""
     deadline = time.monotonic() + 2 * WAIT_S
     with ThreadPoolExecutor(len(readers)) as threads:
         while not what():

@@ -46,9 +46,14 @@ def folder(tmp_path: Path) -> Path:
 def register(registry: Registry, folder: Path) -> Callable[..., int]:
     def one(model: str = "loans", **tags: str) -> int:
         record = registry.register(
-            model, folder, SIGNATURE, metrics={"accuracy": 0.9}, params={"seed": 1}, tags=tags,
+            model,
+            folder,
+            SIGNATURE,
+            metrics={"accuracy": 0.9},
+            params={"seed": 1},
+            tags=tags,
             artifacts=folder,
-        )  # fmt: skip
+        )
         return record.version
 
     return one

@@ -53,8 +53,8 @@ def assert_the_loop_closed(summary: dict[str, Any]) -> None:
     assert summary["accuracy"]["drifted"] <= 0.92
     assert summary["accuracy"]["recovered"] >= 0.93
     assert summary["versions"]["champion"] > summary["versions"]["first"] == 1
-    assert summary["alarms"]
-    assert all(alarm["live_row"] >= 25_000 for alarm in summary["alarms"])
+    assert summary["alerts"]
+    assert all(alert["live_row"] >= 25_000 for alert in summary["alerts"])
     assert summary["rollout"]["state"] == "promoted"
     assert_nothing_was_lost(summary)
 

@@ -90,8 +90,10 @@ def test_an_answer_carries_its_prediction_id_version_and_the_name_that_was_asked
     assert json.loads(row["messages"]) == HI
     assert json.loads(row["parameters"])["max_tokens"] == 6
     assert (row["finish_reason"], row["arm"], row["operation"]) == (
-        "length", arm, "chat.completions",
-    )  # fmt: skip
+        "length",
+        arm,
+        "chat.completions",
+    )
     assert (row["prompt_tokens"], row["completion_tokens"]) == (answer.usage.prompt_tokens, 6)
     assert 0 < row["token_s"] < row["first_token_s"] + 60
 
@@ -101,10 +103,13 @@ def test_a_streamed_answer_is_captured_once_and_complete(
 ) -> None:
     chunks = list(
         client.chat.completions.create(
-            model="tiny", messages=HI, max_tokens=6, stream=True,
+            model="tiny",
+            messages=HI,
+            max_tokens=6,
+            stream=True,
             stream_options={"include_usage": True},
         )
-    )  # fmt: skip
+    )
     (prediction_id,) = {chunk.id for chunk in chunks}
     assert {chunk.model for chunk in chunks} == {"tiny"}
     assert chunks[-1].usage is not None
@@ -156,7 +161,10 @@ def test_tools_without_a_parser_are_refused_with_what_is_missing(client: openai.
         ({"messages": [{"role": "user", "content": "hello " * CONTEXT}]}, 400, "context length"),
         ({"temperature": -1}, 400, "temperature"),
         ({"max_tokens": 10**6}, 400, "max_tokens"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": 3}}}, 400, ""),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": 3}}},
+            400, "",
+        ),
     ],
 )  # fmt: skip
 def test_bad_input_gets_openais_error_form(
@@ -188,9 +196,12 @@ def test_a_client_that_leaves_frees_the_engine_and_is_captured_once(
     stack: Driftloop, client: openai.OpenAI, url: str
 ) -> None:
     stream = client.chat.completions.create(
-        model="tiny", messages=HI, stream=True, max_tokens=CONTEXT - 64,
+        model="tiny",
+        messages=HI,
+        stream=True,
+        max_tokens=CONTEXT - 64,
         extra_body={"ignore_eos": True},
-    )  # fmt: skip
+    )
     prediction_id = next(iter(stream)).id
     next(iter(stream))
     stream.close()
@@ -211,11 +222,13 @@ def test_a_retry_of_the_sdk_is_the_same_prediction(stack: Driftloop, url: str) -
     body = {"model": "tiny", "messages": [{"role": "user", "content": "again"}], "max_tokens": 4}
     first, second = (
         httpx.post(
-            f"{url}/v1/chat/completions", json=body, timeout=60,
+            f"{url}/v1/chat/completions",
+            json=body,
+            timeout=60,
             headers={"x-stainless-retry-count": count},
         )
         for count in ("0", "1")
-    )  # fmt: skip
+    )
     assert first.json() == second.json()
     assert len(rows(stack, first.json()["id"])) == 1
     chosen = {"x-prediction-id": "my-own-id", "x-routing-key": "k"}
@@ -228,9 +241,10 @@ def test_a_retry_of_the_sdk_is_the_same_prediction(stack: Driftloop, url: str) -
 def test_tokens_are_counted_by_arm_and_version(client: openai.OpenAI, url: str) -> None:
     client.chat.completions.create(model="tiny", messages=HI, max_tokens=3)
     names = (
-        "driftloop_prompt_tokens_total", "driftloop_completion_tokens_total",
+        "driftloop_prompt_tokens_total",
+        "driftloop_completion_tokens_total",
         "driftloop_first_token_seconds_count",
-    )  # fmt: skip
+    )
     eventually(
         lambda: httpx.get(f"{url}/metrics").text,
         lambda text: all(f'{name}{{arm="stable",model="tiny"' in text for name in names),
@@ -255,9 +269,10 @@ def test_adapters_canary_keeps_each_conversation_on_its_arm(
         ).headers["x-model-version"]
 
     eventually(
-        lambda: stack("status")["models"][0]["split"]["canary"], lambda weight: weight == 0.5,
+        lambda: stack("status")["models"][0]["split"]["canary"],
+        lambda weight: weight == 0.5,
         timeout_s=LOAD_S,
-    )  # fmt: skip
+    )
     eventually(lambda: {version(f"hello {n}") for n in range(20)}, lambda seen: seen == {"1", "2"})
     first = [version(f"conversation {n}") for n in range(20)]
     second = [version(f"conversation {n}", "and then?") for n in range(20)]

@@ -1,4 +1,5 @@
-"""Two engines of one language model, whose weights lie in an object store, while clients ask all the time."""
+"""Two engines of one language model, whose weights lie in an object store, while clients ask all
+the time."""
 
 import os
 import signal
@@ -44,9 +45,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def stack(weights: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driftloop]:
     driftloop = Driftloop(tmp_path_factory.mktemp("stack"))
     settings = [
-        *FREE_PORTS, "lake.flush_seconds=0.5", "rollout.steps=[0.5, 1.0]",
+        *FREE_PORTS,
+        "lake.flush_seconds=0.5",
+        "rollout.steps=[0.5, 1.0]",
         'llm.roots=["s3://models/mine"]',
-    ]  # fmt: skip
+    ]
     sets = [word for each in settings for word in ("--set", each)]
     driftloop("up", "--detach", "--timeout-s", "600", *sets, timeout=660)
     try:
@@ -130,8 +133,8 @@ def asking(url: str, *models: str) -> Iterator[list[httpx.Response]]:
 
 @pytest.fixture(scope="module")
 def canary(stack: Driftloop, url: str) -> Counter[str]:
-    """An adapter is deployed under load; how often each engine answered a call for it from the first canary
-    answer on."""
+    """An adapter is deployed under load; how often each engine answered a call for it from the
+    first canary answer on."""
     with asking(url, "tiny") as failed:
         assert deploy(stack, "adapter")["rollout"]
         numbers = count()

@@ -21,11 +21,12 @@ def write_scaler(path: Path, factor: float = 2.0) -> Path:
     """A graph y = factor · x over one FP32 column."""
     node = helper.make_node("Mul", ["x", "factor"], ["y"])
     graph = helper.make_graph(
-        [node], "scaler",
+        [node],
+        "scaler",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
         [helper.make_tensor("factor", TensorProto.FLOAT, [1], np.float32([factor]))],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path)
     return path

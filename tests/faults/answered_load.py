@@ -19,7 +19,8 @@ LABELLED = 10
 
 @dataclass
 class Answered:
-    """What clients were told. `rows`: of each answered prediction; `labels`: accepted (id, row)s."""
+    """What clients were told. `rows`: of each answered prediction; `labels`: accepted (id,
+    row)s."""
 
     rows: dict[str, int] = field(default_factory=dict)
     labels: set[tuple[str, int]] = field(default_factory=set)
@@ -42,8 +43,9 @@ class Answered:
 def answered_load(
     inference: str, model: str, *, clients: int = 3, pause_s: float = 0.01, own_ids: bool = False
 ) -> Iterator[Answered]:
-    """Clients that ask, one request after another, until the block ends. A request that fails is counted;
-    where clients choose the ids of their predictions they ask it again under its id, else not."""
+    """Clients that ask, one request after another, until the block ends. A request that fails is
+    counted; where clients choose the ids of their predictions they ask it again under its id, else
+    not."""
     answered, stop = Answered(), threading.Event()
     threads = [
         threading.Thread(target=_ask, args=(inference, model, pause_s, own_ids, answered, stop))
@@ -66,9 +68,13 @@ def body_of(rows: int) -> bytes:
 
 
 def _ask(
-    inference: str, model: str, pause_s: float, own_ids: bool, answered: Answered,
+    inference: str,
+    model: str,
+    pause_s: float,
+    own_ids: bool,
+    answered: Answered,
     stop: threading.Event,
-) -> None:  # fmt: skip
+) -> None:
     address = urlsplit(inference).netloc
     connection = HTTPConnection(address, timeout=TIMEOUT_S)
     number, chosen = 0, None

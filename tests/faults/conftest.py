@@ -1,5 +1,5 @@
-"""The stack that most fault tests harm, one after another, and the report: what was done to it, and what
-was missing afterwards."""
+"""The stack that most fault tests harm, one after another, and the report: what was done to it, and
+what was missing afterwards."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultStack]:
-    """Two replicas, so that most requests are answered whatever happens to one of them, and segments so
-    small that they are used again and again."""
+    """Two replicas, so that most requests are answered whatever happens to one of them, and
+    segments so small that they are used again and again."""
     limits = "serving.replicas=2", "capture.segment_bytes=65536"
     with fault_stack(tmp_path_factory.mktemp("faults"), *limits) as stack:
         yield stack

@@ -1,5 +1,5 @@
-"""A stack as `driftloop up` starts it, and the harm that is done to it: only by signals to its processes
-and by what lies on its disks."""
+"""A stack as `driftloop up` starts it, and the harm that is done to it: only by signals to its
+processes and by what lies on its disks."""
 
 import json
 import os
@@ -22,11 +22,12 @@ BACK_S = 120.0
 def write_graph(path: Path) -> Path:
     """y = 2 · x over one FP32 column."""
     graph = helper.make_graph(
-        [helper.make_node("Mul", ["x", "factor"], ["y"])], "scaler",
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        "scaler",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
         [helper.make_tensor("factor", TensorProto.FLOAT, [1], np.float32([2.0]))],
-    )  # fmt: skip
+    )
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
     return path
@@ -77,7 +78,8 @@ class FaultStack:
 
     @contextmanager
     def stopped(self, role: str) -> Iterator[int]:
-        """While the block runs the role hangs: it holds its connections and locks and does nothing."""
+        """While the block runs the role hangs: it holds its connections and locks and does
+        nothing."""
         pid = self.await_pid(role)
         os.kill(pid, signal.SIGSTOP)
         try:

@@ -18,8 +18,8 @@ LOOK_AGAIN_S = 1.0
 @dataclass(frozen=True)
 class Account:
     """Rows, but for `answered` and `failures`, which count requests. `lake_rows`: of these answers;
-    `dropped`: by reason, of this stack so far; `lost`: rows of answers that are neither in the lake nor
-    counted as dropped; `off_books`: by how much the stack's ledger does not add up."""
+    `dropped`: by reason, of this stack so far; `lost`: rows of answers that are neither in the lake
+    nor counted as dropped; `off_books`: by how much the stack's ledger does not add up."""
 
     answered: int
     answered_rows: int
@@ -61,7 +61,8 @@ class Report:
 
     def table(self) -> str:
         lines = [
-            "| fault | kills | answered | rows answered | rows in the lake | missing | dropped, counted "
+            "| fault | kills | answered | rows answered | rows in the lake | missing | dropped, "
+            "counted "
             "| twice | labels missing | requests failed | s |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
@@ -115,9 +116,11 @@ def _account(stack: Driftloop, model: str, answered: Answered, dropped_before: i
 
 def _rows(stack: Driftloop, model: str) -> list[dict[str, Any]]:
     return _asked(
-        stack, model,
-        "SELECT prediction_id, count(*) AS found, count(DISTINCT row) AS rows FROM predictions GROUP BY 1",
-    )  # fmt: skip
+        stack,
+        model,
+        "SELECT prediction_id, count(*) AS found, count(DISTINCT row) AS rows FROM predictions "
+        "GROUP BY 1",
+    )
 
 
 def _labels(stack: Driftloop, model: str) -> list[dict[str, Any]]:

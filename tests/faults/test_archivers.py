@@ -1,4 +1,5 @@
-"""The way from Kafka into the lake: killed between two commits, given everything twice, done by two."""
+"""The way from Kafka into the lake: killed between two commits, given everything twice, done by
+two."""
 
 import contextlib
 import json
@@ -31,8 +32,8 @@ TURNS = 8
 def test_an_archiver_killed_as_soon_as_it_committed_loses_and_doubles_nothing(
     stack: FaultStack, report: Report
 ) -> None:
-    """Between the commit to a table and everything that follows it: the commits to the other tables, and
-    that to `offsets`."""
+    """Between the commit to a table and everything that follows it: the commits to the other
+    tables, and that to `offsets`."""
     began, killed = time.monotonic(), Counter[str]()
     with answered_load(stack.inference, MODEL) as answered:
         logs = (f"predictions/{MODEL}", "labels", "offsets")

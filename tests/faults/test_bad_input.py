@@ -36,10 +36,18 @@ MILLION = 1_000_000
 def foreign(at: datetime, replica: str, schema: pa.Schema | None = None) -> bytes:
     """A record of one prediction by a producer that is none of ours."""
     row: dict[str, Any] = {
-        "prediction_id": new_prediction_id(), "row": 0, "version": 1, "arm": "stable", "at": at,
-        "replica": replica, "sequence": 0, "latency_s": 0.0, "error": None, "in_x": 1.0,
+        "prediction_id": new_prediction_id(),
+        "row": 0,
+        "version": 1,
+        "arm": "stable",
+        "at": at,
+        "replica": replica,
+        "sequence": 0,
+        "latency_s": 0.0,
+        "error": None,
+        "in_x": 1.0,
         "out_y": 2.0,
-    }  # fmt: skip
+    }
     return arrow_bytes(pa.Table.from_pylist([row], schema=schema or prediction_schema(SIGNATURE)))
 
 
@@ -67,7 +75,7 @@ def test_bad_records_are_dead_letters_with_a_reason_and_stop_nothing(
         (LABELS, b'{"prediction_id": "a", "label": {"is": "no value"}}', [], "label must be"),
         (LABELS, b'{"prediction_id": "a", "label": 1, "row": -1}', [], "`row`"),
         (LABELS, b'{"prediction_id": "a", "label": 1, "observed_at": "3026-01-01"}', [], "time"),
-    ]  # fmt: skip
+    ]
     began = time.monotonic()
     with answered_load(stack.inference, MODEL) as answered:
         until(lambda: len(answered.rows) > 50, "no answers")

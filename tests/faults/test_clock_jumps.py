@@ -1,5 +1,6 @@
-"""The clock of the whole stack jumps by most of a day and more, forth and back: every process of it is started
-with a library that moves its wall clock (clock_shift.c); the machine's own clock is left alone."""
+"""The clock of the whole stack jumps by most of a day and more, forth and back: every process of it
+is started with a library that moves its wall clock (clock_shift.c); the machine's own clock is left
+alone."""
 
 import json
 import shutil

@@ -12,7 +12,7 @@ from answered_load import answered_load
 from fault_stack import MODEL, FaultStack, until
 from lake_account import Account, Outcome, Report, settled
 
-from driftloop_serving.spool_record import frames
+from driftloop_serving.capture.spool_record import frames
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
@@ -57,7 +57,8 @@ def end_of(segment: Path) -> int:
 
 
 def harmed(stack: FaultStack, report: Report, fault: str, harm, dropped: int) -> Account:
-    """A replica is killed while the shipper hangs, and its last segment harmed before it is shipped."""
+    """A replica is killed while the shipper hangs, and its last segment harmed before it is
+    shipped."""
     began = time.monotonic()
     with answered_load(stack.inference, MODEL) as answered:
         with stack.stopped("shipper"):

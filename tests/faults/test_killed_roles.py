@@ -19,8 +19,8 @@ LIVED_S = 8.0
 
 
 def kill_in_turns(stack: FaultStack, kills: int, seed: int = 0) -> Counter[str]:
-    """Kill what runs, each role as often as the others as far as it comes back in time; several may be
-    away at once."""
+    """Kill what runs, each role as often as the others as far as it comes back in time; several may
+    be away at once."""
     dice, done = random.Random(seed), Counter[str]()
     while done.total() < kills:
         threading.Event().wait(dice.uniform(*PAUSE_S))

@@ -1,5 +1,5 @@
-"""No room: over the quota of a spool, and on full disks, one after another: the spool's, the lake's, the
-broker's. Each is a small tmpfs, which only root may mount."""
+"""No room: over the quota of a spool, and on full disks, one after another: the spool's, the
+lake's, the broker's. Each is a small tmpfs, which only root may mount."""
 
 import contextlib
 import subprocess
@@ -15,8 +15,8 @@ from answered_load import answered_load
 from fault_stack import MODEL, FaultStack, fault_stack, until
 from lake_account import Outcome, Report, settled
 
-from driftloop_serving.spool import SPARE
-from driftloop_serving.stats_page import StatsPage
+from driftloop_serving.capture.spool import SPARE
+from driftloop_serving.capture.stats_page import StatsPage
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 

@@ -21,7 +21,8 @@ DESCRIPTION = "driftloop.json"
 
 
 def device_of(settings: LlmSettings) -> str:
-    """cuda or cpu, on this machine. Raises Rejected where a GPU is wanted here and there is none."""
+    """cuda or cpu, on this machine. Raises Rejected where a GPU is wanted here and there is
+    none."""
     import torch
 
     there = torch.cuda.is_available()
@@ -31,8 +32,8 @@ def device_of(settings: LlmSettings) -> str:
 
 
 def on_this_machine(settings: LlmSettings) -> LlmSettings:
-    """With device and threads as they are here: sums come out otherwise with other ones, and who makes
-    the adapter again must know them. On a cluster it is its workers that count."""
+    """With device and threads as they are here: sums come out otherwise with other ones, and who
+    makes the adapter again must know them. On a cluster it is its workers that count."""
     if settings.tune_ray_address:
         return settings
     threads = settings.tune_threads or len(os.sched_getaffinity(0))
@@ -42,7 +43,8 @@ def on_this_machine(settings: LlmSettings) -> LlmSettings:
 
 
 def load_base(folder: Path, settings: LlmSettings) -> Any:
-    """The model in `folder`: float32 on a CPU, where half precision is slower, bfloat16 on a GPU."""
+    """The model in `folder`: float32 on a CPU, where half precision is slower, bfloat16 on a
+    GPU."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -85,9 +87,11 @@ def trainable(context: "TuneContext") -> Any:
         targets = "all-linear"
     alpha: Any = settings.tune_alpha  # peft takes fractions too, its annotation does not
     config = LoraConfig(
-        r=settings.tune_rank, lora_alpha=alpha, target_modules=targets,
+        r=settings.tune_rank,
+        lora_alpha=alpha,
+        target_modules=targets,
         task_type="CAUSAL_LM",
-    )  # fmt: skip
+    )
     try:
         return get_peft_model(model, config)
     except ValueError as error:
@@ -111,17 +115,20 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def describe(folder: Path, model: str, base_version: int, base: Path) -> None:
-    """Record which base the adapter goes with: in its configuration, where an engine looks before it
-    loads it, and in driftloop.json for people."""
+    """Record which base the adapter goes with: in its configuration, where an engine looks before
+    it loads it, and in driftloop.json for people."""
     mark = fingerprint(base)
     config = json.loads((folder / ADAPTER_CONFIG).read_text())
     (folder / ADAPTER_CONFIG).write_text(
         json.dumps({**config, BASE_FINGERPRINT: mark}, indent=1, sort_keys=True)
     )
     description = {
-        "model": model, "base_version": base_version, "base_fingerprint": mark,
-        "adapter_sha256": weights_hash(folder), "rank": config.get("r"),
-    }  # fmt: skip
+        "model": model,
+        "base_version": base_version,
+        "base_fingerprint": mark,
+        "adapter_sha256": weights_hash(folder),
+        "rank": config.get("r"),
+    }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
 
 

@@ -12,7 +12,6 @@ import structlog
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_retrain.language.answers import Answer, Conversation
 from driftloop_retrain.language.evaluation import Evaluation, HeldOut, evaluate
 from driftloop_retrain.language.examples import Example, Pair, clean
 from driftloop_retrain.language.gate import MIN_PROMPTS
@@ -26,6 +25,7 @@ from driftloop_retrain.language.port import (
     TuneData,
 )
 from driftloop_retrain.language.tokens import ChatTokens, Encoded
+from driftloop_retrain.language.training_answers import Answer, Conversation
 from driftloop_settings.settings import LlmSettings
 
 log = structlog.get_logger()
@@ -36,8 +36,8 @@ TRAIN_SHARE = 0.75
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a recipe is given, what it is judged by, what of the answers was left out, by reason, and
-    what it learns from, by kind."""
+    """What a recipe is given, what it is judged by, what of the answers was left out, by reason,
+    and what it learns from, by kind."""
 
     needs: Needs
     data: TuneData
@@ -87,9 +87,11 @@ def make_lesson(
     replay = groups.parts([Row(e.group, e.at, e, ids) for e, ids in replayed]).train
     imitated = mixed(by_example.train, replay, settings.tune_replay_share)
     data = TuneData(
-        tuple(row.ids for row in imitated), tuple(row.ids for row in by_example.validation),
-        tuple(row.ids for row in by_pair.train), tuple(row.ids for row in by_pair.validation),
-    )  # fmt: skip
+        tuple(row.ids for row in imitated),
+        tuple(row.ids for row in by_example.validation),
+        tuple(row.ids for row in by_pair.train),
+        tuple(row.ids for row in by_pair.validation),
+    )
     newest = settings.tune_holdout_answers
     held = HeldOut(
         tuple((row.item, row.ids) for row in by_example.holdout[-newest:]),
@@ -107,12 +109,20 @@ def make_lesson(
 
 
 def make_adapter(
-    spec: ModelSpec, settings: LlmSettings, seed: int, recipe: LanguageRecipe, base: Path,
-    champion: Path | None, start: Path | None, answers: Sequence[Answer], work: Path, report: Report,
-) -> AdapterCandidate:  # fmt: skip
-    """Train into `work`/version and judge against the champion, an adapter on the same base (None: the
-    base itself). start: the adapter to train on from. A training that ended before the process was
-    killed is not done again. Raises Rejected, or what a recipe raises."""
+    spec: ModelSpec,
+    settings: LlmSettings,
+    seed: int,
+    recipe: LanguageRecipe,
+    base: Path,
+    champion: Path | None,
+    start: Path | None,
+    answers: Sequence[Answer],
+    work: Path,
+    report: Report,
+) -> AdapterCandidate:
+    """Train into `work`/version and judge against the champion, an adapter on the same base (None:
+    the base itself). start: the adapter to train on from. A training that ended before the process
+    was killed is not done again. Raises Rejected, or what a recipe raises."""
     lesson = make_lesson(answers, ChatTokens(base), settings, recipe)
     report(0.02, f"{lesson.trained_rows:,} to train on, {lesson.holdout_rows:,} held out")
     folder, done = work / "version", work / "tuned.json"
@@ -181,9 +191,12 @@ def _encoded_pairs(
 
 
 def _encoded(
-    tokens: ChatTokens, conversation: Conversation, answer: str, settings: LlmSettings,
+    tokens: ChatTokens,
+    conversation: Conversation,
+    answer: str,
+    settings: LlmSettings,
     dropped: Counter[str],
-) -> Encoded | None:  # fmt: skip
+) -> Encoded | None:
     try:
         ids = tokens.encode(conversation, answer)
     except Rejected:

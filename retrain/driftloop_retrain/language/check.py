@@ -8,8 +8,7 @@ from pathlib import Path
 
 from driftloop_contracts.errors import DriftloopError
 from driftloop_retrain.language.adapter import weights_hash
-from driftloop_retrain.language.answers import Conversation, Message
-from driftloop_retrain.language.arms import CANDIDATE, Arms
+from driftloop_retrain.language.adapter_scoring import CANDIDATE, Arms
 from driftloop_retrain.language.port import (
     EncodedPair,
     LanguageRecipe,
@@ -17,6 +16,7 @@ from driftloop_retrain.language.port import (
     TuneData,
 )
 from driftloop_retrain.language.tokens import ChatTokens
+from driftloop_retrain.language.training_answers import Conversation, Message
 from driftloop_settings.settings import LlmSettings
 from driftloop_vllm.adapters import check_adapter
 
@@ -31,9 +31,10 @@ class LanguageRecipeBroken(DriftloopError):
 def check_language_recipe(
     recipe: LanguageRecipe, base: Path, folder: Path, settings: LlmSettings | None = None
 ) -> None:
-    """Train on a handful of answers to a few prompts, twice, on the CPU. `base`: a model's folder, a
-    small one; settings: how to train, so that a small model learns something in a few steps. Raises
-    LanguageRecipeBroken, Rejected where no engine would load the adapter, or what the recipe raises."""
+    """Train on a handful of answers to a few prompts, twice, on the CPU. `base`: a model's folder,
+    a small one; settings: how to train, so that a small model learns something in a few steps.
+    Raises LanguageRecipeBroken, Rejected where no engine would load the adapter, or what the recipe
+    raises."""
     asked = settings or LlmSettings(tune_steps=12, tune_rank=4, tune_learning_rate=2e-2)
     asked = asked.model_copy(update={"tune_device": "cpu", "tune_threads": 1})
     tokens = ChatTokens(base)
@@ -42,9 +43,13 @@ def check_language_recipe(
 
     def run(name: str) -> Path:
         context = TuneContext(
-            base, None, asked, 7, folder / f"{name}-checkpoints",
+            base,
+            None,
+            asked,
+            7,
+            folder / f"{name}-checkpoints",
             lambda done, _: told.append(done),
-        )  # fmt: skip
+        )
         tuned = recipe.tune(data, context, folder / name)
         _expect(tuned.steps >= 1, "no step was made")
         return folder / name

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_retrain.gate import Check, GateResult
-from driftloop_retrain.language.arms import CANDIDATE, CHAMPION, Arms
+from driftloop_retrain.language.adapter_scoring import CANDIDATE, CHAMPION, Arms
 from driftloop_retrain.language.examples import Example, normalised
 from driftloop_retrain.language.gate import decide, improvement, no_harm
 from driftloop_retrain.language.options import Scorer, find_scorer
 from driftloop_retrain.language.port import EncodedPair, Needs
 from driftloop_retrain.language.suite import general_prompts, read_suite
 from driftloop_retrain.language.tokens import Encoded
+from driftloop_retrain.tabular.gate import Check, GateResult
 from driftloop_settings.settings import LlmSettings
 
 NATS = "nats per token"
@@ -30,7 +30,8 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One held-out prompt and what was answered; `wanted` as people corrected it or rated it well."""
+    """One held-out prompt and what was answered; `wanted` as people corrected it or rated it
+    well."""
 
     prompt: str
     champion: str
@@ -47,9 +48,11 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "gate": self.gate.to_dict(), "metrics": self.metrics,
-            "champion_metrics": self.champion_metrics, "samples": [asdict(s) for s in self.samples],
-        }  # fmt: skip
+            "gate": self.gate.to_dict(),
+            "metrics": self.metrics,
+            "champion_metrics": self.champion_metrics,
+            "samples": [asdict(s) for s in self.samples],
+        }
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,16 @@ class _Judge:
 
 
 def evaluate(
-    spec: ModelSpec, settings: LlmSettings, needs: Needs, base: Path, candidate: Path,
-    champion: Path | None, held: HeldOut,
-) -> Evaluation:  # fmt: skip
-    """champion: its adapter; None: the base itself. Raises Rejected where the spec names a scorer or a
-    suite that cannot be used."""
+    spec: ModelSpec,
+    settings: LlmSettings,
+    needs: Needs,
+    base: Path,
+    candidate: Path,
+    champion: Path | None,
+    held: HeldOut,
+) -> Evaluation:
+    """champion: its adapter; None: the base itself. Raises Rejected where the spec names a scorer
+    or a suite that cannot be used."""
     adapters = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
     scorer = find_scorer(spec.options)
     arms = Arms(base, adapters, settings)
@@ -108,8 +116,13 @@ def _likelihood(judge: _Judge, needs: Needs, held: HeldOut) -> None:
     better, worse = [p.better for p in held.pairs], [p.worse for p in held.pairs]
     ours_better, theirs_better = judge.losses(better)
     ours_worse, theirs_worse = judge.losses(worse)
-    judge.note("preference", *((b < w).astype(float) for b, w in
-               ((ours_better, ours_worse), (theirs_better, theirs_worse))))  # fmt: skip
+    judge.note(
+        "preference",
+        *(
+            (b < w).astype(float)
+            for b, w in ((ours_better, ours_worse), (theirs_better, theirs_worse))
+        ),
+    )
     if needs == "answers":
         judge.checks.append(improvement("held-out answers", NATS, ours, theirs))
         return

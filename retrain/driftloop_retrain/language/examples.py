@@ -1,9 +1,9 @@
 """What of the answers is fit to train on, and why the rest is not. Pure.
 
-Rules. The text that an answer should have been is its correction; without one, its own text where it was
-rated well. An unrated answer may be replayed against forgetting, if its version's rated ones are good on
-average. A pair is an answer and a better one: its correction, the preferred one, or one to the same
-prompt that was rated much better.
+Rules. The text that an answer should have been is its correction; without one, its own text where
+it was rated well. An unrated answer may be replayed against forgetting, if its version's rated ones
+are good on average. A pair is an answer and a better one: its correction, the preferred one, or one
+to the same prompt that was rated much better.
 """
 
 import unicodedata
@@ -14,7 +14,7 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import TypeVar
 
-from driftloop_retrain.language.answers import Answer, Conversation
+from driftloop_retrain.language.training_answers import Answer, Conversation
 
 T = TypeVar("T")
 RATED_APART = 0.5
@@ -24,7 +24,8 @@ UNFINISHED = {"length": "cut off", "abort": "the client left", "error": "an erro
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An answer as it should be. kind: `correction`, `rated` or `replay`; `group`: see `group_of`."""
+    """An answer as it should be. kind: `correction`, `rated` or `replay`; `group`: see
+    `group_of`."""
 
     prediction_id: str
     at: datetime
@@ -36,7 +37,8 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two answers to a conversation, one of them better. kind: `correction`, `preferred` or `ratings`."""
+    """Two answers to a conversation, one of them better. kind: `correction`, `preferred` or
+    `ratings`."""
 
     prediction_id: str
     at: datetime
@@ -83,10 +85,11 @@ def clean(answers: Sequence[Answer], min_rating: float) -> Cleaned:
     known = {prompt_key(e.conversation) for e in kept}
     replay = [e for e in replay if prompt_key(e.conversation) not in known]
     return Cleaned(
-        tuple(kept), tuple(pairs),
+        tuple(kept),
+        tuple(pairs),
         tuple(_newest_of_each(replay, lambda e: prompt_key(e.conversation))),
         {reason: count for reason, count in sorted(dropped.items()) if count},
-    )  # fmt: skip
+    )
 
 
 def normalised(text: str) -> str:
@@ -169,13 +172,15 @@ def _pairs(answers: Sequence[Answer], dropped: Counter[str]) -> list[Pair]:
         if best.finish_reason in UNFINISHED:
             continue
         found += [
-            _pair(answer, best.text, "ratings") for answer in rated
+            _pair(answer, best.text, "ratings")
+            for answer in rated
             if (best.rating or 0.0) - (answer.rating or 0.0) >= RATED_APART
-        ]  # fmt: skip
+        ]
     told_apart = [
-        pair for pair in found
+        pair
+        for pair in found
         if pair.chosen and pair.rejected and normalised(pair.chosen) != normalised(pair.rejected)
-    ]  # fmt: skip
+    ]
     told_apart.sort(key=lambda pair: (pair.at, pair.prediction_id))
     return _newest_of_each(
         told_apart,
@@ -186,9 +191,14 @@ def _pairs(answers: Sequence[Answer], dropped: Counter[str]) -> list[Pair]:
 def _pair(answer: Answer, chosen: str, kind: str) -> Pair:
     assert answer.conversation is not None
     return Pair(
-        answer.prediction_id, answer.at, answer.conversation, chosen.strip(), answer.text.strip(),
-        kind, group_of(answer.conversation),
-    )  # fmt: skip
+        answer.prediction_id,
+        answer.at,
+        answer.conversation,
+        chosen.strip(),
+        answer.text.strip(),
+        kind,
+        group_of(answer.conversation),
+    )
 
 
 def _newest_of_each(items: Sequence[T], key: Callable[[T], Hashable]) -> list[T]:

@@ -1,10 +1,10 @@
 """May a fine-tuned adapter go to the canary? Pure: from paired measurements on the same prompts.
 
-`overall`: on held-out prompts the wanted answers must have become more likely, beyond chance (a paired
-one-sided t-test at SIGNIFICANCE): an adapter that changes nothing passes in at most that share of cases.
-The other checks look for harm: scorer and regression suite may not fall by more than the setting and by
-more than chance, and the base's own answers to general prompts may not become much dearer.
-See docs/fine-tuning.md for the error rates.
+`overall`: on held-out prompts the wanted answers must have become more likely, beyond chance (a
+paired one-sided t-test at SIGNIFICANCE): an adapter that changes nothing passes in at most that
+share of cases. The other checks look for harm: scorer and regression suite may not fall by more
+than the setting and by more than chance, and the base's own answers to general prompts may not
+become much dearer. See docs/fine-tuning.md for the error rates.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from driftloop_retrain.gate import Check, GateResult
+from driftloop_retrain.tabular.gate import Check, GateResult
 
 MIN_PROMPTS = 20
 """Held-out prompts below which the gate cannot tell."""
@@ -46,9 +46,9 @@ def no_harm(
     *,
     strict: bool = False,
 ) -> Check:
-    """Scores [n], higher is better, on the same prompts: the candidate's mean may be lower by `allowed`,
-    or by more if that is within chance. `strict`: chance is no excuse, as where the same few prompts
-    are asked each time."""
+    """Scores [n], higher is better, on the same prompts: the candidate's mean may be lower by
+    `allowed`, or by more if that is within chance. `strict`: chance is no excuse, as where the same
+    few prompts are asked each time."""
     gain, _, p_worse = _paired(candidate - champion)
     passed = -gain <= allowed or (not strict and p_worse >= SIGNIFICANCE)
     change = f"{'better' if gain >= 0 else 'worse'} by {abs(gain):.3f} {unit}"
@@ -76,8 +76,13 @@ def _paired(gains: Scores) -> tuple[float, float, float]:
 
 
 def _check(
-    name: str, passed: bool, candidate: Scores, champion: Scores, gain: float, p_worse: float,
+    name: str,
+    passed: bool,
+    candidate: Scores,
+    champion: Scores,
+    gain: float,
+    p_worse: float,
     reason: str,
-) -> Check:  # fmt: skip
+) -> Check:
     theirs, ours = (float(x.mean()) if len(x) else float("nan") for x in (champion, candidate))
     return Check(name, passed, len(candidate), theirs, ours, gain, p_worse, reason)

@@ -1,7 +1,8 @@
 """How examples are parted: no prompt is ever in more than one part. Pure.
 
-The newest prompts are the hold-out that the gate judges by, so that it looks at what came after what was
-trained on; of the others a share, chosen by their hash, is for validation. A prompt is as old as its first
+The newest prompts are the hold-out that the gate judges by, so that it looks at what came after
+what was trained on; of the others a share, chosen by their hash, is for validation. A prompt is as
+old as its first
 answer: one that is asked again and again stays where it was.
 """
 
@@ -53,8 +54,9 @@ MOST_HELD_OUT = 0.4
 def part(
     items: Sequence[Grouped], holdout_share: float, validation_share: float, at_least: int = 1
 ) -> Groups:
-    """at_least: so many prompts the hold-out should have, if it need not take more than MOST_HELD_OUT of
-    them. Raises Rejected where there are too few different prompts for three parts."""
+    """at_least: so many prompts the hold-out should have, if it need not take more than
+    MOST_HELD_OUT of them. Raises Rejected where there are too few different prompts for three
+    parts."""
     first: dict[str, datetime] = {}
     for item in items:
         first[item.group] = min(item.at, first.get(item.group, item.at))
@@ -62,7 +64,8 @@ def part(
     validated = round(len(first) * validation_share)
     if not (held and validated and len(first) > held + validated):
         raise Rejected(
-            f"{len(first)} different prompts are too few to part into training, validation and hold-out"
+            f"{len(first)} different prompts are too few to part into training, validation and "
+            f"hold-out"
         )
     by_age = sorted(first, key=lambda group: (first[group], group))
     older, newest = by_age[: len(by_age) - held], by_age[len(by_age) - held :]

@@ -6,17 +6,17 @@ from typing import Any
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG
 from driftloop_contracts.model import ModelSpec, ServedVersion
-from driftloop_retrain.job import Parts, lineage_of
+from driftloop_retrain.job.job import Parts, lineage_of
 from driftloop_retrain.language.adapter import describe, on_this_machine, weights_hash
-from driftloop_retrain.language.answers import Answer, read_answers
 from driftloop_retrain.language.candidate import AdapterCandidate, make_adapter
 from driftloop_retrain.language.options import PREFIX, tune_settings
 from driftloop_retrain.language.port import LanguageRecipe
+from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.report import write_report
-from driftloop_retrain.language.shelf import find_language_recipe
-from driftloop_retrain.lineage import Tuning
-from driftloop_retrain.pinning import or_later, pinned
-from driftloop_retrain.progress import Progress
+from driftloop_retrain.language.training_answers import Answer, read_answers
+from driftloop_retrain.record.lineage import Tuning
+from driftloop_retrain.record.pinning import or_later, pinned
+from driftloop_retrain.record.progress import Progress
 from driftloop_settings.settings import LlmSettings
 from driftloop_vllm.options import parse_options
 from driftloop_vllm.weights import fingerprint
@@ -25,11 +25,15 @@ Record = dict[str, Any]
 
 
 def tune(
-    parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion, work: Path,
+    parts: Parts,
+    record: Record,
+    spec: ModelSpec,
+    champion: ServedVersion,
+    work: Path,
     progress: Progress,
-) -> Record:  # fmt: skip
-    """Leave an adapter with its lineage in `work`/version and return the outcome. Raises Rejected with
-    what is missing, or what a recipe raises."""
+) -> Record:
+    """Leave an adapter with its lineage in `work`/version and return the outcome. Raises Rejected
+    with what is missing, or what a recipe raises."""
     settings = on_this_machine(tune_settings(parts.settings.llm, spec.options))
     recipe = find_language_recipe(recipe_name(spec, tuple(record.get("recipes") or ())))
     check_rank(spec, settings)
@@ -39,25 +43,40 @@ def tune(
     answers = _read(parts, record, spec, settings)
     progress.tell("data", 0.02, f"{len(answers):,} answers")
     candidate = make_adapter(
-        spec, settings, parts.settings.retrain.seed, recipe, weights_of(base),
+        spec,
+        settings,
+        parts.settings.retrain.seed,
+        recipe,
+        weights_of(base),
         None if champion.base is None else weights_of(champion, ADAPTER_CONFIG),
-        None if start is None else weights_of(start, ADAPTER_CONFIG), answers, work,
+        None if start is None else weights_of(start, ADAPTER_CONFIG),
+        answers,
+        work,
         lambda done, words: progress.tell("train", 0.02 + 0.9 * done, words),
-    )  # fmt: skip
+    )
     describe(candidate.folder, spec.name, base.version, weights_of(base))
     outcome = _outcome(parts, record, recipe, candidate, len(answers))
     outcome["base_version"] = base.version
     own = settings.model_dump(mode="json")
     tuning = Tuning(
         settings={name: value for name, value in own.items() if name.startswith(PREFIX)},
-        base_version=base.version, base_fingerprint=fingerprint(weights_of(base)),
+        base_version=base.version,
+        base_fingerprint=fingerprint(weights_of(base)),
         start_version=None if start is None else start.version,
-        dropped=candidate.lesson.dropped, kinds=candidate.lesson.kinds,
-    )  # fmt: skip
+        dropped=candidate.lesson.dropped,
+        kinds=candidate.lesson.kinds,
+    )
     lineage_of(
-        parts, record, spec, champion, outcome, {recipe.name: recipe}, candidate.evaluation.metrics,
-        weights_hash(candidate.folder), tuning,
-    ).write(candidate.folder)  # fmt: skip
+        parts,
+        record,
+        spec,
+        champion,
+        outcome,
+        {recipe.name: recipe},
+        candidate.evaluation.metrics,
+        weights_hash(candidate.folder),
+        tuning,
+    ).write(candidate.folder)
     write_report(work / "report", spec.name, outcome)
     return outcome
 
@@ -78,7 +97,8 @@ def check_rank(spec: ModelSpec, settings: LlmSettings) -> None:
     allowed = parse_options(spec.options).engine.max_lora_rank
     if settings.tune_rank > allowed:
         raise Rejected(
-            f"llm.tune_rank is {settings.tune_rank} and the engine takes {allowed}: lower it, or raise "
+            f"llm.tune_rank is {settings.tune_rank} and the engine takes {allowed}: lower it, or "
+            f"raise "
             "options.engine.max_lora_rank and deploy the base again"
         )
 
@@ -100,7 +120,8 @@ def weights_of(version: ServedVersion, file: str = BASE_CONFIG) -> Path:
     folder = Path(version.path)
     if not (folder / file).is_file():
         raise NotFound(
-            f"version {version.version} has no {file} in {version.path!r} on this machine: fine-tuning "
+            f"version {version.version} has no {file} in {version.path!r} on this machine: "
+            f"fine-tuning "
             "needs its folder at the same path here"
         )
     return folder
@@ -125,10 +146,18 @@ def _outcome(
     lesson, tuned = candidate.lesson, candidate.tuned
     read = parts.store.retrain(record["id"])["data"]
     return {
-        "family": recipe.name, "span": "all", "rounds": tuned.steps, "rows": answers, "fresh_rows": 0,
+        "family": recipe.name,
+        "span": "all",
+        "rounds": tuned.steps,
+        "rows": answers,
+        "fresh_rows": 0,
         "data": f"lake {record['model']} predictions@{read['predictions']} labels@{read['labels']} "
-                f"as of {read['as_of']}",
-        "trained_rows": lesson.trained_rows, "holdout_rows": lesson.holdout_rows,
-        "validation_loss": tuned.loss, "trials": [], "dropped": lesson.dropped, "kinds": lesson.kinds,
+        f"as of {read['as_of']}",
+        "trained_rows": lesson.trained_rows,
+        "holdout_rows": lesson.holdout_rows,
+        "validation_loss": tuned.loss,
+        "trials": [],
+        "dropped": lesson.dropped,
+        "kinds": lesson.kinds,
         **candidate.evaluation.to_dict(),
-    }  # fmt: skip
+    }

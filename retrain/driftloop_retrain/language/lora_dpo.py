@@ -1,7 +1,8 @@
-"""`lora-dpo`: a LoRA adapter that prefers the better of two answers (direct preference optimisation).
+"""`lora-dpo`: a LoRA adapter that prefers the better of two answers (direct preference
+optimisation).
 
-The loss of imitating the better answer is added: with the preference alone both answers may become less
-likely, the worse one faster (Pang et al., Iterative Reasoning Preference Optimization, 2024).
+The loss of imitating the better answer is added: with the preference alone both answers may become
+less likely, the worse one faster (Pang et al., Iterative Reasoning Preference Optimization, 2024).
 """
 
 from pathlib import Path
@@ -26,9 +27,11 @@ class LoraDpo:
                 return dataset
 
         config = DPOConfig(
-            **arguments(len(data.pairs), context), beta=context.settings.tune_beta,
-            loss_type=["sigmoid", "sft"], loss_weights=[1.0, 1.0],
-        )  # fmt: skip
+            **arguments(len(data.pairs), context),
+            beta=context.settings.tune_beta,
+            loss_type=["sigmoid", "sft"],
+            loss_weights=[1.0, 1.0],
+        )
         return train(
             Trainer, config, data.pairs, data.validation_pairs, _row, _length, context, folder
         )
@@ -36,8 +39,10 @@ class LoraDpo:
 
 def _row(pair: EncodedPair) -> dict[str, Any]:
     return {
-        "prompt_ids": [*pair.prompt], "chosen_ids": [*pair.chosen], "rejected_ids": [*pair.rejected],
-    }  # fmt: skip
+        "prompt_ids": [*pair.prompt],
+        "chosen_ids": [*pair.chosen],
+        "rejected_ids": [*pair.rejected],
+    }
 
 
 def _length(pair: EncodedPair) -> int:

@@ -34,7 +34,8 @@ def _packing(**given: Any) -> Any:
 
     if not packs_exactly(given["model"]):
         raise Rejected(
-            "packed answers would see each other in this model's architecture: set llm.tune_packing to false"
+            "packed answers would see each other in this model's architecture: set "
+            "llm.tune_packing to false"
         )
     collate = partial(packed_batch, pad=given["processing_class"].pad_token_id)
     return SFTTrainer(data_collator=collate, **given)

@@ -1,4 +1,5 @@
-"""What a spec says of how its language model is fine-tuned: `options.tune`, `scorer`, `regression`."""
+"""What a spec says of how its language model is fine-tuned: `options.tune`, `scorer`,
+`regression`."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence

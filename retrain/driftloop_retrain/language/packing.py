@@ -1,9 +1,10 @@
 """Several examples of a batch in one row, none of which sees another.
 
 Given positions that begin again at 0 and no attention mask, transformers lets a token see its own
-sequence only (`masking_utils.find_packed_sequence_indices`), without flash attention too. Rows are as wide
-as the batch's longest example: wider ones would only make attention dearer, which grows with the square. A
-batch holds the same examples as an unpacked one, so that a step is the same step.
+sequence only (`masking_utils.find_packed_sequence_indices`), without flash attention too. Rows are
+as wide as the batch's longest example: wider ones would only make attention dearer, which grows
+with the square. A batch holds the same examples as an unpacked one, so that a step is the same
+step.
 
 trl's own packing (`packing=True`) cuts the whole set into rows beforehand: it shuffles what
 `batch_order` laid out, and how many examples a step learns from would vary.
@@ -18,8 +19,8 @@ PROBE_TOKENS = 12
 
 
 def pack(lengths: Sequence[int]) -> list[list[int]]:
-    """Which examples share a row, by number: none wider than the longest of them. The longest first,
-    each where it fits first."""
+    """Which examples share a row, by number: none wider than the longest of them. The longest
+    first, each where it fits first."""
     width, rows, room = max(lengths, default=0), list[list[int]](), list[int]()
     for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
         needed = lengths[number]
@@ -33,8 +34,8 @@ def pack(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def packed_batch(examples: Sequence[Mapping[str, Sequence[int]]], pad: int) -> dict[str, Any]:
-    """input_ids, labels and position_ids, each int64 [rows, width], of examples with `input_ids` and
-    `labels`."""
+    """input_ids, labels and position_ids, each int64 [rows, width], of examples with `input_ids`
+    and `labels`."""
     import torch
 
     ids, labels, positions = list[list[int]](), list[list[int]](), list[list[int]]()
@@ -49,14 +50,16 @@ def packed_batch(examples: Sequence[Mapping[str, Sequence[int]]], pad: int) -> d
         # Padding of position 0 is a sequence of its own at every token.
         positions.append([at for number in row for at in range(lengths[number])] + [0] * missing)
     return {
-        "input_ids": torch.tensor(ids), "labels": torch.tensor(labels),
+        "input_ids": torch.tensor(ids),
+        "labels": torch.tensor(labels),
         "position_ids": torch.tensor(positions),
-    }  # fmt: skip
+    }
 
 
 def packs_exactly(model: Any) -> bool:
-    """Whether the second of two packed examples has the logits that it has alone, and keeps them when the
-    first is another one. An architecture that keeps a state, or masks by itself, may not."""
+    """Whether the second of two packed examples has the logits that it has alone, and keeps them
+    when the first is another one. An architecture that keeps a state, or masks by itself, may
+    not."""
     import torch
 
     count = model.get_input_embeddings().num_embeddings

@@ -1,5 +1,5 @@
-"""What a recipe for language models is. `check_language_recipe` (language/check.py) says whether one keeps
-to it."""
+"""What a recipe for language models is. `check_language_recipe` (language/check.py) says whether
+one keeps to it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,10 +46,10 @@ def _silent(fraction: float, loss: float | None) -> None:
 
 @dataclass(frozen=True)
 class TuneContext:
-    """base: the Hugging Face folder. start: the adapter to go on from; None: a new one. settings: those
-    that begin with `tune_`, the model's own values in them. checkpoints: a folder that only this
-    training uses and that outlives a killed process: the same call again may go on from what it finds
-    there. report: told (share done, validation loss or None) as often as one likes."""
+    """base: the Hugging Face folder. start: the adapter to go on from; None: a new one. settings:
+    those that begin with `tune_`, the model's own values in them. checkpoints: a folder that only
+    this training uses and that outlives a killed process: the same call again may go on from what
+    it finds there. report: told (share done, validation loss or None) as often as one likes."""
 
     base: Path
     start: Path | None
@@ -68,10 +68,10 @@ class Tuned:
 
 
 class LanguageRecipe(Protocol):
-    """A class without constructor arguments, or an object. One that cannot train the same adapter from
-    the same arguments on a CPU has an attribute `deterministic = False`. One with `distributed = True` can
-    train on a Ray cluster: `tune` then runs on each worker, with torch.distributed set up; all return what
-    they made, and only rank 0 writes into `folder`."""
+    """A class without constructor arguments, or an object. One that cannot train the same adapter
+    from the same arguments on a CPU has an attribute `deterministic = False`. One with `distributed
+    = True` can train on a Ray cluster: `tune` then runs on each worker, with torch.distributed set
+    up; all return what they made, and only rank 0 writes into `folder`."""
 
     @property
     def name(self) -> str: ...

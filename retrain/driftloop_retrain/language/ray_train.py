@@ -1,9 +1,9 @@
-"""A training on a Ray cluster (`llm.tune_ray_address`): each worker runs the recipe on its share of every
-batch, and torch.distributed makes one step of them. The only module that knows ray.train.
+"""A training on a Ray cluster (`llm.tune_ray_address`): each worker runs the recipe on its share of
+every batch, and torch.distributed makes one step of them. The only module that knows ray.train.
 
 Base, start adapter, checkpoints and result lie in folders that every node has at the same path. The
-training is this process's: where it is killed, Ray ends the workers, and the next call goes on from the last
-checkpoint, as Ray's own next attempt does where a worker dies.
+training is this process's: where it is killed, Ray ends the workers, and the next call goes on from
+the last checkpoint, as Ray's own next attempt does where a worker dies.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import cast
 
 from driftloop_contracts.errors import DriftloopError, Rejected
 from driftloop_retrain.language.port import LanguageRecipe, TuneContext, Tuned, TuneData
-from driftloop_retrain.pinning import or_later
+from driftloop_retrain.record.pinning import or_later
 from driftloop_settings.settings import LlmSettings
 
 MAX_FAILURES = 3
@@ -43,10 +43,13 @@ def tune_on_ray(
 
         settings = worker_settings(context.settings, gpus)
         theirs = replace(
-            context, base=context.base.resolve(), settings=settings,
+            context,
+            base=context.base.resolve(),
+            settings=settings,
             start=None if context.start is None else context.start.resolve(),
-            checkpoints=progress.parent, report=_Written(progress),
-        )  # fmt: skip
+            checkpoints=progress.parent,
+            report=_Written(progress),
+        )
         place, on_gpu = folder.resolve(), settings.tune_device == "cuda"
 
         def work() -> Tuned:
@@ -55,14 +58,16 @@ def tune_on_ray(
         trainer = TorchTrainer(
             work,
             scaling_config=ScalingConfig(
-                num_workers=settings.tune_workers, use_gpu=on_gpu,
-                resources_per_worker={"CPU": settings.tune_worker_cpus} | ({"GPU": 1} if on_gpu else {}),
+                num_workers=settings.tune_workers,
+                use_gpu=on_gpu,
+                resources_per_worker={"CPU": settings.tune_worker_cpus}
+                | ({"GPU": 1} if on_gpu else {}),
             ),
             run_config=RunConfig(
                 storage_path=str(progress.parent / "ray"),
                 failure_config=FailureConfig(max_failures=MAX_FAILURES),
             ),
-        )  # fmt: skip
+        )
         pool = ThreadPoolExecutor(1)
         try:
             training = pool.submit(trainer.fit)
@@ -85,12 +90,14 @@ def check_spread(recipe: LanguageRecipe, settings: LlmSettings) -> None:
     """Raises Rejected."""
     if not getattr(recipe, "distributed", False):
         raise Rejected(
-            f"the recipe {recipe.name!r} does not say `distributed = True`: unset llm.tune_ray_address, or "
+            f"the recipe {recipe.name!r} does not say `distributed = True`: unset "
+            f"llm.tune_ray_address, or "
             "see driftloop_retrain/language/port.py"
         )
     if settings.tune_batch % settings.tune_workers:
         raise Rejected(
-            f"llm.tune_batch is {settings.tune_batch}, which {settings.tune_workers} workers cannot share "
+            f"llm.tune_batch is {settings.tune_batch}, which {settings.tune_workers} workers "
+            f"cannot share "
             "evenly: make it a multiple of llm.tune_workers"
         )
 
@@ -103,10 +110,11 @@ def worker_settings(settings: LlmSettings, gpus: float) -> LlmSettings:
         device = "cuda" if enough else "cpu"
     return settings.model_copy(
         update={
-            "tune_ray_address": "", "tune_device": device,
+            "tune_ray_address": "",
+            "tune_device": device,
             "tune_threads": settings.tune_threads or max(1, int(settings.tune_worker_cpus)),
         }
-    )  # fmt: skip
+    )
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""The report of a fine-tune for people: what was learnt from, the gate, answers before and after."""
+"""The report of a fine-tune for people: what was learnt from, the gate, answers before and
+after."""
 
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -6,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto;
+max-width: 76rem; padding: 0 1rem; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; } th, td { text-align: left;
 vertical-align: top; padding: .35rem .7rem; border-bottom: 1px solid #ddd; white-space: pre-wrap; }
 .no { color: #b00020; } .yes { color: #0a7d32; }
@@ -26,11 +28,13 @@ def report(model: str, outcome: Mapping[str, Any]) -> str:
     gate = outcome["gate"]
     checks = (
         (
-            check["name"], f"{check['champion']:.4g}", f"{check['candidate']:.4g}",
+            check["name"],
+            f"{check['champion']:.4g}",
+            f"{check['candidate']:.4g}",
             ("" if check["passed"] else "✗ ") + check["reason"],
         )
         for check in gate["checks"]
-    )  # fmt: skip
+    )
     metrics = (
         (name, f"{outcome['champion_metrics'].get(name, float('nan')):.4g}", f"{value:.4g}")
         for name, value in outcome["metrics"].items()
@@ -44,13 +48,17 @@ def report(model: str, outcome: Mapping[str, Any]) -> str:
         f"<h1>{escape(model)}: fine-tuned with {escape(outcome['family'])}</h1>",
         f"<p>Gate: <b class={verdict}>{gate['verdict']}</b>. {outcome['rounds']} steps on "
         f"{outcome['rows']:,} answers from the {escape(outcome['data'])}: {learnt}.</p>",
-        "<h2>Checks</h2>", _table(("", "champion", "candidate", ""), checks),
-        "<h2>Metrics on the hold-out</h2>", _table(("", "champion", "candidate"), metrics),
-        "<h2>Learnt from</h2>", _table(("kind", "count"), _counts(outcome["kinds"])),
-        "<h2>Left out</h2>", _table(("reason", "answers"), _counts(outcome["dropped"])),
+        "<h2>Checks</h2>",
+        _table(("", "champion", "candidate", ""), checks),
+        "<h2>Metrics on the hold-out</h2>",
+        _table(("", "champion", "candidate"), metrics),
+        "<h2>Learnt from</h2>",
+        _table(("kind", "count"), _counts(outcome["kinds"])),
+        "<h2>Left out</h2>",
+        _table(("reason", "answers"), _counts(outcome["dropped"])),
         "<h2>Held-out prompts, before and after</h2>",
         _table(("prompt", "champion", "candidate", "wanted"), samples),
-    ]  # fmt: skip
+    ]
     return (
         f"<!doctype html><meta charset=utf-8><title>{escape(model)}: fine-tune</title>"
         f"<style>{STYLE}</style>" + "\n".join(parts)

@@ -8,25 +8,31 @@ from driftloop_contracts.language import ADAPTER_CONFIG
 from driftloop_contracts.model import ModelSpec
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_registry.port import Registry, VersionRecord
+from driftloop_retrain.job.reproduce import Compared, Reproduction, compare, differences
 from driftloop_retrain.language.adapter import device_of, weights_hash
-from driftloop_retrain.language.answers import read_answers
 from driftloop_retrain.language.candidate import make_adapter
 from driftloop_retrain.language.job import weights_of
 from driftloop_retrain.language.options import tune_settings
-from driftloop_retrain.language.shelf import find_language_recipe
-from driftloop_retrain.lineage import Lineage
-from driftloop_retrain.provenance import DECIDING_TUNING, this_code, this_environment
-from driftloop_retrain.reproduce import Compared, Reproduction, compare, differences
+from driftloop_retrain.language.recipe_catalogue import find_language_recipe
+from driftloop_retrain.language.training_answers import read_answers
+from driftloop_retrain.record.lineage import Lineage
+from driftloop_retrain.record.provenance import DECIDING_TUNING, this_code, this_environment
 from driftloop_settings import Settings
 from driftloop_vllm.weights import fingerprint
 
 
 def tune_again(
-    settings: Settings, lake: LakeReader, registry: Registry, version: VersionRecord,
-    lineage: Lineage, work: Path, tolerance: float, report: Callable[[float, str], None],
-) -> Reproduction:  # fmt: skip
-    """On a GPU, where no two trainings are the same, only metrics are compared. Raises Rejected where
-    the base is another one than it was, NotFound where it or the rows are gone."""
+    settings: Settings,
+    lake: LakeReader,
+    registry: Registry,
+    version: VersionRecord,
+    lineage: Lineage,
+    work: Path,
+    tolerance: float,
+    report: Callable[[float, str], None],
+) -> Reproduction:
+    """On a GPU, where no two trainings are the same, only metrics are compared. Raises Rejected
+    where the base is another one than it was, NotFound where it or the rows are gone."""
     tuning, data = lineage.tuning, lineage.data
     assert tuning is not None
     base = weights_of(registry.version(version.model, tuning.base_version).served)
@@ -61,14 +67,17 @@ def tune_again(
     ]
     weights = weights_hash(candidate.folder)
     changed = differences(
-        lineage, this_code([recipe]),
+        lineage,
+        this_code([recipe]),
         lineage.environment.differences(this_environment(), DECIDING_TUNING),
-    )  # fmt: skip
+    )
     free = device_of(llm) != "cpu" or not getattr(recipe, "deterministic", True)
     free = free or (spread and (llm.tune_device != "cpu" or not cluster))
     return Reproduction(
-        version.model, version.version,
+        version.model,
+        version.version,
         compare(exact, lineage.metrics, candidate.evaluation.metrics, tolerance),
         Compared("adapter", lineage.graph_sha256, weights, weights == lineage.graph_sha256),
-        bool(changed) or free, tuple(changed),
-    )  # fmt: skip
+        bool(changed) or free,
+        tuple(changed),
+    )

@@ -1,8 +1,9 @@
-"""What a fine-tuned model must still be able to do: `options.regression` of its spec, or general prompts.
+"""What a fine-tuned model must still be able to do: `options.regression` of its spec, or general
+prompts.
 
-A suite is a file with one JSON object a line: `messages` (or `prompt`, one user message), and what the
-answer must be, `expected` (the whole text, apart from case and white space), or what it `must_contain` (a
-text or a list of texts, apart from case).
+A suite is a file with one JSON object a line: `messages` (or `prompt`, one user message), and what
+the answer must be, `expected` (the whole text, apart from case and white space), or what it
+`must_contain` (a text or a list of texts, apart from case).
 """
 
 import json
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from driftloop_contracts.errors import Rejected
-from driftloop_retrain.language.answers import Conversation, Message, parse_conversation
 from driftloop_retrain.language.examples import normalised
+from driftloop_retrain.language.training_answers import Conversation, Message, parse_conversation
 
 GENERAL = (
     "What is the capital of France?",

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from driftloop_contracts.errors import Rejected
-from driftloop_retrain.language.answers import Conversation
+from driftloop_retrain.language.training_answers import Conversation
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """`prompt` ends where the model's answer begins; `answer` ends with the end-of-text token. The loss
-    is on the answer only."""
+    """`prompt` ends where the model's answer begins; `answer` ends with the end-of-text token. The
+    loss is on the answer only."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
@@ -22,7 +22,8 @@ class Encoded:
 
 
 class ChatTokens:
-    """The tokenizer of a model's folder, with its chat template. Raises Rejected where it has none."""
+    """The tokenizer of a model's folder, with its chat template. Raises Rejected where it has
+    none."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoTokenizer
@@ -48,7 +49,8 @@ class ChatTokens:
         closed = answer + self.tokenizer.eos_token
         if conversation.chat:
             asked, whole = self._text(conversation, None), self._text(conversation, answer)
-            # Templates that render a past turn otherwise than the one being answered have no such end.
+            # Templates that render a past turn otherwise than the one being answered have no such
+            # end.
             closed = whole[len(asked) :] if whole.startswith(asked) else closed
         ids = self._ids(closed)
         if self.end not in ids:

@@ -1,4 +1,5 @@
-"""What the recipes share around trl's trainers: arguments, checkpoints, progress, early stopping."""
+"""What the recipes share around trl's trainers: arguments, checkpoints, progress, early
+stopping."""
 
 import json
 import math
@@ -34,31 +35,49 @@ def workers() -> int:
 
 
 def arguments(rows: int, context: TuneContext) -> dict[str, Any]:
-    """Of trl's configurations. Rows come in the order of `batch_order`; workers share each batch of it."""
+    """Of trl's configurations. Rows come in the order of `batch_order`; workers share each batch of
+    it."""
     settings, steps = context.settings, steps_of(rows, context)
     on_cpu = device_of(settings) == "cpu"
     every = max(1, math.ceil(steps / LOOKS))
     batch = settings.tune_batch // workers()
     return {
         "output_dir": str(context.checkpoints),
-        "per_device_train_batch_size": batch, "per_device_eval_batch_size": batch,
-        "max_steps": steps, "learning_rate": settings.tune_learning_rate,
-        "lr_scheduler_type": "cosine", "warmup_steps": max(1, steps // 20), "weight_decay": 0.0,
-        "eval_strategy": "steps", "eval_steps": every, "save_steps": every, "save_total_limit": 2,
-        "load_best_model_at_end": True, "metric_for_best_model": "eval_loss",
-        "greater_is_better": False, "save_only_model": False,
-        "logging_steps": every, "report_to": "none", "disable_tqdm": True, "log_level": "error",
-        "seed": context.seed, "data_seed": context.seed,
-        "use_cpu": on_cpu, "bf16": not on_cpu, "gradient_checkpointing": not on_cpu,
-        "dataloader_pin_memory": not on_cpu, "dataloader_num_workers": 0,
-        "max_length": settings.tune_max_tokens, "train_sampling_strategy": "sequential",
-    }  # fmt: skip
+        "per_device_train_batch_size": batch,
+        "per_device_eval_batch_size": batch,
+        "max_steps": steps,
+        "learning_rate": settings.tune_learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": max(1, steps // 20),
+        "weight_decay": 0.0,
+        "eval_strategy": "steps",
+        "eval_steps": every,
+        "save_steps": every,
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "save_only_model": False,
+        "logging_steps": every,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "log_level": "error",
+        "seed": context.seed,
+        "data_seed": context.seed,
+        "use_cpu": on_cpu,
+        "bf16": not on_cpu,
+        "gradient_checkpointing": not on_cpu,
+        "dataloader_pin_memory": not on_cpu,
+        "dataloader_num_workers": 0,
+        "max_length": settings.tune_max_tokens,
+        "train_sampling_strategy": "sequential",
+    }
 
 
 def batch_order(lengths: Sequence[int], batch: int, steps: int, seed: int) -> list[int]:
-    """The rows of `steps` batches in the order of training: all rows before one comes again, shuffled,
-    with rows of like length side by side. It is laid out beforehand, so that a training that goes on from
-    a checkpoint sees the rows that it would have seen."""
+    """The rows of `steps` batches in the order of training: all rows before one comes again,
+    shuffled, with rows of like length side by side. It is laid out beforehand, so that a training
+    that goes on from a checkpoint sees the rows that it would have seen."""
     random, found = Random(seed), list[int]()
     while len(found) < steps * batch:
         rows = list(range(len(lengths)))
@@ -71,13 +90,18 @@ def batch_order(lengths: Sequence[int], batch: int, steps: int, seed: int) -> li
 
 
 def train(
-    trainer_of: Callable[..., Any], config: Any, taught: Sequence[T], validation: Sequence[T],
-    row: Callable[[T], dict[str, Any]], length: Callable[[T], int], context: TuneContext,
+    trainer_of: Callable[..., Any],
+    config: Any,
+    taught: Sequence[T],
+    validation: Sequence[T],
+    row: Callable[[T], dict[str, Any]],
+    length: Callable[[T], int],
+    context: TuneContext,
     folder: Path,
-) -> Tuned:  # fmt: skip
-    """Train with a trainer of trl's from the last whole checkpoint if there is one, and save the adapter
-    of the best validation loss. `row`: what the trainer is given of one; `length`: in tokens. Raises
-    Rejected where the loss is no number."""
+) -> Tuned:
+    """Train with a trainer of trl's from the last whole checkpoint if there is one, and save the
+    adapter of the best validation loss. `row`: what the trainer is given of one; `length`: in
+    tokens. Raises Rejected where the loss is no number."""
     from datasets import Dataset, disable_progress_bars
     from transformers import EarlyStoppingCallback, PrinterCallback
 
@@ -87,12 +111,13 @@ def train(
     lengths = [length(one) for one in taught]
     order = batch_order(lengths, context.settings.tune_batch, config.max_steps, context.seed)
     trainer = trainer_of(
-        model=trainable(context), args=config,
+        model=trainable(context),
+        args=config,
         train_dataset=Dataset.from_list([row(taught[number]) for number in order]),
         eval_dataset=Dataset.from_list([row(one) for one in validation[:VALIDATION_ROWS]]),
         processing_class=ChatTokens(context.base).tokenizer,
         callbacks=[_reports(context), EarlyStoppingCallback(context.settings.tune_patience)],
-    )  # fmt: skip
+    )
     trainer.remove_callback(PrinterCallback)
     last = _agreed(last_checkpoint(context.checkpoints))
     trainer.train(resume_from_checkpoint=None if last is None else str(last))

@@ -64,8 +64,9 @@ class Bench:
             lost[subject.name] = lost.get(subject.name, 0) + endpoint.lost()
 
     def capture(self, number: int) -> None:
-        """Round `number` of capture on and off, by turns of a second in one process: what it costs is less
-        than what a shared machine changes in a minute, and than what two processes of one program differ in."""
+        """Round `number` of capture on and off, by turns of a second in one process: what it costs
+        is less than what a shared machine changes in a minute, and than what two processes of one
+        program differ in."""
         pair = ((CAPTURED, signal.SIGUSR1), (UNCAPTURED, signal.SIGUSR2))
         with self._or_skip(CAPTURED, number), CAPTURED.start(self._place) as endpoint:
             self._begin(CAPTURED, endpoint)
@@ -77,7 +78,8 @@ class Bench:
 
     @contextlib.contextmanager
     def _or_skip(self, subject: Subject, number: int) -> Iterator[None]:
-        """A subject that fails is left out of the round, a peer of all that follow, with the reason."""
+        """A subject that fails is left out of the round, a peer of all that follow, with the
+        reason."""
         begun = time.monotonic()
         try:
             yield
@@ -92,9 +94,13 @@ class Bench:
         closed_loop(endpoint.port, self._requests(subject, "json-1"), 16, 1)  # warm
 
     def _cell(
-        self, subject: Subject, endpoint: Endpoint, cell: Cell, number: int,
+        self,
+        subject: Subject,
+        endpoint: Endpoint,
+        cell: Cell,
+        number: int,
         seconds: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`seconds`: of a closed loop, where it is not the run's."""
         if subject.kind == "driftloop":
             settle(self._settle_s)  # Kafka and the lake catch up
@@ -106,9 +112,18 @@ class Bench:
         if not sample.requests or sample.failed or sample.broken:
             say(f"{subject.name} at {cell}: {sample}")
         record = Record(
-            subject.name, cell, number, sample.rate, sample.p50_us, sample.p99_us, sample.p999_us,
-            serving_us, other_us, sample.failed, sample.broken,
-        )  # fmt: skip
+            subject.name,
+            cell,
+            number,
+            sample.rate,
+            sample.p50_us,
+            sample.p99_us,
+            sample.p999_us,
+            serving_us,
+            other_us,
+            sample.failed,
+            sample.broken,
+        )
         self._results.records.append(record)
 
     def _load(self, subject: Subject, endpoint: Endpoint, cell: Cell, seconds: float) -> Sample:

@@ -1,4 +1,5 @@
-"""The graph that every subject serves: a LightGBM of 100 trees over 20 columns, given as one tensor."""
+"""The graph that every subject serves: a LightGBM of 100 trees over 20 columns, given as one
+tensor."""
 
 from pathlib import Path
 

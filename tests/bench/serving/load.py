@@ -47,9 +47,18 @@ def pinned(argv: list[str], core: int | None) -> list[str]:
 def closed_loop(port: int, requests: Path, connections: int, seconds: float) -> Sample:
     """wrk: each connection asks again as soon as it is answered."""
     argv = [
-        "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s",
-        "-s", str(HERE / "requests.lua"), f"http://127.0.0.1:{port}", "--", str(requests),
-    ]  # fmt: skip
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{max(1, round(seconds))}s",
+        "--timeout",
+        "10s",
+        "-s",
+        str(HERE / "requests.lua"),
+        f"http://127.0.0.1:{port}",
+        "--",
+        str(requests),
+    ]
     return _run(argv)
 
 

@@ -1,6 +1,7 @@
 """Other servers of Python models, each in an environment of its own, each with its own way of JSON.
 
-They are set up as their documentation begins, and serve the same graph with ONNX Runtime on one thread.
+They are set up as their documentation begins, and serve the same graph with ONNX Runtime on one
+thread.
 """
 
 import hashlib
@@ -38,9 +39,17 @@ def _environment(name: str, folder: Path) -> Path:
         uv = Path(sys.executable).parent / "uv"
         for argv in (
             [str(uv), "venv", "--quiet", "--clear", "--python", sys.executable, str(home)],
-            [str(uv), "pip", "install", "--quiet", "--python", str(home / "bin" / "python"),
-             "-r", str(requirements)],
-        ):  # fmt: skip
+            [
+                str(uv),
+                "pip",
+                "install",
+                "--quiet",
+                "--python",
+                str(home / "bin" / "python"),
+                "-r",
+                str(requirements),
+            ],
+        ):
             done = subprocess.run(argv, capture_output=True, text=True, check=False)
             if done.returncode:
                 lines = done.stderr.strip().splitlines() or ["uv gave no reason"]
@@ -76,9 +85,11 @@ def _mlserver(binaries: Path, scratch: Path, port: int) -> list[str]:
     folder = scratch / "mlserver"
     folder.mkdir(exist_ok=True)
     settings = {
-        "host": "127.0.0.1", "http_port": port, "grpc_port": free_port(),
+        "host": "127.0.0.1",
+        "http_port": port,
+        "grpc_port": free_port(),
         "metrics_port": free_port(),
-    }  # fmt: skip
+    }
     model = {"name": "m", "implementation": "serve_mlserver.OnnxRuntime"}
     (folder / "settings.json").write_text(json.dumps(settings))
     (folder / "model-settings.json").write_text(json.dumps(model))
@@ -86,19 +97,26 @@ def _mlserver(binaries: Path, scratch: Path, port: int) -> list[str]:
 
 
 def _peer(
-    name: str, label: str, requirements: str, command: Command, write: Writer,
+    name: str,
+    label: str,
+    requirements: str,
+    command: Command,
+    write: Writer,
     environment: Mapping[str, str] = {},
-) -> Subject:  # fmt: skip
+) -> Subject:
     @contextmanager
     def start(place: Place) -> Iterator[Endpoint]:
         binaries = _environment(requirements, place.environments)
         port = free_port()
         variables = {
-            "PATH": f"{binaries}:/usr/bin:/bin", "PYTHONPATH": str(PEERS),
-            "BENCH_GRAPH": str(place.graph), "BENCH_PORT": str(port),
-            "BENTOML_HOME": str(place.scratch / "bentoml"), "BENTOML_DO_NOT_TRACK": "true",
+            "PATH": f"{binaries}:/usr/bin:/bin",
+            "PYTHONPATH": str(PEERS),
+            "BENCH_GRAPH": str(place.graph),
+            "BENCH_PORT": str(port),
+            "BENTOML_HOME": str(place.scratch / "bentoml"),
+            "BENTOML_DO_NOT_TRACK": "true",
             **environment,
-        }  # fmt: skip
+        }
         argv = command(binaries, place.scratch, port)
         probe, log = write(arrays([1])[0]), place.scratch / f"{name}.log"
         context: AbstractContextManager[Endpoint] = serving(

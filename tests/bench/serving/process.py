@@ -16,16 +16,29 @@ class Server:
     """`argv` in a session of its own; its output goes to `log`, its temporary files beside that."""
 
     def __init__(
-        self, argv: list[str], log: Path, core: int | None, environment: Mapping[str, str] = {},
+        self,
+        argv: list[str],
+        log: Path,
+        core: int | None,
+        environment: Mapping[str, str] = {},
         folder: Path | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.log = log
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                pinned(argv, core), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(log.parent), **environment}, cwd=folder,
+                pinned(argv, core),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": "1",
+                    "TMPDIR": str(log.parent),
+                    **environment,
+                },
+                cwd=folder,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     @property
     def pid(self) -> int:

@@ -1,4 +1,5 @@
-"""The replica's path against bare uvicorn + ONNX Runtime, each in one plain process; about half a minute.
+"""The replica's path against bare uvicorn + ONNX Runtime, each in one plain process; about half a
+minute.
 
 Usage: python tests/bench/serving/quick.py [SECONDS] [ROUNDS] [--binary]
 """

@@ -38,7 +38,8 @@ def markdown(results: Results) -> str:
         _sizes(results),
         "**Open loop**: latency in µs, counted from the moment a request was due.",
         _open(results),
-        "**Capture**, the replica's path in a plain process, on and off every other second: requests per second.",
+        "**Capture**, the replica's path in a plain process, on and off every other second: "
+        "requests per second.",
         _capture(results),
         "**Targets**",
         _targets(results),
@@ -151,9 +152,10 @@ def plot(results: Results, path: Path) -> None:
     for axis, connections in zip(axes, CONNECTIONS, strict=True):
         rates = [results.median(n, Cell("json-1", connections), "rate") or 0 for n in names]
         bars = axis.barh(
-            [results.labels[n] for n in names], rates,
+            [results.labels[n] for n in names],
+            rates,
             color=[COLOURS[results.kinds[n]] for n in names],
-        )  # fmt: skip
+        )
         axis.bar_label(bars, [f"{rate:,.0f}" for rate in rates], padding=2, fontsize=8)
         axis.set_xlim(right=max(rates) * 1.3)
         axis.set_title(f"{connections} connection{'s' * (connections > 1)}", fontsize=10)

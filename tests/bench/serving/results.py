@@ -88,8 +88,8 @@ class Results:
         return statistics.median(quotients) if quotients else None
 
     def ratio_between(self, subject: str, base: str, cell: Cell) -> tuple[float, float]:
-        """95 % confidence interval of `ratio`, by the ranks (binomial, normal approximation): of few rounds
-        it is all that was seen. Assumes that the rounds are independent."""
+        """95 % confidence interval of `ratio`, by the ranks (binomial, normal approximation): of
+        few rounds it is all that was seen. Assumes that the rounds are independent."""
         quotients = sorted(self._quotients(subject, base, cell, "rate"))
         count = len(quotients)
         cut = max(0, math.floor(count / 2 - 0.98 * math.sqrt(count)) - 1)

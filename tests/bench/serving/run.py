@@ -1,7 +1,7 @@
 """The serving bench: driftloop against baselines and peers, in rounds; see docs/benchmarks.md.
 
-Usage: make bench-serving [ARGS="--quick"]. In each round each subject is started afresh, alone on the
-machine, and takes its part of the plan, so that a machine that slows down slows all of them.
+Usage: make bench-serving [ARGS="--quick"]. In each round each subject is started afresh, alone on
+the machine, and takes its part of the plan, so that a machine that slows down slows all of them.
 """
 
 import argparse
@@ -33,11 +33,14 @@ def _about(seconds: float, rounds: int) -> dict[str, Any]:
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "cores": psutil.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "cpu": cpu[0].partition(":")[2].strip() if cpu else platform.machine(),
-        "python": platform.python_version(), "seconds": seconds, "rounds": rounds,
+        "python": platform.python_version(),
+        "seconds": seconds,
+        "rounds": rounds,
         "versions": {name: version(name) for name in names} | peers.versions(),
-    }  # fmt: skip
+    }
 
 
 def _arguments() -> argparse.Namespace:

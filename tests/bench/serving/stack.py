@@ -1,7 +1,8 @@
 """driftloop as `driftloop up` starts it: Kafka, Ray Serve, archiver, monitor and all, capture on.
 
-The replica of ingress `direct` stays on the servers' core. All that takes no part in an answer runs when
-a core has nothing else to do: on machines of its own it would not compete with the replica and the client.
+The replica of ingress `direct` stays on the servers' core. All that takes no part in an answer runs
+when a core has nothing else to do: on machines of its own it would not compete with the replica and
+the client.
 """
 
 import contextlib
@@ -84,9 +85,11 @@ def _start(ingress: str) -> Callable[[Place], AbstractContextManager[Endpoint]]:
                 settle(20)
                 _arrange(family(up["pid"]), ingress)
                 yield Endpoint(
-                    port, lambda: _cpu(up["pid"], serves=True), lambda: _cpu(up["pid"], serves=False),
+                    port,
+                    lambda: _cpu(up["pid"], serves=True),
+                    lambda: _cpu(up["pid"], serves=False),
                     lambda: int(_driftloop(state, "status")["models"][0]["counts"]["dropped"]),
-                )  # fmt: skip
+                )
             finally:
                 _driftloop(state, "down")
 

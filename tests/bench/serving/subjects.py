@@ -77,17 +77,23 @@ class Subject:
 
 @contextmanager
 def serving(
-    argv: list[str], port: int, probe: Wire, log: Path, core: int | None = None,
-    environment: Mapping[str, str] = {}, folder: Path | None = None,
-) -> Iterator[Endpoint]:  # fmt: skip
+    argv: list[str],
+    port: int,
+    probe: Wire,
+    log: Path,
+    core: int | None = None,
+    environment: Mapping[str, str] = {},
+    folder: Path | None = None,
+) -> Iterator[Endpoint]:
     """A command that serves on `port`, until the context ends. `core` None: any."""
     server = Server(argv, log, core, environment, folder)
     try:
         wait_for_answer(server, port, probe.raw(), START_S)
         yield Endpoint(
-            port, lambda: cpu_seconds(family(server.pid)),
+            port,
+            lambda: cpu_seconds(family(server.pid)),
             signal=lambda number: os.kill(server.pid, number),
-        )  # fmt: skip
+        )
     finally:
         server.stop()
 
@@ -127,4 +133,5 @@ CAPTURED = Subject(
     "replica", "replica alone, capture on", "alone", _own_script("replica", v2_json, SERVER_CORE)
 )
 UNCAPTURED = replace(CAPTURED, name="replica-uncaptured", label="replica alone, capture off")
-"""Alone: the replica's path in a plain process, without Ray and Kafka. Both are the same process."""
+"""Alone: the replica's path in a plain process, without Ray and Kafka. Both are the same
+process."""

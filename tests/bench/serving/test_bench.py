@@ -36,9 +36,11 @@ def test_ratios_are_taken_within_a_round() -> None:
     """A machine that halves its speed between rounds does not change them."""
     cell = Cell("json-1", 16)
     slowing = results(
-        record("bare", cell, 0, 100), record("direct", cell, 0, 400),
-        record("bare", cell, 1, 50), record("direct", cell, 1, 200),
-    )  # fmt: skip
+        record("bare", cell, 0, 100),
+        record("direct", cell, 0, 400),
+        record("bare", cell, 1, 50),
+        record("direct", cell, 1, 200),
+    )
     assert slowing.ratio("direct", "bare", cell) == pytest.approx(4)
     assert found(slowing, "direct, c = 16: × bare") is True
 
@@ -102,8 +104,8 @@ def slow_port() -> Iterator[int]:
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_an_open_loop_counts_the_wait_for_a_connection(slow_port: int, tmp_path: Path) -> None:
-    """Twice as many requests fall due as one connection can answer: a client that waits for its answer
-    before it counts on would see 20 ms for each."""
+    """Twice as many requests fall due as one connection can answer: a client that waits for its
+    answer before it counts on would see 20 ms for each."""
     requests = write_requests(tmp_path / "requests", [Wire("/", b"")])
     program = build_open_loop(tmp_path)
     sample = open_loop(program, slow_port, requests, connections=1, rate=100, seconds=0.6)

@@ -28,7 +28,8 @@ class Wire:
 
 
 def arrays(rows: Iterable[int], seed: int = 1) -> list[np.ndarray]:
-    """An array for each number of `rows`, of values with at most six decimals, as people send them."""
+    """An array for each number of `rows`, of values with at most six decimals, as people send
+    them."""
     dice = np.random.default_rng(seed)
     return [dice.normal(size=(n, COLUMNS)).round(6).astype(np.float32) for n in rows]
 
@@ -61,9 +62,11 @@ def v2_binary(rows: np.ndarray) -> Wire:
     """Binary in both directions, as tritonclient does it."""
     raw = rows.astype("<f4").tobytes()
     tensor = {
-        "name": "x", "datatype": "FP32", "shape": list(rows.shape),
+        "name": "x",
+        "datatype": "FP32",
+        "shape": list(rows.shape),
         "parameters": {"binary_data_size": len(raw)},
-    }  # fmt: skip
+    }
     header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     headers = (("inference-header-content-length", str(len(header))),)
     return Wire("/v2/models/m/infer", header + raw, headers)

@@ -42,9 +42,13 @@ async def rpc(grpc: str) -> AsyncIterator[InferenceGRPCClient]:
 
 
 def request(
-    model: str, samples: dict[str, np.ndarray], datatypes: dict[str, str] | None = None,
-    *, binary: bool, **options: object,
-) -> InferRequest:  # fmt: skip
+    model: str,
+    samples: dict[str, np.ndarray],
+    datatypes: dict[str, str] | None = None,
+    *,
+    binary: bool,
+    **options: object,
+) -> InferRequest:
     inputs = []
     for name, values in samples.items():
         datatype = (datatypes or {}).get(name, name)
@@ -111,8 +115,9 @@ async def test_v1_instances_get_predictions(v1: InferenceRESTClient, http: str) 
     data = {"instances": [{"a": 2.0, "b": 3.0}, {"a": 1.0, "b": 1.0}]}
     answer = await v1.infer(http, data, model_name="pair")
     assert answer["predictions"] == [
-        {"sum": [5.0], "product": [6.0]}, {"sum": [2.0], "product": [1.0]},
-    ]  # fmt: skip
+        {"sum": [5.0], "product": [6.0]},
+        {"sum": [2.0], "product": [1.0]},
+    ]
     scaled = await v1.infer(http, {"instances": [1.0, 2.0]}, model_name="scaler")
     assert scaled["predictions"] in ([[2.0], [4.0]], [[3.0], [6.0]])
 

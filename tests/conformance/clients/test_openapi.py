@@ -13,7 +13,8 @@ from schemathesis.specs.openapi.checks import (
 
 schema = schemathesis.openapi.from_url(f"{os.environ['DRIFTLOOP_HTTP']}/openapi.json")
 CHECKS = [
-    not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
+    not_a_server_error, status_code_conformance,
+    content_type_conformance, response_schema_conformance,
 ]  # fmt: skip
 
 

@@ -41,9 +41,10 @@ def test_no_content_type_is_needed(http: str) -> None:
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/json"
     assert json.loads(text) == {
-        "model_name": "scaler", "model_version": "1",
+        "model_name": "scaler",
+        "model_version": "1",
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 1], "data": [2.0]}],
-    }  # fmt: skip
+    }
 
 
 def test_nested_and_flat_data_are_the_same(http: str) -> None:
@@ -65,9 +66,13 @@ def test_unknown_fields_are_ignored(http: str) -> None:
 def test_a_raw_request_is_its_one_input(http: str) -> None:
     body = np.array([1.0, 2.0, 3.0], "<f4").tobytes()
     answer, content = send(
-        http, "POST", "/v2/models/scaler/versions/1/infer", body,
-        inference_header_content_length="0", content_type="application/octet-stream",
-    )  # fmt: skip
+        http,
+        "POST",
+        "/v2/models/scaler/versions/1/infer",
+        body,
+        inference_header_content_length="0",
+        content_type="application/octet-stream",
+    )
     assert answer.status == 200, content
     length = int(answer.headers[LENGTH])
     (output,) = json.loads(content[:length])["outputs"]
@@ -87,9 +92,10 @@ def test_a_binary_text_is_its_length_and_its_bytes(http: str) -> None:
 
 def test_an_output_s_wish_wins_over_the_request_s(http: str) -> None:
     document = {
-        "inputs": [tensor([1.0])], "parameters": {"binary_data_output": True},
+        "inputs": [tensor([1.0])],
+        "parameters": {"binary_data_output": True},
         "outputs": [{"name": "y", "parameters": {"binary_data": False}}],
-    }  # fmt: skip
+    }
     assert infer(http, document, "scaler/versions/1")["outputs"][0]["data"] == [2.0]
 
 

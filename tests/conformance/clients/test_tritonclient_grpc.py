@@ -154,10 +154,13 @@ def test_calls_may_overlap(client: InferenceServerClient) -> None:
         future: Future[InferResult] = Future()
         calls.append(future)
         client.async_infer(
-            "scaler", [column("x", number)], lambda result, error, f=future: (
+            "scaler",
+            [column("x", number)],
+            lambda result, error, f=future: (
                 f.set_exception(error) if error else f.set_result(result)
-            ), model_version="1",
-        )  # fmt: skip
+            ),
+            model_version="1",
+        )
     answers = [call.result(30).as_numpy("y")[0, 0] for call in calls]
     assert answers == [2.0 * n for n in range(50)]
 
@@ -253,5 +256,6 @@ def test_a_configuration_tells_the_tensors(client: InferenceServerClient) -> Non
     config = client.get_model_config("pair", as_json=True)["config"]
     assert config["name"] == "pair"
     assert [(t["name"], t["data_type"]) for t in config["input"]] == [
-        ("a", "TYPE_FP32"), ("b", "TYPE_FP32"),
-    ]  # fmt: skip
+        ("a", "TYPE_FP32"),
+        ("b", "TYPE_FP32"),
+    ]

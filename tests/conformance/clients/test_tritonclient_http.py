@@ -230,6 +230,7 @@ def test_a_configuration_tells_the_tensors(client: InferenceServerClient) -> Non
     found = client.get_model_config("pair")
     assert found["name"] == "pair"
     assert [(t["name"], t["data_type"]) for t in found["input"]] == [
-        ("a", "TYPE_FP32"), ("b", "TYPE_FP32"),
-    ]  # fmt: skip
+        ("a", "TYPE_FP32"),
+        ("b", "TYPE_FP32"),
+    ]
     assert {t["name"] for t in found["output"]} == {"sum", "product"}

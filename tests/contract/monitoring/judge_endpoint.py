@@ -1,4 +1,5 @@
-"""A small HTTP server that speaks OpenAI's form: a judge's model, played by a function of the answer."""
+"""A small HTTP server that speaks OpenAI's form: a judge's model, played by a function of the
+answer."""
 
 import json
 import threading

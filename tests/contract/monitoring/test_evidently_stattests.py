@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from driftloop_monitoring.columns import Column
-from driftloop_monitoring.evidently_adapter import distance, write_report
+from driftloop_monitoring.statistics.columns import Column
+from driftloop_monitoring.statistics.evidently_adapter import distance, write_report
 
 
 def test_numbers_give_wasserstein_over_the_standard_deviation() -> None:

@@ -1,5 +1,5 @@
-"""What every judge must hold to: a function, an endpoint of OpenAI's API, and the fake that tests hold in
-their hand. Then what only the endpoint's must."""
+"""What every judge must hold to: a function, an endpoint of OpenAI's API, and the fake that tests
+hold in their hand. Then what only the endpoint's must."""
 
 import itertools
 import socket
@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_monitoring.language.judge import OVER, Answer, FunctionJudge, Judge, judge_of
-from driftloop_monitoring.language.openai_judge import MAX_CHARS, OpenAiJudge
+from driftloop_monitoring.judge.judge import OVER, Answer, FunctionJudge, Judge, judge_of
+from driftloop_monitoring.judge.openai_judge import MAX_CHARS, OpenAiJudge
 from driftloop_settings.settings import LlmSettings
 
 ASKED = ({"role": "user", "content": "What is the capital of France?"},)

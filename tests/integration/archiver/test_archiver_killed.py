@@ -21,7 +21,7 @@ from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.layout import labels_uri
 from driftloop_lake.port import LakeCounts
-from driftloop_monitoring.archiver import TOPICS
+from driftloop_monitoring.archive.archiver import TOPICS
 from driftloop_settings.settings import LakeSettings, Settings
 from driftloop_store.store import open_store
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.faults
 
 PROGRAM = """
 import signal, sys, threading
-from driftloop_monitoring.archiver import run
+from driftloop_monitoring.archive.archiver import run
 from driftloop_settings.settings import Settings
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -64,8 +64,8 @@ def start(archived: Settings) -> Iterator[Start]:
 
 @pytest.fixture
 def load(kafka_bus: Bus, archived: Settings) -> Iterator[str]:
-    """A model whose requests come in from some replicas, resent now and then, with labels; gives the
-    model's name."""
+    """A model whose requests come in from some replicas, resent now and then, with labels; gives
+    the model's name."""
     kafka_bus.ensure_topics(TOPICS, partitions=4, retention_hours=1)
     model, stop = f"loan-{uuid4().hex[:8]}", Event()
     with closing(open_store(archived.store_url)) as store:
@@ -149,8 +149,8 @@ def test_archivers_that_come_hang_and_are_killed_lose_and_double_nothing(
     first.wait()
     third, fourth = start(), start()
     wait_for_rows(archived, load, 20)
-    # It hangs until the group has given its partitions to the others, and they have read all; then it
-    # wakes up with rows of those partitions in its hands.
+    # It hangs until the group has given its partitions to the others, and they have read all; then
+    # it wakes up with rows of those partitions in its hands.
     second.send_signal(signal.SIGSTOP)
     wait_until_all_arrived(archived, load, 90)
     second.send_signal(signal.SIGCONT)

@@ -1,4 +1,5 @@
-"""A cluster of three brokers behind TLS and SASL: who gets in, and what a change of leaders costs."""
+"""A cluster of three brokers behind TLS and SASL: who gets in, and what a change of leaders
+costs."""
 
 import threading
 import time
@@ -17,9 +18,9 @@ from driftloop_contracts.errors import RetryLater
 from driftloop_contracts.events import PREDICTIONS, TOPICS, PredictionHeaders
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.shipper import Shipper
-from driftloop_serving.spool import SpoolWriter
-from driftloop_serving.spool_record import PredictionBatch
+from driftloop_serving.capture.shipper import Shipper
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_settings.settings import CaptureSettings, KafkaSettings
 from driftloop_store import open_store
 
@@ -160,7 +161,8 @@ def read(bus: Bus, topic: str, count: int) -> list[Message]:
 
 
 def until(look, message: str):
-    """What `look` gives once it is neither false nor None; a cluster between two leaders is asked again."""
+    """What `look` gives once it is neither false nor None; a cluster between two leaders is asked
+    again."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         try:

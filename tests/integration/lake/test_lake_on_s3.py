@@ -1,4 +1,5 @@
-"""The lake in an object store: a real S3 API (moto's server), reached as a bucket of Amazon's would be."""
+"""The lake in an object store: a real S3 API (moto's server), reached as a bucket of Amazon's would
+be."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from driftloop_lake.port import LakeCounts, Pin
 from driftloop_lake.records import Record
 from driftloop_lake.upkeep import Rules, Upkeep
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 pytestmark = pytest.mark.integration
 

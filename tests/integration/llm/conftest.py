@@ -1,4 +1,5 @@
-"""A real vLLM engine in its replica, asked through the front of the serving port: all of the way but Ray."""
+"""A real vLLM engine in its replica, asked through the front of the serving port: all of the way
+but Ray."""
 
 import asyncio
 import os
@@ -13,8 +14,8 @@ from engine_world import World
 from fastapi import FastAPI
 from tiny_llama import tiny_llama
 
-from driftloop_serving.meter import ReplicaMeter
-from driftloop_serving.openai_front import Front, add_openai
+from driftloop_serving.metrics.meter import ReplicaMeter
+from driftloop_serving.openai.openai_front import Front, add_openai
 from driftloop_settings import Settings
 from driftloop_vllm.options import parse_options, process_environment
 

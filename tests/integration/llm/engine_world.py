@@ -7,11 +7,11 @@ from typing import Any
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
-from driftloop_serving.engine_replica import EngineReplica
-from driftloop_serving.loaded import loaded
-from driftloop_serving.model_table import ModelTable, held_elsewhere
-from driftloop_serving.replica_report import PREFIX
-from driftloop_serving.spool_reader import SpoolReader
+from driftloop_serving.batching.model_table import ModelTable, held_elsewhere
+from driftloop_serving.capture.spool_reader import SpoolReader
+from driftloop_serving.replicas.engine_replica import EngineReplica
+from driftloop_serving.replicas.replica_report import PREFIX
+from driftloop_serving.replicas.replica_status import loaded
 from driftloop_settings import Settings
 from driftloop_store import open_store
 
@@ -37,9 +37,11 @@ class World:
         """What the role `serving` does of a changed deployment."""
         current = self.deployment
         self.deployment = replace(
-            current, versions=versions or current.versions, split=split or current.split,
+            current,
+            versions=versions or current.versions,
+            split=split or current.split,
             revision=current.revision + 1,
-        )  # fmt: skip
+        )
         await self.replica.reconfigure({"deployment": self.deployment.to_dict(), "base": 1})
         reports = [self.store.cursor(f"{PREFIX}{os.getpid()}") or {}]
         self.told = loaded("tiny", [reports], 0, addressed=True)

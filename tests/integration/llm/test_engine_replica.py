@@ -14,8 +14,8 @@ from tiny_llama import CONTEXT, tiny_adapter, tiny_llama
 
 from driftloop_contracts.likelihood import PATH, LikelihoodCall
 from driftloop_contracts.model import TrafficSplit
-from driftloop_monitoring.language.engine_port import nats_per_token
-from driftloop_serving.spool_reader import SpoolReader
+from driftloop_monitoring.text.engine_port import nats_per_token
+from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_vllm.adapters import content_name
 
 pytestmark = [
@@ -83,9 +83,12 @@ async def test_a_client_that_leaves_frees_the_engine_and_is_captured_once(
     world: World, client: openai.AsyncOpenAI
 ) -> None:
     stream = await client.chat.completions.create(
-        model="tiny", messages=HI, stream=True, max_tokens=CONTEXT - 64,
+        model="tiny",
+        messages=HI,
+        stream=True,
+        max_tokens=CONTEXT - 64,
         extra_body={"ignore_eos": True},
-    )  # fmt: skip
+    )
     chunks = aiter(stream)
     prediction_id = (await anext(chunks)).id
     await anext(chunks)
@@ -142,9 +145,13 @@ async def test_an_adapter_answers_under_its_content_and_a_wrong_one_is_refused(
     wide = tiny_adapter(state_dir / "wide", base, rank=64)
     (served,) = world.deployment.versions
     await world.deploy(
-        served, world.adapter(2, good), world.adapter(3, other), world.adapter(4, wide),
-        world.adapter(5, Path("/etc")), split=TrafficSplit(1, 2, 0.5, "salt"),
-    )  # fmt: skip
+        served,
+        world.adapter(2, good),
+        world.adapter(3, other),
+        world.adapter(4, wide),
+        world.adapter(5, Path("/etc")),
+        split=TrafficSplit(1, 2, 0.5, "salt"),
+    )
     assert world.told["versions"] == [1, 2]
     assert "another base" in world.told["failed"]["3"]
     assert "rank 64 is over" in world.told["failed"]["4"]
@@ -200,7 +207,8 @@ async def test_perplexity_is_that_of_the_served_version_and_is_for_the_monitor_o
     assert of_adapter == pytest.approx(
         await asyncio.to_thread(_nats, base, adapter, text), abs=0.02
     )
-    # A conversation over the context counts from where there is room; what cannot be read is left out.
+    # A conversation over the context counts from where there is room; what cannot be read is left
+    # out.
     (of_long,) = await told(
         LikelihoodCall("tiny", 1, long, text), LikelihoodCall("tiny", 1, ({},), text)
     )

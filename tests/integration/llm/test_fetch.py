@@ -168,8 +168,10 @@ def test_a_deploy_takes_weights_from_under_a_root_only(endpoint: str, tmp_path: 
         return read_language(document, tmp_path, None, tmp_path / "fetched", roots).folder
 
     assert sorted(files(taken("s3://models/whole"))) == [
-        "config.json", "model.safetensors", "tokenizer.json",
-    ]  # fmt: skip
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
     copied = taken("s3://models/whole")
     for outside in (f"file://{copied.parent.parent}", str(copied.parent.parent), "s3://models/x"):
         with pytest.raises(Rejected, match=r"llm\.roots"):

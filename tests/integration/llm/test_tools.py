@@ -1,4 +1,5 @@
-"""Tool calls and structured outputs of a real engine. Its weights are random: grammars make it say it."""
+"""Tool calls and structured outputs of a real engine. Its weights are random: grammars make it say
+it."""
 
 import json
 from functools import cache
@@ -24,9 +25,11 @@ OSLO = {"city": "Oslo"}
 
 def function(name: str, **properties: Any) -> dict[str, Any]:
     schema = {
-        "type": "object", "properties": properties, "required": [*properties],
+        "type": "object",
+        "properties": properties,
+        "required": [*properties],
         "additionalProperties": False,
-    }  # fmt: skip
+    }
     return {"type": "function", "function": {"name": name, "parameters": schema, "strict": True}}
 
 
@@ -40,7 +43,8 @@ SCHEMA = function("", city={"enum": ["Oslo", "Bergen"]}, warm={"type": "boolean"
 
 @cache
 def dense(base: str) -> dict[str, Any]:
-    """Keeps a model of random weights from filling its JSON with white space until it may say no more."""
+    """Keeps a model of random weights from filling its JSON with white space until it may say no
+    more."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
@@ -82,8 +86,12 @@ async def test_a_streamed_call_is_the_same_and_is_captured_once(
     assert chunks[-1].choices[0].finish_reason == "stop"
     (row,) = world.kept(chunks[0].id)
     assert json.loads(row["tool_calls"]) == [
-        {"id": parts[0].id, "type": "function", "function": {"name": "weather", "arguments": arguments}}
-    ]  # fmt: skip
+        {
+            "id": parts[0].id,
+            "type": "function",
+            "function": {"name": "weather", "arguments": arguments},
+        }
+    ]
     assert row["finish_reason"] == "tool_calls"
 
 
@@ -117,11 +125,15 @@ async def test_tools_that_are_not_called_leave_an_answer_of_text(
 ) -> None:
     told: Any = [
         *HI,
-        {"role": "assistant", "content": "", "tool_calls": [
-            {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
-        ]},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+            ],
+        },
         {"role": "tool", "tool_call_id": "a", "content": "rain"},
-    ]  # fmt: skip
+    ]
     answer = await client.chat.completions.create(
         model="tiny", messages=told, tools=[WEATHER], max_tokens=4
     )
@@ -137,9 +149,14 @@ async def test_responses_call_tools_too(
 ) -> None:
     tool: Any = {"type": "function", **WEATHER["function"]}
     answer: Any = await client.responses.create(
-        model="tiny", input="hello", tools=[tool], stream=streamed, max_output_tokens=200,
-        tool_choice={"type": "function", "name": "weather"}, extra_body=asked["extra_body"],
-    )  # fmt: skip
+        model="tiny",
+        input="hello",
+        tools=[tool],
+        stream=streamed,
+        max_output_tokens=200,
+        tool_choice={"type": "function", "name": "weather"},
+        extra_body=asked["extra_body"],
+    )
     if streamed:
         answer = [event async for event in answer][-1].response
     (call,) = [item for item in answer.output if item.type == "function_call"]

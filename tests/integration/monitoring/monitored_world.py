@@ -22,9 +22,16 @@ SIGNATURE = Signature(
 
 
 def rows(
-    first: int, count: int, *, error: float = 0.05, shift: float = 0.0, missing: bool = False,
-    labelled: int | None = None, version: int = 1, seed: int = 0,
-) -> pa.Table:  # fmt: skip
+    first: int,
+    count: int,
+    *,
+    error: float = 0.05,
+    shift: float = 0.0,
+    missing: bool = False,
+    labelled: int | None = None,
+    version: int = 1,
+    seed: int = 0,
+) -> pa.Table:
     """Row i was predicted at START + i·2 ms. `labelled`: only this many of them have labels."""
     r = np.random.default_rng([seed, abs(first)])
     truth = r.integers(0, 2, count)
@@ -59,7 +66,8 @@ class MemoryLake:
     def __init__(self) -> None:
         self._versions: list[pa.Table] = []
         self.said: dict[str, dict[str, tuple[str, datetime]]] = {}
-        """By another metric than `label` and prediction id: the label as JSON, and when it was received."""
+        """By another metric than `label` and prediction id: the label as JSON, and when it was
+        received."""
 
     def put(self, *tables: pa.Table) -> None:
         """The lake now holds just these rows."""
@@ -70,11 +78,21 @@ class MemoryLake:
         return Pin(newest, newest) if self._versions else None
 
     def labelled(
-        self, model: str, pin: Pin, *, as_of: datetime | None = None,
-        since: datetime | None = None, until: datetime | None = None, newest: int | None = None,
-        oldest: int | None = None, versions: tuple[int, ...] = (), arm: str | None = None,
-        only_labelled: bool = True, metric: str = "label", tags: bool = False,
-    ) -> pa.Table:  # fmt: skip
+        self,
+        model: str,
+        pin: Pin,
+        *,
+        as_of: datetime | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest: int | None = None,
+        oldest: int | None = None,
+        versions: tuple[int, ...] = (),
+        arm: str | None = None,
+        only_labelled: bool = True,
+        metric: str = "label",
+        tags: bool = False,
+    ) -> pa.Table:
         table = self._versions[pin.predictions]
         if metric != "label":
             table = self._with(table, self.said.get(metric, {}), as_of)

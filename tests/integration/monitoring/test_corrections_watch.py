@@ -1,5 +1,5 @@
-"""The monitor asks the engine that serves a version how likely corrected texts are, and looks at prompts by
-the base's embeddings; here the engine behind its port is a fake one."""
+"""The monitor asks the engine that serves a version how likely corrected texts are, and looks at
+prompts by the base's embeddings; here the engine behind its port is a fake one."""
 
 import asyncio
 import json
@@ -17,10 +17,10 @@ from test_language_watch import GOOD, SPEC, ChatWorld, answers
 
 from driftloop_contracts.language import CORRECTION, SIGNATURE
 from driftloop_contracts.model import Deployment, ServedVersion, TrafficSplit
-from driftloop_serving.meter import ReplicaMeter
-from driftloop_serving.openai_engine import EngineApp, Held
-from driftloop_serving.spool import SpoolWriter
-from driftloop_serving.spool_reader import SpoolReader
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.capture.spool_reader import SpoolReader
+from driftloop_serving.metrics.meter import ReplicaMeter
+from driftloop_serving.openai.openai_engine import EngineApp, Held
 from driftloop_settings.settings import CaptureSettings
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "llm"))
@@ -54,7 +54,8 @@ class Served:
 
 class CorrectedWorld(ChatWorld):
     def correct(self, first: int, count: int, words: tuple[int, int]) -> None:
-        """The answers from `first` on are corrected as they come, by texts of so many words in turn."""
+        """The answers from `first` on are corrected as they come, by texts of so many words in
+        turn."""
         for i in range(first, first + count):
             text = " ".join(["word"] * words[i % 2])
             at = self.at(i)
@@ -89,8 +90,8 @@ def windows(world: ChatWorld) -> list[dict[str, Any]]:
 
 
 def test_texts_that_became_unlikely_warn_and_no_more(world: CorrectedWorld, served: Served) -> None:
-    """The first two windows' texts are the reference; the third is judged, and so is the fourth, in which
-    people want longer texts."""
+    """The first two windows' texts are the reference; the third is judged, and so is the fourth, in
+    which people want longer texts."""
     world.served_at(served.address)
     world.correct(1_500, 6_500, words=(2, 3))
     world.correct(8_000, 2_000, words=(4, 5))
@@ -107,7 +108,7 @@ def test_texts_that_became_unlikely_warn_and_no_more(world: CorrectedWorld, serv
     (finding,) = [f for f in world.store.findings() if f["check"] == "perplexity"]
     assert (finding["severity"], finding["columns"]) == ("warning", ["correction"])
     assert finding["window_id"] == windows(world)[3]["window_id"]
-    assert not world.store.alarms() + world.store.retrains()
+    assert not world.store.alerts() + world.store.retrains()
     assert not SpoolReader(served.spool.folder).read(1 << 20).predictions
 
 

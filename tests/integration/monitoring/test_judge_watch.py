@@ -1,4 +1,5 @@
-"""A judge beside people: it scores a language model's answers, and counts once ratings bear it out."""
+"""A judge beside people: it scores a language model's answers, and counts once ratings bear it
+out."""
 
 import subprocess
 import sys
@@ -15,9 +16,9 @@ from test_language_watch import SPEC, ChatWorld, Silent, answers
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ServedVersion, TrafficSplit
-from driftloop_monitoring.language.judge_watch import MAX_RATED
-from driftloop_monitoring.standing import Standing
-from driftloop_monitoring.worker import Monitor
+from driftloop_monitoring.state.monitor_state import Standing
+from driftloop_monitoring.watch.judge_watch import MAX_RATED
+from driftloop_monitoring.watch.worker import Monitor
 from driftloop_settings.settings import LlmSettings
 
 pytestmark = pytest.mark.integration
@@ -49,7 +50,8 @@ def failing(messages: list[dict[str, Any]], answer: str) -> float:
 def talk(
     first: int, count: int, *, quality: float = 0.7, agrees: bool = True, liked: float = 0.8
 ) -> pa.Table:
-    """Answers of this mean quality, .15 more or less for what people like; they like as many as ever."""
+    """Answers of this mean quality, .15 more or less for what people like; they like as many as
+    ever."""
     table = answers(first, count, liked=liked)
     rng = np.random.default_rng([first, 7])
     rating = table["label_number"].to_numpy()
@@ -123,10 +125,10 @@ def test_before_it_is_calibrated_a_judge_only_shows(world: JudgedWorld) -> None:
     shown = window["performance"]
     assert shown["judge_score"] == pytest.approx(0.7, abs=0.05)
     assert (shown["judge_answers"], shown["judge_counts"]) == (100.0, 0.0)
-    assert not world.store.findings() + world.store.alarms()
+    assert not world.store.findings() + world.store.alerts()
 
 
-def test_a_fall_of_its_score_alarms_once_people_bear_it_out(world: JudgedWorld) -> None:
+def test_a_fall_of_its_score_alerts_once_people_bear_it_out(world: JudgedWorld) -> None:
     tables = calibrated(world)
     for first in (4_000, 6_000):
         tables.append(talk(first, 2_000, quality=0.7 if first < 6_000 else 0.4))
@@ -136,9 +138,9 @@ def test_a_fall_of_its_score_alarms_once_people_bear_it_out(world: JudgedWorld) 
     assert "judge:" not in steady["reason"]
     assert steady["performance"]["judge_auc_lower"] > 0.9
     assert steady["performance"]["judge_score_reference"] == pytest.approx(0.7, abs=0.03)
-    (alarm,) = world.store.alarms()
-    assert alarm["kind"] == "judge"
-    assert "the mean score of the judge" in alarm["message"]
+    (alert,) = world.store.alerts()
+    assert alert["kind"] == "judge"
+    assert "the mean score of the judge" in alert["message"]
     (finding,) = world.store.findings()
     assert (finding["kind"], finding["window_id"]) == ("judge", fallen["window_id"])
     assert finding["effect"] == pytest.approx(0.3, abs=0.08)
@@ -146,24 +148,24 @@ def test_a_fall_of_its_score_alarms_once_people_bear_it_out(world: JudgedWorld) 
     assert not world.store.retrains()
     assert not world.standing.broken
     world.live(*tables, talk(8_000, 2_000, quality=0.4))
-    assert len(world.store.alarms()) == len(world.store.findings()) == 1
+    assert len(world.store.alerts()) == len(world.store.findings()) == 1
 
 
-def test_a_judge_that_people_contradict_never_alarms(world: JudgedWorld) -> None:
+def test_a_judge_that_people_contradict_never_alerts(world: JudgedWorld) -> None:
     tables = calibrated(world, agrees=False)
     tables.append(talk(4_000, 4_000, quality=0.2, agrees=False))
     world.live(*tables)
     last = world.windows()[-1]
     assert "judge: not calibrated: it ranks well above badly rated" in last["reason"]
     assert last["performance"]["judge_score"] < 0.4
-    assert not world.store.alarms()
+    assert not world.store.alerts()
 
 
-def test_ratings_alarm_and_retrain_whatever_a_judge_says(world: JudgedWorld) -> None:
+def test_ratings_alert_and_retrain_whatever_a_judge_says(world: JudgedWorld) -> None:
     tables = [*calibrated(world), talk(4_000, 3_000, liked=0.5, quality=0.8)]
     world.live(*tables)
-    assert [alarm["kind"] for alarm in world.store.alarms()] == ["performance"]
-    assert [retrain["trigger"] for retrain in world.store.retrains()] == ["alarm"]
+    assert [alert["kind"] for alert in world.store.alerts()] == ["performance"]
+    assert [retrain["trigger"] for retrain in world.store.retrains()] == ["alert"]
 
 
 def test_a_look_asks_for_no_more_than_the_setting_and_stops_when_it_knows_enough(
@@ -237,7 +239,7 @@ def test_without_a_judge_nothing_of_it_is_there(world: JudgedWorld) -> None:
     assert not [name for name in window["performance"] if name.startswith("judge")]
     assert world.standing.judge is None
     code = (
-        "import sys, driftloop_monitoring.worker as _;"
+        "import sys, driftloop_monitoring.watch.worker as _;"
         "print([m for m in sys.modules if m.endswith(('judge', 'judge_watch', 'calibration'))])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

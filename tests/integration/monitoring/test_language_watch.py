@@ -13,7 +13,7 @@ from monitored_world import START, MemoryLake
 from driftloop_contracts.language import CORRECTION, PREFERRED, SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_lake.port import Pin
-from driftloop_monitoring.worker import FindingsTopic, Monitor
+from driftloop_monitoring.watch.worker import FindingsTopic, Monitor
 from driftloop_settings import Settings
 from driftloop_settings.settings import LlmSettings
 from driftloop_store.store import Store, open_store
@@ -40,15 +40,21 @@ def answers(first: int, count: int, *, liked: float, rated: float = 0.3) -> pa.T
             "version": pa.array([1] * count, pa.int32()),
             "arm": ["stable"] * count,
             "at": pa.array(at, pa.timestamp("us", tz="UTC")),
-            "in_messages": asked, "in_parameters": ["{}"] * count,
+            "in_messages": asked,
+            "in_parameters": ["{}"] * count,
             "in_operation": ["chat.completions"] * count,
-            "out_text": ["It is as it is, and that is all."] * count, "out_tool_calls": [""] * count,
+            "out_text": ["It is as it is, and that is all."] * count,
+            "out_tool_calls": [""] * count,
             "out_finish_reason": ["stop"] * count,
             "out_token_s": pa.array(rng.gamma(20.0, 0.001, count), pa.float32()),
-            "label": pa.array([str(t) if k else None for t, k in zip(thumbs, known, strict=True)], pa.string()),
-            "label_number": pa.array(np.where(known, thumbs, np.nan), pa.float64(), from_pandas=True),
+            "label": pa.array(
+                [str(t) if k else None for t, k in zip(thumbs, known, strict=True)], pa.string()
+            ),
+            "label_number": pa.array(
+                np.where(known, thumbs, np.nan), pa.float64(), from_pandas=True
+            ),
         }
-    )  # fmt: skip
+    )
 
 
 class ChatLake(MemoryLake):
@@ -103,15 +109,15 @@ def test_steady_ratings_give_windows_and_nothing_else(world: ChatWorld) -> None:
     (window,) = world.store.windows()
     assert (window["status"], window["rows"]) == ("judged", 2_000)
     assert window["performance"]["baseline"] == pytest.approx(0.2, abs=0.06)
-    assert not world.store.findings() + world.store.alarms() + world.store.decisions()
+    assert not world.store.findings() + world.store.alerts() + world.store.decisions()
 
 
-def test_ratings_that_fall_alarm_and_retrain(world: ChatWorld) -> None:
+def test_ratings_that_fall_alert_and_retrain(world: ChatWorld) -> None:
     world.live(GOOD, answers(4_000, 3_000, liked=0.5))
-    (alarm,) = world.store.alarms()
-    assert "the mean rating fell from" in alarm["message"]
+    (alert,) = world.store.alerts()
+    assert "the mean rating fell from" in alert["message"]
     (retrain,) = world.store.retrains()
-    assert retrain["trigger"] == "alarm"
+    assert retrain["trigger"] == "alert"
 
 
 def test_corrections_retrain_a_model_whose_ratings_never_fell_and_count_once(
@@ -124,7 +130,7 @@ def test_corrections_retrain_a_model_whose_ratings_never_fell_and_count_once(
     world.lake.corrected = [START] * 50
     world.live(poor)
     (retrain,) = world.store.retrains()
-    assert (retrain["trigger"], world.store.alarms()) == ("corrections", [])
+    assert (retrain["trigger"], world.store.alerts()) == ("corrections", [])
     world.store.update_retrain(retrain["id"], state="rejected")
     world.live(poor)
     assert len(world.store.retrains()) == 1

@@ -12,9 +12,9 @@ import pytest
 from monitored_world import SPEC, START, MemoryLake, deployment, rows, served
 
 from driftloop_contracts.model import TrafficSplit
-from driftloop_monitoring import watch
-from driftloop_monitoring.standing import Standing
-from driftloop_monitoring.worker import FindingsTopic, Monitor
+from driftloop_monitoring.state.monitor_state import Standing
+from driftloop_monitoring.watch import model_watch
+from driftloop_monitoring.watch.worker import FindingsTopic, Monitor
 from driftloop_settings import Settings
 from driftloop_store.store import Store, open_store
 
@@ -78,28 +78,28 @@ def test_calm_traffic_gives_windows_and_nothing_else(world: World) -> None:
     windows = world.store.windows()
     assert [w["status"] for w in windows] == ["judged"] * 4
     assert all(w["labelled"] == 2_000 for w in windows)
-    assert not world.store.findings() + world.store.alarms() + world.store.decisions()
+    assert not world.store.findings() + world.store.alerts() + world.store.decisions()
 
 
-def test_a_measured_error_alarms_and_asks_for_one_retrain(world: World) -> None:
+def test_a_measured_error_alerts_and_asks_for_one_retrain(world: World) -> None:
     world.live(CALM)
     world.live(CALM, WORSE)
-    (alarm,) = world.store.alarms()
-    assert (alarm["kind"], alarm["severity"]) == ("performance", "critical")
-    assert abs(datetime.fromisoformat(alarm["change_at"]) - WORSE["at"][0].as_py()) < timedelta(
+    (alert,) = world.store.alerts()
+    assert (alert["kind"], alert["severity"]) == ("performance", "critical")
+    assert abs(datetime.fromisoformat(alert["change_at"]) - WORSE["at"][0].as_py()) < timedelta(
         seconds=0.6
     )
     (retrain,) = world.store.retrains()
-    assert (retrain["champion"], retrain["trigger"]) == (1, "alarm")
+    assert (retrain["champion"], retrain["trigger"]) == (1, "alert")
     world.look()
     world.restart()
     world.look()
-    assert len(world.store.alarms()) == len(world.store.retrains()) == 1
+    assert len(world.store.alerts()) == len(world.store.retrains()) == 1
     assert [d["verdict"] for d in world.store.decisions()] == ["wait", "retrain"]
     assert [f["kind"] for f in world.topic.sent] == ["performance"]
 
 
-def test_an_alarm_waits_for_fresh_labels_and_fires_once_they_are_there(world: World) -> None:
+def test_an_alert_waits_for_fresh_labels_and_fires_once_they_are_there(world: World) -> None:
     world.live(CALM, rows(8_000, 1_200, error=0.2))
     assert [d["verdict"] for d in world.store.decisions()] == ["wait"]
     assert not world.store.retrains()
@@ -111,9 +111,9 @@ def test_an_alarm_waits_for_fresh_labels_and_fires_once_they_are_there(world: Wo
 
 def test_rows_are_judged_only_once_their_labels_are_in(world: World) -> None:
     world.live(CALM, rows(8_000, 6_000, error=0.2, labelled=90))
-    assert not world.store.alarms()
+    assert not world.store.alerts()
     world.live(CALM, WORSE)
-    assert len(world.store.alarms()) == 1
+    assert len(world.store.alerts()) == 1
 
 
 def test_drift_alone_warns_and_says_why_it_does_not_retrain(world: World) -> None:
@@ -123,18 +123,18 @@ def test_drift_alone_warns_and_says_why_it_does_not_retrain(world: World) -> Non
     }
     (decision,) = world.store.decisions()
     assert (decision["verdict"], "no rise" in decision["reason"]) == ("wait", True)
-    assert not world.store.alarms() + world.store.retrains()
+    assert not world.store.alerts() + world.store.retrains()
 
 
-def test_broken_data_alarm_but_never_retrain_and_the_alarm_closes_when_they_are_sound(
+def test_broken_data_alert_but_never_retrain_and_the_alert_closes_when_they_are_sound(
     world: World,
 ) -> None:
     broken = rows(0, 6_000, missing=True, error=0.3)
     world.live(broken)
-    assert {a["kind"] for a in world.store.alarms()} == {"quality", "performance"}
+    assert {a["kind"] for a in world.store.alerts()} == {"quality", "performance"}
     assert not world.store.retrains()
     world.live(broken, rows(6_000, 2_000, error=0.3))
-    states = {a["kind"]: a["state"] for a in world.store.alarms()}
+    states = {a["kind"]: a["state"] for a in world.store.alerts()}
     assert states == {"quality": "closed", "performance": "open"}
     assert len(world.store.retrains()) == 1
 
@@ -145,25 +145,25 @@ def test_a_crash_before_the_cursor_is_saved_doubles_nothing(world: World, lost_a
     saved = world.store.cursor("monitor/loans")
     assert saved is not None
     world.live(CALM, WORSE)
-    before = [len(world.store.windows()), len(world.store.findings()), len(world.store.alarms())]
+    before = [len(world.store.windows()), len(world.store.findings()), len(world.store.alerts())]
     world.store.put_cursor("monitor/loans", saved)
     world.restart()
     world.look(lost_after)
-    again = [len(world.store.windows()), len(world.store.findings()), len(world.store.alarms())]
+    again = [len(world.store.windows()), len(world.store.findings()), len(world.store.alerts())]
     assert again == before
     assert len(world.store.retrains()) == 1
 
 
-def test_a_new_champion_closes_the_alarm_and_starts_from_scratch(world: World) -> None:
+def test_a_new_champion_closes_the_alert_and_starts_from_scratch(world: World) -> None:
     world.live(CALM, WORSE)
     found = world.store.require_deployment("loans")
     v2 = served(world.folder, 2)
     world.store.put_deployment(replace(found.with_version(v2), split=TrafficSplit(2)))
     world.look()
-    assert [a["state"] for a in world.store.alarms()] == ["closed"]
+    assert [a["state"] for a in world.store.alerts()] == ["closed"]
     after = int((world.now - START) / timedelta(milliseconds=2)) + 1
     world.live(CALM, WORSE, rows(after, 2_000, version=2))
-    assert [a["state"] for a in world.store.alarms()] == ["closed"]
+    assert [a["state"] for a in world.store.alerts()] == ["closed"]
     cursor = world.store.cursor("monitor/loans")
     assert cursor is not None
     assert (cursor["version"], cursor["test"]["rows"]) == (2, 2_000)
@@ -199,7 +199,7 @@ def test_a_model_without_a_reference_is_compared_with_its_first_rows(tmp_path: P
     assert {w["reason"] for w in world.store.windows() if w["kind"] == "count"} == {
         "reference: the first live rows"
     }
-    assert [a["kind"] for a in world.store.alarms()] == ["performance"]
+    assert [a["kind"] for a in world.store.alerts()] == ["performance"]
     world.monitor.close()
     world.store.close()
 
@@ -220,7 +220,7 @@ def test_what_has_piled_up_is_judged_in_parts_and_with_the_same_result(
 ) -> None:
     """What is read at a time is bounded, or the memory would grow with what waits for labels."""
     world.live(CALM, WORSE)
-    monkeypatch.setattr(watch, "READ_ROWS", 1)  # then it is two windows
+    monkeypatch.setattr(model_watch, "READ_ROWS", 1)  # then it is two windows
     (tmp_path / "slow").mkdir()
     slow = World(tmp_path / "slow")
     largest = list[int]()
@@ -242,18 +242,18 @@ def test_what_has_piled_up_is_judged_in_parts_and_with_the_same_result(
         for each in (world, slow)
     )
     assert one == other
-    assert [a["kind"] for a in slow.store.alarms()] == ["performance"]
+    assert [a["kind"] for a in slow.store.alerts()] == ["performance"]
     slow.monitor.close()
     slow.store.close()
 
 
-def test_an_alarm_gets_its_report(world: World) -> None:
+def test_an_alert_gets_its_report(world: World) -> None:
     world.live(CALM, WORSE)
     reports = world.monitor.reports
     reports.wait(150.0)
     world.look()
-    (alarm,) = world.store.alarms()
-    path = Path(alarm["report"])
+    (alert,) = world.store.alerts()
+    path = Path(alert["report"])
     assert path.parent == world.settings.reports_dir
     assert "in_amount" in path.read_text()
     assert [p.name for p in path.parent.iterdir()] == [path.name]

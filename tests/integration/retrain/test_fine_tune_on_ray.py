@@ -1,4 +1,5 @@
-"""A fine-tune on a Ray cluster of two workers: the steps of one machine, and on from a worker's death."""
+"""A fine-tune on a Ray cluster of two workers: the steps of one machine, and on from a worker's
+death."""
 
 import contextlib
 import os
@@ -26,7 +27,7 @@ from tiny_llama import tiny_llama
 from driftloop_contracts.errors import Rejected, RetryLater
 from driftloop_contracts.language import ADAPTER_WEIGHTS
 from driftloop_retrain.language.adapter import weights_hash
-from driftloop_retrain.language.arms import CANDIDATE, Arms
+from driftloop_retrain.language.adapter_scoring import CANDIDATE, Arms
 from driftloop_retrain.language.check import example
 from driftloop_retrain.language.lora_dpo import LoraDpo
 from driftloop_retrain.language.lora_sft import LoraSft
@@ -67,17 +68,33 @@ def cluster() -> Iterator[str]:
         address, scratch = f"127.0.0.1:{free_port()}", tempfile.mkdtemp(prefix="dl-")
         head = subprocess.Popen(
             [
-                sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
-                "--node-ip-address=127.0.0.1", f"--port={address.split(':')[1]}",
-                "--include-dashboard=false", "--no-monitor", "--include-log-monitor=false",
-                "--disable-usage-stats", "--num-cpus=1", "--num-gpus=0",
-                f"--object-store-memory={80 << 20}", f"--temp-dir={scratch}",
-                f"--ray-client-server-port={free_port()}", "--dashboard-agent-listen-port=0",
-                "--dashboard-agent-grpc-port=0", "--metrics-export-port=0", "--min-worker-port=0",
+                sys.executable,
+                "-m",
+                "ray.scripts.scripts",
+                "start",
+                "--head",
+                "--block",
+                "--node-ip-address=127.0.0.1",
+                f"--port={address.split(':')[1]}",
+                "--include-dashboard=false",
+                "--no-monitor",
+                "--include-log-monitor=false",
+                "--disable-usage-stats",
+                "--num-cpus=1",
+                "--num-gpus=0",
+                f"--object-store-memory={80 << 20}",
+                f"--temp-dir={scratch}",
+                f"--ray-client-server-port={free_port()}",
+                "--dashboard-agent-listen-port=0",
+                "--dashboard-agent-grpc-port=0",
+                "--metrics-export-port=0",
+                "--min-worker-port=0",
                 "--max-worker-port=0",
             ],
-            start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             eventually(lambda: _listens(address), bool, timeout_s=120)
             yield address

@@ -24,9 +24,9 @@ from driftloop_contracts.model import Deployment, ModelSpec, TrafficSplit
 from driftloop_lake.delta_lake import open_lake
 from driftloop_lake.records import LabelRecord, Origin, Place, PredictionRecord
 from driftloop_registry.mlflow_registry import open_registry
-from driftloop_retrain.job import Parts, run_retrain
-from driftloop_retrain.lineage import read_lineage
-from driftloop_retrain.reproduce import reproduce
+from driftloop_retrain.job.job import Parts, run_retrain
+from driftloop_retrain.job.reproduce import reproduce
+from driftloop_retrain.record.lineage import read_lineage
 from driftloop_settings import Settings
 from driftloop_settings.settings import LlmSettings
 from driftloop_store import open_store
@@ -50,10 +50,16 @@ def parts(tmp_path: Path, base: Path) -> Parts:
     settings = Settings(
         state_dir=tmp_path / "state",
         llm=LlmSettings(
-            tune_steps=24, tune_learning_rate=2e-2, tune_rank=4, tune_epochs=10,
-            tune_generated=2, tune_generated_tokens=4, tune_max_forgetting=50.0, tune_threads=1,
+            tune_steps=24,
+            tune_learning_rate=2e-2,
+            tune_rank=4,
+            tune_epochs=10,
+            tune_generated=2,
+            tune_generated_tokens=4,
+            tune_max_forgetting=50.0,
+            tune_threads=1,
         ),
-    )  # fmt: skip
+    )
     settings.state_dir.mkdir()
     registry, store = open_registry(settings), open_store(settings.store_url)
     made = registry.register(MODEL, base, SIGNATURE, metrics={}, params={}, tags={})
@@ -66,18 +72,29 @@ def parts(tmp_path: Path, base: Path) -> Parts:
 def _archive(settings: Settings) -> None:
     at = [NOW - timedelta(seconds=ANSWERS - i) for i in range(ANSWERS)]
     rows: dict[str, list[Any]] = {
-        "prediction_id": [f"p{i:06}" for i in range(ANSWERS)], "row": [0] * ANSWERS,
-        "version": [1] * ANSWERS, "arm": ["stable"] * ANSWERS, "at": at, "replica": ["r"] * ANSWERS,
-        "sequence": list(range(ANSWERS)), "latency_s": [0.1] * ANSWERS, "error": [None] * ANSWERS,
+        "prediction_id": [f"p{i:06}" for i in range(ANSWERS)],
+        "row": [0] * ANSWERS,
+        "version": [1] * ANSWERS,
+        "arm": ["stable"] * ANSWERS,
+        "at": at,
+        "replica": ["r"] * ANSWERS,
+        "sequence": list(range(ANSWERS)),
+        "latency_s": [0.1] * ANSWERS,
+        "error": [None] * ANSWERS,
         "in_messages": [
-            json.dumps([{"role": "user", "content": f"what is module {i}?"}]) for i in range(ANSWERS)
+            json.dumps([{"role": "user", "content": f"what is module {i}?"}])
+            for i in range(ANSWERS)
         ],
-        "in_parameters": ["{}"] * ANSWERS, "in_operation": ["chat.completions"] * ANSWERS,
-        "out_text": [f"no idea {i}" for i in range(ANSWERS)], "out_tool_calls": [""] * ANSWERS,
-        "out_finish_reason": ["stop"] * ANSWERS, "out_prompt_tokens": [9] * ANSWERS,
-        "out_completion_tokens": [4] * ANSWERS, "out_first_token_s": [0.1] * ANSWERS,
+        "in_parameters": ["{}"] * ANSWERS,
+        "in_operation": ["chat.completions"] * ANSWERS,
+        "out_text": [f"no idea {i}" for i in range(ANSWERS)],
+        "out_tool_calls": [""] * ANSWERS,
+        "out_finish_reason": ["stop"] * ANSWERS,
+        "out_prompt_tokens": [9] * ANSWERS,
+        "out_completion_tokens": [4] * ANSWERS,
+        "out_first_token_s": [0.1] * ANSWERS,
         "out_token_s": [0.01] * ANSWERS,
-    }  # fmt: skip
+    }
     labels = [
         label
         for i in range(ANSWERS)

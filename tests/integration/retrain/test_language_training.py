@@ -8,8 +8,7 @@ import pytest
 from tiny_llama import tiny_llama
 
 from driftloop_retrain.language.adapter import trainable, weights_hash
-from driftloop_retrain.language.answers import Conversation, Message
-from driftloop_retrain.language.arms import Arms
+from driftloop_retrain.language.adapter_scoring import Arms
 from driftloop_retrain.language.check import check_language_recipe, example
 from driftloop_retrain.language.lora_dpo import LoraDpo
 from driftloop_retrain.language.lora_sft import LoraSft
@@ -17,6 +16,7 @@ from driftloop_retrain.language.packing import packed_batch, packs_exactly
 from driftloop_retrain.language.port import LanguageRecipe, TuneContext
 from driftloop_retrain.language.tokens import ChatTokens
 from driftloop_retrain.language.training import last_checkpoint
+from driftloop_retrain.language.training_answers import Conversation, Message
 from driftloop_settings.settings import LlmSettings
 
 pytestmark = pytest.mark.language
@@ -70,10 +70,12 @@ def test_packed_answers_train_like_answers_of_their_own_rows(base: Path, tmp_pat
     assert packs_exactly(model)
     taught = example(ChatTokens(base)).answers[:6]
     rows = [
-        {"input_ids": [*one.prompt, *one.answer],
-         "labels": [-100] * len(one.prompt) + list(one.answer)}
+        {
+            "input_ids": [*one.prompt, *one.answer],
+            "labels": [-100] * len(one.prompt) + list(one.answer),
+        }
         for one in (*taught[:3], *(replace(t, answer=t.answer * 3) for t in taught[3:]))
-    ]  # fmt: skip
+    ]
 
     def sums(batches: list[dict[str, Any]]) -> tuple[float, torch.Tensor]:
         model.zero_grad()

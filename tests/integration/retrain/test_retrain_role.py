@@ -26,12 +26,12 @@ from driftloop_lake.delta_lake import open_lake
 from driftloop_lake.records import LabelRecord, Origin, Place, PredictionRecord
 from driftloop_onnx import OnnxModel
 from driftloop_registry.mlflow_registry import open_registry
-from driftloop_retrain.dataset import Dataset, input_tensors
-from driftloop_retrain.inference import outputs_of
-from driftloop_retrain.recipes import FitContext, FittedModel
-from driftloop_retrain.recipes.check import example
-from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
-from driftloop_retrain.role import run
+from driftloop_retrain.job.role import run
+from driftloop_retrain.tabular.dataset import Dataset, input_tensors
+from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.recipes import FitContext, FittedModel
+from driftloop_retrain.tabular.recipes.check import example
+from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
 from driftloop_settings import Settings
 from driftloop_settings.settings import RetrainSettings
 from driftloop_store import Store, open_store
@@ -59,8 +59,13 @@ def settings(tmp_path: Path) -> Settings:
     settings.state_dir.mkdir()
     data = example("classification", rows=150, seed=5)
     context = FitContext(
-        "classification", input_tensors(data.features), 0, tmp_path, classes=np.unique(data.labels), rounds=2
-    )  # fmt: skip
+        "classification",
+        input_tensors(data.features),
+        0,
+        tmp_path,
+        classes=np.unique(data.labels),
+        rounds=2,
+    )
     (tmp_path / "first").mkdir()
     GradientBoosting().fit(data, None, context).export(tmp_path / "first")
     champion = OnnxModel(tmp_path / "first")
@@ -78,10 +83,16 @@ def archive(settings: Settings, champion: OnnxModel, data: Dataset) -> None:
     n = data.rows
     at = [NOW - timedelta(seconds=n - i) for i in range(n)]
     rows: dict[str, Any] = {
-        "prediction_id": [f"p{i:06}" for i in range(n)], "row": [0] * n, "version": [1] * n,
-        "arm": ["stable"] * n, "at": at, "replica": ["r"] * n, "sequence": list(range(n)),
-        "latency_s": [0.01] * n, "error": [None] * n,
-    }  # fmt: skip
+        "prediction_id": [f"p{i:06}" for i in range(n)],
+        "row": [0] * n,
+        "version": [1] * n,
+        "arm": ["stable"] * n,
+        "at": at,
+        "replica": ["r"] * n,
+        "sequence": list(range(n)),
+        "latency_s": [0.01] * n,
+        "error": [None] * n,
+    }
     rows |= {f"in_{name}": data.features[name].to_pylist() for name in data.features.column_names}
     outputs = outputs_of(champion, data.features)
     rows |= {f"out_{name}": values.tolist() for name, values in outputs.items()}
@@ -153,7 +164,7 @@ def training(record: dict[str, Any]) -> bool:
 
 def child() -> psutil.Process:
     running = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    found = [p for p in running if "driftloop_retrain.child" in p.cmdline()]
+    found = [p for p in running if "driftloop_retrain.job.worker_process" in p.cmdline()]
     assert len(found) == 1
     return found[0]
 
@@ -227,8 +238,9 @@ def test_a_retrained_version_is_reproduced_from_what_it_names(
     lineage = command("lineage", "loans", "2")
     assert (lineage["source"], lineage["parent_version"]) == ("retrain", 1)
     assert lineage["data"]["offsets"] == {
-        "predictions": {"driftloop.predictions:0": 0}, "labels": {"driftloop.labels:0": 1},
-    }  # fmt: skip
+        "predictions": {"driftloop.predictions:0": 0},
+        "labels": {"driftloop.labels:0": 1},
+    }
     assert Path(lineage["report"]).is_file()
     before = open_registry(settings).aliases("loans")
     found = command("reproduce", "loans", "2")

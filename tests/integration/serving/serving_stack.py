@@ -20,8 +20,8 @@ from onnx import TensorProto, helper
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import signature_of
-from driftloop_serving import ray_head
-from driftloop_serving.driver import ANSWERING
+from driftloop_serving.cluster import ray_head
+from driftloop_serving.cluster.driver import ANSWERING
 from driftloop_settings import Settings, load_settings
 from driftloop_settings.ports import free_port
 from driftloop_store import Store, open_store
@@ -31,11 +31,12 @@ def write_version(folder: Path, number: int) -> ServedVersion:
     """A graph y = number · x."""
     node = helper.make_node("Mul", ["x", "factor"], ["y"])
     graph = helper.make_graph(
-        [node], "scaler",
+        [node],
+        "scaler",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
         [helper.make_tensor("factor", TensorProto.FLOAT, [1], np.array([number], np.float32))],
-    )  # fmt: skip
+    )
     path = folder / f"v{number}"
     path.mkdir(parents=True)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -11,7 +11,7 @@ import grpc
 import orjson
 from serving_stack import Stack
 
-from driftloop_serving.grpc_protocol import open_inference_pb2 as pb
+from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
 
 BODY = orjson.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]})
 URL = "/v2/models/m/infer"

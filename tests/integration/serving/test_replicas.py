@@ -18,7 +18,7 @@ from serving_stack import Stack, eventually, running_stack, session, write_versi
 from driftloop_bus.memory_bus import MemoryBus
 from driftloop_contracts.events import PREDICTIONS, TOPICS
 from driftloop_contracts.model import TrafficSplit
-from driftloop_serving.shipper import Shipper
+from driftloop_serving.capture.shipper import Shipper
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -33,8 +33,10 @@ def test_versions_and_split_change_without_a_restart(direct: Stack, tmp_path: Pa
     (pid,) = direct.answering()
     broken = replace(write_version(tmp_path, 3), path=str(tmp_path / "nowhere"))
     versions = (
-        direct.store.require_deployment("m").versions[0], write_version(tmp_path, 2), broken,
-    )  # fmt: skip
+        direct.store.require_deployment("m").versions[0],
+        write_version(tmp_path, 2),
+        broken,
+    )
     with httpx.Client() as client:
         direct.put(versions=versions, split=TrafficSplit(1, canary=2, weight=0.5))
         assert direct.loaded()["versions"] == [1, 2]

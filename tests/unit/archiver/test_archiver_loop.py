@@ -26,9 +26,9 @@ from driftloop_lake.layout import dead_letters_uri, labels_uri
 from driftloop_lake.port import LakeCounts
 from driftloop_lake.records import DeadLetter, PredictionRecord
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.archiver import TOPICS, Archiver
-from driftloop_monitoring.bus_records import read_record
-from driftloop_monitoring.known_models import KnownModels
+from driftloop_monitoring.archive.archiver import TOPICS, Archiver
+from driftloop_monitoring.archive.bus_records import read_record
+from driftloop_monitoring.archive.known_models import KnownModels
 from driftloop_settings.settings import LakeSettings
 
 GOOD = prediction_rows(0, 1)
@@ -107,9 +107,14 @@ class World:
     def archiver(self, member: MemoryMember) -> Archiver:
         settings = LakeSettings(flush_seconds=0.01)
         made = Archiver(
-            self.bus, member, LakeWriter(self.uri), settings, self.known, Event(),
+            self.bus,
+            member,
+            LakeWriter(self.uri),
+            settings,
+            self.known,
+            Event(),
             monotonic=lambda: self.now,
-        )  # fmt: skip
+        )
         made.step(Event())  # it gets its partitions
         return made
 

@@ -40,9 +40,13 @@ def test_the_heap_is_the_settings_and_all_files_lie_in_the_folder(tmp_path: Path
 
 def test_a_cluster_of_the_users_own_is_used_with_its_security() -> None:
     kafka = KafkaSettings(
-        bootstrap_servers="broker:9093", security_protocol="SASL_SSL", ssl_cafile="ca.pem",
-        sasl_mechanism="SCRAM-SHA-512", sasl_username="loop", sasl_password=SecretStr("secret"),
-    )  # fmt: skip
+        bootstrap_servers="broker:9093",
+        security_protocol="SASL_SSL",
+        ssl_cafile="ca.pem",
+        sasl_mechanism="SCRAM-SHA-512",
+        sasl_username="loop",
+        sasl_password=SecretStr("secret"),
+    )
     assert bootstrap_servers(Settings(kafka=kafka)) == "broker:9093"
     options = connection_options("broker:9093", kafka)
     assert options["security_protocol"] == "SASL_SSL"

@@ -12,7 +12,7 @@ from driftloop_contracts.events import LABELS, PREDICTIONS
 from driftloop_contracts.model import Deployment, ModelSpec, TrafficSplit
 from driftloop_lake.records import DeadLetter
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_store import open_store
 
 
@@ -25,7 +25,8 @@ def asked(state: Path, *arguments: str) -> Any:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """A lake with two dead letters: one of a model that was deployed since, one that says nothing."""
+    """A lake with two dead letters: one of a model that was deployed since, one that says
+    nothing."""
     good = read_record(prediction_message(prediction_rows(0, 0), 3))
     bad = read_record(message(LABELS, b"{}", 0))
     letter = DeadLetter(good.origin, "no model 'loan' was ever deployed")

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from driftloop_cli.main import app
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 runner = CliRunner()
 RECEIVED = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -50,11 +50,16 @@ def test_a_query_answers_with_an_array_of_objects(state: Path) -> None:
     sql = "SELECT prediction_id, row, version, arm, at, age, label, value FROM labelled"
     assert answer(state, "query", "loan", sql) == [
         {
-            "prediction_id": id_of_request(3), "row": 1, "version": 1, "arm": "stable",
-            "at": time_of_request(3).isoformat().replace("+00:00", "Z"), "age": 1.0, "label": 1,
+            "prediction_id": id_of_request(3),
+            "row": 1,
+            "version": 1,
+            "arm": "stable",
+            "at": time_of_request(3).isoformat().replace("+00:00", "Z"),
+            "age": 1.0,
+            "label": 1,
             "value": 1.0,
         }
-    ]  # fmt: skip
+    ]
 
 
 def test_values_that_json_lacks_are_written_in_their_nearest_form(state: Path) -> None:
@@ -63,10 +68,15 @@ def test_values_that_json_lacks_are_written_in_their_nearest_form(state: Path) -
         FROM predictions"""
     assert answer(state, "query", "loan", sql) == [
         {
-            "nan": None, "decimal": 1.25, "huge": "170141183460469231731687303715884105727",
-            "day": "2026-01-02", "list": [1, None], "bytes": "a", "n": 10,
+            "nan": None,
+            "decimal": 1.25,
+            "huge": "170141183460469231731687303715884105727",
+            "day": "2026-01-02",
+            "list": [1, None],
+            "bytes": "a",
+            "n": 10,
         }
-    ]  # fmt: skip
+    ]
 
 
 def test_no_rows_are_an_empty_array(state: Path) -> None:
@@ -130,8 +140,10 @@ def test_an_export_is_bounded_by_times_and_may_be_csv(state: Path, tmp_path: Pat
     answer(state, "export", "loan", "--format", "csv", "--out", str(path), "--labelled", *bounds)
     (row,) = csv.DictReader(path.open())
     assert (row["prediction_id"], row["value"], row["probabilities"]) == (
-        id_of_request(3), "1", "[0.25, 0.75]",
-    )  # fmt: skip
+        id_of_request(3),
+        "1",
+        "[0.25, 0.75]",
+    )
 
 
 def test_labels_are_counted_by_version(state: Path) -> None:

@@ -56,14 +56,21 @@ def test_a_process_that_ended_is_not_alive() -> None:
 
 def test_free_ports_are_kept_from_one_start_to_the_next(tmp_path: Path) -> None:
     wanted = [
-        "serving.port=0", "serving.grpc_port=0", "control.port=0", "kafka.port=0", "serving.ray_port=0",
-    ]  # fmt: skip
+        "serving.port=0",
+        "serving.grpc_port=0",
+        "control.port=0",
+        "kafka.port=0",
+        "serving.ray_port=0",
+    ]
     settings = load_settings(wanted, state_dir=tmp_path, environ={})
     (first, said), (second, _) = resolve_ports(settings), resolve_ports(settings)
     ports = {
-        first.serving.port, first.serving.grpc_port, first.control.port, first.kafka.port,
+        first.serving.port,
+        first.serving.grpc_port,
+        first.control.port,
+        first.kafka.port,
         first.serving.ray_port,
-    }  # fmt: skip
+    }
     assert len(ports) == 5
     assert 0 not in ports
     assert first == second

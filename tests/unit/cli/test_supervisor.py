@@ -38,11 +38,16 @@ def test_with_other_clusters_named_no_broker_and_no_ray_of_our_own_run() -> None
 
 
 def test_a_killed_session_takes_its_children_along() -> None:
-    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
+    parent = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, "
+        "flush=True); input()'])"
+    )
     leader = subprocess.Popen(
-        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-c", parent],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         start_new_session=True,
-    )  # fmt: skip
+    )
     assert leader.stdout is not None
     leader.stdout.readline()
     children = psutil.Process(leader.pid).children()

@@ -20,7 +20,7 @@ def bus() -> MemoryBus:
 
 def send(
     bus: MemoryBus, topic: str, value: bytes, headers: Sequence[tuple[str, bytes]] = ()
-) -> None:  # fmt: skip
+) -> None:
     bus.producer().send(topic, value, headers=headers).result(10)
 
 
@@ -41,14 +41,26 @@ def test_each_row_of_the_model_is_one_line(bus: MemoryBus) -> None:
     predict(bus, 3)
     found = objects(follow(bus, "loan", False, True, 4))
     assert [(row["prediction_id"], row["row"]) for row in found] == [
-        (id_of_request(1), 0), (id_of_request(1), 1), (id_of_request(3), 0), (id_of_request(3), 1),
-    ]  # fmt: skip
+        (id_of_request(1), 0),
+        (id_of_request(1), 1),
+        (id_of_request(3), 0),
+        (id_of_request(3), 1),
+    ]
     assert found[0] == {
-        "prediction_id": id_of_request(1), "row": 0, "version": 1, "arm": "stable",
-        "at": time_of_request(1).isoformat().replace("+00:00", "Z"), "age": 0.0, "job": "baker",
-        "label": 1, "probabilities": [0.25, 0.75], "replica": "r1", "sequence": 1,
-        "latency_s": pytest.approx(0.01), "error": None,
-    }  # fmt: skip
+        "prediction_id": id_of_request(1),
+        "row": 0,
+        "version": 1,
+        "arm": "stable",
+        "at": time_of_request(1).isoformat().replace("+00:00", "Z"),
+        "age": 0.0,
+        "job": "baker",
+        "label": 1,
+        "probabilities": [0.25, 0.75],
+        "replica": "r1",
+        "sequence": 1,
+        "latency_s": pytest.approx(0.01),
+        "error": None,
+    }
 
 
 def test_without_from_start_only_what_comes_is_shown(bus: MemoryBus) -> None:

@@ -20,10 +20,11 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 def graph(kind: int = TensorProto.FLOAT) -> bytes:
     node = helper.make_node("Identity", ["x"], ["y"])
     made = helper.make_graph(
-        [node], "same",
+        [node],
+        "same",
         [helper.make_tensor_value_info("x", kind, [None, 1])],
         [helper.make_tensor_value_info("y", kind, [None, 1])],
-    )  # fmt: skip
+    )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     return bytes(model.SerializeToString())
 

@@ -7,7 +7,7 @@ from driftloop_bus.port import Message
 from driftloop_lake.capture_loss import CaptureLoss, capture_loss
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 OF_R1 = {"replica": "r1", "version": 1, "served": 0, "acked": 0, "spooled": 0, "dropped": {}}
 
@@ -37,10 +37,12 @@ def test_numbers_that_were_skipped_on_the_way_to_the_lake_are_lost_requests(
 def test_what_came_twice_or_in_other_records_is_no_loss(tmp_path: Path) -> None:
     uri = str(tmp_path)
     archive(
-        uri, prediction_message(prediction_rows(0, 4), 0),
-        prediction_message(prediction_rows(2, 7), 1), prediction_message(prediction_rows(0, 3), 2),
+        uri,
+        prediction_message(prediction_rows(0, 4), 0),
+        prediction_message(prediction_rows(2, 7), 1),
+        prediction_message(prediction_rows(0, 3), 2),
         prediction_message(prediction_rows(0, 1, replica="r2"), 3),
-    )  # fmt: skip
+    )
     assert loss(uri, OF_R1, {**OF_R1, "replica": "r2"}).unexplained == 0
 
 
@@ -54,9 +56,10 @@ def test_a_skipped_number_is_explained_where_the_request_was_dropped_after_it_wa
 ) -> None:
     uri = str(tmp_path)
     archive(
-        uri, prediction_message(prediction_rows(0, 1), 0),
+        uri,
+        prediction_message(prediction_rows(0, 1), 0),
         prediction_message(prediction_rows(3, 4), 1),
-    )  # fmt: skip
+    )
     dropped = {**OF_R1, "served": 7, "acked": 4, "dropped": {"too_large": 3}}
     assert loss(uri, dropped).unexplained == 0
 

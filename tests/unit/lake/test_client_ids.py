@@ -13,7 +13,7 @@ from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.port import LakeCounts
 from driftloop_lake.records import Record
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 PARTITIONS = [(PREDICTIONS, 0), (PREDICTIONS, 1)]
 
@@ -30,16 +30,21 @@ def writer(uri: str) -> LakeWriter:
 
 
 def tried(
-    replica: str, *, sequence: int = 0, partition: int = 0, error: str | None = None,
+    replica: str,
+    *,
+    sequence: int = 0,
+    partition: int = 0,
+    error: str | None = None,
     seconds_later: int = 0,
-) -> Record:  # fmt: skip
+) -> Record:
     """A record of one request of two rows, always under the same id."""
     rows = prediction_rows(sequence, sequence, replica=replica)
     at = prediction_rows(sequence + seconds_later, sequence + seconds_later)
     changes = {
-        "prediction_id": pa.array(["chosen"] * rows.num_rows), "at": at.column("at"),
+        "prediction_id": pa.array(["chosen"] * rows.num_rows),
+        "at": at.column("at"),
         "error": pa.array([error] * rows.num_rows, pa.string()),
-    }  # fmt: skip
+    }
     for name, column in changes.items():
         place = rows.schema.get_field_index(name)
         rows = rows.set_column(place, rows.schema.field(name), column)

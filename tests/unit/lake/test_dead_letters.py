@@ -10,8 +10,8 @@ from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.port import LakeCounts
 from driftloop_lake.records import DeadLetter, Place, Record
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
-from driftloop_monitoring.replay import Replayed, replay
+from driftloop_monitoring.archive.bus_records import read_record
+from driftloop_monitoring.archive.replay import Replayed, replay
 
 
 def dead(record: Record, reason: str = "why") -> DeadLetter:

@@ -13,15 +13,15 @@ from lake_records import (
 from driftloop_lake.label_arrival import LabelArrival, label_arrival
 from driftloop_lake.views import open_views
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 AGES = (timedelta(seconds=2), timedelta(seconds=10))
 
 
 @pytest.fixture
 def arrivals(tmp_path: Path) -> list[LabelArrival]:
-    """Version 1 answers at 0 to 9 s, version 2 at 10 to 14 s; each row but the last of a version gets
-    its label 3 s later, and a correction long after. It is 15 s."""
+    """Version 1 answers at 0 to 9 s, version 2 at 10 to 14 s; each row but the last of a version
+    gets its label 3 s later, and a correction long after. It is 15 s."""
     writer = LakeWriter(str(tmp_path))
     writer.append([read_record(prediction_message(prediction_rows(0, 9, rows=1), 0))])
     writer.append([read_record(prediction_message(prediction_rows(10, 14, rows=1, version=2), 1))])

@@ -17,7 +17,7 @@ from driftloop_lake import layout
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 
 class Killed(Exception):
@@ -80,9 +80,10 @@ def logs(draw: st.DrawFn) -> Log:
         offsets[topic, partition] += 1
         if kind == "label":
             log.append(
-                label_message(offset, partition=partition, prediction_id=f"{partition}-{offset}",
-                              label=1)
-            )  # fmt: skip
+                label_message(
+                    offset, partition=partition, prediction_id=f"{partition}-{offset}", label=1
+                )
+            )
         elif kind == "poison":
             log.append(message(topic, b"no arrow", offset, partition=partition))
         else:

@@ -19,7 +19,7 @@ from driftloop_contracts.errors import NotFound
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.port import Pin
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 T = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -40,9 +40,12 @@ class Filled:
     ) -> None:
         self.offset += 1
         record = label_message(
-            self.offset, prediction_id=id_of_request(sequence), label=label,
-            received_at=received.isoformat(), observed_at=observed.isoformat(),
-        )  # fmt: skip
+            self.offset,
+            prediction_id=id_of_request(sequence),
+            label=label,
+            received_at=received.isoformat(),
+            observed_at=observed.isoformat(),
+        )
         self.writer.append([read_record(record)])
 
     def pin(self) -> Pin:
@@ -96,9 +99,12 @@ def test_other_metrics_are_no_labels(filled: Filled) -> None:
 
 def test_since_is_included_and_until_is_not(filled: Filled) -> None:
     rows = filled.lake.labelled(
-        "loan", filled.pin(), since=time_of_request(63), until=time_of_request(66),
+        "loan",
+        filled.pin(),
+        since=time_of_request(63),
+        until=time_of_request(66),
         only_labelled=False,
-    )  # fmt: skip
+    )
     assert sorted(set(rows.column("sequence").to_pylist())) == [63, 64, 65]
     second = filled.lake.labelled("loan", filled.pin(), versions=(2,), only_labelled=False)
     assert set(second.column("version").to_pylist()) == {2}
@@ -185,29 +191,38 @@ def test_threads_may_share_a_reader(filled: Filled) -> None:
 def test_a_pin_names_the_last_offset_of_each_partition_that_it_holds(filled: Filled) -> None:
     pin = filled.pin()
     assert filled.lake.offsets("loan", pin) == {
-        "predictions": {"driftloop.predictions:0": 2}, "labels": {},
-    }  # fmt: skip
+        "predictions": {"driftloop.predictions:0": 2},
+        "labels": {},
+    }
     filled.label(61, 1)
     rows = prediction_rows(90, 91, replica="r2")
     filled.writer.append([read_record(prediction_message(rows, 7, partition=20))])
     assert filled.lake.offsets("loan", filled.pin()) == {
         "predictions": {"driftloop.predictions:0": 2, "driftloop.predictions:20": 7},
         "labels": {"driftloop.labels:0": 1},
-    }  # fmt: skip
+    }
     assert filled.lake.offsets("loan", pin)["predictions"] == {"driftloop.predictions:0": 2}
 
 
 def test_answers_with_feedback_are_counted_once_from_a_time_on(filled: Filled) -> None:
     later = T + timedelta(hours=1)
     said = [
-        (61, "correction", "Paris", T), (61, "preferred", "Rome", later), (62, "correction", "Oslo", T),
-        (62, "correction", None, later), (99, "correction", "of another model", T), (63, "label", 1, later),
-    ]  # fmt: skip
+        (61, "correction", "Paris", T),
+        (61, "preferred", "Rome", later),
+        (62, "correction", "Oslo", T),
+        (62, "correction", None, later),
+        (99, "correction", "of another model", T),
+        (63, "label", 1, later),
+    ]
     for offset, (sequence, metric, value, received) in enumerate(said, start=1):
         record = label_message(
-            offset, prediction_id=id_of_request(sequence), metric=metric, value=value,
-            received_at=received.isoformat(), observed_at=T.isoformat(),
-        )  # fmt: skip
+            offset,
+            prediction_id=id_of_request(sequence),
+            metric=metric,
+            value=value,
+            received_at=received.isoformat(),
+            observed_at=T.isoformat(),
+        )
         filled.writer.append([read_record(record)])
     count = partial(filled.lake.answers_with, "loan", filled.pin(), ("correction", "preferred"))
     assert (count(None), count(T), count(later)) == (2, 1, 0)

@@ -18,8 +18,8 @@ from driftloop_lake.port import LakeCounts, Pin
 from driftloop_lake.upkeep import Rules, Upkeep
 from driftloop_lake.upkeep_table import UpkeepTable
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
-from driftloop_monitoring.lake_keeper import kept
+from driftloop_monitoring.archive.bus_records import read_record
+from driftloop_monitoring.archive.lake_maintenance import kept
 
 NOW = datetime.now(UTC)
 RULES = Rules(compact_files=5, vacuum_hours=8)
@@ -214,8 +214,9 @@ def test_each_version_from_the_horizon_on_and_each_pinned_one_stays_readable(
     left = ({file.name for file in files} | set(made)) - set(gone)
 
     def readable(version: int) -> bool:
-        from_checkpoint = (v for v in range(version, -1, -1)
-                           if f"{v:020}.checkpoint.parquet" in left)  # fmt: skip
+        from_checkpoint = (
+            v for v in range(version, -1, -1) if f"{v:020}.checkpoint.parquet" in left
+        )
         first = next(from_checkpoint, -1) + 1
         return all(f"{v:020}.json" in left for v in range(first, version + 1))
 

@@ -22,7 +22,7 @@ from driftloop_contracts.events import prediction_schema
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_lake.views import Version, Views, column_names, open_views
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 T = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -43,9 +43,13 @@ class Lake:
     def label(self, sequence: int, label: object, received: datetime = T, **more: object) -> None:
         self.offset += 1
         record = label_message(
-            self.offset, prediction_id=id_of_request(sequence), label=label,
-            received_at=received.isoformat(), observed_at=T.isoformat(), **more,
-        )  # fmt: skip
+            self.offset,
+            prediction_id=id_of_request(sequence),
+            label=label,
+            received_at=received.isoformat(),
+            observed_at=T.isoformat(),
+            **more,
+        )
         self.writer.append([read_record(record)])
 
     def open(self, **how: Any) -> Views:
@@ -75,16 +79,35 @@ def lake(tmp_path: Path) -> Lake:
 def test_predictions_have_a_column_for_each_tensor_under_its_own_name(lake: Lake) -> None:
     answer = lake.open().ask("SELECT * FROM predictions")
     assert answer.columns == [
-        "prediction_id", "row", "version", "arm", "at", "age", "job", "label", "probabilities",
-        "replica", "sequence", "latency_s", "error",
-    ]  # fmt: skip
+        "prediction_id",
+        "row",
+        "version",
+        "arm",
+        "at",
+        "age",
+        "job",
+        "label",
+        "probabilities",
+        "replica",
+        "sequence",
+        "latency_s",
+        "error",
+    ]
     (row,) = lake.ask(
         "SELECT prediction_id, row, version, arm, at, age, job, label, probabilities "
         "FROM predictions WHERE version = 2 ORDER BY at DESC, row DESC LIMIT 1"
     )
     assert row == (
-        id_of_request(3), 1, 2, "stable", time_of_request(3), 1.0, "baker", 1, [0.25, 0.75],
-    )  # fmt: skip
+        id_of_request(3),
+        1,
+        2,
+        "stable",
+        time_of_request(3),
+        1.0,
+        "baker",
+        1,
+        [0.25, 0.75],
+    )
 
 
 def test_at_is_a_column_and_stays_a_word_of_sql(lake: Lake) -> None:
@@ -208,17 +231,25 @@ def test_names_that_clash_keep_their_prefix() -> None:
         "sequence",
     ]
     assert column_names(columns, ("version",)) == {
-        "in_age": "age", "in_x": "in_x", "out_X": "out_X", "in_version": "in_version",
-        "in_error": "error", "out_value": "value", "error": "lake_error", "sequence": "sequence",
-    }  # fmt: skip
+        "in_age": "age",
+        "in_x": "in_x",
+        "out_X": "out_X",
+        "in_version": "in_version",
+        "in_error": "error",
+        "out_value": "value",
+        "error": "lake_error",
+        "sequence": "sequence",
+    }
     assert column_names(["out_value"], ("value",)) == {"out_value": "out_value"}
 
 
 def test_a_column_of_several_types_is_one(lake: Lake, retyped: Callable[[], pa.Table]) -> None:
     lake.predict(retyped())
     assert lake.ask("SELECT DISTINCT age, job FROM predictions ORDER BY ALL") == [
-        ("0.0", "baker"), ("1.0", "baker"), ("old", "baker"),
-    ]  # fmt: skip
+        ("0.0", "baker"),
+        ("1.0", "baker"),
+        ("old", "baker"),
+    ]
 
 
 @pytest.fixture

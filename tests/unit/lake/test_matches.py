@@ -14,7 +14,7 @@ from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import Extent
 from driftloop_lake.upkeep import Rules, Upkeep
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 NOW = datetime.now(UTC)
 STEPS = st.one_of(
@@ -41,9 +41,12 @@ class Grown:
     def label(self, sequence: int) -> None:
         self.offset += 1
         told = label_message(
-            self.offset, prediction_id=id_of_request(sequence), label=self.offset % 3,
-            received_at=NOW.isoformat(), observed_at=NOW.isoformat(),
-        )  # fmt: skip
+            self.offset,
+            prediction_id=id_of_request(sequence),
+            label=self.offset % 3,
+            received_at=NOW.isoformat(),
+            observed_at=NOW.isoformat(),
+        )
         self.writer.append([read_record(told)])
         self.labels.add((sequence, self.offset % 3))
 

@@ -13,7 +13,7 @@ from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.repeats import overlaps, runs_of
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 Row = tuple[str, int, int, int]
 """replica, version, sequence, row"""

@@ -16,7 +16,7 @@ from driftloop_lake import layout
 from driftloop_lake.columns import MAX_COLUMNS, fitted, merged, united
 from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.writer import Appended, LakeWriter
-from driftloop_monitoring.bus_records import read_record
+from driftloop_monitoring.archive.bus_records import read_record
 
 
 class Model:

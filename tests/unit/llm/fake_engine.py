@@ -14,8 +14,8 @@ Message = MutableMapping[str, Any]
 
 
 class FakeEngine:
-    """Answers with `words`, one token each. A stream waits for `go_on` before its second word. A text's
-    nats per token are its number of words."""
+    """Answers with `words`, one token each. A stream waits for `go_on` before its second word. A
+    text's nats per token are its number of words."""
 
     def __init__(self, *words: str, status: int = 200) -> None:
         self.words = words
@@ -27,9 +27,11 @@ class FakeEngine:
         self.told: list[tuple[str, LikelihoodCall]] = []
 
     async def app(
-        self, scope: Message, receive: Callable[[], Awaitable[Message]],
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         body = orjson.loads((await receive())["body"])
         self.asked.append(body)
         headers = dict(scope["headers"])
@@ -79,9 +81,11 @@ class FakeEngine:
         assert generation is not None
         times = SimpleNamespace(first_token_ts=1.0, last_token_ts=2.0, first_token_latency=0.5)
         part = SimpleNamespace(
-            index=0, text="".join(words), token_ids=list(words),
+            index=0,
+            text="".join(words),
+            token_ids=list(words),
             finish_reason="stop" if finished else None,
-        )  # fmt: skip
+        )
         output = SimpleNamespace(prompt_token_ids=[1, 2], outputs=[part], metrics=times)
         generation.observe(request_id, output)
 

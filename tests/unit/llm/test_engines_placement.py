@@ -2,8 +2,8 @@
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
-from driftloop_serving.loaded import loaded
-from driftloop_serving.placement import ENGINE_KEY, applications_of, place
+from driftloop_serving.cluster.placement import ENGINE_KEY, applications_of, place
+from driftloop_serving.replicas.replica_status import loaded
 
 
 def version(number: int, base: int | None = None) -> ServedVersion:

@@ -62,8 +62,10 @@ def test_a_folder_of_weights_serves_at_once(
     assert (deployment.model.runtime, deployment.model.task) == ("vllm", "generation")
     assert (served.signature, served.base) == (SIGNATURE, None)
     assert {file.name for file in Path(served.path).iterdir()} == {
-        "config.json", "model.safetensors", "tokenizer.json",
-    }  # fmt: skip
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
 
 
 def test_an_adapter_goes_with_the_champions_weights_and_has_to_win(
@@ -89,9 +91,14 @@ def test_an_adapter_goes_with_the_champions_weights_and_has_to_win(
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused_and_changes_nothing(
-    store: Store, registry: MemoryRegistry, base: Path, tmp_path: Path,
-    base_version: int | None, tensors: dict[str, np.ndarray], why: str,
-) -> None:  # fmt: skip
+    store: Store,
+    registry: MemoryRegistry,
+    base: Path,
+    tmp_path: Path,
+    base_version: int | None,
+    tensors: dict[str, np.ndarray],
+    why: str,
+) -> None:
     take_in(packed(base), store, registry, NOW, at_once=False)
     adapter = write_adapter(tmp_path / "adapter", tensors)
     with pytest.raises(Rejected, match=why):

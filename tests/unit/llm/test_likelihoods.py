@@ -35,9 +35,11 @@ async def tell(port: Port, call: LikelihoodCall = CALL, **headers: str) -> tuple
         sent.append(message)
 
     scope = {
-        "type": "http", "method": "POST", "path": PATH,
+        "type": "http",
+        "method": "POST",
+        "path": PATH,
         "headers": [(k.encode(), v.encode()) for k, v in given.items() if v],
-    }  # fmt: skip
+    }
     await port.app(scope, receive, send)
     return sent[0]["status"], orjson.loads(sent[1]["body"])
 

@@ -11,12 +11,12 @@ import pytest
 from fake_engine import FakeEngine
 
 from driftloop_contracts.model import TrafficSplit
-from driftloop_serving.meter import ReplicaMeter
-from driftloop_serving.openai_engine import EngineApp, Held
-from driftloop_serving.openai_hop import GIVEN_ID, NOT_BEGUN, Hop
-from driftloop_serving.spool import SpoolWriter
-from driftloop_serving.spool_reader import SpoolReader
-from driftloop_serving.spool_record import PredictionBatch
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.capture.spool_reader import SpoolReader
+from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.metrics.meter import ReplicaMeter
+from driftloop_serving.openai.openai_engine import EngineApp, Held
+from driftloop_serving.openai.upstream_headers import GIVEN_ID, NOT_BEGUN, Hop
 from driftloop_settings.settings import CaptureSettings
 
 CHAT = "/v1/chat/completions"
@@ -92,9 +92,14 @@ async def test_an_answer_has_our_names_and_is_kept(port: Port) -> None:
     assert (kept.ids, kept.version, kept.arm) == (["p-1"], 2, "canary")
     assert kept.outputs is not None
     assert {name: array.tolist() for name, array in kept.outputs.items()} == {
-        "text": ["good day"], "tool_calls": [""], "finish_reason": ["stop"], "prompt_tokens": [2],
-        "completion_tokens": [2], "first_token_s": [0.5], "token_s": [1.0],
-    }  # fmt: skip
+        "text": ["good day"],
+        "tool_calls": [""],
+        "finish_reason": ["stop"],
+        "prompt_tokens": [2],
+        "completion_tokens": [2],
+        "first_token_s": [0.5],
+        "token_s": [1.0],
+    }
     counts = port.meter.counts["tiny", 2, "canary"]
     assert (counts.requests, counts.prompt_tokens, counts.completion_tokens) == (1, 2, 2)
 

@@ -11,10 +11,10 @@ from test_openai_upstream import read_call, served
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
-from driftloop_serving.meter import ReplicaMeter
-from driftloop_serving.model_table import ModelTable, held_elsewhere
-from driftloop_serving.openai_front import Front, add_openai
-from driftloop_serving.openai_hop import NOT_BEGUN
+from driftloop_serving.batching.model_table import ModelTable, held_elsewhere
+from driftloop_serving.metrics.meter import ReplicaMeter
+from driftloop_serving.openai.openai_front import Front, add_openai
+from driftloop_serving.openai.upstream_headers import NOT_BEGUN
 
 DEPLOYMENT = Deployment(
     ModelSpec("tiny", "generation", "text", runtime="vllm"), (ServedVersion(1, "/w", SIGNATURE),),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop_contracts.errors import NotFound, Rejected
-from driftloop_serving.openai_request import (
+from driftloop_serving.openai.openai_request import (
     STICKY,
     Asked,
     conversation,

@@ -2,7 +2,7 @@
 
 import orjson
 
-from driftloop_serving.openai_rows import StreamedToolCalls, tool_calls_of
+from driftloop_serving.openai.openai_rows import StreamedToolCalls, tool_calls_of
 
 
 def event(index: int, **call: object) -> bytes:

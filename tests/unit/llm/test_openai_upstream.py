@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from driftloop_serving.openai_upstream import Connection, UpstreamLost, Upstreams
+from driftloop_serving.openai.openai_upstream import Connection, UpstreamLost, Upstreams
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CHUNKED = (

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from driftloop_contracts.judgement import Severity
-from driftloop_monitoring.columns import Column, Kind
-from driftloop_monitoring.drift import DriftRule, moved, p_value
-from driftloop_monitoring.quality import troubles
+from driftloop_monitoring.statistics.columns import Column, Kind
+from driftloop_monitoring.statistics.drift import DriftRule, moved, p_value
+from driftloop_monitoring.statistics.quality import troubles
 
 RULE = DriftRule(effect=0.1, significance=0.001)
 
@@ -56,13 +56,13 @@ def test_windows_without_drift_are_silent() -> None:
     kinds = list("abcde")
     reference = numbers("x", r.gamma(1.0, size=5_000)) | numbers("i", r.integers(0, 4, 5_000))
     reference |= texts("c", list(r.choice(kinds, 5_000)))
-    alarms = 0
+    alerts = 0
     for _ in range(100):
         window = numbers("x", r.gamma(1.0, size=1_000)) | numbers("i", r.integers(0, 4, 1_000))
         window |= texts("c", list(r.choice(kinds, 1_000)))
-        alarms += bool(moved(reference, window, plain_distance, RULE))
-        alarms += bool(troubles(reference, window, 0.001))
-    assert alarms == 0
+        alerts += bool(moved(reference, window, plain_distance, RULE))
+        alerts += bool(troubles(reference, window, 0.001))
+    assert alerts == 0
 
 
 def test_a_constant_reference_column_does_not_explode() -> None:

@@ -1,5 +1,5 @@
-"""When may a judge count? How often chance lets one through, looked at after every 20 answers; and what the
-ratings' test makes of scores, which have a smaller reference."""
+"""When may a judge count? How often chance lets one through, looked at after every 20 answers; and
+what the ratings' test makes of scores, which have a smaller reference."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,14 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from driftloop_monitoring.language.calibration import (
+from driftloop_monitoring.statistics.calibration import (
     MIN_OF_EACH,
     Rated,
     agreement,
     doubt,
     rated_well,
 )
-from driftloop_monitoring.performance import Baseline, Rule, State, update
+from driftloop_monitoring.statistics.performance import Baseline, Rule, State, update
 
 Draw = Callable[[np.random.Generator, NDArray[np.bool_], float], NDArray[np.float64]]
 
@@ -130,7 +130,7 @@ def test_the_middle_of_a_scale_is_neither(rating: float, well: bool | None) -> N
     assert rated_well(rating) is well
 
 
-def windows_until_alarm(fall: float, windows: int, seed: int) -> int | None:
+def windows_until_alert(fall: float, windows: int, seed: int) -> int | None:
     """Of 32 scores each, against 400 of the reference, whose losses spread by .25."""
     rng, state, rule = np.random.default_rng(seed), State(), Rule(0.05, 1e5)
     baseline = Baseline.of(np.clip(rng.normal(0.3, 0.25, 400), 0, 1))
@@ -138,14 +138,14 @@ def windows_until_alarm(fall: float, windows: int, seed: int) -> int | None:
     for window in range(windows):
         losses = np.clip(rng.normal(0.3 + fall, 0.25, 32), 0, 1)
         state = update(state, losses, times, baseline, rule)
-        if state.alarm is not None:
+        if state.alert is not None:
             return window + 1
     return None
 
 
-def test_scores_that_stay_do_not_alarm() -> None:
-    assert sum(windows_until_alarm(0.0, 120, seed) is not None for seed in range(100)) <= 1
+def test_scores_that_stay_do_not_alert() -> None:
+    assert sum(windows_until_alert(0.0, 120, seed) is not None for seed in range(100)) <= 1
 
 
-def test_scores_that_fall_by_20_points_alarm_within_four_windows_nearly_always() -> None:
-    assert sum(windows_until_alarm(0.2, 4, seed) is not None for seed in range(100)) >= 95
+def test_scores_that_fall_by_20_points_alert_within_four_windows_nearly_always() -> None:
+    assert sum(windows_until_alert(0.2, 4, seed) is not None for seed in range(100)) >= 95

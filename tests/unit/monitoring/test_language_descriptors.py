@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop_monitoring.language.descriptors import described, last_prompt, repetition
-from driftloop_monitoring.language.tongue import language_of
+from driftloop_monitoring.text.descriptors import described, last_prompt, repetition
+from driftloop_monitoring.text.language_detection import language_of
 
 
 def answers(*rows: tuple[str | None, str | None, str]) -> pa.Table:
@@ -102,10 +102,22 @@ def test_parts_of_a_message_are_read_as_its_text() -> None:
     assert last_prompt(json.dumps([{"role": "user", "content": parts}])) == "What is it?"
 
 
-@given(st.one_of(st.none(), st.text(), st.builds(json.dumps, st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda x: st.lists(x) | st.dictionaries(st.sampled_from(["role", "content", "text"]), x)))),
-    st.one_of(st.none(), st.text()))  # fmt: skip
+@given(
+    st.one_of(
+        st.none(),
+        st.text(),
+        st.builds(
+            json.dumps,
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.text(),
+                lambda x: (
+                    st.lists(x) | st.dictionaries(st.sampled_from(["role", "content", "text"]), x)
+                ),
+            ),
+        ),
+    ),
+    st.one_of(st.none(), st.text()),
+)
 def test_nothing_in_a_conversation_stops_the_watch(
     messages: str | None, answer: str | None
 ) -> None:

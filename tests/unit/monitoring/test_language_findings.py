@@ -9,19 +9,21 @@ import pyarrow as pa
 
 from driftloop_contracts.judgement import CheckKind, Finding, Severity
 from driftloop_contracts.model import ModelSpec
-from driftloop_monitoring import evidently_adapter
-from driftloop_monitoring.checks import window_findings
-from driftloop_monitoring.drift import DriftRule
-from driftloop_monitoring.language.topics import separation
-from driftloop_monitoring.reference import Reference, reference_of
+from driftloop_monitoring.state.checks import window_findings
+from driftloop_monitoring.state.reference import Reference, reference_of
+from driftloop_monitoring.statistics import evidently_adapter
+from driftloop_monitoring.statistics.drift import DriftRule
+from driftloop_monitoring.text.topics import separation
 
 SPEC = ModelSpec("chat", "generation", "text", runtime="vllm")
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 COOKING = (
-    "bread", "oven", "flour", "yeast", "butter", "sugar", "salt", "pan", "knife", "recipe", "dough", "milk",
+    "bread", "oven", "flour", "yeast", "butter", "sugar", "salt", "pan", "knife", "recipe",
+    "dough", "milk",
 )  # fmt: skip
 LAW = (
-    "contract", "court", "judge", "appeal", "clause", "tenant", "lease", "lawyer", "statute", "verdict",
+    "contract", "court", "judge", "appeal", "clause", "tenant", "lease", "lawyer", "statute",
+    "verdict",
 )  # fmt: skip
 
 
@@ -33,9 +35,14 @@ def prompts(rng: np.random.Generator, count: int, words: tuple[str, ...]) -> lis
 
 
 def rows(
-    seed: int, count: int = 1_200, *, words: tuple[str, ...] = COOKING, length: float = 40.0, empty: float = 0.01,
+    seed: int,
+    count: int = 1_200,
+    *,
+    words: tuple[str, ...] = COOKING,
+    length: float = 40.0,
+    empty: float = 0.01,
     refusing: float = 0.02,
-) -> pa.Table:  # fmt: skip
+) -> pa.Table:
     rng = np.random.default_rng(seed)
     texts = []
     for size in rng.poisson(length, count):
@@ -49,12 +56,15 @@ def rows(
     asked = [json.dumps([{"role": "user", "content": p}]) for p in prompts(rng, count, words)]
     return pa.table(
         {
-            "in_messages": asked, "in_parameters": ["{}"] * count,
-            "in_operation": ["chat.completions"] * count, "out_text": texts,
-            "out_tool_calls": [""] * count, "out_finish_reason": ["stop"] * count,
+            "in_messages": asked,
+            "in_parameters": ["{}"] * count,
+            "in_operation": ["chat.completions"] * count,
+            "out_text": texts,
+            "out_tool_calls": [""] * count,
+            "out_finish_reason": ["stop"] * count,
             "out_token_s": pa.array(rng.gamma(20.0, 0.001, count), pa.float32()),
         }
-    )  # fmt: skip
+    )
 
 
 @cache
@@ -64,9 +74,15 @@ def reference() -> Reference:
 
 def found(window: pa.Table) -> list[Finding]:
     return window_findings(
-        reference(), window, model="chat", version=1, window_id="w", at=NOW,
-        rule=DriftRule(0.1, 0.001), distance=evidently_adapter.distance,
-    )  # fmt: skip
+        reference(),
+        window,
+        model="chat",
+        version=1,
+        window_id="w",
+        at=NOW,
+        rule=DriftRule(0.1, 0.001),
+        distance=evidently_adapter.distance,
+    )
 
 
 def columns(findings: list[Finding]) -> set[str]:
@@ -91,7 +107,7 @@ def test_prompts_of_another_topic_warn() -> None:
     assert topic.effect > 0.9
 
 
-def test_answers_that_come_empty_are_an_alarm() -> None:
+def test_answers_that_come_empty_are_an_alert() -> None:
     (critical,) = [f for f in found(rows(1, empty=0.4)) if f.severity is Severity.CRITICAL]
     assert (critical.kind, critical.columns) == (CheckKind.QUALITY, ("empty",))
 

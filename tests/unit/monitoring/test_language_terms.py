@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from driftloop_contracts.model import ModelSpec
-from driftloop_monitoring.losses import LossRule
-from driftloop_monitoring.rulings import policy_of
-from driftloop_monitoring.terms import MAX_UNRATED, Terms, terms_of
-from driftloop_monitoring.trigger import Evidence, Policy, evaluate
+from driftloop_monitoring.state.judging_policy import MAX_UNRATED, Terms, terms_of
+from driftloop_monitoring.statistics.losses import LossRule
+from driftloop_monitoring.watch.decisions import policy_of
+from driftloop_monitoring.watch.trigger import Evidence, Policy, evaluate
 from driftloop_settings.settings import Settings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -76,7 +76,7 @@ def test_enough_corrections_retrain_a_model_that_was_never_any_better() -> None:
         ({"broken": ("empty",)}, "broken"),
     ],
 )
-def test_corrections_wait_for_what_an_alarm_waits_for(
+def test_corrections_wait_for_what_an_alert_waits_for(
     change: dict[str, object], topic: str
 ) -> None:
     ruling = evaluate(replace(POOR, **change), POLICY, NOW)  # type: ignore[arg-type]

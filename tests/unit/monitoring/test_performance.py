@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftloop_monitoring.performance import Baseline, Rule, State, update
+from driftloop_monitoring.statistics.performance import Baseline, Rule, State, update
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RULE = Rule(margin=0.01, run_length=1e5)
@@ -26,18 +26,18 @@ def baseline(rate: float, rows: int = 10_000) -> Baseline:
 
 
 def delay(before: float, after: float, seed: int, change: int = 5_000) -> int:
-    """Rows after the change until the alarm, to the next 50; negative for a false one."""
+    """Rows after the change until the alert, to the next 50; negative for a false one."""
     losses = np.concatenate([errors(before, change, seed), errors(after, 20_000, seed + 1_000)])
-    return first_alarm(losses, before) - change
+    return first_alert(losses, before) - change
 
 
-def first_alarm(losses: np.ndarray, rate: float) -> int:
+def first_alert(losses: np.ndarray, rate: float) -> int:
     state = State()
     for i in range(0, len(losses), 50):
         state = update(state, losses[i : i + 50], times(50, i), baseline(rate), RULE)
-        if state.alarm is not None:
+        if state.alert is not None:
             return i + 50
-    raise AssertionError("no alarm")
+    raise AssertionError("no alert")
 
 
 @pytest.mark.parametrize(
@@ -52,31 +52,31 @@ def test_a_rise_is_found_soon_and_not_before_it_happens(
 
 
 def test_runs_without_a_change_are_long() -> None:
-    """60 runs of 20,000 rows whose baseline is itself an estimate. At the ceiling 20 % might alarm;
+    """60 runs of 20,000 rows whose baseline is itself an estimate. At the ceiling 20 % might alert;
     the error is at the baseline, or a little above where that was estimated too low."""
-    alarms = 0
+    alerts = 0
     for seed in range(60):
         estimate = Baseline.of(errors(0.055, 10_000, 10_000 + seed))
         state = update(State(), errors(0.055, 20_000, seed), times(20_000), estimate, RULE)
-        alarms += state.alarm is not None
-    assert alarms <= 2
+        alerts += state.alert is not None
+    assert alerts <= 2
 
 
 def test_the_change_is_placed_near_where_it_was() -> None:
     losses = np.concatenate([errors(0.055, 6_000, 1), errors(0.15, 2_000, 2)])
     state = update(State(), losses, times(8_000), baseline(0.055), RULE)
-    assert state.alarm is not None
-    assert abs(state.alarm.row - 6_000) < 300
-    assert state.alarm.at == START + timedelta(seconds=state.alarm.row)
-    assert state.alarm.mean_loss == pytest.approx(losses[state.alarm.row :].mean())
-    assert state.alarm.rows == 8_000 - state.alarm.row
+    assert state.alert is not None
+    assert abs(state.alert.row - 6_000) < 300
+    assert state.alert.at == START + timedelta(seconds=state.alert.row)
+    assert state.alert.mean_loss == pytest.approx(losses[state.alert.row :].mean())
+    assert state.alert.rows == 8_000 - state.alert.row
 
 
-def test_a_rise_below_half_the_margin_never_alarms() -> None:
+def test_a_rise_below_half_the_margin_never_alerts() -> None:
     small = Rule(margin=0.1, run_length=1e3)
     losses = np.full(3_000, 0.08)
     state = update(State(), losses, times(3_000), Baseline(0.055, 0.01, 10**6), small)
-    assert state.alarm is None
+    assert state.alert is None
     assert state.log_e > np.log(1e3)
 
 
@@ -91,11 +91,11 @@ def test_rows_may_come_in_any_batches(cuts: list[int], seed: int) -> None:
         parts = update(parts, losses[a:b], times(b - a, a), baseline(0.05), RULE)
     assert parts.rows == whole.rows
     assert parts.log_e == pytest.approx(whole.log_e)
-    assert (parts.alarm is None) == (whole.alarm is None)
-    if whole.alarm is not None and parts.alarm is not None:
-        assert parts.alarm.row == whole.alarm.row
-        assert parts.alarm.rows == whole.alarm.rows
-        assert parts.alarm.mean_loss == pytest.approx(whole.alarm.mean_loss)
+    assert (parts.alert is None) == (whole.alert is None)
+    if whole.alert is not None and parts.alert is not None:
+        assert parts.alert.row == whole.alert.row
+        assert parts.alert.rows == whole.alert.rows
+        assert parts.alert.mean_loss == pytest.approx(whole.alert.mean_loss)
 
 
 @settings(deadline=None)

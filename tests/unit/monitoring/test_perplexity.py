@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from driftloop_monitoring.language.perplexity import MAX_TEXTS, REFERENCE_TEXTS, corrected, rise
+from driftloop_monitoring.statistics.perplexity import MAX_TEXTS, REFERENCE_TEXTS, corrected, rise
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
@@ -24,14 +24,16 @@ def rows(count: int, **columns: object) -> pa.Table:
     given = {
         "prediction_id": [f"p{i}" for i in range(count)],
         "row": [0] * count,
-        "in_messages": [json.dumps([{"role": "user", "content": f"What is {i}?"}]) for i in range(count)],
+        "in_messages": [
+            json.dumps([{"role": "user", "content": f"What is {i}?"}]) for i in range(count)
+        ],
         "in_parameters": ["{}"] * count,
         "in_operation": ["chat.completions"] * count,
         "label": [json.dumps(f" It is {i}. ") for i in range(count)],
         "label_at": pa.array(
             [NOON + timedelta(seconds=i) for i in range(count)], pa.timestamp("us", tz="UTC")
         ),
-    }  # fmt: skip
+    }
     return pa.table({**given, **columns})
 
 
@@ -70,8 +72,8 @@ def test_a_plain_prompt_is_continued_as_one() -> None:
 @pytest.mark.parametrize("count", [8, MAX_TEXTS])
 @pytest.mark.parametrize("name", DRAWS)
 def test_texts_that_are_as_likely_seldom_rise(name: str, count: int) -> None:
-    """3,000 pairs of samples: p < .05 in less than 6.5 % of them, p < .001 in six at most (expected: three
-    or fewer; P(more than six) < .04, and the seed stays)."""
+    """3,000 pairs of samples: p < .05 in less than 6.5 % of them, p < .001 in six at most
+    (expected: three or fewer; P(more than six) < .04, and the seed stays)."""
     rng = np.random.default_rng(11)
     p = []
     for _ in range(3_000):
@@ -84,7 +86,8 @@ def test_texts_that_are_as_likely_seldom_rise(name: str, count: int) -> None:
 
 
 def test_texts_that_became_a_nat_dearer_are_nearly_always_found() -> None:
-    """At a spread of one nat, with a full sample: 80 % or more at p < .001 and a rise of half a nat."""
+    """At a spread of one nat, with a full sample: 80 % or more at p < .001 and a rise of half a
+    nat."""
     rng = np.random.default_rng(12)
     hits = 0
     for _ in range(500):

@@ -1,4 +1,5 @@
-"""Prompts told apart by a model's input embeddings, on sentences of the standard library's docstrings."""
+"""Prompts told apart by a model's input embeddings, on sentences of the standard library's
+docstrings."""
 
 import ast
 import re
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
-from driftloop_monitoring.language.embeddings import MAX_SIZE, Embeddings, separation
+from driftloop_monitoring.text.embeddings import MAX_SIZE, Embeddings, separation
 
 tokenizers = pytest.importorskip("tokenizers")
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -77,7 +78,8 @@ def test_samples_of_one_library_are_seldom_told_apart(embeddings: Embeddings) ->
 
 
 def test_a_window_on_something_else_is_told_apart(embeddings: Embeddings) -> None:
-    """Though these embeddings are drawn at random: a trained model's put like words together, too."""
+    """Though these embeddings are drawn at random: a trained model's put like words together,
+    too."""
     rng = np.random.default_rng(4)
     found = [separation(embeddings, *mixed(rng, 1.0)) for _ in range(10)]
     hits = sum(f is not None and f.effect >= 0.2 and f.significance < 0.001 for f in found)

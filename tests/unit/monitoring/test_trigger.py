@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from driftloop_contracts.errors import Rejected
-from driftloop_monitoring.trigger import Evidence, Policy, Ruling, due, evaluate
+from driftloop_monitoring.watch.trigger import Evidence, Policy, Ruling, due, evaluate
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 POLICY = Policy(cooldown_s=3_600, min_fresh_labels=2_000, margin=0.01, schedule="0 3 * * *")
 QUIET = Evidence(champion=1, retrainable=True)
-RISEN = replace(QUIET, alarm=True, change_at=NOW, rise=0.03, labels_since_change=2_500)
+RISEN = replace(QUIET, alert=True, change_at=NOW, rise=0.03, labels_since_change=2_500)
 
 
 def ruling(evidence: Evidence) -> Ruling:
@@ -23,14 +23,14 @@ def test_nothing_measured_asks_for_nothing() -> None:
 
 
 def test_a_measured_error_retrains() -> None:
-    assert (ruling(RISEN).verdict, ruling(RISEN).trigger) == ("retrain", "alarm")
+    assert (ruling(RISEN).verdict, ruling(RISEN).trigger) == ("retrain", "alert")
 
 
 def test_drift_alone_only_warns() -> None:
     assert ruling(replace(QUIET, drifted=("a",))).topic == "drift_alone"
 
 
-def test_fresh_labels_release_a_waiting_alarm() -> None:
+def test_fresh_labels_release_a_waiting_alert() -> None:
     assert ruling(replace(RISEN, labels_since_change=1_999)).topic == "labels"
     assert ruling(replace(RISEN, labels_since_change=2_000)).verdict == "retrain"
 
@@ -46,17 +46,17 @@ def test_fresh_labels_release_a_waiting_alarm() -> None:
         ({"retrainable": False}, "no_recipe"),
     ],
 )
-def test_an_alarm_waits_and_says_why(change: dict[str, object], topic: str) -> None:
+def test_an_alert_waits_and_says_why(change: dict[str, object], topic: str) -> None:
     found = ruling(replace(RISEN, **change))  # type: ignore[arg-type]
     assert (found.verdict, found.topic) == ("wait", topic)
 
 
-def test_after_the_cool_down_the_alarm_retrains_again() -> None:
+def test_after_the_cool_down_the_alert_retrains_again() -> None:
     found = ruling(replace(RISEN, last_retrain_at=NOW - timedelta(seconds=3_600)))
     assert found.verdict == "retrain"
 
 
-def test_the_schedule_retrains_without_an_alarm_if_there_are_labels() -> None:
+def test_the_schedule_retrains_without_an_alert_if_there_are_labels() -> None:
     night = replace(QUIET, schedule_due=NOW, labels=9_000)
     assert (ruling(night).trigger, ruling(night).verdict) == ("schedule", "retrain")
     assert ruling(replace(night, labels=10)).topic == "labels"

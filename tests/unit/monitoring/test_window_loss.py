@@ -1,4 +1,4 @@
-from driftloop_monitoring.window_loss import WindowLoss
+from driftloop_monitoring.statistics.window_loss import WindowLoss
 
 
 def test_unexplained_rows_make_a_window_inconclusive() -> None:

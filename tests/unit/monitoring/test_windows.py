@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftloop_monitoring.windows import (
+from driftloop_monitoring.statistics.windows import (
     LABEL_BLOCK,
     Cut,
     Position,
@@ -12,7 +12,7 @@ from driftloop_monitoring.windows import (
     labelled_prefix,
     settled_until,
     stable_id,
-)  # fmt: skip
+)
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

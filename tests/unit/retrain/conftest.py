@@ -16,12 +16,12 @@ from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, Traf
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_onnx import OnnxModel
 from driftloop_registry.memory_registry import MemoryRegistry
-from driftloop_retrain.dataset import Dataset, input_tensors
-from driftloop_retrain.inference import outputs_of
-from driftloop_retrain.job import Parts
-from driftloop_retrain.recipes import FitContext
-from driftloop_retrain.recipes.check import example
-from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.job.job import Parts
+from driftloop_retrain.tabular.dataset import Dataset, input_tensors
+from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.recipes import FitContext
+from driftloop_retrain.tabular.recipes.check import example
+from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
 from driftloop_settings import Settings
 from driftloop_settings.settings import RetrainSettings
 from driftloop_store import open_store
@@ -44,10 +44,19 @@ class MemoryLake:
         return None if self.table is None else Pin(3, 4)
 
     def labelled(
-        self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
-        until: datetime | None = None, newest: int | None = None, oldest: int | None = None,
-        versions: tuple[int, ...] = (), arm: str | None = None, only_labelled: bool = True,
-    ) -> pa.Table:  # fmt: skip
+        self,
+        model: str,
+        pin: Pin,
+        *,
+        as_of: datetime | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest: int | None = None,
+        oldest: int | None = None,
+        versions: tuple[int, ...] = (),
+        arm: str | None = None,
+        only_labelled: bool = True,
+    ) -> pa.Table:
         self.pins.append(pin)
         assert self.table is not None
         found = self.table.filter(pc.less_equal(self.table["label_at"], pa.scalar(as_of)))
@@ -72,10 +81,16 @@ def archived(data: Dataset, champion: OnnxModel) -> pa.Table:
     start = NOW - timedelta(seconds=count)
     at = [start + timedelta(seconds=i) for i in range(count)]
     fixed = {
-        "prediction_id": [f"p{i}" for i in range(count)], "row": [0] * count,
-        "version": [1] * count, "arm": ["stable"] * count, "at": at, "replica": ["r"] * count,
-        "sequence": list(range(count)), "latency_s": [0.01] * count, "error": [None] * count,
-    }  # fmt: skip
+        "prediction_id": [f"p{i}" for i in range(count)],
+        "row": [0] * count,
+        "version": [1] * count,
+        "arm": ["stable"] * count,
+        "at": at,
+        "replica": ["r"] * count,
+        "sequence": list(range(count)),
+        "latency_s": [0.01] * count,
+        "error": [None] * count,
+    }
     columns = {f.name: pa.array(fixed[f.name], f.type) for f in FIXED_COLUMNS}
     columns |= {f"in_{name}": data.features[name] for name in data.features.column_names}
     for name, values in outputs_of(champion, data.features).items():
@@ -92,8 +107,13 @@ def poor_champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("champion")
     data = example("classification", rows=150, seed=5)
     context = FitContext(
-        "classification", input_tensors(data.features), 0, folder, classes=np.unique(data.labels), rounds=2
-    )  # fmt: skip
+        "classification",
+        input_tensors(data.features),
+        0,
+        folder,
+        classes=np.unique(data.labels),
+        rounds=2,
+    )
     GradientBoosting().fit(data, None, context).export(folder)
     return folder
 

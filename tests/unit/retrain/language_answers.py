@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from driftloop_retrain.language.answers import Answer, Conversation, Message
+from driftloop_retrain.language.training_answers import Answer, Conversation, Message
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -20,7 +20,10 @@ def asked(*texts: str) -> Conversation:
 def answer(number: int, prompt: str = "", text: str = "an answer", **changed: Any) -> Answer:
     """The answer number `number`, given so many seconds after START."""
     given = {
-        "version": 1, "conversation": asked(prompt or f"question {number}?"), "text": text,
-        "finish_reason": "stop", **changed,
-    }  # fmt: skip
+        "version": 1,
+        "conversation": asked(prompt or f"question {number}?"),
+        "text": text,
+        "finish_reason": "stop",
+        **changed,
+    }
     return Answer(f"p{number}", START + timedelta(seconds=number), **given)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from driftloop_lake.port import Pin
-from driftloop_retrain.language.answers import (
+from driftloop_retrain.language.training_answers import (
     Answer,
     Conversation,
     Message,
@@ -36,30 +36,50 @@ class SmallLake:
             if not only_labelled or row["prediction_id"] in told
         ]
         schema = pa.schema(
-            [("prediction_id", pa.string()), ("row", pa.int32()), ("version", pa.int32()),
-             ("at", pa.timestamp("us", tz="UTC")), ("error", pa.string()), ("in_messages", pa.string()),
-             ("in_operation", pa.string()), ("in_parameters", pa.string()), ("out_text", pa.string()),
-             ("out_tool_calls", pa.string()), ("out_finish_reason", pa.string()), ("label", pa.string()),
-             ("label_number", pa.float64()), ("label_tags", pa.string())]
-        )  # fmt: skip
+            [
+                ("prediction_id", pa.string()),
+                ("row", pa.int32()),
+                ("version", pa.int32()),
+                ("at", pa.timestamp("us", tz="UTC")),
+                ("error", pa.string()),
+                ("in_messages", pa.string()),
+                ("in_operation", pa.string()),
+                ("in_parameters", pa.string()),
+                ("out_text", pa.string()),
+                ("out_tool_calls", pa.string()),
+                ("out_finish_reason", pa.string()),
+                ("label", pa.string()),
+                ("label_number", pa.float64()),
+                ("label_tags", pa.string()),
+            ]
+        )
         return pa.Table.from_pylist(rows, schema=schema)
 
 
 def _label(value: Any) -> dict[str, Any]:
     number = float(value) if isinstance(value, (int, float)) else None
     return {
-        "label": None if value is None else json.dumps(value), "label_number": number,
+        "label": None if value is None else json.dumps(value),
+        "label_number": number,
         "label_tags": "{}",
-    }  # fmt: skip
+    }
 
 
 def row(number: int, **changed: Any) -> dict[str, Any]:
     return {
-        "prediction_id": f"p{number}", "row": 0, "version": 1, "at": NOW + timedelta(seconds=number),
-        "error": None, "in_messages": json.dumps([{"role": "user", "content": "Q?"}]),
-        "in_operation": "chat.completions", "in_parameters": "{}", "out_text": f"answer {number}",
-        "out_tool_calls": "", "out_finish_reason": "stop", **changed,
-    }  # fmt: skip
+        "prediction_id": f"p{number}",
+        "row": 0,
+        "version": 1,
+        "at": NOW + timedelta(seconds=number),
+        "error": None,
+        "in_messages": json.dumps([{"role": "user", "content": "Q?"}]),
+        "in_operation": "chat.completions",
+        "in_parameters": "{}",
+        "out_text": f"answer {number}",
+        "out_tool_calls": "",
+        "out_finish_reason": "stop",
+        **changed,
+    }
 
 
 def read(answers: list[dict[str, Any]], **told: dict[str, Any]) -> list[Answer]:
@@ -70,8 +90,9 @@ def test_feedback_is_put_beside_its_answer_oldest_first() -> None:
     second, first = row(2), row(1)
     found = read([second, first], label={"p1": 0.5}, correction={"p2": "better"})
     assert [(a.prediction_id, a.rating, a.correction) for a in found] == [
-        ("p1", 0.5, None), ("p2", None, "better"),
-    ]  # fmt: skip
+        ("p1", 0.5, None),
+        ("p2", None, "better"),
+    ]
     assert found[0].conversation == Conversation((Message("user", "Q?"),))
 
 
@@ -95,7 +116,8 @@ def test_a_plain_completion_goes_without_the_chat_template() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["", "{", "{}", "[]", '"text"', "[1]", '[{"role": "user"}]', '[{"role": "tool", "content": "x"}]',
+    ["", "{", "{}", "[]", '"text"', "[1]", '[{"role": "user"}]',
+     '[{"role": "tool", "content": "x"}]',
      '[{"role": "user", "content": [{"type": "image_url"}]}]'],
 )  # fmt: skip
 def test_what_holds_more_than_texts_or_is_broken_is_none(document: str) -> None:

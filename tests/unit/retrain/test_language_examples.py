@@ -57,9 +57,12 @@ def test_of_the_same_answer_to_the_same_prompt_the_newest_is_kept() -> None:
 
 def test_unrated_answers_are_replayed_only_of_versions_that_are_rated_well() -> None:
     answers = [
-        answer(1, rating=1.0, version=1), answer(2, version=1),
-        answer(3, rating=0.0, version=2), answer(4, version=2), answer(5, version=3),
-    ]  # fmt: skip
+        answer(1, rating=1.0, version=1),
+        answer(2, version=1),
+        answer(3, rating=0.0, version=2),
+        answer(4, version=2),
+        answer(5, version=3),
+    ]
     cleaned = clean(answers, 0.8)
     assert [e.prediction_id for e in cleaned.replay] == ["p2"]
     assert cleaned.dropped["not rated"] == 2
@@ -74,13 +77,16 @@ def test_pairs_come_from_corrections_preferences_and_ratings_apart() -> None:
     answers = [
         answer(1, "A?", "bad", correction="good"),
         answer(2, "B?", "bad", preferred="good"),
-        answer(3, "C?", "bad", rating=0.1), answer(4, "c?", "good", rating=0.7),
+        answer(3, "C?", "bad", rating=0.1),
+        answer(4, "c?", "good", rating=0.7),
         answer(5, "C?", "middling", rating=0.4),
-    ]  # fmt: skip
+    ]
     pairs = clean(answers, 0.8).pairs
     assert [(p.prediction_id, p.kind) for p in pairs] == [
-        ("p1", "correction"), ("p2", "preferred"), ("p3", "ratings"),
-    ]  # fmt: skip
+        ("p1", "correction"),
+        ("p2", "preferred"),
+        ("p3", "ratings"),
+    ]
     assert {(p.chosen, p.rejected) for p in pairs} == {("good", "bad")}
 
 

@@ -12,13 +12,13 @@ import pytest
 from driftloop_contracts.errors import Rejected
 from driftloop_lake.port import Pin
 from driftloop_registry.port import VersionRecord
-from driftloop_retrain.dataset import Dataset
-from driftloop_retrain.graph_identity import graph_hash
-from driftloop_retrain.job import Parts, run_retrain
-from driftloop_retrain.lineage import FILE, Lineage, lineage_document, read_lineage
-from driftloop_retrain.recipes import FitContext, FittedModel
-from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
-from driftloop_retrain.reproduce import Reproduction, reproduce
+from driftloop_retrain.job.job import Parts, run_retrain
+from driftloop_retrain.job.reproduce import Reproduction, reproduce
+from driftloop_retrain.record.graph_identity import graph_hash
+from driftloop_retrain.record.lineage import FILE, Lineage, lineage_document, read_lineage
+from driftloop_retrain.tabular.dataset import Dataset
+from driftloop_retrain.tabular.recipes import FitContext, FittedModel
+from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
 
 Ask = Callable[..., str]
 HERE = "test_lineage"
@@ -44,7 +44,7 @@ def retrained(parts: Parts, ask: Ask, **body: object) -> VersionRecord:
 
 def again(
     parts: Parts, version: VersionRecord, work: Path, tolerance: float = 1e-9
-) -> Reproduction:  # fmt: skip
+) -> Reproduction:
     return reproduce(
         parts.settings, parts.lake, version, work, tolerance, lambda share, words: None
     )
@@ -117,9 +117,7 @@ def test_the_built_in_network_is_reproduced_with_the_same_graph(
     assert again(parts, version, tmp_path / "work").graph.same
 
 
-def test_rows_that_changed_are_noticed(
-    parts: Parts, ask: Ask, lake: Any, tmp_path: Path
-) -> None:  # fmt: skip
+def test_rows_that_changed_are_noticed(parts: Parts, ask: Ask, lake: Any, tmp_path: Path) -> None:
     version = retrained(parts, ask)
     labels = pa.array(["0"] * 1_000 + lake.table["label"].to_pylist()[1_000:])
     numbers = pa.array([float(text) for text in labels.to_pylist()])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop_contracts.errors import Rejected
-from driftloop_retrain.dataset import (
+from driftloop_retrain.tabular.dataset import (
     ALL,
     RECENT,
     SINCE_CHANGE,
@@ -91,8 +91,11 @@ def test_a_file_is_read_in_time_order_with_a_tensor_for_each_column(tmp_path: Pa
     assert data.labels.tolist() == [0, 1]
     assert data.features["kind"].to_pylist() == ["", "c"]
     assert [(t.name, t.datatype) for t in input_tensors(data.features)] == [
-        ("amount", "FP32"), ("kind", "BYTES"), ("known", "BOOL"), ("sometimes", "FP32"),
-    ]  # fmt: skip
+        ("amount", "FP32"),
+        ("kind", "BYTES"),
+        ("known", "BOOL"),
+        ("sometimes", "FP32"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import yaml
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_onnx import OnnxModel
-from driftloop_retrain.first import train_first
-from driftloop_retrain.recipes.check import example
+from driftloop_retrain.job.initial_training import train_first
+from driftloop_retrain.tabular.recipes.check import example
 from driftloop_settings import Settings
 
 
@@ -21,10 +21,17 @@ def test_a_first_version_is_ready_to_be_deployed(tmp_path: Path, task: str) -> N
     )
     said: list[str] = []
     made = train_first(
-        Settings(state_dir=tmp_path), tmp_path / "rows.parquet", name="m", label="y", task=task,
-        output=tmp_path / "out", time_column=None, drop=(), families=("gradient-boosting",),
+        Settings(state_dir=tmp_path),
+        tmp_path / "rows.parquet",
+        name="m",
+        label="y",
+        task=task,
+        output=tmp_path / "out",
+        time_column=None,
+        drop=(),
+        families=("gradient-boosting",),
         say=said.append,
-    )  # fmt: skip
+    )
     document = yaml.safe_load(Path(made["spec"]).read_text())
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {"model.yaml", document.pop("model"), document.pop("reference")}
@@ -40,7 +47,14 @@ def test_one_class_alone_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1.0] * 100, "y": [1] * 100}), tmp_path / "rows.parquet")
     with pytest.raises(Rejected, match="nothing to learn"):
         train_first(
-            Settings(state_dir=tmp_path), tmp_path / "rows.parquet", name="m", label="y",
-            task="classification", output=tmp_path / "out", time_column=None, drop=(),
-            families=("gradient-boosting",), say=lambda _: None,
-        )  # fmt: skip
+            Settings(state_dir=tmp_path),
+            tmp_path / "rows.parquet",
+            name="m",
+            label="y",
+            task="classification",
+            output=tmp_path / "out",
+            time_column=None,
+            drop=(),
+            families=("gradient-boosting",),
+            say=lambda _: None,
+        )

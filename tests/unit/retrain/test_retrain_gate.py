@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop_retrain.evaluate import Slice
-from driftloop_retrain.gate import GateResult, gate
+from driftloop_retrain.tabular.evaluate import Slice
+from driftloop_retrain.tabular.gate import GateResult, gate
 from driftloop_settings.settings import RetrainSettings
 
 SETTINGS = RetrainSettings()

@@ -10,11 +10,11 @@ import pytest
 
 from driftloop_contracts.errors import RetryLater
 from driftloop_lake.port import Pin
-from driftloop_retrain.dataset import Dataset
-from driftloop_retrain.job import Parts, run_retrain
-from driftloop_retrain.recipes import FitContext, FittedModel
-from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
-from driftloop_retrain.workspace import work_folder
+from driftloop_retrain.job.job import Parts, run_retrain
+from driftloop_retrain.record.workspace import work_folder
+from driftloop_retrain.tabular.dataset import Dataset
+from driftloop_retrain.tabular.recipes import FitContext, FittedModel
+from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
 
 Ask = Callable[..., str]
 HERE = "test_retrain_job"
@@ -79,9 +79,15 @@ def test_the_version_has_a_reference_of_rows_it_was_not_trained_on(parts: Parts,
     reference = pq.read_table(Path(parts.registry.version("loans", 2).path) / "reference.parquet")
     assert reference.num_rows == 300
     assert reference.column_names == [
-        "in_size", "in_count", "in_flag", "in_kind", "out_label", "out_probabilities", "label",
+        "in_size",
+        "in_count",
+        "in_flag",
+        "in_kind",
+        "out_label",
+        "out_probabilities",
+        "label",
         "label_number",
-    ]  # fmt: skip
+    ]
 
 
 def test_slices_are_judged_too(parts: Parts, ask: Ask) -> None:

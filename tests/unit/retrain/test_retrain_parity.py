@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from driftloop_retrain.parity import ParityBroken, check_parity
+from driftloop_retrain.tabular.parity import ParityBroken, check_parity
 
 FEATURES = pa.table({"age": [30, 40], "job": ["cook", "smith"]})
 

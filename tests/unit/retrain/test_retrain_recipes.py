@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from driftloop_contracts.errors import Rejected
-from driftloop_retrain.dataset import input_tensors
-from driftloop_retrain.parity import check_parity
-from driftloop_retrain.recipes import FitContext, Recipe, find_recipe, recipe_names
-from driftloop_retrain.recipes.check import check_recipe, example
-from driftloop_retrain.recipes.gradient_boosting import GradientBoosting
-from driftloop_retrain.recipes.tabular_network import TabularNetwork
+from driftloop_retrain.tabular.dataset import input_tensors
+from driftloop_retrain.tabular.parity import check_parity
+from driftloop_retrain.tabular.recipes import FitContext, Recipe, find_recipe, recipe_names
+from driftloop_retrain.tabular.recipes.check import check_recipe, example
+from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.tabular.recipes.tabular_network import TabularNetwork
 
 
 @pytest.mark.parametrize("recipe", [GradientBoosting(), TabularNetwork()], ids=lambda r: r.name)
@@ -27,7 +27,7 @@ def test_what_training_never_saw_of_a_column_changes_no_answer(
     import pyarrow as pa
 
     from driftloop_onnx import OnnxModel
-    from driftloop_retrain.inference import outputs_of
+    from driftloop_retrain.tabular.inference import outputs_of
 
     seen = example("regression", rows=600)
     at = seen.features.column_names.index(column)
@@ -55,9 +55,13 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
                 raise Killed
 
         return FitContext(
-            "classification", input_tensors(data.features), 3, tmp_path / name,
-            classes=np.unique(data.labels), report=report,
-        )  # fmt: skip
+            "classification",
+            input_tensors(data.features),
+            3,
+            tmp_path / name,
+            classes=np.unique(data.labels),
+            report=report,
+        )
 
     whole = TabularNetwork().fit(train, held, context("whole"))
     with pytest.raises(Killed):
@@ -73,7 +77,7 @@ def test_a_tree_graph_walks_like_the_trees_even_on_thresholds(tmp_path: Path) ->
     import pyarrow as pa
 
     from driftloop_onnx import OnnxModel
-    from driftloop_retrain.inference import outputs_of
+    from driftloop_retrain.tabular.inference import outputs_of
 
     data = example("regression")
     context = FitContext("regression", input_tensors(data.features), 0, tmp_path)
@@ -105,7 +109,7 @@ def test_tabular_stands_for_the_families_of_the_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["unknown", "no_such_module:Recipe", "driftloop_retrain.gate:Nothing"]
+    "name", ["unknown", "no_such_module:Recipe", "driftloop_retrain.tabular.gate:Nothing"]
 )
 def test_a_recipe_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(Rejected, match=name):
@@ -114,7 +118,7 @@ def test_a_recipe_that_is_not_there_is_named(name: str) -> None:
 
 def test_the_harmful_recipe_does_harm(tmp_path: Path) -> None:
     from driftloop_demo.harmful import Harmful
-    from driftloop_retrain.evaluate import losses
+    from driftloop_retrain.tabular.evaluate import losses
 
     data = example("classification")
     context = FitContext(

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from driftloop_retrain.dataset import ALL
-from driftloop_retrain.search import Trial, best_of
+from driftloop_retrain.tabular.dataset import ALL
+from driftloop_retrain.tabular.search import Trial, best_of
 
 
 def trial(family: str, wrong: int, rows: int = 600) -> Trial:

@@ -9,7 +9,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_retrain.language.job import check_rank, recipe_name
 from driftloop_retrain.language.options import find_scorer, tune_settings
-from driftloop_retrain.language.shelf import find_language_recipe
+from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.suite import read_suite
 from driftloop_settings.settings import LlmSettings
 

@@ -11,7 +11,8 @@ from driftloop_store.store import open_store
 
 @pytest.fixture
 def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Builds a world with the model deployed and 20 s of past traffic; give `seed`, `task`, rules."""
+    """Builds a world with the model deployed and 20 s of past traffic; give `seed`, `task`,
+    rules."""
     stores = []
 
     def make(seed: int = 0, task: str | None = "classification", **rules: object) -> World:

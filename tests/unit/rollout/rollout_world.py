@@ -1,4 +1,5 @@
-"""A world for the controller: a real store, a lake and a registry in memory, and a simulated fleet."""
+"""A world for the controller: a real store, a lake and a registry in memory, and a simulated
+fleet."""
 
 import json
 from collections.abc import Iterable
@@ -27,7 +28,8 @@ def served(version: int) -> ServedVersion:
 
 
 class MemoryLake:
-    """Rows that become visible `delay` after they were answered; labels after `label_delay` more."""
+    """Rows that become visible `delay` after they were answered; labels after `label_delay`
+    more."""
 
     def __init__(self) -> None:
         self.tables: list[pa.Table] = []
@@ -42,10 +44,19 @@ class MemoryLake:
         return Pin(len(self.tables), len(self.tables)) if self.tables else None
 
     def labelled(
-        self, model: str, pin: Pin, *, as_of: datetime | None = None, since: datetime | None = None,
-        until: datetime | None = None, newest: int | None = None, oldest: int | None = None,
-        versions: tuple[int, ...] = (), arm: str | None = None, only_labelled: bool = True,
-    ) -> pa.Table:  # fmt: skip
+        self,
+        model: str,
+        pin: Pin,
+        *,
+        as_of: datetime | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest: int | None = None,
+        oldest: int | None = None,
+        versions: tuple[int, ...] = (),
+        arm: str | None = None,
+        only_labelled: bool = True,
+    ) -> pa.Table:
         table = pa.concat_tables(self.tables[: pin.predictions])
         at, visible = table["at"], pa.scalar(self.now - self.delay, pa.timestamp("us", "UTC"))
         keep = pc.less_equal(at, visible)

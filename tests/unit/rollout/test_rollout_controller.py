@@ -1,4 +1,5 @@
-"""The controller over a real store, a lake in memory and a simulated fleet; minutes pass at once."""
+"""The controller over a real store, a lake in memory and a simulated fleet; minutes pass at
+once."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -28,9 +28,13 @@ RUNGS = (0.05, 0.25, 0.5)
 
 
 def rows(
-    n: int = 400, *, seconds: float = 10.0, labelled_until: float = 10.0, labelled: float = 1.0,
+    n: int = 400,
+    *,
+    seconds: float = 10.0,
+    labelled_until: float = 10.0,
+    labelled: float = 1.0,
     rows_per_request: int = 2,
-) -> Slice:  # fmt: skip
+) -> Slice:
     """Requests spread over `seconds`, every second one the canary's; wrong at every tenth row."""
     number = np.arange(n)
     request = number // rows_per_request
@@ -177,9 +181,14 @@ def table(**columns: object) -> pa.Table:
 
 def test_classes_lose_by_being_wrong() -> None:
     found = read_slice(
-        table(out_label=[1, 0, 1, None], label=["1", "1", None, "0"], label_number=[1.0, 1, None, 0]),
-        CLASSES, None, 1, 2,
-    )  # fmt: skip
+        table(
+            out_label=[1, 0, 1, None], label=["1", "1", None, "0"], label_number=[1.0, 1, None, 0]
+        ),
+        CLASSES,
+        None,
+        1,
+        2,
+    )
     np.testing.assert_array_equal(found.loss, [0.0, 1.0, np.nan, np.nan])
     np.testing.assert_array_equal(found.labelled, [True, True, False, True])
 

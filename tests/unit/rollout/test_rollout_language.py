@@ -12,10 +12,10 @@ import pytest
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
-from driftloop_rollout.answers import malformed, scorer_of
 from driftloop_rollout.evidence import Evidence, Margins, extend, read_slice, start
 from driftloop_rollout.machine import Rollout, State
 from driftloop_rollout.observer import margins
+from driftloop_rollout.output_quality import malformed, scorer_of
 from driftloop_rollout.traffic import baseless, desired, trimmed
 from driftloop_settings.settings import LlmSettings, RolloutSettings
 
@@ -71,10 +71,18 @@ def test_an_adapter_whose_base_is_gone_is_known_for_it() -> None:
 
 # -- what it is judged by ------------------------------------------------------------------------
 def answers(
-    seed: int, count: int, canary: dict[str, float], stable: dict[str, float], *, since: float = 0.0,
-    share: float = 0.5, rated: float = 1.0, canary_rated: float | None = None,
-) -> pa.Table:  # fmt: skip
-    """One answer a second; an arm is given by the rates of `down` thumbs, `empty` and `failed` ones."""
+    seed: int,
+    count: int,
+    canary: dict[str, float],
+    stable: dict[str, float],
+    *,
+    since: float = 0.0,
+    share: float = 0.5,
+    rated: float = 1.0,
+    canary_rated: float | None = None,
+) -> pa.Table:
+    """One answer a second; an arm is given by the rates of `down` thumbs, `empty` and `failed`
+    ones."""
     rng = np.random.default_rng(seed)
     is_canary = rng.random(count) < share
 
@@ -125,9 +133,14 @@ def begun(stable: dict[str, float], limit: Margins, seed: int = 0) -> Evidence:
 
 
 def judged(
-    canary: dict[str, float], stable: dict[str, float], *, seed: int = 0, limit: Margins | None = None,
-    ticks: int = 40, **how: Any,
-) -> tuple[str, Evidence]:  # fmt: skip
+    canary: dict[str, float],
+    stable: dict[str, float],
+    *,
+    seed: int = 0,
+    limit: Margins | None = None,
+    ticks: int = 40,
+    **how: Any,
+) -> tuple[str, Evidence]:
     """(the first verdict, the evidence) of up to `ticks` times 60 answers."""
     limit = limit or limits()
     seen = begun(stable, limit, seed)
@@ -188,8 +201,8 @@ def test_arms_that_are_not_rated_alike_are_not_compared() -> None:
 
 
 def test_error_rates_under_simulation() -> None:
-    """30 rollouts each of 1,200 answers, thumbs up 70 %: a canary that is as good is never rolled back,
-    one 20 points worse always, and never promoted."""
+    """30 rollouts each of 1,200 answers, thumbs up 70 %: a canary that is as good is never rolled
+    back, one 20 points worse always, and never promoted."""
     same = [judged({"down": 0.3}, {"down": 0.3}, seed=s, ticks=20)[0] for s in range(30)]
     worse = [judged({"down": 0.5}, {"down": 0.3}, seed=s, ticks=20)[0] for s in range(30)]
     assert same.count("roll_back") == 0
@@ -204,11 +217,13 @@ def form(
     return pa.table(
         {
             "in_messages": ['[{"role": "user", "content": "Hi"}]'],
-            "in_parameters": [json.dumps(asked)], "in_operation": [operation],
-            "out_text": pa.array([text], pa.string()), "out_tool_calls": [""],
+            "in_parameters": [json.dumps(asked)],
+            "in_operation": [operation],
+            "out_text": pa.array([text], pa.string()),
+            "out_tool_calls": [""],
             "out_finish_reason": [reason],
         }
-    )  # fmt: skip
+    )
 
 
 def polite(messages: list[dict[str, Any]], answer: str) -> float:

@@ -99,9 +99,12 @@ def test_a_rollout_survives_json_at_any_point(events: list[Event]) -> None:
 
     current = replace(current, evidence=Evidence(baseline, trial, NOW, NOW, 3, "labels are late"))
     columns = {
-        "id": current.id, "model": current.model, "at": NOW.isoformat(),
-        "state": str(current.state), "revision": current.revision,
-    }  # fmt: skip
+        "id": current.id,
+        "model": current.model,
+        "at": NOW.isoformat(),
+        "state": str(current.state),
+        "revision": current.revision,
+    }
     assert Rollout.from_record({**json.loads(json.dumps(current.to_body())), **columns}) == current
 
 

@@ -40,9 +40,16 @@ def start(quality: float = 0.085) -> Trial:
 
 
 def walk(
-    rng: np.random.Generator, canary: float, *, stable: float = 0.085, failing: float = 0.0,
-    slow: float = 0.01, ticks: int = 120, requests: int = 50, rows: int = 20,
-) -> tuple[Verdict, int]:  # fmt: skip
+    rng: np.random.Generator,
+    canary: float,
+    *,
+    stable: float = 0.085,
+    failing: float = 0.0,
+    slow: float = 0.01,
+    ticks: int = 120,
+    requests: int = 50,
+    rows: int = 20,
+) -> tuple[Verdict, int]:
     """The ladder over simulated traffic: the last verdict, and how many rows it took."""
     trial, rung, total = start(stable), 0, 0
     verdict = trial.judge(0, len(RUNGS))

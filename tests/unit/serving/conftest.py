@@ -17,10 +17,11 @@ def scaler(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_graph(folder: Path, factor: float) -> None:
     node = helper.make_node("Mul", ["x", "factor"], ["y"])
     graph = helper.make_graph(
-        [node], "scaler",
+        [node],
+        "scaler",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
         [helper.make_tensor("factor", TensorProto.FLOAT, [1], np.float32([factor]))],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / "model.onnx")

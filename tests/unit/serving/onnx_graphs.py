@@ -9,13 +9,19 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 
 def write(
-    folder: Path, nodes: Sequence[NodeProto], inputs: Sequence[ValueInfoProto],
-    outputs: Sequence[ValueInfoProto], **constants: np.ndarray,
-) -> Path:  # fmt: skip
+    folder: Path,
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    **constants: np.ndarray,
+) -> Path:
     graph = helper.make_graph(
-        nodes, "graph", inputs, outputs,
+        nodes,
+        "graph",
+        inputs,
+        outputs,
         [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )  # fmt: skip
+    )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "model.onnx")

@@ -1,4 +1,5 @@
-"""A replica's serving port as it is, on a real socket: protocol, batcher, spool, management; no Ray."""
+"""A replica's serving port as it is, on a real socket: protocol, batcher, spool, management; no
+Ray."""
 
 import asyncio
 import contextlib
@@ -13,15 +14,15 @@ import uvicorn
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import signature_of
-from driftloop_serving.batcher import Batcher
-from driftloop_serving.management import make_management
-from driftloop_serving.meter import ReplicaMeter
-from driftloop_serving.meter_files import Load, MeterFiles
-from driftloop_serving.model_table import reload
-from driftloop_serving.protocol import Ingress
-from driftloop_serving.spool import SpoolWriter
-from driftloop_serving.spool_reader import SpoolReader
-from driftloop_serving.spool_record import PredictionBatch
+from driftloop_serving.batching.batcher import Batcher
+from driftloop_serving.batching.model_table import reload
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.capture.spool_reader import SpoolReader
+from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.http.http_protocol import Ingress
+from driftloop_serving.http.rest_api import make_management
+from driftloop_serving.metrics.meter import ReplicaMeter
+from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_settings.settings import CaptureSettings
 
 BODY_LIMIT = 100_000
@@ -42,9 +43,14 @@ class ServingPort:
         )
         self.ingress = Ingress(self.batcher, body_limit_bytes=BODY_LIMIT, timeout_s=timeout_s)
         config = uvicorn.Config(
-            app, http=self.ingress.protocol(), ws="none", lifespan="off", access_log=False,
-            log_level="error", timeout_graceful_shutdown=5,
-        )  # fmt: skip
+            app,
+            http=self.ingress.protocol(),
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_level="error",
+            timeout_graceful_shutdown=5,
+        )
         self.server = uvicorn.Server(config)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._listener.setblocking(False)
@@ -65,9 +71,13 @@ class ServingPort:
         self.spool.close()
 
     def deploy(
-        self, folder: Path, split: TrafficSplit | None = None, *versions: int, name: str = "m",
+        self,
+        folder: Path,
+        split: TrafficSplit | None = None,
+        *versions: int,
+        name: str = "m",
         options: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Serve the folder's graph as these versions (1, by default), beside what is served."""
         signature = signature_of(folder)
         served = tuple(ServedVersion(v, str(folder), signature) for v in versions or (1,))

@@ -13,10 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.appender import COMPILED, keeps_room
-from driftloop_serving.datatypes import DTYPES
-from driftloop_serving.spool import SpoolWriter, segment_name
-from driftloop_serving.spool_record import PredictionBatch, PredictionEncoder, decode, frames
+from driftloop_serving.capture.appender import COMPILED, keeps_room
+from driftloop_serving.capture.spool import SpoolWriter, segment_name
+from driftloop_serving.capture.spool_record import (
+    PredictionBatch,
+    PredictionEncoder,
+    decode,
+    frames,
+)
+from driftloop_serving.inference.datatypes import DTYPES
 from driftloop_settings.settings import CaptureSettings
 
 CAPTURE = CaptureSettings(segment_bytes=1 << 20)
@@ -47,9 +52,16 @@ def frames_of(writer: SpoolWriter) -> list[tuple[bytes, PredictionBatch]]:
 
 def batch(rows: int = 1, version: int = 1, **changes: Any) -> PredictionBatch:
     usual = PredictionBatch(
-        "m", version, "stable", ["a"], [0.5], [rows], SIGNATURE, {"x": np.ones((rows, 2), np.float32)},
+        "m",
+        version,
+        "stable",
+        ["a"],
+        [0.5],
+        [rows],
+        SIGNATURE,
+        {"x": np.ones((rows, 2), np.float32)},
         {"y": np.zeros(rows)},
-    )  # fmt: skip
+    )
     return usual._replace(**changes)
 
 
@@ -86,11 +98,18 @@ def batches(draw: st.DrawFn) -> PredictionBatch:
         return st.lists(of, min_size=requests, max_size=requests)
 
     return PredictionBatch(
-        draw(TEXTS), draw(st.integers(0, 300)), draw(st.sampled_from(["stable", "canary"])),
-        draw(lists(TEXTS)), draw(lists(st.floats())), draw(lists(COUNTS)),
-        Signature(tuple(inputs), tuple(outputs)), x, draw(st.just(y) | st.none()), draw(st.none() | TEXTS),
+        draw(TEXTS),
+        draw(st.integers(0, 300)),
+        draw(st.sampled_from(["stable", "canary"])),
+        draw(lists(TEXTS)),
+        draw(lists(st.floats())),
+        draw(lists(COUNTS)),
+        Signature(tuple(inputs), tuple(outputs)),
+        x,
+        draw(st.just(y) | st.none()),
+        draw(st.none() | TEXTS),
         client_ids=draw(st.booleans()),
-    )  # fmt: skip
+    )
 
 
 @compiled
@@ -184,7 +203,7 @@ def test_what_cannot_be_encoded_is_refused_as_python_refuses_it(tmp_path: Path) 
 @compiled
 @given(data=st.binary(min_size=1, max_size=100), value=st.integers(0, 2**32 - 1))
 def test_every_cpu_has_the_checksum_of_the_readers(data: bytes, value: int) -> None:
-    from driftloop_serving._appender import checksums
+    from driftloop_serving.capture._appender import checksums
 
     assert checksums(data, value) == (crc32c.crc32c(data, value),) * 2
 

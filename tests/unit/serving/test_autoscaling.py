@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from driftloop_serving.autoscaling import LOAD, LoadMeter, Policy, wanted
+from driftloop_serving.replicas.autoscaling import LOAD, LoadMeter, Policy, wanted
 
 
 @pytest.mark.parametrize(

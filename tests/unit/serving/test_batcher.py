@@ -18,10 +18,10 @@ from serving_port import ServingPort, body, serving_port
 
 from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_onnx import BackendOptions, Loaded, OnnxModel
-from driftloop_serving.call import Answer
-from driftloop_serving.codec import V2
-from driftloop_serving.model_table import ModelTable
-from driftloop_serving.packing import pack
+from driftloop_serving.batching.model_table import ModelTable
+from driftloop_serving.capture.packing import pack
+from driftloop_serving.inference.infer_call import Answer
+from driftloop_serving.inference.v2_codec import V2
 
 
 @pytest.fixture
@@ -77,9 +77,12 @@ async def test_where_a_run_fails_only_those_at_fault_fail(
     """An index out of range fails the whole run of a graph."""
     nodes = [helper.make_node("Gather", ["table", "x"], ["y"])]
     folder = write(
-        tmp_path / "pick", nodes, [value("x", None, kind=TensorProto.INT64)], [value("y", None)],
+        tmp_path / "pick",
+        nodes,
+        [value("x", None, kind=TensorProto.INT64)],
+        [value("y", None)],
         table=np.float32([1, 2, 3]),
-    )  # fmt: skip
+    )
     port.deploy(folder, name="pick")
 
     def pick(*places: int) -> Any:
@@ -90,8 +93,10 @@ async def test_where_a_run_fails_only_those_at_fault_fail(
     asked = [pick(0), pick(9), pick(1, 2)]
     answers = await asyncio.gather(*(ask(port, d, "pick") for d in asked), return_exceptions=True)
     assert [data_of(a) if isinstance(a, Answer) else type(a).__name__ for a in answers] == [
-        [1.0], "ModelFailed", [2.0, 3.0],
-    ]  # fmt: skip
+        [1.0],
+        "ModelFailed",
+        [2.0, 3.0],
+    ]
     assert [(len(b.ids), b.error is None) for b in port.kept()] == [
         (1, True),
         (1, False),
@@ -143,7 +148,7 @@ async def test_requests_of_different_shapes_run_apart(port: ServingPort, tmp_pat
 async def test_shapes_that_clients_choose_do_not_pile_up(
     port: ServingPort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("driftloop_serving.batcher.LANES_KEPT", 4)
+    monkeypatch.setattr("driftloop_serving.batching.batcher.LANES_KEPT", 4)
     nodes = [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)]
     inputs, outputs = [value("x", None, None)], [value("y", None, 1)]
     port.deploy(write(tmp_path / "sums", nodes, inputs, outputs, axes=np.int64([1])), name="sums")
@@ -164,7 +169,7 @@ async def test_while_a_long_run_is_under_way_the_loop_goes_on_and_arrivals_gathe
             assert gate.wait(10)
             return super().run(inputs)
 
-    monkeypatch.setattr("driftloop_serving.batcher.WORKERS", 1)
+    monkeypatch.setattr("driftloop_serving.batching.batcher.WORKERS", 1)
     port.deploy(scaler, name="slow")
     served, loaded = port.batcher.table.models["slow"], {1: Loaded(Slow(scaler), BackendOptions())}
     port.batcher.table = ModelTable(

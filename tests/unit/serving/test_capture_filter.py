@@ -18,13 +18,13 @@ from serving_port import ServingPort, body, serving_port
 from driftloop_contracts.capture import CaptureRules
 from driftloop_contracts.events import prediction_schema
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.capture_filter import capture_filter
-from driftloop_serving.codec import V2
-from driftloop_serving.model_table import ModelTable, reload
-from driftloop_serving.packing import pack
-from driftloop_serving.spool import SpoolWriter
-from driftloop_serving.spool_reader import SpoolReader
-from driftloop_serving.spool_record import PredictionBatch
+from driftloop_serving.batching.model_table import ModelTable, reload
+from driftloop_serving.capture.capture_filter import capture_filter
+from driftloop_serving.capture.packing import pack
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.capture.spool_reader import SpoolReader
+from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.inference.v2_codec import V2
 from driftloop_settings.settings import CaptureSettings
 
 SIGNATURE = Signature(
@@ -41,10 +41,16 @@ def texts(*values: str) -> np.ndarray:
 def batch(count: int = 2) -> PredictionBatch:
     names = texts(*(f"Ada {n}" for n in range(count))).reshape(count, 1)
     return PredictionBatch(
-        "m", 1, "stable", [f"id-{n}" for n in range(count)], [0.1] * count, [1] * count, SIGNATURE,
+        "m",
+        1,
+        "stable",
+        [f"id-{n}" for n in range(count)],
+        [0.1] * count,
+        [1] * count,
+        SIGNATURE,
         {"name": names, "age": np.arange(count, dtype=np.float32)},
         {"text": texts(*["a long answer"] * count), "p": np.zeros((count, 2), np.float32)},
-    )  # fmt: skip
+    )
 
 
 def applied(
@@ -117,8 +123,11 @@ def test_sampling_keeps_whole_predictions_and_says_how_many_rows_it_left_out(
     reader.acknowledge(chunk, {})
     assert chunk.predictions[0].ids == kept.ids
     assert reader.ledger()["m", 1] == {
-        "served": 200, "acked": kept.rows, "spooled": 0, "dropped": {"sampled": kept.left_out},
-    }  # fmt: skip
+        "served": 200,
+        "acked": kept.rows,
+        "spooled": 0,
+        "dropped": {"sampled": kept.left_out},
+    }
 
 
 def test_a_batch_of_which_nothing_is_sampled_is_counted_and_leaves_no_record(
@@ -157,9 +166,11 @@ async def test_a_replica_answers_as_ever_and_spools_what_the_rules_leave(
 ) -> None:
     nodes = [helper.make_node("Identity", ["x"], ["y"])]
     folder = write(
-        tmp_path / "echo", nodes, [value("x", None, kind=TensorProto.STRING)],
+        tmp_path / "echo",
+        nodes,
+        [value("x", None, kind=TensorProto.STRING)],
         [value("y", None, kind=TensorProto.STRING)],
-    )  # fmt: skip
+    )
     rules = {"hash": ["x"], "truncate": {"y": 2}}
     port.deploy(folder, options={"capture": rules})
     port.batcher.table = reload(ModelTable(), port.deployments, capture=KEYED)

@@ -1,7 +1,8 @@
 """Capture as a whole: spools, shipper, bus and lake, each of which may die between any two steps.
 
-Everything is real but the broker, which is the one in memory. After recovery each answered prediction
-is in the lake exactly once, or counted as dropped with its reason, and nothing is unexplained.
+Everything is real but the broker, which is the one in memory. After recovery each answered
+prediction is in the lake exactly once, or counted as dropped with its reason, and nothing is
+unexplained.
 """
 
 import contextlib
@@ -26,12 +27,12 @@ from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.writer import LakeWriter
-from driftloop_monitoring.bus_records import read_record
-from driftloop_serving.shipper import Shipper
-from driftloop_serving.spool import SPARE, SpoolWriter, position, segment_name
-from driftloop_serving.spool_reader import Place, SpoolReader
-from driftloop_serving.spool_record import PredictionBatch
-from driftloop_serving.stats_page import PAGE_BYTES
+from driftloop_monitoring.archive.bus_records import read_record
+from driftloop_serving.capture.shipper import Shipper
+from driftloop_serving.capture.spool import SPARE, SpoolWriter, position, segment_name
+from driftloop_serving.capture.spool_reader import Place, SpoolReader
+from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.capture.stats_page import PAGE_BYTES
 from driftloop_settings.settings import CaptureSettings
 from driftloop_store import open_store
 
@@ -132,8 +133,8 @@ class Capture(RuleBasedStateMachine):
 
     @rule(replica=st.integers(0, REPLICAS - 1), torn=st.integers(0, 2000))
     def die_before_the_answer(self, replica: int, torn: int) -> None:
-        """After all or a part of the write, before it was counted. Where the segment is written over an
-        older one, what the write did not reach is still there."""
+        """After all or a part of the write, before it was counted. Where the segment is written
+        over an older one, what the write did not reach is still there."""
         writer, batch = self.writers[replica], self.batch([1, 2], 1)
         spare = writer.folder / SPARE
         before, older = writer.segment, spare.read_bytes() if spare.exists() else b""
@@ -163,9 +164,16 @@ class Capture(RuleBasedStateMachine):
     def batch(self, counts: list[int], version: int) -> PredictionBatch:
         ids, rows = [new_prediction_id() for _ in counts], sum(counts)
         return PredictionBatch(
-            "m", version, "stable", ids, [0.1] * len(ids), counts, SIGNATURE,
-            {"x": np.zeros((rows, 64))}, {"y": np.zeros(rows, np.float32)},
-        )  # fmt: skip
+            "m",
+            version,
+            "stable",
+            ids,
+            [0.1] * len(ids),
+            counts,
+            SIGNATURE,
+            {"x": np.zeros((rows, 64))},
+            {"y": np.zeros(rows, np.float32)},
+        )
 
     # -- shipper and broker --------------------------------------------------------------------
     @rule()
@@ -265,6 +273,8 @@ class Capture(RuleBasedStateMachine):
 
 TestCapture = Capture.TestCase
 TestCapture.settings = settings(
-    max_examples=12, stateful_step_count=25, deadline=None,
+    max_examples=12,
+    stateful_step_count=25,
+    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)  # fmt: skip
+)

@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as hnp
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.call import InferRequest
-from driftloop_serving.codec import V2
-from driftloop_serving.datatypes import DTYPES
+from driftloop_serving.inference.datatypes import DTYPES
+from driftloop_serving.inference.infer_call import InferRequest
+from driftloop_serving.inference.v2_codec import V2
 
 COLUMNS = Signature(
     (

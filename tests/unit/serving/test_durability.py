@@ -1,4 +1,5 @@
-"""When answers leave under `capture.durability` fsync and acked, over the real spool and shipper."""
+"""When answers leave under `capture.durability` fsync and acked, over the real spool and
+shipper."""
 
 import asyncio
 import os
@@ -13,9 +14,8 @@ import pytest
 from driftloop_bus.memory_bus import MemoryBus
 from driftloop_contracts.events import TOPICS
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving import durability as module
-from driftloop_serving.bell import Bell
-from driftloop_serving.durability import (
+from driftloop_serving.capture import durability as module
+from driftloop_serving.capture.durability import (
     ACK_TIMEOUT,
     SYNC_FAILED,
     Acknowledgement,
@@ -24,10 +24,11 @@ from driftloop_serving.durability import (
     labels_kept,
     rows_of,
 )
-from driftloop_serving.shipper import Shipper
-from driftloop_serving.spool import SpoolWriter
-from driftloop_serving.spool_reader import SpoolReader
-from driftloop_serving.spool_record import PredictionBatch
+from driftloop_serving.capture.shipper import Shipper
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.capture.spool_reader import SpoolReader
+from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.capture.wakeup_pipe import Bell
 from driftloop_settings.settings import CaptureSettings
 from driftloop_store import open_store
 
@@ -157,7 +158,7 @@ class Kafka:
 
     def close(self) -> None:
         self._stop.set()
-        from driftloop_serving.bell import Ringer
+        from driftloop_serving.capture.wakeup_pipe import Ringer
 
         Ringer(self._root / "spool").ring()
         self._thread.join()

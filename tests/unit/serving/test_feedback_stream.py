@@ -9,8 +9,14 @@ from fastapi import FastAPI, Request
 
 from driftloop_contracts.errors import RetryLater
 from driftloop_contracts.events import LabelEvent
-from driftloop_serving.feedback import MAX_ERRORS, MAX_LINE_BYTES, Receipt, accept, accept_stream
-from driftloop_serving.http_errors import speak_errors
+from driftloop_serving.http.feedback import (
+    MAX_ERRORS,
+    MAX_LINE_BYTES,
+    Receipt,
+    accept,
+    accept_stream,
+)
+from driftloop_serving.http.http_errors import speak_errors
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.binary_tensors import buffer_of
-from driftloop_serving.datatypes import DTYPES
-from driftloop_serving.grpc_form import CONTENTS, GRPC
-from driftloop_serving.grpc_protocol import open_inference_pb2 as pb
-from driftloop_serving.rules import InputRule
+from driftloop_serving.inference.binary_tensors import buffer_of
+from driftloop_serving.inference.datatypes import DTYPES
+from driftloop_serving.inference.grpc_codec import CONTENTS, GRPC
+from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
+from driftloop_serving.inference.rules import InputRule
 
 
 def identity(datatype: Any, shape: tuple[int, ...] = (-1, 2)) -> Signature:

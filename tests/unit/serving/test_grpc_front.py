@@ -9,7 +9,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop_serving.grpc_front import GOAWAY, Frames, GrpcFront
+from driftloop_serving.grpc.grpc_front import GOAWAY, Frames, GrpcFront
 
 ECHO = "/test.Echo/Echo"
 

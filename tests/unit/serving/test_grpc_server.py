@@ -11,14 +11,14 @@ import pytest
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import signature_of
-from driftloop_serving import grpc_server
-from driftloop_serving.batcher import Batcher
-from driftloop_serving.grpc_protocol import open_inference_pb2 as pb
-from driftloop_serving.management import make_management
-from driftloop_serving.meter import ReplicaMeter
-from driftloop_serving.meter_files import Load, MeterFiles
-from driftloop_serving.model_table import reload
-from driftloop_serving.spool import SpoolWriter
+from driftloop_serving.batching.batcher import Batcher
+from driftloop_serving.batching.model_table import reload
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.grpc import grpc_server
+from driftloop_serving.http.rest_api import make_management
+from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
+from driftloop_serving.metrics.meter import ReplicaMeter
+from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_settings import Settings, load_settings
 from driftloop_settings.ports import free_port
 from driftloop_store import open_store
@@ -39,9 +39,12 @@ class World:
             folder / "metrics", self.settings.spool_dir, spool.replica, meter, lambda: Load(0, 0.0)
         )
         self.application = make_management(
-            self.batcher, spool, counts, lambda: open_store(self.settings.store_url),
+            self.batcher,
+            spool,
+            counts,
+            lambda: open_store(self.settings.store_url),
             body_limit_bytes=BODY_LIMIT,
-        )  # fmt: skip
+        )
         served = ServedVersion(1, str(scaler), signature_of(scaler))
         wanted = [Deployment(ModelSpec("m"), (served,), TrafficSplit(1))]
         self.batcher.table = reload(self.batcher.table, wanted)

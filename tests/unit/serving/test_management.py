@@ -11,14 +11,14 @@ import pytest
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import signature_of
-from driftloop_serving import loading
-from driftloop_serving.batcher import Batcher
-from driftloop_serving.management import make_management
-from driftloop_serving.meter import ReplicaMeter
-from driftloop_serving.meter_files import Load, MeterFiles
-from driftloop_serving.model_table import reload
-from driftloop_serving.spool import SpoolWriter
-from driftloop_serving.spool_reader import SpoolReader
+from driftloop_serving.batching import desired_state
+from driftloop_serving.batching.batcher import Batcher
+from driftloop_serving.batching.model_table import reload
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.capture.spool_reader import SpoolReader
+from driftloop_serving.http.rest_api import make_management
+from driftloop_serving.metrics.meter import ReplicaMeter
+from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_settings.settings import CaptureSettings
 from driftloop_store import Store, open_store
 
@@ -28,8 +28,8 @@ OUTPUTS = [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}]
 
 
 class World:
-    """A replica's application, with the model `m` (versions 1 and 2, and 3 which cannot be loaded) in
-    its table and in the store, which is only made for the tests that look at it."""
+    """A replica's application, with the model `m` (versions 1 and 2, and 3 which cannot be loaded)
+    in its table and in the store, which is only made for the tests that look at it."""
 
     def __init__(self, root: Path, scaler: Path) -> None:
         self.spool = SpoolWriter(root / "spool", "replica", CaptureSettings())
@@ -119,10 +119,13 @@ async def test_metadata_comes_from_the_signature(world: World, path: str) -> Non
     assert await world.get(path) == (
         200,
         {
-            "name": "m", "versions": ["1", "2", "3"], "platform": "onnx_onnxv1",
-            "inputs": INPUTS, "outputs": OUTPUTS,
+            "name": "m",
+            "versions": ["1", "2", "3"],
+            "platform": "onnx_onnxv1",
+            "inputs": INPUTS,
+            "outputs": OUTPUTS,
         },
-    )  # fmt: skip
+    )
 
 
 async def test_configuration_has_tritons_form(world: World) -> None:
@@ -143,8 +146,10 @@ async def test_the_index_says_what_is_ready_and_why_something_is_not(world: Worl
     status, entries = await world.post("/v2/repository/index")
     assert status == 200
     assert [(e["version"], e["state"]) for e in entries] == [
-        ("1", "READY"), ("2", "READY"), ("3", "UNAVAILABLE"),
-    ]  # fmt: skip
+        ("1", "READY"),
+        ("2", "READY"),
+        ("3", "UNAVAILABLE"),
+    ]
     assert "no model file" in entries[2]["reason"]
     _, ready = await world.post("/v2/repository/index", b'{"ready": true}')
     assert ready == entries[:2]
@@ -188,9 +193,9 @@ async def test_unload_may_have_parameters_as_tritons_clients_send_them(world: Wo
 async def test_a_load_that_no_replica_follows_is_told_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wished = loading.wish(world.store, "m", loaded=False)
-    with pytest.raises(loading.RetryLater, match=r"model 'm' is not unloaded after 0.05 s"):
-        await loading.until_shown(lambda: world.batcher.table, wished, patience_s=0.05)
+    wished = desired_state.wish(world.store, "m", loaded=False)
+    with pytest.raises(desired_state.RetryLater, match=r"model 'm' is not unloaded after 0.05 s"):
+        await desired_state.until_shown(lambda: world.batcher.table, wished, patience_s=0.05)
 
 
 async def test_a_load_that_fails_says_why(world: World, tmp_path: Path) -> None:
@@ -237,9 +242,10 @@ async def test_infer_behind_an_encoded_url_is_answered_too(world: World) -> None
 
 async def test_binary_answers_say_the_length_of_their_json(world: World) -> None:
     answer = await world.http.post(
-        "/v2/models/m/infer", content=np.float32([1.5]).tobytes(),
+        "/v2/models/m/infer",
+        content=np.float32([1.5]).tobytes(),
         headers={"inference-header-content-length": "0"},
-    )  # fmt: skip
+    )
     assert answer.headers["content-type"] == "application/octet-stream"
     length = int(answer.headers["inference-header-content-length"])
     assert np.frombuffer(answer.content[length:], np.float32).tolist() == [3.0]
@@ -334,10 +340,16 @@ async def test_the_description_names_every_url_and_all_of_its_references_resolve
 ) -> None:
     _, document = await world.get("/openapi.json")
     assert {
-        "/v2", "/v2/health/ready", "/v2/models/{model}/versions/{version}/infer",
-        "/v1/models/{model}:predict", "/v2/models/{model}/stats", "/v2/models/{model}/config",
-        "/v2/repository/models/{model}/unload", "/feedback", "/metrics",
-    } <= set(document["paths"])  # fmt: skip
+        "/v2",
+        "/v2/health/ready",
+        "/v2/models/{model}/versions/{version}/infer",
+        "/v1/models/{model}:predict",
+        "/v2/models/{model}/stats",
+        "/v2/models/{model}/config",
+        "/v2/repository/models/{model}/unload",
+        "/feedback",
+        "/metrics",
+    } <= set(document["paths"])
     names = set(document["components"]["schemas"])
     assert {ref.rpartition("/")[2] for ref in _references(document)} <= names
     statuses = {

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from driftloop_serving.meter import ReplicaMeter
-from driftloop_serving.meter_files import Load, MeterFiles
-from driftloop_serving.prometheus_text import render
-from driftloop_serving.spool import SpoolWriter
-from driftloop_serving.triton_statistics import by_version, statistics
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.metrics.meter import ReplicaMeter
+from driftloop_serving.metrics.meter_files import Load, MeterFiles
+from driftloop_serving.metrics.prometheus_text import render
+from driftloop_serving.metrics.triton_statistics import by_version, statistics
 from driftloop_settings.settings import CaptureSettings
 
 

@@ -7,7 +7,7 @@ from driftloop_contracts.errors import NotFound, RetryLater, Unavailable
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import BackendOptions, Loaded, signature_of
 from driftloop_onnx import load as really_load
-from driftloop_serving.model_table import ModelTable, reload
+from driftloop_serving.batching.model_table import ModelTable, reload
 
 
 class Loader:
@@ -27,9 +27,13 @@ def load() -> Loader:
 
 
 def deployment(
-    scaler: Path, split: TrafficSplit, *versions: int, gone: tuple[int, ...] = (),
-    loaded: bool = True, **options: Any,
-) -> Deployment:  # fmt: skip
+    scaler: Path,
+    split: TrafficSplit,
+    *versions: int,
+    gone: tuple[int, ...] = (),
+    loaded: bool = True,
+    **options: Any,
+) -> Deployment:
     signature = signature_of(scaler)
     served = tuple(
         ServedVersion(v, str(scaler / "gone" if v in gone else scaler), signature) for v in versions

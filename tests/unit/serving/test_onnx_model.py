@@ -22,9 +22,13 @@ def hungry(tmp_path_factory: pytest.TempPathFactory) -> Path:
         helper.make_node("ReduceSum", ["wide", "axes"], ["y"]),
     ]
     return write(
-        tmp_path_factory.mktemp("hungry"), nodes, [value("x", None, 1)], [value("y", None, 1)],
-        shape=np.int64([1, MB // 4]), axes=np.int64([1]),
-    )  # fmt: skip
+        tmp_path_factory.mktemp("hungry"),
+        nodes,
+        [value("x", None, 1)],
+        [value("y", None, 1)],
+        shape=np.int64([1, MB // 4]),
+        axes=np.int64([1]),
+    )
 
 
 def rows(number: int) -> dict[str, np.ndarray]:

@@ -2,9 +2,9 @@ import pytest
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.signature import Signature
-from driftloop_serving.application import SHARED_APPLICATION
-from driftloop_serving.model_table import ModelTable, held_elsewhere
-from driftloop_serving.placement import applications_of, place
+from driftloop_serving.batching.model_table import ModelTable, held_elsewhere
+from driftloop_serving.cluster.placement import applications_of, place
+from driftloop_serving.replicas.application import SHARED_APPLICATION
 
 
 def deployment(name: str, loaded: bool = True, **onnx: object) -> Deployment:

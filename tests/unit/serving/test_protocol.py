@@ -1,4 +1,5 @@
-"""The serving port against clients that are careless, slow or hostile: raw bytes on real sockets."""
+"""The serving port against clients that are careless, slow or hostile: raw bytes on real
+sockets."""
 
 import asyncio
 import contextlib
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from serving_port import BODY_LIMIT, ServingPort, body, serving_port
 
 from driftloop_contracts.errors import Rejected
-from driftloop_serving import protocol
+from driftloop_serving.http import http_protocol
 
 GOOD = orjson.dumps(body([1.0]))
 
@@ -37,7 +38,8 @@ VALID = [
     request(),
     request(extra="expect: 100-continue\r\n"),
     request() * 3,
-    b'POST /v2/models/m/infer HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{"a":\r\n0\r\n\r\n',
+    b"POST /v2/models/m/infer HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+    b'5\r\n{"a":\r\n0\r\n\r\n',
     b"GET /v2/models/m HTTP/1.1\r\nhost: x\r\n\r\n" + request(),
 ]
 
@@ -145,9 +147,9 @@ async def test_a_client_that_asks_first_is_told_to_go_on(port: ServingPort) -> N
 @pytest.mark.parametrize(
     ("sent", "status", "names"),
     [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, b"no HTTP request"),
-        (b"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400, b"no HTTP request"),
-        (b"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: 1e3\r\n\r\n", 400, b"no HTTP request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, b"HTTP request"),
+        (b"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400, b"HTTP request"),
+        (b"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: 1e3\r\n\r\n", 400, b"HTTP request"),
         (request(b"", extra="upgrade: h2c\r\nconnection: upgrade\r\n"), 400, b"upgrade"),
         (request(extra="x: y\r\n" * 10_000), 431, b"headers"),
         (b"POST /v2/models/m/infer HTTP/1.1\r\nx: " + b"y" * 300_000, 431, b"head is over"),
@@ -199,7 +201,7 @@ async def test_a_body_that_is_cut_is_no_prediction_and_holds_nothing(port: Servi
 async def test_a_client_that_is_too_slow_is_left(
     port: ServingPort, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(http_protocol, "PATIENCE_S", 0.2)
     async with connected(port) as client:
         client.send(sent)
         assert await client.end() == b""
@@ -209,7 +211,7 @@ async def test_a_client_that_is_too_slow_is_left(
 async def test_a_client_that_reads_nothing_is_left_and_costs_bounded_memory(
     port: ServingPort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(http_protocol, "PATIENCE_S", 0.5)
     large = request(orjson.dumps(body([1.5] * 8_000)))
     async with connected(port) as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -229,7 +231,7 @@ async def test_an_idle_connection_is_closed_after_a_while(
     async with connected(port) as client:
         client.send(request())
         assert (await client.answer())[0] == 200
-        monkeypatch.setattr(protocol, "KEEP_ALIVE_S", 0.0)
+        monkeypatch.setattr(http_protocol, "KEEP_ALIVE_S", 0.0)
         assert await client.end() == b""
 
 
@@ -308,5 +310,5 @@ def test_whatever_bytes_arrive_the_port_answers_in_its_form_and_goes_on(
 
 
 def test_an_error_answer_is_json_with_its_length() -> None:
-    answer = protocol._error(Rejected("no"), 400, b"\r\n\r\n")
+    answer = http_protocol._error(Rejected("no"), 400, b"\r\n\r\n")
     assert answer.endswith(b'content-length: 14\r\n\r\n{"error":"no"}')

@@ -27,17 +27,21 @@ from driftloop_contracts.events import (
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.judgement import unexplained
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving import position_file
-from driftloop_serving.packing import pack
-from driftloop_serving.shipper import Rest, Shipper
-from driftloop_serving.spool import SpoolWriter
-from driftloop_serving.spool_reader import SpoolReader
-from driftloop_serving.spool_record import PredictionBatch
+from driftloop_serving.capture import position_file
+from driftloop_serving.capture.packing import pack
+from driftloop_serving.capture.shipper import Rest, Shipper
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.capture.spool_reader import SpoolReader
+from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_settings.settings import CaptureSettings
 from driftloop_store import Store, open_store
 
 SIGNATURE = Signature(
-    (TensorSpec("x", "FP32", (-1, 1)), TensorSpec("c", "BYTES", (-1, 1)), TensorSpec("v", "INT8", (-1, 2))),
+    (
+        TensorSpec("x", "FP32", (-1, 1)),
+        TensorSpec("c", "BYTES", (-1, 1)),
+        TensorSpec("v", "INT8", (-1, 2)),
+    ),
     (TensorSpec("p", "FP64", (-1, 2)), TensorSpec("u", "UINT64", (-1,))),
 )  # fmt: skip
 
@@ -68,9 +72,17 @@ def keep(
     }
     outputs = {"p": np.full((rows, 2), 0.5), "u": np.full(rows, 2**64 - 1, np.uint64)}
     batch = PredictionBatch(
-        "m", version, "canary", ids, [0.25] * len(ids), counts, SIGNATURE, inputs,
-        None if error else outputs, error,
-    )  # fmt: skip
+        "m",
+        version,
+        "canary",
+        ids,
+        [0.25] * len(ids),
+        counts,
+        SIGNATURE,
+        inputs,
+        None if error else outputs,
+        error,
+    )
     writer.append([batch])
     return ids
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from driftloop_contracts.events import LabelEvent, parse_feedback
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.appender import COMPILED
-from driftloop_serving.spool import SPARE, SpoolWriter, position, segment_name
-from driftloop_serving.spool_reader import SpoolReader
-from driftloop_serving.spool_record import LabelRecord, PredictionBatch
+from driftloop_serving.capture.appender import COMPILED
+from driftloop_serving.capture.spool import SPARE, SpoolWriter, position, segment_name
+from driftloop_serving.capture.spool_reader import SpoolReader
+from driftloop_serving.capture.spool_record import LabelRecord, PredictionBatch
 from driftloop_settings.settings import CaptureSettings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -31,7 +31,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """How a segment comes to its records."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "written":
-            patch.setattr("driftloop_serving.spool.keeps_room", lambda file: False)
+            patch.setattr("driftloop_serving.capture.spool.keeps_room", lambda file: False)
         elif not COMPILED:
             pytest.skip("built without a C compiler")
         yield request.param
@@ -44,7 +44,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "no room")
 
-    monkeypatch.setattr("driftloop_serving.spool.os.posix_fallocate", no_room)
+    monkeypatch.setattr("driftloop_serving.capture.spool.os.posix_fallocate", no_room)
 
 
 def keep(writer: SpoolWriter, *counts: int, version: int = 1, **changes: Any) -> None:
@@ -52,14 +52,19 @@ def keep(writer: SpoolWriter, *counts: int, version: int = 1, **changes: Any) ->
     counts = counts or (2,)
     rows = sum(counts)
     batch = PredictionBatch(
-        "m", version, "stable", [f"id-{n}" for n in range(len(counts))], [0.1] * len(counts), [*counts],
+        "m",
+        version,
+        "stable",
+        [f"id-{n}" for n in range(len(counts))],
+        [0.1] * len(counts),
+        [*counts],
         SIGNATURE,
         {
             "x": np.arange(rows, dtype=np.float32).reshape(rows, 1),
             "c": np.full((rows, 1), "é", dtype=object),
         },
         {"p": np.zeros((rows, 2))},
-    )  # fmt: skip
+    )
     writer.append([batch._replace(**changes)])
 
 
@@ -163,7 +168,7 @@ def test_over_the_quota_predictions_are_dropped_and_counted(tmp_path: Path) -> N
 def test_after_the_quota_was_freed_predictions_are_kept_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("driftloop_serving.spool.RESCAN_S", 0.0)
+    monkeypatch.setattr("driftloop_serving.capture.spool.RESCAN_S", 0.0)
     capture = CaptureSettings(segment_bytes=1 << 16, quota_bytes=1 << 18)
     writer = SpoolWriter(tmp_path, "replica", capture)
     reader = reader_of(writer, tmp_path)
@@ -185,9 +190,9 @@ def test_a_disk_that_cannot_be_written_costs_capture_and_is_counted(
     def full(file: int, data: bytes, at: int) -> int:
         return real(file, data[: len(data) // 2], at)  # what a full disk does
 
-    monkeypatch.setattr("driftloop_serving.spool.os.pwrite", full)
+    monkeypatch.setattr("driftloop_serving.capture.spool.os.pwrite", full)
     keep(writer)
-    monkeypatch.setattr("driftloop_serving.spool.os.pwrite", real)
+    monkeypatch.setattr("driftloop_serving.capture.spool.os.pwrite", real)
     keep(writer)
     reader = reader_of(writer, tmp_path)
     assert [r.first_sequence for r in read_all(reader)] == [0, 1]
@@ -212,9 +217,9 @@ def test_what_was_acknowledged_frees_a_full_disk(
     writer = SpoolWriter(tmp_path, "replica", CAPTURE)
     keep(writer)
     real = os.pwrite
-    monkeypatch.setattr("driftloop_serving.spool.os.pwrite", lambda file, data, at: 0)
+    monkeypatch.setattr("driftloop_serving.capture.spool.os.pwrite", lambda file, data, at: 0)
     keep(writer)
-    monkeypatch.setattr("driftloop_serving.spool.os.pwrite", real)
+    monkeypatch.setattr("driftloop_serving.capture.spool.os.pwrite", real)
     reader = reader_of(writer, tmp_path)
     read_all(reader)
     assert sum(segment.stat().st_size for segment in reader.folder.glob("*.log")) == 0
@@ -265,7 +270,7 @@ def test_a_spare_segment_gives_way_on_a_full_disk(
         keep(writer)
     read_all(reader)
     assert (writer.folder / SPARE).exists()
-    monkeypatch.setattr("driftloop_serving.spool.os.pwrite", lambda file, data, at: 0)
+    monkeypatch.setattr("driftloop_serving.capture.spool.os.pwrite", lambda file, data, at: 0)
     while not dropped(reader):
         keep(writer)
     assert not (writer.folder / SPARE).exists()
@@ -331,7 +336,9 @@ def test_a_removed_folder_is_out_of_sight_before_its_files_go(
     writer = SpoolWriter(tmp_path, "replica", CAPTURE)
     writer.close()
     # The kill comes after the first step.
-    monkeypatch.setattr("driftloop_serving.spool_reader.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(
+        "driftloop_serving.capture.spool_reader.shutil.rmtree", lambda *_, **__: None
+    )
     reader_of(writer, tmp_path).remove()
     assert all(folder.name.startswith(".") for folder in tmp_path.iterdir())
 

@@ -6,8 +6,8 @@ import pytest
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.call import InferRequest
-from driftloop_serving.v1 import V1
+from driftloop_serving.inference.infer_call import InferRequest
+from driftloop_serving.inference.v1_codec import V1
 
 OUTPUTS = (TensorSpec("label", "INT64", (-1,)), TensorSpec("p", "FP32", (-1, 2)))
 ONE = Signature((TensorSpec("x", "FP32", (-1, 2)),), OUTPUTS)
@@ -104,5 +104,6 @@ def test_texts_and_outputs_without_rows_are_written_too() -> None:
     outputs = {"name": np.array(["a", "b"], object), "scale": np.array(1.5)}
     body, _ = V1.encode(InferRequest(None, {}, ("name", "scale"), 2), outputs, "m", 1, ONE)
     assert orjson.loads(body)["predictions"] == [
-        {"name": "a", "scale": 1.5}, {"name": "b", "scale": 1.5}
-    ]  # fmt: skip
+        {"name": "a", "scale": 1.5},
+        {"name": "b", "scale": 1.5},
+    ]

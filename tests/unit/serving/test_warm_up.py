@@ -47,9 +47,11 @@ def test_rows_of_outputs_must_follow_those_of_inputs(tmp_path: Path) -> None:
 def test_a_wrong_shape_that_a_converter_declared_does_no_harm(tmp_path: Path) -> None:
     # onnxmltools declares [1] for the label of LightGBM's classifiers.
     write(
-        tmp_path, [node("ArgMax", ["x"], ["y"], axis=1, keepdims=0)], [value("x", None, 2)],
+        tmp_path,
+        [node("ArgMax", ["x"], ["y"], axis=1, keepdims=0)],
+        [value("x", None, 2)],
         [value("y", None, kind=INT64)],
-    )  # fmt: skip
+    )
     assert why(tmp_path) is None
 
 
@@ -61,9 +63,12 @@ def test_a_fixed_number_of_rows_cannot_be_batched(tmp_path: Path) -> None:
 def test_a_graph_that_refuses_made_up_inputs_is_ready_and_not_batched(tmp_path: Path) -> None:
     # Free dimensions that a MatMul cannot bring together.
     write(
-        tmp_path, [node("MatMul", ["x", "w"], ["y"])], [value("x", None, None)],
-        [value("y", None, 1)], w=np.ones((5, 1), np.float32),
-    )  # fmt: skip
+        tmp_path,
+        [node("MatMul", ["x", "w"], ["y"])],
+        [value("x", None, None)],
+        [value("y", None, 1)],
+        w=np.ones((5, 1), np.float32),
+    )
     assert "refused made-up inputs" in str(why(tmp_path))
     assert why(tmp_path, batching="on") is None
     answer = load(tmp_path, BackendOptions()).model.run({"x": np.ones((2, 5), np.float32)})
@@ -72,13 +77,19 @@ def test_a_graph_that_refuses_made_up_inputs_is_ready_and_not_batched(tmp_path: 
 
 def test_texts_and_several_inputs_are_probed_too(tmp_path: Path) -> None:
     lookup = node(
-        "LabelEncoder", ["city"], ["n"], domain="ai.onnx.ml",
-        keys_strings=["a", "b"], values_floats=[1.0, 2.0],
-    )  # fmt: skip
+        "LabelEncoder",
+        ["city"],
+        ["n"],
+        domain="ai.onnx.ml",
+        keys_strings=["a", "b"],
+        values_floats=[1.0, 2.0],
+    )
     write(
-        tmp_path, [lookup, node("Add", ["n", "x"], ["y"])],
-        [value("city", None, 1, kind=STRING), value("x", None, 1)], [value("y", None, 1)],
-    )  # fmt: skip
+        tmp_path,
+        [lookup, node("Add", ["n", "x"], ["y"])],
+        [value("city", None, 1, kind=STRING), value("x", None, 1)],
+        [value("y", None, 1)],
+    )
     assert why(tmp_path) is None
 
 
@@ -88,14 +99,19 @@ def test_batching_can_be_switched_off(scaler: Path) -> None:
 
 def test_made_up_inputs_fit_every_datatype_and_are_the_same_each_time(tmp_path: Path) -> None:
     kinds = {
-        "a": TensorProto.BOOL, "b": TensorProto.UINT8, "c": TensorProto.INT64, "d": TensorProto.FLOAT16,
-        "e": TensorProto.DOUBLE, "f": STRING,
-    }  # fmt: skip
+        "a": TensorProto.BOOL,
+        "b": TensorProto.UINT8,
+        "c": TensorProto.INT64,
+        "d": TensorProto.FLOAT16,
+        "e": TensorProto.DOUBLE,
+        "f": STRING,
+    }
     write(
-        tmp_path, [node("Identity", [name], [f"out_{name}"]) for name in kinds],
+        tmp_path,
+        [node("Identity", [name], [f"out_{name}"]) for name in kinds],
         [value(name, None, 2, None, kind=kind) for name, kind in kinds.items()],
         [value(f"out_{name}", None, 2, None, kind=kind) for name, kind in kinds.items()],
-    )  # fmt: skip
+    )
     model = OnnxModel(tmp_path)
     first, second = made_up(model.signature, 3), made_up(model.signature, 3)
     for name, array in model.run(first).items():

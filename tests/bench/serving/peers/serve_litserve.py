@@ -24,6 +24,8 @@ class Api(ls.LitAPI):
 if __name__ == "__main__":
     server = ls.LitServer(Api(), accelerator="cpu", workers_per_device=1)
     server.run(
-        host="127.0.0.1", port=int(os.environ["BENCH_PORT"]), generate_client_file=False,
+        host="127.0.0.1",
+        port=int(os.environ["BENCH_PORT"]),
+        generate_client_file=False,
         log_level="error",
-    )  # fmt: skip
+    )

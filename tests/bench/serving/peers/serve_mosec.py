@@ -1,4 +1,5 @@
-"""mosec: a Rust front and a Python worker. BENCH_BATCH: how many requests may share a run (1: none)."""
+"""mosec: a Rust front and a Python worker. BENCH_BATCH: how many requests may share a run (1:
+none)."""
 
 import os
 from typing import Any

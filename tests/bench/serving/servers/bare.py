@@ -1,7 +1,7 @@
 """Baseline: an ASGI function on ONNX Runtime under uvicorn, with httptools, uvloop and orjson.
 
-Usage: bare.py MODEL.onnx PORT [--defaults]. `--defaults`: as both come, with the standard library's JSON
-and a line in the log for each request.
+Usage: bare.py MODEL.onnx PORT [--defaults]. `--defaults`: as both come, with the standard library's
+JSON and a line in the log for each request.
 """
 
 import json
@@ -46,8 +46,11 @@ def make(path: str, *, defaults: bool) -> Any:
 def _tensor(name: str, array: np.ndarray) -> dict[str, Any]:
     datatype = "INT64" if array.dtype == np.int64 else "FP32"
     return {
-        "name": name, "datatype": datatype, "shape": array.shape, "data": array.ravel().tolist()
-    }  # fmt: skip
+        "name": name,
+        "datatype": datatype,
+        "shape": array.shape,
+        "data": array.ravel().tolist(),
+    }
 
 
 if __name__ == "__main__":
@@ -56,6 +59,12 @@ if __name__ == "__main__":
         uvicorn.run(make(path, defaults=True), host="127.0.0.1", port=int(port))
     else:
         uvicorn.run(
-            make(path, defaults=False), host="127.0.0.1", port=int(port), loop="uvloop",
-            http="httptools", access_log=False, log_level="error", lifespan="off",
-        )  # fmt: skip
+            make(path, defaults=False),
+            host="127.0.0.1",
+            port=int(port),
+            loop="uvloop",
+            http="httptools",
+            access_log=False,
+            log_level="error",
+            lifespan="off",
+        )

@@ -1,4 +1,5 @@
-"""Baseline: ONNX Runtime on one thread, without any server. Prints rows per second by batch as JSON.
+"""Baseline: ONNX Runtime on one thread, without any server. Prints rows per second by batch as
+JSON.
 
 Usage: in_process.py MODEL.onnx SECONDS BATCH...
 """

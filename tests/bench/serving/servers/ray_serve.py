@@ -39,9 +39,12 @@ if __name__ == "__main__":
     os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray leaves a token in the home of who runs this
     with tempfile.TemporaryDirectory(prefix="ray-") as scratch:  # short: Ray's sockets lie in it
         ray.init(
-            num_cpus=2, include_dashboard=False, _temp_dir=scratch, _node_ip_address="127.0.0.1",
+            num_cpus=2,
+            include_dashboard=False,
+            _temp_dir=scratch,
+            _node_ip_address="127.0.0.1",
             object_store_memory=80 << 20,
-        )  # fmt: skip
+        )
         serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])})
         serve.run(Model.bind(sys.argv[1]))
         threading.Event().wait()

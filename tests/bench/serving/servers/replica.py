@@ -1,7 +1,7 @@
 """A replica's path (protocol, batcher, spool) in a plain process: no Ray, no Kafka.
 
-Usage: replica.py MODEL.onnx PORT. For fast work on the path, and for what capture costs (SIGUSR2 switches
-it off, SIGUSR1 on again); the real stack is what the bench reports.
+Usage: replica.py MODEL.onnx PORT. For fast work on the path, and for what capture costs (SIGUSR2
+switches it off, SIGUSR1 on again); the real stack is what the bench reports.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ import uvloop
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import signature_of
-from driftloop_serving.batcher import Batcher
-from driftloop_serving.model_table import ModelTable, reload
-from driftloop_serving.protocol import Ingress
-from driftloop_serving.spool import SPARE, SpoolWriter
-from driftloop_serving.spool_record import PredictionBatch
+from driftloop_serving.batching.batcher import Batcher
+from driftloop_serving.batching.model_table import ModelTable, reload
+from driftloop_serving.capture.spool import SPARE, SpoolWriter
+from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.http.http_protocol import Ingress
 from driftloop_settings.settings import CaptureSettings
 
 
@@ -42,7 +42,8 @@ class Nothing:
 
 
 def take_away(folder: Path) -> None:
-    """What the shipper does with segments that Kafka has, without sending them: they are used again."""
+    """What the shipper does with segments that Kafka has, without sending them: they are used
+    again."""
     while True:
         *whole, _ = sorted(folder.glob("*.log"))
         for segment in whole:
@@ -63,9 +64,15 @@ async def main(folder: Path, port: int, scratch: Path) -> None:
     gc.collect()
     gc.freeze()
     config = uvicorn.Config(
-        no_application, host="127.0.0.1", port=port, http=ingress.protocol(), ws="none",
-        access_log=False, log_level="error", lifespan="off",
-    )  # fmt: skip
+        no_application,
+        host="127.0.0.1",
+        port=port,
+        http=ingress.protocol(),
+        ws="none",
+        access_log=False,
+        log_level="error",
+        lifespan="off",
+    )
     await uvicorn.Server(config).serve()
 
 

@@ -1,0 +1,82 @@
+"""How well answers of a language model are formed: by what the request asked for, and by the scorer
+that the model's spec names."""
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import structlog
+from numpy.typing import NDArray
+
+from driftloop_contracts.answer_form import well_formed
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
+from driftloop_contracts.language import read_json
+from driftloop_contracts.model import ModelSpec
+
+log = structlog.get_logger()
+
+Scorer = Callable[[list[dict[str, Any]], str], float]
+"""(messages, answer) → 0, as bad as can be, to 1."""
+
+_INPUTS, _OUTPUTS = ("messages", "parameters", "operation"), ("text", "tool_calls", "finish_reason")
+FORMED_BY = frozenset((*_INPUTS, *_OUTPUTS))
+"""Columns that say whether an answer is well formed."""
+
+
+def scorer_of(spec: ModelSpec) -> Scorer | None:
+    """What `options.scorer` names, `module:function`. Raises Rejected where there is no such
+    thing."""
+    named = spec.options.get("scorer")
+    return _load(named) if isinstance(named, str) else None
+
+
+@cache
+def _load(named: str) -> Scorer:
+    module, _, attribute = named.partition(":")
+    try:
+        found: Scorer = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise Rejected(f"options.scorer {named!r}: {error}") from None
+    return found
+
+
+def malformed(table: pa.Table, scorer: Scorer | None) -> NDArray[np.float64]:
+    """How malformed each answer is, 0 to 1; NaN where nobody can say: an error, an embedding, a
+    client that left, a column that is not captured, or a scorer that fails."""
+    names = [*(INPUT_PREFIX + n for n in _INPUTS), *(OUTPUT_PREFIX + n for n in _OUTPUTS)]
+    columns = [table[name].to_pylist() for name in names]
+    rows = zip(*columns, strict=True)
+    return np.array([_malformed(scorer, *row) for row in rows], dtype=np.float64)
+
+
+def _malformed(
+    scorer: Scorer | None,
+    messages: str | None,
+    parameters: str | None,
+    operation: str | None,
+    text: str | None,
+    tool_calls: str | None,
+    finish_reason: str | None,
+) -> float:
+    if text is None or operation == "embeddings":
+        return float("nan")
+    asked = read_json(parameters)
+    asked = asked if isinstance(asked, dict) else {}
+    formed = well_formed(text, tool_calls or "", finish_reason or "", asked)
+    if formed is None or not formed or scorer is None or tool_calls:
+        return float("nan") if formed is None else float(not formed)
+    conversation = read_json(messages)
+    return 1.0 - _score(scorer, conversation if isinstance(conversation, list) else [], text)
+
+
+def _score(scorer: Scorer, messages: list[dict[str, Any]], text: str) -> float:
+    try:
+        score = float(scorer(messages, text))
+    except Exception as error:  # it is the user's code
+        log.warning("rollout.scorer_failed", error=repr(error))
+        return float("nan")
+    return min(1.0, max(0.0, score))

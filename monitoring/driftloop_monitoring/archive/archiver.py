@@ -1,0 +1,236 @@
+"""The archiver: Kafka → lake, exactly once, by as many archivers as there are partitions.
+
+Delivery order: read → append to the lake, whose commit carries the Kafka offset → read on. Nothing
+is committed to Kafka; the position after a restart comes from the lake (`driftloop_lake.writer`),
+so a kill at any moment loses and doubles nothing. Records that cannot be understood go to the
+lake's `dead_letters` and never stop the flow. In memory wait at most `lake.flush_rows` rows or
+`BUFFER_BYTES`, plus one poll.
+
+The archivers of a lake are a consumer group. Kafka says who reads what, but late: an archiver that
+hung may come back with rows that another one has archived meanwhile. The group only shares the work
+out; that nothing is there twice is the lake's fence alone.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from threading import Event
+
+import structlog
+
+from driftloop_bus.port import Bus, Member
+from driftloop_bus.port import Place as Partition
+from driftloop_contracts.clock import Clock, system_clock
+from driftloop_contracts.errors import NotFound, RetryLater
+from driftloop_contracts.events import LABELS, PREDICTIONS
+from driftloop_lake.records import DeadLetter, PredictionRecord, Record
+from driftloop_lake.writer import LakeWriter
+from driftloop_monitoring.archive.bus_records import read_record
+from driftloop_monitoring.archive.instance_lock import seat
+from driftloop_monitoring.archive.known_models import KnownModels
+from driftloop_monitoring.archive.lake_maintenance import kept, pinned
+from driftloop_settings.settings import LakeSettings, Settings
+
+log = structlog.get_logger()
+
+TOPICS = (PREDICTIONS, LABELS)
+FIRST = (PREDICTIONS, 0)
+BUFFER_BYTES = 64 << 20
+POLL_MESSAGES = 1_000
+RETRY_S = 1.0
+SUSPECT_AFTER = 30
+"""Attempts to write a batch, after which its records are tried one by one."""
+AHEAD = timedelta(days=1)
+"""Clocks may differ; what is of a later time is a mistake."""
+
+
+def run(settings: Settings, stop: Event) -> None:
+    """Archive until `stop` is set, then flush what was read."""
+    from driftloop_bus import connect
+    from driftloop_lake.delta_lake import open_lake
+    from driftloop_store.store import open_store
+
+    bus, lake, leads = connect(settings), open_lake(settings), Event()
+    writer = lake.writer()
+    with seat(settings.state_dir / "archiver") as instance, ExitStack() as stack:
+        store = stack.enter_context(closing(open_store(settings.store_url)))
+        known = KnownModels(lambda: [d.model.name for d in store.deployments()])
+        upkeep = lake.upkeep(settings.lake, lambda: pinned(store))
+        stack.enter_context(kept(upkeep, leads.is_set))
+        while not stop.is_set():
+            try:
+                bus.ensure_topics(
+                    TOPICS,
+                    partitions=settings.kafka.partitions,
+                    retention_hours=settings.kafka.retention_hours,
+                )
+                # The lake's own group: several lakes may be filled from one Kafka.
+                group = f"driftloop-archiver-{writer.lake_id()}"
+                with closing(bus.member(group, TOPICS, instance)) as member:
+                    Archiver(bus, member, writer, settings.lake, known, leads).run(stop)
+            except (RetryLater, NotFound) as error:
+                # What was read and not flushed is read again: the lake knows what it has.
+                log.warning("archiver.waiting", reason=str(error))
+                stop.wait(RETRY_S)
+            finally:
+                leads.clear()
+
+
+@dataclass(slots=True)
+class Buffer:
+    """Records that were read and are not in the lake yet. `since`: when the first came."""
+
+    records: list[Record] = field(default_factory=list)
+    rows: int = 0
+    value_bytes: int = 0
+    since: float = 0.0
+
+    def add(self, record: Record, now: float) -> None:
+        self.since = self.since if self.records else now
+        self.records.append(record)
+        self.rows += record.headers.rows if isinstance(record, PredictionRecord) else 1
+        self.value_bytes += len(record.origin.value)
+
+    def due(self, settings: LakeSettings, now: float) -> bool:
+        return bool(self.records) and (
+            self.rows >= settings.flush_rows
+            or self.value_bytes >= BUFFER_BYTES
+            or now - self.since >= settings.flush_seconds
+        )
+
+    def without(self, partitions: Iterable[Partition]) -> "Buffer":
+        """What stays when these partitions went to somebody else."""
+        gone, kept = frozenset(partitions), Buffer()
+        for record in self.records:
+            place = record.origin.place
+            if (place.topic, place.partition) not in gone:
+                kept.add(record, self.since)
+        return kept
+
+
+class Archiver:
+    """The loop of one member. `known`: whether a model was ever deployed; `leads` is set while this
+    is the one archiver of the lake that has the first partition; `monotonic`: seconds, for when to
+    flush.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        member: Member,
+        writer: LakeWriter,
+        settings: LakeSettings,
+        known: Callable[[str], bool],
+        leads: Event,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._bus = bus
+        self._member = member
+        self._writer = writer
+        self._settings = settings
+        self._known = known
+        self._leads = leads
+        self._monotonic = monotonic
+        self._clock = clock
+        self._buffer = Buffer()
+
+    def run(self, stop: Event) -> None:
+        """Until `stop`; then what was read is flushed, if the lake takes it at once."""
+        while not stop.is_set():
+            self.step(stop)
+        if self._buffer.records:
+            self._flush(stop)
+
+    def step(self, stop: Event) -> None:
+        """Read once, follow the group, and flush where it is due."""
+        latest = self._clock() + AHEAD
+        for message in self._member.poll(self._settings.flush_seconds / 4, POLL_MESSAGES):
+            self._buffer.add(self._refused(read_record(message, latest)), self._monotonic())
+        # After the messages: those just read may be of a partition that is gone.
+        moved = self._member.moved()
+        if moved.gone:
+            if FIRST in moved.gone:
+                self._leads.clear()
+            self._let_go(moved.gone)
+        if moved.came:
+            self._member.start(positions(self._bus, self._writer, moved.came))
+            if FIRST in moved.came:
+                self._leads.set()
+        if self._buffer.due(self._settings, self._monotonic()):
+            self._flush(stop)
+
+    def _refused(self, record: Record) -> Record:
+        if isinstance(record, PredictionRecord) and not self._known(record.headers.model):
+            return DeadLetter(record.origin, f"no model {record.headers.model!r} was ever deployed")
+        return record
+
+    def _let_go(self, partitions: frozenset[Partition]) -> None:
+        """Archive what was read of them now, so that the next owner need not read it again; where
+        that fails, it has to."""
+        try:
+            self._write()
+        except RetryLater as error:
+            log.warning("archiver.left_unflushed", reason=str(error))
+            self._buffer = self._buffer.without(partitions)
+        log.info("archiver.left", partitions=_names(partitions))
+
+    def _flush(self, stop: Event) -> None:
+        """Again and again until the lake took it: a lake that is away holds the reading up. A
+        record that holds it up while the lake takes others becomes a dead letter."""
+        for attempt in itertools.count(1):
+            try:
+                return self._write() if attempt % SUSPECT_AFTER else self._write_one_by_one()
+            except RetryLater as error:
+                log.warning("archiver.lake_away", reason=str(error), attempt=attempt)
+                if stop.wait(RETRY_S):
+                    return
+
+    def _write(self) -> None:
+        if not self._buffer.records:
+            return
+        started = self._monotonic()
+        appended = self._writer.append(self._buffer.records)
+        self._buffer = Buffer()
+        log.info(
+            "archiver.flushed",
+            rows=appended.predictions,
+            labels=appended.labels,
+            dead_letters=appended.dead_letters,
+            repeated=appended.repeated,
+            seconds=round(self._monotonic() - started, 3),
+        )
+
+    def _write_one_by_one(self) -> None:
+        for record in self._buffer.records:
+            self._writer.append_one(record)
+        self._buffer = Buffer()
+
+
+def positions(
+    bus: Bus, writer: LakeWriter, partitions: Iterable[Partition]
+) -> dict[Partition, int]:
+    """The offset to read next for each partition, from what the lake holds; -1: from the earliest.
+
+    Raises RetryLater while the broker or the lake is away, and while a partition ends before what
+    the lake has of it: then the topic was made anew, and its records would be taken for old ones.
+    """
+    found = writer.positions(partitions)
+    ends = {topic: bus.end_offsets(topic) for topic in {topic for topic, _ in found}}
+    for (topic, number), offset in found.items():
+        end = ends[topic].get(number, offset)
+        if offset > end:
+            raise RetryLater(
+                f"{topic}:{number} ends at {end}, but the lake holds it up to {offset - 1}: is "
+                f"this "
+                "another Kafka than the one it was filled from?"
+            )
+    log.info("archiver.took", positions={f"{t}:{p}": o for (t, p), o in found.items()})
+    return found
+
+
+def _names(partitions: Iterable[Partition]) -> list[str]:
+    return [f"{topic}:{number}" for topic, number in sorted(partitions)]

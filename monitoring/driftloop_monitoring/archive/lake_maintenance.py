@@ -1,0 +1,55 @@
+"""The lake's upkeep, beside the archiver that leads: in a thread of its own, so that reading goes
+on."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from driftloop_contracts.clock import Clock, system_clock
+from driftloop_lake.port import Pin
+from driftloop_lake.upkeep import Upkeep
+from driftloop_store.store import Store
+
+log = structlog.get_logger()
+
+EVERY_S = 10.0
+_ALL = 1_000_000
+
+
+@contextmanager
+def kept(
+    upkeep: Upkeep,
+    leads: Callable[[], bool],
+    clock: Clock = system_clock,
+    every_s: float = EVERY_S,
+) -> Iterator[None]:
+    """Keeps the lake while this archiver `leads`. Leaving waits for the table that is being worked
+    on."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(every_s):
+            if not leads():
+                continue
+            try:
+                upkeep.step(clock())
+            except Exception:  # neither the store nor the storage may end the archiver
+                log.exception("lake.upkeep_failed")
+
+    thread = threading.Thread(target=work, name="lake-keeper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10.0)
+
+
+def pinned(store: Store) -> Iterable[tuple[str, Pin]]:
+    """What retrains that are under way or gave a version have read."""
+    for record in store.retrains(limit=_ALL):
+        data = record.get("data")
+        if data and record["state"] not in ("rejected", "failed"):
+            yield record["model"], Pin(data["predictions"], data["labels"])

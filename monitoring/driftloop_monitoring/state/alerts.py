@@ -1,0 +1,91 @@
+"""Alerts: one open per model and cause, later findings of the cause attach to it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from driftloop_contracts.judgement import CheckKind, Finding
+from driftloop_monitoring.statistics.performance import Baseline, Change
+from driftloop_store.store import Store
+
+log = structlog.get_logger()
+
+MAX_FINDINGS = 100
+
+
+def open_alerts(store: Store, model: str, kind: CheckKind | None = None) -> list[dict[str, Any]]:
+    """Alerts of a model (of one cause) that are not closed, the newest first."""
+    return [
+        a
+        for a in store.alerts(model)
+        if a["state"] != "closed" and (kind is None or a["kind"] == kind)
+    ]
+
+
+def raise_or_attach(
+    store: Store,
+    alert_id: str,
+    findings: Sequence[Finding],
+    message: str,
+    *,
+    since: datetime,
+    now: datetime,
+) -> None:
+    """Raise the alert of one cause, or attach its findings to the one that is open.
+
+    since: when the rows that it speaks of begin. Does nothing where the alert is known and closed.
+    """
+    first = findings[0]
+    ids = [f.finding_id for f in findings]
+    for alert in open_alerts(store, first.model, first.kind):
+        known = alert["findings"]
+        fresh = [i for i in ids if i not in known][: MAX_FINDINGS - len(known)]
+        if fresh:
+            store.update_alert(alert["id"], findings=[*known, *fresh])
+        return
+    body: Mapping[str, Any] = {
+        "kind": first.kind.value,
+        "severity": first.severity.value,
+        "message": message,
+        "version": first.version,
+        "findings": ids[:MAX_FINDINGS],
+        "window": first.window_id,
+        "change_at": since.isoformat(),
+        "report": None,
+    }
+    store.raise_alert(alert_id, first.model, now, dict(body))
+    log.warning("monitor.alert", alert_id=alert_id, model=first.model, message=message)
+
+
+def close_alerts(store: Store, model: str, kind: CheckKind | None = None) -> None:
+    """Close a model's alerts (of one cause): it is gone, or the model has another champion."""
+    for alert in open_alerts(store, model, kind):
+        store.set_alert_state(alert["id"], "closed")
+        log.info("monitor.alert_closed", alert_id=alert["id"], model=model)
+
+
+def performance_message(
+    model: str, version: int, baseline: Baseline, change: Change, task: str | None
+) -> str:
+    """A sentence for people."""
+    if task == "generation":
+        return (
+            f"{model} version {version}: the mean rating fell from {1 - baseline.mean:.1%} to "
+            f"{1 - change.mean_loss:.1%}, over {change.rows:,} rated answers since "
+            f"{change.at.isoformat(timespec='seconds')}"
+        )
+    what = "squared error (scaled)" if task == "regression" else "error rate"
+    return (
+        f"{model} version {version}: the {what} rose from {baseline.mean:.1%} to "
+        f"{change.mean_loss:.1%}, over {change.rows:,} labelled rows since "
+        f"{change.at.isoformat(timespec='seconds')}"
+    )
+
+
+def quality_message(model: str, version: int, findings: Sequence[Finding]) -> str:
+    """A sentence for people."""
+    shown = "; ".join(f.detail for f in findings[:3])
+    more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
+    return f"{model} version {version}: the data are broken: {shown}{more}"

@@ -1,0 +1,126 @@
+"""All checks on one closed window, as findings."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+import pyarrow as pa
+
+from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
+from driftloop_contracts.judgement import CheckKind, Finding, Severity
+from driftloop_monitoring.state.reference import Reference, judged
+from driftloop_monitoring.statistics.columns import Column, columns_of
+from driftloop_monitoring.statistics.drift import Distance, DriftRule, moved
+from driftloop_monitoring.statistics.quality import troubles
+from driftloop_monitoring.statistics.separation import MIN_EFFECT, Separation
+from driftloop_monitoring.statistics.windows import stable_id
+from driftloop_monitoring.text.answer_checks import useless_answers
+from driftloop_monitoring.text.descriptors import last_prompt
+from driftloop_monitoring.text.topics import separation
+
+
+def window_findings(
+    reference: Reference,
+    table: pa.Table,
+    *,
+    model: str,
+    version: int,
+    window_id: str,
+    at: datetime,
+    rule: DriftRule,
+    distance: Distance,
+) -> list[Finding]:
+    """Quality of the inputs, drift of the inputs, drift of the outputs. Rows answered with an
+    error have no outputs and count for the inputs only. A column whose data are broken is not
+    judged for drift as well. Prompts are never broken: of a language model the answers are looked
+    at."""
+    spec = reference.losses.spec
+    language = spec.runtime == "vllm"
+    seen = judged(spec, table)
+    inputs, outputs = columns_of(seen, INPUT_PREFIX), columns_of(seen, OUTPUT_PREFIX)
+    found = []
+    if language:
+        bad = list(useless_answers(reference.outputs, outputs, rule.significance))
+    else:
+        bad = troubles(reference.inputs, inputs, rule.significance)
+    for t in bad:
+        found.append(
+            Finding(
+                stable_id(window_id, t.check, t.column),
+                model,
+                version,
+                CheckKind.QUALITY,
+                t.check,
+                t.severity,
+                (t.column,),
+                t.effect,
+                t.significance,
+                window_id,
+                at,
+                t.detail,
+            )
+        )
+    broken = {t.column for t in bad if t.severity is Severity.CRITICAL}
+    sound = {name: c for name, c in reference.inputs.items() if name not in broken}
+    drifts = (
+        (CheckKind.DRIFT, _moved(sound, inputs, distance, rule)),
+        (CheckKind.PREDICTION_DRIFT, _moved(reference.outputs, outputs, distance, rule)),
+    )
+    for kind, moves in drifts:
+        for column, effect, significance, detail in moves:
+            found.append(
+                Finding(
+                    stable_id(window_id, kind, column),
+                    model,
+                    version,
+                    kind,
+                    "two_sample",
+                    Severity.WARNING,
+                    (column,),
+                    effect,
+                    significance,
+                    window_id,
+                    at,
+                    detail,
+                )
+            )
+    told_apart = _topics(reference.table, table) if language else None
+    if (
+        told_apart
+        and told_apart.effect >= MIN_EFFECT
+        and told_apart.significance < rule.significance
+    ):
+        found.append(
+            Finding(
+                stable_id(window_id, "topics"),
+                model,
+                version,
+                CheckKind.DRIFT,
+                "topics",
+                Severity.WARNING,
+                ("prompt",),
+                told_apart.effect,
+                told_apart.significance,
+                window_id,
+                at,
+                "how well prompts are told apart from the reference's by their words, 0 to 1",
+            )
+        )
+    return found
+
+
+def _topics(reference: pa.Table, window: pa.Table) -> Separation | None:
+    column = f"{INPUT_PREFIX}messages"
+    if column not in reference.column_names or column not in window.column_names:
+        return None
+    old, new = ([last_prompt(m) for m in t[column].to_pylist()] for t in (reference, window))
+    return separation(old, new)
+
+
+def _moved(
+    reference: Mapping[str, Column],
+    window: Mapping[str, Column],
+    distance: Distance,
+    rule: DriftRule,
+) -> Iterator[tuple[str, float, float, str]]:
+    for m in moved(reference, window, distance, rule):
+        yield m.column, m.effect, m.significance, m.detail

@@ -1,0 +1,53 @@
+"""What the monitor keeps between steps of a judge's scores of one version's answers."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from driftloop_monitoring.statistics.performance import Baseline, State
+
+MIN_REFERENCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeStanding:
+    """judge: its name; asked: how many of the reference's answers it was asked for, `whole` when it
+    was for all; reference: their losses, 1 - score; rated: people's and its view of the newest
+    answers that both rated, see `calibration.Rated`; rated_until: answers before were looked at;
+    test: of the windows' losses; alerted: whether its alert was raised."""
+
+    judge: str
+    asked: int = 0
+    whole: bool = False
+    reference: tuple[float, ...] = ()
+    rated: tuple[tuple[bool, float], ...] = ()
+    rated_until: datetime | None = None
+    test: State = field(default_factory=State)
+    alerted: bool = False
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """None until the reference is scored, or where too few of its answers were."""
+        if not self.whole or len(self.reference) < MIN_REFERENCE:
+            return None
+        return Baseline.of(np.array(self.reference))
+
+    def to_dict(self) -> dict[str, Any]:
+        until = self.rated_until.isoformat() if self.rated_until else None
+        return {**asdict(self), "rated_until": until, "test": self.test.to_dict()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "JudgeStanding":
+        until = value["rated_until"]
+        return cls(
+            **{
+                **value,
+                "reference": tuple(value["reference"]),
+                "rated": tuple((bool(good), score) for good, score in value["rated"]),
+                "rated_until": datetime.fromisoformat(until) if until else None,
+                "test": State.from_dict(value["test"]),
+            }
+        )

@@ -1,0 +1,80 @@
+"""Where the monitor stands with one model: what its cursor in the store keeps between steps.
+
+It is written last in a step. What a step wrote before it carries ids made from this standing, so
+that a step repeated after a crash writes the same records once more, and they are kept once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from driftloop_lake.capture_loss import CaptureLoss
+from driftloop_monitoring.state.judge_state import JudgeStanding
+from driftloop_monitoring.statistics.performance import State
+from driftloop_monitoring.statistics.windows import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """windowed, tested: the last rows that were cut into windows, and judged by their labels (None:
+    none yet); broken, drifted: columns in the newest judged window; outbox: findings not yet on
+    their topic; topic: of the last ruling; decisions: how many were written; loss: what of this
+    version did not reach the lake, up to the newest window."""
+
+    version: int
+    schedule_checked: datetime
+    windowed: Position | None = None
+    tested: Position | None = None
+    test: State = field(default_factory=State)
+    broken: tuple[str, ...] = ()
+    drifted: tuple[str, ...] = ()
+    outbox: tuple[Mapping[str, Any], ...] = ()
+    topic: str = ""
+    decisions: int = 0
+    loss: CaptureLoss = field(default_factory=CaptureLoss)
+    nats: tuple[float, ...] = ()
+    """Per token, of the first corrected texts that a language model was asked for."""
+    judge: JudgeStanding | None = None
+
+    def promoted(self, version: int, now: datetime) -> "Standing":
+        """After a change of the champion at `now`: rows from then on are judged, from scratch."""
+        here = Position(now)
+        return Standing(
+            version, self.schedule_checked, here, here, outbox=self.outbox, decisions=self.decisions
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "schedule_checked": self.schedule_checked.isoformat(),
+            "windowed": self.windowed and self.windowed.to_dict(),
+            "tested": self.tested and self.tested.to_dict(),
+            "test": self.test.to_dict(),
+            "broken": list(self.broken),
+            "drifted": list(self.drifted),
+            "outbox": list(self.outbox),
+            "topic": self.topic,
+            "decisions": self.decisions,
+            "loss": self.loss.to_dict(),
+            "nats": list(self.nats),
+            "judge": self.judge and self.judge.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Standing":
+        return cls(
+            value["version"],
+            datetime.fromisoformat(value["schedule_checked"]),
+            Position.from_dict(value["windowed"]) if value["windowed"] else None,
+            Position.from_dict(value["tested"]) if value["tested"] else None,
+            State.from_dict(value["test"]),
+            tuple(value["broken"]),
+            tuple(value["drifted"]),
+            tuple(value["outbox"]),
+            value["topic"],
+            value["decisions"],
+            CaptureLoss.from_dict(value.get("loss", {})),
+            tuple(value.get("nats", ())),
+            JudgeStanding.from_dict(value["judge"]) if value.get("judge") else None,
+        )

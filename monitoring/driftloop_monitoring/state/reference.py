@@ -1,0 +1,91 @@
+"""The reference that a version's windows are compared with, and its loss baseline.
+
+It is `reference.parquet` in the version's folder: rows that the model was not trained on. A bare
+model comes without one; then the first rows it answers become its reference, kept as a file so that
+it stays the same after a restart.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
+from driftloop_contracts.model import ModelSpec, ServedVersion
+from driftloop_monitoring.statistics.columns import Column, columns_of
+from driftloop_monitoring.statistics.losses import LossRule, loss_rule
+from driftloop_monitoring.statistics.performance import Baseline
+from driftloop_monitoring.text.descriptors import described
+
+FILE = "reference.parquet"
+MIN_BASELINE_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`baseline`: None where too few rows have labels. `live`: made of the first live rows."""
+
+    table: pa.Table
+    losses: LossRule
+    baseline: Baseline | None
+    live: bool = False
+    inputs: Mapping[str, Column] = field(default_factory=dict)
+    outputs: Mapping[str, Column] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return int(self.table.num_rows)
+
+    def without(self, columns: Collection[str]) -> "Reference":
+        """Without these tensors: rows of the lake do not have them as they were."""
+        if not columns:
+            return self
+        hidden = {prefix + c for prefix in (INPUT_PREFIX, OUTPUT_PREFIX) for c in columns}
+
+        def seen(found: Mapping[str, Column]) -> dict[str, Column]:
+            return {
+                name: c
+                for name, c in found.items()
+                if name not in columns and name.rpartition("[")[0] not in columns
+            }
+
+        table = self.table.select([name for name in self.table.column_names if name not in hidden])
+        return replace(self, table=table, inputs=seen(self.inputs), outputs=seen(self.outputs))
+
+
+def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
+    """From rows with `in_…`, `out_…`, `label` and `label_number` columns."""
+    rule = loss_rule(spec, table)
+    known = "label_number" in table.column_names
+    losses = rule.losses(table) if known and spec.task else np.array([])
+    losses = losses[~np.isnan(losses)]
+    baseline = Baseline.of(losses) if len(losses) >= MIN_BASELINE_ROWS else None
+    seen = judged(spec, table)
+    inputs, outputs = columns_of(seen, INPUT_PREFIX), columns_of(seen, OUTPUT_PREFIX)
+    return Reference(table, rule, baseline, live, inputs, outputs)
+
+
+def judged(spec: ModelSpec, table: pa.Table) -> pa.Table:
+    """The rows as checks see them: those of a language model are described."""
+    return described(table) if spec.runtime == "vllm" else table
+
+
+def load(spec: ModelSpec, served: ServedVersion, live_file: Path) -> Reference | None:
+    """The version's reference: its folder's, else the one kept in `live_file`, else None."""
+    folder = Path(served.path)
+    own = (folder if folder.is_dir() else folder.parent) / FILE
+    for path, live in ((own, False), (live_file, True)):
+        if path.is_file():
+            return reference_of(spec, pq.read_table(path), live=live)
+    return None
+
+
+def keep(table: pa.Table, live_file: Path) -> None:
+    """Write the live reference, whole or not at all."""
+    live_file.parent.mkdir(parents=True, exist_ok=True)
+    part = live_file.with_suffix(".part")
+    pq.write_table(table, part)
+    part.replace(live_file)

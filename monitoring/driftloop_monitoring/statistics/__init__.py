@@ -1,0 +1,1 @@
+"""Checks and tests on columns and losses. Pure."""

@@ -1,0 +1,78 @@
+"""Evidently: distances on every window, and the HTML report of an alert.
+
+Distances call the registered stattests directly (private paths, pinned by a contract test): a
+preset computes each column three times and draws it too. Reports are written by a process of their
+own at low priority: `python -m driftloop_monitoring.statistics.evidently_adapter REFERENCE CURRENT
+HTML`.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from driftloop_monitoring.statistics.columns import Column, Kind
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+REPORT_NICE = 10
+_STATTESTS = {"number": ("wasserstein", "num"), "category": ("jensenshannon", "cat")}
+
+
+def distance(kind: Kind, reference: Column, window: Column) -> float:
+    """Wasserstein distance over the reference's standard deviation for numbers, Jensen-Shannon
+    distance (base e, 0 to .83) for categories. Columns without missing values."""
+    import pandas as pd
+
+    name, feature_type = _STATTESTS[kind]
+    result = _stattest(name, feature_type)(
+        pd.Series(reference.values), pd.Series(window.values), _column_type(feature_type), None
+    )
+    return float(result.drift_score)
+
+
+def preload() -> None:
+    """Import what `distance` needs (seconds of CPU), so that the first drift is not told late."""
+    for name, feature_type in _STATTESTS.values():
+        _stattest(name, feature_type)
+
+
+def _stattest(name: str, feature_type: str) -> Any:
+    from evidently.legacy.calculations.stattests.registry import get_registered_stattest
+
+    return get_registered_stattest(name, _column_type(feature_type))
+
+
+def _column_type(feature_type: str) -> Any:
+    from evidently.legacy.core import ColumnType
+
+    return ColumnType(feature_type)
+
+
+def write_report(reference: Path, current: Path, target: Path) -> None:
+    """Compare two parquet files of plain columns; `target` appears whole or not at all."""
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset, DataSummaryPreset
+
+    old, new = pd.read_parquet(reference), pd.read_parquet(current)
+    shared = [c for c in old.columns if c in new.columns and old[c].notna().any()]
+    shared = [c for c in shared if new[c].notna().any()]
+    numbers = [c for c in shared if pd.api.types.is_numeric_dtype(old[c]) and old[c].dtype != bool]
+    categories = [c for c in shared if c not in numbers]
+    definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
+
+    def data_set(frame: Any) -> Any:
+        frame = frame[shared].astype(dict.fromkeys(categories, str) | dict.fromkeys(numbers, float))
+        return Dataset.from_pandas(frame, data_definition=definition)
+
+    snapshot = Report([DataDriftPreset(), DataSummaryPreset()]).run(data_set(new), data_set(old))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    snapshot.save_html(str(part))
+    part.replace(target)
+
+
+if __name__ == "__main__":
+    os.nice(REPORT_NICE)
+    write_report(*(Path(p) for p in sys.argv[1:4]))

@@ -1,0 +1,158 @@
+"""Are the data broken? Missing values, new categories, values out of range, constants, types.
+
+Each check compares a share of the window's rows with the same share of the reference and needs an
+effect (a rise of the share) and significance (a binomial tail, divided by the number of checks).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from driftloop_contracts.judgement import Severity
+from driftloop_monitoring.statistics.columns import Column, in_both
+
+WARN_RISE = 0.02
+BROKEN_RISE = 0.25
+"""Rises of the share of bad rows that warn, and that say the data are broken."""
+RANGE_SLACK = 0.5
+"""How far outside the reference's range a value may lie, in units of the range."""
+CONSTANT_SHARE = 0.9
+"""A column whose commonest value has a larger share in the reference may well become constant."""
+CHECKS = ("missing", "new_category", "out_of_range", "not_finite")
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """effect: rise of the share of bad rows, 0 to 1; significance: p-value."""
+
+    check: str
+    column: str
+    severity: Severity
+    effect: float
+    significance: float
+    detail: str
+
+
+def troubles(
+    reference: Mapping[str, Column], window: Mapping[str, Column], significance: float
+) -> list[Trouble]:
+    """What is wrong with the window, `significance` being the family-wise error rate."""
+    pairs = in_both(reference, window)
+    found = [
+        Trouble("absent", name, Severity.CRITICAL, 1.0, 0.0, f"column {name} is no longer there")
+        for name in reference
+        if name not in window
+    ]
+    alpha = significance / max(1, len(pairs) * len(CHECKS))
+    for old, new in pairs:
+        found.extend(_column_troubles(old, new, alpha))
+    return found
+
+
+def _column_troubles(old: Column, new: Column, alpha: float) -> list[Trouble]:
+    if old.kind != new.kind:
+        detail = f"column {new.name} was a {old.kind} and is a {new.kind}"
+        return [Trouble("type", new.name, Severity.CRITICAL, 1.0, 0.0, detail)]
+    missing = _judge(
+        "missing", new, int(new.missing.sum()), new.rows, int(old.missing.sum()), old.rows, alpha
+    )
+    found = [missing] if missing else []
+    if not old.present.size or not new.present.size:
+        return found
+    checks = [_new_categories] if old.kind == "category" else [_out_of_range, _not_finite]
+    for check in checks:
+        trouble = check(old, new, alpha)
+        if trouble:
+            found.append(trouble)
+    constant = _constant(old, new)
+    if constant:
+        found.append(constant)
+    return found
+
+
+def _new_categories(old: Column, new: Column, alpha: float) -> Trouble | None:
+    values, counts = np.unique(old.present.astype(str), return_counts=True)
+    fresh = ~np.isin(new.present.astype(str), values)
+    # Good and Turing: values seen once tell how likely a value not seen yet is.
+    singles = int((counts == 1).sum())
+    return _judge(
+        "new_category", new, int(fresh.sum()), len(fresh), singles, len(old.present), alpha
+    )
+
+
+def _out_of_range(old: Column, new: Column, alpha: float) -> Trouble | None:
+    known = old.present[np.isfinite(old.present)]
+    if not known.size:
+        return None
+    low, high = float(known.min()), float(known.max())
+    slack = RANGE_SLACK * (high - low)
+    values = new.present[np.isfinite(new.present)]
+    outside = int(((values < low - slack) | (values > high + slack)).sum())
+    return _judge("out_of_range", new, outside, len(new.present), 0, len(known), alpha)
+
+
+def _not_finite(old: Column, new: Column, alpha: float) -> Trouble | None:
+    return _judge(
+        "not_finite",
+        new,
+        int(np.isinf(new.present).sum()),
+        len(new.present),
+        int(np.isinf(old.present).sum()),
+        len(old.present),
+        alpha,
+    )
+
+
+def _constant(old: Column, new: Column) -> Trouble | None:
+    if len(new.present) < 2 or (new.present != new.present[0]).any():
+        return None
+    _, counts = np.unique(old.present.astype(str), return_counts=True)
+    share = float(counts.max() / counts.sum())
+    if share > CONSTANT_SHARE:
+        return None
+    detail = f"column {new.name} is {new.present[0]!s} in every row"
+    chance = share ** len(new.present)
+    return Trouble("constant", new.name, Severity.CRITICAL, 1.0 - share, chance, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """Of a share of bad rows. effect: by how much, 0 to 1; significance: p-value."""
+
+    severity: Severity
+    effect: float
+    significance: float
+
+
+def risen(bad: int, rows: int, old_bad: int, old_rows: int, alpha: float) -> Rise | None:
+    """Whether bad rows are more frequent than in the reference, by WARN_RISE or more and
+    significantly."""
+    rise = bad / rows - old_bad / old_rows if rows else 0.0
+    if not bad or rise < WARN_RISE:
+        return None
+    from scipy.stats import fisher_exact  # takes half a second to import
+
+    p = float(fisher_exact([[bad, rows - bad], [old_bad, old_rows - old_bad]], "greater").pvalue)
+    if p >= alpha:
+        return None
+    return Rise(Severity.CRITICAL if rise >= BROKEN_RISE else Severity.WARNING, rise, p)
+
+
+def _judge(
+    check: str, column: Column, bad: int, rows: int, old_bad: int, old_rows: int, alpha: float
+) -> Trouble | None:
+    rise = risen(bad, rows, old_bad, old_rows, alpha)
+    if rise is None:
+        return None
+    what = {
+        "missing": "are missing",
+        "new_category": "are categories never seen before",
+        "out_of_range": "lie outside the known range",
+        "not_finite": "are not finite",
+    }
+    detail = (
+        f"{bad / rows:.1%} of {column.name} {what[check]}, {old_bad / old_rows:.1%} in the "
+        f"reference"
+    )
+    return Trouble(check, column.name, rise.severity, rise.effect, rise.significance, detail)

@@ -1,0 +1,44 @@
+"""What a window lacks, and what that says of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from driftloop_contracts.capture import SAMPLED
+
+NOTED_SHARE, DOUBTFUL_SHARE = 0.01, 0.5
+"""Shares of dropped rows that a window mentions, and that make it inconclusive: what is left of it
+need not look like what was served."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLoss:
+    """What a window of `rows` rows lacks. `doubt`: why it cannot be judged, or nothing; `note`:
+    what its reader should know, or nothing."""
+
+    rows: int
+    dropped: Mapping[str, int]
+    unexplained: int
+
+    @property
+    def doubt(self) -> str:
+        if self.unexplained:
+            return f"{self.unexplained} served rows are unaccounted for"
+        return self._sentence if self._share > DOUBTFUL_SHARE else ""
+
+    @property
+    def note(self) -> str:
+        return self._sentence if self._share > NOTED_SHARE else ""
+
+    @property
+    def _lost(self) -> dict[str, int]:
+        return {reason: rows for reason, rows in self.dropped.items() if reason != SAMPLED}
+
+    @property
+    def _share(self) -> float:
+        lost = sum(self._lost.values())
+        return lost / (lost + self.rows) if lost else 0.0
+
+    @property
+    def _sentence(self) -> str:
+        reasons = ", ".join(f"{reason}: {rows:,}" for reason, rows in sorted(self._lost.items()))
+        return f"{self._share:.0%} of the served rows were not captured ({reasons})"

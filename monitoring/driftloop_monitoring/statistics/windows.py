@@ -1,0 +1,106 @@
+"""Which rows are judged, and when: positions in a model's rows, windows, and the label watermark.
+
+Rows are ordered by (at, prediction_id, row). A position is the last row that was judged.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
+
+SETTLE = timedelta(seconds=1)
+"""Rows reach the lake out of order by less than this: replicas ship on their own."""
+SILENCE = timedelta(seconds=10)
+"""After this long without a newer row, traffic has stopped and the newest rows are complete."""
+LABEL_BLOCK = 100
+"""Rows that are looked at together to see whether labels are in."""
+
+_SPACE = UUID("5d1f3c52-6f0e-4a52-9d0c-6a55f1a1c1d3")
+
+
+def stable_id(*parts: object) -> str:
+    """The same id for the same parts: what is written again after a crash is written once."""
+    return str(uuid5(_SPACE, "/".join(str(p) for p in parts)))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    at: datetime
+    prediction_id: str = ""
+    row: int = -1
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"at": self.at.isoformat(), "prediction_id": self.prediction_id, "row": self.row}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Position":
+        return cls(datetime.fromisoformat(value["at"]), value["prediction_id"], value["row"])
+
+
+def settled_until(newest: datetime, now: datetime) -> datetime:
+    """Before when all rows are in the lake, given the newest that is."""
+    return newest + timedelta(microseconds=1) if now - newest > SILENCE else newest - SETTLE
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The next window: the first `rows` of the waiting rows; `reason` says why it judges
+    nothing."""
+
+    kind: Literal["count", "time"]
+    rows: int
+    reason: str = ""
+
+
+def cut(
+    at: NDArray[np.datetime64],
+    now: datetime,
+    *,
+    window_rows: int,
+    least_seconds: float,
+    window_seconds: float,
+    min_rows: int,
+) -> Cut | None:
+    """The next window of settled rows, or None while it is still open.
+
+    at: when the waiting rows were predicted (UTC), ascending.
+    """
+    waiting = len(at)
+    if not waiting:
+        return None
+    age_s = (np.datetime64(now.replace(tzinfo=None), "us") - at[0]) / np.timedelta64(1, "s")
+    if waiting >= window_rows and age_s >= least_seconds:
+        kind: Literal["count", "time"] = "count"
+        least = np.timedelta64(round(least_seconds * 1e6), "us")
+        rows = max(window_rows, int(np.searchsorted(at, at[0] + least)))
+    elif age_s >= window_seconds:
+        kind, rows = "time", waiting
+    else:
+        return None
+    if rows < min_rows:
+        return Cut(kind, rows, f"only {rows} of at least {min_rows} rows")
+    return Cut(kind, rows)
+
+
+def labelled_prefix(
+    labelled: NDArray[np.bool_], ages_s: NDArray[np.float64], *, coverage: float, timeout_s: float
+) -> int:
+    """How many of the oldest rows may be judged by their labels.
+
+    Blocks of LABEL_BLOCK rows are taken in order, each once a `coverage` share of it is labelled or
+    all of it is older than `timeout_s`: judging what happens to be labelled first would judge a
+    different kind of rows.
+    """
+    taken = 0
+    while taken < len(labelled):
+        block = slice(taken, taken + LABEL_BLOCK)
+        full = len(labelled[block]) == LABEL_BLOCK
+        complete = full and labelled[block].mean() >= coverage
+        if not complete and ages_s[block].min() < timeout_s:
+            break
+        taken += len(labelled[block])
+    return taken

@@ -1,0 +1,52 @@
+"""Asks the engine that serves a version how likely texts are, at the address that its replica
+reported."""
+
+import time
+from collections.abc import Sequence
+
+import httpx
+
+from driftloop_contracts.likelihood import NATS, PATH, LikelihoodCall
+
+
+def nats_per_token(
+    addresses: Sequence[str], calls: Sequence[LikelihoodCall], limit_s: float
+) -> tuple[list[float], str]:
+    """Those of the texts that were told within `limit_s`, one after the other; and why it ended
+    early, or "". Texts that the model does not take are left out. addresses: host:port of the
+    engines."""
+    found: list[float] = []
+    until = time.monotonic() + limit_s
+    with httpx.Client(trust_env=False) as http:
+        for call in calls:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return found, "the time for it was over"
+            answer = _asked(http, addresses, call, left_s)
+            if isinstance(answer, str):
+                return found, answer
+            if answer.status_code == httpx.codes.OK:
+                found.append(float(answer.json()[NATS]))
+    return found, ""
+
+
+def _asked(
+    http: httpx.Client, addresses: Sequence[str], call: LikelihoodCall, limit_s: float
+) -> httpx.Response | str:
+    """The first engine's that has an answer, or why none has one."""
+    why = "no engine holds the version"
+    for address in addresses:
+        try:
+            answer = http.post(
+                f"http://{address}{PATH}",
+                content=call.body(),
+                headers=call.headers(),
+                timeout=limit_s,
+            )
+        except httpx.HTTPError as error:
+            why = f"its engine did not answer ({type(error).__name__})"
+            continue
+        if answer.status_code < 500:
+            return answer
+        why = f"its engine answered with {answer.status_code}"
+    return why

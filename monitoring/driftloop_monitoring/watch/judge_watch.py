@@ -1,0 +1,298 @@
+"""What a judge adds to the windows of a language model: a score that is shown, and, once people's
+ratings bear it out, watched like ratings.
+
+What it costs a step: `llm.judge_answers` answers and `llm.judge_timeout_s`, half of the answers for
+windows.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
+from driftloop_contracts.language import read_json
+from driftloop_lake.port import LakeReader, Pin
+from driftloop_monitoring.judge.judge import OVER, Answer, Judge, judge_of
+from driftloop_monitoring.state import alerts
+from driftloop_monitoring.state.judge_state import MIN_REFERENCE, JudgeStanding
+from driftloop_monitoring.state.monitor_state import Standing
+from driftloop_monitoring.state.reference import Reference
+from driftloop_monitoring.statistics.calibration import agreement, doubt, rated_well
+from driftloop_monitoring.statistics.performance import Baseline, Change, Rule, update
+from driftloop_monitoring.statistics.windows import stable_id
+from driftloop_settings.settings import Settings
+from driftloop_store.store import Store
+
+REFERENCE_ANSWERS = 400
+MAX_RATED = 500
+"""The newest answers that a judge is calibrated by; until there are so many, every step adds
+some."""
+NEWEST = 2_000
+"""Of the rated answers that it was not asked for yet: older ones are left out."""
+REST = timedelta(seconds=60)
+"""How long a judge without any score is left alone: each vain step could cost its whole time."""
+FEW = 8
+
+TEXTS = ("in_messages", "out_text")
+_COLUMNS = (
+    "prediction_id",
+    "row",
+    "at",
+    *TEXTS,
+    "in_operation",
+    "out_tool_calls",
+    "out_finish_reason",
+)
+_NO_ANSWER = ("abort", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """shown: numbers for the window; note: what its reader should know; findings: the alert's."""
+
+    shown: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+class JudgeWatch:
+    """Of one model. Its methods may raise what the lake or the store raise."""
+
+    def __init__(self, model: str, store: Store, lake: LakeReader, settings: Settings) -> None:
+        self._model = model
+        self._store = store
+        self._lake = lake
+        self._settings = settings
+        self._step: datetime | None = None
+        self._left, self._left_s = 0, 0.0
+        self._rests_until: datetime | None = None
+
+    def window(
+        self, standing: Standing, window: Window, known: Reference, rows: pa.Table, now: datetime
+    ) -> tuple[Standing, Judged]:
+        """Score a sample of a window's answers. now: when the step began."""
+        judge, why = self._judge(known)
+        if judge is None:
+            return standing, Judged(note=f"judge: {why}")
+        llm, state = self._settings.llm, self._state(standing, judge)
+        drawn = list(islice(_drawn(rows), -(-llm.judge_answers // 2)))
+        scores, why = self._scores(judge, [answer for _, answer in drawn], now)
+        told = sorted(
+            (row["at"], s) for (row, _), s in zip(drawn, scores, strict=False) if s is not None
+        )
+        losses = np.array([1.0 - score for _, score in told])
+        baseline = state.baseline
+        if baseline is not None:
+            rule = Rule(llm.rating_margin, self._settings.monitoring.average_run_length)
+            test = update(state.test, losses, [at for at, _ in told], baseline, rule)
+            state = replace(state, test=test)
+        doubtful = doubt(state.rated, llm.judge_min_rated, llm.judge_min_auc)
+        notes = [f"not calibrated: {doubtful}"] if doubtful else []
+        notes += [f"{len(told)} of {len(drawn)} answers scored, {why}"] if why else []
+        if baseline is None:
+            of = f" of at least {MIN_REFERENCE}" if state.whole else ""
+            notes.append(
+                f"not watched yet: {len(state.reference)}{of} answers of the reference scored"
+            )
+        findings: tuple[Finding, ...] = ()
+        if baseline and state.test.alert and not doubtful and not state.alerted:
+            findings = (self._alert(standing, state, baseline, state.test.alert, window, now),)
+            state = replace(state, alerted=True)
+        note = f"judge: {'; '.join(notes)}" if notes else ""
+        judged = Judged(_shown(state, losses, baseline, not doubtful), note, findings)
+        return replace(standing, judge=state), judged
+
+    def learn(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> Standing:
+        """With what a step's windows left: score the reference, then answers that people rated."""
+        judge, _ = self._judge(known)
+        if judge is None:
+            return standing
+        closed_a_window = now == self._step
+        state = self._reference(self._state(standing, judge), judge, known, now)
+        if state.whole and (closed_a_window or len(state.rated) < self._kept):
+            state = self._rated(state, judge, known, pin, standing.version, now)
+        return replace(standing, judge=state)
+
+    @property
+    def _kept(self) -> int:
+        return max(MAX_RATED, self._settings.llm.judge_min_rated)
+
+    def _judge(self, known: Reference) -> tuple[Judge | None, str]:
+        """Or why there is none."""
+        if not set(TEXTS) <= set(known.table.column_names):
+            return None, "the reference's conversations and answers are not kept as texts"
+        try:
+            return judge_of(self._settings.llm, known.losses.spec), ""
+        except Rejected as error:
+            return None, str(error)
+
+    def _state(self, standing: Standing, judge: Judge) -> JudgeStanding:
+        if standing.judge is not None and standing.judge.judge == judge.name:
+            return standing.judge
+        alerts.close_alerts(self._store, self._model, CheckKind.JUDGE)
+        return JudgeStanding(judge.name)
+
+    def _scores(
+        self, judge: Judge, answers: Sequence[Answer], now: datetime
+    ) -> tuple[list[float | None], str]:
+        """Of the first answers, as many as the step has left, and why there are no more."""
+        llm = self._settings.llm
+        if now != self._step:
+            self._step, self._left, self._left_s = now, llm.judge_answers, llm.judge_timeout_s
+        if self._rests_until is not None and now < self._rests_until:
+            return [], "it had no score for the answers before and is asked again in a minute"
+        asked = answers[: self._left] if self._left_s > 0 else []
+        if not asked:
+            return [], "other windows had taken this look's share" if answers else ""
+        began = time.monotonic()
+        scores, why = judge.scores(asked, self._left_s)
+        self._left_s -= time.monotonic() - began
+        self._left -= len(asked)
+        if why == OVER:  # the last ones were not reached, and are asked another time
+            while scores and scores[-1] is None:
+                scores.pop()
+        told = any(score is not None for score in scores)
+        self._rests_until = None if told else now + REST
+        # A few may be such as get no score; more say that the judge is away, and are kept for
+        # later.
+        return scores if told or len(asked) < FEW else [], why
+
+    def _reference(
+        self, state: JudgeStanding, judge: Judge, known: Reference, now: datetime
+    ) -> JudgeStanding:
+        if state.whole:
+            return state
+        drawn = list(islice(_drawn(known.table), REFERENCE_ANSWERS))
+        scores, _ = self._scores(judge, [answer for _, answer in drawn[state.asked :]], now)
+        losses = (round(1.0 - score, 4) for score in scores if score is not None)
+        asked = state.asked + len(scores)
+        return replace(
+            state, asked=asked, whole=asked >= len(drawn), reference=(*state.reference, *losses)
+        )
+
+    def _rated(
+        self,
+        state: JudgeStanding,
+        judge: Judge,
+        known: Reference,
+        pin: Pin,
+        version: int,
+        now: datetime,
+    ) -> JudgeStanding:
+        """The oldest first, so that none is left out for what its rating was."""
+        since = state.rated_until
+        if since is None and known.live:
+            since = known.table["at"][-1].as_py() + timedelta(microseconds=1)
+        rows = self._lake.labelled(
+            self._model,
+            pin,
+            since=since,
+            newest=NEWEST,
+            versions=(version,),
+            until=now - timedelta(seconds=self._settings.llm.rating_age_s),
+        )
+        rows = rows.filter(pc.equal(rows["arm"], "stable"))
+        views = [rated_well(1.0 - loss) for loss in known.losses.losses(rows)]
+        viewed = [
+            (row, view) for row, view in zip(_rows(rows), views, strict=True) if view is not None
+        ]
+        answers = [
+            (row["at"], view, answer)
+            for row, view in viewed
+            if (answer := _answer(row)) is not None
+        ]
+        scores, _ = self._scores(judge, [answer for _, _, answer in answers], now)
+        if not scores:
+            return state
+        asked = list(zip(answers, scores, strict=False))
+        fresh = ((view, round(s, 4)) for (_, view, _), s in asked if s is not None)
+        until = asked[-1][0][0] + timedelta(microseconds=1)
+        return replace(state, rated=(*state.rated, *fresh)[-self._kept :], rated_until=until)
+
+    def _alert(
+        self,
+        standing: Standing,
+        state: JudgeStanding,
+        baseline: Baseline,
+        change: Change,
+        window: Window,
+        now: datetime,
+    ) -> Finding:
+        finding = Finding(
+            stable_id(window.window_id, "judge"),
+            self._model,
+            standing.version,
+            CheckKind.JUDGE,
+            "e_detector",
+            Severity.CRITICAL,
+            (),
+            change.mean_loss - baseline.mean,
+            float(np.exp(-state.test.log_e)),
+            window.window_id,
+            now,
+            f"fall of the judge's mean score over {change.rows} answers",
+        )
+        message = (
+            f"{self._model} version {standing.version}: the mean score of the judge "
+            f"({state.judge}) fell "
+            f"from {1 - baseline.mean:.1%} to {1 - change.mean_loss:.1%}, over {change.rows:,} "
+            f"answers "
+            f"since {change.at.isoformat(timespec='seconds')}"
+        )
+        alert_id = stable_id(finding.finding_id, "alert")
+        alerts.raise_or_attach(self._store, alert_id, [finding], message, since=change.at, now=now)
+        return finding
+
+
+def _shown(
+    state: JudgeStanding, losses: NDArray[np.float64], baseline: Baseline | None, counts: bool
+) -> dict[str, float]:
+    shown = {"judge_answers": float(len(losses)), "judge_counts": float(counts)}
+    if len(losses):
+        shown["judge_score"] = round(1.0 - float(losses.mean()), 4)
+    if baseline is not None:
+        shown["judge_score_reference"] = round(1.0 - baseline.mean, 4)
+    found = agreement(state.rated)
+    shown["judge_rated"] = float(len(state.rated))
+    if found is not None:
+        shown |= {"judge_auc": round(found.area, 4), "judge_auc_lower": round(found.lower, 4)}
+    return shown
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    known = [name for name in _COLUMNS if name in table.column_names]
+    found: list[dict[str, Any]] = table.select(known).to_pylist()
+    return found
+
+
+def _drawn(table: pa.Table) -> Iterator[tuple[dict[str, Any], Answer]]:
+    """Answers that can be scored, in an order that chance, but always the same, gives."""
+
+    def chance(row: dict[str, Any]) -> bytes:
+        return blake2b(f"{row['prediction_id']}/{row['row']}".encode(), digest_size=8).digest()
+
+    for row in sorted(_rows(table), key=chance):
+        answer = _answer(row)
+        if answer is not None:
+            yield row, answer
+
+
+def _answer(row: dict[str, Any]) -> Answer | None:
+    """None for what is no text to a known conversation."""
+    messages, text = read_json(row.get("in_messages")), row.get("out_text")
+    if row.get("in_operation") == "embeddings" or row.get("out_tool_calls"):
+        return None
+    if text is None or row.get("out_finish_reason") in _NO_ANSWER:
+        return None
+    told = isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)
+    return Answer(tuple(messages), text) if told else None

@@ -1,0 +1,151 @@
+"""When is a model retrained? A pure policy over what was measured; every answer carries its reason.
+
+Measured error retrains. Drift alone warns: on real data inputs move all the time, mostly without
+harm. Broken data never retrain: a model trained on them would learn the fault. A language model
+that was never any better has no rise of its error: there enough corrections ask for a retrain.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from driftloop_contracts.errors import Rejected
+
+Trigger = Literal["alert", "schedule", "corrections"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """See TriggerSettings. margin: the rise of the mean loss that still must be there;
+    min_corrections: so many start a retrain of a language model by themselves."""
+
+    cooldown_s: float
+    min_fresh_labels: int
+    margin: float
+    schedule: str | None = None
+    timezone: str = "UTC"
+    min_corrections: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a model. Times are aware UTC.
+
+    alert: the performance test has alerted; rise: mean loss since the change less the baseline;
+    labels_since_change, labels: judged rows since the change, and since the champion was promoted
+    or last retrained; broken, drifted: columns in the newest judged window; schedule_due: the
+    missed or present run of the schedule, None when none is due; corrections: answers that were
+    corrected, or set behind a better one, since the last retrain was asked for.
+    """
+
+    champion: int
+    retrainable: bool
+    alert: bool = False
+    change_at: datetime | None = None
+    rise: float = 0.0
+    labels_since_change: int = 0
+    labels: int = 0
+    broken: tuple[str, ...] = ()
+    drifted: tuple[str, ...] = ()
+    active_retrain: str | None = None
+    active_rollout: str | None = None
+    last_retrain_at: datetime | None = None
+    schedule_due: datetime | None = None
+    corrections: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        times = {
+            k: v.isoformat() if v else None
+            for k, v in (
+                ("change_at", self.change_at),
+                ("last_retrain_at", self.last_retrain_at),
+                ("schedule_due", self.schedule_due),
+            )
+        }
+        return {**asdict(self), "broken": list(self.broken), "drifted": list(self.drifted), **times}
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """`topic` is the reason without its changing numbers: a new topic is worth a new record."""
+
+    trigger: Trigger
+    verdict: Literal["retrain", "wait"]
+    topic: str
+    reason: str
+
+
+def evaluate(evidence: Evidence, policy: Policy, now: datetime) -> Ruling | None:
+    """What follows from the evidence at `now`; None while nothing asks for a retrain."""
+    e = evidence
+    if e.alert:
+        return _ruling("alert", e, policy, now, e.labels_since_change, _because_of_error(e))
+    if e.schedule_due is not None:
+        because = f"the schedule `{policy.schedule}` was due at {e.schedule_due.isoformat()}"
+        return _ruling("schedule", e, policy, now, e.labels, because)
+    if policy.min_corrections is not None and e.corrections >= policy.min_corrections:
+        because = f"{e.corrections} answers were corrected since the last retrain"
+        return _ruling("corrections", e, policy, now, e.labels, because)
+    if e.broken:
+        reason = f"the data are broken ({', '.join(e.broken)}): a retrain would learn the fault"
+        return Ruling("alert", "wait", "broken", reason)
+    if e.drifted:
+        reason = (
+            f"inputs or outputs moved ({', '.join(e.drifted)}), but no rise of the error "
+            f"is measured"
+        )
+        return Ruling("alert", "wait", "drift_alone", reason)
+    return None
+
+
+def _because_of_error(e: Evidence) -> str:
+    since = f" since {e.change_at.isoformat(timespec='seconds')}" if e.change_at else ""
+    return f"the measured error rose by {e.rise:.3f}{since}"
+
+
+def _ruling(
+    trigger: Trigger, e: Evidence, policy: Policy, now: datetime, labels: int, because: str
+) -> Ruling:
+    def wait(topic: str, reason: str) -> Ruling:
+        return Ruling(trigger, "wait", topic, f"{because}, but {reason}")
+
+    if not e.retrainable:
+        return wait("no_recipe", "the model names no recipe")
+    if e.broken:
+        return wait("broken", f"the data are broken ({', '.join(e.broken)})")
+    if e.active_retrain is not None:
+        return wait("active_retrain", f"the retrain {e.active_retrain} is under way")
+    if e.active_rollout is not None:
+        return wait("active_rollout", f"the rollout {e.active_rollout} is under way")
+    if trigger == "alert" and e.rise < policy.margin / 2:
+        return wait("recovered", "it is no longer above the margin")
+    if e.last_retrain_at is not None:
+        passed = (now - e.last_retrain_at).total_seconds()
+        if passed < policy.cooldown_s:
+            return wait("cooldown", f"the last retrain ended less than {policy.cooldown_s:g} s ago")
+    if trigger != "corrections" and labels < policy.min_fresh_labels:
+        return wait("labels", f"only {labels} of {policy.min_fresh_labels} fresh labels are there")
+    return Ruling(trigger, "retrain", "retrain", because)
+
+
+def due(schedule: str, timezone: str, checked: datetime, now: datetime) -> datetime | None:
+    """The latest run of a cron expression in (checked, now], UTC, or None: runs that were missed
+    while nobody watched count once.
+
+    Times are the wall clock's in `timezone`; one that is skipped in spring runs an hour later, one
+    that happens twice in autumn runs the first time. Raises Rejected for a bad expression or zone.
+    """
+    from croniter import croniter
+    from croniter.croniter import CroniterError
+
+    try:
+        zone = ZoneInfo(timezone)
+        local_now = now.astimezone(zone).replace(tzinfo=None)
+        runs = croniter(schedule, local_now.replace(microsecond=0) + timedelta(seconds=1))
+        while True:
+            run: datetime = runs.get_prev(datetime).replace(tzinfo=zone, fold=0).astimezone(UTC)
+            if run <= now:
+                return run if run > checked else None
+    except (CroniterError, KeyError, ValueError) as error:
+        raise Rejected(f"trigger.schedule {schedule!r} in {timezone!r}: {error}") from None

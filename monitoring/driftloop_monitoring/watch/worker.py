@@ -1,0 +1,137 @@
+"""The role "monitor": every `interval_s`, each deployed model's new rows are judged."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from driftloop_bus import Producer, connect
+from driftloop_contracts.clock import Clock, system_clock
+from driftloop_contracts.errors import DriftloopError
+from driftloop_contracts.events import FINDINGS
+from driftloop_contracts.model import Deployment
+from driftloop_lake.port import LakeReader
+from driftloop_monitoring.state.monitor_state import Standing
+from driftloop_monitoring.statistics import evidently_adapter
+from driftloop_monitoring.statistics.drift import Distance
+from driftloop_monitoring.watch.decisions import policy_of, rule
+from driftloop_monitoring.watch.model_watch import ModelWatch
+from driftloop_monitoring.watch.reports import ReportWriter
+from driftloop_settings.settings import Settings
+from driftloop_store.store import Store, open_store
+
+log = structlog.get_logger()
+
+SEND_TIMEOUT_S = 5.0
+
+
+class FindingsTopic:
+    """Findings on `driftloop.findings`, keyed by model, as JSON. Connects when there is one to
+    send."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer: Producer | None = None
+
+    def send(self, findings: tuple[Mapping[str, Any], ...]) -> bool:
+        """Whether all are acknowledged. Sent again, a finding is on the topic twice, with one
+        id."""
+        try:
+            producer = self._connected()
+            sent = [
+                producer.send(FINDINGS, json.dumps(f).encode(), key=f["model"].encode())
+                for f in findings
+            ]
+            producer.flush(SEND_TIMEOUT_S)
+            for future in sent:
+                future.result(timeout=SEND_TIMEOUT_S)
+        except (DriftloopError, TimeoutError) as error:
+            log.warning("monitor.findings_wait", findings=len(findings), error=str(error))
+            return False
+        return True
+
+    def _connected(self) -> Producer:
+        if self._producer is not None and self._producer.broken:
+            self._producer.close()
+            self._producer = None
+        if self._producer is None:
+            self._producer = connect(self._settings).producer()
+        return self._producer
+
+    def close(self) -> None:
+        if self._producer is not None:
+            self._producer.close()
+
+
+class Monitor:
+    """All watches. `step` never raises for one model's trouble: the others go on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        lake: LakeReader,
+        topic: FindingsTopic,
+        distance: Distance = evidently_adapter.distance,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._lake = lake
+        self._topic = topic
+        self._distance = distance
+        self.reports = ReportWriter(settings.reports_dir)
+        self._watches: dict[str, ModelWatch] = {}
+
+    def step(self, now: datetime) -> None:
+        for deployment in self._store.deployments():
+            try:
+                self._step(deployment, now)
+            except Exception as error:  # a lake or store that is away: it may come back
+                log.warning("monitor.step_failed", model=deployment.model.name, error=repr(error))
+
+    def _step(self, deployment: Deployment, now: datetime) -> None:
+        name = deployment.model.name
+        watch = self._watches.get(name)
+        if watch is None:
+            watch = self._watches[name] = ModelWatch(
+                name, self._store, self._lake, self._settings, self._distance, self.reports
+            )
+        saved = self._store.cursor(watch.cursor)
+        before = Standing.from_dict(saved) if saved else None
+        standing = watch.step(deployment, before or Standing(deployment.split.stable, now), now)
+        policy = policy_of(self._settings, deployment.model)
+        standing = rule(
+            self._store, deployment, standing, watch.baseline, policy, now, watch.corrections
+        )
+        if standing != before:
+            self._store.put_cursor(watch.cursor, standing.to_dict())
+        if standing.outbox and self._topic.send(standing.outbox):
+            self._store.put_cursor(watch.cursor, replace(standing, outbox=()).to_dict())
+
+    def close(self) -> None:
+        self.reports.close()
+        self._topic.close()
+
+
+def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:
+    """Watch until `stop` is set."""
+    from driftloop_lake.delta_lake import open_lake
+
+    threading.Thread(target=evidently_adapter.preload, daemon=True).start()
+    monitor: Monitor | None = None
+    while not stop.is_set():
+        try:
+            if monitor is None:
+                store = open_store(settings.store_url)
+                monitor = Monitor(settings, store, open_lake(settings), FindingsTopic(settings))
+                log.info("monitor.started")
+            monitor.step(clock())
+        except Exception as error:  # the store is away or busy: wait for it
+            log.warning("monitor.waiting", error=repr(error))
+        stop.wait(settings.monitoring.interval_s)
+    if monitor is not None:
+        monitor.close()

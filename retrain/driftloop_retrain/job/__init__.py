@@ -1,0 +1,1 @@
+"""One retrain, from its request to a rollout."""

@@ -1,0 +1,75 @@
+"""The first version of a model, trained from a file."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.model import ModelSpec, Task
+from driftloop_retrain.tabular.candidate import classes_of, make_candidate
+from driftloop_retrain.tabular.dataset import from_file, input_tensors, split
+from driftloop_retrain.tabular.export import REFERENCE
+from driftloop_retrain.tabular.recipes import find_recipe, recipe_names
+from driftloop_retrain.tabular.recipes.recipe_catalogue import TABULAR
+from driftloop_settings import Settings
+
+MODEL, SPEC = "model.onnx", "model.yaml"
+
+
+def train_first(
+    settings: Settings,
+    data: Path,
+    *,
+    name: str,
+    label: str,
+    task: str,
+    output: Path,
+    time_column: str | None,
+    drop: tuple[str, ...],
+    families: tuple[str, ...],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train on a file and write `model.yaml`, `model.onnx` and `reference.parquet` into `output`,
+    for `driftloop deploy`. Returns the paths, the family that won and its metrics on the hold-out.
+    Raises Rejected where the file or its columns are not fit for it."""
+    if task not in ("classification", "regression"):
+        raise Rejected(f"task {task!r}: it is classification or regression")
+    kind = cast("Task", task)
+    spec = ModelSpec(name, kind, "label" if kind == "classification" else "value", TABULAR)
+    names = recipe_names(TABULAR, families, settings.retrain.families)
+    recipes = [find_recipe(family) for family in names]
+    rows = from_file(data, kind, label, time_column, drop)
+    parts = split(rows, settings.retrain, None)
+    said: set[str] = set()
+
+    def report(_: float, message: str) -> None:
+        if message not in said:
+            said.add(message)
+            say(message)
+
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output) as work:
+        candidate = make_candidate(
+            settings,
+            spec,
+            input_tensors(rows.features),
+            parts,
+            recipes,
+            classes_of(spec, rows),
+            Path(work),
+            report,
+        )
+        for file in candidate.folder.iterdir():
+            file.replace(output / file.name)
+    document = spec.to_dict() | {"model": MODEL, "reference": REFERENCE}
+    (output / SPEC).write_text(yaml.safe_dump(document, sort_keys=False))
+    return {
+        "spec": str(output / SPEC),
+        "family": candidate.found.best.family,
+        "metrics": candidate.metrics,
+        "rows": rows.rows,
+        "trials": [trial.to_dict() for trial in candidate.found.trials],
+    }

@@ -1,0 +1,127 @@
+"""The role `retrain`: runs what the store has asked for, one after the other, each in a process of
+its own at low priority.
+
+The process dies with the role, and the role may die at any moment: whoever comes next finds the
+record still `running` and goes on with it.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from driftloop_retrain.record.workspace import work_folder
+from driftloop_settings import Settings
+from driftloop_store import Store, open_store
+
+log = structlog.get_logger()
+
+POLL_S = 0.5
+MAX_DEATHS = 5
+"""So often a retrain's process may die, or find something away, before the retrain has failed."""
+PR_SET_PDEATHSIG = 1
+Record = dict[str, Any]
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Run retrains until stopped; one that is under way then goes on at the next start."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    store: Store | None = None
+    while not stop.is_set():
+        try:
+            store = store or open_store(settings.store_url)
+            for record in store.active_retrains()[:1]:
+                _Run(settings, store, record).to_its_end(stop)
+                if not stop.is_set():
+                    shutil.rmtree(work_folder(settings, record["id"]), ignore_errors=True)
+        except Exception as error:  # a store that is away has many faces; it is tried again
+            log.warning("retrain.store_away", reason=repr(error))
+        stop.wait(POLL_S)
+
+
+def restart_delay_s(deaths: int) -> float:
+    """At once after the first death, then 1, 2, 4 … seconds."""
+    return 0.0 if deaths <= 1 else float(2 ** (deaths - 2))
+
+
+class _Run:
+    """One retrain and its process."""
+
+    def __init__(self, settings: Settings, store: Store, record: Record) -> None:
+        self._settings, self._store = settings, store
+        self._id = str(record["id"])
+        self._deaths = 0
+        started = record.get("started_at") or datetime.now(UTC).isoformat()
+        self._started = datetime.fromisoformat(started)
+        store.update_retrain(self._id, state="running", started_at=started)
+
+    def to_its_end(self, stop: threading.Event) -> None:
+        """Until the record is in a final state, or the role is to stop."""
+        while self._active() and not stop.is_set():
+            process = self._start()
+            try:
+                while process.poll() is None and not stop.wait(POLL_S):
+                    if not self._active():  # cancelled
+                        return
+                    if self._overdue():
+                        self._fail(f"not done after {self._settings.retrain.deadline_s:g} s")
+                        return
+            finally:
+                process.kill()
+                process.wait()
+            if stop.is_set() or not self._active():
+                return
+            self._deaths += 1
+            log.warning("retrain.died", retrain_id=self._id, code=process.returncode)
+            if self._deaths >= MAX_DEATHS:
+                self._fail(self._last_words(process.returncode))
+                return
+            stop.wait(restart_delay_s(self._deaths))
+
+    def _active(self) -> bool:
+        return str(self._store.retrain(self._id)["state"]) == "running"
+
+    def _overdue(self) -> bool:
+        passed_s = (datetime.now(UTC) - self._started).total_seconds()
+        return passed_s > self._settings.retrain.deadline_s
+
+    def _fail(self, reason: str) -> None:
+        ended = datetime.now(UTC).isoformat()
+        self._store.update_retrain(
+            self._id, state="failed", error=reason, reasons=[reason], ended_at=ended
+        )
+
+    def _last_words(self, code: int) -> str:
+        waiting = self._store.retrain(self._id).get("waiting_for")
+        return waiting or f"its process ended {self._deaths} times, at last with {code}"
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        from driftloop_retrain.job.worker_process import Order
+
+        order = Order(settings=self._settings, retrain_id=self._id, parent=os.getpid())
+        process = subprocess.Popen(
+            [sys.executable, "-m", "driftloop_retrain.job.worker_process"],
+            stdin=subprocess.PIPE,
+            # Fine-tuning takes more threads, which must not spin while others need the cores.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+            preexec_fn=_die_with_parent,
+        )
+        assert process.stdin is not None
+        with process.stdin as pipe:
+            pipe.write(order.model_dump_json(exclude={"settings": {"kafka"}}).encode())
+        log.info("retrain.started", retrain_id=self._id, pid=process.pid)
+        return process
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

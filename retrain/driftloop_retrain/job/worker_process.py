@@ -1,0 +1,60 @@
+"""The process that one retrain runs in. Its parent, the role, writes an `Order` to its standard
+input.
+
+Exit codes: 0 the retrain ended, in whichever state; RETRY something was away, run it again.
+"""
+
+import fcntl
+import os
+import sys
+
+import structlog
+from pydantic import BaseModel
+
+from driftloop_contracts.clock import system_clock
+from driftloop_contracts.errors import RetryLater
+from driftloop_retrain.record.workspace import work_folder
+from driftloop_settings import Settings
+from driftloop_settings.niceness import give_way
+
+log = structlog.get_logger()
+RETRY = 75
+
+
+class Order(BaseModel):
+    """`settings` come without Kafka's, whose password is no business of a recipe."""
+
+    settings: Settings
+    retrain_id: str
+    parent: int
+
+
+def main() -> int:
+    order = Order.model_validate_json(sys.stdin.buffer.read())
+    settings = order.settings
+    give_way(settings.retrain.nice, leader=order.parent)
+    if os.getppid() != order.parent:  # it died before the kernel knew that we want to die with it
+        return RETRY
+
+    from driftloop_lake.delta_lake import open_lake
+    from driftloop_registry.mlflow_registry import open_registry
+    from driftloop_retrain.job.job import Parts, run_retrain
+    from driftloop_store import open_store
+
+    store = open_store(settings.store_url)
+    folder = work_folder(settings, order.retrain_id).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "running.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a predecessor may not be quite dead yet
+        parts = Parts(settings, store, open_lake(settings), open_registry(settings), system_clock)
+        try:
+            run_retrain(parts, order.retrain_id)
+        except RetryLater as error:
+            log.warning("retrain.retry_later", retrain_id=order.retrain_id, reason=str(error))
+            store.update_retrain(order.retrain_id, waiting_for=str(error))
+            return RETRY
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

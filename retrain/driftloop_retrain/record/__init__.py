@@ -1,0 +1,1 @@
+"""What a retrain writes down: progress, pinned data, lineage."""

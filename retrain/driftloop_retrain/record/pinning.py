@@ -1,0 +1,38 @@
+"""Which versions of the lake a retrain reads, written into its record before it reads them for the
+first time, so that it reads the same again after it was killed."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from driftloop_contracts.clock import Clock
+from driftloop_contracts.errors import DriftloopError, Rejected, RetryLater
+from driftloop_lake.port import LakeReader, Pin
+from driftloop_store import Store
+
+T = TypeVar("T")
+
+
+def pinned(
+    store: Store, lake: LakeReader, clock: Clock, record: Mapping[str, Any], model: str
+) -> tuple[Pin, datetime]:
+    """(versions, the time up to which labels were received). Raises Rejected for an empty lake."""
+    known = record.get("data")
+    if known is not None:
+        return Pin(known["predictions"], known["labels"]), datetime.fromisoformat(known["as_of"])
+    pin = lake.pin(model)
+    if pin is None:
+        raise Rejected(f"the lake has no prediction of {model!r} yet")
+    as_of = clock()
+    store.update_retrain(record["id"], data={**pin.to_dict(), "as_of": as_of.isoformat()})
+    return pin, as_of
+
+
+def or_later(what: str, act: Callable[[], T]) -> T:
+    """What another machine's service answers, or RetryLater where it does not."""
+    try:
+        return act()
+    except DriftloopError:
+        raise
+    except Exception as error:  # vendors' errors of connections share no base
+        raise RetryLater(f"{what} cannot be used: {error!r}") from error

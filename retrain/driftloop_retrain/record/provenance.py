@@ -1,0 +1,153 @@
+"""What a training runs on, code and environment, and what of it a version's tags say."""
+
+import hashlib
+import importlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import distributions, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from driftloop_retrain.tabular.recipes import Recipe
+from driftloop_settings import Settings
+
+if TYPE_CHECKING:
+    from driftloop_retrain.language.port import LanguageRecipe
+
+DISTRIBUTION = "driftloop"
+PACKAGES = ("driftloop_contracts", "driftloop_lake", "driftloop_onnx", "driftloop_retrain")
+"""Those of ours that decide what comes out of a training."""
+DECIDING = (
+    "driftloop", "lightgbm", "numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "scipy",
+    "torch",
+)  # fmt: skip
+"""Distributions with which a graph may change in its last digits."""
+DECIDING_TUNING = (
+    "driftloop", "accelerate", "datasets", "numpy", "peft", "tokenizers", "torch", "transformers",
+    "trl",
+)  # fmt: skip
+"""The same for an adapter."""
+
+
+class Code(BaseModel):
+    """commit: what driftloop runs from, `+` after it where files were changed; None outside git.
+    sha256: of our sources that train. recipes: the sources of users' own, by name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    commit: str | None
+    sha256: str
+    recipes: dict[str, str] = {}
+
+
+class Environment(BaseModel):
+    """sha256: of all packages with their versions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    python: str
+    machine: str
+    sha256: str
+    packages: dict[str, str]
+
+    def differences(self, other: "Environment", deciding: Sequence[str] = DECIDING) -> list[str]:
+        """What differs of that which can change a result, as `name here → there`."""
+        mine = {"python": self.python, "machine": self.machine}
+        theirs = {"python": other.python, "machine": other.machine}
+        mine |= {name: self.packages.get(name, "none") for name in deciding}
+        theirs |= {name: other.packages.get(name, "none") for name in deciding}
+        return [f"{n} {mine[n]} → {theirs[n]}" for n in mine if mine[n] != theirs[n]]
+
+
+@cache
+def this_environment() -> Environment:
+    packages = {str(d.metadata["Name"]).lower(): d.version for d in distributions()}
+    names = sorted(f"{name}=={found}" for name, found in packages.items())
+    return Environment(
+        python=platform.python_version(),
+        machine=f"{platform.system()} {platform.machine()}",
+        sha256=_digest("\n".join(names)),
+        packages=dict(sorted(packages.items())),
+    )
+
+
+def this_code(recipes: "Iterable[Recipe | LanguageRecipe]") -> Code:
+    """Of what runs now, with these recipes."""
+    foreign = {
+        recipe.name: _source_hash(Path(file))
+        for recipe in recipes
+        if (module := type(recipe).__module__).partition(".")[0] not in PACKAGES
+        and (file := getattr(importlib.import_module(module), "__file__", None))
+    }
+    return Code(
+        version=version(DISTRIBUTION), commit=code_version(), sha256=_our_hash(), recipes=foreign
+    )
+
+
+@cache
+def code_version() -> str | None:
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=5, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        # Installed into an environment that lies in someone else's repository, it is not of that.
+        if not git("ls-files", "--", Path(__file__).name):
+            return None
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def tags_of(
+    settings: Settings, retrain: Mapping[str, Any], data: str, parent: int
+) -> dict[str, str]:
+    """A registered version's tags; `lineage.json` beside its graph says it in full."""
+    tags = {
+        "retrain_id": str(retrain["id"]),
+        "data_version": data,
+        "parent_version": str(parent),
+        "seed": str(settings.retrain.seed),
+        "config_hash": _digest(settings.retrain.model_dump_json())[:16],
+        "environment_hash": this_environment().sha256[:16],
+        "reason": str(retrain.get("reason", "")),
+        "source": "retrain",
+    }
+    code = code_version()
+    return tags | ({"code_version": code} if code else {})
+
+
+def params_of(settings: Settings, outcome: Mapping[str, Any]) -> dict[str, str]:
+    """A run's parameters: the settings of retraining, and what won."""
+    params = {k: json.dumps(v) for k, v in settings.retrain.model_dump(mode="json").items()}
+    return params | {k: str(outcome[k]) for k in ("family", "span", "rounds", "rows", "fresh_rows")}
+
+
+@cache
+def _our_hash() -> str:
+    lines = []
+    for package in PACKAGES:
+        folder = Path(str(importlib.import_module(package).__file__)).parent
+        lines += [
+            f"{package}/{path.relative_to(folder)} {_source_hash(path)}"
+            for path in sorted(folder.rglob("*.py"))
+        ]
+    return _digest("\n".join(lines))
+
+
+def _source_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Models of columns: data set, search, training, gate, export."""

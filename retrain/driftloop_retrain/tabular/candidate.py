@@ -1,0 +1,84 @@
+"""From a data set to a candidate's folder: search, export, parity, metrics on the hold-out.
+
+What `driftloop train` and a retrain share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.model import ModelSpec
+from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_onnx import OnnxModel
+from driftloop_retrain.tabular.dataset import Dataset, Split
+from driftloop_retrain.tabular.evaluate import Outputs, metrics
+from driftloop_retrain.tabular.export import write_reference
+from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.parity import Parity, check_parity
+from driftloop_retrain.tabular.recipes import FitContext, Recipe
+from driftloop_retrain.tabular.search import Found, Report, answer_tensor, search
+from driftloop_settings import Settings
+
+SEARCH_SHARE = 0.9
+"""Of the progress: the rest is export and parity."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """`folder` holds model.onnx and reference.parquet; outputs and metrics are on the hold-out."""
+
+    folder: Path
+    signature: Signature
+    found: Found
+    outputs: Outputs
+    metrics: dict[str, float]
+    parity: Parity
+
+
+def classes_of(spec: ModelSpec, data: Dataset) -> np.ndarray | None:
+    """The label's values, ascending; None for a regression. Raises Rejected for less than two."""
+    if spec.task != "classification":
+        return None
+    classes = np.unique(data.labels)
+    if len(classes) < 2:
+        raise Rejected(f"all labels are {classes[0]!r}: there is nothing to learn")
+    return classes
+
+
+def make_candidate(
+    settings: Settings,
+    spec: ModelSpec,
+    inputs: tuple[TensorSpec, ...],
+    parts: Split,
+    recipes: list[Recipe],
+    classes: np.ndarray | None,
+    work: Path,
+    report: Report,
+) -> Candidate:
+    """Search and export into `work`/version. Raises ParityBroken, Rejected, or what a recipe
+    raises."""
+    if spec.task is None:
+        raise Rejected(f"model {spec.name!r} has no task: there is nothing to train it for")
+    context = FitContext(
+        spec.task, inputs, settings.retrain.seed, work / "checkpoints", classes=classes
+    )
+    found = search(
+        spec, parts, recipes, context, lambda done, words: report(done * SEARCH_SHARE, words)
+    )
+    report(SEARCH_SHARE, "exporting to ONNX and comparing it with the native model row by row")
+    folder = work / "version"
+    folder.mkdir(parents=True, exist_ok=True)
+    found.model.export(folder)
+    graph = OnnxModel(folder)
+    features = parts.holdout.features
+    outputs = outputs_of(graph, features)
+    parity = check_parity(
+        features, found.model.predict(features), outputs, settings.retrain.parity_tolerance
+    )
+    tensor = answer_tensor(spec)
+    if tensor not in outputs:
+        raise Rejected(f"the candidate has no output {tensor!r}; it has {sorted(outputs)}")
+    write_reference(folder, parts.holdout, outputs, settings.monitoring.reference_rows)
+    measured = metrics(spec.task, tensor, parts.holdout.labels, outputs, classes)
+    return Candidate(folder, graph.signature, found, outputs, measured, parity)

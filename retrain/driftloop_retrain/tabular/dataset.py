@@ -1,0 +1,270 @@
+"""Labelled rows to train on, in time order, and how they are parted.
+
+A data set comes from the lake through a pin, so that it can be read again, or from a file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.events import INPUT_PREFIX
+from driftloop_contracts.model import ModelSpec, Task
+from driftloop_contracts.signature import Datatype, Signature, TensorSpec
+from driftloop_lake.port import LakeReader, Pin
+from driftloop_settings.settings import RetrainSettings
+
+FRESH_HOLDOUT_SHARE, FRESH_VALIDATION_SHARE = 0.3, 0.15
+"""After a change the old rows tell nothing of the new world: both parts are taken from the rows
+since then, and these shares leave 70 % of them for the final training."""
+MIN_FRESH_ROWS = 200
+"""With fewer rows since the change it is as if none were known."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """n rows, oldest first. `features`: one column for each input; `labels` [n]: int64 or str (as
+    objects) for classes, float64 for values; `at` [n]: datetime64[us], UTC; `weights` [n]: float64;
+    `source`: what was read, so that it can be read again."""
+
+    features: pa.Table
+    labels: NDArray[np.generic]
+    at: NDArray[np.datetime64]
+    weights: NDArray[np.float64]
+    source: str
+
+    @property
+    def rows(self) -> int:
+        return int(self.features.num_rows)
+
+    def slice(self, start: int, stop: int) -> "Dataset":
+        part = slice(start, stop)
+        return replace(
+            self,
+            features=self.features.slice(start, max(0, stop - start)),
+            labels=self.labels[part],
+            at=self.at[part],
+            weights=self.weights[part],
+        )
+
+    def weighted(self, weights: NDArray[np.float64]) -> "Dataset":
+        return replace(self, weights=weights)
+
+
+def dataset_of(
+    features: pa.Table, labels: NDArray[np.generic], at: NDArray[np.datetime64], source: str
+) -> Dataset:
+    """Rows of equal weight."""
+    return Dataset(features, labels, at, np.ones(features.num_rows), source)
+
+
+def from_lake(
+    lake: LakeReader,
+    spec: ModelSpec,
+    signature: Signature,
+    pin: Pin,
+    as_of: datetime,
+    max_rows: int,
+) -> Dataset:
+    """The newest `max_rows` rows with a label received up to `as_of`; those answered with an error
+    are left out. Raises Rejected where none is left or labels are not what the task needs."""
+    table = lake.labelled(spec.name, pin, as_of=as_of, newest=max_rows)
+    table = table.filter(
+        pc.and_(pc.is_null(table["error"]), pc.not_equal(table["label"], pa.scalar("null")))
+    )
+    output = next((t for t in signature.outputs if t.name == spec.output), None)
+    labels, known = _lake_labels(table, spec.task, output)
+    table, labels = table.filter(pa.array(known)), labels[known]
+    if not len(labels):
+        raise Rejected(f"the lake has no labelled row of {spec.name!r} to train on")
+    names = [tensor.name for tensor in signature.inputs]
+    features = table.select([INPUT_PREFIX + name for name in names]).rename_columns(names)
+    at = table["at"].cast(pa.timestamp("us")).to_numpy()
+    source = f"lake {spec.name} predictions@{pin.predictions} labels@{pin.labels}"
+    return dataset_of(features, labels, at, f"{source} as of {as_of.isoformat()}")
+
+
+def _lake_labels(
+    table: pa.Table, task: Task | None, output: TensorSpec | None
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """The labels in the type of the model's output, and which rows have one of it."""
+    if task == "classification" and output is not None and output.datatype == "BYTES":
+        texts = [_unquoted(text) for text in table["label"].to_pylist()]
+        return np.array(texts, dtype=object), np.ones(len(texts), dtype=bool)
+    numbers = np.asarray(pc.fill_null(table["label_number"], float("nan")).to_numpy(), np.float64)
+    known = np.isfinite(numbers)
+    if task == "classification":
+        known &= numbers == np.floor(numbers)
+        return np.where(known, numbers, 0).astype(np.int64), known
+    return numbers, known
+
+
+def _unquoted(text: str) -> str:
+    import json
+
+    value = json.loads(text)
+    return value if isinstance(value, str) else str(value)
+
+
+def from_file(
+    path: Path, task: Task, label: str, time_column: str | None, drop: Sequence[str] = ()
+) -> Dataset:
+    """All rows of a parquet or CSV file that have a label, in the order of `time_column`, or in the
+    file's. Raises Rejected with the column's name where one is missing or no model input."""
+    table = _read(path)
+    missing = sorted({label, *drop, *filter(None, [time_column])} - set(table.column_names))
+    if missing:
+        raise Rejected(f"{path.name} has no column {missing[0]!r}; it has {table.column_names}")
+    table = table.filter(pc.is_valid(table[label]))
+    if time_column is not None:
+        table = table.sort_by(time_column)
+    at = np.arange(table.num_rows).astype("datetime64[us]")
+    if time_column is not None and pa.types.is_timestamp(table[time_column].type):
+        at = table[time_column].cast(pa.timestamp("us")).to_numpy()
+    names = [n for n in table.column_names if n not in {label, time_column, *drop}]
+    columns = {name: _feature(name, table[name]) for name in names}
+    if not columns or not table.num_rows:
+        raise Rejected(
+            f"{path.name} has no {'feature columns' if not columns else 'labelled rows'}"
+        )
+    labels = _file_labels(table[label], task)
+    return dataset_of(pa.table(columns), labels, at, f"file {path.name}")
+
+
+def _read(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise Rejected(f"there is no file {path}")
+    try:
+        if path.suffix == ".csv":
+            from pyarrow import csv
+
+            return csv.read_csv(path)
+        import pyarrow.parquet as pq
+
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Rejected(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _feature(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in one of the four types that a model takes."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_boolean(column.type) and not column.null_count:
+        return column
+    if pa.types.is_integer(column.type) and not column.null_count:
+        return column.cast(pa.int64())
+    # A whole number or boolean that may be missing travels as a float, which has NaN for that.
+    numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    if numeric or pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
+        return column.cast(pa.float32(), safe=False)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return pc.fill_null(column.cast(pa.string()), "")
+    raise Rejected(f"column {name!r} is {column.type}, which no model takes: drop or convert it")
+
+
+def _file_labels(column: pa.ChunkedArray, task: Task) -> NDArray[np.generic]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if task == "regression":
+        if text:
+            raise Rejected("the label of a regression must be a number")
+        return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), np.float64)
+    if text:
+        return np.array(column.to_pylist(), dtype=object)
+    try:
+        return np.asarray(column.cast(pa.int64()).to_numpy(), np.int64)
+    except pa.ArrowInvalid:
+        raise Rejected("the label of a classification must be whole numbers or texts") from None
+
+
+_TENSORS: tuple[tuple[pa.DataType, Datatype], ...] = (
+    (pa.bool_(), "BOOL"), (pa.int64(), "INT64"), (pa.float32(), "FP32"), (pa.string(), "BYTES"),
+)  # fmt: skip
+
+
+def input_tensors(features: pa.Table) -> tuple[TensorSpec, ...]:
+    """One tensor [-1, 1] for each column of a file's features."""
+    datatypes = dict(_TENSORS)
+    return tuple(TensorSpec(f.name, datatypes[f.type], (-1, 1)) for f in features.schema)
+
+
+@dataclass(frozen=True)
+class Split:
+    """train | validation | hold-out, each newer than the one before. `fresh_from`: the first row of
+    train + validation since the change, or None where no change is known."""
+
+    train: Dataset
+    validation: Dataset
+    holdout: Dataset
+    fit: Dataset
+    """train + validation: what the winner is trained on in the end."""
+    fresh_from: int | None
+
+
+def split(data: Dataset, settings: RetrainSettings, change_at: datetime | None) -> Split:
+    """Part the rows by time. Raises Rejected where a part would be empty."""
+    fresh_from = None
+    holdout = int(data.rows * settings.holdout_share)
+    validation = int(data.rows * settings.validation_share)
+    if change_at is not None:
+        start = int(np.searchsorted(data.at, np.datetime64(change_at.replace(tzinfo=None), "us")))
+        fresh = data.rows - start
+        if start and fresh >= MIN_FRESH_ROWS:
+            fresh_from = start
+            holdout = min(holdout, int(fresh * FRESH_HOLDOUT_SHARE))
+            validation = min(validation, int(fresh * FRESH_VALIDATION_SHARE))
+    fit = data.rows - holdout
+    train = fit - validation
+    if not (holdout and validation and train):
+        raise Rejected(f"{data.rows} labelled rows are too few to train on")
+    return Split(
+        data.slice(0, train),
+        data.slice(train, fit),
+        data.slice(fit, data.rows),
+        data.slice(0, fit),
+        fresh_from,
+    )
+
+
+@dataclass(frozen=True)
+class Span:
+    """A way to use the rows of before a change; `words` says it to people."""
+
+    name: str
+    words: str
+
+
+ALL = Span("all", "all rows")
+RECENT = Span("recent", "all rows, those since the change weighted up")
+SINCE_CHANGE = Span("since_change", "only the rows since the change")
+ENOUGH_ALONE = 10_000
+"""Fresh rows from which on the old ones may be left out. Measured on car_loan: with 2,000 to 8,000
+fresh rows alone a candidate is 2 points behind one that keeps the old rows too."""
+
+
+def spans(parts: Split) -> tuple[Span, ...]:
+    """Those that can compete, the one first that is to be preferred while there is no evidence."""
+    if parts.fresh_from is None:
+        return (ALL,)
+    fresh = parts.train.rows - parts.fresh_from
+    return (RECENT, ALL, SINCE_CHANGE) if fresh >= ENOUGH_ALONE else (RECENT, ALL)
+
+
+def spanned(data: Dataset, span: Span, fresh_from: int | None) -> Dataset:
+    """Rows of train (or train + validation) as the span has them: under `recent` those since the
+    change weigh as much as all before it."""
+    if span == ALL or fresh_from is None:
+        return data
+    if span == SINCE_CHANGE:
+        return data.slice(fresh_from, data.rows)
+    weights = np.ones(data.rows)
+    weights[fresh_from:] = max(1.0, fresh_from / max(1, data.rows - fresh_from))
+    return data.weighted(weights / weights.mean())

@@ -1,0 +1,129 @@
+"""May a candidate go to the canary? Pure: from the losses of both models on the same hold-out rows.
+
+The gate is a filter, the canary the judge: on a thousand rows an improvement of two points is no
+more than likely. So a candidate passes that is better by `min_improvement` in the point estimate
+and not significantly worse anywhere; see docs/models.md for its error rates.
+"""
+
+from dataclasses import asdict, dataclass
+from math import erf, sqrt
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop_contracts.model import Task
+from driftloop_retrain.tabular.evaluate import Slice
+from driftloop_settings.settings import RetrainSettings
+
+MIN_ROWS = 100
+SIGNIFICANCE = 0.05
+"""One-sided: a candidate that is as good is called worse this often (per slice: shared among
+them)."""
+
+Losses = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """improvement: the champion's mean loss less the candidate's, in points of accuracy (0.01 = one
+    point), or as a share of the champion's mean squared error; p_worse: how likely a difference
+    this bad would be if the candidate were as good (paired, one-sided)."""
+
+    name: str
+    passed: bool
+    rows: int
+    champion: float
+    candidate: float
+    improvement: float
+    p_worse: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """verdict: `passed`, `failed`, or `inconclusive` (too few rows to tell)."""
+
+    verdict: Literal["passed", "failed", "inconclusive"]
+    checks: tuple[Check, ...]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it did not pass."""
+        return [f"{check.name}: {check.reason}" for check in self.checks if not check.passed]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict,
+            "reasons": self.reasons,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+def gate(
+    task: Task, candidate: Losses, champion: Losses, slices: list[Slice], settings: RetrainSettings
+) -> GateResult:
+    """Compare losses [n], row by row the same rows. Slices are those with enough rows."""
+    unit = 1.0
+    if task == "regression":
+        unit = max(float(np.mean(champion)), 1e-12) if len(champion) else 1.0
+    overall = _overall(candidate / unit, champion / unit, settings)
+    if overall.rows < MIN_ROWS:
+        return GateResult("inconclusive", (overall,))
+    level = SIGNIFICANCE / max(1, len(slices))
+    checks = (
+        overall,
+        *(_slice(s, candidate / unit, champion / unit, level, settings) for s in slices),
+    )
+    return GateResult("passed" if all(c.passed for c in checks) else "failed", checks)
+
+
+def _overall(candidate: Losses, champion: Losses, settings: RetrainSettings) -> Check:
+    gain, p_worse = _paired(candidate, champion)
+    if len(candidate) < MIN_ROWS:
+        passed, reason = False, f"{len(candidate)} hold-out rows are too few: {MIN_ROWS} are needed"
+    elif p_worse < SIGNIFICANCE:
+        passed, reason = False, f"worse than the champion by {-gain:.4f} (p={p_worse:.2g})"
+    elif gain <= settings.min_improvement:
+        passed = False
+        reason = f"better by {gain:.4f}, more than {settings.min_improvement:g} is asked for"
+    else:
+        passed, reason = True, f"better by {gain:.4f}"
+    return _check("overall", candidate, champion, gain, p_worse, passed, reason)
+
+
+def _slice(
+    part: Slice, candidate: Losses, champion: Losses, level: float, settings: RetrainSettings
+) -> Check:
+    ours, theirs = candidate[part.rows], champion[part.rows]
+    gain, p_worse = _paired(ours, theirs)
+    passed = -gain <= settings.max_regression or p_worse >= level
+    worse = f"worse by {-gain:.4f}, {settings.max_regression:g} is allowed (p={p_worse:.2g})"
+    reason = f"better by {gain:.4f}" if gain > 0 else worse
+    return _check(part.name, ours, theirs, gain, p_worse, passed, reason)
+
+
+def _check(
+    name: str,
+    candidate: Losses,
+    champion: Losses,
+    gain: float,
+    p_worse: float,
+    passed: bool,
+    reason: str,
+) -> Check:
+    theirs, ours = (float(x.mean()) if len(x) else float("nan") for x in (champion, candidate))
+    return Check(name, passed, len(candidate), theirs, ours, gain, p_worse, reason)
+
+
+def _paired(candidate: Losses, champion: Losses) -> tuple[float, float]:
+    """(mean improvement, one-sided p that it is this bad by chance): a paired z-test, which for 0/1
+    losses is McNemar's without continuity correction, up to the variance under the alternative."""
+    difference = champion - candidate
+    if len(difference) < 2:
+        return 0.0, 1.0
+    gain, spread = float(difference.mean()), float(difference.std(ddof=1))
+    if spread == 0.0:
+        return gain, 1.0 if gain >= 0 else 0.0
+    z = gain / (spread / sqrt(len(difference)))
+    return gain, 0.5 * (1.0 + erf(z / sqrt(2.0)))

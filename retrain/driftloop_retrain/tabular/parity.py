@@ -1,0 +1,69 @@
+"""Does the exported graph answer as the native model does? Row by row; a mismatch fails the
+retrain."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from driftloop_contracts.errors import DriftloopError
+from driftloop_retrain.tabular.evaluate import Outputs
+
+
+class ParityBroken(DriftloopError):
+    """The exported graph differs from the model it was made from: the recipe must be mended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How well both agreed: rows compared, and the largest difference found (relative above 1)."""
+
+    rows: int
+    largest_difference: float
+
+
+def check_parity(features: pa.Table, native: Outputs, graph: Outputs, tolerance: float) -> Parity:
+    """Compare outputs for n rows. A class may differ where its probabilities are within the
+    tolerance of a tie. Raises ParityBroken naming the first row, its values and the output."""
+    largest = 0.0
+    for name, ours in native.items():
+        if name not in graph:
+            raise ParityBroken(f"the graph has no output {name!r}; it has {sorted(graph)}")
+        theirs = graph[name]
+        if ours.shape != theirs.shape:
+            raise ParityBroken(
+                f"output {name!r}: {theirs.shape} from the graph, {ours.shape} natively"
+            )
+        if ours.dtype.kind == "f":
+            difference = _difference(ours, theirs)
+            largest = max(largest, float(difference.max(initial=0.0)))
+            wrong = difference > tolerance
+        else:
+            wrong = (ours != theirs) & ~_tied(native, len(ours), tolerance)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            values = {column: features[column][row].as_py() for column in features.column_names}
+            raise ParityBroken(
+                f"output {name!r} differs in row {row}: {theirs[row]} from the graph, {ours[row]} "
+                f"natively; {int(wrong.sum())} of {len(wrong)} rows differ; the row's columns: "
+                f"{values}"
+            )
+    return Parity(features.num_rows, largest)
+
+
+def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> NDArray[np.float64]:
+    """[n]: the largest of a row, relative to values above 1. NaN agrees with NaN only."""
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+    difference = np.abs(a - b) / np.maximum(1.0, np.abs(a))
+    difference = np.where(np.isnan(a) & np.isnan(b), 0.0, difference)
+    difference = np.where(np.isnan(difference), np.inf, difference)
+    return np.asarray(difference.reshape(len(a), -1).max(axis=1, initial=0.0))
+
+
+def _tied(outputs: Outputs, rows: int, tolerance: float) -> NDArray[np.bool_]:
+    probabilities = outputs.get("probabilities")
+    if probabilities is None or probabilities.shape[1] < 2:
+        return np.zeros(rows, dtype=bool)
+    best = np.sort(probabilities.astype(np.float64), axis=1)
+    return np.asarray(best[:, -1] - best[:, -2] <= 2 * tolerance)

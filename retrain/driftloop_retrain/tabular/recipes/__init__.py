@@ -1,0 +1,10 @@
+"""How a model is trained: recipes, ours and users' own.
+
+A recipe is named `gradient-boosting`, `tabular-network`, `tabular` (both compete), or
+`module:attribute` for one of your own.
+"""
+
+from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
+from driftloop_retrain.tabular.recipes.recipe_catalogue import find_recipe, recipe_names
+
+__all__ = ["FitContext", "FittedModel", "Recipe", "find_recipe", "recipe_names"]

@@ -1,0 +1,123 @@
+"""What every recipe must do. Ours pass it; run it in your own tests:
+
+def test_mine_keeps_to_the_contract(tmp_path: Path) -> None:
+    check_recipe(Mine(), tmp_path)
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from driftloop_contracts.errors import DriftloopError
+from driftloop_contracts.model import Task
+from driftloop_onnx import OnnxModel
+from driftloop_retrain.tabular.dataset import Dataset, dataset_of, input_tensors
+from driftloop_retrain.tabular.evaluate import losses
+from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.parity import check_parity
+from driftloop_retrain.tabular.recipes.port import FitContext, Recipe
+
+ROWS = 1_200
+
+
+class RecipeBroken(DriftloopError):
+    """The recipe does not keep to the port; the message says where."""
+
+
+def check_recipe(
+    recipe: Recipe,
+    folder: Path,
+    tasks: tuple[Task, ...] = ("classification", "regression"),
+    tolerance: float = 1e-4,
+) -> None:
+    """Train, export and run the recipe on small tables with numbers, whole numbers, booleans, texts
+    and missing values. Raises RecipeBroken, ParityBroken, or what the recipe raises."""
+    for task in tasks:
+        _check(recipe, task, example(task), folder / task, tolerance)
+    if "classification" in tasks:
+        _check(
+            recipe, "classification", _named(example("classification")), folder / "texts", tolerance
+        )
+
+
+def example(task: Task, rows: int = ROWS, seed: int = 0) -> Dataset:
+    """A table whose label depends on a number, a text and a boolean; a tenth of `size` is
+    missing."""
+    random = np.random.default_rng(seed)
+    size = random.normal(size=rows).astype(np.float32)
+    count, flag = random.integers(0, 9, rows), random.random(rows) < 0.5
+    kind = random.choice(["a", "b", "", "é"], rows)
+    score = 2 * size + 0.2 * count + 1.5 * flag + np.where(kind == "a", 2.0, -1.0) - 1.5
+    missing = random.random(rows) < 0.1
+    features = pa.table(
+        {
+            "size": pa.array(np.where(missing, np.float32("nan"), size), pa.float32()),
+            "count": pa.array(count, pa.int64()),
+            "flag": pa.array(flag),
+            "kind": pa.array(kind.tolist(), pa.string()),
+        }
+    )
+    at = np.arange(rows).astype("datetime64[us]")
+    labels: NDArray[np.generic] = score
+    if task == "classification":
+        labels = np.digitize(score, [-2.0, 2.0]).astype(np.int64)
+    return dataset_of(features, labels, at, "example")
+
+
+def _named(data: Dataset) -> Dataset:
+    names = np.array(["low", "middle", "high"], dtype=object)
+    return dataset_of(data.features, names[data.labels.astype(int)], data.at, data.source)
+
+
+def _check(recipe: Recipe, task: Task, data: Dataset, folder: Path, tolerance: float) -> None:
+    train, held = data.slice(0, 900), data.slice(900, data.rows)
+    classes = np.unique(data.labels) if task == "classification" else None
+    inputs = input_tensors(data.features)
+
+    def context(name: str, rounds: int | None = None) -> FitContext:
+        return FitContext(task, inputs, 7, folder / name, classes=classes, rounds=rounds)
+
+    model = recipe.fit(train, held, context("one"))
+    again = recipe.fit(train, held, context("two"))
+    model.export(folder)
+    graph = OnnxModel(folder)
+    _expect(
+        {(t.name, t.datatype) for t in graph.signature.inputs}
+        == {(t.name, t.datatype) for t in inputs},
+        f"the graph's inputs {graph.signature.inputs} are not {inputs}",
+    )
+    strange = pa.table(
+        {
+            **{n: held.features[n] for n in held.features.column_names},
+            "kind": pa.array(["never seen"] * held.rows),
+        }
+    )
+    for rows in (held.features, strange, held.features.slice(0, 1)):
+        native, exported = model.predict(rows), outputs_of(graph, rows)
+        _expect(
+            set(native) == set(exported),
+            f"the graph's outputs {set(exported)} are not {set(native)}",
+        )
+        check_parity(rows, native, exported, tolerance)
+        check_parity(rows, native, again.predict(rows), 0.0)
+    output = "label" if task == "classification" else "value"
+    loss = losses(task, held.labels, model.predict(held.features)[output]).mean()
+    naive = _naive(task, held.labels)
+    _expect(
+        bool(loss < naive), f"a loss of {loss:.3f} is no better than {naive:.3f} without looking"
+    )
+    refit = recipe.fit(data, None, context("refit", model.rounds))
+    _expect(refit.rounds >= 1, "a fit without a validation part must train too")
+
+
+def _naive(task: Task, labels: NDArray[np.generic]) -> float:
+    if task == "regression":
+        return float(labels.astype(float).var())
+    return float(1.0 - np.unique(labels, return_counts=True)[1].max() / len(labels))
+
+
+def _expect(holds: bool, message: str) -> None:
+    if not holds:
+        raise RecipeBroken(message)

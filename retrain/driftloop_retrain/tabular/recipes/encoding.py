@@ -1,0 +1,129 @@
+"""From raw columns to one float matrix: the same in Python and as the first nodes of a graph.
+
+Numbers and booleans are cast to float32 (a missing one is NaN); a text becomes the position of its
+category, one never seen in training −1. A tensor [-1, k] of numbers gives k columns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.signature import TensorSpec
+
+MAX_CATEGORIES = 1_000
+"""The most frequent ones; a rarer text is as one never seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedInput:
+    """One input. `categories`: for BYTES, in the order of their codes; else empty."""
+
+    tensor: TensorSpec
+    categories: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        return self.tensor.shape[1] if len(self.tensor.shape) == 2 else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Inputs in the matrix's order."""
+
+    inputs: tuple[EncodedInput, ...]
+
+    @property
+    def width(self) -> int:
+        return sum(item.width for item in self.inputs)
+
+    @property
+    def categorical(self) -> dict[int, int]:
+        """Matrix column → number of categories, for texts."""
+        found, column = {}, 0
+        for item in self.inputs:
+            if item.tensor.datatype == "BYTES":
+                found[column] = len(item.categories)
+            column += item.width
+        return found
+
+    def matrix(self, features: pa.Table) -> NDArray[np.float32]:
+        """[n, width] float32."""
+        parts = [_encoded(item, features[item.tensor.name]) for item in self.inputs]
+        return np.concatenate(parts, axis=1)
+
+    def nodes(self, output: str) -> list[Any]:
+        """ONNX nodes from the inputs to the matrix, named `output`."""
+        from onnx import TensorProto, helper
+
+        nodes, parts = [], []
+        for number, item in enumerate(self.inputs):
+            name, part = item.tensor.name, f"encoded_{number}"
+            if item.tensor.datatype == "BYTES":
+                nodes.append(
+                    helper.make_node(
+                        "LabelEncoder",
+                        [name],
+                        [part],
+                        domain="ai.onnx.ml",
+                        keys_strings=list(item.categories) or [""],
+                        default_float=-1.0,
+                        values_floats=[float(i) for i in range(len(item.categories))] or [-1.0],
+                    )
+                )
+            else:
+                nodes.append(helper.make_node("Cast", [name], [part], to=TensorProto.FLOAT))
+            if len(item.tensor.shape) == 1:
+                nodes.append(helper.make_node("Reshape", [part, "column"], [part + "_column"]))
+                part += "_column"
+            parts.append(part)
+        if any(len(item.tensor.shape) == 1 for item in self.inputs):
+            shape = helper.make_tensor("column", TensorProto.INT64, [2], [-1, 1])
+            nodes.insert(0, helper.make_node("Constant", [], ["column"], value=shape))
+        return [*nodes, helper.make_node("Concat", parts, [output], axis=1)]
+
+
+def fit_encoding(features: pa.Table, inputs: Sequence[TensorSpec]) -> Encoding:
+    """The encoding for these inputs, with the categories of `features`. Raises Rejected where an
+    input is no column of numbers or texts."""
+    return Encoding(tuple(_fit(tensor, features[tensor.name]) for tensor in inputs))
+
+
+def _fit(tensor: TensorSpec, column: pa.ChunkedArray) -> EncodedInput:
+    if len(tensor.shape) > 2 or (len(tensor.shape) == 2 and tensor.shape[1] < 1):
+        raise Rejected(
+            f"input {tensor.name!r} has the shape {list(tensor.shape)}: no table's column"
+        )
+    if tensor.datatype != "BYTES":
+        return EncodedInput(tensor)
+    if not tensor.scalar:
+        raise Rejected(f"input {tensor.name!r}: a row must hold one text, not a list")
+    if column.null_count == len(column):
+        return EncodedInput(tensor)  # capture drops it: any text that a request carries is unknown
+    counts = pc.fill_null(column, "").value_counts().to_pylist()
+    counts.sort(key=lambda item: (-item["counts"], item["values"]))
+    return EncodedInput(tensor, tuple(sorted(item["values"] for item in counts[:MAX_CATEGORIES])))
+
+
+def _encoded(item: EncodedInput, column: pa.ChunkedArray) -> NDArray[np.float32]:
+    if item.tensor.datatype == "BYTES":
+        known = pa.array(item.categories, pa.string())
+        codes = pc.index_in(pc.fill_null(column, ""), value_set=known)
+        values = pc.fill_null(codes, -1).to_numpy()
+    else:
+        values = numbers(column)
+    return np.asarray(values, np.float32).reshape(-1, item.width)
+
+
+def numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """A column of numbers, booleans, or lists of them, flattened; NaN where missing."""
+    if pa.types.is_list(column.type):
+        column = pc.list_flatten(column)
+    return np.asarray(
+        pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy(), np.float64
+    )

@@ -1,0 +1,81 @@
+"""The parts of an exported graph that all built-in families share.
+
+raw inputs → encoding → `matrix` [n, width] → the family's body → `scores` → head → outputs.
+For classes the scores are [n, classes] logits, for values [n, 1] the value itself.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop_contracts.events import ARROW_TYPES
+from driftloop_contracts.signature import TensorSpec
+from driftloop_retrain.tabular.recipes.encoding import Encoding
+
+MATRIX, SCORES = "matrix", "scores"
+Classes = NDArray[np.generic] | None
+
+
+def head(scores: NDArray[np.floating[Any]], classes: Classes) -> dict[str, NDArray[np.generic]]:
+    """What the graph's head computes, in numpy: outputs from scores [n, classes] or [n, 1]."""
+    if classes is None:
+        return {"value": scores[:, 0].astype(np.float32)}
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+    return {"label": classes[probabilities.argmax(axis=1)], "probabilities": probabilities}
+
+
+def write_graph(
+    folder: Path,
+    encoding: Encoding,
+    body: Sequence[Any],
+    initializers: Sequence[Any],
+    classes: Classes,
+) -> None:
+    """Write `model.onnx` with `body`, the nodes that lead from MATRIX to SCORES."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    inputs = [_value_info(item.tensor) for item in encoding.inputs]
+    constants = list(initializers)
+    if classes is None:
+        constants.append(numpy_helper.from_array(np.array([-1], np.int64), "flat"))
+        tail = [helper.make_node("Reshape", [SCORES, "flat"], ["value"])]
+        outputs = [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n"])]
+    else:
+        kind = TensorProto.STRING if classes.dtype == object else TensorProto.INT64
+        values = [v.encode() for v in classes] if classes.dtype == object else classes
+        constants.append(helper.make_tensor("classes", kind, [len(classes)], values))
+        tail = [
+            helper.make_node("Softmax", [SCORES], ["probabilities"], axis=1),
+            helper.make_node("ArgMax", ["probabilities"], ["best"], axis=1, keepdims=0),
+            helper.make_node("Gather", ["classes", "best"], ["label"], axis=0),
+        ]
+        outputs = [
+            helper.make_tensor_value_info("label", kind, ["n"]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", len(classes)]),
+        ]
+    nodes = [*encoding.nodes(MATRIX), *body, *tail]
+    graph = helper.make_graph(nodes, "driftloop", inputs, outputs, constants)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    # An older IR version than onnx's newest: more runtimes load it.
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    onnx.checker.check_model(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
+
+
+_ELEMENTS = {
+    "BYTES": "STRING", "FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE",
+}  # fmt: skip
+
+
+def _value_info(tensor: TensorSpec) -> Any:
+    from onnx import TensorProto, helper
+
+    assert tensor.datatype in ARROW_TYPES
+    element = getattr(TensorProto, _ELEMENTS.get(tensor.datatype, tensor.datatype))
+    return helper.make_tensor_value_info(tensor.name, element, ["n", *tensor.shape[1:]])

@@ -1,0 +1,38 @@
+"""Finding a recipe by its name."""
+
+import importlib
+from typing import cast
+
+from driftloop_contracts.errors import Rejected
+from driftloop_retrain.tabular.recipes.port import Recipe
+
+BUILT_IN = {
+    "gradient-boosting": "driftloop_retrain.tabular.recipes.gradient_boosting:GradientBoosting",
+    "tabular-network": "driftloop_retrain.tabular.recipes.tabular_network:TabularNetwork",
+}
+TABULAR = "tabular"
+"""Stands for the families of the setting `retrain.families`."""
+
+
+def recipe_names(
+    recipe: str | None, asked: tuple[str, ...], families: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The recipes that compete: those asked for, else the model's own. Raises Rejected for none."""
+    wanted = asked or ((recipe,) if recipe else ())
+    if not wanted:
+        raise Rejected("the model names no recipe to retrain it with")
+    names = [n for name in wanted for n in (families if name == TABULAR else (name,))]
+    return tuple(dict.fromkeys(names))
+
+
+def find_recipe(name: str) -> Recipe:
+    """Raises Rejected with the reason where there is no such recipe."""
+    module, colon, attribute = BUILT_IN.get(name, name).partition(":")
+    if not colon:
+        known = ", ".join([*BUILT_IN, TABULAR])
+        raise Rejected(f"there is no recipe {name!r}: use {known}, or module:attribute")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise Rejected(f"the recipe {name!r} cannot be imported: {error}") from None
+    return cast("Recipe", found() if isinstance(found, type) else found)

@@ -1,0 +1,276 @@
+"""A feed-forward network for tables (torch): embeddings for categories, standardised numbers with
+an indicator of what is missing, early stopping, weight decay, and checkpoints.
+
+After each epoch its state is on disk; a killed training that is started again goes on from there
+and comes to the same result, since the randomness of an epoch depends on (seed, epoch) only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from driftloop_retrain.tabular.dataset import Dataset
+from driftloop_retrain.tabular.recipes.encoding import Encoding, fit_encoding
+from driftloop_retrain.tabular.recipes.graph import Classes, head, write_graph
+from driftloop_retrain.tabular.recipes.network_graph import network_body
+from driftloop_retrain.tabular.recipes.port import FitContext
+
+MAX_EPOCHS, PATIENCE = 16, 6
+BATCH = 512
+LEARNING_RATE, WEIGHT_DECAY = 5e-3, 1e-3
+"""The rate falls to zero along a half cosine over all epochs: the last weights are near the best,
+so that a fit of the same length without a validation part can be trusted."""
+HIDDEN = (96, 48)
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class TabularNetwork:
+    """See Recipe."""
+
+    name: str = "tabular-network"
+    max_epochs: int = MAX_EPOCHS
+
+    def fit(
+        self, train: Dataset, validation: Dataset | None, context: FitContext
+    ) -> "FittedNetwork":
+        import torch
+
+        torch.set_num_threads(1)
+        encoding = fit_encoding(train.features, context.inputs)
+        layout = _layout(encoding, train, context.classes)
+        epochs = context.rounds or self.max_epochs
+        run = _Training(layout, train, validation, context, epochs)
+        while run.epoch < epochs and not run.stale:
+            run.advance(context.seed)
+            run.save()
+            context.report(run.epoch / epochs, run.loss)
+        return FittedNetwork(layout, run.weights(), encoding, context.classes, run.best_epoch)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the weights do not say. numeric: matrix columns [k]; mean, std: [k]; embeddings: matrix
+    column → (categories + 1, width), row 0 for one never seen; outputs: classes, or 1; center,
+    spread: of the value in a regression."""
+
+    numeric: tuple[int, ...]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    embeddings: Mapping[int, tuple[int, int]]
+    outputs: int
+    center: float = 0.0
+    spread: float = 1.0
+
+    @property
+    def width(self) -> int:
+        """Of the first layer's input: numbers, their missing indicators, embeddings."""
+        return 2 * len(self.numeric) + sum(width for _, width in self.embeddings.values())
+
+
+def _layout(encoding: Encoding, train: Dataset, classes: Classes) -> Layout:
+    categorical = encoding.categorical
+    numeric = tuple(i for i in range(encoding.width) if i not in categorical)
+    values = encoding.matrix(train.features)[:, list(numeric)].astype(float)
+    known = np.isfinite(values)
+    count = np.maximum(1, known.sum(axis=0))
+    mean = np.where(known, values, 0.0).sum(axis=0) / count
+    std = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / count)
+    embeddings = {
+        column: (kinds + 1, min(16, 2 + kinds // 2)) for column, kinds in categorical.items()
+    }
+    mean, std = mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
+    # A column that capture drops has no value to learn from, but requests carry one: divided by NaN
+    # it is missing there too.
+    std[~known.any(axis=0)] = np.nan
+    if classes is not None:
+        return Layout(numeric, mean, std, embeddings, len(classes))
+    labels = train.labels.astype(float)
+    return Layout(
+        numeric, mean, std, embeddings, 1, float(labels.mean()), float(labels.std()) or 1.0
+    )
+
+
+def _network(layout: Layout) -> Any:
+    from torch import nn
+
+    sizes = (layout.width, *HIDDEN, layout.outputs)
+    tables = {
+        str(column): nn.Embedding(count, width, padding_idx=0)
+        for column, (count, width) in layout.embeddings.items()
+    }
+    layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+    return nn.ModuleDict({"tables": nn.ModuleDict(tables), "layers": nn.ModuleList(layers)})
+
+
+def _prepared(layout: Layout, matrix: NDArray[np.float32]) -> tuple[Any, Any]:
+    """(numbers and indicators [n, 2k], category codes [n, categories] with 0 for unknown)."""
+    import torch
+
+    numbers = (matrix[:, list(layout.numeric)] - layout.mean) / layout.std
+    missing = np.isnan(numbers)
+    dense = np.concatenate([np.where(missing, 0.0, numbers), missing], axis=1).astype(np.float32)
+    codes = matrix[:, list(layout.embeddings)].astype(np.int64) + 1
+    return torch.from_numpy(dense), torch.from_numpy(codes)
+
+
+def _forward(network: Any, dense: Any, codes: Any) -> Any:
+    import torch
+
+    parts = [dense]
+    for i, table in enumerate(network["tables"].values()):
+        parts.append(table(codes[:, i]))
+    hidden = torch.cat(parts, dim=1)
+    *inner, last = network["layers"]
+    for layer in inner:
+        hidden = torch.relu(layer(hidden))
+    return last(hidden)
+
+
+class _Training:
+    """The state of one fit, epoch by epoch; read from its checkpoint where there is one."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        train: Dataset,
+        validation: Dataset | None,
+        context: FitContext,
+        epochs: int,
+    ) -> None:
+        import torch
+
+        self._epochs = epochs
+        self._layout, self._classes = layout, context.classes
+        self._file = context.checkpoints / "training.pt"
+        encoding = fit_encoding(train.features, context.inputs)
+        self._rows = self._tensors(encoding, train)
+        self._held = None if validation is None else self._tensors(encoding, validation)
+        torch.manual_seed(context.seed)
+        self._network = _network(layout)
+        self._optimizer = torch.optim.AdamW(
+            self._network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+        )
+        self.epoch, self.best_epoch = 0, 0
+        self.loss: float | None = None
+        self._best_loss = float("inf")
+        self._best = self._copy()
+        if self._file.is_file():
+            self._load()
+
+    @property
+    def stale(self) -> bool:
+        return self._held is not None and self.epoch - self.best_epoch >= PATIENCE
+
+    def advance(self, seed: int) -> None:
+        """One epoch."""
+        import torch
+
+        torch.manual_seed(seed * 100_003 + self.epoch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * (1 + cos(pi * self.epoch / self._epochs)) / 2
+        dense, codes, target, weight = self._rows
+        order = torch.randperm(len(dense))
+        for start in range(0, len(dense), BATCH):
+            rows = order[start : start + BATCH]
+            scores = _forward(self._network, dense[rows], codes[rows])
+            losses = self._losses(scores, target[rows])
+            loss = (losses * weight[rows]).sum() / weight[rows].sum()
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+        self.epoch += 1
+        if self._held is None:
+            self._best, self.best_epoch = self._copy(), self.epoch
+            return
+        dense, codes, target, weight = self._held
+        with torch.no_grad():
+            losses = self._losses(_forward(self._network, dense, codes), target)
+        self.loss = float((losses * weight).sum() / weight.sum())
+        if self.loss < self._best_loss:
+            self._best, self._best_loss, self.best_epoch = self._copy(), self.loss, self.epoch
+
+    def save(self) -> None:
+        import torch
+
+        state = {
+            "network": self._network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "best": self._best,
+            "best_loss": self._best_loss,
+            "best_epoch": self.best_epoch,
+            "epoch": self.epoch,
+            "loss": self.loss,
+        }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        part = self._file.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self._file)
+
+    def _load(self) -> None:
+        import torch
+
+        # Tensors and numbers only: nothing in the file can run.
+        state = torch.load(self._file, weights_only=True)
+        self._network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._best, self._best_loss = state["best"], state["best_loss"]
+        self.best_epoch, self.epoch, self.loss = state["best_epoch"], state["epoch"], state["loss"]
+
+    def weights(self) -> Weights:
+        """Those of the best epoch."""
+        return {name: np.asarray(tensor.numpy()) for name, tensor in self._best.items()}
+
+    def _copy(self) -> dict[str, Any]:
+        return {name: t.detach().clone() for name, t in self._network.state_dict().items()}
+
+    def _tensors(self, encoding: Encoding, data: Dataset) -> tuple[Any, Any, Any, Any]:
+        import torch
+
+        dense, codes = _prepared(self._layout, encoding.matrix(data.features))
+        if self._classes is not None:
+            target = torch.from_numpy(np.searchsorted(self._classes, data.labels))
+        else:
+            scaled = (data.labels.astype(float) - self._layout.center) / self._layout.spread
+            target = torch.from_numpy(scaled.astype(np.float32))
+        return dense, codes, target, torch.from_numpy(data.weights.astype(np.float32))
+
+    def _losses(self, scores: Any, target: Any) -> Any:
+        from torch.nn import functional as F
+
+        if self._classes is not None:
+            return F.cross_entropy(scores, target, reduction="none")
+        return F.mse_loss(scores[:, 0], target, reduction="none")
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """See FittedModel."""
+
+    layout: Layout
+    weights: Weights
+    encoding: Encoding
+    classes: Classes
+    rounds: int
+
+    def predict(self, features: pa.Table) -> dict[str, NDArray[np.generic]]:
+        import torch
+
+        network = _network(self.layout)
+        network.load_state_dict({n: torch.from_numpy(w) for n, w in self.weights.items()})
+        with torch.no_grad():
+            inputs = _prepared(self.layout, self.encoding.matrix(features))
+            scores = _forward(network, *inputs).numpy()
+        return head(scores * self.layout.spread + self.layout.center, self.classes)
+
+    def export(self, folder: Path) -> None:
+        nodes, constants = network_body(self.layout, self.weights)
+        write_graph(folder, self.encoding, nodes, constants, self.classes)

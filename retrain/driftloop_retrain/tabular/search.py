@@ -1,0 +1,126 @@
+"""Families and spans of data compete on the newest validation rows; the winner is trained again on
+train and validation together, for as long as it was at its best.
+
+The first family finds the best span, the others are tried on that one. What comes first is
+preferred: a later contender must be better by more than noise, since validation parts after a
+change are small.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop_contracts.model import ModelSpec
+from driftloop_retrain.tabular.dataset import Span, Split, spanned, spans
+from driftloop_retrain.tabular.evaluate import losses, metrics
+from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
+
+Report = Callable[[float, str], None]
+"""Told the share of the search that is done, and a sentence for people."""
+
+
+NOISE = 2.0
+"""In standard errors of the paired difference."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One family on one span. losses [n]: on the validation rows, as the gate counts them."""
+
+    family: str
+    span: Span
+    rounds: int
+    losses: NDArray[np.float64]
+    metrics: dict[str, float]
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "family": self.family,
+            "span": self.span.name,
+            "rounds": self.rounds,
+            "mean_loss": float(self.losses.mean()),
+            **self.metrics,
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """`model` is trained on train and validation."""
+
+    model: FittedModel
+    best: Trial
+    trials: tuple[Trial, ...]
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The first, unless a later one is better by more than noise; then that one, and so on."""
+    best = trials[0]
+    for trial in trials[1:]:
+        gain = best.losses - trial.losses
+        error = float(gain.std()) / sqrt(len(gain))
+        if float(gain.mean()) > NOISE * error:
+            best = trial
+    return best
+
+
+def search(
+    spec: ModelSpec, parts: Split, recipes: Sequence[Recipe], context: FitContext, report: Report
+) -> Found:
+    """Raises what a recipe raises."""
+    choices = spans(parts)
+    # The spans of the first family, the other families, the last fit.
+    steps = len(choices) + len(recipes)
+    trials: list[Trial] = []
+
+    def inner(name: str, words: str) -> FitContext:
+        done = len(trials)
+        report(done / steps, words)
+        return replace(
+            context,
+            checkpoints=context.checkpoints / name.replace(":", "."),
+            report=lambda share, _: report((done + min(1.0, share)) / steps, words),
+        )
+
+    for number, recipe in enumerate(recipes):
+        for span in choices if number == 0 else (best_of(trials).span,):
+            words = f"training {recipe.name} on {span.words}"
+            fitted = recipe.fit(
+                spanned(parts.train, span, parts.fresh_from),
+                parts.validation,
+                inner(f"{recipe.name}-{span.name}", words),
+            )
+            trials.append(_judged(spec, recipe, span, fitted, parts, context))
+    best = best_of(trials)
+    recipe = next(r for r in recipes if r.name == best.family)
+    words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
+    final = replace(inner("final", words), rounds=best.rounds)
+    model = recipe.fit(spanned(parts.fit, best.span, parts.fresh_from), None, final)
+    return Found(model, best, tuple(trials))
+
+
+def _judged(
+    spec: ModelSpec,
+    recipe: Recipe,
+    span: Span,
+    fitted: FittedModel,
+    parts: Split,
+    context: FitContext,
+) -> Trial:
+    held = parts.validation
+    outputs = fitted.predict(held.features)
+    output = answer_tensor(spec)
+    return Trial(
+        recipe.name,
+        span,
+        fitted.rounds,
+        losses(context.task, held.labels, outputs[output]),
+        metrics(context.task, output, held.labels, outputs, context.classes),
+    )
+
+
+def answer_tensor(spec: ModelSpec) -> str:
+    """The output that labels compare with."""
+    return spec.output or ("label" if spec.task == "classification" else "value")

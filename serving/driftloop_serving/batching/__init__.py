@@ -1,0 +1,1 @@
+"""The models that a replica holds, and the requests that share one run."""

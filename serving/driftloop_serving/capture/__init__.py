@@ -1,0 +1,1 @@
+"""Every answer on disk before it leaves, and from there to Kafka."""

@@ -1,0 +1,221 @@
+"""When an answer may leave, where `capture.durability` asks for more than a record in the spool.
+
+Delivery: append → `after` → as durable as set → the answers of that append leave, in order.
+Requests that come meanwhile are appended and share the next sync or acknowledgement. Where a disk
+or Kafka does not do its part, the answers leave all the same, and their rows are counted as
+`weaker`: they are in the spool, as by default, and are shipped as all others.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from driftloop_serving.capture.position_file import AckedPosition
+from driftloop_serving.capture.spool import LABELS, SpoolWriter
+from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.capture.wakeup_pipe import Ringer
+from driftloop_settings.settings import CaptureSettings
+
+log = structlog.get_logger()
+
+SYNC_FAILED, ACK_TIMEOUT = "sync_failed", "ack_timeout"
+LOOK_S = 0.001
+"""How often it is looked whether Kafka has acknowledged, while somebody waits for it."""
+
+Rows = Sequence[tuple[str, int]]
+"""What waits: rows by "model/version"."""
+
+
+class Durability(Protocol):
+    """Used on one event loop, on which it was made."""
+
+    def after(self, rows: Rows, then: Callable[[], None]) -> None:
+        """Call `then` once all that was appended until now is as durable as set; perhaps at
+        once."""
+
+    def close(self) -> None: ...
+
+
+def durability(spool: SpoolWriter, capture: CaptureSettings) -> Durability | None:
+    """None where what is in the spool is durable enough."""
+    if capture.durability == "fsync":
+        return GroupSync(spool)
+    if capture.durability == "acked":
+        return Acknowledgement(spool, capture.ack_timeout_s)
+    return None
+
+
+def rows_of(batches: Sequence[PredictionBatch]) -> Rows:
+    return [(f"{batch.model}/{batch.version}", batch.rows) for batch in batches]
+
+
+async def labels_kept(kind: Durability | None) -> None:
+    """Until all labels that were appended are as durable as set."""
+    if kind is not None:
+        done = asyncio.Event()
+        kind.after([(LABELS, 1)], done.set)
+        await done.wait()
+
+
+class GroupSync:
+    """Group commit: a thread syncs the log; what is appended while it does shares the next sync."""
+
+    def __init__(self, spool: SpoolWriter) -> None:
+        self._spool = spool
+        self._loop = asyncio.get_running_loop()
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[Rows, Callable[[], None]]] = []
+        self._full: list[int] = []
+        self._now = -1, -1
+        self._closed = False
+        spool.retire = self._retire
+        self._thread = threading.Thread(target=self._run, daemon=True, name="spool-sync")
+        self._thread.start()
+
+    def after(self, rows: Rows, then: Callable[[], None]) -> None:
+        with self._changed:
+            self._now = self._spool.segment, self._spool.file
+            self._waiting.append((rows, then))
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        self._spool.retire = _sync_and_close
+
+    def _retire(self, file: int) -> None:
+        with self._changed:
+            self._full.append(file)
+
+    def _run(self) -> None:
+        segment = -1
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                waiting, self._waiting = self._waiting, []
+                full, self._full = self._full, []
+                now, closed = self._now, self._closed
+            synced = [_sync(file) for file in full]
+            if waiting:
+                # Where it is full by now, it was the last of these.
+                if now[1] not in full:
+                    synced.append(_sync(now[1]))
+                if now[0] != segment:
+                    synced += [
+                        _sync_folder(p) for p in (self._spool.folder, self._spool.folder.parent)
+                    ]
+                    segment = now[0]
+            for file in full:
+                os.close(file)
+            if waiting:
+                with contextlib.suppress(RuntimeError):  # the loop may have ended
+                    self._loop.call_soon_threadsafe(self._release, waiting, all(synced))
+            if closed:
+                return
+
+    def _release(self, waiting: list[tuple[Rows, Callable[[], None]]], synced: bool) -> None:
+        for rows, then in waiting:
+            if not synced:
+                _count_weaker(self._spool, rows, SYNC_FAILED)
+            then()
+
+
+def _sync(file: int) -> bool:
+    try:
+        os.fdatasync(file)
+    except OSError as error:
+        log.warning("capture.not_synced", error=str(error))
+        return False
+    return True
+
+
+def _sync_and_close(file: int) -> None:
+    _sync(file)
+    os.close(file)
+
+
+def _sync_folder(path: Path) -> bool:
+    """Then the names of a new segment, and of the spool's folder itself, are on the disk, too."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _sync(folder)
+    finally:
+        os.close(folder)
+
+
+def _count_weaker(spool: SpoolWriter, rows: Rows, reason: str) -> None:
+    for key, count in rows:
+        spool.count_weaker(key, count, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    position: int
+    until: float
+    rows: Rows
+    then: Callable[[], None]
+
+
+class Acknowledgement:
+    """Answers wait until the shipper says that Kafka has their records, at most `timeout_s`.
+
+    After a time-out nobody waits until an acknowledgement comes again: while Kafka is away, each
+    request would only be slower, and no more durable.
+    """
+
+    def __init__(self, spool: SpoolWriter, timeout_s: float) -> None:
+        self._spool = spool
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._acked = AckedPosition(spool.folder)
+        self._ringer = Ringer(spool.folder.parent)
+        self._waiting: deque[_Waiting] = deque()
+        self._away_until = 0
+        """The position whose acknowledgement says that Kafka is there again."""
+
+    def after(self, rows: Rows, then: Callable[[], None]) -> None:
+        self._ringer.ring()
+        if self._acked.value < self._away_until:
+            _count_weaker(self._spool, rows, ACK_TIMEOUT)
+            then()
+            return
+        if not self._waiting:
+            self._loop.call_later(LOOK_S, self._look)
+        until = time.monotonic() + self._timeout_s
+        self._waiting.append(_Waiting(self._spool.end, until, rows, then))
+
+    def close(self) -> None:
+        while self._waiting:
+            self._give_up(self._waiting.popleft())
+        self._ringer.close()
+        self._acked.close()
+
+    def _look(self) -> None:
+        acked, now = self._acked.value, time.monotonic()
+        while self._waiting and self._waiting[0].position <= acked:
+            self._waiting.popleft().then()
+        if self._waiting and self._waiting[0].until <= now:
+            self._away_until = self._waiting[0].position
+            log.warning(
+                "capture.not_acknowledged", waited_s=self._timeout_s, requests=len(self._waiting)
+            )
+            given_up, self._waiting = self._waiting, deque()
+            for each in given_up:
+                self._give_up(each)
+        if self._waiting:
+            self._loop.call_later(LOOK_S, self._look)
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        _count_weaker(self._spool, waiting.rows, ACK_TIMEOUT)
+        waiting.then()

@@ -1,0 +1,143 @@
+"""Spooled batches of one (replica, model, version), in order, as one Arrow batch for Kafka."""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from itertools import chain, groupby
+
+import numpy as np
+import pyarrow as pa
+
+from driftloop_contracts.events import PredictionHeaders, column_type, prediction_schema
+from driftloop_contracts.signature import TensorSpec
+from driftloop_serving.capture.spool_record import PredictionBatch
+
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+def pack(
+    batches: Sequence[PredictionBatch], replica: str, pack_rows: int, limit_bytes: int
+) -> Iterator[tuple[PredictionHeaders, bytes | None]]:
+    """Headers and value of each Kafka record, in order of sequence.
+
+    A value is None where a single request is larger than `limit_bytes`: it cannot be sent.
+    """
+    for _, same in groupby(batches, key=lambda b: (b.model, b.version, b.signature)):
+        for chunk in _chunks(list(same), pack_rows):
+            yield from _packed(chunk, replica, limit_bytes)
+
+
+def _chunks(batches: list[PredictionBatch], pack_rows: int) -> Iterator[list[PredictionBatch]]:
+    chunk: list[PredictionBatch] = []
+    rows = 0
+    for batch in batches:
+        if chunk and rows + batch.rows > pack_rows:
+            yield chunk
+            chunk, rows = [], 0
+        chunk.append(batch)
+        rows += batch.rows
+    if chunk:
+        yield chunk
+
+
+def _packed(
+    batches: list[PredictionBatch], replica: str, limit_bytes: int
+) -> Iterator[tuple[PredictionHeaders, bytes | None]]:
+    first, last = batches[0], batches[-1]
+    headers = PredictionHeaders(
+        first.model,
+        first.version,
+        replica,
+        first.first_sequence,
+        last.last_sequence,
+        sum(b.rows for b in batches),
+        any(b.client_ids for b in batches),
+    )
+    columns = to_batch(batches, replica)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, columns.schema, options=_OPTIONS) as writer:
+        writer.write_batch(columns)
+    value = sink.getvalue().to_pybytes()
+    if len(value) <= limit_bytes:
+        yield headers, value
+        return
+    if len(batches) > 1:
+        middle = len(batches) // 2
+        halves = batches[:middle], batches[middle:]
+    elif len(first.ids) > 1:
+        middle = len(first.ids) // 2
+        halves = [first.part(0, middle)], [first.part(middle, len(first.ids))]
+    else:
+        yield headers, None
+        return
+    for half in halves:
+        yield from _packed(half, replica, limit_bytes)
+
+
+def to_batch(batches: Sequence[PredictionBatch], replica: str) -> pa.RecordBatch:
+    """Rows of batches of one signature as a batch of `prediction_schema`."""
+    signature = batches[0].signature
+    counts = np.fromiter(chain.from_iterable(b.counts for b in batches), np.int64)
+    requests = pa.array(np.repeat(np.arange(len(counts)), counts))
+    rows = [b.rows for b in batches]
+    runs = pa.array(np.repeat(np.arange(len(batches)), rows))
+    sequences = np.concatenate([b.first_sequence + np.arange(len(b.ids)) for b in batches])
+    starts = np.cumsum(counts) - counts
+
+    def of_requests(values: list[object], kind: pa.DataType) -> pa.Array:
+        return pa.array(values, kind).take(requests)
+
+    def of_runs(values: list[object], kind: pa.DataType) -> pa.Array:
+        return pa.array(values, kind).take(runs)
+
+    fixed = [
+        of_requests([i for b in batches for i in b.ids], pa.string()),
+        pa.array((np.arange(len(requests)) - np.repeat(starts, counts)).astype(np.int32)),
+        of_runs([b.version for b in batches], pa.int32()),
+        of_runs([b.arm for b in batches], pa.string()),
+        of_runs([b.at_us for b in batches], pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+        of_runs([replica] * len(batches), pa.string()),
+        pa.array(sequences).take(requests),
+        of_requests([s for b in batches for s in b.latencies_s], pa.float32()),
+        of_runs([b.error for b in batches], pa.string()),
+    ]
+    inputs = [_column(t, [b.inputs[t.name] for b in batches], rows) for t in signature.inputs]
+    outputs = [
+        _column(t, [None if b.outputs is None else b.outputs[t.name] for b in batches], rows)
+        for t in signature.outputs
+    ]
+    return pa.record_batch([*fixed, *inputs, *outputs], schema=prediction_schema(signature))
+
+
+def _column(
+    tensor: TensorSpec, arrays: Sequence[np.ndarray | None], counts: Sequence[int]
+) -> pa.Array:
+    """One row of the tensor in each row; null for all rows of a batch that has none.
+
+    A tensor that does not count rows (its first dimension is fixed) is repeated in each row.
+    """
+    kind = column_type(tensor)
+    parts = [
+        pa.nulls(n, kind) if array is None else _rows(tensor, array, n, kind)
+        for array, n in zip(arrays, counts, strict=True)
+    ]
+    return pa.concat_arrays(parts)
+
+
+def _rows(tensor: TensorSpec, array: np.ndarray, rows: int, kind: pa.DataType) -> pa.Array:
+    if not array.shape or array.shape[0] != rows:
+        array = np.broadcast_to(array, (rows, *array.shape))
+    flat = array.reshape(rows, -1)
+    value_kind = kind if tensor.scalar else kind.value_type
+    values = _values(flat.ravel(), value_kind)
+    if tensor.scalar:
+        return values
+    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * flat.shape[1])
+    return pa.ListArray.from_arrays(offsets, values)
+
+
+def _values(flat: np.ndarray, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_decimal(kind):
+        return pa.array([Decimal(int(v)) for v in flat], kind)
+    if flat.dtype == object:
+        return pa.array([str(v) for v in flat], kind)
+    return pa.array(flat).cast(kind)

@@ -1,0 +1,260 @@
+"""The role `shipper`: carries the spools of this machine's processes to Kafka.
+
+Delivery: read → send (idempotent, acks=all) → all acknowledged → move the position. A kill between
+the last two sends records again, packed differently perhaps; the archiver drops the sequences that
+it knows. One chunk of a folder is under way at a time, so order per replica holds and memory is
+bounded. While the broker is away, the spools grow up to their quota. What the cluster refuses
+breaks the producer (`driftloop_bus.port`): all chunks under way fail, and go again with another
+one, in records as large as the topics take by then.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from driftloop_bus import Bus, connect
+from driftloop_bus.port import MAX_VALUE_BYTES
+from driftloop_contracts.errors import DriftloopError, RetryLater
+from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS
+from driftloop_serving.capture.packing import pack
+from driftloop_serving.capture.spool import LABELS as LABEL_ROWS
+from driftloop_serving.capture.spool_reader import Chunk, SpoolReader
+from driftloop_serving.capture.wakeup_pipe import Bell
+from driftloop_settings import Settings
+from driftloop_store import Store, open_store
+
+log = structlog.get_logger()
+
+SHIPPED = (PREDICTIONS, LABELS)
+CHUNK_BYTES = 4 << 20
+LEDGER_S = 0.5
+STOP_S = 8.0
+FIRST_REST_S, MOST_REST_S = 0.1, 5.0
+
+
+@dataclass
+class Shipment:
+    """A chunk of one spool on its way. `undeliverable`: rows that can never be sent, by
+    "model/version" or LABEL_ROWS."""
+
+    reader: SpoolReader
+    chunk: Chunk
+    futures: list[Future[tuple[int, int]]] = field(default_factory=list)
+    undeliverable: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return all(f.done() for f in self.futures)
+
+    def give_up(self, key: str, rows: int) -> None:
+        log.error("shipper.too_large", replica=self.reader.replica, version=key, rows=rows)
+        self.undeliverable[key] = self.undeliverable.get(key, 0) + rows
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long a folder is left alone whose records Kafka refused `failures` times in a row: a
+    broker that refuses at once would else be asked a hundred times a second."""
+
+    failures: int
+    until: float
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self.until
+
+    @classmethod
+    def after(cls, last: "Rest | None") -> "Rest":
+        failures = 1 if last is None else last.failures + 1
+        seconds = min(MOST_REST_S, FIRST_REST_S * 2 ** min(failures - 1, 10))
+        return cls(failures, time.monotonic() + seconds)
+
+
+class Shipper:
+    """`step` does one round over all spools. `left`: more folders with spools, of writers with
+    another `capture.durability`. `behind`: whether the last round left records that waited
+    already."""
+
+    def __init__(
+        self, root: Path, bus: Bus, store: Store, pack_rows: int, left: Sequence[Path] = ()
+    ) -> None:
+        self._roots = (root, *left)
+        self._bus, self._store = bus, store
+        self._pack_rows = pack_rows
+        self._producer = bus.producer()
+        self._limits = dict.fromkeys(SHIPPED, MAX_VALUE_BYTES)
+        self._look_up_limits()
+        self._readers: dict[str, SpoolReader] = {}
+        self._under_way: dict[str, Shipment] = {}
+        self._written: dict[tuple[str, str, int], object] = {}
+        self._rests: dict[str, Rest] = {}
+        self.behind = False
+
+    def step(self, patience_s: float) -> bool:
+        """Send what is new, wait up to `patience_s` for acknowledgements; whether anything
+        moved."""
+        self._discover()
+        if self._producer.broken and not self._under_way:
+            self._reconnect()
+        for name, reader in list(self._readers.items()):
+            rest = self._rests.get(name)
+            waits = self._producer.broken or (rest is not None and not rest.over)
+            if name not in self._under_way and not waits:
+                # Asked before reading: what a writer wrote before its end is then in the chunk.
+                dead = reader.writer_is_dead()
+                chunk = reader.read(CHUNK_BYTES)
+                if chunk.records:
+                    self._under_way[name] = self._send(reader, chunk)
+                elif reader.is_gone:
+                    self._miss(reader)
+                elif dead:
+                    self._bury(reader)
+        futures = [f for s in self._under_way.values() for f in s.futures]
+        wait(futures, patience_s)
+        settled = {name: s for name, s in self._under_way.items() if s.done}
+        for name, shipment in settled.items():
+            del self._under_way[name]
+            self._settle(name, shipment)
+        self.behind = any(s.chunk.more for s in settled.values())
+        return bool(settled)
+
+    def close(self) -> None:
+        self._producer.close()
+
+    def _reconnect(self) -> None:
+        self._producer.close()
+        self._producer = self._bus.producer()
+        self._look_up_limits()
+
+    def _look_up_limits(self) -> None:
+        try:
+            self._limits = {topic: self._bus.max_value_bytes(topic) for topic in SHIPPED}
+        except DriftloopError as error:  # wrong ones break the producer, and we are here again
+            log.info("shipper.limits_unknown", error=str(error))
+
+    def write_ledger(self) -> None:
+        for reader in self._readers.values():
+            self._write_ledger(reader)
+
+    def _discover(self) -> None:
+        known = self._readers.keys()
+        for root in self._roots:
+            for folder in root.iterdir() if root.is_dir() else ():
+                if folder.name[0] != "." and folder.name not in known and folder.is_dir():
+                    self._readers[folder.name] = SpoolReader(folder)
+
+    def _send(self, reader: SpoolReader, chunk: Chunk) -> Shipment:
+        shipment = Shipment(reader, chunk)
+        key = reader.replica.encode()
+        by_version = sorted(chunk.predictions, key=lambda b: (b.model, b.version))  # stable
+        limit = self._limits[PREDICTIONS]
+        for headers, value in pack(by_version, reader.replica, self._pack_rows, limit):
+            name = f"{headers.model}/{headers.version}"
+            if value is None:
+                shipment.give_up(name, headers.rows)
+                continue
+            shipment.futures.append(
+                self._producer.send(PREDICTIONS, value, key=key, headers=headers.encode())
+            )
+        for label in chunk.labels:
+            if len(label.document) > self._limits[LABELS]:
+                shipment.give_up(LABEL_ROWS, 1)
+                continue
+            shipment.futures.append(
+                self._producer.send(LABELS, label.document, key=label.prediction_id.encode())
+            )
+        return shipment
+
+    def _settle(self, name: str, shipment: Shipment) -> None:
+        errors = [e for f in shipment.futures if (e := f.exception()) is not None]
+        if errors:
+            # The whole chunk goes again: what did arrive is known by its sequences.
+            log.warning("shipper.again", replica=shipment.reader.replica, error=str(errors[0]))
+            self._rests[name] = Rest.after(self._rests.get(name))
+            return
+        self._rests.pop(name, None)
+        try:
+            shipment.reader.acknowledge(shipment.chunk, shipment.undeliverable)
+        except FileNotFoundError:
+            self._miss(shipment.reader)
+
+    def _miss(self, reader: SpoolReader) -> None:
+        """Somebody removed the folder: what was waiting in it is lost, for no reason that we know.
+        The ledger says so by not adding up, and what is judged by it is inconclusive."""
+        for (model, version), entry in reader.ledger().items():
+            lost, entry["spooled"] = entry["spooled"], 0
+            self._store.put_ledger(reader.replica, model, version, **entry)
+            log.error(
+                "shipper.spool_lost",
+                replica=reader.replica,
+                model=model,
+                version=version,
+                rows=lost,
+            )
+        self._readers.pop(reader.replica, None)
+
+    def _bury(self, reader: SpoolReader) -> None:
+        reader.close_books()
+        self._write_ledger(reader)
+        reader.remove()
+        del self._readers[reader.replica]
+        log.info("shipper.spool_closed", replica=reader.replica)
+
+    def _write_ledger(self, reader: SpoolReader) -> None:
+        for (model, version), entry in reader.ledger().items():
+            place = (reader.replica, model, version)
+            if self._written.get(place) != entry:
+                self._store.put_ledger(reader.replica, model, version, **entry)
+                self._written[place] = entry
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    store = open_store(settings.store_url)
+    bus = connect(settings)
+    if not await_topics(bus, settings, stop):
+        return
+    root = settings.spool_dir
+    left = [other for other in settings.spool_dirs if other != root]
+    shipper = Shipper(root, bus, store, settings.capture.pack_rows, left)
+    bell = Bell(root) if settings.capture.durability == "acked" else None
+    wait_for_more = bell.wait if bell else stop.wait
+    wrote_at = 0.0
+    try:
+        while not stop.is_set():
+            shipper.step(patience_s=1.0)
+            if time.monotonic() - wrote_at > LEDGER_S:
+                shipper.write_ledger()
+                wrote_at = time.monotonic()
+            if not shipper.behind:
+                wait_for_more(settings.capture.pack_seconds)
+        deadline = time.monotonic() + STOP_S
+        while shipper.step(patience_s=1.0) and time.monotonic() < deadline:
+            pass
+    finally:
+        shipper.write_ledger()
+        shipper.close()
+        store.close()
+        if bell:
+            bell.close()
+
+
+def await_topics(bus: Bus, settings: Settings, stop: threading.Event) -> bool:
+    """Create the topics as soon as a broker answers; False if asked to stop before."""
+    kafka = settings.kafka
+    while not stop.is_set():
+        try:
+            bus.ensure_topics(
+                TOPICS, partitions=kafka.partitions, retention_hours=kafka.retention_hours
+            )
+            return True
+        except RetryLater:
+            log.info("shipper.broker_away")
+        except DriftloopError as error:
+            log.warning("shipper.topics", error=str(error))
+        stop.wait(0.5)
+    return False

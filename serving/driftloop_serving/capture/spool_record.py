@@ -1,0 +1,290 @@
+"""Records of the spool: framed with their length and crc32c, so that a torn tail shows.
+
+A frame is `<length u32><crc32c u32><payload>`, little-endian. The checksum is that of the frame
+with zeros in the first two places, and begins with the number of the segment: a segment may be
+written over an older one (`spool`), whose frames must not pass for its own. A payload is `<length
+u32>`, a JSON head that says what the records of a version (or labels) have in common, and the
+record in MessagePack (`_Predictions`, `_Label`). Cheap for the replica, which writes, and complete
+for the shipper, which turns them into Arrow.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import crc32c
+import msgspec
+import numpy as np
+import orjson
+
+from driftloop_contracts.model import Arm
+from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_serving.inference.datatypes import DTYPES
+
+FRAME = struct.Struct("<II")
+LENGTH = struct.Struct("<I")
+END = bytes(FRAME.size)
+"""Behind the last frame, where an older segment's would follow: no frame has the length 0."""
+
+
+Tensors = Mapping[str, np.ndarray | None]
+"""By name; None where a capture rule drops the column."""
+
+
+class PredictionBatch(NamedTuple):
+    """The requests that one run answered, in order. `ids`, `latencies_s` and `counts` (rows) have
+    an item for each; the tensors hold their rows one request after the other. `outputs` is None
+    where the requests were answered with `error`. `first_sequence` and `at_us` (microseconds since
+    1970) are of what the spool has kept. `left_out`: rows of the run that sampling keeps out of
+    capture, and are not in here.
+    `client_ids`: whether a client chose one of the ids."""
+
+    model: str
+    version: int
+    arm: Arm
+    ids: Sequence[str]
+    latencies_s: Sequence[float]
+    counts: Sequence[int]
+    signature: Signature
+    inputs: Tensors
+    outputs: Tensors | None
+    error: str | None = None
+    first_sequence: int = 0
+    at_us: int = 0
+    left_out: int = 0
+    client_ids: bool = False
+
+    @property
+    def rows(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def last_sequence(self) -> int:
+        return self.first_sequence + len(self.ids) - 1
+
+    def part(self, first: int, end: int) -> "PredictionBatch":
+        """The requests from `first` up to `end`."""
+        if end - first == len(self.ids):
+            return self
+        rows = slice(sum(self.counts[:first]), sum(self.counts[:end]))
+
+        def of_rows(tensors: Tensors) -> Tensors:
+            return {n: None if array is None else array[rows] for n, array in tensors.items()}
+
+        return PredictionBatch(
+            self.model,
+            self.version,
+            self.arm,
+            self.ids[first:end],
+            self.latencies_s[first:end],
+            self.counts[first:end],
+            self.signature,
+            of_rows(self.inputs),
+            self.outputs and of_rows(self.outputs),
+            self.error,
+            self.first_sequence + first,
+            self.at_us,
+            client_ids=self.client_ids,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRecord:
+    """A label as the JSON that goes to Kafka, and its prediction's id, which is the key."""
+
+    prediction_id: str
+    document: bytes
+
+
+Record = PredictionBatch | LabelRecord
+
+
+Tensor = tuple[tuple[int, ...], bytes | list[Any]] | None
+"""Its shape, and its raw bytes or its texts; None for a dropped column."""
+
+
+class _Predictions(msgspec.Struct, array_like=True, gc=False):
+    """A `PredictionBatch` without what its head says; tensors in the order of the signature."""
+
+    arm: Arm
+    first_sequence: int
+    at_us: int
+    ids: Sequence[str]
+    latencies_s: Sequence[float]
+    counts: Sequence[int]
+    inputs: list[Tensor]
+    outputs: list[Tensor] | None
+    error: str | None
+    client_ids: bool
+
+
+class _Label(msgspec.Struct, array_like=True, gc=False):
+    prediction_id: str
+    document: bytes
+
+
+_encoder = msgspec.msgpack.Encoder()
+_predictions = msgspec.msgpack.Decoder(_Predictions)
+_label = msgspec.msgpack.Decoder(_Label)
+
+
+def _beginning(head: dict[str, Any]) -> bytes:
+    """Of a frame whose length and checksum are not known yet."""
+    encoded = orjson.dumps(head)
+    return END + LENGTH.pack(len(encoded)) + encoded
+
+
+def _append_frame(
+    data: bytearray, beginning: bytes, record: _Predictions | _Label, segment: int
+) -> None:
+    start = len(data)
+    data += beginning
+    _encoder.encode_into(record, data, -1)
+    checksum = crc32c.crc32c(memoryview(data)[start:] if start else data, segment)
+    FRAME.pack_into(data, start, len(data) - start - FRAME.size, checksum)
+
+
+_LABEL = _beginning({"k": "l"})
+
+
+def append_label(data: bytearray, record: LabelRecord, segment: int) -> None:
+    """Append a frame to `data`; `segment`: the one that it is written to."""
+    _append_frame(data, _LABEL, _Label(record.prediction_id, record.document), segment)
+
+
+class PredictionEncoder:
+    """Of the records of a model, a version and a signature; made once, it is worth keeping."""
+
+    __slots__ = ("beginning", "inputs", "outputs", "signature")
+
+    def __init__(self, model: str, version: int, signature: Signature) -> None:
+        self.signature = signature
+        self.beginning = _beginning(
+            {
+                "k": "p",
+                "m": model,
+                "v": version,
+                "x": _specs(signature.inputs),
+                "y": _specs(signature.outputs),
+            }
+        )
+        self.inputs = _columns(signature.inputs)
+        self.outputs = _columns(signature.outputs)
+
+    def append(
+        self, data: bytearray, batch: PredictionBatch, sequence: int, at_us: int, segment: int
+    ) -> None:
+        """Append a frame to `data`; `sequence`: of its first request; `segment`: the one that it is
+        written to."""
+        outputs = batch.outputs
+        record = _Predictions(
+            batch.arm,
+            sequence,
+            at_us,
+            batch.ids,
+            batch.latencies_s,
+            batch.counts,
+            _tensors(self.inputs, batch.inputs),
+            None if outputs is None else _tensors(self.outputs, outputs),
+            batch.error,
+            batch.client_ids,
+        )
+        _append_frame(data, self.beginning, record, segment)
+
+
+def _specs(tensors: Sequence[TensorSpec]) -> list[Any]:
+    return [[t.name, t.datatype, t.shape] for t in tensors]
+
+
+Columns = tuple[tuple[str, bool], ...]
+"""Of each tensor its name, and whether it holds texts."""
+
+
+def _columns(tensors: Sequence[TensorSpec]) -> Columns:
+    return tuple((t.name, t.datatype == "BYTES") for t in tensors)
+
+
+def _tensors(columns: Columns, arrays: Tensors) -> list[Tensor]:
+    listed: list[Tensor] = []
+    for name, text in columns:
+        array = arrays[name]
+        if array is None:
+            listed.append(None)
+        else:
+            listed.append((array.shape, array.ravel().tolist() if text else array.tobytes()))
+    return listed
+
+
+def frames(data: bytes, segment: int, offset: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Whole payloads of `data` from `offset`, each with the offset behind its frame; ends at END,
+    and at the first frame that is cut or does not match its checksum."""
+    before = crc32c.crc32c(END, segment)
+    while not is_cut(data, offset):
+        length, checksum = FRAME.unpack_from(data, offset)
+        end = offset + FRAME.size + length
+        payload = data[offset + FRAME.size : end]
+        if length == 0 or crc32c.crc32c(payload, before) != checksum:
+            return
+        yield payload, end
+        offset = end
+
+
+def is_cut(data: bytes, offset: int) -> bool:
+    """Whether the frame that begins at `offset` would end behind the data."""
+    if offset + FRAME.size > len(data):
+        return True
+    length, _ = FRAME.unpack_from(data, offset)
+    return bool(offset + FRAME.size + length > len(data))
+
+
+def decode(payload: bytes) -> Record:
+    (length,) = LENGTH.unpack_from(payload)
+    end = LENGTH.size + length
+    kind, model, version, signature = _known_head(bytes(payload[LENGTH.size : end]))
+    if kind == "l":
+        label = _label.decode(payload[end:])
+        return LabelRecord(label.prediction_id, label.document)
+    found = _predictions.decode(payload[end:])
+    outputs = None if found.outputs is None else _arrays(signature.outputs, found.outputs)
+    return PredictionBatch(
+        model,
+        version,
+        found.arm,
+        found.ids,
+        found.latencies_s,
+        found.counts,
+        signature,
+        _arrays(signature.inputs, found.inputs),
+        outputs,
+        found.error,
+        found.first_sequence,
+        found.at_us,
+        client_ids=found.client_ids,
+    )
+
+
+@lru_cache(maxsize=256)
+def _known_head(head: bytes) -> tuple[str, str, int, Signature]:
+    """Kind, model, version and signature."""
+    fields = orjson.loads(head)
+    tensors = [
+        tuple(TensorSpec(t[0], t[1], tuple(t[2])) for t in fields.get(side, ())) for side in "xy"
+    ]
+    return fields["k"], fields.get("m", ""), fields.get("v", 0), Signature(*tensors)
+
+
+def _arrays(specs: Sequence[TensorSpec], tensors: list[Tensor]) -> dict[str, np.ndarray | None]:
+    found: dict[str, np.ndarray | None] = {}
+    for spec, tensor in zip(specs, tensors, strict=True):
+        if tensor is None:
+            found[spec.name] = None
+            continue
+        shape, data = tensor
+        if isinstance(data, bytes):
+            array = np.frombuffer(data, DTYPES[spec.datatype])
+        else:
+            array = np.array(data, dtype=object)
+        found[spec.name] = array.reshape(shape)
+    return found

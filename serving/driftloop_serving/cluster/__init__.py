@@ -1,0 +1,1 @@
+"""The role `serving`: deployments from the store into Ray Serve."""

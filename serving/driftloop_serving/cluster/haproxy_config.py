@@ -1,0 +1,117 @@
+"""Serve's HAProxy configuration, made fit for a machine that others share.
+
+Serve 2.60 renders a fixed template: its statistics listen to every interface on fixed ports, every
+request is logged to a syslog port, any local user may administer it, errors are plain text, and a
+client may take for ever to send its headers. None of it is an option. What is one is the program
+that Serve starts (RAY_SERVE_HAPROXY_BINARY_PATH): `write_launcher` makes a program that rewrites
+the configuration in place and becomes HAProxy. (HAProxy 2.8 answers what it cannot parse with a
+page of its own.)
+
+The launcher runs this file alone, at every reload: it imports nothing but the standard library.
+"""
+
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+HEADERS_TIMEOUT_S = 15
+HEADERS_LIMIT = 16_384
+HEAD_BYTES = 96 << 10
+"""What is over these limits gets HAProxy's own page; the replica's are lower, and its answer says
+why."""
+ERRORS: Mapping[int, tuple[str, str]] = {
+    400: ("Bad Request", "the request is no valid HTTP"),
+    408: ("Request Timeout", "the request did not arrive in time"),
+    413: ("Content Too Large", "the request is too large"),
+    500: ("Internal Server Error", "internal error"),
+    502: ("Bad Gateway", "the replica ended before its answer was whole"),
+    503: ("Service Unavailable", "no replica can answer now; try again"),
+    504: ("Gateway Timeout", "the replica did not answer in time"),
+}
+
+_SECTION = re.compile(r"^(?=(?:global|defaults|frontend|backend|listen)\b)", re.MULTILINE)
+_UNWANTED_SECTIONS = ("listen stats", "frontend prometheus")
+_UNWANTED_LINES = (
+    "log ", "option httplog", "option log-health-checks", "http-request set-log-level",
+    "errorfile ",
+)  # fmt: skip
+_NO_APPLICATION = "backend default_backend"
+
+
+def rewrite(config: str, pages: Path) -> str:
+    """`config` as Serve wrote it, or as this wrote it before. `pages`: the folder of `write_pages`.
+    Raises ValueError where it is not the template that this knows."""
+    sections = [section for section in _SECTION.split(config) if section.strip()]
+    found = {section.split("\n", 1)[0].strip() for section in sections}
+    if not {"global", "defaults", "frontend http_frontend", _NO_APPLICATION} <= found:
+        raise ValueError("this is not the HAProxy configuration that Ray Serve 2.60 writes")
+    return "".join(
+        _rewritten(section, pages)
+        for section in sections
+        if not section.startswith(_UNWANTED_SECTIONS)
+    )
+
+
+def _rewritten(section: str, pages: Path) -> str:
+    title, *lines = section.splitlines()
+    if title == _NO_APPLICATION:
+        # Serve says 404 here: that the server knows no such model, which it does not know yet.
+        return f"{title}\n    http-request deny deny_status 503\n"
+    lines = [line for line in lines if not line.strip().startswith(_UNWANTED_LINES)]
+    if title == "global":
+        lines = [
+            line.replace("mode 666 level admin", "mode 600 level admin")
+            for line in lines
+            if "tune.http.maxhdr" not in line and "tune.bufsize" not in line
+        ]
+        lines += [f"    tune.http.maxhdr {HEADERS_LIMIT}", f"    tune.bufsize {HEAD_BYTES}"]
+    if title == "defaults":
+        lines = [line for line in lines if "timeout http-request" not in line]
+        lines.append(f"    timeout http-request {HEADERS_TIMEOUT_S}s")
+        lines += [f"    errorfile {status} {pages / f'{status}.http'}" for status in ERRORS]
+    return "\n".join([title, *lines]) + "\n"
+
+
+def write_pages(pages: Path) -> None:
+    """The answers that HAProxy gives by itself, in the protocol's form."""
+    pages.mkdir(parents=True, exist_ok=True)
+    for status, (reason, sentence) in ERRORS.items():
+        body = json.dumps({"error": sentence}, separators=(",", ":"))
+        head = [
+            f"HTTP/1.1 {status} {reason}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            *(["Retry-After: 1"] if status == 503 else []),
+        ]
+        (pages / f"{status}.http").write_bytes("\r\n".join([*head, "", body]).encode())
+
+
+def write_launcher(folder: Path, binary: str) -> Path:
+    """The program for RAY_SERVE_HAPROXY_BINARY_PATH; `binary`: the real one."""
+    pages = folder / "pages"
+    write_pages(pages)
+    # -I -S: no site-packages are searched, which would take longer than HAProxy's own start.
+    words = shlex.join(
+        [sys.executable, "-I", "-S", str(Path(__file__).absolute()), str(pages), binary]
+    )
+    launcher = folder / "launch"
+    launcher.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    launcher.chmod(0o700)
+    return launcher
+
+
+def main(arguments: Iterable[str]) -> None:
+    pages, *command = arguments
+    config = Path(command[command.index("-f") + 1])
+    scratch = config.with_suffix(".ours")
+    scratch.write_text(rewrite(config.read_text(), Path(pages)))
+    scratch.replace(config)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

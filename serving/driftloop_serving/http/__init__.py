@@ -1,0 +1,1 @@
+"""The HTTP port: parser, REST API, feedback."""

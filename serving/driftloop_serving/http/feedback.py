@@ -1,0 +1,188 @@
+"""Labels over HTTP: one, a list, or a stream of lines (NDJSON) of any length.
+
+Of a stream every good line is kept, though others are bad or the last is cut; at most one line and
+one batch of labels are in memory.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+from fastapi import Request
+
+from driftloop_contracts.errors import Rejected, RetryLater
+from driftloop_contracts.events import LabelEvent, parse_feedback
+from driftloop_serving.http.request_body import ClientGone, read_body
+
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+MAX_LINE_BYTES = 1 << 20
+MAX_ERRORS = 100
+"""So many bad lines are told; all are counted."""
+BATCH_LINES = 64
+"""After so many, others get their turn: some milliseconds of work."""
+
+Keep = Callable[[Sequence[LabelEvent]], bool]
+"""Keeps all of these labels for good; False, and none is kept, where there is no room now."""
+Settled = Callable[[], Awaitable[None]]
+"""Waits until what was kept is as durable as `capture.durability` wants it."""
+
+
+async def accept(
+    request: Request,
+    keep: Keep,
+    limit_bytes: int,
+    clock: Callable[[], datetime],
+    settled: Settled | None = None,
+) -> dict[str, Any]:
+    """Keep the labels of a request and tell how many they were; of a stream also which lines were
+    bad.
+
+    limit_bytes: of a body that is no stream. Raises Rejected where nothing was good, RetryLater
+    where not all could be kept.
+    """
+    try:
+        return await _accept(request, keep, limit_bytes, clock)
+    finally:
+        # Also where a part was kept: the answer says so.
+        if settled is not None:
+            await settled()
+
+
+async def _accept(
+    request: Request, keep: Keep, limit_bytes: int, clock: Callable[[], datetime]
+) -> dict[str, Any]:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in NDJSON:
+        receipt = await accept_stream(_chunks(request), keep, clock)
+        if receipt.errors and not receipt.accepted:
+            first = receipt.errors[0]
+            raise Rejected(f"no line could be read; line {first['line']}: {first['error']}")
+        return receipt.to_dict()
+    labels = labels_of(await read_body(request.receive, limit_bytes), clock())
+    if labels and not keep(labels):
+        raise RetryLater("feedback: the labels cannot be kept now; send them again")
+    return {"accepted": len(labels)}
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises ClientGone where it is cut."""
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
+@dataclass
+class Lines:
+    """Splits chunks into numbered lines. Those over MAX_LINE_BYTES come as None."""
+
+    number: int = 0
+    _rest: bytearray = field(default_factory=bytearray)
+    _too_long: bool = False
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[int, bytes | None]]:
+        *whole, rest = chunk.split(b"\n")
+        for piece in whole:
+            self._add(piece)
+            yield self._take()
+        self._add(rest)
+
+    def end(self) -> Iterator[tuple[int, bytes | None]]:
+        """The last line, where no newline ended it."""
+        if self._rest or self._too_long:
+            yield self._take()
+
+    def _add(self, piece: bytes) -> None:
+        if len(self._rest) + len(piece) > MAX_LINE_BYTES:
+            self._too_long = True
+            self._rest.clear()
+        if not self._too_long:
+            self._rest += piece
+
+    def _take(self) -> tuple[int, bytes | None]:
+        self.number += 1
+        line = None if self._too_long else bytes(self._rest)
+        self._rest.clear()
+        self._too_long = False
+        return self.number, line
+
+
+@dataclass
+class Receipt:
+    """What became of a stream. `accepted` counts labels, `rejected` lines."""
+
+    accepted: int = 0
+    rejected: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+    def refuse(self, line: int, reason: str) -> None:
+        self.rejected += 1
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append({"line": line, "error": reason})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"accepted": self.accepted, "rejected": self.rejected, "errors": self.errors}
+
+
+async def accept_stream(
+    chunks: AsyncIterator[bytes], keep: Keep, now: Callable[[], datetime]
+) -> Receipt:
+    """Keep each line's labels. A bad line is in the receipt, with its number from 1 and the reason.
+
+    Raises RetryLater, naming the line to go on from, where labels cannot be kept now; those of the
+    lines before are.
+    """
+    receipt, lines = Receipt(), Lines()
+    waiting: list[tuple[int, list[LabelEvent]]] = []
+
+    def flush() -> None:
+        labels = [label for _, labels in waiting for label in labels]
+        if labels and not keep(labels):
+            raise RetryLater(
+                f"feedback: go on from line {waiting[0][0]} later; all before it is kept"
+            )
+        receipt.accepted += len(labels)
+        waiting.clear()
+
+    async for chunk in chunks:
+        for number, line in lines.feed(chunk):
+            _read(number, line, now(), waiting, receipt)
+            if len(waiting) >= BATCH_LINES:
+                flush()
+                await asyncio.sleep(0)
+        flush()
+    for number, line in lines.end():
+        _read(number, line, now(), waiting, receipt)
+    flush()
+    return receipt
+
+
+def _read(
+    number: int,
+    line: bytes | None,
+    now: datetime,
+    labels: list[tuple[int, list[LabelEvent]]],
+    receipt: Receipt,
+) -> None:
+    if line is None:
+        receipt.refuse(number, f"feedback: the line is over {MAX_LINE_BYTES} bytes")
+    elif line.strip():
+        try:
+            labels.append((number, labels_of(line, now, "the line")))
+        except Rejected as error:
+            receipt.refuse(number, str(error))
+
+
+def labels_of(body: bytes, now: datetime, what: str = "the body") -> list[LabelEvent]:
+    """Raises Rejected."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Rejected(f"feedback: {what} is no valid JSON: {error}") from None
+    return parse_feedback(document, now)

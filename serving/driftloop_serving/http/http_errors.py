@@ -1,0 +1,68 @@
+"""Errors as HTTP answers: the one place where they become statuses. The body is `{"error":
+sentence}`."""
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from driftloop_contracts import errors
+from driftloop_serving.http.request_body import ClientGone
+
+log = structlog.get_logger()
+
+STATUS: tuple[tuple[type[errors.DriftloopError], int], ...] = (
+    (errors.NotFound, 404), (errors.TooLarge, 413), (errors.Conflict, 409), (errors.Rejected, 400),
+    (errors.RetryLater, 503), (errors.Unavailable, 503),
+)  # fmt: skip
+CLIENT_GONE = 499
+"""Nobody sees it but a log: the client has left."""
+
+
+def status_of(error: errors.DriftloopError) -> int:
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def retry_after_s(error: errors.DriftloopError) -> int | None:
+    """What Retry-After says; None for an error that time does not mend."""
+    return max(1, round(error.retry_after_s)) if isinstance(error, errors.RetryLater) else None
+
+
+def speak_errors(app: FastAPI) -> None:
+    """Make an application answer every error in this form."""
+
+    @app.exception_handler(errors.DriftloopError)
+    async def ours(_: Request, error: errors.DriftloopError) -> Response:
+        seconds = retry_after_s(error)
+        headers = None if seconds is None else {"retry-after": str(seconds)}
+        return _answer(str(error), status_of(error), headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first: dict[str, Any] = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:])
+        return _answer(f"{place or first['loc'][0]}: {first['msg']}", 400)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        sentence = {
+            404: f"there is nothing at {request.url.path[:200]}",
+            405: f"{request.method[:20]} is not answered at {request.url.path[:200]}",
+        }.get(error.status_code, str(error.detail))
+        return _answer(sentence, error.status_code, dict(error.headers or {}))
+
+    @app.exception_handler(ClientGone)
+    async def gone(_: Request, __: ClientGone) -> Response:
+        return Response(status_code=CLIENT_GONE)
+
+    @app.exception_handler(Exception)
+    async def broke(request: Request, error: Exception) -> Response:
+        log.error("request.broke", path=request.url.path[:200], exc_info=error)
+        return _answer("internal error", 500)
+
+
+def _answer(sentence: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": sentence}, status, headers)

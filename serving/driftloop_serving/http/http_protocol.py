@@ -1,0 +1,436 @@
+"""HTTP of the serving port: infer requests go from the parser's callbacks straight to the batcher,
+every other URL to the ASGI application.
+
+A subclass of uvicorn's HttpToolsProtocol (pinned; tests/unit/serving/test_protocol.py runs a real
+server). It keeps uvicorn's order of answers on a connection: an infer request stands in the same
+pipeline as the requests of the application. What uvicorn leaves open is bounded here: heads,
+bodies, slow senders and slow readers.
+"""
+
+import asyncio
+import re
+import time
+from math import inf
+from typing import Any
+
+import httptools
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from driftloop_contracts import errors
+from driftloop_serving.batching.batcher import Batcher
+from driftloop_serving.http.http_errors import retry_after_s, status_of
+from driftloop_serving.inference.infer_call import (
+    Answer,
+    Call,
+    Form,
+    checked_id,
+    checked_json_length,
+)
+from driftloop_serving.inference.v1_codec import V1
+from driftloop_serving.inference.v2_codec import V2
+
+HEAD_LIMIT_BYTES = 64 << 10
+HEADERS_LIMIT = 256
+PATIENCE_S = 30.0
+"""How long a client may take to send a request, or to take an answer."""
+KEEP_ALIVE_S = 75.0
+LEAVE_S = 1.0
+"""On shut-down: how long an idle connection stays open for a request that is on its way."""
+LINGER_S = 2.0
+"""How long what a refused client still sends is read and thrown away."""
+ROUTES_KEPT = 1024
+
+_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+_OK_BINARY = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n"
+    b"inference-header-content-length: %d\r\n"
+)
+_KEEP = b"\r\n\r\n"
+_CLOSE = b"\r\nconnection: close\r\n\r\n"
+
+_URLS: tuple[tuple[re.Pattern[bytes], Form], ...] = (
+    (re.compile(rb"^/v2/models/([^/?%]+)(?:/versions/([^/?%]+))?/infer(?:\?.*)?$"), V2),
+    (re.compile(rb"^/v1/models/([^/?%:]+)(?:/versions/([^/?%:]+))?:predict(?:\?.*)?$"), V1),
+)
+
+_LENGTHS_READ_HERE = frozenset(
+    map(
+        len,
+        (
+            "content-length",
+            "x-prediction-id",
+            "x-routing-key",
+            "inference-header-content-length",
+            "expect",
+        ),
+    )
+)
+
+Route = tuple[Form, str, str | None]
+_NOWHERE: Route = (V2, "", None)
+
+
+def _route(url: bytes) -> Route | None:
+    for pattern, form in _URLS:
+        found = pattern.match(url)
+        if found:
+            model, version = found[1], found[2]
+            return form, model.decode("latin-1"), version.decode("latin-1") if version else None
+    return None
+
+
+class Ingress:
+    """What the connections of one server share."""
+
+    def __init__(self, batcher: Batcher, *, body_limit_bytes: int, timeout_s: float) -> None:
+        self.batcher = batcher
+        self.body_limit_bytes = body_limit_bytes
+        self.timeout_s = timeout_s
+        self.connections: set[FastProtocol] = set()
+        self._routes: dict[bytes, Route] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._dated: tuple[list[tuple[bytes, bytes]] | None, bytes] = None, b""
+
+    def protocol(self) -> type["FastProtocol"]:
+        """The class to give to uvicorn as `http`."""
+        return type("IngressProtocol", (FastProtocol,), {"ingress": self})
+
+    def route(self, url: bytes) -> Route | None:
+        """Where an infer URL leads; None for any other (also for an encoded one: FastAPI
+        decodes)."""
+        known = self._routes.get(url)
+        if known is None:
+            known = _route(url)
+            if known is not None and len(self._routes) < ROUTES_KEPT:
+                self._routes[url] = known
+        return known
+
+    def dated(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """uvicorn's default headers (a new list every second), encoded."""
+        if self._dated[0] is not headers:
+            self._dated = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._dated[1]
+
+    def opened(self, connection: "FastProtocol") -> None:
+        self.connections.add(connection)
+        if self._sweeper is None:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for connection in list(self.connections):
+            connection.close_if_stuck(now)
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(1.0, self._sweep) if self.connections else None
+
+
+class _NoEvent:
+    """Stands where uvicorn's request cycle has an asyncio.Event that nobody waits for here."""
+
+    @staticmethod
+    def set() -> None: ...
+
+
+class HttpCall(Call):
+    """An infer request on a connection; for uvicorn it is a request cycle like another."""
+
+    message_event = _NoEvent
+    body: bytes | bytearray = b""
+    problem: errors.DriftloopError | None = None
+    response_complete = False
+    given_id: str | None = None
+    json_length: int | None = None
+    routing_key: bytes | None = None
+
+    def __init__(self, route: Route, done: Any, keep_alive: bool, timeout_s: float) -> None:
+        self.form, self.model, self.pinned = route
+        self.done = done
+        self.keep_alive = keep_alive
+        self.timeout_s = timeout_s
+
+    @property
+    def disconnected(self) -> bool:
+        return self.cancelled
+
+    @disconnected.setter
+    def disconnected(self, value: bool) -> None:
+        self.cancelled = value
+
+
+class FastProtocol(HttpToolsProtocol):
+    ingress: Ingress
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.url = b""
+        self.headers = []
+        self._call: HttpCall | None = None  # an infer request that is being received
+        self._before: Any = None  # what was asked on this connection before it
+        self._answering: Any = None  # the request whose answer is due
+        self._in_head = self._receiving = True
+        self._head_bytes = 0
+        self._since = time.monotonic()  # when what `close_if_stuck` looks at began
+        self._advancing = self._leaving = self._refused = False
+        self.ingress.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ingress.connections.discard(self)
+        for cycle in (self._answering, *(cycle for cycle, _ in self.pipeline)):
+            if isinstance(cycle, HttpCall):
+                cycle.cancelled = True
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def close_if_stuck(self, now: float) -> None:
+        """Close a connection whose client sends or reads too slowly, or has been idle for long."""
+        quiet_s = now - self._since
+        if self.flow.write_paused or (self._receiving and not self.flow.read_paused):
+            if quiet_s > PATIENCE_S:
+                self.transport.abort()
+        elif self._idle and quiet_s > KEEP_ALIVE_S:
+            self.transport.close()
+
+    @property
+    def _idle(self) -> bool:
+        """Nothing is under way, and nothing of a next request has arrived."""
+        is_between = self._in_head and self._head_bytes == 0
+        return is_between and (self.cycle is None or self.cycle.response_complete)
+
+    def shutdown(self) -> None:
+        """Serve what is under way and what is about to arrive, each with `connection: close`."""
+        self._leaving = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        self.loop.call_later(LEAVE_S, self._leave)
+
+    def _leave(self) -> None:
+        if self._idle:
+            self.transport.close()
+
+    # what the parser calls
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # What follows would be in another protocol. The application has the request (an infer
+            # request was refused): it is answered, and that is all.
+            if self.cycle is not None:
+                self.cycle.keep_alive = False
+            self._refused = True
+        except httptools.HttpParserError:
+            self._refuse(errors.Rejected("this is no HTTP request"))
+        if self._in_head and self._head_bytes > HEAD_LIMIT_BYTES:
+            self._refuse(errors.Rejected(f"the head is over {HEAD_LIMIT_BYTES} bytes"), 431)
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._given_id: bytes | None = None
+        self._routing_key: bytes | None = None
+        self._json_length: bytes | None = None
+        self._length = 0
+        self._receiving = True
+        self._since = time.monotonic()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+        if len(name) not in _LENGTHS_READ_HERE:
+            return
+        name = name.lower()
+        if name == b"content-length":
+            self._length = int(value)  # the parser has checked it
+        elif name == b"x-prediction-id":
+            self._given_id = value
+        elif name == b"x-routing-key":
+            self._routing_key = value
+        elif name == b"inference-header-content-length":
+            self._json_length = value
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._head_bytes = False, 0
+        if self._refused:
+            return
+        if len(self.headers) > HEADERS_LIMIT:
+            self._refuse(errors.Rejected(f"more than {HEADERS_LIMIT} headers"), 431)
+            return
+        parser = self.parser
+        route = self.ingress.route(self.url) if parser.get_method() == b"POST" else None
+        if route is None:
+            self._hand_to_application()
+            return
+        if parser.should_upgrade():
+            self._refuse(errors.Rejected("this server has no other protocol to upgrade to"))
+            return
+        if self._length > self.ingress.body_limit_bytes:
+            self._refuse_body()
+            return
+        keep_alive = parser.should_keep_alive() and not self._leaving
+        self._before = self.cycle
+        self._call = HttpCall(route, self._answered, keep_alive, self.ingress.timeout_s)
+        self.cycle = self._call  # type: ignore[assignment]
+        if self.expect_100_continue and (self._before is None or self._before.response_complete):
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _hand_to_application(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()  # builds the ASGI scope
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend((name.lower(), value) for name, value in headers)
+        super().on_headers_complete()
+        if self._leaving:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        call = self._call
+        if self._refused:
+            return
+        if call is None:
+            super().on_body(body)
+            return
+        if not call.body:
+            call.body = body
+        elif isinstance(call.body, bytearray):
+            call.body += body
+        else:
+            call.body = bytearray(call.body) + body
+        if len(call.body) > self.ingress.body_limit_bytes:
+            self._refuse_body()
+
+    def on_message_complete(self) -> None:
+        call = self._call
+        self._receiving = False
+        self._in_head = True
+        self._since = time.monotonic()
+        if self._refused:
+            return
+        if call is None:
+            super().on_message_complete()
+            return
+        self._call = None
+        call.received_at = time.perf_counter()
+        call.payload = bytes(call.body)  # the same object, where it is bytes already
+        call.routing_key = self._routing_key
+        try:
+            if self._given_id is not None:
+                call.given_id = checked_id(self._given_id)
+            if self._json_length is not None:
+                call.json_length = checked_json_length(self._json_length)
+        except errors.Rejected as problem:
+            call.problem = problem
+        is_next = self._before is None or self._before.response_complete
+        if is_next and not self.flow.write_paused:
+            self._start_asgi_task(call, None)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((call, None))  # type: ignore[arg-type]
+        self._before = None
+
+    # answers
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        if not isinstance(cycle, HttpCall):
+            super()._start_asgi_task(cycle, app)
+            return
+        if cycle.problem is not None:
+            self._answered(cycle.problem)
+        else:
+            alone = len(self.ingress.connections) == 1 and not self.pipeline
+            self.ingress.batcher.submit(cycle, alone=alone)
+
+    def _answered(self, answer: Answer | errors.DriftloopError) -> None:
+        call: HttpCall = self._answering
+        call.response_complete = True
+        if call.cancelled or self.transport.is_closing():
+            return
+        tail = _KEEP if call.keep_alive and not self._leaving else _CLOSE
+        if isinstance(answer, Answer):
+            length = answer.json_length
+            self.transport.write(
+                b"".join(
+                    (
+                        _OK if length is None else _OK_BINARY % length,
+                        self.ingress.dated(self.server_state.default_headers),
+                        b"content-length: %d\r\nx-prediction-id: %b\r\nx-model-version: %d"
+                        % (len(answer.payload), answer.prediction_id.encode(), answer.version),
+                        tail,
+                        answer.payload,
+                    )
+                )
+            )
+        else:
+            self.transport.write(_error(answer, status_of(answer), tail))
+        if tail is _CLOSE:
+            self.transport.close()
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self._since = time.monotonic()
+        if self.pipeline or self.flow.read_paused:
+            self._advance()
+
+    def _advance(self) -> None:
+        """Start what waits in the pipeline, as long as the client takes its answers."""
+        if self._advancing:
+            return  # an answer that came at once: the loop below goes on
+        self._advancing = True
+        while not (self.transport.is_closing() or self.flow.write_paused):
+            if not self.pipeline:
+                self.flow.resume_reading()
+                break
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            if not cycle.response_complete:
+                break
+        self._advancing = False
+
+    def pause_writing(self) -> None:
+        self._since = time.monotonic()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._answering is None or self._answering.response_complete:
+            self._advance()
+
+    def _refuse_body(self) -> None:
+        self._refuse(errors.TooLarge(f"the body is over {self.ingress.body_limit_bytes} bytes"))
+
+    def _refuse(self, error: errors.DriftloopError, status: int | None = None) -> None:
+        """Answer when it is this request's turn, and read no more of it."""
+        before = self.cycle if self._call is None else self._before
+        self._refused, self._call = True, None
+        if self.transport.is_closing():
+            return
+        if before is not None and not before.response_complete:
+            refused = HttpCall(_NOWHERE, self._answered, keep_alive=False, timeout_s=inf)
+            refused.problem = error
+            self.pipeline.appendleft((refused, None))  # type: ignore[arg-type]
+            return
+        self.transport.write(_error(error, status or status_of(error), _CLOSE))
+        # Closing at once, with unread bytes, would make the kernel drop the answer.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(errors.Rejected(msg))
+
+
+def _error(error: errors.DriftloopError, status: int, tail: bytes) -> bytes:
+    body = orjson.dumps({"error": str(error)})
+    head = STATUS_LINE[status] + b"content-type: application/json\r\ncontent-length: %d" % len(body)
+    seconds = retry_after_s(error)
+    if seconds is not None:
+        head += b"\r\nretry-after: %d" % seconds
+    return head + tail + body

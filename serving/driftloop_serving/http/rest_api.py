@@ -1,0 +1,317 @@
+"""Every URL of the serving port but the fast path of infer: health, metadata, repository,
+statistics, configuration, metrics, feedback, and infer for whoever reaches it in another way (an
+encoded URL)."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from math import inf
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ValidationError
+
+from driftloop_contracts.errors import Rejected
+from driftloop_onnx import parse_options
+from driftloop_serving.batching import desired_state
+from driftloop_serving.batching.batcher import Batcher
+from driftloop_serving.batching.model_table import ModelTable, Served
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.http import rest_documents as documents
+from driftloop_serving.http.feedback import Settled, accept
+from driftloop_serving.http.http_errors import speak_errors
+from driftloop_serving.http.openapi import body, describe, errors
+from driftloop_serving.http.request_body import read_body
+from driftloop_serving.http.triton_config import configuration
+from driftloop_serving.inference.infer_call import Form, checked_id, checked_json_length
+from driftloop_serving.inference.v1_codec import V1
+from driftloop_serving.inference.v2_codec import V2
+from driftloop_serving.metrics.meter import Counts
+from driftloop_serving.metrics.meter_files import MeterFiles
+from driftloop_serving.metrics.prometheus_text import render
+from driftloop_serving.metrics.triton_statistics import by_version, statistics
+from driftloop_store import Store
+
+VERSION = "0.1.0"
+EXTENSIONS = ["binary_tensor_data", "model_repository", "statistics", "model_configuration"]
+SMALL_BODY_BYTES = 64 << 10
+
+Document = TypeVar("Document", bound=BaseModel)
+
+
+def make_management(
+    batcher: Batcher,
+    spool: SpoolWriter,
+    counts: MeterFiles,
+    store: Callable[[], Store],
+    *,
+    body_limit_bytes: int,
+    timeout_s: float = inf,
+    settled: Settled | None = None,
+) -> FastAPI:
+    """`store` opens the store on first use; it is called in a thread. `timeout_s`: as in `Call`.
+    `settled`: waits for the labels that `spool` keeps."""
+    app = FastAPI(
+        title="driftloop inference API",
+        version=VERSION,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
+    speak_errors(app)
+    _health(app, batcher)
+    _counts(app, batcher, counts)
+    _models(app, batcher)
+    _repository(app, batcher, store)
+    _infer(app, batcher, body_limit_bytes, timeout_s)
+    _feedback(app, spool, body_limit_bytes, settled)
+    describe(app)
+    return app
+
+
+def _health(app: FastAPI, batcher: Batcher) -> None:
+    @app.get("/v2/health/live")
+    async def live() -> documents.Live:
+        return documents.Live(live=True)
+
+    @app.get(
+        "/v2/health/ready",
+        response_model=documents.Ready,
+        responses={503: {"model": documents.Ready}},
+    )
+    async def ready() -> Response:
+        return _readiness({"ready": batcher.table.ready})
+
+    @app.get("/v2")
+    @app.get("/v2/", include_in_schema=False)
+    async def server() -> documents.Server:
+        return documents.Server(name="driftloop", version=VERSION, extensions=EXTENSIONS)
+
+
+def _models(app: FastAPI, batcher: Batcher) -> None:
+    began = int(time.time())
+
+    @app.get("/v2/models/{model}", responses=errors(404))
+    @app.get("/v2/models/{model}/versions/{version}", responses=errors(404))
+    async def metadata(model: str, version: str | None = None) -> documents.ModelMetadata:
+        served, number = _asked(batcher.table, model, version)
+        wanted = served.deployment.version(number)
+        return documents.ModelMetadata(
+            name=model,
+            versions=[str(v.version) for v in served.deployment.versions],
+            platform="vllm" if served.is_language_model else "onnx_onnxv1",
+            **wanted.signature.to_dict() if wanted else {"inputs": [], "outputs": []},
+        )
+
+    unready: dict[int | str, dict[str, Any]] = {503: {"model": documents.ModelReady}, **errors(404)}
+
+    @app.get("/v1/models/{model}", response_model=documents.ModelReady, responses=unready)
+    @app.get("/v2/models/{model}/ready", response_model=documents.ModelReady, responses=unready)
+    @app.get(
+        "/v2/models/{model}/versions/{version}/ready",
+        response_model=documents.ModelReady,
+        responses=unready,
+    )
+    async def model_ready(model: str, version: str | None = None) -> Response:
+        served, number = _asked(batcher.table, model, version)
+        document = {"name": model, "ready": served.holds(number)}
+        if served.is_language_model:  # as OpenAI's API gives a model
+            document |= documents.LanguageModel(id=model, created=began).model_dump()
+        return _readiness(document)
+
+    @app.get("/v1/models")
+    async def models() -> documents.Models:
+        known = batcher.table.models
+        listed = [
+            documents.LanguageModel(id=name, created=began)
+            for name in sorted(known)
+            if known[name].is_language_model
+        ]
+        return documents.Models(models=sorted(known), data=listed)
+
+    @app.get("/v2/models/{model}/config", responses=errors(404))
+    @app.get("/v2/models/{model}/versions/{version}/config", responses=errors(404))
+    async def config(model: str, version: str | None = None) -> dict[str, Any]:
+        served, number = _asked(batcher.table, model, version)
+        return configuration(served, number, parse_options(served.deployment.model.options))
+
+
+def _counts(app: FastAPI, batcher: Batcher, counts: MeterFiles) -> None:
+    # A function of its own: as a third route of `stats` it would take model and version from the
+    # query.
+    @app.get("/v2/models/stats")
+    async def all_stats() -> documents.Statistics:
+        return await stats()
+
+    @app.get("/v2/models/{model}/stats", responses=errors(404))
+    @app.get("/v2/models/{model}/versions/{version}/stats", responses=errors(404))
+    async def stats(model: str | None = None, version: str | None = None) -> documents.Statistics:
+        table = batcher.table
+        wanted = [table.served(model)] if model is not None else table.models.values()
+        versions = [
+            (s.deployment.model.name, v.version) for s in wanted for v in s.deployment.versions
+        ]
+        if model is not None and version is not None:
+            versions = [(model, table.pinned(table.served(model), version))]
+        sums = by_version(await counts.read_all())
+        return documents.Statistics.model_validate(
+            {"model_stats": [statistics(key, sums.get(key, Counts())) for key in versions]}
+        )
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics(request: Request) -> Response:
+        found = await counts.read_all()
+        accept = request.headers.get("accept", "")
+        text, content_type = await asyncio.to_thread(render, found, accept)
+        return Response(text, headers={"content-type": content_type})
+
+
+def _repository(app: FastAPI, batcher: Batcher, store: Callable[[], Store]) -> None:
+    @app.post(
+        "/v2/repository/index",
+        response_model=list[documents.IndexEntry],
+        responses=errors(400),
+        openapi_extra=body(documents.IndexRequest, required=False),
+    )
+    async def index(request: Request) -> list[dict[str, str]]:
+        wanted = await _document(request, documents.IndexRequest)
+        entries = [entry for served in batcher.table.models.values() for entry in _entries(served)]
+        return [entry for entry in entries if entry["state"] == "READY" or not wanted.ready]
+
+    async def bring(request: Request, model: str, *, loaded: bool) -> Response:
+        given = await _document(request, documents.LoadRequest)
+        if not loaded or not given.parameters:
+            wished = await asyncio.to_thread(
+                lambda: desired_state.wish(store(), model, loaded=loaded)
+            )
+            await desired_state.until_shown(lambda: batcher.table, wished)
+            return Response()
+        raise Rejected("load takes no parameters here: a model's options come with its deployment")
+
+    @app.post(
+        "/v2/repository/models/{model}/load",
+        response_class=Response,
+        responses=errors(400, 404, 503),
+        openapi_extra=body(documents.LoadRequest, required=False),
+    )
+    async def load(request: Request, model: str) -> Response:
+        return await bring(request, model, loaded=True)
+
+    @app.post(
+        "/v2/repository/models/{model}/unload",
+        response_class=Response,
+        responses=errors(400, 404, 503),
+        openapi_extra=body(documents.LoadRequest, required=False),
+    )
+    async def unload(request: Request, model: str) -> Response:
+        return await bring(request, model, loaded=False)
+
+
+def _entries(served: Served) -> list[dict[str, str]]:
+    deployment = served.deployment
+    return [
+        {
+            "name": deployment.model.name,
+            "version": str(v.version),
+            "state": "READY" if served.holds(v.version) else "UNAVAILABLE",
+            "reason": served.failed.get(v.version, "") if deployment.loaded else "unloaded",
+        }
+        for v in deployment.versions
+    ]
+
+
+def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -> None:
+    async def answer(request: Request, form: Form, model: str, version: str | None) -> Response:
+        given_id, key, length = (
+            request.headers.get(name)
+            for name in ("x-prediction-id", "x-routing-key", "inference-header-content-length")
+        )
+        answered = await batcher.answer(
+            form,
+            model,
+            version,
+            await read_body(request.receive, limit_bytes),
+            None if length is None else checked_json_length(length.encode("latin-1")),
+            None if given_id is None else checked_id(given_id.encode("latin-1")),
+            key.encode("latin-1") if key else None,
+            timeout_s,
+        )
+        headers = {
+            "content-type": "application/json",
+            "x-prediction-id": answered.prediction_id,
+            "x-model-version": str(answered.version),
+        }
+        if answered.json_length is not None:
+            headers["content-type"] = "application/octet-stream"
+            headers["inference-header-content-length"] = str(answered.json_length)
+        return Response(answered.payload, headers=headers)
+
+    failures = errors(400, 404, 413, 500, 503)
+
+    @app.post(
+        "/v2/models/{model}/infer",
+        response_model=documents.InferResponse,
+        responses=failures,
+        openapi_extra=body(documents.InferRequest, required=True),
+    )
+    @app.post(
+        "/v2/models/{model}/versions/{version}/infer",
+        response_model=documents.InferResponse,
+        responses=failures,
+        openapi_extra=body(documents.InferRequest, required=True),
+    )
+    async def infer(request: Request, model: str, version: str | None = None) -> Response:
+        return await answer(request, V2, model, version)
+
+    @app.post(
+        "/v1/models/{model}:predict",
+        response_model=documents.PredictResponse,
+        responses=failures,
+        openapi_extra=body(documents.PredictRequest, required=True),
+    )
+    @app.post("/v1/models/{model}/versions/{version}:predict", include_in_schema=False)
+    async def predict(request: Request, model: str, version: str | None = None) -> Response:
+        return await answer(request, V1, model, version)
+
+
+def _feedback(app: FastAPI, spool: SpoolWriter, limit_bytes: int, settled: Settled | None) -> None:
+    @app.post(
+        "/feedback",
+        responses=errors(400, 413, 503),
+        response_model_exclude_none=True,
+        openapi_extra=body(documents.Label, required=True, or_list=True),
+    )
+    async def feedback(request: Request) -> documents.Accepted:
+        """Lines of any number as `application/x-ndjson`; bad ones are told, the others kept."""
+        answer = await accept(
+            request, spool.append_labels, limit_bytes, lambda: datetime.now(UTC), settled
+        )
+        return documents.Accepted(**answer)
+
+
+async def _document(request: Request, kind: type[Document]) -> Document:
+    """The body, which clients may leave out."""
+    content = await read_body(request.receive, SMALL_BODY_BYTES)
+    try:
+        return kind.model_validate_json(content.strip() or b"{}")
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise Rejected(f"{place or 'the body'}: {first['msg']}") from None
+
+
+def _asked(table: ModelTable, model: str, version: str | None) -> tuple[Served, int]:
+    served = table.served(model)
+    if version is None:
+        return served, served.deployment.split.stable
+    return served, table.pinned(served, version)
+
+
+def _readiness(document: dict[str, Any]) -> Response:
+    return JSONResponse(document, 200 if document["ready"] else 503)

@@ -1,0 +1,1 @@
+"""What is asked and answered, whatever the protocol: codecs, tensors, signatures."""

@@ -1,0 +1,109 @@
+"""Tensors as JSON values: row-major, nested or flat."""
+
+from functools import lru_cache
+from itertools import chain
+from math import nan
+from struct import Struct
+from struct import error as StructError
+from typing import Any
+
+import numpy as np
+import orjson
+
+from driftloop_contracts.errors import Rejected
+from driftloop_serving.inference.plan import InputPlan
+
+_OUT_OF_INT64 = 2.0**63
+
+
+def document_of(body: bytes) -> dict[str, Any]:
+    """Raises Rejected for what is no JSON object."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Rejected(f"the body is no valid JSON: {error}") from None
+    if type(document) is not dict:
+        raise Rejected("the body must be a JSON object")
+    return document
+
+
+def array_of(data: Any, shape: list[int], size: int, plan: InputPlan) -> np.ndarray:
+    """`data` in the plan's dtype; `shape` and `size` as `InputPlan.fitted` gives them.
+
+    Raises Rejected where the number, nesting, type or range of the values is wrong.
+    """
+    kind = plan.kind
+    if not (
+        type(data) is list and len(data) == size and kind.json_types.issuperset(map(type, data))
+    ):
+        data = _completed(data, shape, size, plan)
+    if kind.text:
+        return np.array(data, kind.dtype).reshape(shape)
+    # `struct` checks the range, numpy does not; and it is quicker than numpy.
+    try:
+        return np.ndarray(shape, kind.dtype, _packer(kind.code, size)(*data))
+    except (OverflowError, StructError):
+        raise plan.refused(f": a value is out of the range of {plan.datatype}") from None
+
+
+@lru_cache(maxsize=4096)
+def _packer(code: str, size: int) -> Any:
+    return Struct(f"={size}{code}").pack
+
+
+def _completed(given: Any, shape: list[int], size: int, plan: InputPlan) -> list[Any]:
+    """The values of nested lists, and NaN for nulls; raises Rejected for what neither explains."""
+    if type(given) is not list:
+        raise plan.refused(": `data` must be a list")
+    data: list[Any] = given
+    if data and type(data[0]) is list:
+        data = _flat(data, shape, plan)
+    if len(data) != size:
+        raise plan.refused(f": its shape asks for {size} values, `data` has {len(data)}")
+    kind, types = plan.kind, {*map(type, data)}
+    if types <= kind.json_types:
+        return data
+    if kind.nullable and types <= kind.json_types | {type(None)}:
+        return [nan if value is None else value for value in data]
+    if kind.words == "whole numbers" and _too_large(data):
+        raise plan.refused(f": a value is out of the range of {plan.datatype}")
+    raise plan.refused(f": {plan.datatype} data must be {kind.words}")
+
+
+def _flat(data: list[Any], shape: list[int], plan: InputPlan) -> list[Any]:
+    """The values of lists that are nested as `shape` says."""
+    fits = shape[:1] == [len(data)]
+    for length in shape[1:]:
+        fits = fits and {*map(type, data)} == {list} and {*map(len, data)} == {length}
+        if fits:
+            data = list(chain.from_iterable(data))
+    if not fits:
+        raise plan.refused(f": `data` is neither flat nor nested as its shape {shape}")
+    return data
+
+
+def _too_large(data: list[Any]) -> bool:
+    """Whether it is whole numbers, some of them of more than 64 bits, which orjson reads as
+    floats."""
+    return {int, float}.issuperset(map(type, data)) and all(
+        abs(value) >= _OUT_OF_INT64 for value in data if type(value) is float
+    )
+
+
+def json_of(array: np.ndarray) -> bytes:
+    """The values, flat; each number as short as its dtype allows, null for one that isn't
+    finite."""
+    flat = array.ravel()
+    try:
+        return orjson.dumps(flat, None, orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:  # texts
+        return orjson.dumps(flat.tolist())
+
+
+def json_of_rows(array: np.ndarray) -> list[bytes] | None:
+    """The values of each row, as in `json_of` but without its brackets; None for texts."""
+    try:
+        rows = orjson.dumps(array.reshape(array.shape[0], -1), None, orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:
+        return None
+    return rows[2:-2].split(b"],[")

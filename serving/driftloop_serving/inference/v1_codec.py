@@ -1,0 +1,122 @@
+"""Requests and answers of KServe's v1 protocol (`:predict`), which is TensorFlow Serving's.
+
+`instances` holds the rows: a value each for a model of one input, else an object with a value for
+each input. `inputs` holds the columns: an object with all rows of each input. The model's version
+has no place in an answer; it travels in a header.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.signature import Signature
+from driftloop_serving.inference.infer_call import InferRequest
+from driftloop_serving.inference.json_tensors import array_of, document_of
+from driftloop_serving.inference.plan import InputPlan, Plan, plan_of, rows_of, shown
+from driftloop_serving.inference.rules import InputRule, check_all
+
+
+class V1Form:
+    """call.Form of the protocol; a payload is the HTTP body, bytes, and has no raw buffers."""
+
+    def decode(
+        self,
+        payload: bytes,
+        json_length: int | None,  # noqa: ARG002
+        signature: Signature,
+        rules: Mapping[str, InputRule],
+    ) -> InferRequest:
+        plan = plan_of(signature)
+        document = document_of(payload)
+        if ("instances" in document) == ("inputs" in document):
+            raise Rejected("the body must have either `instances` or `inputs`")
+        if "instances" in document:
+            columns = _columns(document["instances"], plan)
+        else:
+            columns = _named(document["inputs"], plan)
+        inputs = plan.ordered(
+            {name: _array(data, plan.inputs[name]) for name, data in columns.items()}
+        )
+        check_all(rules, inputs)
+        return InferRequest(None, inputs, plan.output_names, rows_of(inputs, plan))
+
+    def encode(
+        self,
+        request: InferRequest,
+        outputs: Mapping[str, np.ndarray],
+        model: str,  # noqa: ARG002
+        version: int,  # noqa: ARG002
+        signature: Signature,  # noqa: ARG002
+    ) -> tuple[bytes, None]:
+        """An output that has no rows is repeated in each, as in the lake."""
+        rows = [_rows(outputs[name], request.rows) for name in request.outputs]
+        predictions = (
+            rows[0]
+            if len(rows) == 1
+            else [dict(zip(request.outputs, row, strict=True)) for row in zip(*rows, strict=True)]
+        )
+        return orjson.dumps({"predictions": predictions}, None, orjson.OPT_SERIALIZE_NUMPY), None
+
+    def encode_rows(self, *_: Any) -> None:
+        """One by one is as quick."""
+
+
+V1 = V1Form()
+
+
+def _columns(instances: Any, plan: Plan) -> dict[str, Any]:
+    """The rows of each input."""
+    if type(instances) is not list or not instances:
+        raise Rejected("`instances` must be a list of at least one row")
+    for given in plan.inputs.values():
+        if not given.counts_rows:
+            raise given.refused(" is the same for all rows; give it, and the others, in `inputs`")
+    objects = sum(type(instance) is dict for instance in instances)
+    if objects == 0 and len(plan.inputs) == 1:
+        return dict.fromkeys(plan.inputs, instances)
+    if objects < len(instances):
+        raise Rejected(f"each instance must be an object with {', '.join(plan.inputs)}")
+    for place, instance in enumerate(instances):
+        if instance.keys() != plan.inputs.keys():
+            _known(instance, plan)
+            missing = min(plan.inputs.keys() - instance.keys())
+            raise Rejected(f"input {missing!r} is missing in instance {place}")
+    return {name: [instance[name] for instance in instances] for name in plan.inputs}
+
+
+def _named(inputs: Any, plan: Plan) -> dict[str, Any]:
+    """`inputs` as an object; a model of one input may get its tensor alone."""
+    if type(inputs) is dict:
+        _known(inputs, plan)
+        return inputs
+    if type(inputs) is list and len(plan.inputs) == 1:
+        return dict.fromkeys(plan.inputs, inputs)
+    raise Rejected(f"`inputs` must be an object with {', '.join(plan.inputs)}")
+
+
+def _known(names: Mapping[str, Any], plan: Plan) -> None:
+    for name in names:
+        if name not in plan.inputs:
+            raise Rejected(f"unknown input {shown(name)}; the model takes {', '.join(plan.inputs)}")
+
+
+def _array(data: Any, given: InputPlan) -> np.ndarray:
+    """Nested lists as the input's tensor; the shape is that of their first elements."""
+    dimensions: list[int] = []
+    level = data
+    while type(level) is list and len(dimensions) < len(given.shape):
+        dimensions.append(len(level))
+        level = level[0] if level else None
+    shape, size = given.fitted(dimensions)
+    return array_of(data if given.shape else [data], shape, size, given)
+
+
+def _rows(array: np.ndarray, rows: int) -> Any:
+    """`rows` values that orjson can write; it takes numbers as they are, if contiguous."""
+    values: Any = array.tolist() if array.dtype.kind in "OU" else np.ascontiguousarray(array)
+    if array.shape[:1] == (rows,):
+        return values
+    return [values if array.ndim else array[()]] * rows

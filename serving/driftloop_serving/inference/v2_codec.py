@@ -1,0 +1,277 @@
+"""Infer requests and answers of the Open Inference Protocol v2: JSON, with raw buffers behind
+it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.signature import Signature
+from driftloop_serving.inference.binary_tensors import array_at, buffer_of, raw_array
+from driftloop_serving.inference.infer_call import InferRequest
+from driftloop_serving.inference.json_tensors import array_of, document_of, json_of, json_of_rows
+from driftloop_serving.inference.plan import (
+    InputPlan,
+    OutputPlan,
+    Plan,
+    plan_of,
+    remember,
+    rows_of,
+    shown,
+)
+from driftloop_serving.inference.rules import InputRule, check_all
+from driftloop_serving.inference.template import KEPT, LEARN_EVERY, Template, parted
+
+_NONE: frozenset[str] = frozenset()
+
+
+class V2Form:
+    """call.Form of the protocol; a payload is the HTTP body, bytes."""
+
+    def decode(
+        self,
+        payload: bytes,
+        json_length: int | None,
+        signature: Signature,
+        rules: Mapping[str, InputRule],
+    ) -> InferRequest:
+        plan = plan_of(signature)
+        if json_length == 0:
+            request = _raw_request(payload, plan)
+        elif json_length is None and (known := _like_another(payload, plan)) is not None:
+            request = known
+        else:
+            document = document_of(
+                payload if json_length is None else _json_part(payload, json_length)
+            )
+            given_id = document.get("id")
+            if given_id is not None and type(given_id) is not str:
+                raise Rejected("`id` must be a text")
+            inputs = _inputs(document.get("inputs"), payload, json_length, plan)
+            outputs, binary = _outputs(document, plan)
+            request = InferRequest(given_id, inputs, outputs, rows_of(inputs, plan), binary)
+            if json_length is None and len(plan.inputs) == 1:
+                _learn(payload, document, request, plan)
+        check_all(rules, request.inputs)
+        return request
+
+    def encode(
+        self,
+        request: InferRequest,
+        outputs: Mapping[str, np.ndarray],
+        model: str,
+        version: int,
+        signature: Signature,
+    ) -> tuple[bytes, int | None]:
+        plan = plan_of(signature)
+        parts = [plan.starts.get((model, version)) or _start(model, version, plan)]
+        if request.id is not None:
+            parts += (b',"id":', orjson.dumps(request.id))
+        buffers = []
+        before = b',"outputs":['
+        for name in request.outputs:
+            array, output = outputs[name], plan.outputs[name]
+            head = output.heads.get(array.shape) or _head(output, array.shape)
+            if name in request.binary:
+                buffers.append(buffer_of(array))
+                parts += (before, head, b',"parameters":{"binary_data_size":%d}' % len(buffers[-1]))
+            else:
+                parts += (before, head, b',"data":', json_of(array))
+            before = b"},"
+        parts.append(b"}]}")
+        if not buffers:
+            return b"".join(parts), None
+        return b"".join([*parts, *buffers]), sum(map(len, parts))
+
+    def encode_rows(
+        self,
+        requests: Sequence[InferRequest],
+        outputs: Mapping[str, np.ndarray],
+        model: str,
+        version: int,
+        signature: Signature,
+    ) -> list[tuple[bytes, None]] | None:
+        plan = plan_of(signature)
+        names = plan.output_names
+        if any(r.outputs is not names or r.binary or r.id is not None for r in requests):
+            return None
+        columns: list[Sequence[bytes]] = []
+        before = (
+            plan.starts.get((model, version)) or _start(model, version, plan)
+        ) + b',"outputs":['
+        for name in names:
+            array, output = outputs[name], plan.outputs[name]
+            rows = json_of_rows(array)
+            if rows is None:
+                return None
+            shape = (1, *array.shape[1:])
+            before += (output.heads.get(shape) or _head(output, shape)) + b',"data":['
+            columns += ([before] * len(rows), rows)
+            before = b"]},"
+        columns.append([b"]}]}"] * len(requests))
+        return [(b"".join(parts), None) for parts in zip(*columns, strict=True)]
+
+
+V2 = V2Form()
+
+
+def _like_another(payload: bytes, plan: Plan) -> InferRequest | None:
+    """The request, where it differs from an earlier one in the values of its tensor only."""
+    for t in plan.templates:
+        data = t.value_of(payload)
+        if data is not None:
+            inputs = {t.given.name: array_of(data, t.shape, t.size, t.given)}
+            return InferRequest(t.id, inputs, t.outputs, t.rows, t.binary)
+    return None
+
+
+def _learn(payload: bytes, document: dict[str, Any], request: InferRequest, plan: Plan) -> None:
+    plan.unlike += 1
+    if plan.unlike % LEARN_EVERY != 1:
+        return
+    found = parted(payload, document)
+    if found is not None:
+        (given,) = plan.inputs.values()
+        array = request.inputs[given.name]
+        learnt = Template(
+            *found,
+            given,
+            [*array.shape],
+            array.size,
+            request.id,
+            request.outputs,
+            request.binary,
+            request.rows,
+        )
+        plan.templates = (learnt, *plan.templates[: KEPT - 1])
+
+
+def _json_part(payload: bytes, json_length: int) -> bytes:
+    if not 0 < json_length <= len(payload):
+        raise Rejected(
+            f"Inference-Header-Content-Length is {json_length}, the body has {len(payload)} bytes"
+        )
+    return payload[:json_length]
+
+
+def _raw_request(payload: bytes, plan: Plan) -> InferRequest:
+    """A body without JSON: the buffer of the only input; all outputs are answered as buffers."""
+    if len(plan.inputs) != 1:
+        raise Rejected(
+            "Inference-Header-Content-Length 0 is for models of one input;"
+            f" this one takes {', '.join(plan.inputs)}"
+        )
+    (given,) = plan.inputs.values()
+    inputs = {given.name: raw_array(payload, given)}
+    return InferRequest(
+        None, inputs, plan.output_names, rows_of(inputs, plan), frozenset(plan.output_names)
+    )
+
+
+def _inputs(
+    tensors: Any, payload: bytes, json_length: int | None, plan: Plan
+) -> dict[str, np.ndarray]:
+    if type(tensors) is not list:
+        raise Rejected("`inputs` must be a list of tensors")
+    found: dict[str, np.ndarray] = {}
+    offset = json_length
+    for tensor in tensors:
+        name = tensor.get("name") if type(tensor) is dict else None
+        given = plan.inputs.get(name) if type(name) is str else None
+        if given is None:
+            raise Rejected(f"unknown input {shown(name)}; the model takes {', '.join(plan.inputs)}")
+        if name in found:
+            raise given.refused(" is given twice")
+        if tensor.get("datatype") != given.datatype:
+            datatype = shown(tensor.get("datatype"))
+            raise given.refused(f" has the datatype {datatype}; it must be {given.datatype}")
+        shape, size = given.fitted(tensor.get("shape"))
+        nbytes = _buffer_size(tensor, given) if "parameters" in tensor else None
+        if nbytes is None:
+            found[given.name] = array_of(tensor.get("data"), shape, size, given)
+        elif offset is None:
+            raise given.refused(
+                ": `binary_data_size` needs the header Inference-Header-Content-Length"
+            )
+        else:
+            found[given.name] = array_at(payload, offset, nbytes, shape, size, given)
+            offset += nbytes
+    if offset is not None and offset != len(payload):
+        raise Rejected(f"{len(payload) - offset} bytes are left in the body behind the last tensor")
+    return plan.ordered(found)
+
+
+def _buffer_size(tensor: dict[str, Any], given: InputPlan) -> int | None:
+    """Bytes of the tensor in the body; None if its data are in the JSON."""
+    parameters = _parameters(tensor)
+    nbytes = parameters.get("binary_data_size")
+    if nbytes is None:
+        return None
+    if type(nbytes) is not int or nbytes < 0:
+        raise given.refused(": `binary_data_size` must be a whole number from 0")
+    if "data" in tensor:
+        raise given.refused(" has both `data` and `binary_data_size`")
+    return nbytes
+
+
+def _outputs(document: dict[str, Any], plan: Plan) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The outputs asked for, in order, and those of them to be answered as buffers."""
+    wanted = document.get("outputs")
+    all_binary = "parameters" in document and _flag(
+        _parameters(document), "binary_data_output", False
+    )
+    if wanted is None or wanted == []:
+        return plan.output_names, frozenset(plan.output_names) if all_binary else _NONE
+    if type(wanted) is not list:
+        raise Rejected("`outputs` must be a list of tensors")
+    binary: dict[str, bool] = {}
+    for output in wanted:
+        name = output.get("name") if type(output) is dict else None
+        if type(name) is not str or name not in plan.outputs:
+            raise Rejected(
+                f"unknown output {shown(name)}; the model gives {', '.join(plan.outputs)}"
+            )
+        parameters = _parameters(output)
+        if parameters.get("classification"):
+            raise Rejected(f"output {name!r}: `classification` is not supported")
+        binary[name] = _flag(parameters, "binary_data", all_binary)
+    return tuple(binary), frozenset(name for name, flag in binary.items() if flag)
+
+
+def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
+    """Of a tensor or of the request."""
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return {}
+    if type(parameters) is not dict:
+        raise Rejected(f"the `parameters` of {_called(holder)} must be an object")
+    if "shared_memory_region" in parameters:
+        raise Rejected(
+            f"{_called(holder)}: shared memory is not supported; send the data in the body"
+        )
+    return parameters
+
+
+def _called(holder: dict[str, Any]) -> str:
+    return shown(holder["name"]) if "name" in holder else "the request"
+
+
+def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
+    flag = parameters.get(name, default)
+    if type(flag) is not bool:
+        raise Rejected(f"the parameter `{name}` must be true or false")
+    return flag
+
+
+def _start(model: str, version: int, plan: Plan) -> bytes:
+    """An answer's JSON up to its id or outputs."""
+    document = {"model_name": model, "model_version": str(version)}
+    return remember(plan.starts, (model, version), orjson.dumps(document)[:-1])
+
+
+def _head(output: OutputPlan, shape: tuple[int, ...]) -> bytes:
+    """A tensor's JSON up to its data."""
+    tensor = {"name": output.name, "datatype": output.datatype, "shape": shape}
+    return remember(output.heads, shape, orjson.dumps(tensor)[:-1])

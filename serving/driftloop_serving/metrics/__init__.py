@@ -1,0 +1,1 @@
+"""What a replica counts, and the forms in which it is read."""

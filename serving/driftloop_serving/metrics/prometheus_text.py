@@ -1,0 +1,151 @@
+"""The replicas' counts in Prometheus' text format."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from driftloop_serving.metrics.meter import BOUNDS_S, TOKEN_BOUNDS_S, Counts
+from driftloop_serving.metrics.meter_files import ReplicaCounts
+
+LABELS = ("replica", "model", "version", "arm")
+BOUNDS = (*map(str, BOUNDS_S), "+Inf")
+TOKEN_BOUNDS = (*map(str, TOKEN_BOUNDS_S), "+Inf")
+TOKENS = {
+    "prompt_tokens": ("driftloop_prompt_tokens", "Tokens that language models were asked with."),
+    "completion_tokens": (
+        "driftloop_completion_tokens", "Tokens that language models answered with.",
+    ),
+}  # fmt: skip
+TOKEN_TIMES = {
+    "first_token": ("driftloop_first_token_seconds", "From a request to its answer's first token."),
+    "token": ("driftloop_token_seconds", "From one token of an answer to the next, on average."),
+}
+
+COUNTERS = {
+    "requests": ("driftloop_requests", "Requests that were answered."),
+    "rows": ("driftloop_rows", "Rows that were answered."),
+    "runs": ("driftloop_runs", "Runs of a graph: requests share them under load."),
+    "queue_s": ("driftloop_queue_seconds", "Time that requests waited for their run."),
+    "input_s": ("driftloop_input_seconds", "Time spent on reading requests."),
+    "infer_s": ("driftloop_infer_seconds", "Time spent in graphs."),
+    "output_s": ("driftloop_output_seconds", "Time spent on writing answers."),
+}
+
+
+def render(replicas: Sequence[ReplicaCounts], accept: str = "") -> tuple[bytes, str]:
+    """The text and its content type; `accept`: the header, by which a scraper asks for
+    OpenMetrics."""
+    registry = CollectorRegistry()
+    registry.register(_Replicas(replicas))
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class _Replicas(Collector):
+    def __init__(self, replicas: Sequence[ReplicaCounts]) -> None:
+        self._replicas = replicas
+
+    def collect(self) -> Iterator[Metric]:
+        rows = [
+            ((r.replica, model, str(version) if version else "", arm), counts)
+            for r in self._replicas
+            for (model, version, arm), counts in r.counts.items()
+        ]
+        answered = [(labels, counts) for labels, counts in rows if counts.requests]
+        for field, (name, text) in COUNTERS.items():
+            family = CounterMetricFamily(name, text, labels=LABELS)
+            for labels, counts in answered:
+                family.add_metric(labels, getattr(counts, field))
+            yield family
+        yield _latency(answered)
+        yield from _tokens(
+            [(labels, counts) for labels, counts in answered if counts.prompt_tokens]
+        )
+        failures = CounterMetricFamily(
+            "driftloop_request_failures", "Requests that got an error.", labels=(*LABELS, "reason")
+        )
+        for labels, counts in rows:
+            for reason, number in counts.failures.items():
+                failures.add_metric((*labels, reason), number)
+        yield failures
+        yield from _load(self._replicas)
+        yield from _capture(self._replicas)
+
+
+def _latency(rows: Iterable[tuple[tuple[str, ...], Counts]]) -> Metric:
+    family = HistogramMetricFamily(
+        "driftloop_request_seconds", "From a request's last byte to its answer.", labels=LABELS
+    )
+    for labels, counts in rows:
+        buckets = list(zip(BOUNDS, map(float, accumulate(counts.buckets)), strict=True))
+        family.add_metric(labels, buckets, counts.latency_s)
+    return family
+
+
+def _tokens(rows: Sequence[tuple[tuple[str, ...], Counts]]) -> Iterator[Metric]:
+    for field, (name, text) in TOKENS.items():
+        family = CounterMetricFamily(name, text, labels=LABELS)
+        for labels, counts in rows:
+            family.add_metric(labels, getattr(counts, field))
+        yield family
+    for field, (name, text) in TOKEN_TIMES.items():
+        times = HistogramMetricFamily(name, text, labels=LABELS)
+        for labels, counts in rows:
+            sums = map(float, accumulate(getattr(counts, f"{field}_buckets")))
+            buckets = list(zip(TOKEN_BOUNDS, sums, strict=True))
+            times.add_metric(labels, buckets, getattr(counts, f"{field}_s"))
+        yield times
+
+
+def _load(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily(
+        "driftloop_requests_in_flight", "Requests under way.", labels=("replica",)
+    )
+    busy = CounterMetricFamily(
+        "driftloop_busy_seconds",
+        "Time that the event loop worked for requests.",
+        labels=("replica",),
+    )
+    for found in replicas:
+        waiting.add_metric((found.replica,), found.load.in_flight)
+        busy.add_metric((found.replica,), found.load.busy_s)
+    yield waiting
+    yield busy
+
+
+def _capture(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
+    """served = acked + spooled + dropped, for each replica and version; labels under "labels"."""
+    labels = ("replica", "model", "version")
+    served = CounterMetricFamily(
+        "driftloop_capture_rows", "Rows that were to be kept in the spool.", labels=labels
+    )
+    acked = CounterMetricFamily(
+        "driftloop_capture_acked_rows", "Rows that Kafka has acknowledged.", labels=labels
+    )
+    spooled = GaugeMetricFamily(
+        "driftloop_capture_spooled_rows", "Rows that wait for Kafka.", labels=labels
+    )
+    dropped = CounterMetricFamily(
+        "driftloop_capture_dropped_rows", "Rows that are not captured.", labels=(*labels, "reason")
+    )
+    weaker = CounterMetricFamily(
+        "driftloop_capture_weaker_rows",
+        "Rows whose answer left before they were as durable as capture.durability asks.",
+        labels=(*labels, "reason"),
+    )
+    for found in replicas:
+        for key, entry in found.capture.items():
+            model, _, version = key.rpartition("/")
+            place = (found.replica, model or key, version if model else "")
+            served.add_metric(place, entry["served"])
+            acked.add_metric(place, entry["acked"])
+            spooled.add_metric(place, entry["spooled"])
+            for family, by_reason in ((dropped, entry["dropped"]), (weaker, entry["weaker"])):
+                for reason, rows in by_reason.items():
+                    family.add_metric((*place, reason), rows)
+    yield from (served, acked, spooled, dropped, weaker)

@@ -1,0 +1,85 @@
+"""What every replica is made of: a batcher with the models it holds, its spool and its counts."""
+
+import asyncio
+import gc
+from typing import Any
+
+from driftloop_contracts.model import Deployment
+from driftloop_serving.batching.batcher import Batcher, Forward
+from driftloop_serving.batching.model_table import ModelTable, Served, held_elsewhere, reload
+from driftloop_serving.capture.durability import durability
+from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.metrics.meter import ReplicaMeter
+from driftloop_serving.metrics.meter_files import Load, MeterFiles
+from driftloop_serving.replicas.autoscaling import LOAD, LoadMeter
+from driftloop_serving.replicas.replica_report import report, report_left
+from driftloop_settings import Settings
+
+IN_FLIGHT_LIMIT = 1024
+
+
+class ModelHost:
+    """Made on the event loop. `name`: what the spool's folder begins with."""
+
+    def __init__(self, settings: Settings, name: str, forward: Forward | None = None) -> None:
+        self._settings = settings
+        self.spool = SpoolWriter(settings.spool_dir, name, settings.capture)
+        meter = self.meter = ReplicaMeter()
+        self.durability = durability(self.spool, settings.capture)
+        self.batcher = Batcher(
+            self.spool,
+            meter,
+            in_flight_limit=IN_FLIGHT_LIMIT,
+            forward=forward,
+            durability=self.durability,
+        )
+        self.counts = MeterFiles(
+            settings.state_dir / "metrics",
+            settings.spool_dir,
+            self.spool.replica,
+            meter,
+            lambda: Load(self.batcher.in_flight, self.batcher.busy_s),
+        )
+        self._load = LoadMeter(lambda: self.batcher.busy_s)
+        self._counting = asyncio.create_task(self.counts.keep_written())
+        self._reload = asyncio.Lock()
+
+    async def hold(self, user_config: dict[str, Any]) -> None:
+        """Load what is new beside the traffic, then swap."""
+        async with self._reload:
+            wanted = [Deployment.from_dict(d) for d in user_config["deployments"]]
+            table = await asyncio.to_thread(
+                reload, self.batcher.table, wanted, capture=self._settings.capture
+            )
+            elsewhere = {
+                served.deployment.model.name: served
+                for served in (_elsewhere(e) for e in user_config.get("elsewhere", ()))
+            }
+            if not self.batcher.table.models:
+                # Before the first request: what is loaded by now stays, and collections that looked
+                # through all of it would be pauses of a tenth of a second.
+                gc.collect()
+                gc.freeze()
+            self.batcher.table = ModelTable({**table.models, **elsewhere})
+            await asyncio.to_thread(report, self._settings, self.spool.replica, self.batcher.table)
+
+    def load(self) -> dict[str, float]:
+        """What Serve's autoscaling asks for."""
+        return {LOAD: self._load.load()}
+
+    async def close(self) -> None:
+        self._counting.cancel()
+        self.batcher.close()
+        if self.durability is not None:
+            self.durability.close()
+        self.spool.close()
+        await asyncio.to_thread(report_left, self._settings)
+
+
+def _elsewhere(entry: dict[str, Any]) -> Served:
+    return held_elsewhere(
+        Deployment.from_dict(entry["deployment"]),
+        entry["held"],
+        {int(version): tuple(known) for version, known in entry.get("addresses", {}).items()},
+        {int(version): reason for version, reason in entry.get("failed", {}).items()},
+    )

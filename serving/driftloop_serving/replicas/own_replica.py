@@ -1,0 +1,96 @@
+"""A model with replicas of its own, and how the replicas that take requests ask it."""
+
+import asyncio
+from typing import Any
+
+import structlog
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from driftloop_contracts.errors import DriftloopError, RetryLater
+from driftloop_serving.inference.grpc_codec import GRPC
+from driftloop_serving.inference.infer_call import Answer, Call, Form
+from driftloop_serving.inference.v1_codec import V1
+from driftloop_serving.inference.v2_codec import V2
+from driftloop_serving.replicas.application import own_application
+from driftloop_serving.replicas.model_host import ModelHost
+from driftloop_serving.replicas.ray_http_patch import keep_to_loopback
+from driftloop_settings import Settings
+
+log = structlog.get_logger()
+
+FORMS: dict[str, Form] = {"v2": V2, "v1": V1, "grpc": GRPC}
+_NAMES = {form: name for name, form in FORMS.items()}
+PATIENCE_S = 60.0
+
+
+class OwnReplica:
+    """`settings`: the stack's, as JSON."""
+
+    def __init__(self, settings: str) -> None:
+        parsed = Settings.model_validate_json(settings)
+        if parsed.serving.ray_address is None:
+            keep_to_loopback()
+        self._host = ModelHost(parsed, "own")
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        await self._host.hold(user_config)
+
+    async def answer(
+        self,
+        form: str,
+        model: str,
+        pinned: str | None,
+        payload: Any,
+        json_length: int | None,
+        given_id: str | None,
+        routing_key: bytes | None,
+        timeout_s: float,
+    ) -> Answer | DriftloopError:
+        """Errors are returned: raised ones would come to the asker with this process's
+        traceback."""
+        try:
+            return await self._host.batcher.answer(
+                FORMS[form], model, pinned, payload, json_length, given_id, routing_key, timeout_s
+            )
+        except DriftloopError as error:
+            return error
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._host.load()
+
+    async def __del__(self) -> None:
+        await self._host.close()
+
+
+class Elsewhere:
+    """Asks the replicas of a model for an answer; `Batcher`'s `forward`."""
+
+    def __init__(self) -> None:
+        self._handles: dict[str, DeploymentHandle] = {}
+
+    async def __call__(self, call: Call) -> Answer | DriftloopError:
+        """The other replica's answer or error. Raises RetryLater where none can answer."""
+        later = RetryLater(f"no replica of model {call.model!r} can answer now; try again")
+        try:
+            handle: Any = self._handles.get(call.model)
+            if handle is None:
+                handle = await asyncio.to_thread(serve.get_app_handle, own_application(call.model))
+                self._handles[call.model] = handle
+            asked = handle.answer.remote(
+                _NAMES[call.form],
+                call.model,
+                call.pinned,
+                call.payload,
+                call.json_length,
+                call.given_id,
+                call.routing_key,
+                call.timeout_s,
+            )
+            answer = await asyncio.wait_for(asked, min(call.timeout_s, PATIENCE_S))
+        except Exception as error:  # Serve's and Ray's errors share no base
+            self._handles.pop(call.model, None)
+            log.warning("inference.not_forwarded", model=call.model, error=type(error).__name__)
+            raise later from None
+        assert isinstance(answer, Answer | DriftloopError)
+        return answer

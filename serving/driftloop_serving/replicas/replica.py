@@ -1,0 +1,108 @@
+"""The Ray Serve deployment that takes requests, and holds every model that has no replicas of its
+own.
+
+Ingress `direct`: the replica owns a port. Ingress `haproxy`: Serve's HAProxy stands in front of the
+HTTP server that Serve runs in the replica; infer requests are taken from its connections as well.
+In both, Serve's own request path is used by nobody but its fallback proxy, while HAProxy knows of
+no replica.
+"""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from driftloop_serving.capture.durability import labels_kept
+from driftloop_serving.grpc import grpc_server
+from driftloop_serving.http.http_protocol import Ingress
+from driftloop_serving.http.listener import GRACE_S, Listener
+from driftloop_serving.http.rest_api import make_management
+from driftloop_serving.openai.openai_front import Front, add_openai
+from driftloop_serving.replicas.application import REPLICA
+from driftloop_serving.replicas.model_host import ModelHost
+from driftloop_serving.replicas.own_replica import Elsewhere
+from driftloop_serving.replicas.ray_http_patch import keep_to_loopback, take_over_http
+from driftloop_serving.replicas.replica_report import store
+from driftloop_settings import Settings
+
+
+class Replica:
+    """`settings`: the stack's, as JSON."""
+
+    def __init__(self, settings: str) -> None:
+        self._settings = Settings.model_validate_json(settings)
+        serving = self._settings.serving
+        if serving.ray_address is None:
+            keep_to_loopback()
+        self._host = ModelHost(self._settings, REPLICA, forward=Elsewhere())
+        limits: Any = {
+            "body_limit_bytes": serving.body_limit_bytes,
+            "timeout_s": serving.request_timeout_s,
+        }
+        self._app = make_management(
+            self._host.batcher,
+            self._host.spool,
+            self._host.counts,
+            lambda: store(self._settings.store_url),
+            settled=lambda: labels_kept(self._host.durability),
+            **limits,
+        )
+        front = Front(
+            lambda: self._host.batcher.table,
+            self._host.meter,
+            body_limit_bytes=serving.body_limit_bytes,
+            timeout_s=self._settings.llm.request_timeout_s,
+        )
+        add_openai(self._app, front)
+        self._ingress = Ingress(self._host.batcher, **limits)
+        self._listener: Listener | None = None
+        self._grpc: grpc_server.GrpcServer | None = None
+        if serving.ingress == "haproxy":
+            take_over_http(self._ingress, self._app)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve calls this at the start, too."""
+        await self._host.hold(user_config)
+        await self._open()
+
+    async def _open(self) -> None:
+        """Open the ports that are the replica's own; never before it can answer."""
+        serving = self._settings.serving
+        if self._grpc is None:
+            self._grpc = await grpc_server.start(self._host.batcher, self._app, self._settings)
+        if serving.ingress == "direct" and self._listener is None:
+            protocol = self._ingress.protocol()
+            self._listener = Listener(self._app, protocol, serving.host, serving.port)
+
+    async def __call__(self, request: Request) -> Response:
+        """What Serve's fallback proxy hands on."""
+        started: MutableMapping[str, Any] = {}
+        chunks: list[bytes] = []
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                started.update(message)
+            else:
+                chunks.append(message.get("body", b""))
+
+        await self._app(request.scope, request.receive, send)
+        response = Response(b"".join(chunks), started.get("status", 499))
+        response.raw_headers = list(started.get("headers", []))
+        return response
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._host.load()
+
+    def check_health(self) -> None:
+        if self._listener is not None and self._listener.ended:
+            raise RuntimeError("the replica's listener ended")
+
+    async def __del__(self) -> None:
+        # Serve awaits this before it ends a replica: answers under way go out.
+        leaving = [self._grpc.stop(GRACE_S)] if self._grpc is not None else []
+        if self._listener is not None:
+            leaving.append(self._listener.leave())
+        await asyncio.gather(*leaving)
+        await self._host.close()
