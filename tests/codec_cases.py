@@ -13,7 +13,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_serving.inference.binary_tensors import buffer_of
 from driftloop_serving.inference.datatypes import DTYPES
-from driftloop_serving.inference.infer_call import Form, InferRequest
+from driftloop_serving.inference.infer_call import Codec, InferRequest
 from driftloop_serving.inference.v1_codec import V1
 from driftloop_serving.inference.v2_codec import V2
 
@@ -50,7 +50,7 @@ VALUES: tuple[Any, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    form: Form
+    form: Codec
     signature: Signature
     body: bytes
     json_length: int | None

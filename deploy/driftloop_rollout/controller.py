@@ -20,7 +20,7 @@ from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.model import Deployment
 from driftloop_lake.port import LakeReader
 from driftloop_rollout.aliases import run_aliases
-from driftloop_rollout.evidence import Evidence
+from driftloop_rollout.evidence import RolloutEvidence
 from driftloop_rollout.machine import OPERATOR_EVENTS, TRANSITIONS, Event, Rollout, State, apply
 from driftloop_rollout.observer import Observer
 from driftloop_rollout.traffic import baseless, desired, superseded, trimmed
@@ -231,7 +231,7 @@ class Controller:
         event = Event.ADVANCE if verdict.action == "advance" else Event.PROVE
         return apply(judged, event, now, verdict.reason, numbers=verdict.numbers)
 
-    def _doubt(self, rollout: Rollout, seen: Evidence, verdict: Verdict) -> str:
+    def _doubt(self, rollout: Rollout, seen: RolloutEvidence, verdict: Verdict) -> str:
         """Why a good verdict is not acted upon yet, or nothing."""
         missing = self._observer.unaccounted(rollout) - seen.unaccounted
         if missing > 0:
@@ -251,7 +251,7 @@ def planned_steps(steps: tuple[float, ...]) -> tuple[float, ...]:
     return (*rungs, 1.0)
 
 
-def outlook(rollout: Rollout, seen: Evidence) -> dict[str, float | None]:
+def outlook(rollout: Rollout, seen: RolloutEvidence) -> dict[str, float | None]:
     """For people: about how many seconds this traffic needs from start to verdict where the canary
     equals the champion, and the smallest difference an hour of it can show."""
     metric, baseline = seen.trial.metrics[0], seen.baseline

@@ -53,7 +53,7 @@ class Margins:
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
+class ChampionBaseline:
     """The champion's past. Rates are mean losses; None: nothing is known of it.
 
     slow_above_s: a request slower than this counts as slow (the 95th percentile, or the floor).
@@ -79,7 +79,7 @@ class Coverage:
     canary_labelled: int = 0
     stable_labelled: int = 0
 
-    def with_rows(self, rows: "Slice") -> "Coverage":
+    def with_rows(self, rows: "ArmRows") -> "Coverage":
         labelled = rows.canary & rows.labelled
         return Coverage(
             self.canary + int(rows.canary.sum()),
@@ -100,14 +100,14 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class RolloutEvidence:
     """What was seen of a rollout so far, and up to where.
 
     unaccounted: rows of both versions that loss accounting could not find when the rollout began.
     waiting: why labelled rows are not used yet; empty where they are.
     """
 
-    baseline: Baseline
+    baseline: ChampionBaseline
     trial: Trial
     requests_until: datetime
     labels_until: datetime
@@ -131,9 +131,9 @@ class Evidence:
         }
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "Evidence":
+    def from_dict(cls, value: Mapping[str, Any]) -> "RolloutEvidence":
         return cls(
-            Baseline(**value["baseline"]),
+            ChampionBaseline(**value["baseline"]),
             Trial.from_dict(value["trial"]),
             datetime.fromisoformat(value["requests_until"]),
             datetime.fromisoformat(value["labels_until"]),
@@ -144,7 +144,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class ArmRows:
     """Rows of both arms as arrays, in order of `at` (µs since 1970).
 
     first: the first row of its request; loss is NaN where there is no label, or none to compare;
@@ -161,8 +161,8 @@ class Slice:
     loss: Losses
     malformed: Losses
 
-    def where(self, mask: NDArray[np.bool_]) -> "Slice":
-        return Slice(
+    def where(self, mask: NDArray[np.bool_]) -> "ArmRows":
+        return ArmRows(
             self.at[mask],
             self.canary[mask],
             self.first[mask],
@@ -173,7 +173,7 @@ class Slice:
             self.malformed[mask],
         )
 
-    def between(self, since: datetime, until: datetime) -> "Slice":
+    def between(self, since: datetime, until: datetime) -> "ArmRows":
         """Rows with since ≤ at < until."""
         return self.where((self.at >= _us(since)) & (self.at < _us(until)))
 
@@ -194,7 +194,7 @@ def read_slice(
     stable: int,
     candidate: int,
     scorer: Scorer | None = None,
-) -> Slice:
+) -> ArmRows:
     """Rows of a `LakeReader.labelled` table that the split sent to either arm; callers who named
     a version chose it themselves and are left out."""
     arm, version = _numpy(table["arm"]), _numpy(table["version"])
@@ -202,7 +202,7 @@ def read_slice(
     chosen = canary | ((arm == "stable") & (version == stable))
     labels = table["label"].to_pylist()
     language = spec.runtime == "vllm"
-    rows = Slice(
+    rows = ArmRows(
         at=table["at"].cast("int64").to_numpy(),
         canary=canary,
         first=_numpy(table["row"]) == 0,
@@ -247,10 +247,10 @@ def start(
     spec: ModelSpec,
     margins: Margins,
     rungs: Sequence[float],
-    past: Slice,
+    past: ArmRows,
     scale: float | None,
     since: datetime,
-) -> Evidence | None:
+) -> RolloutEvidence | None:
     """Nothing seen yet. past: the champion's newest rows; None where they are too few to know what
     a slow request is, or where no error scale is known for a regression."""
     requests = past.where(past.first & ~past.canary)
@@ -261,7 +261,7 @@ def start(
     limit = max(p95, margins.latency_floor_s)
     seconds = max((past.at[-1] - past.at[0]) / 1e6, 1e-3)
     losses, formed = past.arms(past.loss)[1], past.arms(past.malformed)[1]
-    baseline = Baseline(
+    baseline = ChampionBaseline(
         slow_above_s=limit,
         error_rate=float(requests.failed.mean()),
         slow_rate=float((latency > limit).mean()) if len(latency) else 0.0,
@@ -283,12 +283,12 @@ def start(
     if judged:
         rule = Rule("quality", margins.quality, decisive=True)
         metrics.insert(0, Metric.start(rule, rungs, baseline.quality_rate))
-    return Evidence(baseline, Trial(tuple(metrics)), since, since)
+    return RolloutEvidence(baseline, Trial(tuple(metrics)), since, since)
 
 
 def extend(
-    evidence: Evidence, recent: Slice, aged: Slice, margins: Margins, now: datetime
-) -> Evidence:
+    evidence: RolloutEvidence, recent: ArmRows, aged: ArmRows, margins: Margins, now: datetime
+) -> RolloutEvidence:
     """The evidence with what can be used of the lake's rows since `requests_until` (`recent`) and
     since `labels_until` (`aged`); both may hold older rows too, which are not used again."""
     losses: dict[str, tuple[Losses, Losses]] = {}
@@ -326,7 +326,7 @@ def extend(
     )
 
 
-def _complete_until(rows: Slice, now: datetime) -> datetime:
+def _complete_until(rows: ArmRows, now: datetime) -> datetime:
     """The time before which no row is still to come, as far as one can know."""
     if not len(rows.at):
         return _NEVER
@@ -334,7 +334,9 @@ def _complete_until(rows: Slice, now: datetime) -> datetime:
     return newest + _TICK if now - newest > SILENCE else newest - SETTLE
 
 
-def _labelled_until(rows: Slice, margins: Margins, before: Coverage) -> tuple[datetime | None, str]:
+def _labelled_until(
+    rows: ArmRows, margins: Margins, before: Coverage
+) -> tuple[datetime | None, str]:
     """The latest time up to which both arms are labelled well enough, or None; and why no later.
     before: what was used already, for few rows alone show no difference between the arms."""
     if not len(rows.at):

@@ -12,7 +12,7 @@ from typing import Any
 
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.model import ServedVersion
-from driftloop_rollout.evidence import Evidence
+from driftloop_rollout.evidence import RolloutEvidence
 
 
 class State(StrEnum):
@@ -130,7 +130,7 @@ class Rollout:
     stepped_at: datetime | None = None
     deadline_at: datetime | None = None
     finished_at: datetime | None = None
-    evidence: Evidence | None = None
+    evidence: RolloutEvidence | None = None
     outlook: dict[str, float | None] = field(default_factory=dict)
     registry_due: bool = False
     history: tuple[Transition, ...] = ()
@@ -194,7 +194,7 @@ class Rollout:
             stepped_at=_time(record.get("stepped_at")),
             deadline_at=_time(record.get("deadline_at")),
             finished_at=_time(record.get("finished_at")),
-            evidence=Evidence.from_dict(evidence) if evidence else None,
+            evidence=RolloutEvidence.from_dict(evidence) if evidence else None,
             outlook=record.get("outlook", {}),
             registry_due=record.get("registry_due", False),
             history=tuple(Transition.from_dict(t) for t in record.get("history", ())),

@@ -39,7 +39,7 @@ class Observer:
         self._store = store
         self._lake = cache(open_lake)
 
-    def look(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> ev.Evidence | None:
+    def look(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> ev.RolloutEvidence | None:
         """The evidence, with what the lake has of it since the last look."""
         seen = rollout.evidence or self.started(rollout, spec, now)
         pin = self._lake().pin(rollout.model)
@@ -63,7 +63,7 @@ class Observer:
         scale: float | None,
         since: datetime,
         until: datetime | None,
-    ) -> ev.Slice:
+    ) -> ev.ArmRows:
         stable, candidate = _versions(rollout)
         table = self._lake().labelled(
             rollout.model,
@@ -81,7 +81,9 @@ class Observer:
             return replace(found, answers=None)  # the lake does not have them as they were
         return found
 
-    def started(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> ev.Evidence | None:
+    def started(
+        self, rollout: Rollout, spec: ModelSpec, now: datetime
+    ) -> ev.RolloutEvidence | None:
         """The champion's past, with nothing seen of the canary; None while it is too short."""
         lake, (stable, candidate) = self._lake(), _versions(rollout)
         pin = lake.pin(rollout.model)

@@ -11,9 +11,9 @@ from driftloop_lake.lake_tables import LakeTables
 from driftloop_lake.records import (
     DEAD_LETTER_SCHEMA,
     DeadLetter,
+    KafkaPosition,
     LabelRecord,
     Origin,
-    Place,
     PredictionRecord,
 )
 from driftloop_lake.rows import fit_records, label_rows
@@ -39,7 +39,7 @@ class DeadLetters:
         rows = table.scan(_LISTED)
         return rows.sort_by([(name, "ascending") for name in _LISTED[:3]])
 
-    def get(self, place: Place) -> DeadLetter:
+    def get(self, place: KafkaPosition) -> DeadLetter:
         """The record that was read there, whole. Raises NotFound."""
         self._tables.refresh()
         table = self._tables.dead_letters()
@@ -101,17 +101,17 @@ def _present(table: LakeTable, record: PredictionRecord) -> pa.Array:
     return rows.column("sequence").combine_chunks()
 
 
-def _replayed(place: Place) -> str:
+def _replayed(place: KafkaPosition) -> str:
     return f"replayed:{place.topic}:{place.partition}:{place.offset}"
 
 
-def _at(place: Place) -> str:
+def _at(place: KafkaPosition) -> str:
     return (
         f"topic = {quoted(place.topic)} AND partition = {place.partition} "
         f'AND "offset" = {place.offset}'
     )
 
 
-def places(letters: pa.Table) -> Sequence[Place]:
+def places(letters: pa.Table) -> Sequence[KafkaPosition]:
     """Where the letters of a `list` were read."""
-    return [Place(r["topic"], r["partition"], r["offset"]) for r in letters.to_pylist()]
+    return [KafkaPosition(r["topic"], r["partition"], r["offset"]) for r in letters.to_pylist()]

@@ -23,7 +23,7 @@ DEAD_LETTER_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class KafkaPosition:
     """Where in Kafka a record was read."""
 
     topic: str
@@ -39,7 +39,7 @@ class Origin:
     `at`: when the producer sent it; `headers`: JSON.
     """
 
-    place: Place
+    place: KafkaPosition
     at: datetime
     value: bytes
     headers: str
@@ -66,4 +66,4 @@ class DeadLetter:
     reason: str
 
 
-Record = PredictionRecord | LabelRecord | DeadLetter
+LakeRecord = PredictionRecord | LabelRecord | DeadLetter

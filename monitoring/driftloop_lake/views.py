@@ -66,7 +66,7 @@ def _own(column: str) -> str:
     return column.removeprefix(INPUT_PREFIX if column.startswith(INPUT_PREFIX) else OUTPUT_PREFIX)
 
 
-class Answer:
+class QueryResult:
     """A query under way: `columns`, and batches as they come. To be read once.
 
     It runs in a thread of its own, so that Ctrl-C and the time limit end it wherever it is.
@@ -176,7 +176,7 @@ class Views:
         names = column_names(list(self._columns), KEY)
         return {c: name for c, name in names.items() if c not in BOOKKEEPING}
 
-    def ask(self, sql: str, timeout_s: float = 300.0) -> Answer:
+    def ask(self, sql: str, timeout_s: float = 300.0) -> QueryResult:
         """Run one SELECT. Raises Rejected with DuckDB's sentence for any other or a wrong one."""
         import duckdb
 
@@ -188,7 +188,7 @@ class Views:
         reads = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
         if len(statements) != 1 or statements[0].type not in reads:
             raise Rejected("query: write one SELECT; nothing can be changed here")
-        return Answer(self._connection, sql, timeout_s)
+        return QueryResult(self._connection, sql, timeout_s)
 
     def _is_text(self, output: str | None) -> bool:
         """Whether labels compare with a text: by the model's answer, else by all its outputs."""

@@ -31,7 +31,7 @@ from driftloop_contracts.events import PredictionHeaders
 from driftloop_lake.client_ids import RETRIES, TURN, without_repeats
 from driftloop_lake.lake_table import LakeTable, Overtaken
 from driftloop_lake.lake_tables import LakeTables
-from driftloop_lake.records import DeadLetter, LabelRecord, PredictionRecord, Record
+from driftloop_lake.records import DeadLetter, LabelRecord, LakeRecord, PredictionRecord
 from driftloop_lake.rows import dead_letter_rows, fit_records, label_rows
 
 log = structlog.get_logger()
@@ -69,7 +69,7 @@ class LakeWriter:
         marks = {place: offsets.mark(fence(*place)) for place in partitions}
         return {place: mark + 1 if mark >= 0 else -1 for place, mark in marks.items()}
 
-    def append(self, records: Sequence[Record]) -> Appended:
+    def append(self, records: Sequence[LakeRecord]) -> Appended:
         """Write records, given in offset order per partition and without gaps since `positions`.
 
         The counts are those of the last attempt: after a collision with another writer, what the
@@ -87,7 +87,7 @@ class LakeWriter:
                 self._tables.forget()
                 raise
 
-    def _append(self, records: Sequence[Record]) -> Appended:
+    def _append(self, records: Sequence[LakeRecord]) -> Appended:
         predictions = repeated = 0
         dead = [record for record in records if isinstance(record, DeadLetter)]
         for model, of_model in _by_model(records).items():
@@ -99,7 +99,7 @@ class LakeWriter:
         self._advance(_reached(records))
         return Appended(predictions, labels, dead_letters, repeated)
 
-    def append_one(self, record: Record) -> Appended:
+    def append_one(self, record: LakeRecord) -> Appended:
         """Write one record, as a dead letter where the lake takes those and not the record: then it
         is not the storage that is in the way. Raises RetryLater."""
         try:
@@ -154,7 +154,7 @@ class LakeWriter:
         self,
         table: LakeTable,
         rows: pa.Table,
-        records: Sequence[Record],
+        records: Sequence[LakeRecord],
         marks: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         fences = {fence(*place): offset for place, offset in _reached(records).items()}
@@ -167,7 +167,7 @@ class LakeWriter:
             offsets.advance(ahead)
 
 
-def _by_model(records: Iterable[Record]) -> dict[str, list[PredictionRecord]]:
+def _by_model(records: Iterable[LakeRecord]) -> dict[str, list[PredictionRecord]]:
     found: dict[str, list[PredictionRecord]] = {}
     for record in records:
         if isinstance(record, PredictionRecord):
@@ -175,7 +175,7 @@ def _by_model(records: Iterable[Record]) -> dict[str, list[PredictionRecord]]:
     return found
 
 
-def _reached(records: Iterable[Record]) -> dict[tuple[str, int], int]:
+def _reached(records: Iterable[LakeRecord]) -> dict[tuple[str, int], int]:
     """The highest offset of each partition."""
     found: dict[tuple[str, int], int] = {}
     for record in records:

@@ -11,7 +11,7 @@ import structlog
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from driftloop_bus.kafka_connection import BATCH_BYTES, is_passing, translated
-from driftloop_bus.port import Message, Movement, Place
+from driftloop_bus.port import Message, Movement, Partition
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 
@@ -41,9 +41,9 @@ class KafkaBusConsumer(_Connected):
 
     def __init__(self, connection: Mapping[str, Any]) -> None:
         self._connection = connection
-        self._positions: dict[Place, int] = {}
+        self._positions: dict[Partition, int] = {}
 
-    def assign(self, positions: Mapping[Place, int]) -> None:
+    def assign(self, positions: Mapping[Partition, int]) -> None:
         self._positions = dict(positions)
         if self._client is not None:
             self._seek(self._client)
@@ -104,7 +104,7 @@ class KafkaBusMember(_Connected):
     def moved(self) -> Movement:
         return self._moves.taken()
 
-    def start(self, positions: Mapping[Place, int]) -> None:
+    def start(self, positions: Mapping[Partition, int]) -> None:
         for place, offset in positions.items():
             with contextlib.suppress(ValueError, KeyError):  # it went away meanwhile
                 _seek(self._client, {place: offset})
@@ -188,7 +188,7 @@ def _polled(
     return [_message(record) for records in batches.values() for record in records]
 
 
-def _seek(client: Any, positions: Mapping[Place, int]) -> None:
+def _seek(client: Any, positions: Mapping[Partition, int]) -> None:
     for place, offset in positions.items():
         if offset < 0:
             client.seek_to_beginning(TopicPartition(*place))
@@ -196,7 +196,7 @@ def _seek(client: Any, positions: Mapping[Place, int]) -> None:
             client.seek(TopicPartition(*place), offset)
 
 
-def _places(partitions: Iterable[Any]) -> frozenset[Place]:
+def _places(partitions: Iterable[Any]) -> frozenset[Partition]:
     return frozenset((p.topic, p.partition) for p in partitions)
 
 

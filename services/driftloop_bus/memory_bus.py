@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from driftloop_bus.memory_group import Group
-from driftloop_bus.port import MAX_VALUE_BYTES, Message, Movement, Place
+from driftloop_bus.port import MAX_VALUE_BYTES, Message, Movement, Partition
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater
 
 _BROKEN = "the topic refuses a record: it is too large"
@@ -195,9 +195,9 @@ class MemoryConsumer:
 
     def __init__(self, bus: MemoryBus) -> None:
         self._bus = bus
-        self._positions: dict[Place, int] = {}
+        self._positions: dict[Partition, int] = {}
 
-    def assign(self, positions: Mapping[Place, int]) -> None:
+    def assign(self, positions: Mapping[Partition, int]) -> None:
         self._positions = {place: max(0, offset) for place, offset in positions.items()}
 
     def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
@@ -244,7 +244,7 @@ class MemoryMember:
         found, self._moved = self._moved, Movement()
         return found
 
-    def start(self, positions: Mapping[Place, int]) -> None:
+    def start(self, positions: Mapping[Partition, int]) -> None:
         started = {place: max(0, offset) for place, offset in positions.items()}
         self._consumer._positions.update(started)
 

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-from driftloop_bus.port import Movement, Place
+from driftloop_bus.port import Movement, Partition
 
 
 class Group:
@@ -12,8 +12,8 @@ class Group:
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._held: dict[str, set[Place]] = {}
-        self._expelled: dict[str, set[Place]] = {}
+        self._held: dict[str, set[Partition]] = {}
+        self._expelled: dict[str, set[Partition]] = {}
 
     def join(self, instance: str | None) -> str:
         """A new member's name; it takes over what the one of the same instance held."""
@@ -24,7 +24,7 @@ class Group:
     def leave(self, name: str) -> None:
         self._expelled[name] = self._held.pop(name, set())
 
-    def settle(self, name: str, places: Sequence[Place]) -> Movement:
+    def settle(self, name: str, places: Sequence[Partition]) -> Movement:
         """What a member must let go of and what it may have now."""
         lost = self._expelled.pop(name, set())
         held = self._held.setdefault(name, set())

@@ -11,7 +11,7 @@ MAX_VALUE_BYTES = 8 << 20
 """The largest value a record may have; topics, producers and fetches are set up for it."""
 
 
-Place = tuple[str, int]
+Partition = tuple[str, int]
 """A partition: (topic, number)."""
 
 
@@ -60,7 +60,7 @@ class Producer(Protocol):
 class Consumer(Protocol):
     """Reads assigned partitions from positions that the caller keeps (e.g. in the lake)."""
 
-    def assign(self, positions: Mapping[Place, int]) -> None:
+    def assign(self, positions: Mapping[Partition, int]) -> None:
         """Read from these partitions at these offsets; -1: from the earliest there is."""
 
     def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
@@ -75,8 +75,8 @@ class Movement:
     """Partitions that a member lost, and those it got. One may be in both: it was away in between,
     and another member may have read it."""
 
-    gone: frozenset[Place] = frozenset()
-    came: frozenset[Place] = frozenset()
+    gone: frozenset[Partition] = frozenset()
+    came: frozenset[Partition] = frozenset()
 
 
 class Member(Protocol):
@@ -91,7 +91,7 @@ class Member(Protocol):
         """What happened since the last call. Messages that `poll` gave before are of the time
         before."""
 
-    def start(self, positions: Mapping[Place, int]) -> None:
+    def start(self, positions: Mapping[Partition, int]) -> None:
         """Read partitions that came, from these offsets; -1: from the earliest there is."""
 
     def close(self) -> None: ...

@@ -19,7 +19,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_settings import Settings
 
 if TYPE_CHECKING:
-    from driftloop_lake.records import Place
+    from driftloop_lake.records import KafkaPosition
 
 _SHOWN = 50
 
@@ -48,7 +48,7 @@ def dead_letters(
         emit(found, as_json, lambda: _show(found))
 
 
-def _listed(settings: Settings, wanted: "list[Place] | None") -> list[dict[str, Any]]:
+def _listed(settings: Settings, wanted: "list[KafkaPosition] | None") -> list[dict[str, Any]]:
     from driftloop_lake.dead_letters import places
     from driftloop_lake.delta_lake import open_lake
 
@@ -65,7 +65,7 @@ def _listed(settings: Settings, wanted: "list[Place] | None") -> list[dict[str, 
     ]
 
 
-def _replayed(settings: Settings, wanted: "list[Place] | None") -> list[dict[str, Any]]:
+def _replayed(settings: Settings, wanted: "list[KafkaPosition] | None") -> list[dict[str, Any]]:
     from driftloop_lake.delta_lake import open_lake
     from driftloop_monitoring.archive.replay import replay
     from driftloop_store import open_store
@@ -90,15 +90,15 @@ def _show(found: list[dict[str, Any]]) -> None:
     console.print(f"[dim]{len(found)} dead letters{more}[/dim]")
 
 
-def _place(text: str) -> "Place":
-    from driftloop_lake.records import Place
+def _place(text: str) -> "KafkaPosition":
+    from driftloop_lake.records import KafkaPosition
 
     topic, _, rest = text.partition(":")
     partition, _, offset = rest.partition(":")
     if not (topic and partition.isdecimal() and offset.isdecimal()):
         raise Rejected(f"{text}: write TOPIC:PARTITION:OFFSET, such as driftloop.labels:0:17")
-    return Place(topic, int(partition), int(offset))
+    return KafkaPosition(topic, int(partition), int(offset))
 
 
-def _text(place: "Place") -> str:
+def _text(place: "KafkaPosition") -> str:
     return f"{place.topic}:{place.partition}:{place.offset}"

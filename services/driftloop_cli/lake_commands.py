@@ -26,7 +26,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_settings import Settings
 
 if TYPE_CHECKING:
-    from driftloop_lake.views import Answer, Views
+    from driftloop_lake.views import QueryResult, Views
 
 At = Annotated[
     str | None,
@@ -75,7 +75,7 @@ def query(
         )
 
 
-def _show(answer: "Answer", views: "Views", limit: int) -> None:
+def _show(answer: "QueryResult", views: "Views", limit: int) -> None:
     from driftloop_cli.rows import cell
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -260,7 +260,7 @@ def _time(text: str | None, option: str) -> datetime | None:
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
-def _until_interrupted(answer: "Answer", act: Callable[[], None]) -> None:
+def _until_interrupted(answer: "QueryResult", act: Callable[[], None]) -> None:
     try:
         act()
     except KeyboardInterrupt:

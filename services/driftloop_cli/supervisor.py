@@ -155,14 +155,14 @@ class Supervisor:
         now = time.monotonic()
         for child in self._children.values():
             if child.process is not None and child.process.poll() is not None:
-                self._bury(child, now)
+                self._retire(child, now)
             elif child.process is not None and now - child.started_at > STEADY_S:
                 child.deaths_in_a_row = 0
             late = child.role.late and not self._ready and now - begun < LATE_START_S
             if child.process is None and now >= child.restart_at and not late:
                 self._start(child, now)
 
-    def _bury(self, child: Child, now: float) -> None:
+    def _retire(self, child: Child, now: float) -> None:
         assert child.process is not None
         code = child.process.returncode
         kill_session(child.process.pid)

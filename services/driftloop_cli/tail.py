@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pyarrow as pa
 
-from driftloop_bus.port import Bus, Message, Place
+from driftloop_bus.port import Bus, Message, Partition
 from driftloop_cli.rows import json_line
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater, Unavailable
 from driftloop_contracts.events import LABELS, PREDICTIONS, PredictionHeaders
@@ -28,7 +28,7 @@ def follow(
 
 
 def _lines(
-    bus: Bus, model: str, positions: dict[Place, int], limit: int | None, *, named: bool
+    bus: Bus, model: str, positions: dict[Partition, int], limit: int | None, *, named: bool
 ) -> Iterator[str]:
     left = limit
     with closing(bus.consumer()) as consumer:
@@ -43,7 +43,7 @@ def _lines(
                             return
 
 
-def _positions(bus: Bus, topics: tuple[str, ...], from_start: bool) -> dict[Place, int]:
+def _positions(bus: Bus, topics: tuple[str, ...], from_start: bool) -> dict[Partition, int]:
     try:
         if from_start:
             return {(topic, p): -1 for topic in topics for p in bus.partitions(topic)}

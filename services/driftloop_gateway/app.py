@@ -20,7 +20,7 @@ from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
 from driftloop_rollout.controller import command
 from driftloop_serving.http.feedback import Keep, Settled, accept
-from driftloop_serving.http.http_errors import speak_errors
+from driftloop_serving.http.http_errors import install_error_handlers
 from driftloop_serving.http.request_body import write_body
 from driftloop_settings import Settings
 from driftloop_store import Store
@@ -30,7 +30,7 @@ FEEDBACK_LIMIT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class GatewayContext:
     """What the routes work with. `registry` opens the registry on first use: it is heavy.
     `keep_labels` keeps them for good, or is False."""
 
@@ -64,17 +64,17 @@ class CommandRequest(BaseModel):
     actor: str = "operator"
 
 
-def make_app(parts: Parts) -> FastAPI:
+def make_app(parts: GatewayContext) -> FastAPI:
     app = FastAPI(
         title="driftloop control API", openapi_url="/api/openapi.json", docs_url="/api/docs"
     )
-    speak_errors(app)
+    install_error_handlers(app)
     _inspection(app, parts)
     _actions(app, parts)
     return app
 
 
-def _inspection(app: FastAPI, parts: Parts) -> None:
+def _inspection(app: FastAPI, parts: GatewayContext) -> None:
     store = parts.store
 
     @app.get("/", include_in_schema=False)
@@ -156,7 +156,7 @@ def _inspection(app: FastAPI, parts: Parts) -> None:
         return FileResponse(path)
 
 
-def _actions(app: FastAPI, parts: Parts) -> None:
+def _actions(app: FastAPI, parts: GatewayContext) -> None:
     store = parts.store
 
     @app.post("/api/models")

@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 
 from driftloop_contracts.clock import system_clock
-from driftloop_gateway.app import Parts, make_app
+from driftloop_gateway.app import GatewayContext, make_app
 from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
 from driftloop_serving.capture.durability import Durability, durability, labels_kept
@@ -46,7 +46,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         await labels_kept(durable())  # on the server's loop
 
     store = open_store(settings.store_url)
-    parts = Parts(
+    parts = GatewayContext(
         settings,
         store,
         open_lake(settings),

@@ -12,7 +12,7 @@ import numpy as np
 from driftloop_monitoring.statistics.columns import Column
 from driftloop_monitoring.statistics.drift import DriftRule, moved
 from driftloop_monitoring.statistics.evidently_adapter import distance
-from driftloop_monitoring.statistics.performance import Baseline, Rule, State, update
+from driftloop_monitoring.statistics.performance import LossBaseline, Rule, State, update
 
 RULE = Rule(margin=0.01, run_length=1e5)
 REFERENCE_ROWS = 7_500
@@ -23,7 +23,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 def alert_row(before: float, after: float, r: np.random.Generator) -> int | None:
     """The row of the alert, to the next STEP, of one run with an estimated baseline."""
-    estimate = Baseline.of((r.random(REFERENCE_ROWS) < before).astype(float))
+    estimate = LossBaseline.of((r.random(REFERENCE_ROWS) < before).astype(float))
     rate = np.repeat([before, after], [CALM_ROWS, CHANGED_ROWS])
     losses = (r.random(len(rate)) < rate).astype(float)
     state = State()

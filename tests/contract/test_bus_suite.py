@@ -12,7 +12,7 @@ from kafka.admin import ConfigResource
 from driftloop_bus import Bus, Consumer, Message
 from driftloop_bus.kafka_connection import BESIDE_VALUE_BYTES
 from driftloop_bus.memory_bus import MemoryBus
-from driftloop_bus.port import MAX_VALUE_BYTES, Member, Place
+from driftloop_bus.port import MAX_VALUE_BYTES, Member, Partition
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater
 
 WAIT_S = 20.0
@@ -305,7 +305,7 @@ class Reader:
 
     def __init__(self, member: Member) -> None:
         self.member = member
-        self.held: set[Place] = set()
+        self.held: set[Partition] = set()
         self.values: list[bytes] = []
 
     def step(self) -> None:
@@ -343,7 +343,7 @@ def test_a_member_reads_only_what_it_has_started(bus: Bus, members: Callable[...
     topic: str = members.topic  # type: ignore[attr-defined]
     ((partition, offset), _) = sent(bus, topic, [b"a", b"b"])
     member = members()
-    came: set[Place] = set()
+    came: set[Partition] = set()
     deadline = time.monotonic() + WAIT_S
     while len(came) < 4 and time.monotonic() < deadline:
         assert member.poll(0.2) == []

@@ -22,11 +22,11 @@ from threading import Event
 import structlog
 
 from driftloop_bus.port import Bus, Member
-from driftloop_bus.port import Place as Partition
+from driftloop_bus.port import Partition as Partition
 from driftloop_contracts.clock import Clock, system_clock
 from driftloop_contracts.errors import NotFound, RetryLater
 from driftloop_contracts.events import LABELS, PREDICTIONS
-from driftloop_lake.records import DeadLetter, PredictionRecord, Record
+from driftloop_lake.records import DeadLetter, LakeRecord, PredictionRecord
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_monitoring.archive.instance_lock import seat
@@ -83,12 +83,12 @@ def run(settings: Settings, stop: Event) -> None:
 class Buffer:
     """Records that were read and are not in the lake yet. `since`: when the first came."""
 
-    records: list[Record] = field(default_factory=list)
+    records: list[LakeRecord] = field(default_factory=list)
     rows: int = 0
     value_bytes: int = 0
     since: float = 0.0
 
-    def add(self, record: Record, now: float) -> None:
+    def add(self, record: LakeRecord, now: float) -> None:
         self.since = self.since if self.records else now
         self.records.append(record)
         self.rows += record.headers.rows if isinstance(record, PredictionRecord) else 1
@@ -163,7 +163,7 @@ class Archiver:
         if self._buffer.due(self._settings, self._monotonic()):
             self._flush(stop)
 
-    def _refused(self, record: Record) -> Record:
+    def _refused(self, record: LakeRecord) -> LakeRecord:
         if isinstance(record, PredictionRecord) and not self._known(record.headers.model):
             return DeadLetter(record.origin, f"no model {record.headers.model!r} was ever deployed")
         return record

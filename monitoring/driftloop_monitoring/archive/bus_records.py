@@ -21,11 +21,11 @@ from driftloop_contracts.events import (
 from driftloop_contracts.model import NAME
 from driftloop_lake.records import (
     DeadLetter,
+    KafkaPosition,
     LabelRecord,
+    LakeRecord,
     Origin,
-    Place,
     PredictionRecord,
-    Record,
 )
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -34,12 +34,12 @@ _TYPES = frozenset(ARROW_TYPES.values())
 _NEVER_NULL = tuple(column.name for column in FIXED_COLUMNS if not column.nullable)
 
 
-def read_record(message: Message, latest: datetime = LATEST) -> Record:
+def read_record(message: Message, latest: datetime = LATEST) -> LakeRecord:
     """What a message says; a DeadLetter with the reason where it says nothing that can be kept.
     `latest`: rows and labels of a later time are mistakes."""
     headers = [(name, value or b"") for name, value in message.headers]
     origin = Origin(
-        Place(message.topic, message.partition, message.offset),
+        KafkaPosition(message.topic, message.partition, message.offset),
         _sent_at(message.timestamp_ms),
         message.value or b"",  # foreign producers may send a record without a value
         json.dumps([[name, value.decode("utf-8", "replace")] for name, value in headers]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from driftloop_bus.port import Message
 from driftloop_contracts.errors import Rejected
 from driftloop_lake.dead_letters import DeadLetters, places
-from driftloop_lake.records import DeadLetter, Place, PredictionRecord
+from driftloop_lake.records import DeadLetter, KafkaPosition, PredictionRecord
 from driftloop_monitoring.archive.bus_records import read_record
 
 
@@ -16,13 +16,15 @@ from driftloop_monitoring.archive.bus_records import read_record
 class Replayed:
     """What became of one dead letter: `rows` archived, or the reason why it stays one."""
 
-    place: Place
+    place: KafkaPosition
     rows: int = 0
     reason: str | None = None
 
 
 def replay(
-    letters: DeadLetters, known: Callable[[str], bool], wanted: Iterable[Place] | None = None
+    letters: DeadLetters,
+    known: Callable[[str], bool],
+    wanted: Iterable[KafkaPosition] | None = None,
 ) -> Iterable[Replayed]:
     """Try the wanted dead letters again (default: all), one by one. `known`: whether a model was
     ever deployed. Raises NotFound and RetryLater."""

@@ -19,7 +19,7 @@ Score = Callable[[list[dict[str, Any]], str], float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JudgedAnswer:
     """`text` as the answer to a conversation of `messages`."""
 
     messages: tuple[Mapping[str, Any], ...]
@@ -31,7 +31,9 @@ class Judge(Protocol):
     def name(self) -> str:
         """Scores under one name compare with each other. It is shown."""
 
-    def scores(self, answers: Sequence[Answer], limit_s: float) -> tuple[list[float | None], str]:
+    def scores(
+        self, answers: Sequence[JudgedAnswer], limit_s: float
+    ) -> tuple[list[float | None], str]:
         """One score each, 0 to 1, None where there is none after `limit_s`; and why one lacks, or
         "". Never raises for an answer."""
 
@@ -44,7 +46,9 @@ class FunctionJudge:
         self.name = name
         self._function = function
 
-    def scores(self, answers: Sequence[Answer], limit_s: float) -> tuple[list[float | None], str]:
+    def scores(
+        self, answers: Sequence[JudgedAnswer], limit_s: float
+    ) -> tuple[list[float | None], str]:
         until = time.monotonic() + limit_s
         found: list[float | None] = []
         why = ""

@@ -12,7 +12,7 @@ import httpx
 from pydantic import SecretStr
 
 from driftloop_contracts.errors import Rejected
-from driftloop_monitoring.judge.judge import OVER, Answer, within
+from driftloop_monitoring.judge.judge import OVER, JudgedAnswer, within
 from driftloop_settings.settings import LlmSettings
 
 AT_ONCE = 4
@@ -69,7 +69,9 @@ class OpenAiJudge:
             str(settings.judge_url), str(settings.judge_model), SecretStr(key) if key else None
         )
 
-    def scores(self, answers: Sequence[Answer], limit_s: float) -> tuple[list[float | None], str]:
+    def scores(
+        self, answers: Sequence[JudgedAnswer], limit_s: float
+    ) -> tuple[list[float | None], str]:
         until = time.monotonic() + limit_s
         key = self._key.get_secret_value() if self._key else ""
         headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -78,7 +80,7 @@ class OpenAiJudge:
         why = next((f for f in reversed(found) if isinstance(f, str)), "")
         return [f if isinstance(f, float) else None for f in found], why
 
-    def _score(self, http: httpx.Client, answer: Answer, until: float) -> float | str:
+    def _score(self, http: httpx.Client, answer: JudgedAnswer, until: float) -> float | str:
         """A score, or why there is none."""
         why = OVER
         options = self._options
@@ -107,7 +109,7 @@ class OpenAiJudge:
     def _ask(
         self,
         http: httpx.Client,
-        answer: Answer,
+        answer: JudgedAnswer,
         options: dict[str, Any],
         until: float,
         left_s: float,

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from driftloop_contracts.judgement import CheckKind, Finding
-from driftloop_monitoring.statistics.performance import Baseline, Change
+from driftloop_monitoring.statistics.performance import Change, LossBaseline
 from driftloop_store.store import Store
 
 log = structlog.get_logger()
@@ -67,7 +67,7 @@ def close_alerts(store: Store, model: str, kind: CheckKind | None = None) -> Non
 
 
 def performance_message(
-    model: str, version: int, baseline: Baseline, change: Change, task: str | None
+    model: str, version: int, baseline: LossBaseline, change: Change, task: str | None
 ) -> str:
     """A sentence for people."""
     if task == "generation":

@@ -10,7 +10,7 @@ from driftloop_contracts.judgement import CheckKind, Finding, Severity
 from driftloop_monitoring.state.reference import Reference, judged
 from driftloop_monitoring.statistics.columns import Column, columns_of
 from driftloop_monitoring.statistics.drift import Distance, DriftRule, moved
-from driftloop_monitoring.statistics.quality import troubles
+from driftloop_monitoring.statistics.quality import issues
 from driftloop_monitoring.statistics.separation import MIN_EFFECT, Separation
 from driftloop_monitoring.statistics.windows import stable_id
 from driftloop_monitoring.text.answer_checks import useless_answers
@@ -41,7 +41,7 @@ def window_findings(
     if language:
         bad = list(useless_answers(reference.outputs, outputs, rule.significance))
     else:
-        bad = troubles(reference.inputs, inputs, rule.significance)
+        bad = issues(reference.inputs, inputs, rule.significance)
     for t in bad:
         found.append(
             Finding(

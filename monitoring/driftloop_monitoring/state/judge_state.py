@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from driftloop_monitoring.statistics.performance import Baseline, State
+from driftloop_monitoring.statistics.performance import LossBaseline, State
 
 MIN_REFERENCE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeStanding:
+class JudgeState:
     """judge: its name; asked: how many of the reference's answers it was asked for, `whole` when it
     was for all; reference: their losses, 1 - score; rated: people's and its view of the newest
     answers that both rated, see `calibration.Rated`; rated_until: answers before were looked at;
@@ -29,18 +29,18 @@ class JudgeStanding:
     alerted: bool = False
 
     @property
-    def baseline(self) -> Baseline | None:
+    def baseline(self) -> LossBaseline | None:
         """None until the reference is scored, or where too few of its answers were."""
         if not self.whole or len(self.reference) < MIN_REFERENCE:
             return None
-        return Baseline.of(np.array(self.reference))
+        return LossBaseline.of(np.array(self.reference))
 
     def to_dict(self) -> dict[str, Any]:
         until = self.rated_until.isoformat() if self.rated_until else None
         return {**asdict(self), "rated_until": until, "test": self.test.to_dict()}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "JudgeStanding":
+    def from_dict(cls, value: Mapping[str, Any]) -> "JudgeState":
         until = value["rated_until"]
         return cls(
             **{

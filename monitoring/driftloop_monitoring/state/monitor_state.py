@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from driftloop_lake.capture_loss import CaptureLoss
-from driftloop_monitoring.state.judge_state import JudgeStanding
+from driftloop_monitoring.state.judge_state import JudgeState
 from driftloop_monitoring.statistics.performance import State
 from driftloop_monitoring.statistics.windows import Position
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class MonitorState:
     """windowed, tested: the last rows that were cut into windows, and judged by their labels (None:
     none yet); broken, drifted: columns in the newest judged window; outbox: findings not yet on
     their topic; topic: of the last ruling; decisions: how many were written; loss: what of this
@@ -35,12 +35,12 @@ class Standing:
     loss: CaptureLoss = field(default_factory=CaptureLoss)
     nats: tuple[float, ...] = ()
     """Per token, of the first corrected texts that a language model was asked for."""
-    judge: JudgeStanding | None = None
+    judge: JudgeState | None = None
 
-    def promoted(self, version: int, now: datetime) -> "Standing":
+    def promoted(self, version: int, now: datetime) -> "MonitorState":
         """After a change of the champion at `now`: rows from then on are judged, from scratch."""
         here = Position(now)
-        return Standing(
+        return MonitorState(
             version, self.schedule_checked, here, here, outbox=self.outbox, decisions=self.decisions
         )
 
@@ -62,7 +62,7 @@ class Standing:
         }
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "Standing":
+    def from_dict(cls, value: Mapping[str, Any]) -> "MonitorState":
         return cls(
             value["version"],
             datetime.fromisoformat(value["schedule_checked"]),
@@ -76,5 +76,5 @@ class Standing:
             value["decisions"],
             CaptureLoss.from_dict(value.get("loss", {})),
             tuple(value.get("nats", ())),
-            JudgeStanding.from_dict(value["judge"]) if value.get("judge") else None,
+            JudgeState.from_dict(value["judge"]) if value.get("judge") else None,
         )

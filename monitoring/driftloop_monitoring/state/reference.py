@@ -17,7 +17,7 @@ from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_monitoring.statistics.columns import Column, columns_of
 from driftloop_monitoring.statistics.losses import LossRule, loss_rule
-from driftloop_monitoring.statistics.performance import Baseline
+from driftloop_monitoring.statistics.performance import LossBaseline
 from driftloop_monitoring.text.descriptors import described
 
 FILE = "reference.parquet"
@@ -30,7 +30,7 @@ class Reference:
 
     table: pa.Table
     losses: LossRule
-    baseline: Baseline | None
+    baseline: LossBaseline | None
     live: bool = False
     inputs: Mapping[str, Column] = field(default_factory=dict)
     outputs: Mapping[str, Column] = field(default_factory=dict)
@@ -62,7 +62,7 @@ def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
     known = "label_number" in table.column_names
     losses = rule.losses(table) if known and spec.task else np.array([])
     losses = losses[~np.isnan(losses)]
-    baseline = Baseline.of(losses) if len(losses) >= MIN_BASELINE_ROWS else None
+    baseline = LossBaseline.of(losses) if len(losses) >= MIN_BASELINE_ROWS else None
     seen = judged(spec, table)
     inputs, outputs = columns_of(seen, INPUT_PREFIX), columns_of(seen, OUTPUT_PREFIX)
     return Reference(table, rule, baseline, live, inputs, outputs)

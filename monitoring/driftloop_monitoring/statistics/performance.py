@@ -28,7 +28,7 @@ LARGEST_BET = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
+class LossBaseline:
     """The loss on rows the model was not trained on: mean, variance, rows."""
 
     mean: float
@@ -42,7 +42,7 @@ class Baseline:
         return min(self.mean + UPPER_Z * math.sqrt(variance / self.rows), 1.0)
 
     @classmethod
-    def of(cls, losses: Floats) -> "Baseline":
+    def of(cls, losses: Floats) -> "LossBaseline":
         """Raises ValueError without a loss."""
         if not losses.size:
             raise ValueError("a baseline needs losses")
@@ -57,7 +57,7 @@ class Rule:
     margin: float
     run_length: float
 
-    def bets(self, baseline: Baseline) -> Floats:
+    def bets(self, baseline: LossBaseline) -> Floats:
         """Near the growth-optimal bet rise/(variance + rise²) for each of RISES."""
         rises = self.margin * np.array(RISES)
         variance = max(baseline.variance, baseline.ceiling * 0.01)
@@ -143,7 +143,7 @@ def _or_minus_inf(value: float | None) -> float:
 
 
 def update(
-    state: State, losses: Floats, times: list[datetime], baseline: Baseline, rule: Rule
+    state: State, losses: Floats, times: list[datetime], baseline: LossBaseline, rule: Rule
 ) -> State:
     """Judge rows, in the order of their predictions: `losses` in [0, 1], `times` of the same
     length.

@@ -34,7 +34,7 @@ class Trouble:
     detail: str
 
 
-def troubles(
+def issues(
     reference: Mapping[str, Column], window: Mapping[str, Column], significance: float
 ) -> list[Trouble]:
     """What is wrong with the window, `significance` being the family-wise error rate."""

@@ -7,10 +7,10 @@ import structlog
 
 from driftloop_contracts.judgement import Decision
 from driftloop_contracts.model import Deployment, ModelSpec
-from driftloop_monitoring.state.monitor_state import Standing
-from driftloop_monitoring.statistics.performance import Baseline
+from driftloop_monitoring.state.monitor_state import MonitorState
+from driftloop_monitoring.statistics.performance import LossBaseline
 from driftloop_monitoring.statistics.windows import stable_id
-from driftloop_monitoring.watch.trigger import Evidence, Policy, Ruling, due, evaluate
+from driftloop_monitoring.watch.trigger import Policy, Ruling, TriggerEvidence, due, evaluate
 from driftloop_settings.settings import Settings
 from driftloop_store.store import ACTIVE_RETRAINS, Store
 
@@ -35,12 +35,12 @@ def policy_of(settings: Settings, spec: ModelSpec) -> Policy:
 def evidence_of(
     store: Store,
     deployment: Deployment,
-    standing: Standing,
-    baseline: Baseline | None,
+    standing: MonitorState,
+    baseline: LossBaseline | None,
     policy: Policy,
     now: datetime,
     corrections: int = 0,
-) -> Evidence:
+) -> TriggerEvidence:
     """What the store and the standing say at `now`. `corrections`: see `trigger.Evidence`."""
     name = deployment.model.name
     retrains = store.retrains(name, 10)
@@ -51,7 +51,7 @@ def evidence_of(
     scheduled = None
     if policy.schedule is not None:
         scheduled = due(policy.schedule, policy.timezone, standing.schedule_checked, now)
-    return Evidence(
+    return TriggerEvidence(
         champion=standing.version,
         retrainable=deployment.model.recipe is not None,
         alert=alert is not None,
@@ -77,12 +77,12 @@ def _utc(text: str) -> datetime:
 def rule(
     store: Store,
     deployment: Deployment,
-    standing: Standing,
-    baseline: Baseline | None,
+    standing: MonitorState,
+    baseline: LossBaseline | None,
     policy: Policy,
     now: datetime,
     corrections: int = 0,
-) -> Standing:
+) -> MonitorState:
     """Decide, and act on it; returns the new standing.
 
     A decision is recorded when the policy says to retrain, and when it waits for another reason
@@ -105,9 +105,9 @@ def rule(
 def _write(
     store: Store,
     model: str,
-    standing: Standing,
+    standing: MonitorState,
     ruling: Ruling,
-    evidence: Evidence,
+    evidence: TriggerEvidence,
     policy: Policy,
     now: datetime,
 ) -> None:

@@ -22,13 +22,13 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
 from driftloop_contracts.language import read_json
 from driftloop_lake.port import LakeReader, Pin
-from driftloop_monitoring.judge.judge import OVER, Answer, Judge, judge_of
+from driftloop_monitoring.judge.judge import OVER, Judge, JudgedAnswer, judge_of
 from driftloop_monitoring.state import alerts
-from driftloop_monitoring.state.judge_state import MIN_REFERENCE, JudgeStanding
-from driftloop_monitoring.state.monitor_state import Standing
+from driftloop_monitoring.state.judge_state import MIN_REFERENCE, JudgeState
+from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.state.reference import Reference
 from driftloop_monitoring.statistics.calibration import agreement, doubt, rated_well
-from driftloop_monitoring.statistics.performance import Baseline, Change, Rule, update
+from driftloop_monitoring.statistics.performance import Change, LossBaseline, Rule, update
 from driftloop_monitoring.statistics.windows import stable_id
 from driftloop_settings.settings import Settings
 from driftloop_store.store import Store
@@ -78,8 +78,13 @@ class JudgeWatch:
         self._rests_until: datetime | None = None
 
     def window(
-        self, standing: Standing, window: Window, known: Reference, rows: pa.Table, now: datetime
-    ) -> tuple[Standing, Judged]:
+        self,
+        standing: MonitorState,
+        window: Window,
+        known: Reference,
+        rows: pa.Table,
+        now: datetime,
+    ) -> tuple[MonitorState, Judged]:
         """Score a sample of a window's answers. now: when the step began."""
         judge, why = self._judge(known)
         if judge is None:
@@ -112,7 +117,9 @@ class JudgeWatch:
         judged = Judged(_shown(state, losses, baseline, not doubtful), note, findings)
         return replace(standing, judge=state), judged
 
-    def learn(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> Standing:
+    def learn(
+        self, standing: MonitorState, known: Reference, pin: Pin, now: datetime
+    ) -> MonitorState:
         """With what a step's windows left: score the reference, then answers that people rated."""
         judge, _ = self._judge(known)
         if judge is None:
@@ -136,14 +143,14 @@ class JudgeWatch:
         except Rejected as error:
             return None, str(error)
 
-    def _state(self, standing: Standing, judge: Judge) -> JudgeStanding:
+    def _state(self, standing: MonitorState, judge: Judge) -> JudgeState:
         if standing.judge is not None and standing.judge.judge == judge.name:
             return standing.judge
         alerts.close_alerts(self._store, self._model, CheckKind.JUDGE)
-        return JudgeStanding(judge.name)
+        return JudgeState(judge.name)
 
     def _scores(
-        self, judge: Judge, answers: Sequence[Answer], now: datetime
+        self, judge: Judge, answers: Sequence[JudgedAnswer], now: datetime
     ) -> tuple[list[float | None], str]:
         """Of the first answers, as many as the step has left, and why there are no more."""
         llm = self._settings.llm
@@ -168,8 +175,8 @@ class JudgeWatch:
         return scores if told or len(asked) < FEW else [], why
 
     def _reference(
-        self, state: JudgeStanding, judge: Judge, known: Reference, now: datetime
-    ) -> JudgeStanding:
+        self, state: JudgeState, judge: Judge, known: Reference, now: datetime
+    ) -> JudgeState:
         if state.whole:
             return state
         drawn = list(islice(_drawn(known.table), REFERENCE_ANSWERS))
@@ -182,13 +189,13 @@ class JudgeWatch:
 
     def _rated(
         self,
-        state: JudgeStanding,
+        state: JudgeState,
         judge: Judge,
         known: Reference,
         pin: Pin,
         version: int,
         now: datetime,
-    ) -> JudgeStanding:
+    ) -> JudgeState:
         """The oldest first, so that none is left out for what its rating was."""
         since = state.rated_until
         if since is None and known.live:
@@ -221,9 +228,9 @@ class JudgeWatch:
 
     def _alert(
         self,
-        standing: Standing,
-        state: JudgeStanding,
-        baseline: Baseline,
+        standing: MonitorState,
+        state: JudgeState,
+        baseline: LossBaseline,
         change: Change,
         window: Window,
         now: datetime,
@@ -255,7 +262,7 @@ class JudgeWatch:
 
 
 def _shown(
-    state: JudgeStanding, losses: NDArray[np.float64], baseline: Baseline | None, counts: bool
+    state: JudgeState, losses: NDArray[np.float64], baseline: LossBaseline | None, counts: bool
 ) -> dict[str, float]:
     shown = {"judge_answers": float(len(losses)), "judge_counts": float(counts)}
     if len(losses):
@@ -275,7 +282,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
     return found
 
 
-def _drawn(table: pa.Table) -> Iterator[tuple[dict[str, Any], Answer]]:
+def _drawn(table: pa.Table) -> Iterator[tuple[dict[str, Any], JudgedAnswer]]:
     """Answers that can be scored, in an order that chance, but always the same, gives."""
 
     def chance(row: dict[str, Any]) -> bytes:
@@ -287,7 +294,7 @@ def _drawn(table: pa.Table) -> Iterator[tuple[dict[str, Any], Answer]]:
             yield row, answer
 
 
-def _answer(row: dict[str, Any]) -> Answer | None:
+def _answer(row: dict[str, Any]) -> JudgedAnswer | None:
     """None for what is no text to a known conversation."""
     messages, text = read_json(row.get("in_messages")), row.get("out_text")
     if row.get("in_operation") == "embeddings" or row.get("out_tool_calls"):
@@ -295,4 +302,4 @@ def _answer(row: dict[str, Any]) -> Answer | None:
     if text is None or row.get("out_finish_reason") in _NO_ANSWER:
         return None
     told = isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)
-    return Answer(tuple(messages), text) if told else None
+    return JudgedAnswer(tuple(messages), text) if told else None

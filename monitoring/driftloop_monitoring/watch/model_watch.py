@@ -25,11 +25,11 @@ from driftloop_lake.port import LakeReader, Pin
 from driftloop_monitoring.state import alerts, reference
 from driftloop_monitoring.state.checks import window_findings
 from driftloop_monitoring.state.judging_policy import Terms, terms_of
-from driftloop_monitoring.state.monitor_state import Standing
+from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.state.reference import Reference
 from driftloop_monitoring.state.reference import judged as judged_rows
 from driftloop_monitoring.statistics.drift import MIN_REFERENCE, Distance, DriftRule
-from driftloop_monitoring.statistics.performance import Baseline, Change, Rule, State, update
+from driftloop_monitoring.statistics.performance import Change, LossBaseline, Rule, State, update
 from driftloop_monitoring.statistics.window_loss import WindowLoss
 from driftloop_monitoring.statistics.windows import (
     Cut,
@@ -77,7 +77,7 @@ class ModelWatch:
         look."""
 
     @property
-    def baseline(self) -> Baseline | None:
+    def baseline(self) -> LossBaseline | None:
         """Of the version that was judged last."""
         return self._reference[1].baseline if self._reference else None
 
@@ -85,7 +85,7 @@ class ModelWatch:
     def cursor(self) -> str:
         return f"monitor/{self.name}"
 
-    def step(self, deployment: Deployment, standing: Standing, now: datetime) -> Standing:
+    def step(self, deployment: Deployment, standing: MonitorState, now: datetime) -> MonitorState:
         """Judge what is new of the stable version; returns the new standing, which is not saved."""
         version = deployment.split.stable
         if standing.version != version:
@@ -163,8 +163,8 @@ class ModelWatch:
         return self.settings.state_dir / "monitor" / f"{self.name}-{version}.parquet"
 
     def _live_reference(
-        self, deployment: Deployment, standing: Standing, pin: Pin, now: datetime
-    ) -> Standing:
+        self, deployment: Deployment, standing: MonitorState, pin: Pin, now: datetime
+    ) -> MonitorState:
         """Make the first rows the reference, once their labels are in (if the model is
         labelled)."""
         rows = self._rows(pin, standing.version, standing.tested, now)
@@ -187,8 +187,8 @@ class ModelWatch:
 
     # -- windows -------------------------------------------------------------------------------
     def _cut_windows(
-        self, standing: Standing, known: Reference, pin: Pin, now: datetime
-    ) -> Standing:
+        self, standing: MonitorState, known: Reference, pin: Pin, now: datetime
+    ) -> MonitorState:
         m = self.settings.monitoring
         waiting = self._rows(pin, standing.version, standing.windowed, now)
         while True:
@@ -209,14 +209,14 @@ class ModelWatch:
 
     def _judge(
         self,
-        standing: Standing,
+        standing: MonitorState,
         known: Reference,
         pin: Pin,
         rows: pa.Table,
         how: Cut,
         loss: CaptureLoss,
         now: datetime,
-    ) -> Standing:
+    ) -> MonitorState:
         m = self.settings.monitoring
         dropped = loss.dropped_since(standing.loss)
         lacks = WindowLoss(rows.num_rows, dropped, loss.unexplained_since(standing.loss))
@@ -276,13 +276,13 @@ class ModelWatch:
 
     def _beside(
         self,
-        standing: Standing,
+        standing: MonitorState,
         window: Window,
         known: Reference,
         pin: Pin,
         rows: pa.Table,
         now: datetime,
-    ) -> tuple[Standing, Window, list[Finding]]:
+    ) -> tuple[MonitorState, Window, list[Finding]]:
         """What a language model's windows are judged by beside their columns."""
         if known.losses.spec.runtime != "vllm":
             return standing, window, []
@@ -316,8 +316,8 @@ class ModelWatch:
         return self._judge_watch
 
     def _quality(
-        self, standing: Standing, found: list[Finding], window: Window, now: datetime
-    ) -> Standing:
+        self, standing: MonitorState, found: list[Finding], window: Window, now: datetime
+    ) -> MonitorState:
         critical = [
             f for f in found if f.severity is Severity.CRITICAL and f.kind is CheckKind.QUALITY
         ]
@@ -336,13 +336,15 @@ class ModelWatch:
             drifted=tuple(sorted({c for f in found if f.kind in drift for c in f.columns})),
         )
 
-    def _note(self, standing: Standing, found: list[Finding]) -> Standing:
+    def _note(self, standing: MonitorState, found: list[Finding]) -> MonitorState:
         for finding in found:
             self.store.add_finding(finding)
         return replace(standing, outbox=(*standing.outbox, *(f.to_dict() for f in found)))
 
     # -- performance ---------------------------------------------------------------------------
-    def _test(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> Standing:
+    def _test(
+        self, standing: MonitorState, known: Reference, pin: Pin, now: datetime
+    ) -> MonitorState:
         if known.baseline is None:
             return replace(standing, tested=standing.windowed)
         waiting = self._rows(pin, standing.version, standing.tested, now)
@@ -361,14 +363,14 @@ class ModelWatch:
 
     def _alert(
         self,
-        standing: Standing,
+        standing: MonitorState,
         test: State,
         change: Change,
         known: Reference,
         pin: Pin,
         ready: pa.Table,
         now: datetime,
-    ) -> Standing:
+    ) -> MonitorState:
         baseline = known.baseline
         assert baseline is not None  # _test asks for it
         window_id = stable_id(self.name, standing.version, "labels", change.row, change.at)
@@ -409,7 +411,7 @@ class ModelWatch:
         return self._note(standing, [finding])
 
     # -- reports -------------------------------------------------------------------------------
-    def _write_reports(self, standing: Standing, known: Reference, pin: Pin) -> None:
+    def _write_reports(self, standing: MonitorState, known: Reference, pin: Pin) -> None:
         self.reports.poll()
         for alert in self.store.alerts(self.name, 5):
             if alert.get("report") or alert["version"] != standing.version:
@@ -432,7 +434,7 @@ class ModelWatch:
                 )
 
 
-def _performance(test: State, baseline: Baseline | None) -> dict[str, float]:
+def _performance(test: State, baseline: LossBaseline | None) -> dict[str, float]:
     shown = {"rows": float(test.rows)}
     if np.isfinite(test.log_e):
         shown["log_e"] = round(test.log_e, 3)

@@ -29,7 +29,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class TriggerEvidence:
     """What is known of a model. Times are aware UTC.
 
     alert: the performance test has alerted; rise: mean loss since the change less the baseline;
@@ -76,7 +76,7 @@ class Ruling:
     reason: str
 
 
-def evaluate(evidence: Evidence, policy: Policy, now: datetime) -> Ruling | None:
+def evaluate(evidence: TriggerEvidence, policy: Policy, now: datetime) -> Ruling | None:
     """What follows from the evidence at `now`; None while nothing asks for a retrain."""
     e = evidence
     if e.alert:
@@ -99,13 +99,13 @@ def evaluate(evidence: Evidence, policy: Policy, now: datetime) -> Ruling | None
     return None
 
 
-def _because_of_error(e: Evidence) -> str:
+def _because_of_error(e: TriggerEvidence) -> str:
     since = f" since {e.change_at.isoformat(timespec='seconds')}" if e.change_at else ""
     return f"the measured error rose by {e.rise:.3f}{since}"
 
 
 def _ruling(
-    trigger: Trigger, e: Evidence, policy: Policy, now: datetime, labels: int, because: str
+    trigger: Trigger, e: TriggerEvidence, policy: Policy, now: datetime, labels: int, because: str
 ) -> Ruling:
     def wait(topic: str, reason: str) -> Ruling:
         return Ruling(trigger, "wait", topic, f"{because}, but {reason}")

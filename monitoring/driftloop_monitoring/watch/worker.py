@@ -15,7 +15,7 @@ from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.events import FINDINGS
 from driftloop_contracts.model import Deployment
 from driftloop_lake.port import LakeReader
-from driftloop_monitoring.state.monitor_state import Standing
+from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.statistics import evidently_adapter
 from driftloop_monitoring.statistics.drift import Distance
 from driftloop_monitoring.watch.decisions import policy_of, rule
@@ -101,8 +101,8 @@ class Monitor:
                 name, self._store, self._lake, self._settings, self._distance, self.reports
             )
         saved = self._store.cursor(watch.cursor)
-        before = Standing.from_dict(saved) if saved else None
-        standing = watch.step(deployment, before or Standing(deployment.split.stable, now), now)
+        before = MonitorState.from_dict(saved) if saved else None
+        standing = watch.step(deployment, before or MonitorState(deployment.split.stable, now), now)
         policy = policy_of(self._settings, deployment.model)
         standing = rule(
             self._store, deployment, standing, watch.baseline, policy, now, watch.corrections

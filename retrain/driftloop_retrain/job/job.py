@@ -49,7 +49,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Parts:
+class RetrainContext:
     """What a job works with."""
 
     settings: Settings
@@ -59,7 +59,7 @@ class Parts:
     clock: Clock
 
 
-def run_retrain(parts: Parts, retrain_id: str) -> str:
+def run_retrain(parts: RetrainContext, retrain_id: str) -> str:
     """Run a requested retrain, or go on with a running one, and return the state it ended in:
     succeeded, rejected or failed. Raises RetryLater where the lake or the registry cannot be
     reached; then it is to be run again."""
@@ -84,7 +84,7 @@ def run_retrain(parts: Parts, retrain_id: str) -> str:
     return state
 
 
-def _run(parts: Parts, record: Record, progress: Progress) -> tuple[str, Record]:
+def _run(parts: RetrainContext, record: Record, progress: Progress) -> tuple[str, Record]:
     settings, store = parts.settings, parts.store
     deployment = store.require_deployment(record["model"])
     spec = deployment.model
@@ -128,7 +128,7 @@ def _run(parts: Parts, record: Record, progress: Progress) -> tuple[str, Record]
 
 
 def _train(
-    parts: Parts,
+    parts: RetrainContext,
     record: Record,
     spec: ModelSpec,
     champion: ServedVersion,
@@ -192,7 +192,7 @@ def _train(
 
 
 def lineage_of(
-    parts: Parts,
+    parts: RetrainContext,
     record: Record,
     spec: ModelSpec,
     champion: ServedVersion,
@@ -240,7 +240,9 @@ def lineage_of(
     )
 
 
-def _read(parts: Parts, record: Record, spec: ModelSpec, champion: ServedVersion) -> Dataset:
+def _read(
+    parts: RetrainContext, record: Record, spec: ModelSpec, champion: ServedVersion
+) -> Dataset:
     def read() -> Dataset:
         pin, as_of = pinned(parts.store, parts.lake, parts.clock, record, spec.name)
         return from_lake(
@@ -290,7 +292,7 @@ def _judge(
 
 
 def _register(
-    parts: Parts,
+    parts: RetrainContext,
     record: Record,
     spec: ModelSpec,
     champion: ServedVersion,

@@ -38,7 +38,7 @@ def main() -> int:
 
     from driftloop_lake.delta_lake import open_lake
     from driftloop_registry.mlflow_registry import open_registry
-    from driftloop_retrain.job.job import Parts, run_retrain
+    from driftloop_retrain.job.job import RetrainContext, run_retrain
     from driftloop_store import open_store
 
     store = open_store(settings.store_url)
@@ -46,7 +46,9 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "running.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a predecessor may not be quite dead yet
-        parts = Parts(settings, store, open_lake(settings), open_registry(settings), system_clock)
+        parts = RetrainContext(
+            settings, store, open_lake(settings), open_registry(settings), system_clock
+        )
         try:
             run_retrain(parts, order.retrain_id)
         except RetryLater as error:

@@ -25,7 +25,7 @@ from driftloop_retrain.language.port import (
     TuneData,
 )
 from driftloop_retrain.language.tokens import ChatTokens, Encoded
-from driftloop_retrain.language.training_answers import Answer, Conversation
+from driftloop_retrain.language.training_answers import Conversation, TrainingAnswer
 from driftloop_settings.settings import LlmSettings
 
 log = structlog.get_logger()
@@ -65,7 +65,10 @@ class AdapterCandidate:
 
 
 def make_lesson(
-    answers: Sequence[Answer], tokens: ChatTokens, settings: LlmSettings, recipe: LanguageRecipe
+    answers: Sequence[TrainingAnswer],
+    tokens: ChatTokens,
+    settings: LlmSettings,
+    recipe: LanguageRecipe,
 ) -> Lesson:
     """Raises Rejected where too little is left to train on."""
     cleaned = clean(answers, settings.tune_min_rating)
@@ -116,7 +119,7 @@ def make_adapter(
     base: Path,
     champion: Path | None,
     start: Path | None,
-    answers: Sequence[Answer],
+    answers: Sequence[TrainingAnswer],
     work: Path,
     report: Report,
 ) -> AdapterCandidate:

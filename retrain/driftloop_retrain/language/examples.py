@@ -14,7 +14,7 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import TypeVar
 
-from driftloop_retrain.language.training_answers import Answer, Conversation
+from driftloop_retrain.language.training_answers import Conversation, TrainingAnswer
 
 T = TypeVar("T")
 RATED_APART = 0.5
@@ -60,10 +60,10 @@ class Cleaned:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
-def clean(answers: Sequence[Answer], min_rating: float) -> Cleaned:
+def clean(answers: Sequence[TrainingAnswer], min_rating: float) -> Cleaned:
     """Of several answers that say the same to the same prompt, the newest is kept."""
     dropped: Counter[str] = Counter()
-    whole: list[Answer] = []
+    whole: list[TrainingAnswer] = []
     for answer in answers:
         reason = _unfit(answer)
         if reason is None:
@@ -110,7 +110,7 @@ def group_of(conversation: Conversation) -> str:
     return blake2b(normalised(text).encode(), digest_size=12).hexdigest()
 
 
-def _unfit(answer: Answer) -> str | None:
+def _unfit(answer: TrainingAnswer) -> str | None:
     """Why nothing can be learnt from it."""
     if answer.error is not None:
         return UNFINISHED["error"]
@@ -121,7 +121,7 @@ def _unfit(answer: Answer) -> str | None:
     return None
 
 
-def _wanted(answer: Answer, min_rating: float, good_versions: set[int]) -> Example | str:
+def _wanted(answer: TrainingAnswer, min_rating: float, good_versions: set[int]) -> Example | str:
     """The example that it is, or why it is none."""
     assert answer.conversation is not None
     key = answer.prediction_id, answer.at, answer.conversation
@@ -143,7 +143,7 @@ def _wanted(answer: Answer, min_rating: float, good_versions: set[int]) -> Examp
     return Example(*key, answer.text.strip(), "replay", group)
 
 
-def _good_versions(answers: Iterable[Answer], min_rating: float) -> set[int]:
+def _good_versions(answers: Iterable[TrainingAnswer], min_rating: float) -> set[int]:
     """An unrated answer is as good as the rated ones of its version are on average."""
     ratings = defaultdict(list)
     for answer in answers:
@@ -152,9 +152,9 @@ def _good_versions(answers: Iterable[Answer], min_rating: float) -> set[int]:
     return {version for version, told in ratings.items() if sum(told) / len(told) >= min_rating}
 
 
-def _pairs(answers: Sequence[Answer], dropped: Counter[str]) -> list[Pair]:
+def _pairs(answers: Sequence[TrainingAnswer], dropped: Counter[str]) -> list[Pair]:
     found = []
-    by_prompt: dict[tuple[str, ...], list[Answer]] = defaultdict(list)
+    by_prompt: dict[tuple[str, ...], list[TrainingAnswer]] = defaultdict(list)
     for answer in answers:
         assert answer.conversation is not None
         if answer.preferred_lost:
@@ -188,7 +188,7 @@ def _pairs(answers: Sequence[Answer], dropped: Counter[str]) -> list[Pair]:
     )
 
 
-def _pair(answer: Answer, chosen: str, kind: str) -> Pair:
+def _pair(answer: TrainingAnswer, chosen: str, kind: str) -> Pair:
     assert answer.conversation is not None
     return Pair(
         answer.prediction_id,

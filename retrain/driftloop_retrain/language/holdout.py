@@ -25,7 +25,7 @@ T = TypeVar("T", bound=Grouped)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts(Generic[T]):
+class ExampleSplit(Generic[T]):
     train: tuple[T, ...]
     validation: tuple[T, ...]
     holdout: tuple[T, ...]
@@ -38,9 +38,9 @@ class Groups:
     holdout: frozenset[str]
     validation: frozenset[str]
 
-    def parts(self, items: Sequence[T]) -> Parts[T]:
+    def parts(self, items: Sequence[T]) -> ExampleSplit[T]:
         held = self.holdout | self.validation
-        return Parts(
+        return ExampleSplit(
             tuple(i for i in items if i.group not in held),
             tuple(i for i in items if i.group in self.validation),
             tuple(i for i in items if i.group in self.holdout),

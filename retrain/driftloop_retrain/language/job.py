@@ -6,14 +6,14 @@ from typing import Any
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG
 from driftloop_contracts.model import ModelSpec, ServedVersion
-from driftloop_retrain.job.job import Parts, lineage_of
+from driftloop_retrain.job.job import RetrainContext, lineage_of
 from driftloop_retrain.language.adapter import describe, on_this_machine, weights_hash
 from driftloop_retrain.language.candidate import AdapterCandidate, make_adapter
 from driftloop_retrain.language.options import PREFIX, tune_settings
 from driftloop_retrain.language.port import LanguageRecipe
 from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.report import write_report
-from driftloop_retrain.language.training_answers import Answer, read_answers
+from driftloop_retrain.language.training_answers import TrainingAnswer, read_answers
 from driftloop_retrain.record.lineage import Tuning
 from driftloop_retrain.record.pinning import or_later, pinned
 from driftloop_retrain.record.progress import Progress
@@ -25,7 +25,7 @@ Record = dict[str, Any]
 
 
 def tune(
-    parts: Parts,
+    parts: RetrainContext,
     record: Record,
     spec: ModelSpec,
     champion: ServedVersion,
@@ -103,7 +103,7 @@ def check_rank(spec: ModelSpec, settings: LlmSettings) -> None:
         )
 
 
-def base_of(parts: Parts, record: Record, champion: ServedVersion) -> ServedVersion:
+def base_of(parts: RetrainContext, record: Record, champion: ServedVersion) -> ServedVersion:
     """The version with the weights that champion and candidate share. Raises NotFound."""
     if champion.base is None:
         return champion
@@ -127,8 +127,10 @@ def weights_of(version: ServedVersion, file: str = BASE_CONFIG) -> Path:
     return folder
 
 
-def _read(parts: Parts, record: Record, spec: ModelSpec, settings: LlmSettings) -> list[Answer]:
-    def read() -> list[Answer]:
+def _read(
+    parts: RetrainContext, record: Record, spec: ModelSpec, settings: LlmSettings
+) -> list[TrainingAnswer]:
+    def read() -> list[TrainingAnswer]:
         pin, as_of = pinned(parts.store, parts.lake, parts.clock, record, spec.name)
         return read_answers(parts.lake, spec.name, pin, as_of, settings.tune_answers)
 
@@ -136,7 +138,7 @@ def _read(parts: Parts, record: Record, spec: ModelSpec, settings: LlmSettings) 
 
 
 def _outcome(
-    parts: Parts,
+    parts: RetrainContext,
     record: Record,
     recipe: LanguageRecipe,
     candidate: AdapterCandidate,

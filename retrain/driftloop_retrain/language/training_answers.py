@@ -40,7 +40,7 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TrainingAnswer:
     """One answer to one conversation. rating: 0 to 1; correction: what it should have been;
     preferred: the text of a better one; None: nobody said. `preferred_lost`: the better one is an
     answer that was not read. conversation None: it is not one of texts (images, tools, a broken
@@ -61,7 +61,7 @@ class Answer:
 
 def read_answers(
     lake: LakeReader, model: str, pin: Pin, as_of: datetime, newest: int
-) -> list[Answer]:
+) -> list[TrainingAnswer]:
     """The newest `newest` answers, and as many with each kind of feedback received up to `as_of`;
     oldest first. Embeddings are left out."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
@@ -112,7 +112,7 @@ def _plain(table: pa.Table) -> list[dict[str, Any]]:
 
 def _answer(
     row: Mapping[str, Any], told: Mapping[str, Mapping[str, Any] | None], texts: Mapping[str, str]
-) -> Answer:
+) -> TrainingAnswer:
     rating, correction = told.get(RATING), told.get(CORRECTION)
     preferred, lost = _preferred(told.get(PREFERRED), texts)
     number = None if rating is None else rating["label_number"]
@@ -120,7 +120,7 @@ def _answer(
     conversation = parse_conversation(
         row["in_messages"] or "", chat=row["in_operation"] != COMPLETIONS
     )
-    return Answer(
+    return TrainingAnswer(
         row["prediction_id"],
         row["at"],
         row["version"],

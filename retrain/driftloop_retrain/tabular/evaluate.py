@@ -55,14 +55,14 @@ def _log_loss(
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class ColumnSlice:
     """Rows [n] bool where a column has one value."""
 
     name: str
     rows: NDArray[np.bool_]
 
 
-def slices(features: pa.Table, columns: tuple[str, ...], min_rows: int) -> list[Slice]:
+def slices(features: pa.Table, columns: tuple[str, ...], min_rows: int) -> list[ColumnSlice]:
     """`column=value` for the values with at least `min_rows` rows; numbers with many values are cut
     at their quartiles."""
     found = []
@@ -77,5 +77,5 @@ def slices(features: pa.Table, columns: tuple[str, ...], min_rows: int) -> list[
             names = [f"{column}∈({a}, {b}]" for a, b in pairwise(edges)]
         counted = np.bincount(codes, minlength=len(names))
         order = np.argsort(-counted)[:MAX_SLICE_VALUES]
-        found += [Slice(names[i], codes == i) for i in order if counted[i] >= min_rows]
+        found += [ColumnSlice(names[i], codes == i) for i in order if counted[i] >= min_rows]
     return found

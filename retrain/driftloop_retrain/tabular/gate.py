@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop_contracts.model import Task
-from driftloop_retrain.tabular.evaluate import Slice
+from driftloop_retrain.tabular.evaluate import ColumnSlice
 from driftloop_settings.settings import RetrainSettings
 
 MIN_ROWS = 100
@@ -61,7 +61,11 @@ class GateResult:
 
 
 def gate(
-    task: Task, candidate: Losses, champion: Losses, slices: list[Slice], settings: RetrainSettings
+    task: Task,
+    candidate: Losses,
+    champion: Losses,
+    slices: list[ColumnSlice],
+    settings: RetrainSettings,
 ) -> GateResult:
     """Compare losses [n], row by row the same rows. Slices are those with enough rows."""
     unit = 1.0
@@ -93,7 +97,7 @@ def _overall(candidate: Losses, champion: Losses, settings: RetrainSettings) -> 
 
 
 def _slice(
-    part: Slice, candidate: Losses, champion: Losses, level: float, settings: RetrainSettings
+    part: ColumnSlice, candidate: Losses, champion: Losses, level: float, settings: RetrainSettings
 ) -> Check:
     ours, theirs = candidate[part.rows], champion[part.rows]
     gain, p_worse = _paired(ours, theirs)

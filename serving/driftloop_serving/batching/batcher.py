@@ -29,7 +29,7 @@ from driftloop_serving.batching.repeats import Repeats
 from driftloop_serving.capture.durability import Durability, rows_of
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_record import PredictionBatch
-from driftloop_serving.inference.infer_call import Answer, Call, Form, Meter
+from driftloop_serving.inference.infer_call import Codec, InferAnswer, InferCall, Meter
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ TIMEOUT = "Timeout"
 """The `error` of a request that was too late to run."""
 
 Outputs = Mapping[str, np.ndarray]
-Forward = Callable[[Call], Awaitable[Answer | DriftloopError]]
+Forward = Callable[[InferCall], Awaitable[InferAnswer | DriftloopError]]
 """Gives what the replica that was asked answered, and has counted; raises where none could be
 asked."""
 
@@ -57,7 +57,7 @@ class ClientGone(DriftloopError):
     """The client left before its run: nobody waits for an answer."""
 
 
-class Lane:
+class BatchQueue:
     """Calls that may share a run. `cost_s`: what a run of `cost_rows` took, smoothed."""
 
     __slots__ = ("calls", "chosen", "cost_rows", "cost_s", "key", "running", "timer")
@@ -65,7 +65,7 @@ class Lane:
     def __init__(self, key: Any, chosen: Chosen) -> None:
         self.key = key
         self.chosen = chosen
-        self.calls: list[Call] = []
+        self.calls: list[InferCall] = []
         self.running = 0
         self.cost_s, self.cost_rows = INLINE_S, 1.0  # unknown: the first run goes to a thread
         self.timer: asyncio.TimerHandle | None = None
@@ -77,7 +77,7 @@ class Lane:
         self.cost_s += 0.2 * (seconds - self.cost_s)
         self.cost_rows += 0.2 * (rows - self.cost_rows)
 
-    def take(self) -> list[Call]:
+    def take(self) -> list[InferCall]:
         """The calls of the next run: at most `max_batch_rows` rows, at least one call."""
         chosen, calls = self.chosen, self.calls
         if not chosen.batchable:
@@ -108,7 +108,7 @@ class Run:
         "started_at",
     )
 
-    def __init__(self, chosen: Chosen, calls: list[Call]) -> None:
+    def __init__(self, chosen: Chosen, calls: list[InferCall]) -> None:
         self.chosen = chosen
         self.calls = calls
         self.inputs = _gathered(calls)
@@ -147,7 +147,7 @@ class Run:
         return outputs
 
 
-def _gathered(calls: Sequence[Call]) -> Mapping[str, np.ndarray]:
+def _gathered(calls: Sequence[InferCall]) -> Mapping[str, np.ndarray]:
     first: dict[str, np.ndarray] = calls[0].request.inputs
     if len(calls) == 1:
         return first
@@ -177,9 +177,9 @@ class Batcher:
         self._forward = forward
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(WORKERS, "run")
-        self._arrived: list[Call] = []
+        self._arrived: list[InferCall] = []
         self._last_turn = 0
-        self._lanes: dict[Any, Lane] = {}
+        self._lanes: dict[Any, BatchQueue] = {}
         self._repeats = Repeats()
         self._forwarding: set[asyncio.Task[None]] = set()
         self.in_flight = 0
@@ -197,7 +197,7 @@ class Batcher:
     def _forget_idle_lanes(self) -> None:
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.calls or lane.running}
 
-    def submit(self, call: Call, *, alone: bool = False) -> None:
+    def submit(self, call: InferCall, *, alone: bool = False) -> None:
         """Answer a call. `alone`: nobody else can arrive in this turn, so do not wait for its
         end."""
         if self.in_flight >= self._limit:
@@ -213,7 +213,7 @@ class Batcher:
 
     async def answer(
         self,
-        form: Form,
+        form: Codec,
         model: str,
         pinned: str | None,
         payload: Any,
@@ -221,11 +221,11 @@ class Batcher:
         given_id: str | None,
         routing_key: bytes | None,
         timeout_s: float = inf,
-    ) -> Answer:
+    ) -> InferAnswer:
         """For callers that can wait. Raises DriftloopError."""
-        future: asyncio.Future[Answer] = self._loop.create_future()
+        future: asyncio.Future[InferAnswer] = self._loop.create_future()
 
-        def done(answer: Answer | DriftloopError) -> None:
+        def done(answer: InferAnswer | DriftloopError) -> None:
             if future.cancelled():
                 return
             if isinstance(answer, DriftloopError):
@@ -233,7 +233,7 @@ class Batcher:
             else:
                 future.set_result(answer)
 
-        call = Call(
+        call = InferCall(
             form,
             model,
             pinned,
@@ -267,7 +267,7 @@ class Batcher:
         began = time.perf_counter()
         calls, self._arrived = self._arrived, []
         self._last_turn = len(calls)
-        lanes: dict[Any, Lane] = {}
+        lanes: dict[Any, BatchQueue] = {}
         for call in calls:
             try:
                 lane = self._place(call)
@@ -285,7 +285,7 @@ class Batcher:
         self._finish(runs, decoded - began)
         self.busy_s += time.perf_counter() - began
 
-    def _place(self, call: Call) -> Lane | None:
+    def _place(self, call: InferCall) -> BatchQueue | None:
         """The lane that the call went to; None where it has its answer already, or gets
         another's."""
         if call.given_id is None:
@@ -313,17 +313,17 @@ class Batcher:
         if lane is None:
             if len(self._lanes) >= LANES_KEPT:  # clients choose shapes, and could go on for ever
                 self._forget_idle_lanes()
-            lane = self._lanes[key] = Lane(key, chosen)
+            lane = self._lanes[key] = BatchQueue(key, chosen)
         lane.calls.append(call)
         return lane
 
-    def _start(self, lane: Lane, runs: list[Run]) -> None:
+    def _start(self, lane: BatchQueue, runs: list[Run]) -> None:
         """Run what waits in the lane as far as it may run now; what ran inline goes to `runs`."""
         if lane.timer is not None or not lane.calls:
             return
         delay_s = lane.chosen.max_queue_delay_s
         if delay_s and sum(c.request.rows for c in lane.calls) < lane.chosen.max_batch_rows:
-            lane.timer = self._loop.call_later(delay_s, self._ripe, lane)
+            lane.timer = self._loop.call_later(delay_s, self._delay_elapsed, lane)
             return
         while lane.calls and lane.running < WORKERS:
             calls = self._still_wanted(lane.chosen, lane.take(), runs)
@@ -338,15 +338,15 @@ class Batcher:
             else:
                 self._run_apart(lane, run)
 
-    def _run_apart(self, lane: Lane, run: Run) -> None:
+    def _run_apart(self, lane: BatchQueue, run: Run) -> None:
         lane.running += 1
         self._threads.submit(self._run_in_thread, lane, run)
 
-    def _run_in_thread(self, lane: Lane, run: Run) -> None:
+    def _run_in_thread(self, lane: BatchQueue, run: Run) -> None:
         runs = run.execute()
         self._loop.call_soon_threadsafe(self._ran, lane, run, runs)
 
-    def _ran(self, lane: Lane, run: Run, runs: list[Run]) -> None:
+    def _ran(self, lane: BatchQueue, run: Run, runs: list[Run]) -> None:
         began = time.perf_counter()
         lane.running -= 1
         lane.learn(run.infer_s, run.rows)
@@ -354,7 +354,7 @@ class Batcher:
         self._finish(runs, 0.0)
         self.busy_s += time.perf_counter() - began
 
-    def _ripe(self, lane: Lane) -> None:
+    def _delay_elapsed(self, lane: BatchQueue) -> None:
         """The delay is over: what has gathered runs."""
         lane.timer = None
         late: list[Run] = []
@@ -364,7 +364,9 @@ class Batcher:
                 self._run_apart(lane, Run(lane.chosen, calls))
         self._finish(late, 0.0)
 
-    def _still_wanted(self, chosen: Chosen, calls: list[Call], runs: list[Run]) -> list[Call]:
+    def _still_wanted(
+        self, chosen: Chosen, calls: list[InferCall], runs: list[Run]
+    ) -> list[InferCall]:
         """Those that are to run. Who came too late gets an answer, and a record: in `runs`."""
         now = time.perf_counter()
         for call in calls:
@@ -449,7 +451,7 @@ class Batcher:
                 together = None
             if together is not None:
                 for call, (payload, json_length) in zip(calls, together, strict=True):
-                    self._done(call, Answer(payload, json_length, call.prediction_id, version))
+                    self._done(call, InferAnswer(payload, json_length, call.prediction_id, version))
                 return
         first = 0
         for call, rows in zip(calls, run.counts, strict=True):
@@ -464,16 +466,16 @@ class Batcher:
             except Exception:
                 self._broke(call, chosen)
             else:
-                self._done(call, Answer(payload, json_length, call.prediction_id, version))
+                self._done(call, InferAnswer(payload, json_length, call.prediction_id, version))
 
-    def _send_on(self, call: Call) -> None:
+    def _send_on(self, call: InferCall) -> None:
         if self._forward is None:
             raise RetryLater(f"model {call.model!r} is not loaded")
         task = self._loop.create_task(self._sent_on(call, self._forward))
         self._forwarding.add(task)
         task.add_done_callback(self._forwarding.discard)
 
-    async def _sent_on(self, call: Call, forward: Forward) -> None:
+    async def _sent_on(self, call: InferCall, forward: Forward) -> None:
         try:
             answer = await forward(call)
         except DriftloopError as error:
@@ -483,19 +485,19 @@ class Batcher:
         else:
             self._done(call, answer)
 
-    def _broke(self, call: Call, chosen: Chosen | None = None) -> None:
+    def _broke(self, call: InferCall, chosen: Chosen | None = None) -> None:
         """For an exception that nobody foresaw: its text must not reach a client."""
         version = chosen.version if chosen else None
         log.exception("inference.broke", model=call.model, version=version)
         self._failed(call, DriftloopError("internal error"), chosen)
 
-    def _failed(self, call: Call, error: DriftloopError, chosen: Chosen | None = None) -> None:
+    def _failed(self, call: InferCall, error: DriftloopError, chosen: Chosen | None = None) -> None:
         known = call.model if call.model in self._table.models else ""
         version, arm = (chosen.version, chosen.arm) if chosen else (None, None)
         self._meter.failed(known, version, arm, type(error).__name__)
         self._done(call, error)
 
-    def _done(self, call: Call, answer: Answer | DriftloopError) -> None:
+    def _done(self, call: InferCall, answer: InferAnswer | DriftloopError) -> None:
         self.in_flight -= 1
         try:
             call.done(answer)

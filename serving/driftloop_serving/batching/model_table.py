@@ -62,7 +62,7 @@ class Served:
     failed: Mapping[int, str] = field(default_factory=dict)
     """Versions that could not be loaded, and why."""
     rules: Mapping[str, InputRule] = field(default_factory=dict)
-    elsewhere: frozenset[int] | None = None
+    remote: frozenset[int] | None = None
     """The versions that the model's own replicas hold; None: it has none, this replica is to hold
     it."""
     addresses: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Served:
         return self.holds(self.deployment.split.stable)
 
     def holds(self, version: int) -> bool:
-        return version in (self.versions if self.elsewhere is None else self.elsewhere)
+        return version in (self.versions if self.remote is None else self.remote)
 
     @cached_property
     def choices(self) -> Mapping[Choice, Chosen]:
@@ -145,7 +145,7 @@ class ModelTable:
                 f"model {model!r} is a language model; ask it at /v1/chat/completions or "
                 f"/v1/completions"
             )
-        return served is not None and served.elsewhere is not None
+        return served is not None and served.remote is not None
 
     def choose(self, model: str, pinned: str | None, routing_key: bytes) -> Chosen:
         """Raises NotFound for an unknown model or version, RetryLater for one that is not loaded
@@ -180,14 +180,14 @@ class ModelTable:
         return all(s.ready for s in self.models.values() if s.deployment.loaded)
 
 
-def held_elsewhere(
+def held_remotely(
     deployment: Deployment,
     held: Iterable[int],
     addresses: Mapping[int, tuple[str, ...]] = MappingProxyType({}),
     failed: Mapping[int, str] = MappingProxyType({}),
 ) -> Served:
     """What a replica knows of a model that has replicas of its own."""
-    return Served(deployment, {}, failed, elsewhere=frozenset(held), addresses=addresses)
+    return Served(deployment, {}, failed, remote=frozenset(held), addresses=addresses)
 
 
 def reload(

@@ -127,7 +127,7 @@ class GroupSync:
     def _release(self, waiting: list[tuple[Rows, Callable[[], None]]], synced: bool) -> None:
         for rows, then in waiting:
             if not synced:
-                _count_weaker(self._spool, rows, SYNC_FAILED)
+                _count_degraded(self._spool, rows, SYNC_FAILED)
             then()
 
 
@@ -154,7 +154,7 @@ def _sync_folder(path: Path) -> bool:
         os.close(folder)
 
 
-def _count_weaker(spool: SpoolWriter, rows: Rows, reason: str) -> None:
+def _count_degraded(spool: SpoolWriter, rows: Rows, reason: str) -> None:
     for key, count in rows:
         spool.count_weaker(key, count, reason)
 
@@ -187,7 +187,7 @@ class Acknowledgement:
     def after(self, rows: Rows, then: Callable[[], None]) -> None:
         self._ringer.ring()
         if self._acked.value < self._away_until:
-            _count_weaker(self._spool, rows, ACK_TIMEOUT)
+            _count_degraded(self._spool, rows, ACK_TIMEOUT)
             then()
             return
         if not self._waiting:
@@ -217,5 +217,5 @@ class Acknowledgement:
             self._loop.call_later(LOOK_S, self._look)
 
     def _give_up(self, waiting: _Waiting) -> None:
-        _count_weaker(self._spool, waiting.rows, ACK_TIMEOUT)
+        _count_degraded(self._spool, waiting.rows, ACK_TIMEOUT)
         waiting.then()

@@ -113,7 +113,7 @@ class Shipper:
                 elif reader.is_gone:
                     self._miss(reader)
                 elif dead:
-                    self._bury(reader)
+                    self._retire(reader)
         futures = [f for s in self._under_way.values() for f in s.futures]
         wait(futures, patience_s)
         settled = {name: s for name, s in self._under_way.items() if s.done}
@@ -198,7 +198,7 @@ class Shipper:
             )
         self._readers.pop(reader.replica, None)
 
-    def _bury(self, reader: SpoolReader) -> None:
+    def _retire(self, reader: SpoolReader) -> None:
         reader.close_books()
         self._write_ledger(reader)
         reader.remove()

@@ -86,7 +86,7 @@ class SpoolWriter(Appender):
         self._file_size = 0
         """What follows the last record is an older segment's, or zeros; 0 where nothing can
         follow."""
-        self._waiting_elsewhere = 0
+        self._waiting_remotely = 0
         self._scanned_at = 0.0
         self._map = None
         self._rotate()
@@ -171,7 +171,7 @@ class SpoolWriter(Appender):
         if end < self._file_size:
             data += END
         dropped = None
-        if self._waiting_elsewhere + end > self._quota_bytes and self._is_full(end):
+        if self._waiting_remotely + end > self._quota_bytes and self._is_full(end):
             dropped = "quota"
         else:
             try:
@@ -207,7 +207,7 @@ class SpoolWriter(Appender):
         now = time.monotonic()
         if now - self._scanned_at > RESCAN_S:
             self._scan(now)
-        return self._waiting_elsewhere + end > self._quota_bytes
+        return self._waiting_remotely + end > self._quota_bytes
 
     def _scan(self, now: float) -> None:
         mine = segment_name(self._segment)
@@ -216,7 +216,7 @@ class SpoolWriter(Appender):
             if entry.name.endswith(".log") and entry.name != mine:
                 with contextlib.suppress(FileNotFoundError):  # taken away since
                     waiting += entry.stat().st_size
-        self._waiting_elsewhere, self._scanned_at = waiting, now
+        self._waiting_remotely, self._scanned_at = waiting, now
         self._set_limit()
 
     def _rotate_if_possible(self) -> None:
@@ -229,7 +229,7 @@ class SpoolWriter(Appender):
         opened = self._opened(self.folder / segment_name(self._segment + 1))
         if self._file >= 0:
             self.retire(self._file)
-        self._waiting_elsewhere += self._size
+        self._waiting_remotely += self._size
         self._file, self._segment, self._size = opened, self._segment + 1, 0
         self._map = self._mapped()
         self._set_limit()
@@ -256,7 +256,7 @@ class SpoolWriter(Appender):
 
     def _set_limit(self) -> None:
         room = 0 if self._map is None else len(self._map)
-        self._limit = max(0, min(room, self._quota_bytes - self._waiting_elsewhere))
+        self._limit = max(0, min(room, self._quota_bytes - self._waiting_remotely))
 
     def _opened(self, path: Path) -> int:
         """A new segment that holds no frame: the spare one if there is one, to be written over."""

@@ -18,7 +18,7 @@ from driftloop_serving.capture.spool import LABELS, SPARE, position, segment_nam
 from driftloop_serving.capture.spool_record import (
     LabelRecord,
     PredictionBatch,
-    Record,
+    SpoolRecord,
     decode,
     frames,
     is_cut,
@@ -29,7 +29,7 @@ FIRST_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SpoolPosition:
     segment: int = 0
     offset: int = 0
 
@@ -38,8 +38,8 @@ class Place:
 class Chunk:
     """Records in order, the place behind them, and whether more were there when it was read."""
 
-    records: tuple[Record, ...]
-    end: Place
+    records: tuple[SpoolRecord, ...]
+    end: SpoolPosition
     more: bool = False
 
     @property
@@ -80,7 +80,7 @@ class SpoolReader:
                 return Chunk((), self._place)
             if chunk.records or not whole:
                 return replace(chunk, more=chunk.more or whole)
-            self._advance(Place(self._place.segment + 1))
+            self._advance(SpoolPosition(self._place.segment + 1))
 
     def acknowledge(self, chunk: Chunk, undeliverable: dict[str, int]) -> None:
         """Move behind a chunk whose records Kafka has; `undeliverable`: rows by "model/version"
@@ -155,7 +155,7 @@ class SpoolReader:
     def _count(self, key: str) -> Counts:
         return self._counts.setdefault(key, Counts())
 
-    def _advance(self, place: Place) -> None:
+    def _advance(self, place: SpoolPosition) -> None:
         self._place = place
         self._save()
         for number in range(self._oldest, place.segment):
@@ -163,16 +163,16 @@ class SpoolReader:
                 (self.folder / segment_name(number)).replace(self.folder / SPARE)
         self._oldest = place.segment
 
-    def _load(self) -> tuple[Place, int, dict[str, Counts]]:
+    def _load(self) -> tuple[SpoolPosition, int, dict[str, Counts]]:
         """Where to read on, the number of the oldest segment that is there, and the counts."""
         document = self._position.read()
-        place, counts = Place(), {}
+        place, counts = SpoolPosition(), {}
         if document is not None:
-            place = Place(**document["place"])
+            place = SpoolPosition(**document["place"])
             counts = {key: Counts(**value) for key, value in document["counts"].items()}
         # After a loss of power the position may be older than the removal of what it had passed.
         oldest = min((int(p.stem) for p in self.folder.glob("*.log")), default=0)
-        return (place if oldest <= place.segment else Place(oldest)), oldest, counts
+        return (place if oldest <= place.segment else SpoolPosition(oldest)), oldest, counts
 
     def _save(self) -> None:
         place = self._place
@@ -185,11 +185,11 @@ class SpoolReader:
         self._position.write(document, position(place.segment, place.offset))
 
 
-def _read(file: BinaryIO, place: Place, limit_bytes: int) -> Chunk:
+def _read(file: BinaryIO, place: SpoolPosition, limit_bytes: int) -> Chunk:
     """The next records of a segment, at least one where one is whole. A little is read first: what
     follows the last record may be megabytes of an older segment."""
     file.seek(place.offset)
-    records: list[Record] = []
+    records: list[SpoolRecord] = []
     data, end, step, full = b"", 0, min(limit_bytes, FIRST_BYTES), False
     while not full and (piece := file.read(step)):
         data += piece
@@ -200,7 +200,7 @@ def _read(file: BinaryIO, place: Place, limit_bytes: int) -> Chunk:
             break
         full = bool(records) and len(data) >= limit_bytes
         step = len(data)
-    return Chunk(tuple(records), Place(place.segment, place.offset + end), more=full)
+    return Chunk(tuple(records), SpoolPosition(place.segment, place.offset + end), more=full)
 
 
 def writer_is_dead(folder: Path) -> bool:

@@ -98,7 +98,7 @@ class LabelRecord:
     document: bytes
 
 
-Record = PredictionBatch | LabelRecord
+SpoolRecord = PredictionBatch | LabelRecord
 
 
 Tensor = tuple[tuple[int, ...], bytes | list[Any]] | None
@@ -239,7 +239,7 @@ def is_cut(data: bytes, offset: int) -> bool:
     return bool(offset + FRAME.size + length > len(data))
 
 
-def decode(payload: bytes) -> Record:
+def decode(payload: bytes) -> SpoolRecord:
     (length,) = LENGTH.unpack_from(payload)
     end = LENGTH.size + length
     kind, model, version, signature = _known_head(bytes(payload[LENGTH.size : end]))

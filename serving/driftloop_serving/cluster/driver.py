@@ -52,7 +52,7 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
 
     applied: Placement | None = None
     reported_at = 0.0
-    known_troubles: dict[str, str] = {}
+    known_issues: dict[str, str] = {}
     while not stop.is_set():
         deployments = store.deployments()
         told = {d.model.name: _loaded(store, d) for d in deployments}
@@ -65,11 +65,11 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
         if time.monotonic() - reported_at > REPORT_S or not is_told:
             applications = serve_client.applications()
             _report(store, deployments, serve_client.replicas(applications))
-            troubles = serve_client.troubles(applications)
-            for application, why in troubles.items():
-                if why != known_troubles.get(application):
+            issues = serve_client.issues(applications)
+            for application, why in issues.items():
+                if why != known_issues.get(application):
                     log.warning("serving.trouble", application=application, why=why)
-            known_troubles = troubles
+            known_issues = issues
             reported_at = time.monotonic()
         stop.wait(INTERVAL_S)
 
@@ -91,7 +91,7 @@ def _report(store: Store, deployments: list[Deployment], replicas: list[Record])
     from driftloop_serving.replicas.replica_status import loaded
 
     before = store.cursor("replicas") or {"replicas": []}
-    deaths = before.get("deaths", 0) + _bury(store, before["replicas"], replicas)
+    deaths = before.get("deaths", 0) + _retire(store, before["replicas"], replicas)
     rows = [
         {
             "name": f"replica:{replica['replica_id']}",
@@ -132,7 +132,7 @@ def _report(store: Store, deployments: list[Deployment], replicas: list[Record])
             store.put_cursor(f"loaded:{name}", now)
 
 
-def _bury(store: Store, before: list[Record], replicas: list[Record]) -> int:
+def _retire(store: Store, before: list[Record], replicas: list[Record]) -> int:
     """Drop the reports of replicas that are no more; how many of them nobody had asked to end."""
     alive = {replica.get("pid") for replica in replicas}
     deaths = 0

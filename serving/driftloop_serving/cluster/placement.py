@@ -50,7 +50,7 @@ def place(deployments: Iterable[Deployment], held: Mapping[str, Record]) -> Plac
     of a language model, the engines' `addresses` by version and why versions `failed`. The shared
     replicas tell it to the clients of a model that is held elsewhere."""
     here: list[Record] = []
-    elsewhere: list[Record] = []
+    remote: list[Record] = []
     own: list[OwnReplicas] = []
     for deployment in deployments:
         document = deployment.to_dict()
@@ -67,8 +67,8 @@ def place(deployments: Iterable[Deployment], held: Mapping[str, Record]) -> Plac
             options = options_of(deployment)
             config = {"deployments": [document]}
             own.append(OwnReplicas(own_application(name), options.replicas, options.cpus, config))
-        elsewhere.append(entry)
-    return Placement({"deployments": here, "elsewhere": elsewhere}, tuple(own))
+        remote.append(entry)
+    return Placement({"deployments": here, "remote": remote}, tuple(own))
 
 
 def _engines(deployment: Deployment, document: Record) -> list[OwnReplicas]:

@@ -217,7 +217,7 @@ def replicas(applications: Mapping[str, Record]) -> list[Record]:
     ]
 
 
-def troubles(applications: Mapping[str, Record]) -> dict[str, str]:
+def issues(applications: Mapping[str, Record]) -> dict[str, str]:
     """Why some cannot start or are not well, by their name: the last line of what Serve says."""
     return {
         name: application["deployments"]

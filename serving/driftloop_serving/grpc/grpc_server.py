@@ -25,7 +25,7 @@ from driftloop_serving.grpc.grpc_front import GrpcFront
 from driftloop_serving.http.http_errors import retry_after_s, status_of
 from driftloop_serving.inference.grpc_codec import GRPC
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
-from driftloop_serving.inference.infer_call import Answer, checked_id
+from driftloop_serving.inference.infer_call import InferAnswer, checked_id
 from driftloop_settings import Settings
 
 log = structlog.get_logger()
@@ -209,7 +209,7 @@ def _infer(batcher: Batcher, patience_s: float) -> Handler:
 
 async def _answer(
     batcher: Batcher, request: pb.ModelInferRequest, context: Context, patience_s: float
-) -> Answer:
+) -> InferAnswer:
     remaining_s = context.time_remaining()
     metadata = dict(context.invocation_metadata())
     given, key = metadata.get("x-prediction-id"), metadata.get("x-routing-key")

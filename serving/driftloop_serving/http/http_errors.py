@@ -31,7 +31,7 @@ def retry_after_s(error: errors.DriftloopError) -> int | None:
     return max(1, round(error.retry_after_s)) if isinstance(error, errors.RetryLater) else None
 
 
-def speak_errors(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI) -> None:
     """Make an application answer every error in this form."""
 
     @app.exception_handler(errors.DriftloopError)

@@ -21,9 +21,9 @@ from driftloop_contracts import errors
 from driftloop_serving.batching.batcher import Batcher
 from driftloop_serving.http.http_errors import retry_after_s, status_of
 from driftloop_serving.inference.infer_call import (
-    Answer,
-    Call,
-    Form,
+    Codec,
+    InferAnswer,
+    InferCall,
     checked_id,
     checked_json_length,
 )
@@ -49,7 +49,7 @@ _OK_BINARY = (
 _KEEP = b"\r\n\r\n"
 _CLOSE = b"\r\nconnection: close\r\n\r\n"
 
-_URLS: tuple[tuple[re.Pattern[bytes], Form], ...] = (
+_URLS: tuple[tuple[re.Pattern[bytes], Codec], ...] = (
     (re.compile(rb"^/v2/models/([^/?%]+)(?:/versions/([^/?%]+))?/infer(?:\?.*)?$"), V2),
     (re.compile(rb"^/v1/models/([^/?%:]+)(?:/versions/([^/?%:]+))?:predict(?:\?.*)?$"), V1),
 )
@@ -67,7 +67,7 @@ _LENGTHS_READ_HERE = frozenset(
     )
 )
 
-Route = tuple[Form, str, str | None]
+Route = tuple[Codec, str, str | None]
 _NOWHERE: Route = (V2, "", None)
 
 
@@ -132,7 +132,7 @@ class _NoEvent:
     def set() -> None: ...
 
 
-class HttpCall(Call):
+class HttpCall(InferCall):
     """An infer request on a connection; for uvicorn it is a request cycle like another."""
 
     message_event = _NoEvent
@@ -347,13 +347,13 @@ class FastProtocol(HttpToolsProtocol):
             alone = len(self.ingress.connections) == 1 and not self.pipeline
             self.ingress.batcher.submit(cycle, alone=alone)
 
-    def _answered(self, answer: Answer | errors.DriftloopError) -> None:
+    def _answered(self, answer: InferAnswer | errors.DriftloopError) -> None:
         call: HttpCall = self._answering
         call.response_complete = True
         if call.cancelled or self.transport.is_closing():
             return
         tail = _KEEP if call.keep_alive and not self._leaving else _CLOSE
-        if isinstance(answer, Answer):
+        if isinstance(answer, InferAnswer):
             length = answer.json_length
             self.transport.write(
                 b"".join(

@@ -21,11 +21,11 @@ from driftloop_serving.batching.model_table import ModelTable, Served
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.http import rest_documents as documents
 from driftloop_serving.http.feedback import Settled, accept
-from driftloop_serving.http.http_errors import speak_errors
+from driftloop_serving.http.http_errors import install_error_handlers
 from driftloop_serving.http.openapi import body, describe, errors
 from driftloop_serving.http.request_body import read_body
 from driftloop_serving.http.triton_config import configuration
-from driftloop_serving.inference.infer_call import Form, checked_id, checked_json_length
+from driftloop_serving.inference.infer_call import Codec, checked_id, checked_json_length
 from driftloop_serving.inference.v1_codec import V1
 from driftloop_serving.inference.v2_codec import V2
 from driftloop_serving.metrics.meter import Counts
@@ -60,7 +60,7 @@ def make_management(
         docs_url=None,
         redoc_url=None,
     )
-    speak_errors(app)
+    install_error_handlers(app)
     _health(app, batcher)
     _counts(app, batcher, counts)
     _models(app, batcher)
@@ -227,7 +227,7 @@ def _entries(served: Served) -> list[dict[str, str]]:
 
 
 def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -> None:
-    async def answer(request: Request, form: Form, model: str, version: str | None) -> Response:
+    async def answer(request: Request, form: Codec, model: str, version: str | None) -> Response:
         given_id, key, length = (
             request.headers.get(name)
             for name in ("x-prediction-id", "x-routing-key", "inference-header-content-length")

@@ -30,7 +30,7 @@ CONTENTS = {
 Tensor = pb.ModelInferRequest.InferInputTensor
 
 
-class GrpcForm:
+class GrpcCodec:
     """call.Form of ModelInfer. A payload is a ModelInferRequest or a ModelInferResponse."""
 
     def decode(
@@ -84,7 +84,7 @@ class GrpcForm:
         """One by one is as quick."""
 
 
-GRPC = GrpcForm()
+GRPC = GrpcCodec()
 
 
 def _inputs(request: pb.ModelInferRequest, plan: Plan) -> dict[str, np.ndarray]:

@@ -1,8 +1,9 @@
 """One infer request on its way through the replica, whatever protocol it came by.
 
-A protocol (JSON v2, v1, gRPC) makes a `Call` and gives it to the batcher; the batcher chooses the
-version, decodes with the call's `Form`, runs, keeps the prediction in the spool, encodes with the
-same form and calls `done` exactly once, on the event loop, never before the spool holds the record.
+A protocol (JSON v2, v1, gRPC) makes an `InferCall` and gives it to the batcher; the batcher chooses
+the version, decodes with the call's `Codec`, runs, keeps the prediction in the spool, encodes with
+the same codec and calls `done` exactly once, on the event loop, never before the spool holds the
+record.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ class InferRequest:
     binary: frozenset[str] = frozenset()
 
 
-class Form(Protocol):
+class Codec(Protocol):
     """How one protocol writes requests and answers. Stateless, and never blocks.
 
     `json_length`: the length of the JSON in front of raw buffers (the protocol's header
@@ -71,14 +72,14 @@ class Form(Protocol):
         together is no quicker than one by one."""
 
 
-class Answer(NamedTuple):
+class InferAnswer(NamedTuple):
     payload: Any
     json_length: int | None
     prediction_id: str
     version: int
 
 
-class Call:
+class InferCall:
     """`given_id`: the id that the client chose, as `checked_id` gives it; `received_at`:
     time.perf_counter() at the request's last byte; `timeout_s`: how long after `received_at` it may
     wait for its run; `cancelled`: set by the protocol when the client has left. `prediction_id` and
@@ -90,7 +91,7 @@ class Call:
 
     def __init__(
         self,
-        form: Form,
+        form: Codec,
         model: str,
         pinned: str | None,
         payload: Any,
@@ -98,7 +99,7 @@ class Call:
         given_id: str | None,
         routing_key: bytes | None,
         received_at: float,
-        done: Callable[["Answer | DriftloopError"], None],
+        done: Callable[["InferAnswer | DriftloopError"], None],
         timeout_s: float = inf,
     ) -> None:
         self.form = form

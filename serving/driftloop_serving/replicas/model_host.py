@@ -6,7 +6,7 @@ from typing import Any
 
 from driftloop_contracts.model import Deployment
 from driftloop_serving.batching.batcher import Batcher, Forward
-from driftloop_serving.batching.model_table import ModelTable, Served, held_elsewhere, reload
+from driftloop_serving.batching.model_table import ModelTable, Served, held_remotely, reload
 from driftloop_serving.capture.durability import durability
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.metrics.meter import ReplicaMeter
@@ -51,16 +51,16 @@ class ModelHost:
             table = await asyncio.to_thread(
                 reload, self.batcher.table, wanted, capture=self._settings.capture
             )
-            elsewhere = {
+            remote = {
                 served.deployment.model.name: served
-                for served in (_elsewhere(e) for e in user_config.get("elsewhere", ()))
+                for served in (_remote(e) for e in user_config.get("remote", ()))
             }
             if not self.batcher.table.models:
                 # Before the first request: what is loaded by now stays, and collections that looked
                 # through all of it would be pauses of a tenth of a second.
                 gc.collect()
                 gc.freeze()
-            self.batcher.table = ModelTable({**table.models, **elsewhere})
+            self.batcher.table = ModelTable({**table.models, **remote})
             await asyncio.to_thread(report, self._settings, self.spool.replica, self.batcher.table)
 
     def load(self) -> dict[str, float]:
@@ -76,8 +76,8 @@ class ModelHost:
         await asyncio.to_thread(report_left, self._settings)
 
 
-def _elsewhere(entry: dict[str, Any]) -> Served:
-    return held_elsewhere(
+def _remote(entry: dict[str, Any]) -> Served:
+    return held_remotely(
         Deployment.from_dict(entry["deployment"]),
         entry["held"],
         {int(version): tuple(known) for version, known in entry.get("addresses", {}).items()},

@@ -9,7 +9,7 @@ from ray.serve.handle import DeploymentHandle
 
 from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_serving.inference.grpc_codec import GRPC
-from driftloop_serving.inference.infer_call import Answer, Call, Form
+from driftloop_serving.inference.infer_call import Codec, InferAnswer, InferCall
 from driftloop_serving.inference.v1_codec import V1
 from driftloop_serving.inference.v2_codec import V2
 from driftloop_serving.replicas.application import own_application
@@ -19,7 +19,7 @@ from driftloop_settings import Settings
 
 log = structlog.get_logger()
 
-FORMS: dict[str, Form] = {"v2": V2, "v1": V1, "grpc": GRPC}
+FORMS: dict[str, Codec] = {"v2": V2, "v1": V1, "grpc": GRPC}
 _NAMES = {form: name for name, form in FORMS.items()}
 PATIENCE_S = 60.0
 
@@ -46,7 +46,7 @@ class OwnReplica:
         given_id: str | None,
         routing_key: bytes | None,
         timeout_s: float,
-    ) -> Answer | DriftloopError:
+    ) -> InferAnswer | DriftloopError:
         """Errors are returned: raised ones would come to the asker with this process's
         traceback."""
         try:
@@ -69,7 +69,7 @@ class Elsewhere:
     def __init__(self) -> None:
         self._handles: dict[str, DeploymentHandle] = {}
 
-    async def __call__(self, call: Call) -> Answer | DriftloopError:
+    async def __call__(self, call: InferCall) -> InferAnswer | DriftloopError:
         """The other replica's answer or error. Raises RetryLater where none can answer."""
         later = RetryLater(f"no replica of model {call.model!r} can answer now; try again")
         try:
@@ -92,5 +92,5 @@ class Elsewhere:
             self._handles.pop(call.model, None)
             log.warning("inference.not_forwarded", model=call.model, error=type(error).__name__)
             raise later from None
-        assert isinstance(answer, Answer | DriftloopError)
+        assert isinstance(answer, InferAnswer | DriftloopError)
         return answer

@@ -26,12 +26,12 @@ def report(settings: Settings, replica: str, table: ModelTable) -> None:
             "failed": {str(version): reason for version, reason in served.failed.items()},
         }
         for name, served in table.models.items()
-        if served.elsewhere is None
+        if served.remote is None
     }
     told = {
-        name: sorted(served.elsewhere)
+        name: sorted(served.remote)
         for name, served in table.models.items()
-        if served.elsewhere is not None
+        if served.remote is not None
     }
     body = {"replica": replica, "pid": os.getpid(), "models": models, "told": told}
     store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)

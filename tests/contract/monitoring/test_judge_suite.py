@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_monitoring.judge.judge import OVER, Answer, FunctionJudge, Judge, judge_of
+from driftloop_monitoring.judge.judge import OVER, FunctionJudge, Judge, JudgedAnswer, judge_of
 from driftloop_monitoring.judge.openai_judge import MAX_CHARS, OpenAiJudge
 from driftloop_settings.settings import LlmSettings
 
@@ -28,7 +28,9 @@ class FakeJudge:
     def __init__(self, known: dict[str, float]) -> None:
         self.known = known
 
-    def scores(self, answers: Sequence[Answer], limit_s: float) -> tuple[list[float | None], str]:
+    def scores(
+        self, answers: Sequence[JudgedAnswer], limit_s: float
+    ) -> tuple[list[float | None], str]:
         if limit_s <= 0:
             return [None] * len(answers), OVER
         found = [self.known.get(a.text) for a in answers]
@@ -79,8 +81,8 @@ def judge(request: pytest.FixtureRequest, endpoint: Callable[..., JudgeEndpoint]
     return of(endpoint(said))
 
 
-def answers(*texts: str) -> list[Answer]:
-    return [Answer(ASKED, text) for text in texts]
+def answers(*texts: str) -> list[JudgedAnswer]:
+    return [JudgedAnswer(ASKED, text) for text in texts]
 
 
 def test_answers_get_a_score_each_in_their_order(judge: Judge) -> None:

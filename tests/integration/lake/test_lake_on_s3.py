@@ -12,7 +12,7 @@ from s3_server import environment, s3_server, store
 
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.port import LakeCounts, Pin
-from driftloop_lake.records import Record
+from driftloop_lake.records import LakeRecord
 from driftloop_lake.upkeep import Rules, Upkeep
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
@@ -36,7 +36,7 @@ def uri(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://{bucket}/some/prefix"
 
 
-def request(number: int) -> list[Record]:
+def request(number: int) -> list[LakeRecord]:
     label = label_message(number, prediction_id=id_of_request(number), label=[0, 1])
     return [
         read_record(prediction_message(prediction_rows(number, number), number)),

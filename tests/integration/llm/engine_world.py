@@ -7,7 +7,7 @@ from typing import Any
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
-from driftloop_serving.batching.model_table import ModelTable, held_elsewhere
+from driftloop_serving.batching.model_table import ModelTable, held_remotely
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.replicas.engine_replica import EngineReplica
 from driftloop_serving.replicas.replica_report import PREFIX
@@ -46,7 +46,7 @@ class World:
         reports = [self.store.cursor(f"{PREFIX}{os.getpid()}") or {}]
         self.told = loaded("tiny", [reports], 0, addressed=True)
         addresses = {int(v): tuple(known) for v, known in self.told["addresses"].items()}
-        served = held_elsewhere(self.deployment, self.told["versions"], addresses)
+        served = held_remotely(self.deployment, self.told["versions"], addresses)
         self.table = ModelTable({"tiny": served})
 
     def kept(self, prediction_id: str) -> list[dict[str, Any]]:

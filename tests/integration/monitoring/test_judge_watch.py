@@ -16,7 +16,7 @@ from test_language_watch import SPEC, ChatWorld, Silent, answers
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ServedVersion, TrafficSplit
-from driftloop_monitoring.state.monitor_state import Standing
+from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.watch.judge_watch import MAX_RATED
 from driftloop_monitoring.watch.worker import Monitor
 from driftloop_settings.settings import LlmSettings
@@ -90,10 +90,10 @@ class JudgedWorld(ChatWorld):
             self.monitor.step(self.now)
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> MonitorState:
         saved = self.store.cursor("monitor/chat")
         assert saved is not None
-        return Standing.from_dict(saved)
+        return MonitorState.from_dict(saved)
 
     def windows(self) -> list[dict[str, Any]]:
         """Of judged windows, the oldest first."""

@@ -12,7 +12,7 @@ import pytest
 from monitored_world import SPEC, START, MemoryLake, deployment, rows, served
 
 from driftloop_contracts.model import TrafficSplit
-from driftloop_monitoring.state.monitor_state import Standing
+from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.watch import model_watch
 from driftloop_monitoring.watch.worker import FindingsTopic, Monitor
 from driftloop_settings import Settings
@@ -210,7 +210,7 @@ def test_rows_of_a_model_that_nobody_labels_are_read_once(world: World) -> None:
     world.store.put_deployment(replace(told, model=replace(SPEC, task=None)))
     world.live(CALM)
     world.look()
-    saved = Standing.from_dict(world.store.cursor("monitor/loans"))
+    saved = MonitorState.from_dict(world.store.cursor("monitor/loans"))
     assert saved.tested == saved.windowed
     assert saved.windowed.at >= CALM["at"][-1].as_py()
 

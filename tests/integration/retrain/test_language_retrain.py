@@ -22,9 +22,9 @@ from driftloop_contracts.events import (
 from driftloop_contracts.language import CORRECTION, RATING, SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, TrafficSplit
 from driftloop_lake.delta_lake import open_lake
-from driftloop_lake.records import LabelRecord, Origin, Place, PredictionRecord
+from driftloop_lake.records import KafkaPosition, LabelRecord, Origin, PredictionRecord
 from driftloop_registry.mlflow_registry import open_registry
-from driftloop_retrain.job.job import Parts, run_retrain
+from driftloop_retrain.job.job import RetrainContext, run_retrain
 from driftloop_retrain.job.reproduce import reproduce
 from driftloop_retrain.record.lineage import read_lineage
 from driftloop_settings import Settings
@@ -45,7 +45,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, base: Path) -> Parts:
+def parts(tmp_path: Path, base: Path) -> RetrainContext:
     """Version 1, the base, serves; its answers were all rated 0 and corrected."""
     settings = Settings(
         state_dir=tmp_path / "state",
@@ -66,7 +66,7 @@ def parts(tmp_path: Path, base: Path) -> Parts:
     spec = ModelSpec(MODEL, "generation", "text", "lora-sft", runtime="vllm")
     store.put_deployment(Deployment(spec, (made.served,), TrafficSplit(1)))
     _archive(settings)
-    return Parts(settings, store, open_lake(settings), registry, system_clock)
+    return RetrainContext(settings, store, open_lake(settings), registry, system_clock)
 
 
 def _archive(settings: Settings) -> None:
@@ -108,17 +108,17 @@ def _archive(settings: Settings) -> None:
     writer.append(
         [
             PredictionRecord(
-                Origin(Place(PREDICTIONS, 0, 0), NOW, b"", "{}"),
+                Origin(KafkaPosition(PREDICTIONS, 0, 0), NOW, b"", "{}"),
                 PredictionHeaders(MODEL, 1, "r", 0, ANSWERS - 1, ANSWERS),
                 pa.table(rows, schema=prediction_schema(SIGNATURE)),
             ),
-            LabelRecord(Origin(Place(LABELS, 0, 1), NOW, b"", "{}"), tuple(labels)),
+            LabelRecord(Origin(KafkaPosition(LABELS, 0, 1), NOW, b"", "{}"), tuple(labels)),
         ]
     )
 
 
 @pytest.fixture
-def retrain(parts: Parts) -> Callable[..., dict[str, Any]]:
+def retrain(parts: RetrainContext) -> Callable[..., dict[str, Any]]:
     def one(number: int = 1, **body: object) -> dict[str, Any]:
         asked = {"trigger": "operator", "reason": "a test", "champion": 1, **body}
         parts.store.request_retrain(f"{RETRAIN}{number}", MODEL, NOW, asked)
@@ -129,7 +129,7 @@ def retrain(parts: Parts) -> Callable[..., dict[str, Any]]:
 
 
 def test_corrections_become_an_adapter_that_goes_to_the_canary_and_can_be_made_again(
-    parts: Parts, retrain: Callable[..., dict[str, Any]], base: Path, tmp_path: Path
+    parts: RetrainContext, retrain: Callable[..., dict[str, Any]], base: Path, tmp_path: Path
 ) -> None:
     record = retrain()
     assert record["state"] == "succeeded", record.get("error")

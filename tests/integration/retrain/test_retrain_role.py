@@ -23,7 +23,7 @@ from driftloop_contracts.events import (
 )
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_lake.delta_lake import open_lake
-from driftloop_lake.records import LabelRecord, Origin, Place, PredictionRecord
+from driftloop_lake.records import KafkaPosition, LabelRecord, Origin, PredictionRecord
 from driftloop_onnx import OnnxModel
 from driftloop_registry.mlflow_registry import open_registry
 from driftloop_retrain.job.role import run
@@ -105,11 +105,11 @@ def archive(settings: Settings, champion: OnnxModel, data: Dataset) -> None:
     writer.append(
         [
             PredictionRecord(
-                Origin(Place(PREDICTIONS, 0, 0), NOW, b"", json.dumps({})),
+                Origin(KafkaPosition(PREDICTIONS, 0, 0), NOW, b"", json.dumps({})),
                 PredictionHeaders("loans", 1, "r", 0, n - 1, n),
                 table,
             ),
-            LabelRecord(Origin(Place(LABELS, 0, 1), NOW, b"", json.dumps({})), labels),
+            LabelRecord(Origin(KafkaPosition(LABELS, 0, 1), NOW, b"", json.dumps({})), labels),
         ]
     )
 

@@ -11,7 +11,7 @@ from driftloop_lake import layout
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.port import LakeCounts
-from driftloop_lake.records import Record
+from driftloop_lake.records import LakeRecord
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
 
@@ -36,7 +36,7 @@ def tried(
     partition: int = 0,
     error: str | None = None,
     seconds_later: int = 0,
-) -> Record:
+) -> LakeRecord:
     """A record of one request of two rows, always under the same id."""
     rows = prediction_rows(sequence, sequence, replica=replica)
     at = prediction_rows(sequence + seconds_later, sequence + seconds_later)

@@ -8,13 +8,13 @@ from driftloop_contracts.events import LABELS, PREDICTIONS
 from driftloop_lake.dead_letters import DeadLetters
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.port import LakeCounts
-from driftloop_lake.records import DeadLetter, Place, Record
+from driftloop_lake.records import DeadLetter, KafkaPosition, LakeRecord
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_monitoring.archive.replay import Replayed, replay
 
 
-def dead(record: Record, reason: str = "why") -> DeadLetter:
+def dead(record: LakeRecord, reason: str = "why") -> DeadLetter:
     return DeadLetter(record.origin, reason)
 
 
@@ -42,9 +42,9 @@ def test_a_dead_letter_is_listed_with_its_place_and_reason_and_kept_whole(uri: s
     (row,) = letters.list().to_pylist()
     assert (row["topic"], row["partition"], row["offset"]) == (PREDICTIONS, 1, 7)
     assert "bad headers" in row["reason"]
-    assert letters.get(Place(PREDICTIONS, 1, 7)).origin.value == value
+    assert letters.get(KafkaPosition(PREDICTIONS, 1, 7)).origin.value == value
     with pytest.raises(NotFound, match="1:8"):
-        letters.get(Place(PREDICTIONS, 1, 8))
+        letters.get(KafkaPosition(PREDICTIONS, 1, 8))
 
 
 def test_a_replayed_record_is_archived_though_later_ones_of_its_replica_are(uri: str) -> None:
@@ -52,7 +52,7 @@ def test_a_replayed_record_is_archived_though_later_ones_of_its_replica_are(uri:
     LakeWriter(uri).append([records[0], dead(records[1]), records[2]])
     assert counts(uri).rows == 4
     letters = DeadLetters(uri)
-    assert list(replay(letters, known)) == [Replayed(Place(PREDICTIONS, 0, 1), rows=2)]
+    assert list(replay(letters, known)) == [Replayed(KafkaPosition(PREDICTIONS, 0, 1), rows=2)]
     assert counts(uri) == LakeCounts(6, 0, 0)
     assert letters.list().num_rows == 0
     assert list(replay(letters, known)) == []

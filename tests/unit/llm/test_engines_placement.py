@@ -40,7 +40,7 @@ def test_an_adapter_or_a_split_restarts_no_engine_but_other_options_do() -> None
 
 def test_the_shared_replicas_are_told_where_engines_answer() -> None:
     told = {"held": [1], "addresses": {"1": ["127.0.0.1:5"]}, "failed": {"2": "no"}}
-    (entry,) = place([deployment(version(1))], {"m": told}).shared["elsewhere"]
+    (entry,) = place([deployment(version(1))], {"m": told}).shared["remote"]
     assert (entry["held"], entry["addresses"], entry["failed"]) == (
         [1],
         {"1": ["127.0.0.1:5"]},

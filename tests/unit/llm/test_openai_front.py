@@ -11,7 +11,7 @@ from test_openai_upstream import read_call, served
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
-from driftloop_serving.batching.model_table import ModelTable, held_elsewhere
+from driftloop_serving.batching.model_table import ModelTable, held_remotely
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.openai.openai_front import Front, add_openai
 from driftloop_serving.openai.upstream_headers import NOT_BEGUN
@@ -53,7 +53,7 @@ class Engines:
             server, address = await served(handle)
             servers.append(server)
             self.addresses += (address,)
-        table = ModelTable({"tiny": held_elsewhere(DEPLOYMENT, [1], {1: self.addresses})})
+        table = ModelTable({"tiny": held_remotely(DEPLOYMENT, [1], {1: self.addresses})})
         app = FastAPI()
         front = Front(lambda: table, ReplicaMeter(), body_limit_bytes=1 << 20, timeout_s=20.0)
         add_openai(app, front)

@@ -4,7 +4,7 @@ import pytest
 from driftloop_contracts.judgement import Severity
 from driftloop_monitoring.statistics.columns import Column, Kind
 from driftloop_monitoring.statistics.drift import DriftRule, moved, p_value
-from driftloop_monitoring.statistics.quality import troubles
+from driftloop_monitoring.statistics.quality import issues
 
 RULE = DriftRule(effect=0.1, significance=0.001)
 
@@ -61,7 +61,7 @@ def test_windows_without_drift_are_silent() -> None:
         window = numbers("x", r.gamma(1.0, size=1_000)) | numbers("i", r.integers(0, 4, 1_000))
         window |= texts("c", list(r.choice(kinds, 1_000)))
         alerts += bool(moved(reference, window, plain_distance, RULE))
-        alerts += bool(troubles(reference, window, 0.001))
+        alerts += bool(issues(reference, window, 0.001))
     assert alerts == 0
 
 
@@ -79,7 +79,7 @@ def test_missing_values_are_no_drift_but_missing_ones_are_told() -> None:
     values[:600] = np.nan
     reference, window = numbers("a", r.normal(size=5_000)), numbers("a", values)
     assert moved(reference, window, plain_distance, RULE) == []
-    (found,) = troubles(reference, window, 0.001)
+    (found,) = issues(reference, window, 0.001)
     assert (found.check, found.severity) == ("missing", Severity.CRITICAL)
     assert found.effect == pytest.approx(0.3)
 
@@ -87,7 +87,7 @@ def test_missing_values_are_no_drift_but_missing_ones_are_told() -> None:
 def test_an_empty_column_is_judged_for_what_is_missing_only() -> None:
     reference, window = texts("c", ["a", "b"] * 1_000), texts("c", [None] * 1_000)
     assert moved(reference, window, plain_distance, RULE) == []
-    assert [t.check for t in troubles(reference, window, 0.001)] == ["missing"]
+    assert [t.check for t in issues(reference, window, 0.001)] == ["missing"]
 
 
 @pytest.mark.parametrize(
@@ -101,25 +101,25 @@ def test_an_empty_column_is_judged_for_what_is_missing_only() -> None:
 def test_broken_categories_are_told(
     window: list[str | None], check: str, severity: Severity
 ) -> None:
-    found = troubles(texts("c", ["a", "b"] * 1_000), texts("c", window), 0.001)
+    found = issues(texts("c", ["a", "b"] * 1_000), texts("c", window), 0.001)
     assert (check, severity) in [(t.check, t.severity) for t in found]
 
 
 def test_new_values_of_a_column_full_of_names_are_expected() -> None:
     reference = texts("id", [f"u{i}" for i in range(3_000)])
     window = texts("id", [f"v{i}" for i in range(1_000)])
-    assert troubles(reference, window, 0.001) == []
+    assert issues(reference, window, 0.001) == []
 
 
 def test_values_far_out_of_range_infinite_ones_and_lost_columns_are_critical() -> None:
     reference = numbers("a", np.linspace(0, 1, 2_000)) | numbers("gone", np.arange(2_000))
     values = np.linspace(0, 1, 1_000)
     values[:300], values[300:600] = 1e6, np.inf
-    found = {t.check: t for t in troubles(reference, numbers("a", values), 0.001)}
+    found = {t.check: t for t in issues(reference, numbers("a", values), 0.001)}
     assert set(found) == {"absent", "out_of_range", "not_finite"}
     assert all(t.severity is Severity.CRITICAL for t in found.values())
 
 
 def test_a_column_that_changed_its_type_is_critical() -> None:
-    (found,) = troubles(numbers("a", np.arange(2_000)), texts("a", ["1"] * 1_000), 0.001)
+    (found,) = issues(numbers("a", np.arange(2_000)), texts("a", ["1"] * 1_000), 0.001)
     assert (found.check, found.severity) == ("type", Severity.CRITICAL)

@@ -9,7 +9,7 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_monitoring.state.judging_policy import MAX_UNRATED, Terms, terms_of
 from driftloop_monitoring.statistics.losses import LossRule
 from driftloop_monitoring.watch.decisions import policy_of
-from driftloop_monitoring.watch.trigger import Evidence, Policy, evaluate
+from driftloop_monitoring.watch.trigger import Policy, TriggerEvidence, evaluate
 from driftloop_settings.settings import Settings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -56,7 +56,7 @@ def test_ratings_have_terms_of_their_own() -> None:
 
 
 POLICY = Policy(cooldown_s=3_600, min_fresh_labels=200, margin=0.05, min_corrections=150)
-POOR = Evidence(champion=1, retrainable=True, corrections=150)
+POOR = TriggerEvidence(champion=1, retrainable=True, corrections=150)
 
 
 def test_enough_corrections_retrain_a_model_that_was_never_any_better() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftloop_monitoring.statistics.performance import Baseline, Rule, State, update
+from driftloop_monitoring.statistics.performance import LossBaseline, Rule, State, update
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RULE = Rule(margin=0.01, run_length=1e5)
@@ -21,8 +21,8 @@ def errors(rate: float, n: int, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).random(n) < rate).astype(float)
 
 
-def baseline(rate: float, rows: int = 10_000) -> Baseline:
-    return Baseline(rate, rate * (1 - rate), rows)
+def baseline(rate: float, rows: int = 10_000) -> LossBaseline:
+    return LossBaseline(rate, rate * (1 - rate), rows)
 
 
 def delay(before: float, after: float, seed: int, change: int = 5_000) -> int:
@@ -56,7 +56,7 @@ def test_runs_without_a_change_are_long() -> None:
     the error is at the baseline, or a little above where that was estimated too low."""
     alerts = 0
     for seed in range(60):
-        estimate = Baseline.of(errors(0.055, 10_000, 10_000 + seed))
+        estimate = LossBaseline.of(errors(0.055, 10_000, 10_000 + seed))
         state = update(State(), errors(0.055, 20_000, seed), times(20_000), estimate, RULE)
         alerts += state.alert is not None
     assert alerts <= 2
@@ -75,7 +75,7 @@ def test_the_change_is_placed_near_where_it_was() -> None:
 def test_a_rise_below_half_the_margin_never_alerts() -> None:
     small = Rule(margin=0.1, run_length=1e3)
     losses = np.full(3_000, 0.08)
-    state = update(State(), losses, times(3_000), Baseline(0.055, 0.01, 10**6), small)
+    state = update(State(), losses, times(3_000), LossBaseline(0.055, 0.01, 10**6), small)
     assert state.alert is None
     assert state.log_e > np.log(1e3)
 
@@ -114,7 +114,7 @@ def test_the_state_survives_json(rows: int, seed: int) -> None:
 def test_any_losses_and_any_baseline_give_finite_evidence(
     losses: list[float], mean: float, rows: int
 ) -> None:
-    known = Baseline(mean, mean * (1 - mean), rows)
+    known = LossBaseline(mean, mean * (1 - mean), rows)
     state = update(State(), np.array(losses), times(len(losses)), known, RULE)
     assert np.isfinite(state.log_e)
 

@@ -4,15 +4,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from driftloop_contracts.errors import Rejected
-from driftloop_monitoring.watch.trigger import Evidence, Policy, Ruling, due, evaluate
+from driftloop_monitoring.watch.trigger import Policy, Ruling, TriggerEvidence, due, evaluate
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 POLICY = Policy(cooldown_s=3_600, min_fresh_labels=2_000, margin=0.01, schedule="0 3 * * *")
-QUIET = Evidence(champion=1, retrainable=True)
+QUIET = TriggerEvidence(champion=1, retrainable=True)
 RISEN = replace(QUIET, alert=True, change_at=NOW, rise=0.03, labels_since_change=2_500)
 
 
-def ruling(evidence: Evidence) -> Ruling:
+def ruling(evidence: TriggerEvidence) -> Ruling:
     found = evaluate(evidence, POLICY, NOW)
     assert found is not None
     return found

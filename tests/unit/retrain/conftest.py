@@ -16,7 +16,7 @@ from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, Traf
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_onnx import OnnxModel
 from driftloop_registry.memory_registry import MemoryRegistry
-from driftloop_retrain.job.job import Parts
+from driftloop_retrain.job.job import RetrainContext
 from driftloop_retrain.tabular.dataset import Dataset, input_tensors
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import FitContext
@@ -124,7 +124,7 @@ def lake() -> MemoryLake:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, lake: MemoryLake, poor_champion: Path) -> Parts:
+def parts(tmp_path: Path, lake: MemoryLake, poor_champion: Path) -> RetrainContext:
     """Version 1 of `loans` serves, and the lake holds 2,000 labelled rows of it."""
     settings = Settings(
         state_dir=tmp_path / "state", retrain=RetrainSettings(families=("gradient-boosting",))
@@ -140,11 +140,11 @@ def parts(tmp_path: Path, lake: MemoryLake, poor_champion: Path) -> Parts:
     served = ServedVersion(1, made.path, champion.signature)
     store.put_deployment(Deployment(spec, (served,), TrafficSplit(stable=1)))
     lake.table = archived(example("classification", rows=2_000), champion)
-    return Parts(settings, store, lake, registry, lambda: NOW)
+    return RetrainContext(settings, store, lake, registry, lambda: NOW)
 
 
 @pytest.fixture
-def ask(parts: Parts) -> Callable[..., str]:
+def ask(parts: RetrainContext) -> Callable[..., str]:
     """Ask for a retrain; returns its id."""
 
     def one(**body: object) -> str:

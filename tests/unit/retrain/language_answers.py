@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from driftloop_retrain.language.training_answers import Answer, Conversation, Message
+from driftloop_retrain.language.training_answers import Conversation, Message, TrainingAnswer
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -17,7 +17,9 @@ def asked(*texts: str) -> Conversation:
     return Conversation(tuple(messages))
 
 
-def answer(number: int, prompt: str = "", text: str = "an answer", **changed: Any) -> Answer:
+def answer(
+    number: int, prompt: str = "", text: str = "an answer", **changed: Any
+) -> TrainingAnswer:
     """The answer number `number`, given so many seconds after START."""
     given = {
         "version": 1,
@@ -26,4 +28,4 @@ def answer(number: int, prompt: str = "", text: str = "an answer", **changed: An
         "finish_reason": "stop",
         **changed,
     }
-    return Answer(f"p{number}", START + timedelta(seconds=number), **given)
+    return TrainingAnswer(f"p{number}", START + timedelta(seconds=number), **given)

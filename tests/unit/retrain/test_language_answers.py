@@ -9,9 +9,9 @@ import pytest
 
 from driftloop_lake.port import Pin
 from driftloop_retrain.language.training_answers import (
-    Answer,
     Conversation,
     Message,
+    TrainingAnswer,
     parse_conversation,
     read_answers,
 )
@@ -82,7 +82,7 @@ def row(number: int, **changed: Any) -> dict[str, Any]:
     }
 
 
-def read(answers: list[dict[str, Any]], **told: dict[str, Any]) -> list[Answer]:
+def read(answers: list[dict[str, Any]], **told: dict[str, Any]) -> list[TrainingAnswer]:
     return read_answers(SmallLake(answers, told), "m", Pin(1, 1), NOW, 100)  # type: ignore[arg-type]
 
 

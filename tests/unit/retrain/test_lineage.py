@@ -12,7 +12,7 @@ import pytest
 from driftloop_contracts.errors import Rejected
 from driftloop_lake.port import Pin
 from driftloop_registry.port import VersionRecord
-from driftloop_retrain.job.job import Parts, run_retrain
+from driftloop_retrain.job.job import RetrainContext, run_retrain
 from driftloop_retrain.job.reproduce import Reproduction, reproduce
 from driftloop_retrain.record.graph_identity import graph_hash
 from driftloop_retrain.record.lineage import FILE, Lineage, lineage_document, read_lineage
@@ -36,14 +36,14 @@ class Moody:
         return GradientBoosting().fit(train, validation, replace(context, seed=Moody.fits))
 
 
-def retrained(parts: Parts, ask: Ask, **body: object) -> VersionRecord:
+def retrained(parts: RetrainContext, ask: Ask, **body: object) -> VersionRecord:
     retrain_id = ask(**body)
     assert run_retrain(parts, retrain_id) == "succeeded", parts.store.retrain(retrain_id)
     return parts.registry.version("loans", 2)
 
 
 def again(
-    parts: Parts, version: VersionRecord, work: Path, tolerance: float = 1e-9
+    parts: RetrainContext, version: VersionRecord, work: Path, tolerance: float = 1e-9
 ) -> Reproduction:
     return reproduce(
         parts.settings, parts.lake, version, work, tolerance, lambda share, words: None
@@ -64,7 +64,7 @@ def rewritten(version: VersionRecord, **changed: Any) -> None:
 
 
 def test_a_retrained_version_names_its_data_code_settings_and_parent(
-    parts: Parts, ask: Ask
+    parts: RetrainContext, ask: Ask
 ) -> None:
     version = retrained(parts, ask)
     found = read_lineage(version)
@@ -82,7 +82,7 @@ def test_a_retrained_version_names_its_data_code_settings_and_parent(
     assert found.graph_sha256 == graph_hash(Path(version.path))
 
 
-def test_the_document_tells_retrained_from_deployed(parts: Parts, ask: Ask) -> None:
+def test_the_document_tells_retrained_from_deployed(parts: RetrainContext, ask: Ask) -> None:
     retrained(parts, ask)
     document = lineage_document(parts.registry, "loans", 2)
     assert (document["source"], document["ancestors"]) == ("retrain", [1])
@@ -94,7 +94,7 @@ def test_the_document_tells_retrained_from_deployed(parts: Parts, ask: Ask) -> N
 
 
 def test_a_version_is_reproduced_with_the_same_graph_from_the_same_rows(
-    parts: Parts, ask: Ask, lake: Any, tmp_path: Path
+    parts: RetrainContext, ask: Ask, lake: Any, tmp_path: Path
 ) -> None:
     version = retrained(parts, ask)
     before = parts.store.deployment("loans"), parts.registry.versions("loans")
@@ -111,13 +111,15 @@ def test_a_version_is_reproduced_with_the_same_graph_from_the_same_rows(
 
 
 def test_the_built_in_network_is_reproduced_with_the_same_graph(
-    parts: Parts, ask: Ask, tmp_path: Path
+    parts: RetrainContext, ask: Ask, tmp_path: Path
 ) -> None:
     version = retrained(parts, ask, recipes=["tabular-network"], override_gate=True)
     assert again(parts, version, tmp_path / "work").graph.same
 
 
-def test_rows_that_changed_are_noticed(parts: Parts, ask: Ask, lake: Any, tmp_path: Path) -> None:
+def test_rows_that_changed_are_noticed(
+    parts: RetrainContext, ask: Ask, lake: Any, tmp_path: Path
+) -> None:
     version = retrained(parts, ask)
     labels = pa.array(["0"] * 1_000 + lake.table["label"].to_pylist()[1_000:])
     numbers = pa.array([float(text) for text in labels.to_pylist()])
@@ -130,7 +132,7 @@ def test_rows_that_changed_are_noticed(parts: Parts, ask: Ask, lake: Any, tmp_pa
 
 
 def test_another_graph_is_excused_by_another_library_but_metrics_are_not(
-    parts: Parts, ask: Ask, tmp_path: Path
+    parts: RetrainContext, ask: Ask, tmp_path: Path
 ) -> None:
     version = retrained(parts, ask)
     lineage = read_lineage(version)
@@ -147,7 +149,7 @@ def test_another_graph_is_excused_by_another_library_but_metrics_are_not(
 
 
 def test_a_recipe_that_says_it_is_not_deterministic_is_judged_by_metrics(
-    parts: Parts, ask: Ask, tmp_path: Path
+    parts: RetrainContext, ask: Ask, tmp_path: Path
 ) -> None:
     version = retrained(parts, ask, recipes=[f"{HERE}:Moody"], override_gate=True)
     found = again(parts, version, tmp_path / "work", tolerance=0.5)
@@ -155,12 +157,14 @@ def test_a_recipe_that_says_it_is_not_deterministic_is_judged_by_metrics(
     assert not found.graph.same
 
 
-def test_what_was_deployed_cannot_be_reproduced(parts: Parts, tmp_path: Path) -> None:
+def test_what_was_deployed_cannot_be_reproduced(parts: RetrainContext, tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="deployed"):
         again(parts, parts.registry.version("loans", 1), tmp_path)
 
 
-def test_words_beside_a_graph_do_not_change_what_it_is(parts: Parts, tmp_path: Path) -> None:
+def test_words_beside_a_graph_do_not_change_what_it_is(
+    parts: RetrainContext, tmp_path: Path
+) -> None:
     import onnx
 
     source = Path(parts.registry.version("loans", 1).path)

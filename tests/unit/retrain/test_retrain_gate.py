@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop_retrain.tabular.evaluate import Slice
+from driftloop_retrain.tabular.evaluate import ColumnSlice
 from driftloop_retrain.tabular.gate import GateResult, gate
 from driftloop_settings.settings import RetrainSettings
 
@@ -51,7 +51,7 @@ def test_too_few_rows_are_inconclusive() -> None:
 def test_harm_on_a_slice_fails_though_the_whole_is_better() -> None:
     champion = np.r_[np.ones(300), np.zeros(700)]
     candidate = np.r_[np.zeros(300), np.ones(100), np.zeros(600)]
-    part = Slice("region=north", np.arange(1_000) >= 300)
+    part = ColumnSlice("region=north", np.arange(1_000) >= 300)
     result = gate("classification", candidate, champion, [part], SETTINGS)
     assert result.verdict == "failed"
     assert [check.name for check in result.checks if not check.passed] == ["region=north"]
@@ -60,7 +60,7 @@ def test_harm_on_a_slice_fails_though_the_whole_is_better() -> None:
 def test_a_slice_a_little_worse_by_chance_does_not_fail() -> None:
     random = np.random.default_rng(0)
     champion, candidate = (random.random(1_000) < p for p in (0.3, 0.2))
-    part = Slice("x=1", np.arange(1_000) < 100)
+    part = ColumnSlice("x=1", np.arange(1_000) < 100)
     champion[:100] = np.arange(100) < 20
     candidate[:100] = (np.arange(100) >= 20) & (np.arange(100) < 46)
     result = gate(

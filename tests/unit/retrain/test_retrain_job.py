@@ -10,7 +10,7 @@ import pytest
 
 from driftloop_contracts.errors import RetryLater
 from driftloop_lake.port import Pin
-from driftloop_retrain.job.job import Parts, run_retrain
+from driftloop_retrain.job.job import RetrainContext, run_retrain
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.recipes import FitContext, FittedModel
@@ -55,7 +55,9 @@ class KilledOnce:
         return GradientBoosting().fit(train, validation, context)
 
 
-def test_a_better_candidate_is_registered_and_starts_a_rollout(parts: Parts, ask: Ask) -> None:
+def test_a_better_candidate_is_registered_and_starts_a_rollout(
+    parts: RetrainContext, ask: Ask
+) -> None:
     retrain_id = ask()
     assert run_retrain(parts, retrain_id) == "succeeded"
     record = parts.store.retrain(retrain_id)
@@ -74,7 +76,9 @@ def test_a_better_candidate_is_registered_and_starts_a_rollout(parts: Parts, ask
     assert not work_folder(parts.settings, retrain_id).exists()
 
 
-def test_the_version_has_a_reference_of_rows_it_was_not_trained_on(parts: Parts, ask: Ask) -> None:
+def test_the_version_has_a_reference_of_rows_it_was_not_trained_on(
+    parts: RetrainContext, ask: Ask
+) -> None:
     run_retrain(parts, ask())
     reference = pq.read_table(Path(parts.registry.version("loans", 2).path) / "reference.parquet")
     assert reference.num_rows == 300
@@ -90,7 +94,7 @@ def test_the_version_has_a_reference_of_rows_it_was_not_trained_on(parts: Parts,
     ]
 
 
-def test_slices_are_judged_too(parts: Parts, ask: Ask) -> None:
+def test_slices_are_judged_too(parts: RetrainContext, ask: Ask) -> None:
     retrain_id = ask()
     run_retrain(parts, retrain_id)
     names = [check["name"] for check in parts.store.retrain(retrain_id)["result"]["gate"]["checks"]]
@@ -98,7 +102,9 @@ def test_slices_are_judged_too(parts: Parts, ask: Ask) -> None:
     assert all(name.startswith("kind=") for name in names[1:])
 
 
-def test_a_candidate_that_is_worse_is_rejected_with_reasons(parts: Parts, ask: Ask) -> None:
+def test_a_candidate_that_is_worse_is_rejected_with_reasons(
+    parts: RetrainContext, ask: Ask
+) -> None:
     retrain_id = ask(recipes=[f"{HERE}:Shuffled"])
     assert run_retrain(parts, retrain_id) == "rejected"
     assert "overall" in parts.store.retrain(retrain_id)["reasons"][0]
@@ -106,7 +112,7 @@ def test_a_candidate_that_is_worse_is_rejected_with_reasons(parts: Parts, ask: A
     assert parts.store.rollouts() == []
 
 
-def test_an_override_of_the_gate_is_recorded(parts: Parts, ask: Ask) -> None:
+def test_an_override_of_the_gate_is_recorded(parts: RetrainContext, ask: Ask) -> None:
     retrain_id = ask(recipes=[f"{HERE}:Shuffled"], override_gate=True)
     assert run_retrain(parts, retrain_id) == "succeeded"
     result = parts.store.retrain(retrain_id)["result"]
@@ -117,7 +123,7 @@ def test_an_override_of_the_gate_is_recorded(parts: Parts, ask: Ask) -> None:
 
 
 def test_a_recipe_that_raises_fails_with_its_traceback_and_changes_nothing(
-    parts: Parts, ask: Ask
+    parts: RetrainContext, ask: Ask
 ) -> None:
     before = parts.store.deployment("loans")
     retrain_id = ask(recipes=[f"{HERE}:Raises"])
@@ -129,7 +135,7 @@ def test_a_recipe_that_raises_fails_with_its_traceback_and_changes_nothing(
 
 
 def test_a_killed_retrain_goes_on_with_the_rows_it_began_with(
-    parts: Parts, ask: Ask, lake: Any
+    parts: RetrainContext, ask: Ask, lake: Any
 ) -> None:
     KilledOnce.fits = 0
     retrain_id = ask(recipes=[f"{HERE}:KilledOnce"])
@@ -140,7 +146,9 @@ def test_a_killed_retrain_goes_on_with_the_rows_it_began_with(
     assert set(lake.pins) == {Pin(3, 4)}
 
 
-def test_run_again_it_registers_and_asks_for_a_rollout_once(parts: Parts, ask: Ask) -> None:
+def test_run_again_it_registers_and_asks_for_a_rollout_once(
+    parts: RetrainContext, ask: Ask
+) -> None:
     retrain_id = ask()
     run_retrain(parts, retrain_id)
     # As if it had been killed before the record said that it is over.
@@ -150,14 +158,16 @@ def test_run_again_it_registers_and_asks_for_a_rollout_once(parts: Parts, ask: A
     assert len(parts.store.rollouts("loans")) == 1
 
 
-def test_one_that_is_over_is_left_alone(parts: Parts, ask: Ask) -> None:
+def test_one_that_is_over_is_left_alone(parts: RetrainContext, ask: Ask) -> None:
     retrain_id = ask()
     parts.store.update_retrain(retrain_id, state="cancelled")
     assert run_retrain(parts, retrain_id) == "cancelled"
     assert len(parts.registry.versions("loans")) == 1
 
 
-def test_a_lake_that_is_away_is_tried_again_later(parts: Parts, ask: Ask, lake: Any) -> None:
+def test_a_lake_that_is_away_is_tried_again_later(
+    parts: RetrainContext, ask: Ask, lake: Any
+) -> None:
     retrain_id = ask()
     lake.away = True
     with pytest.raises(RetryLater, match="connection refused"):
@@ -167,7 +177,7 @@ def test_a_lake_that_is_away_is_tried_again_later(parts: Parts, ask: Ask, lake: 
     assert run_retrain(parts, retrain_id) == "succeeded"
 
 
-def test_an_empty_lake_fails_with_a_sentence(parts: Parts, ask: Ask, lake: Any) -> None:
+def test_an_empty_lake_fails_with_a_sentence(parts: RetrainContext, ask: Ask, lake: Any) -> None:
     lake.table = None
     retrain_id = ask()
     assert run_retrain(parts, retrain_id) == "failed"
@@ -175,7 +185,7 @@ def test_an_empty_lake_fails_with_a_sentence(parts: Parts, ask: Ask, lake: Any) 
 
 
 def test_a_candidate_succeeds_without_a_rollout_while_another_is_under_way(
-    parts: Parts, ask: Ask
+    parts: RetrainContext, ask: Ask
 ) -> None:
     deployment = parts.store.require_deployment("loans")
     parts.store.request_rollout("other", deployment.versions[0], "loans", parts.clock(), "deployed")

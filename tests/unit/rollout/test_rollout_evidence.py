@@ -11,9 +11,9 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_rollout.evidence import (
     SETTLE,
     SILENCE,
-    Evidence,
+    ArmRows,
     Margins,
-    Slice,
+    RolloutEvidence,
     extend,
     read_slice,
     rmse,
@@ -34,13 +34,13 @@ def rows(
     labelled_until: float = 10.0,
     labelled: float = 1.0,
     rows_per_request: int = 2,
-) -> Slice:
+) -> ArmRows:
     """Requests spread over `seconds`, every second one the canary's; wrong at every tenth row."""
     number = np.arange(n)
     request = number // rows_per_request
     at = (request / (n / rows_per_request) * seconds * 1e6).astype(np.int64)
     known = (at < labelled_until * 1e6) & ((number * 7919 % 100) < labelled * 100)
-    return Slice(
+    return ArmRows(
         at=US + at,
         canary=request % 2 == 1,
         first=number % rows_per_request == 0,
@@ -53,13 +53,13 @@ def rows(
 
 
 @pytest.fixture
-def fresh() -> Evidence:
+def fresh() -> RolloutEvidence:
     found = start(CLASSES, MARGINS, RUNGS, rows(), None, START)
     assert found is not None
     return found
 
 
-def counts(evidence: Evidence) -> dict[str, tuple[int, int]]:
+def counts(evidence: RolloutEvidence) -> dict[str, tuple[int, int]]:
     return {m.rule.name: (m.canary_count, m.stable_count) for m in evidence.trial.metrics}
 
 
@@ -67,7 +67,7 @@ def after(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def test_the_past_is_the_stable_arms(fresh: Evidence) -> None:
+def test_the_past_is_the_stable_arms(fresh: RolloutEvidence) -> None:
     baseline = fresh.baseline
     assert baseline.slow_above_s == MARGINS.latency_floor_s
     assert baseline.quality_rate == pytest.approx(0.1, abs=0.05)
@@ -75,7 +75,7 @@ def test_the_past_is_the_stable_arms(fresh: Evidence) -> None:
     assert start(CLASSES, MARGINS, RUNGS, rows(40), None, START) is None
 
 
-def test_each_row_is_used_once_however_often_one_looks(fresh: Evidence) -> None:
+def test_each_row_is_used_once_however_often_one_looks(fresh: RolloutEvidence) -> None:
     seen, everything = fresh, rows()
     for second in range(1, 12):
         visible = everything.between(START, after(second))
@@ -85,13 +85,15 @@ def test_each_row_is_used_once_however_often_one_looks(fresh: Evidence) -> None:
     assert counts(seen) == {"quality": (200, 200), "errors": (100, 100), "latency": (100, 100)}
 
 
-def test_the_newest_second_is_left_for_rows_that_come_out_of_order(fresh: Evidence) -> None:
+def test_the_newest_second_is_left_for_rows_that_come_out_of_order(fresh: RolloutEvidence) -> None:
     seen = extend(fresh, rows(), rows(), MARGINS, after(10))
     newest = timedelta(microseconds=int(rows().at[-1]) - US)
     assert seen.requests_until == START + newest - SETTLE
 
 
-def test_quality_is_held_while_labels_are_late_but_requests_are_judged(fresh: Evidence) -> None:
+def test_quality_is_held_while_labels_are_late_but_requests_are_judged(
+    fresh: RolloutEvidence,
+) -> None:
     unlabelled = rows(labelled_until=0.0)
     seen = extend(fresh, unlabelled, unlabelled, MARGINS, after(10))
     assert counts(seen)["quality"] == (0, 0)
@@ -100,7 +102,7 @@ def test_quality_is_held_while_labels_are_late_but_requests_are_judged(fresh: Ev
     assert seen.labels_until == START
 
 
-def test_quality_is_used_up_to_where_the_labels_are(fresh: Evidence) -> None:
+def test_quality_is_used_up_to_where_the_labels_are(fresh: RolloutEvidence) -> None:
     late = rows(labelled_until=6.0)
     seen = extend(fresh, late, late, MARGINS, after(10))
     assert after(5.9) < seen.labels_until < after(6.2)
@@ -109,7 +111,7 @@ def test_quality_is_used_up_to_where_the_labels_are(fresh: Evidence) -> None:
     assert stable == pytest.approx(120, abs=4)
 
 
-def test_what_was_labelled_first_is_not_judged_alone(fresh: Evidence) -> None:
+def test_what_was_labelled_first_is_not_judged_alone(fresh: RolloutEvidence) -> None:
     """Errors labelled faster than successes would condemn any canary."""
     everything = rows()
     wrong = everything.loss == 1.0
@@ -118,7 +120,7 @@ def test_what_was_labelled_first_is_not_judged_alone(fresh: Evidence) -> None:
     assert counts(seen)["quality"][0] == 0
 
 
-def test_partial_labels_count_at_the_age_by_which_all_have_come(fresh: Evidence) -> None:
+def test_partial_labels_count_at_the_age_by_which_all_have_come(fresh: RolloutEvidence) -> None:
     some = rows(labelled=0.4)
     assert counts(extend(fresh, some, some, MARGINS, after(10)))["quality"] == (0, 0)
     aged = replace(MARGINS, label_age_s=5.0)
@@ -127,14 +129,14 @@ def test_partial_labels_count_at_the_age_by_which_all_have_come(fresh: Evidence)
     assert counts(seen)["quality"][0] > 20
 
 
-def test_the_first_few_labels_alone_are_not_used(fresh: Evidence) -> None:
+def test_the_first_few_labels_alone_are_not_used(fresh: RolloutEvidence) -> None:
     """They could be those that come fastest, and those could be the errors."""
     few = rows(labelled_until=1.0)
     seen = extend(fresh, few, few, MARGINS, after(10))
     assert counts(seen)["quality"] == (0, 0)
 
 
-def test_unequal_coverage_is_never_compared(fresh: Evidence) -> None:
+def test_unequal_coverage_is_never_compared(fresh: RolloutEvidence) -> None:
     everything = rows()
     labelled = ~everything.canary | (np.arange(400) % 5 == 0)
     uneven = replace(
@@ -145,7 +147,7 @@ def test_unequal_coverage_is_never_compared(fresh: Evidence) -> None:
     assert "labels are late" in seen.waiting
 
 
-def test_a_failed_request_counts_once_whatever_its_rows(fresh: Evidence) -> None:
+def test_a_failed_request_counts_once_whatever_its_rows(fresh: RolloutEvidence) -> None:
     many = rows(rows_per_request=20)
     failed = replace(many, failed=many.canary, labelled=~many.canary)
     seen = extend(fresh, failed, failed, MARGINS, after(10) + SILENCE)
@@ -154,7 +156,7 @@ def test_a_failed_request_counts_once_whatever_its_rows(fresh: Evidence) -> None
     assert seen.trial.harmed() == errors
 
 
-def test_late_labels_catch_up_from_a_slice_of_the_past(fresh: Evidence) -> None:
+def test_late_labels_catch_up_from_a_slice_of_the_past(fresh: RolloutEvidence) -> None:
     ahead = replace(fresh, requests_until=after(10))
     nothing = rows().between(after(50), after(60))
     seen = extend(ahead, nothing, rows(), MARGINS, after(4_000))

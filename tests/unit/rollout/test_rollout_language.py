@@ -12,7 +12,7 @@ import pytest
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
-from driftloop_rollout.evidence import Evidence, Margins, extend, read_slice, start
+from driftloop_rollout.evidence import Margins, RolloutEvidence, extend, read_slice, start
 from driftloop_rollout.machine import Rollout, State
 from driftloop_rollout.observer import margins
 from driftloop_rollout.output_quality import malformed, scorer_of
@@ -125,7 +125,7 @@ def limits(**llm: Any) -> Margins:
     return margins(RolloutSettings(), LlmSettings(rating_age_s=60.0, **llm))
 
 
-def begun(stable: dict[str, float], limit: Margins, seed: int = 0) -> Evidence:
+def begun(stable: dict[str, float], limit: Margins, seed: int = 0) -> RolloutEvidence:
     past = read_slice(answers(seed, 300, {}, stable, share=0.0), CHAT, None, 1, 2)
     found = start(CHAT, limit, RUNGS, past, None, NOW + timedelta(seconds=300))
     assert found is not None
@@ -140,7 +140,7 @@ def judged(
     limit: Margins | None = None,
     ticks: int = 40,
     **how: Any,
-) -> tuple[str, Evidence]:
+) -> tuple[str, RolloutEvidence]:
     """(the first verdict, the evidence) of up to `ticks` times 60 answers."""
     limit = limit or limits()
     seen = begun(stable, limit, seed)

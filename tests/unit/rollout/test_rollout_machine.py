@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rollout_world import served
 
 from driftloop_contracts.errors import Conflict
-from driftloop_rollout.evidence import Baseline, Evidence
+from driftloop_rollout.evidence import ChampionBaseline, RolloutEvidence
 from driftloop_rollout.machine import (
     FINISHED,
     TRANSITIONS,
@@ -88,7 +88,7 @@ def test_whatever_happens_history_and_weight_tell_the_state(events: list[Event])
 @given(st.lists(st.sampled_from(Event), max_size=12))
 def test_a_rollout_survives_json_at_any_point(events: list[Event]) -> None:
     trial = Trial((Metric.start(Rule("quality", 0.02, True), STEPS[:-1], 0.08),))
-    baseline = Baseline(0.05, 0.0, 0.01, 0.08, None, 25.0, 500.0)
+    baseline = ChampionBaseline(0.05, 0.0, 0.01, 0.08, None, 25.0, 500.0)
     current = rollout()
     for event in events:
         try:
@@ -97,7 +97,9 @@ def test_a_rollout_survives_json_at_any_point(events: list[Event]) -> None:
             continue
     from dataclasses import replace
 
-    current = replace(current, evidence=Evidence(baseline, trial, NOW, NOW, 3, "labels are late"))
+    current = replace(
+        current, evidence=RolloutEvidence(baseline, trial, NOW, NOW, 3, "labels are late")
+    )
     columns = {
         "id": current.id,
         "model": current.model,

@@ -20,7 +20,7 @@ from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_onnx import BackendOptions, Loaded, OnnxModel
 from driftloop_serving.batching.model_table import ModelTable
 from driftloop_serving.capture.packing import pack
-from driftloop_serving.inference.infer_call import Answer
+from driftloop_serving.inference.infer_call import InferAnswer
 from driftloop_serving.inference.v2_codec import V2
 
 
@@ -41,11 +41,11 @@ async def warm(port: ServingPort, name: str = "m", data: Any = None) -> None:
 
 async def ask(
     port: ServingPort, document: Any, name: str = "m", given_id: str | None = None
-) -> Answer:
+) -> InferAnswer:
     return await port.batcher.answer(V2, name, None, orjson.dumps(document), None, given_id, None)
 
 
-def data_of(answer: Answer) -> Any:
+def data_of(answer: InferAnswer) -> Any:
     return orjson.loads(answer.payload)["outputs"][0]["data"]
 
 
@@ -67,7 +67,7 @@ async def test_a_lone_request_waits_for_nobody(port: ServingPort) -> None:
 async def test_a_bad_request_fails_alone(port: ServingPort) -> None:
     asked = [body([1.0]), body([]), body([2.0]), {"inputs": 7}]
     answers = await asyncio.gather(*(ask(port, d) for d in asked), return_exceptions=True)
-    assert [type(a) is Answer for a in answers] == [True, False, True, False]
+    assert [type(a) is InferAnswer for a in answers] == [True, False, True, False]
     assert [len(b.ids) for b in port.kept()] == [2]
 
 
@@ -92,7 +92,7 @@ async def test_where_a_run_fails_only_those_at_fault_fail(
     await warm(port, "pick", pick(1))
     asked = [pick(0), pick(9), pick(1, 2)]
     answers = await asyncio.gather(*(ask(port, d, "pick") for d in asked), return_exceptions=True)
-    assert [data_of(a) if isinstance(a, Answer) else type(a).__name__ for a in answers] == [
+    assert [data_of(a) if isinstance(a, InferAnswer) else type(a).__name__ for a in answers] == [
         [1.0],
         "ModelFailed",
         [2.0, 3.0],
@@ -231,7 +231,7 @@ def test_an_answer_is_the_same_to_the_bit_alone_and_in_company(
         }
         return {"inputs": [tensor]}
 
-    async def together() -> list[Answer]:
+    async def together() -> list[InferAnswer]:
         async with serving_port(tmp_path_factory.mktemp("port")) as port:
             port.deploy(trees)
             await warm(port, data=document(rows[0][:1]))
@@ -287,7 +287,7 @@ async def test_late_requests_share_a_record_and_leave_the_others_alone(port: Ser
         ),
         return_exceptions=True,
     )
-    assert [isinstance(a, Answer) for a in answers] == [False, True] * 3
+    assert [isinstance(a, InferAnswer) for a in answers] == [False, True] * 3
     late, ran = port.kept()
     assert (late.error, late.ids) == ("Timeout", ["id-0", "id-2", "id-4"])
     assert (ran.error, ran.ids) == (None, ["id-1", "id-3", "id-5"])

@@ -30,7 +30,7 @@ from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_serving.capture.shipper import Shipper
 from driftloop_serving.capture.spool import SPARE, SpoolWriter, position, segment_name
-from driftloop_serving.capture.spool_reader import Place, SpoolReader
+from driftloop_serving.capture.spool_reader import SpoolPosition, SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_serving.capture.stats_page import PAGE_BYTES
 from driftloop_settings.settings import CaptureSettings
@@ -56,7 +56,7 @@ class Killed(Exception):
 class MortalReader(SpoolReader):
     """Dies after it has saved its position, before the segments that it passed are removed."""
 
-    def _advance(self, place: Place) -> None:
+    def _advance(self, place: SpoolPosition) -> None:
         self._place = place
         self._save()
         raise Killed

@@ -16,7 +16,7 @@ from driftloop_serving.http.feedback import (
     accept,
     accept_stream,
 )
-from driftloop_serving.http.http_errors import speak_errors
+from driftloop_serving.http.http_errors import install_error_handlers
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -95,7 +95,7 @@ async def test_without_room_the_client_is_told_from_which_line_to_go_on() -> Non
 
 async def post(kept: Kept, content: bytes, kind: str) -> httpx.Response:
     app = FastAPI()
-    speak_errors(app)
+    install_error_handlers(app)
 
     @app.post("/feedback")
     async def feedback(request: Request) -> dict[str, object]:

@@ -2,7 +2,7 @@ import pytest
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.signature import Signature
-from driftloop_serving.batching.model_table import ModelTable, held_elsewhere
+from driftloop_serving.batching.model_table import ModelTable, held_remotely
 from driftloop_serving.cluster.placement import applications_of, place
 from driftloop_serving.replicas.application import SHARED_APPLICATION
 
@@ -21,7 +21,7 @@ def test_models_share_replicas_unless_they_ask_for_their_own() -> None:
     ]
     placement = place(models, held={"b": {"held": [1]}})
     assert placement.shared["deployments"] == [models[0].to_dict(), models[2].to_dict()]
-    assert placement.shared["elsewhere"] == [{"deployment": models[1].to_dict(), "held": [1]}]
+    assert placement.shared["remote"] == [{"deployment": models[1].to_dict(), "held": [1]}]
     (own,) = placement.own
     assert (own.application, own.replicas, own.cpus) == ("model-b", 3, 1.5)
     assert own.user_config == {"deployments": [models[1].to_dict()]}
@@ -42,7 +42,7 @@ def test_a_model_with_wrong_options_is_left_to_the_shared_replicas_to_refuse() -
 def test_a_model_held_elsewhere_is_ready_when_its_own_replicas_hold_it(
     held: list[int], ready: bool
 ) -> None:
-    table = ModelTable({"b": held_elsewhere(deployment("b", placement="own"), held)})
+    table = ModelTable({"b": held_remotely(deployment("b", placement="own"), held)})
     assert table.is_elsewhere("b")
     assert not table.is_elsewhere("a")
     assert table.ready is ready
