@@ -30,3 +30,17 @@ def write(
 
 def value(name: str, *shape: int | None, kind: int = TensorProto.FLOAT) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
+
+
+def write_graph(folder: Path, factor: float) -> None:
+    """A graph y = factor · x over one FP32 column."""
+    node = helper.make_node("Mul", ["x", "factor"], ["y"])
+    graph = helper.make_graph(
+        [node],
+        "scaler",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor("factor", TensorProto.FLOAT, [1], np.float32([factor]))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, folder / "model.onnx")
