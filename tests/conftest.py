@@ -1,9 +1,11 @@
 """Fixtures of all suites: the real services that integration tests share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from postgres_server import PostgresServer, find_programs, postgres_server
 
 from driftloop_bus import Bus, connect
 from driftloop_settings import Settings
@@ -31,3 +33,21 @@ def kafka_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting
 def kafka_bus(kafka_settings: Settings) -> Bus:
     """A bus on the session's broker."""
     return connect(kafka_settings)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running PostgreSQL, one per session and xdist worker."""
+    programs = find_programs()
+    if programs is None:
+        reason = "PostgreSQL is not installed (Debian and Ubuntu: apt-get install postgresql)"
+        # Nobody notices a test that CI skips.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    with postgres_server(programs) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """The SQLAlchemy URL of a new, empty database."""
+    return postgres.database()
