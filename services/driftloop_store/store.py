@@ -7,7 +7,6 @@ raises Conflict and changes nothing. Times are kept as ISO 8601 text in UTC, whi
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +16,7 @@ from driftloop_contracts.errors import Conflict, NotFound
 from driftloop_contracts.judgement import Decision, Finding, Window
 from driftloop_contracts.model import Deployment, ServedVersion
 from driftloop_store import tables as t
+from driftloop_store.schema import migrate
 
 ACTIVE_RETRAINS = ("requested", "running")
 FINISHED_ROLLOUTS = ("promoted", "rolled_back", "aborted")
@@ -24,11 +24,13 @@ Record = dict[str, Any]
 
 
 def open_store(url: str) -> "Store":
-    """Open the store at a SQLAlchemy URL and bring its tables up to date."""
+    """Open the store at a SQLAlchemy URL and bring its tables up to date.
+
+    Raises Unavailable if the store was written by a newer release."""
     engine = sa.create_engine(url)
     if engine.dialect.name == "sqlite":
         _configure_sqlite(engine)
-    _migrate(engine)
+    migrate(engine)
     return Store(engine)
 
 
@@ -44,17 +46,6 @@ def _configure_sqlite(engine: sa.Engine) -> None:
     def begin(connection: sa.Connection) -> None:
         # A deferred transaction that later writes can fail with BUSY at once; this one waits.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _migrate(engine: sa.Engine) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
 
 
 class Store:
