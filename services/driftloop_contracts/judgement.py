@@ -31,7 +31,7 @@ class CheckKind(StrEnum):
     JUDGE = "judge"  # a language model's scores by a judge fell
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One check's result on one window that is worth keeping.
 
@@ -69,7 +69,7 @@ class Finding:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """A slice of the lake that was judged.
 
@@ -105,7 +105,7 @@ class Window:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """A trigger evaluation that could have retrained, and why it did or did not.
 

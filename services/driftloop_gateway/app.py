@@ -203,7 +203,14 @@ def _actions(app: FastAPI, parts: GatewayContext) -> None:
         if record["id"] != retrain_id:
             raise errors.Conflict(f"the retrain {record['id']} of {wanted.model!r} is under way")
         decision = Decision(
-            decision_id, wanted.model, now, "operator", "retrain", wanted.reason, {}, {}
+            decision_id=decision_id,
+            model=wanted.model,
+            at=now,
+            trigger="operator",
+            verdict="retrain",
+            reason=wanted.reason,
+            evidence={},
+            policy={},
         )
         store.add_decision(decision)
         store.audit("operator", "retrain", {"retrain": retrain_id, **wanted.model_dump()})

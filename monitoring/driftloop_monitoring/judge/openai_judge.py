@@ -12,7 +12,7 @@ import httpx
 from pydantic import SecretStr
 
 from driftloop_contracts.errors import Rejected
-from driftloop_monitoring.judge.judge import OVER, JudgedAnswer, within
+from driftloop_monitoring.judge.judge import TIME_OVER, JudgedAnswer, within
 from driftloop_settings.settings import LlmSettings
 
 AT_ONCE = 4
@@ -82,7 +82,7 @@ class OpenAiJudge:
 
     def _score(self, http: httpx.Client, answer: JudgedAnswer, until: float) -> float | str:
         """A score, or why there is none."""
-        why = OVER
+        why = TIME_OVER
         options = self._options
         for pause_s in (*PAUSES_S, 0.0):
             left_s = until - time.monotonic()

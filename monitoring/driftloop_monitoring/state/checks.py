@@ -45,18 +45,18 @@ def window_findings(
     for t in bad:
         found.append(
             Finding(
-                stable_id(window_id, t.check, t.column),
-                model,
-                version,
-                CheckKind.QUALITY,
-                t.check,
-                t.severity,
-                (t.column,),
-                t.effect,
-                t.significance,
-                window_id,
-                at,
-                t.detail,
+                finding_id=stable_id(window_id, t.check, t.column),
+                model=model,
+                version=version,
+                kind=CheckKind.QUALITY,
+                check=t.check,
+                severity=t.severity,
+                columns=(t.column,),
+                effect=t.effect,
+                significance=t.significance,
+                window_id=window_id,
+                at=at,
+                detail=t.detail,
             )
         )
     broken = {t.column for t in bad if t.severity is Severity.CRITICAL}
@@ -69,18 +69,18 @@ def window_findings(
         for column, effect, significance, detail in moves:
             found.append(
                 Finding(
-                    stable_id(window_id, kind, column),
-                    model,
-                    version,
-                    kind,
-                    "two_sample",
-                    Severity.WARNING,
-                    (column,),
-                    effect,
-                    significance,
-                    window_id,
-                    at,
-                    detail,
+                    finding_id=stable_id(window_id, kind, column),
+                    model=model,
+                    version=version,
+                    kind=kind,
+                    check="two_sample",
+                    severity=Severity.WARNING,
+                    columns=(column,),
+                    effect=effect,
+                    significance=significance,
+                    window_id=window_id,
+                    at=at,
+                    detail=detail,
                 )
             )
     told_apart = _topics(reference.table, table) if language else None
@@ -91,18 +91,18 @@ def window_findings(
     ):
         found.append(
             Finding(
-                stable_id(window_id, "topics"),
-                model,
-                version,
-                CheckKind.DRIFT,
-                "topics",
-                Severity.WARNING,
-                ("prompt",),
-                told_apart.effect,
-                told_apart.significance,
-                window_id,
-                at,
-                "how well prompts are told apart from the reference's by their words, 0 to 1",
+                finding_id=stable_id(window_id, "topics"),
+                model=model,
+                version=version,
+                kind=CheckKind.DRIFT,
+                check="topics",
+                severity=Severity.WARNING,
+                columns=("prompt",),
+                effect=told_apart.effect,
+                significance=told_apart.significance,
+                window_id=window_id,
+                at=at,
+                detail="how well words separate the prompts from the reference's, 0 to 1",
             )
         )
     return found

@@ -114,14 +114,14 @@ def _write(
     decision_id = stable_id(model, "decision", standing.decisions, ruling.trigger, ruling.topic)
     store.add_decision(
         Decision(
-            decision_id,
-            model,
-            now,
-            ruling.trigger,
-            ruling.verdict,
-            ruling.reason,
-            evidence.to_dict(),
-            asdict(policy),
+            decision_id=decision_id,
+            model=model,
+            at=now,
+            trigger=ruling.trigger,
+            verdict=ruling.verdict,
+            reason=ruling.reason,
+            evidence=evidence.to_dict(),
+            policy=asdict(policy),
         )
     )
     log.info("monitor.decision", model=model, verdict=ruling.verdict, reason=ruling.reason)

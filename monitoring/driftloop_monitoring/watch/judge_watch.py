@@ -22,7 +22,8 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
 from driftloop_contracts.language import read_json
 from driftloop_lake.port import LakeReader, Pin
-from driftloop_monitoring.judge.judge import OVER, Judge, JudgedAnswer, judge_of
+from driftloop_monitoring.judge.judge import TIME_OVER, Judge, JudgedAnswer
+from driftloop_monitoring.judge.lookup import judge_of
 from driftloop_monitoring.state import alerts
 from driftloop_monitoring.state.judge_state import MIN_REFERENCE, JudgeState
 from driftloop_monitoring.state.monitor_state import MonitorState
@@ -165,7 +166,7 @@ class JudgeWatch:
         scores, why = judge.scores(asked, self._left_s)
         self._left_s -= time.monotonic() - began
         self._left -= len(asked)
-        if why == OVER:  # the last ones were not reached, and are asked another time
+        if why == TIME_OVER:  # the last ones were not reached, and are asked another time
             while scores and scores[-1] is None:
                 scores.pop()
         told = any(score is not None for score in scores)
@@ -236,18 +237,18 @@ class JudgeWatch:
         now: datetime,
     ) -> Finding:
         finding = Finding(
-            stable_id(window.window_id, "judge"),
-            self._model,
-            standing.version,
-            CheckKind.JUDGE,
-            "e_detector",
-            Severity.CRITICAL,
-            (),
-            change.mean_loss - baseline.mean,
-            float(np.exp(-state.test.log_e)),
-            window.window_id,
-            now,
-            f"fall of the judge's mean score over {change.rows} answers",
+            finding_id=stable_id(window.window_id, "judge"),
+            model=self._model,
+            version=standing.version,
+            kind=CheckKind.JUDGE,
+            check="e_detector",
+            severity=Severity.CRITICAL,
+            columns=(),
+            effect=change.mean_loss - baseline.mean,
+            significance=float(np.exp(-state.test.log_e)),
+            window_id=window.window_id,
+            at=now,
+            detail=f"fall of the judge's mean score over {change.rows} answers",
         )
         message = (
             f"{self._model} version {standing.version}: the mean score of the judge "

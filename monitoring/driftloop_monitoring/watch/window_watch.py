@@ -115,7 +115,7 @@ class WindowWatch:
             return Seen(notes=(f"prompts' embeddings are not judged: {error}",))
         old, new = ([last_prompt(m) for m in t[column].to_pylist()] for t in (reference, rows))
         found = separation(embeddings, old, new)
-        detail = "how well prompts are told apart from the reference's by their embeddings, 0 to 1"
+        detail = "how well embeddings separate the prompts from the reference's, 0 to 1"
         findings = self._findings(
             window, version, "embeddings", "prompt_embedding", found, MIN_EFFECT, detail
         )
@@ -166,17 +166,17 @@ class WindowWatch:
             return ()
         return (
             Finding(
-                stable_id(window.window_id, check),
-                self._model,
-                version,
-                CheckKind.DRIFT,
-                check,
-                Severity.WARNING,
-                (column,),
-                found.effect,
-                found.significance,
-                window.window_id,
-                window.ended_at,
-                detail,
+                finding_id=stable_id(window.window_id, check),
+                model=self._model,
+                version=version,
+                kind=CheckKind.DRIFT,
+                check=check,
+                severity=Severity.WARNING,
+                columns=(column,),
+                effect=found.effect,
+                significance=found.significance,
+                window_id=window.window_id,
+                at=window.ended_at,
+                detail=detail,
             ),
         )

@@ -12,7 +12,9 @@ from pydantic import SecretStr
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_monitoring.judge.judge import OVER, FunctionJudge, Judge, JudgedAnswer, judge_of
+from driftloop_monitoring.judge.function_judge import FunctionJudge
+from driftloop_monitoring.judge.judge import TIME_OVER, Judge, JudgedAnswer
+from driftloop_monitoring.judge.lookup import judge_of
 from driftloop_monitoring.judge.openai_judge import MAX_CHARS, OpenAiJudge
 from driftloop_settings.settings import LlmSettings
 
@@ -32,7 +34,7 @@ class FakeJudge:
         self, answers: Sequence[JudgedAnswer], limit_s: float
     ) -> tuple[list[float | None], str]:
         if limit_s <= 0:
-            return [None] * len(answers), OVER
+            return [None] * len(answers), TIME_OVER
         found = [self.known.get(a.text) for a in answers]
         return found, "not known" if None in found else ""
 
@@ -98,7 +100,7 @@ def test_an_answer_that_gets_no_score_does_not_stop_the_others(judge: Judge, tex
 
 
 def test_what_is_not_reached_in_time_has_no_score_and_says_so(judge: Judge) -> None:
-    assert judge.scores(answers("Paris.", "Lyon."), 0.0) == ([None, None], OVER)
+    assert judge.scores(answers("Paris.", "Lyon."), 0.0) == ([None, None], TIME_OVER)
 
 
 def test_a_judge_has_a_name_to_show(judge: Judge) -> None:
@@ -139,7 +141,7 @@ def test_an_endpoint_that_hangs_costs_the_limit_and_no_more() -> None:
         judge = OpenAiJudge(f"http://127.0.0.1:{mute.getsockname()[1]}/v1", "m")
         found, why = judge.scores(answers(*"abcdefgh"), 0.3)
     assert found == [None] * 8
-    assert why == OVER
+    assert why == TIME_OVER
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""A judge that is a user's function in this process."""
+
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from driftloop_contracts.errors import Rejected
+from driftloop_monitoring.judge.judge import TIME_OVER, JudgedAnswer, within
+
+Score = Callable[[list[dict[str, Any]], str], float | None]
+"""(messages, answer) → 0 (useless) to 1; None: no score for this answer."""
+
+
+class FunctionJudge:
+    """Calls the function for one answer after the other. A call that hangs is not interrupted."""
+
+    def __init__(self, name: str, function: Score) -> None:
+        self.name = name
+        self._function = function
+
+    @classmethod
+    def load(cls, named: str) -> "FunctionJudge":
+        """`named`: module:function. Raises Rejected if it cannot be imported."""
+        return cls(named, _load(named))
+
+    def scores(
+        self, answers: Sequence[JudgedAnswer], limit_s: float
+    ) -> tuple[list[float | None], str]:
+        until = time.monotonic() + limit_s
+        found: list[float | None] = []
+        why = ""
+        for answer in answers:
+            if time.monotonic() >= until:
+                return found + [None] * (len(answers) - len(found)), TIME_OVER
+            try:
+                score = self._function([dict(m) for m in answer.messages], answer.text)
+                found.append(None if score is None else within(float(score)))
+            except Exception as error:  # it is the user's code
+                found.append(None)
+                why = f"it failed ({type(error).__name__})"
+        return found, why
+
+
+@cache
+def _load(named: str) -> Score:
+    module, _, attribute = named.partition(":")
+    try:
+        found: Score = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise Rejected(f"options.judge {named!r}, written module:function: {error}") from None
+    return found
