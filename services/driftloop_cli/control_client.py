@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 
 import httpx
 
-from driftloop_cli.run_state import read_run_state
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater, Unavailable
+from driftloop_settings.run_state import read_run_state
 
 PIECE_BYTES = 1 << 20
 UPLOAD_TIMEOUT_S = 1800.0

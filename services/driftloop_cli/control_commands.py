@@ -11,15 +11,10 @@ from rich.live import Live
 from driftloop_cli.control_client import ControlClient
 from driftloop_cli.model_archive import pack
 from driftloop_cli.options import (
-    AsJson,
-    ConfigFile,
+    Invocation,
     Model,
-    Sets,
-    StateDir,
     console,
-    emit,
-    reported,
-    settings_from,
+    stack_command,
 )
 from driftloop_cli.status_view import rollout_table, status_view
 from driftloop_contracts.errors import NotFound, Rejected
@@ -30,30 +25,29 @@ LOAD_TIMEOUT_S = 900.0
 Reason = Annotated[str, typer.Option("--reason", help="Stands in the audit log.")]
 
 
+@stack_command
 def status(
+    run: Invocation,
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, until Ctrl-C.")] = False,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show roles, models, traffic split, windows, alerts, retrains and rollouts."""
-    with reported(as_json):
-        client = ControlClient(settings_from(state_dir, sets, config).state_dir)
-        if not watch or as_json:
-            document = client.get("/api/status")
-            emit(document, as_json, lambda: console.print(status_view(document)))
+    client = ControlClient(run.settings.state_dir)
+    if not watch or run.as_json:
+        document = client.get("/api/status")
+        run.emit(document, lambda: console.print(status_view(document)))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        try:
+            while True:
+                live.update(status_view(client.get("/api/status")), refresh=True)
+                time.sleep(1.0)
+        except KeyboardInterrupt:
             return
-        with Live(console=console, auto_refresh=False) as live:
-            try:
-                while True:
-                    live.update(status_view(client.get("/api/status")), refresh=True)
-                    time.sleep(1.0)
-            except KeyboardInterrupt:
-                return
 
 
+@stack_command
 def deploy(
+    run: Invocation,
     path: Annotated[
         Path,
         typer.Argument(
@@ -74,10 +68,6 @@ def deploy(
     at_once: Annotated[
         bool, typer.Option("--at-once", help="Replace a serving version without a rollout.")
     ] = False,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Serve a model.
 
@@ -91,22 +81,21 @@ def deploy(
     safetensors, or s3://…), and: task: generation, recipe (lora-sft or lora-dpo), options (engine:
     vLLM's arguments; replicas, cpus). An adapter is a folder with adapter_config.json.
     """
-    with reported(as_json):
-        client = ControlClient(settings_from(state_dir, sets, config).state_dir)
-        with tempfile.TemporaryFile() as archive:
-            pack(archive, path, name, base)
-            with console.status(f"sending {archive.tell() / 1e6:,.0f} MB"):
-                answer = client.put_archive("/api/models", archive, at_once=str(at_once).lower())
-        _await_loaded(client, answer)
+    client = ControlClient(run.settings.state_dir)
+    with tempfile.TemporaryFile() as archive:
+        pack(archive, path, name, base)
+        with console.status(f"sending {archive.tell() / 1e6:,.0f} MB"):
+            answer = client.put_archive("/api/models", archive, at_once=str(at_once).lower())
+    _await_loaded(client, answer)
 
-        def show() -> None:
-            what = f"{answer['model']} version {answer['version']}"
-            if answer["rollout"]:
-                console.print(f"{what} starts its canary (rollout {answer['rollout']})")
-            else:
-                console.print(f"{what} is serving")
+    def show() -> None:
+        what = f"{answer['model']} version {answer['version']}"
+        if answer["rollout"]:
+            console.print(f"{what} starts its canary (rollout {answer['rollout']})")
+        else:
+            console.print(f"{what} is serving")
 
-        emit(answer, as_json, show)
+    run.emit(answer, show)
 
 
 def _await_loaded(client: ControlClient, answer: dict[str, Any]) -> None:
@@ -130,7 +119,9 @@ def _await_loaded(client: ControlClient, answer: dict[str, Any]) -> None:
     raise Rejected(f"no replica loaded version {version} within {LOAD_TIMEOUT_S:.0f} s")
 
 
+@stack_command
 def retrain(
+    run: Invocation,
     model: Model,
     reason: Reason = "asked for by an operator",
     recipe: Annotated[
@@ -140,26 +131,21 @@ def retrain(
         bool, typer.Option("--override-gate", help="Canary the result even if the gate says no.")
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when it is over.")] = False,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Retrain a model now, on the labelled rows in the lake."""
-    with reported(as_json):
-        client = ControlClient(settings_from(state_dir, sets, config).state_dir)
-        body = {
-            "model": model,
-            "reason": reason,
-            "recipes": recipe or [],
-            "override_gate": override_gate,
-        }
-        record = client.post("/api/retrains", body)
-        if wait:
-            record = _follow_retrain(client, record, quiet=as_json)
-        emit(record, as_json, lambda: console.print(f"retrain {record['id']}: {record['state']}"))
-        if record["state"] == "failed":
-            raise typer.Exit(1)
+    client = ControlClient(run.settings.state_dir)
+    body = {
+        "model": model,
+        "reason": reason,
+        "recipes": recipe or [],
+        "override_gate": override_gate,
+    }
+    record = client.post("/api/retrains", body)
+    if wait:
+        record = _follow_retrain(client, record, quiet=run.as_json)
+    run.emit(record, lambda: console.print(f"retrain {record['id']}: {record['state']}"))
+    if record["state"] == "failed":
+        raise typer.Exit(1)
 
 
 def _follow_retrain(
@@ -181,58 +167,45 @@ rollout = typer.Typer(help="Watch and steer rollouts.", no_args_is_help=True)
 
 
 @rollout.command("start")
+@stack_command
 def rollout_start(
+    run: Invocation,
     model: Model,
     version: Annotated[int, typer.Argument(help="A registered version.")],
     reason: Reason = "asked for by an operator",
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Canary a registered version of a model."""
-    with reported(as_json):
-        client = ControlClient(settings_from(state_dir, sets, config).state_dir)
-        record = client.post(
-            "/api/rollouts", {"model": model, "version": version, "reason": reason}
-        )
-        emit(record, as_json, lambda: console.print(f"rollout {record['id']} starts"))
+    client = ControlClient(run.settings.state_dir)
+    record = client.post("/api/rollouts", {"model": model, "version": version, "reason": reason})
+    run.emit(record, lambda: console.print(f"rollout {record['id']} starts"))
 
 
 @rollout.command("status")
+@stack_command
 def rollout_status(
+    run: Invocation,
     model: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show rollouts, newest first."""
-    with reported(as_json):
-        client = ControlClient(settings_from(state_dir, sets, config).state_dir)
-        rows = client.get("/api/rollouts", **({"model": model} if model else {}))
-        emit(rows, as_json, lambda: console.print(rollout_table(rows)))
+    client = ControlClient(run.settings.state_dir)
+    rows = client.get("/api/rollouts", **({"model": model} if model else {}))
+    run.emit(rows, lambda: console.print(rollout_table(rows)))
 
 
 def _steering(event: str, help_text: str) -> None:
     @rollout.command(event, help=help_text)
+    @stack_command
     def steer(
+        run: Invocation,
         model: Model,
         reason: Reason = "",
-        state_dir: StateDir = None,
-        sets: Sets = None,
-        config: ConfigFile = None,
-        as_json: AsJson = False,
     ) -> None:
-        with reported(as_json):
-            client = ControlClient(settings_from(state_dir, sets, config).state_dir)
-            rows = client.get("/api/rollouts", model=model, limit=1)
-            if not rows:
-                raise NotFound(f"model {model!r} has no rollout")
-            record = client.post(f"/api/rollouts/{rows[0]['id']}/{event}", {"reason": reason})
-            emit(
-                record, as_json, lambda: console.print(f"rollout {record['id']}: {record['state']}")
-            )
+        client = ControlClient(run.settings.state_dir)
+        rows = client.get("/api/rollouts", model=model, limit=1)
+        if not rows:
+            raise NotFound(f"model {model!r} has no rollout")
+        record = client.post(f"/api/rollouts/{rows[0]['id']}/{event}", {"reason": reason})
+        run.emit(record, lambda: console.print(f"rollout {record['id']}: {record['state']}"))
 
 
 _steering("pause", "Hold the newest rollout of a model at its present weight.")

@@ -6,14 +6,9 @@ import typer
 from rich.table import Table
 
 from driftloop_cli.options import (
-    AsJson,
-    ConfigFile,
-    Sets,
-    StateDir,
+    Invocation,
     console,
-    emit,
-    reported,
-    settings_from,
+    stack_command,
 )
 from driftloop_contracts.errors import Rejected
 from driftloop_settings import Settings
@@ -24,7 +19,9 @@ if TYPE_CHECKING:
 _SHOWN = 50
 
 
+@stack_command
 def dead_letters(
+    run: Invocation,
     places: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TOPIC:PARTITION:OFFSET]…", help="Which.  [default: all]"),
@@ -32,20 +29,15 @@ def dead_letters(
     replay: Annotated[
         bool, typer.Option("--replay", help="Archive what can be read by now.")
     ] = False,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """List the records that could not be archived, and why; or replay them.
 
     A replay may be repeated, and stopped at any moment: no row comes twice.
     """
-    with reported(as_json):
-        settings = settings_from(state_dir, sets, config)
-        wanted = [_place(text) for text in places] if places else None
-        found = _replayed(settings, wanted) if replay else _listed(settings, wanted)
-        emit(found, as_json, lambda: _show(found))
+    settings = run.settings
+    wanted = [_place(text) for text in places] if places else None
+    found = _replayed(settings, wanted) if replay else _listed(settings, wanted)
+    run.emit(found, lambda: _show(found))
 
 
 def _listed(settings: Settings, wanted: "list[KafkaPosition] | None") -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ def _store(settings: Settings) -> str:
 
 
 def _ports(settings: Settings) -> str:
-    from driftloop_cli.run_state import read_run_state
+    from driftloop_settings.run_state import read_run_state
 
     running = read_run_state(settings.state_dir)
     if running is not None and running.supervisor.alive():

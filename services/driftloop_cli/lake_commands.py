@@ -12,15 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from driftloop_cli.options import (
-    AsJson,
-    ConfigFile,
+    Invocation,
     Model,
-    Sets,
-    StateDir,
     console,
-    emit,
-    reported,
-    settings_from,
+    stack_command,
 )
 from driftloop_contracts.errors import Rejected
 from driftloop_settings import Settings
@@ -41,7 +36,9 @@ Version = Annotated[
 Timeout = Annotated[float, typer.Option("--timeout-s", help="Stop after this many seconds.")]
 
 
+@stack_command
 def query(
+    run: Invocation,
     name: Model,
     sql: Annotated[
         str, typer.Argument(metavar="SELECT", help="One SELECT; - reads it from stdin.")
@@ -50,10 +47,6 @@ def query(
     version: Version = None,
     limit: Annotated[int, typer.Option(help="Rows of the table that is shown.")] = 100,
     timeout_s: Timeout = 300.0,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Ask the lake in SQL. Read only.
 
@@ -64,15 +57,14 @@ def query(
     """
     from driftloop_cli.rows import write_json_array
 
-    with reported(as_json):
-        views = _views(settings_from(state_dir, sets, config), name, at, version)
-        answer = views.ask(sys.stdin.read() if sql == "-" else sql, timeout_s)
-        _until_interrupted(
-            answer,
-            lambda: (
-                write_json_array(answer, sys.stdout) if as_json else _show(answer, views, limit)
-            ),
-        )
+    views = _views(run.settings, name, at, version)
+    answer = views.ask(sys.stdin.read() if sql == "-" else sql, timeout_s)
+    _until_interrupted(
+        answer,
+        lambda: (
+            write_json_array(answer, sys.stdout) if run.as_json else _show(answer, views, limit)
+        ),
+    )
 
 
 def _show(answer: "QueryResult", views: "Views", limit: int) -> None:
@@ -97,40 +89,39 @@ def _show(answer: "QueryResult", views: "Views", limit: int) -> None:
     console.print(f"[dim]{rest or f'{table.row_count} rows'} ({held})[/dim]")
 
 
+@stack_command
 def labels(
+    run: Invocation,
     name: Model,
     at: At = None,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show how many predictions of each version have their label, and how long labels take.
 
     `by 1 h` is the share of the rows at least an hour old that had their label within the hour:
     versions are comparable there, whatever their age.
     """
-    with reported(as_json):
-        from driftloop_cli.label_view import arrival_table, unjudged
-        from driftloop_lake.label_arrival import label_arrival
+    from driftloop_cli.label_view import arrival_table, unjudged
+    from driftloop_lake.label_arrival import label_arrival
 
-        now = _time(at, "--at") or datetime.now(UTC)
-        views = _views(settings_from(state_dir, sets, config), name, at, None)
-        document: dict[str, Any] = {
-            "model": name,
-            "at": now.isoformat(),
-            "versions": [arrival.to_dict() for arrival in label_arrival(views, now)],
-        }
+    now = _time(at, "--at") or datetime.now(UTC)
+    views = _views(run.settings, name, at, None)
+    document: dict[str, Any] = {
+        "model": name,
+        "at": now.isoformat(),
+        "versions": [arrival.to_dict() for arrival in label_arrival(views, now)],
+    }
 
-        def show() -> None:
-            console.print(arrival_table(document["versions"]))
-            for sentence in unjudged(name, document["versions"]):
-                console.print(f"[yellow]{sentence}[/yellow]")
+    def show() -> None:
+        console.print(arrival_table(document["versions"]))
+        for sentence in unjudged(name, document["versions"]):
+            console.print(f"[yellow]{sentence}[/yellow]")
 
-        emit(document, as_json, show)
+    run.emit(document, show)
 
 
+@stack_command
 def export(
+    run: Invocation,
     name: Model,
     out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file to write.")],
     kind: Annotated[
@@ -148,45 +139,42 @@ def export(
     at: At = None,
     version: Version = None,
     timeout_s: Timeout = 86_400.0,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write predictions to a file, in no order. PATH appears when it is whole."""
     from driftloop_cli.rows import write_file
 
-    with reported(as_json):
-        kind = kind or out.suffix.lstrip(".")
-        if kind not in ("parquet", "csv"):
-            raise Rejected(f"--format {kind!r}: it is parquet or csv")
-        views = _views(settings_from(state_dir, sets, config), name, at, version)
-        bounds = [
-            f"at {sign} TIMESTAMPTZ '{time.isoformat()}'"
-            for sign, time in ((">=", _time(since, "--from")), ("<", _time(until, "--to")))
-            if time is not None
-        ]
-        view = "labelled" if labelled else "predictions"
-        where = f"{view} WHERE {' AND '.join(bounds)}" if bounds else view
-        (total,) = [b.column(0)[0].as_py() for b in views.ask(f"SELECT count(*) FROM {where}")]
-        answer = views.ask(f"SELECT * FROM {where}", timeout_s)
+    kind = kind or out.suffix.lstrip(".")
+    if kind not in ("parquet", "csv"):
+        raise Rejected(f"--format {kind!r}: it is parquet or csv")
+    views = _views(run.settings, name, at, version)
+    bounds = [
+        f"at {sign} TIMESTAMPTZ '{time.isoformat()}'"
+        for sign, time in ((">=", _time(since, "--from")), ("<", _time(until, "--to")))
+        if time is not None
+    ]
+    view = "labelled" if labelled else "predictions"
+    where = f"{view} WHERE {' AND '.join(bounds)}" if bounds else view
+    (total,) = [b.column(0)[0].as_py() for b in views.ask(f"SELECT count(*) FROM {where}")]
+    answer = views.ask(f"SELECT * FROM {where}", timeout_s)
 
-        def write() -> None:
-            rows = write_file(answer, out, kind, total, None if as_json else console)
-            document = {
-                "path": str(out),
-                "format": kind,
-                "rows": rows,
-                "bytes": out.stat().st_size,
-                "predictions": views.version.predictions,
-                "labels": views.version.labels,
-            }
-            emit(document, as_json, lambda: console.print(f"wrote {rows:,} rows to {out}"))
+    def write() -> None:
+        rows = write_file(answer, out, kind, total, None if run.as_json else console)
+        document = {
+            "path": str(out),
+            "format": kind,
+            "rows": rows,
+            "bytes": out.stat().st_size,
+            "predictions": views.version.predictions,
+            "labels": views.version.labels,
+        }
+        run.emit(document, lambda: console.print(f"wrote {rows:,} rows to {out}"))
 
-        _until_interrupted(answer, write)
+    _until_interrupted(answer, write)
 
 
+@stack_command
 def tail(
+    run: Invocation,
     name: Model,
     labels: Annotated[
         bool, typer.Option("--labels", help="Labels too, of all models: they name none.")
@@ -195,30 +183,25 @@ def tail(
         bool, typer.Option("--from-start", help="All that Kafka still holds, then what comes.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many lines.")] = None,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
 ) -> None:
     """Print predictions as they come, one JSON object a line, until Ctrl-C."""
-    with reported(as_json):
-        from driftloop_bus import connect
-        from driftloop_cli.tail import follow
+    from driftloop_bus import connect
+    from driftloop_cli.tail import follow
 
-        bus = connect(_with_running_broker(settings_from(state_dir, sets, config)))
-        try:
-            for line in follow(bus, name, labels, from_start, limit):
-                sys.stdout.write(line)
-                sys.stdout.flush()
-        except KeyboardInterrupt:
-            return
-        except BrokenPipeError:
-            _leave_closed_pipe()
+    bus = connect(_with_running_broker(run.settings))
+    try:
+        for line in follow(bus, name, labels, from_start, limit):
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return
+    except BrokenPipeError:
+        _leave_closed_pipe()
 
 
 def _with_running_broker(settings: Settings) -> Settings:
     """Where a stack runs, its broker, on whichever port that got."""
-    from driftloop_cli.run_state import read_run_state
+    from driftloop_settings.run_state import read_run_state
 
     running = read_run_state(settings.state_dir)
     if running is None or not running.supervisor.alive():

@@ -9,50 +9,40 @@ import typer
 from rich.progress import Progress
 
 from driftloop_cli.options import (
-    AsJson,
-    ConfigFile,
+    Invocation,
     Model,
-    Sets,
-    StateDir,
     console,
-    emit,
-    reported,
-    settings_from,
+    stack_command,
 )
 
 Version = Annotated[int, typer.Argument(metavar="VERSION", help="Its version.")]
 
 
+@stack_command
 def lineage(
+    run: Invocation,
     name: Model,
     version: Version,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show what a version was made from: data, label cut-off, code, settings, environment,
     parent."""
-    with reported(as_json):
-        from driftloop_cli.lineage_view import lineage_tree
-        from driftloop_registry.mlflow_registry import open_registry
-        from driftloop_retrain.record.lineage import lineage_document
+    from driftloop_cli.lineage_view import lineage_tree
+    from driftloop_registry.mlflow_registry import open_registry
+    from driftloop_retrain.record.lineage import lineage_document
 
-        settings = settings_from(state_dir, sets, config)
-        document = lineage_document(open_registry(settings), name, version)
-        emit(document, as_json, lambda: console.print(lineage_tree(document)))
+    settings = run.settings
+    document = lineage_document(open_registry(settings), name, version)
+    run.emit(document, lambda: console.print(lineage_tree(document)))
 
 
+@stack_command
 def reproduce(
+    run: Invocation,
     name: Model,
     version: Version,
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="How far a metric may be off, absolute and relative.")
     ] = 1e-6,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Train a version again from its lineage and compare. Exit code 0 where it is the same.
 
@@ -62,30 +52,29 @@ def reproduce(
     """
     # Read once, when the libraries load; the retrain had them too.
     os.environ["OMP_NUM_THREADS"] = "1"
-    with reported(as_json):
-        from driftloop_cli.lineage_view import reproduction_table
-        from driftloop_lake.delta_lake import open_lake
-        from driftloop_registry.mlflow_registry import open_registry
-        from driftloop_retrain.job.reproduce import reproduce as train_again
+    from driftloop_cli.lineage_view import reproduction_table
+    from driftloop_lake.delta_lake import open_lake
+    from driftloop_registry.mlflow_registry import open_registry
+    from driftloop_retrain.job.reproduce import reproduce as train_again
 
-        settings = settings_from(state_dir, sets, config)
-        os.nice(settings.retrain.nice)
-        registry = open_registry(settings)
-        record = registry.version(name, version)
-        with (
-            tempfile.TemporaryDirectory(prefix="driftloop-reproduce-") as work,
-            Progress(console=console, transient=True, disable=as_json) as bar,
-        ):
-            task = bar.add_task("", total=1.0)
-            found = train_again(
-                settings,
-                open_lake(settings),
-                record,
-                Path(work),
-                tolerance,
-                lambda done, words: bar.update(task, completed=done, description=words),
-                registry,
-            )
-        emit(found.to_dict(), as_json, lambda: console.print(reproduction_table(found)))
-        if not found.ok:
-            raise typer.Exit(1)
+    settings = run.settings
+    os.nice(settings.retrain.nice)
+    registry = open_registry(settings)
+    record = registry.version(name, version)
+    with (
+        tempfile.TemporaryDirectory(prefix="driftloop-reproduce-") as work,
+        Progress(console=console, transient=True, disable=run.as_json) as bar,
+    ):
+        task = bar.add_task("", total=1.0)
+        found = train_again(
+            settings,
+            open_lake(settings),
+            record,
+            Path(work),
+            tolerance,
+            lambda done, words: bar.update(task, completed=done, description=words),
+            registry,
+        )
+    run.emit(found.to_dict(), lambda: console.print(reproduction_table(found)))
+    if not found.ok:
+        raise typer.Exit(1)

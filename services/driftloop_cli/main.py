@@ -17,14 +17,12 @@ from driftloop_cli import (
     lineage_commands,
 )
 from driftloop_cli.options import (
-    AsJson,
-    ConfigFile,
+    Invocation,
     Sets,
     StateDir,
     console,
-    emit,
     reported,
-    settings_from,
+    stack_command,
 )
 from driftloop_contracts.errors import Conflict, Rejected, Unavailable
 
@@ -57,16 +55,14 @@ def main() -> None:
 
 
 @app.command()
+@stack_command
 def up(
+    run: Invocation,
     detach: Annotated[
         bool,
         typer.Option("--detach", help="Return once predictions can be answered; stop with `down`."),
     ] = False,
     timeout_s: Annotated[float, typer.Option(help="Seconds that --detach waits.")] = 300.0,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Run everything on this machine: Kafka, Ray Serve, archiver, monitor, retraining, rollouts.
 
@@ -74,42 +70,39 @@ def up(
     """
     from driftloop_cli.supervisor import Supervisor
 
-    with reported(as_json):
-        if detach:
-            emit(_detached(state_dir, sets, config, timeout_s), as_json, lambda: None)
-            return
-        settings = settings_from(state_dir, sets, config)
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
-        arguments = _arguments(settings.state_dir, sets, config)
-        stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
-        Supervisor(settings, arguments, say=console.print).run(stop)
+    if detach:
+        run.emit(_detached(run, timeout_s), lambda: None)
+        return
+    settings = run.settings
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    Supervisor(settings, _arguments(run), say=console.print).run(stop)
 
 
-def _arguments(state_dir: Path, sets: list[str] | None, config: Path | None) -> list[str]:
-    arguments = ["--state-dir", str(state_dir)]
-    if config is not None:
-        arguments += ["--config", str(config.absolute())]
-    for item in sets or ():
+def _arguments(run: Invocation) -> list[str]:
+    """The options that start another command on the same stack."""
+    arguments = ["--state-dir", str(run.settings.state_dir)]
+    if run.config is not None:
+        arguments += ["--config", str(run.config.absolute())]
+    for item in run.sets:
         arguments += ["--set", item]
     return arguments
 
 
-def _detached(
-    state_dir: Path | None, sets: list[str] | None, config: Path | None, timeout_s: float
-) -> dict[str, Any]:
+def _detached(run: Invocation, timeout_s: float) -> dict[str, Any]:
     """Start `up` in a session of its own and wait until it can answer predictions."""
-    from driftloop_cli.run_state import read_run_state
+    from driftloop_settings.run_state import read_run_state
 
-    settings = settings_from(state_dir, sets, config)
+    settings = run.settings
     running = read_run_state(settings.state_dir)
     if running is not None and running.supervisor.alive():
         raise Conflict(f"a stack is already running under {settings.state_dir}")
     log = settings.state_dir / "logs" / "supervisor.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "driftloop_cli", "up"]
-    argv += _arguments(settings.state_dir, sets, config)
+    argv += _arguments(run)
     with log.open("ab") as sink:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
@@ -144,42 +137,35 @@ def _last_line(path: Path) -> str:
 
 
 @app.command()
+@stack_command
 def down(
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
+    run: Invocation,
 ) -> None:
     """Stop the stack: what was answered is shipped and archived before it ends."""
     from driftloop_cli.supervisor import stop_stack
 
-    with reported(as_json):
-        settings = settings_from(state_dir, sets, config)
-        stopped = stop_stack(settings.state_dir)
-        document = {"stopped": stopped, "state_dir": str(settings.state_dir)}
-        emit(
-            document,
-            as_json,
-            lambda: console.print("stopped" if stopped else "nothing was running"),
-        )
+    settings = run.settings
+    stopped = stop_stack(settings.state_dir)
+    document = {"stopped": stopped, "state_dir": str(settings.state_dir)}
+    run.emit(
+        document,
+        lambda: console.print("stopped" if stopped else "nothing was running"),
+    )
 
 
 @app.command()
+@stack_command
 def role(
+    run: Invocation,
     name: Annotated[str, typer.Argument(help="kafka, ray, serving, shipper, archiver, …")],
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Run one role in the foreground, for a set-up in which roles run apart."""
     from driftloop_cli.logs import configure_logs
     from driftloop_cli.roles import enter
 
-    with reported(as_json):
-        settings = settings_from(state_dir, sets, config)
-        configure_logs()
-        enter(name, settings)
+    settings = run.settings
+    configure_logs()
+    enter(name, settings)
 
 
 kafka = typer.Typer(help="The single-node Apache Kafka of this machine.", no_args_is_help=True)
@@ -188,21 +174,17 @@ app.add_typer(kafka, name="kafka")
 
 def _kafka_command(name: str, help_text: str) -> None:
     @kafka.command(name, help=help_text)
+    @stack_command
     def run(
-        state_dir: StateDir = None,
-        sets: Sets = None,
-        config: ConfigFile = None,
-        as_json: AsJson = False,
+        run: Invocation,
     ) -> None:
         from driftloop_bus import local_kafka
 
-        with reported(as_json):
-            document = getattr(local_kafka, name)(settings_from(state_dir, sets, config))
-            emit(
-                document,
-                as_json,
-                lambda: console.print("  ".join(f"{k}: {v}" for k, v in document.items())),
-            )
+        document = getattr(local_kafka, name)(run.settings)
+        run.emit(
+            document,
+            lambda: console.print("  ".join(f"{k}: {v}" for k, v in document.items())),
+        )
 
 
 _kafka_command("start", "Fetch Apache Kafka if need be, and start a broker on loopback.")
@@ -211,7 +193,9 @@ _kafka_command("status", "Show whether it runs, where, and its topics.")
 
 
 @app.command()
+@stack_command
 def train(
+    run: Invocation,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A parquet or CSV file.")],
     name: Annotated[str, typer.Option(help="The model's name.")],
     label: Annotated[str, typer.Option(help="The column to predict.")],
@@ -226,54 +210,46 @@ def train(
     family: Annotated[
         list[str] | None, typer.Option(help="Families that compete; repeatable.")
     ] = None,
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Train a first version from a file, ready for `driftloop deploy OUTPUT/model.yaml`."""
-    with reported(as_json):
-        from driftloop_retrain.job.initial_training import train_first
+    from driftloop_retrain.job.initial_training import train_first
 
-        if task not in ("classification", "regression"):
-            raise Rejected(f"--task {task}: it is classification or regression")
-        settings = settings_from(state_dir, sets, config)
-        document = train_first(
-            settings,
-            data,
-            name=name,
-            label=label,
-            task=task,
-            output=output,
-            time_column=time_column,
-            drop=tuple(drop or ()),
-            families=tuple(family or ()),
-            say=lambda message: None if as_json else console.print(message),
-        )
-        emit(document, as_json, lambda: console.print(f"wrote {document['spec']}"))
+    if task not in ("classification", "regression"):
+        raise Rejected(f"--task {task}: it is classification or regression")
+    settings = run.settings
+    document = train_first(
+        settings,
+        data,
+        name=name,
+        label=label,
+        task=task,
+        output=output,
+        time_column=time_column,
+        drop=tuple(drop or ()),
+        families=tuple(family or ()),
+        say=lambda message: None if run.as_json else console.print(message),
+    )
+    run.emit(document, lambda: console.print(f"wrote {document['spec']}"))
 
 
 @app.command()
+@stack_command
 def doctor(
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
+    run: Invocation,
 ) -> None:
     """Check this machine and the settings for what driftloop needs, and say what to do."""
     from driftloop_cli.doctor import examine
 
-    with reported(as_json):
-        checks = examine(settings_from(state_dir, sets, config))
+    checks = examine(run.settings)
 
-        def show() -> None:
-            for check in checks:
-                mark = "[green]ok[/green]  " if check["ok"] else "[red]fail[/red]"
-                console.print(f"{mark} {check['name']}: {check['detail']}")
+    def show() -> None:
+        for check in checks:
+            mark = "[green]ok[/green]  " if check["ok"] else "[red]fail[/red]"
+            console.print(f"{mark} {check['name']}: {check['detail']}")
 
-        emit({"ok": all(c["ok"] for c in checks), "checks": checks}, as_json, show)
-        if not all(check["ok"] for check in checks):
-            raise typer.Exit(1)
+    run.emit({"ok": all(c["ok"] for c in checks), "checks": checks}, show)
+    if not all(check["ok"] for check in checks):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -345,19 +321,16 @@ def demo(
 
 
 @app.command()
+@stack_command
 def settings(
-    state_dir: StateDir = None,
-    sets: Sets = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
+    run: Invocation,
 ) -> None:
     """Show the settings in force (passwords are hidden)."""
-    with reported(as_json):
-        document = settings_from(state_dir, sets, config).model_dump(mode="json")
+    document = run.settings.model_dump(mode="json")
 
-        def show() -> None:
-            import yaml
+    def show() -> None:
+        import yaml
 
-            sys.stdout.write(yaml.safe_dump(document, sort_keys=False))
+        sys.stdout.write(yaml.safe_dump(document, sort_keys=False))
 
-        emit(document, as_json, show)
+    run.emit(document, show)

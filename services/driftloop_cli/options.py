@@ -1,12 +1,14 @@
-"""Options that every command has, and how a command answers: for people, or as one JSON
-document."""
+"""What all commands share: their options, and their answers for people or as one JSON document."""
 
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Concatenate
 
 import typer
 from rich.console import Console
@@ -42,18 +44,59 @@ console = Console(stderr=True, highlight=False)
 """Words for people go to standard error, so that standard output can be piped."""
 
 
-def settings_from(
-    state_dir: Path | None, sets: list[str] | None, config: Path | None = None
-) -> Settings:
-    return load_settings(sets or (), state_dir=state_dir, file=config)
+@dataclass(frozen=True)
+class Invocation:
+    """What every command is given: where the stack is, its settings, and how to answer."""
+
+    state_dir: Path | None = None
+    sets: tuple[str, ...] = ()
+    config: Path | None = None
+    as_json: bool = False
+
+    @cached_property
+    def settings(self) -> Settings:
+        return load_settings(self.sets, state_dir=self.state_dir, file=self.config)
+
+    def emit(self, document: Any, show: Callable[[], None]) -> None:
+        """Print the document as JSON, or call `show`, which prints it for people."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+        else:
+            show()
 
 
-def emit(document: Any, as_json: bool, show: Callable[[], None]) -> None:
-    """Print the document as JSON, or call `show`, which prints it for people."""
-    if as_json:
-        sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
-    else:
-        show()
+def stack_command(command: Callable[Concatenate[Invocation, ...], None]) -> Callable[..., None]:
+    """A command with the four options that all have: `--state-dir`, `--set`, `--config`, `--json`.
+
+    The command takes them as one `Invocation`, first. driftloop's errors end it as `reported` says.
+    """
+    own = list(signature(command, eval_str=True).parameters.values())[1:]
+    common = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, annotation, default in (
+            ("state_dir", StateDir, None),
+            ("sets", Sets, None),
+            ("config", ConfigFile, None),
+            ("as_json", AsJson, False),
+        )
+    ]
+
+    @wraps(command)
+    def run(
+        *,
+        state_dir: Path | None,
+        sets: list[str] | None,
+        config: Path | None,
+        as_json: bool,
+        **arguments: Any,
+    ) -> None:
+        with reported(as_json):
+            command(Invocation(state_dir, tuple(sets or ()), config, as_json), **arguments)
+
+    # Typer reads the options from these two.
+    run.__signature__ = Signature([*own, *common])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in (*own, *common)}
+    return run
 
 
 @contextmanager

@@ -24,7 +24,9 @@ import psutil
 import structlog
 
 from driftloop_cli.roles import STOP_ORDER, Role, roles_of
-from driftloop_cli.run_state import (
+from driftloop_contracts.errors import Conflict
+from driftloop_settings import Settings
+from driftloop_settings.run_state import (
     ProcessId,
     RoleState,
     RunState,
@@ -33,8 +35,6 @@ from driftloop_cli.run_state import (
     run_dir,
     write_run_state,
 )
-from driftloop_contracts.errors import Conflict
-from driftloop_settings import Settings
 
 log = structlog.get_logger()
 

@@ -52,7 +52,7 @@ class Commands:
 
 def make_room(home: Path) -> None:
     """A demo begins from nothing, but never removes what is not a demo's."""
-    from driftloop_cli.run_state import read_run_state
+    from driftloop_settings.run_state import read_run_state
 
     mark = home / "demo.json"
     running = read_run_state(home)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from command_line import eventually
 
-from driftloop_cli.run_state import read_run_state
+from driftloop_settings.run_state import read_run_state
 
 pytestmark = pytest.mark.e2e
 

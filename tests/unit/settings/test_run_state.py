@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from driftloop_cli.run_state import (
+from driftloop_settings import load_settings
+from driftloop_settings.run_state import (
     ProcessId,
     RoleState,
     RunState,
@@ -14,7 +15,6 @@ from driftloop_cli.run_state import (
     write_json,
     write_run_state,
 )
-from driftloop_settings import load_settings
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
