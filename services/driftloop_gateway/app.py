@@ -23,6 +23,7 @@ from driftloop_serving.http.feedback import Keep, Settled, accept
 from driftloop_serving.http.http_errors import install_error_handlers
 from driftloop_serving.http.request_body import write_body
 from driftloop_settings import Settings
+from driftloop_settings.run_state import RunState
 from driftloop_store import Store
 
 ARCHIVE_LIMIT_BYTES = 512 << 30
@@ -39,7 +40,7 @@ class GatewayContext:
     lake: LakeReader
     registry: Callable[[], Registry]
     keep_labels: Keep
-    run_state: Callable[[], dict[str, Any] | None]
+    run_state: Callable[[], RunState | None]
     clock: Clock
     labels_settled: Settled | None = None
 

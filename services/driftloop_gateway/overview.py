@@ -4,6 +4,7 @@ from typing import Any
 
 from driftloop_contracts.judgement import unexplained
 from driftloop_lake.port import LakeReader
+from driftloop_settings.run_state import RoleState, RunState
 from driftloop_store import Store
 
 Record = dict[str, Any]
@@ -45,9 +46,8 @@ def counts(model: str, store: Store, lake: LakeReader) -> Record:
     return total
 
 
-def overview(store: Store, lake: LakeReader, run_state: Record | None) -> Record:
-    """`run_state`: what the supervisor wrote, or None where roles run apart."""
-    running = run_state or {"roles": [], "endpoints": {}, "ready": True}
+def overview(store: Store, lake: LakeReader, running: RunState | None) -> Record:
+    """running: what the supervisor wrote, or None if roles run apart."""
     replicas = (store.cursor("replicas") or {}).get("replicas", [])
     models = []
     for deployment in store.deployments():
@@ -68,9 +68,9 @@ def overview(store: Store, lake: LakeReader, run_state: Record | None) -> Record
             }
         )
     return {
-        "ready": running["ready"],
-        "endpoints": running["endpoints"],
-        "roles": [*_roles(running["roles"]), *replicas],
+        "ready": running is None or running.ready,
+        "endpoints": dict(running.endpoints) if running else {},
+        "roles": [*(_role(role) for role in (running.roles if running else ())), *replicas],
         "models": models,
         "alerts": store.alerts(limit=20),
         "retrains": store.retrains(limit=20),
@@ -78,5 +78,5 @@ def overview(store: Store, lake: LakeReader, run_state: Record | None) -> Record
     }
 
 
-def _roles(roles: list[Record]) -> list[Record]:
-    return [{key: role[key] for key in ("name", "pid", "state", "restarts")} for role in roles]
+def _role(role: RoleState) -> Record:
+    return {"name": role.name, "pid": role.pid, "state": role.state, "restarts": role.restarts}

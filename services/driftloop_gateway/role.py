@@ -1,12 +1,10 @@
 """The role `gateway`: the control API on its port, until asked to stop."""
 
 import contextlib
-import json
 import os
 import threading
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from functools import cache, partial
 
 import uvicorn
 
@@ -17,6 +15,7 @@ from driftloop_registry.port import Registry
 from driftloop_serving.capture.durability import Durability, durability, labels_kept
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_settings import Settings
+from driftloop_settings.run_state import read_run_state
 from driftloop_store import open_store
 
 
@@ -28,15 +27,6 @@ def run(settings: Settings, stop: threading.Event) -> None:
         from driftloop_registry.mlflow_registry import open_registry
 
         return open_registry(settings)
-
-    def run_state() -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = json.loads(
-                (settings.state_dir / "run" / "supervisor.json").read_text()
-            )
-        except (FileNotFoundError, ValueError):
-            return None
-        return found
 
     @cache
     def durable() -> Durability | None:
@@ -52,7 +42,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         open_lake(settings),
         registry,
         spool.append_labels,
-        run_state,
+        partial(read_run_state, settings.state_dir),
         system_clock,
         settled,
     )
