@@ -56,8 +56,16 @@ test-language: setup  ## Serve, load adapters and fine-tune with a tiny language
 test-faults: setup  ## Kill, hang and fill up a running stack for about half an hour (ARGS="--kills 20")
 	$(PYTEST) tests/faults tests/e2e tests/integration -m "faults" -p no:randomly --timeout 600 $(ARGS)
 
+.PHONY: docs
+docs: setup  ## Build the documentation site into build/site; a broken link fails it
+	$(BIN)/sphinx-build -W --keep-going -q -d build/docs docs build/site
+
+.PHONY: reference
+reference: setup  ## Write the reference pages anew from the source
+	$(BIN)/python docs/generate
+
 .PHONY: lint
-lint: setup  ## Check format, lint, types and import contracts
+lint: setup docs  ## Check format, lint, types, import contracts and the documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)

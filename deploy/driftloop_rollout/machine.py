@@ -1,7 +1,7 @@
 """The state of a rollout: everything that affects it lives here, and only this table changes it.
 
 `apply` is pure. A pair of state and event that the table does not list raises Conflict and leaves
-the rollout as it was. The picture in docs/rollout.md is drawn from the table (`diagram`).
+the rollout as it was. The picture in docs/reference/states.md is drawn from the table (`diagram`).
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@
 paired one-sided t-test at SIGNIFICANCE): an adapter that changes nothing passes in at most that
 share of cases. The other checks look for harm: scorer and regression suite may not fall by more
 than the setting and by more than chance, and the base's own answers to general prompts may not
-become much dearer. See docs/fine-tuning.md for the error rates.
+become much dearer. See docs/guides/fine-tuning.md for the error rates.
 """
 
 from collections.abc import Sequence

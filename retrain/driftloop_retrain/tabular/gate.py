@@ -2,7 +2,7 @@
 
 The gate is a filter, the canary the judge: on a thousand rows an improvement of two points is no
 more than likely. So a candidate passes that is better by `min_improvement` in the point estimate
-and not significantly worse anywhere; see docs/models.md for its error rates.
+and not significantly worse anywhere; see docs/guides/retrain.md for its error rates.
 """
 
 from dataclasses import asdict, dataclass

@@ -41,12 +41,12 @@ def render(replicas: Sequence[ReplicaCounts], accept: str = "") -> tuple[bytes, 
     """The text and its content type; `accept`: the header, by which a scraper asks for
     OpenMetrics."""
     registry = CollectorRegistry()
-    registry.register(_Replicas(replicas))
+    registry.register(ReplicaCollector(replicas))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
 
-class _Replicas(Collector):
+class ReplicaCollector(Collector):
     def __init__(self, replicas: Sequence[ReplicaCounts]) -> None:
         self._replicas = replicas
 

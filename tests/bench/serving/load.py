@@ -34,7 +34,7 @@ def require_tools() -> None:
     if missing:
         raise SystemExit(
             f"the serving bench needs {', '.join(missing)}: on Debian and Ubuntu"
-            " `apt-get install wrk gcc libc6-dev util-linux`, see docs/benchmarks.md"
+            " `apt-get install wrk gcc libc6-dev util-linux`, see docs/benchmarks/serving.md"
         )
     if (os.cpu_count() or 1) < 2:
         raise SystemExit("the serving bench needs two cores: one serves, one asks")

@@ -10,17 +10,15 @@ BEGIN, END = "<!-- serving:begin -->", "<!-- serving:end -->"
 COLOURS = {"baseline": "#9aa0a6", "driftloop": "#1a73e8", "peer": "#c5a05a"}
 
 
-def write(results: Results, docs: Path) -> None:
-    """Put the tables between the markers of `docs/benchmarks.md`, and the plot beside it."""
-    page = docs / "benchmarks.md"
+def write(results: Results, page: Path) -> None:
+    """Put the tables between the markers of `page`, and the plot beside it."""
     text = page.read_text()
     if BEGIN not in text or END not in text:
         raise SystemExit(f"{page} has no {BEGIN} … {END}")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     page.write_text(f"{before}{BEGIN}\n{markdown(results)}\n{END}{after}")
-    (docs / "img").mkdir(exist_ok=True)
-    plot(results, docs / "img" / "serving.svg")
+    plot(results, page.with_suffix(".svg"))
 
 
 def markdown(results: Results) -> str:
@@ -30,7 +28,7 @@ def markdown(results: Results) -> str:
     parts = [
         f"{about['date']}; {machine}; Python {about['python']}, {versions}. Medians of"
         f" {about['rounds']} round{'s' * (about['rounds'] > 1)} of {about['seconds']:g} s each.",
-        "![requests per second](img/serving.svg)",
+        "![requests per second](serving.svg)",
         "**One row of JSON, closed loop**: requests per second (× bare uvicorn), and CPU µs per"
         " request of all processes that take part in an answer.",
         _capacity(results),

@@ -1,4 +1,4 @@
-"""The serving bench: driftloop against baselines and peers, in rounds; see docs/benchmarks.md.
+"""The serving bench: driftloop against baselines and peers (docs/benchmarks/serving.md).
 
 Usage: make bench-serving [ARGS="--quick"]. In each round each subject is started afresh, alone on
 the machine, and takes its part of the plan, so that a machine that slows down slows all of them.
@@ -25,6 +25,7 @@ from stack import DIRECT, HAPROXY
 from subjects import BARE, CAPTURED, DEFAULTS, HERE, RAY_SERVE, UNCAPTURED, Place
 
 ROOT = HERE.parents[2]
+PAGE = ROOT / "docs" / "benchmarks" / "serving.md"
 SUBJECTS = (BARE, DEFAULTS, DIRECT, HAPROXY, *peers.ALL, RAY_SERVE)
 
 
@@ -65,7 +66,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     asked = _arguments()
     if asked.source:
-        report.write(Results.from_dict(json.loads(asked.source.read_text())), ROOT / "docs")
+        report.write(Results.from_dict(json.loads(asked.source.read_text())), PAGE)
         return
     require_tools()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
@@ -87,7 +88,7 @@ def main() -> None:
             asked.json.write_text(json.dumps(results.to_dict(), indent=1))
     print(report.markdown(results))
     if not asked.quick and not asked.only:
-        report.write(results, ROOT / "docs")
+        report.write(results, PAGE)
     missed = [target for target in targets(results) if target.reached is False]
     say(f"{len(missed)} targets missed; the numbers are in {asked.json}")
 

@@ -71,16 +71,16 @@ def test_results_survive_their_file() -> None:
 
 
 def test_only_what_is_between_the_markers_is_written(tmp_path: Path) -> None:
-    page = tmp_path / "benchmarks.md"
+    page = tmp_path / "serving.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     cells = [Cell("json-1", connections) for connections in CONNECTIONS]
-    write(results(*(record("bare", cell, 0, 1234.0) for cell in cells)), tmp_path)
+    write(results(*(record("bare", cell, 0, 1234.0) for cell in cells)), page)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith(f"{END}\nafter\n")
     assert "1,234 (1.00)" in text
     assert "old" not in text
-    assert (tmp_path / "img" / "serving.svg").is_file()
+    assert (tmp_path / "serving.svg").is_file()
 
 
 class Slow(socketserver.StreamRequestHandler):

@@ -111,5 +111,5 @@ def test_a_rollout_survives_json_at_any_point(events: list[Event]) -> None:
 
 
 def test_the_picture_in_the_docs_is_drawn_from_the_table() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "rollout.md").read_text()
-    assert f"```mermaid\n{diagram()}```" in page, "paste machine.diagram() into docs/rollout.md"
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "states.md").read_text()
+    assert f"```mermaid\n{diagram()}```" in page, "run `make reference`"
