@@ -25,8 +25,8 @@ from driftloop_bus.kafka_distribution import cache_folder, class_path
 from driftloop_bus.port import MAX_VALUE_BYTES
 from driftloop_bus.zstd_library import zstd_options
 from driftloop_contracts.errors import RetryLater
+from driftloop_settings import KafkaSettings
 from driftloop_settings.ports import free_port
-from driftloop_settings.settings import KafkaSettings
 
 BROKERS = 3
 START_S = 120.0

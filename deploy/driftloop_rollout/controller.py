@@ -31,7 +31,7 @@ from driftloop_rollout.verdict import (
     seconds_needed,
     smallest_effect,
 )
-from driftloop_settings.settings import RolloutSettings, Settings
+from driftloop_settings import RolloutSettings, Settings
 from driftloop_store.store import Record, Store, open_store
 
 log = structlog.get_logger()

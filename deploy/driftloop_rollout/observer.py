@@ -16,7 +16,7 @@ from driftloop_lake.port import LakeReader, Pin
 from driftloop_rollout import evidence as ev
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.output_quality import FORMED_BY, scorer_of
-from driftloop_settings.settings import LlmSettings, RolloutSettings
+from driftloop_settings import LlmSettings, RolloutSettings
 from driftloop_store.store import Store
 
 PAST_ROWS = 5_000

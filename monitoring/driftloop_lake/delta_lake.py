@@ -23,7 +23,7 @@ from driftloop_lake.upkeep import Pinned, Rules, Upkeep
 from driftloop_lake.writer import LakeWriter, fence, missing_mark
 
 if TYPE_CHECKING:
-    from driftloop_settings.settings import LakeSettings, Settings
+    from driftloop_settings import LakeSettings, Settings
 
 _KEPT_SNAPSHOTS = 8
 _PARTITION_GAP = 32

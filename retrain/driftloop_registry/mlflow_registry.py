@@ -17,7 +17,7 @@ from driftloop_contracts.signature import Signature
 from driftloop_registry.port import Alias, VersionRecord
 
 if TYPE_CHECKING:
-    from driftloop_settings.settings import Settings
+    from driftloop_settings import Settings
 
 T = TypeVar("T")
 SIGNATURE_TAG = "driftloop.signature"

@@ -2,7 +2,7 @@
 single-node Apache Kafka that driftloop runs by itself."""
 
 from driftloop_bus.port import Bus, Consumer, Message, Producer
-from driftloop_settings.settings import Settings
+from driftloop_settings import Settings
 
 __all__ = ["Bus", "Consumer", "Message", "Producer", "bootstrap_servers", "connect"]
 

@@ -28,7 +28,7 @@ from driftloop_bus.kafka_connection import (
 from driftloop_bus.kafka_consumers import KafkaBusConsumer, KafkaBusMember
 from driftloop_bus.port import MAX_VALUE_BYTES
 from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, RetryLater
-from driftloop_settings.settings import KafkaSettings
+from driftloop_settings import KafkaSettings
 from kafka import KafkaAdminClient, KafkaProducer, OffsetSpec, TopicPartition
 from kafka import errors as kafka_errors
 

@@ -8,7 +8,7 @@ from kafka.net import manager
 
 from driftloop_bus.port import MAX_VALUE_BYTES
 from driftloop_contracts.errors import DriftloopError, Rejected, RetryLater
-from driftloop_settings.settings import KafkaSettings
+from driftloop_settings import KafkaSettings
 from kafka import errors as kafka_errors
 
 log = structlog.get_logger()

@@ -28,7 +28,7 @@ SETTINGS = (
     "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
     # These users rate at once, and all of them do: a few hundred answers are enough.
     "llm.rating_age_s=3", "llm.reference_answers=200", "trigger.cooldown_s=600",
-    "llm.min_corrections=160", "llm.tune_generated=8", "llm.tune_generated_tokens=48",
+    "llm.min_corrections=160", "tuning.generated=8", "tuning.generated_tokens=48",
     # One step of the canary: about 200 answers, half of them its own, are enough to exclude that it
     # fails or answers badly; what users think of it is plain before that.
     "rollout.steps=[0.5]",

@@ -58,8 +58,7 @@ from driftloop_lake.upkeep import Rules, Upkeep
 from driftloop_monitoring.archive import archiver
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_record import PredictionBatch
-from driftloop_settings import Settings
-from driftloop_settings.settings import CaptureSettings, LakeSettings
+from driftloop_settings import CaptureSettings, LakeSettings, Settings
 from driftloop_store.store import open_store
 
 PARTS = ("capture", "archive", "answered", "window")

@@ -21,7 +21,7 @@ from lake_account import Outcome, Report, settled
 
 from driftloop_bus.kafka_bus import KafkaBus
 from driftloop_contracts.events import PREDICTIONS
-from driftloop_settings.settings import KafkaSettings
+from driftloop_settings import KafkaSettings
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 

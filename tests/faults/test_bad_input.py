@@ -24,7 +24,7 @@ from driftloop_bus.kafka_bus import KafkaBus
 from driftloop_contracts.events import LABELS, PREDICTIONS, PredictionHeaders, prediction_schema
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_settings.settings import KafkaSettings
+from driftloop_settings import KafkaSettings
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 

@@ -32,7 +32,7 @@ from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_monitoring.archive.instance_lock import seat
 from driftloop_monitoring.archive.known_models import KnownModels
 from driftloop_monitoring.archive.lake_maintenance import kept, pinned
-from driftloop_settings.settings import LakeSettings, Settings
+from driftloop_settings import LakeSettings, Settings
 
 log = structlog.get_logger()
 

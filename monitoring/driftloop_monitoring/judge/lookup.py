@@ -4,13 +4,13 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_monitoring.judge.function_judge import FunctionJudge
 from driftloop_monitoring.judge.judge import Judge
 from driftloop_monitoring.judge.openai_judge import OpenAiJudge
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import JudgeSettings
 
 
-def judge_of(settings: LlmSettings, spec: ModelSpec) -> Judge | None:
-    """The function that the spec's `options.judge` names, else the endpoint of `llm.judge_url`,
+def judge_of(settings: JudgeSettings, spec: ModelSpec) -> Judge | None:
+    """The function that the spec's `options.judge` names, else the endpoint of `judge.url`,
     else None. Raises Rejected if the judge is not available."""
     named = spec.options.get("judge")
     if named is not None:
         return FunctionJudge.load(str(named))
-    return OpenAiJudge.of(settings) if settings.judge_url is not None else None
+    return OpenAiJudge.of(settings) if settings.url is not None else None

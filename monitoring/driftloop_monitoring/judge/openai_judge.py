@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from driftloop_contracts.errors import Rejected
 from driftloop_monitoring.judge.judge import TIME_OVER, JudgedAnswer, within
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import JudgeSettings
 
 AT_ONCE = 4
 PAUSES_S = (0.2, 1.0)
@@ -57,17 +57,13 @@ class OpenAiJudge:
         self.name = f"{model} at {httpx.URL(url).netloc.decode()}"
 
     @classmethod
-    def of(cls, settings: LlmSettings) -> "OpenAiJudge":
+    def of(cls, settings: JudgeSettings) -> "OpenAiJudge":
         """Raises Rejected where the variable that should hold the key is not set."""
-        named = settings.judge_key_env
+        named = settings.key_env
         key = os.environ.get(named) if named else None
         if named and not key:
-            raise Rejected(
-                f"llm.judge_key_env names {named}, which the monitor's environment lacks"
-            )
-        return cls(
-            str(settings.judge_url), str(settings.judge_model), SecretStr(key) if key else None
-        )
+            raise Rejected(f"judge.key_env names {named}, which the monitor's environment lacks")
+        return cls(str(settings.url), str(settings.model), SecretStr(key) if key else None)
 
     def scores(
         self, answers: Sequence[JudgedAnswer], limit_s: float

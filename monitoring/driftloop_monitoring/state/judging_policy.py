@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.model import ModelSpec
 from driftloop_monitoring.state.reference import MIN_BASELINE_ROWS
-from driftloop_settings.settings import Settings
+from driftloop_settings import Settings
 
 LIVE_REFERENCE_ROWS = 5_000
 MAX_UNRATED = 20_000

@@ -11,7 +11,7 @@ from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.statistics.performance import LossBaseline
 from driftloop_monitoring.statistics.windows import stable_id
 from driftloop_monitoring.watch.trigger import Policy, Ruling, TriggerEvidence, due, evaluate
-from driftloop_settings.settings import Settings
+from driftloop_settings import Settings
 from driftloop_store.store import ACTIVE_RETRAINS, Store
 
 log = structlog.get_logger()

@@ -1,7 +1,7 @@
 """What a judge adds to the windows of a language model: a score that is shown, and, once people's
 ratings bear it out, watched like ratings.
 
-What it costs a step: `llm.judge_answers` answers and `llm.judge_timeout_s`, half of the answers for
+What it costs a step: `judge.answers` answers and `judge.timeout_s`, half of the answers for
 windows.
 """
 
@@ -31,7 +31,7 @@ from driftloop_monitoring.state.reference import Reference
 from driftloop_monitoring.statistics.calibration import agreement, doubt, rated_well
 from driftloop_monitoring.statistics.performance import Change, LossBaseline, Rule, update
 from driftloop_monitoring.statistics.windows import stable_id
-from driftloop_settings.settings import Settings
+from driftloop_settings import Settings
 from driftloop_store.store import Store
 
 REFERENCE_ANSWERS = 400
@@ -90,8 +90,8 @@ class JudgeWatch:
         judge, why = self._judge(known)
         if judge is None:
             return standing, Judged(note=f"judge: {why}")
-        llm, state = self._settings.llm, self._state(standing, judge)
-        drawn = list(islice(_drawn(rows), -(-llm.judge_answers // 2)))
+        settings, state = self._settings, self._state(standing, judge)
+        drawn = list(islice(_drawn(rows), -(-settings.judge.answers // 2)))
         scores, why = self._scores(judge, [answer for _, answer in drawn], now)
         told = sorted(
             (row["at"], s) for (row, _), s in zip(drawn, scores, strict=False) if s is not None
@@ -99,10 +99,10 @@ class JudgeWatch:
         losses = np.array([1.0 - score for _, score in told])
         baseline = state.baseline
         if baseline is not None:
-            rule = Rule(llm.rating_margin, self._settings.monitoring.average_run_length)
+            rule = Rule(settings.llm.rating_margin, settings.monitoring.average_run_length)
             test = update(state.test, losses, [at for at, _ in told], baseline, rule)
             state = replace(state, test=test)
-        doubtful = doubt(state.rated, llm.judge_min_rated, llm.judge_min_auc)
+        doubtful = doubt(state.rated, settings.judge.min_rated, settings.judge.min_auc)
         notes = [f"not calibrated: {doubtful}"] if doubtful else []
         notes += [f"{len(told)} of {len(drawn)} answers scored, {why}"] if why else []
         if baseline is None:
@@ -133,14 +133,14 @@ class JudgeWatch:
 
     @property
     def _kept(self) -> int:
-        return max(MAX_RATED, self._settings.llm.judge_min_rated)
+        return max(MAX_RATED, self._settings.judge.min_rated)
 
     def _judge(self, known: Reference) -> tuple[Judge | None, str]:
         """Or why there is none."""
         if not set(TEXTS) <= set(known.table.column_names):
             return None, "the reference's conversations and answers are not kept as texts"
         try:
-            return judge_of(self._settings.llm, known.losses.spec), ""
+            return judge_of(self._settings.judge, known.losses.spec), ""
         except Rejected as error:
             return None, str(error)
 
@@ -154,9 +154,9 @@ class JudgeWatch:
         self, judge: Judge, answers: Sequence[JudgedAnswer], now: datetime
     ) -> tuple[list[float | None], str]:
         """Of the first answers, as many as the step has left, and why there are no more."""
-        llm = self._settings.llm
+        limits = self._settings.judge
         if now != self._step:
-            self._step, self._left, self._left_s = now, llm.judge_answers, llm.judge_timeout_s
+            self._step, self._left, self._left_s = now, limits.answers, limits.timeout_s
         if self._rests_until is not None and now < self._rests_until:
             return [], "it had no score for the answers before and is asked again in a minute"
         asked = answers[: self._left] if self._left_s > 0 else []

@@ -41,7 +41,7 @@ from driftloop_monitoring.statistics.windows import (
 )
 from driftloop_monitoring.watch.reports import SAMPLE_ROWS, ReportWriter
 from driftloop_monitoring.watch.window_watch import WindowWatch
-from driftloop_settings.settings import Settings
+from driftloop_settings import Settings
 from driftloop_store.store import Store
 
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ class ModelWatch:
 
     def _judges(self, spec: ModelSpec) -> "JudgeWatch | None":
         """Loaded where somebody is named to judge."""
-        if spec.runtime != "vllm" or not (self.settings.llm.judge_url or spec.options.get("judge")):
+        if spec.runtime != "vllm" or not (self.settings.judge.url or spec.options.get("judge")):
             return None
         if self._judge_watch is None:
             from driftloop_monitoring.watch.judge_watch import JudgeWatch

@@ -31,7 +31,7 @@ from driftloop_monitoring.statistics.windows import stable_id
 from driftloop_monitoring.text.descriptors import last_prompt
 from driftloop_monitoring.text.embeddings import Embeddings, separation
 from driftloop_monitoring.text.engine_port import nats_per_token
-from driftloop_settings.settings import Settings
+from driftloop_settings import Settings
 from driftloop_store.store import Store
 
 LIMIT_S = 10.0

@@ -21,7 +21,7 @@ from driftloop_monitoring.statistics.drift import Distance
 from driftloop_monitoring.watch.decisions import policy_of, rule
 from driftloop_monitoring.watch.model_watch import ModelWatch
 from driftloop_monitoring.watch.reports import ReportWriter
-from driftloop_settings.settings import Settings
+from driftloop_settings import Settings
 from driftloop_store.store import Store, open_store
 
 log = structlog.get_logger()

@@ -21,8 +21,7 @@ from driftloop_retrain.record.provenance import Code, this_code, this_environmen
 from driftloop_retrain.tabular.candidate import classes_of, make_candidate
 from driftloop_retrain.tabular.dataset import from_lake, split
 from driftloop_retrain.tabular.recipes import Recipe, find_recipe
-from driftloop_settings import Settings
-from driftloop_settings.settings import RetrainSettings
+from driftloop_settings import RetrainSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)

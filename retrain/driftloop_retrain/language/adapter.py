@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.language import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 from driftloop_vllm.adapters import BASE_FINGERPRINT
 from driftloop_vllm.weights import fingerprint
 
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 DESCRIPTION = "driftloop.json"
 
 
-def device_of(settings: LlmSettings) -> str:
+def device_of(settings: TuningSettings) -> str:
     """cuda or cpu, on this machine. Raises Rejected where a GPU is wanted here and there is
     none."""
     import torch
 
     there = torch.cuda.is_available()
-    if settings.tune_device == "cuda" and not there and not settings.tune_ray_address:
-        raise Rejected("llm.tune_device is cuda, and this machine has no such GPU")
-    return "cuda" if there and settings.tune_device != "cpu" else "cpu"
+    if settings.device == "cuda" and not there and not settings.ray_address:
+        raise Rejected("tuning.device is cuda, and this machine has no such GPU")
+    return "cuda" if there and settings.device != "cpu" else "cpu"
 
 
-def on_this_machine(settings: LlmSettings) -> LlmSettings:
+def on_this_machine(settings: TuningSettings) -> TuningSettings:
     """With device and threads as they are here: sums come out otherwise with other ones, and who
     makes the adapter again must know them. On a cluster it is its workers that count."""
-    if settings.tune_ray_address:
+    if settings.ray_address:
         return settings
-    threads = settings.tune_threads or len(os.sched_getaffinity(0))
+    threads = settings.threads or len(os.sched_getaffinity(0))
     return settings.model_copy(
-        update={"tune_device": device_of(settings), "tune_threads": threads, "tune_workers": 1}
+        update={"device": device_of(settings), "threads": threads, "workers": 1}
     )
 
 
-def load_base(folder: Path, settings: LlmSettings) -> Any:
+def load_base(folder: Path, settings: TuningSettings) -> Any:
     """The model in `folder`: float32 on a CPU, where half precision is slower, bfloat16 on a
     GPU."""
     import torch
@@ -52,7 +52,7 @@ def load_base(folder: Path, settings: LlmSettings) -> Any:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = device_of(settings)
     if device == "cpu":
-        torch.set_num_threads(settings.tune_threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     kind = torch.bfloat16 if device == "cuda" else torch.float32
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, local_files_only=True)
     return model.to(device)
@@ -82,12 +82,12 @@ def trainable(context: "TuneContext") -> Any:
     model = load_base(context.base, settings)
     if context.start is not None:
         return with_adapter(model, context.start, "default", trainable=True)
-    targets: Any = [name.strip() for name in settings.tune_targets.split(",") if name.strip()]
+    targets: Any = [name.strip() for name in settings.targets.split(",") if name.strip()]
     if targets == ["all-linear"]:
         targets = "all-linear"
-    alpha: Any = settings.tune_alpha  # peft takes fractions too, its annotation does not
+    alpha: Any = settings.alpha  # peft takes fractions too, its annotation does not
     config = LoraConfig(
-        r=settings.tune_rank,
+        r=settings.rank,
         lora_alpha=alpha,
         target_modules=targets,
         task_type="CAUSAL_LM",
@@ -95,7 +95,7 @@ def trainable(context: "TuneContext") -> Any:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise Rejected(f"llm.tune_targets {settings.tune_targets!r}: {error}") from None
+        raise Rejected(f"tuning.targets {settings.targets!r}: {error}") from None
 
 
 def save_adapter(model: Any, folder: Path) -> None:

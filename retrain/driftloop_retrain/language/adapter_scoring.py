@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from driftloop_retrain.language.adapter import load_base, with_adapter
 from driftloop_retrain.language.tokens import ChatTokens, Encoded
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 LOGITS = 1 << 26
@@ -21,7 +21,7 @@ MAX_BATCH = 16
 class Arms:
     """`adapters`: folders by name. Where a name is asked for, None is the base itself."""
 
-    def __init__(self, base: Path, adapters: dict[str, Path], settings: LlmSettings) -> None:
+    def __init__(self, base: Path, adapters: dict[str, Path], settings: TuningSettings) -> None:
         self.tokens = ChatTokens(base)
         self._model: Any = load_base(base, settings)
         self._vocabulary = int(self._model.config.get_text_config().vocab_size)

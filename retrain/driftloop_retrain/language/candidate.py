@@ -26,7 +26,7 @@ from driftloop_retrain.language.port import (
 )
 from driftloop_retrain.language.tokens import ChatTokens, Encoded
 from driftloop_retrain.language.training_answers import Conversation, TrainingAnswer
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 
 log = structlog.get_logger()
 Report = Callable[[float, str], None]
@@ -67,11 +67,11 @@ class AdapterCandidate:
 def make_lesson(
     answers: Sequence[TrainingAnswer],
     tokens: ChatTokens,
-    settings: LlmSettings,
+    settings: TuningSettings,
     recipe: LanguageRecipe,
 ) -> Lesson:
     """Raises Rejected where too little is left to train on."""
-    cleaned = clean(answers, settings.tune_min_rating)
+    cleaned = clean(answers, settings.min_rating)
     dropped = Counter(cleaned.dropped)
     examples = _encoded_examples(cleaned.examples, tokens, settings, dropped)
     pairs = _encoded_pairs(cleaned.pairs, tokens, settings, dropped)
@@ -81,21 +81,21 @@ def make_lesson(
     if recipe.needs == "preferences":
         what = "pairs of a better and a worse answer"
     own = len(pairs) if recipe.needs == "preferences" else len(examples)
-    if own < settings.tune_min_examples:
+    if own < settings.min_examples:
         raise Rejected(_too_few(own, what, settings, dropped))
-    groups = part(known, settings.tune_holdout_share, settings.tune_validation_share, MIN_PROMPTS)
+    groups = part(known, settings.holdout_share, settings.validation_share, MIN_PROMPTS)
     by_example = groups.parts([Row(e.group, e.at, e, ids) for e, ids in examples])
     by_pair = groups.parts([Row(p.group, p.at, p, ids) for p, ids in pairs])
     replayed = _encoded_examples(cleaned.replay, tokens, settings, Counter())
     replay = groups.parts([Row(e.group, e.at, e, ids) for e, ids in replayed]).train
-    imitated = mixed(by_example.train, replay, settings.tune_replay_share)
+    imitated = mixed(by_example.train, replay, settings.replay_share)
     data = TuneData(
         tuple(row.ids for row in imitated),
         tuple(row.ids for row in by_example.validation),
         tuple(row.ids for row in by_pair.train),
         tuple(row.ids for row in by_pair.validation),
     )
-    newest = settings.tune_holdout_answers
+    newest = settings.holdout_answers
     held = HeldOut(
         tuple((row.item, row.ids) for row in by_example.holdout[-newest:]),
         tuple(row.ids for row in by_pair.holdout[-newest:]),
@@ -113,7 +113,7 @@ def make_lesson(
 
 def make_adapter(
     spec: ModelSpec,
-    settings: LlmSettings,
+    settings: TuningSettings,
     seed: int,
     recipe: LanguageRecipe,
     base: Path,
@@ -145,7 +145,7 @@ def make_adapter(
 
 
 def _tune(recipe: LanguageRecipe, data: TuneData, context: TuneContext, folder: Path) -> Tuned:
-    if not context.settings.tune_ray_address:
+    if not context.settings.ray_address:
         return recipe.tune(data, context, folder)
     from driftloop_retrain.language.ray_train import tune_on_ray
 
@@ -171,7 +171,7 @@ def _told(recipe: LanguageRecipe, report: Report) -> Callable[[float, float | No
 
 
 def _encoded_examples(
-    examples: Sequence[Example], tokens: ChatTokens, settings: LlmSettings, dropped: Counter[str]
+    examples: Sequence[Example], tokens: ChatTokens, settings: TuningSettings, dropped: Counter[str]
 ) -> list[tuple[Example, Encoded]]:
     found = []
     for example in examples:
@@ -182,7 +182,7 @@ def _encoded_examples(
 
 
 def _encoded_pairs(
-    pairs: Sequence[Pair], tokens: ChatTokens, settings: LlmSettings, dropped: Counter[str]
+    pairs: Sequence[Pair], tokens: ChatTokens, settings: TuningSettings, dropped: Counter[str]
 ) -> list[tuple[Pair, EncodedPair]]:
     found = []
     for pair in pairs:
@@ -197,7 +197,7 @@ def _encoded(
     tokens: ChatTokens,
     conversation: Conversation,
     answer: str,
-    settings: LlmSettings,
+    settings: TuningSettings,
     dropped: Counter[str],
 ) -> Encoded | None:
     try:
@@ -205,16 +205,16 @@ def _encoded(
     except Rejected:
         dropped["the chat template does not take it"] += 1
         return None
-    if len(ids) > settings.tune_max_tokens:
-        dropped[f"longer than {settings.tune_max_tokens:,} tokens"] += 1
+    if len(ids) > settings.max_tokens:
+        dropped[f"longer than {settings.max_tokens:,} tokens"] += 1
         return None
     return ids
 
 
-def _too_few(own: int, what: str, settings: LlmSettings, dropped: Counter[str]) -> str:
+def _too_few(own: int, what: str, settings: TuningSettings, dropped: Counter[str]) -> str:
     left_out = "; ".join(f"{count:,} × {reason}" for reason, count in dropped.most_common())
     return (
-        f"{own:,} {what} are too few to train on: {settings.tune_min_examples} are needed "
-        f"(llm.tune_min_examples), with {MIN_PROMPTS} of them on prompts that can be held out. "
+        f"{own:,} {what} are too few to train on: {settings.min_examples} are needed "
+        f"(tuning.min_examples), with {MIN_PROMPTS} of them on prompts that can be held out. "
         f"Left out: {left_out or 'nothing'}"
     )

@@ -17,7 +17,7 @@ from driftloop_retrain.language.port import (
 )
 from driftloop_retrain.language.tokens import ChatTokens
 from driftloop_retrain.language.training_answers import Conversation, Message
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 from driftloop_vllm.adapters import check_adapter
 
 PROMPTS = 24
@@ -29,14 +29,14 @@ class LanguageRecipeBroken(DriftloopError):
 
 
 def check_language_recipe(
-    recipe: LanguageRecipe, base: Path, folder: Path, settings: LlmSettings | None = None
+    recipe: LanguageRecipe, base: Path, folder: Path, settings: TuningSettings | None = None
 ) -> None:
     """Train on a handful of answers to a few prompts, twice, on the CPU. `base`: a model's folder,
     a small one; settings: how to train, so that a small model learns something in a few steps.
     Raises LanguageRecipeBroken, Rejected where no engine would load the adapter, or what the recipe
     raises."""
-    asked = settings or LlmSettings(tune_steps=12, tune_rank=4, tune_learning_rate=2e-2)
-    asked = asked.model_copy(update={"tune_device": "cpu", "tune_threads": 1})
+    asked = settings or TuningSettings(steps=12, rank=4, learning_rate=2e-2)
+    asked = asked.model_copy(update={"device": "cpu", "threads": 1})
     tokens = ChatTokens(base)
     data = example(tokens)
     told: list[float] = []
@@ -56,7 +56,7 @@ def check_language_recipe(
 
     first = run("one")
     _expect(bool(told) and all(0.0 <= share <= 1.0 for share in told), "no progress was told")
-    check_adapter(first, base, max_rank=max(16, asked.tune_rank))
+    check_adapter(first, base, max_rank=max(16, asked.rank))
     arms = Arms(base, {CANDIDATE: first}, asked)
     held = data.validation_answers
     before, after = arms.losses(held, None).mean(), arms.losses(held, CANDIDATE).mean()

@@ -18,7 +18,7 @@ from driftloop_retrain.language.port import EncodedPair, Needs
 from driftloop_retrain.language.suite import general_prompts, read_suite
 from driftloop_retrain.language.tokens import Encoded
 from driftloop_retrain.tabular.gate import Check, GateResult
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 
 NATS = "nats per token"
 ALLOWED_NATS = 0.1
@@ -88,7 +88,7 @@ class _Judge:
 
 def evaluate(
     spec: ModelSpec,
-    settings: LlmSettings,
+    settings: TuningSettings,
     needs: Needs,
     base: Path,
     candidate: Path,
@@ -135,13 +135,13 @@ def _likelihood(judge: _Judge, needs: Needs, held: HeldOut) -> None:
 
 
 def _generated(
-    judge: _Judge, settings: LlmSettings, scorer: Scorer | None, held: HeldOut
+    judge: _Judge, settings: TuningSettings, scorer: Scorer | None, held: HeldOut
 ) -> tuple[Sample, ...]:
-    asked = held.examples[max(0, len(held.examples) - settings.tune_generated) :]
-    if not settings.tune_generated or not asked:
+    asked = held.examples[max(0, len(held.examples) - settings.generated) :]
+    if not settings.generated or not asked:
         return ()
     prompts = [encoded.prompt for _, encoded in asked]
-    ours, theirs = judge.answers(prompts, settings.tune_generated_tokens)
+    ours, theirs = judge.answers(prompts, settings.generated_tokens)
     wanted = [normalised(example.answer) for example, _ in asked]
     exact = [
         np.array([normalised(a) == w for a, w in zip(side, wanted, strict=True)], np.float64)
@@ -155,7 +155,7 @@ def _generated(
         ]
         judge.note("score", scored[0], scored[1])
         judge.checks.append(
-            no_harm("scorer", "points of 1", scored[0], scored[1], settings.tune_max_regression)
+            no_harm("scorer", "points of 1", scored[0], scored[1], settings.max_regression)
         )
     return tuple(
         Sample(example.conversation.prompt, before, after, example.answer)
@@ -171,7 +171,7 @@ def _score(scorer: Scorer, example: Example, answer: str) -> float:
     return score
 
 
-def _suite(judge: _Judge, settings: LlmSettings, path: Path) -> None:
+def _suite(judge: _Judge, settings: TuningSettings, path: Path) -> None:
     tasks = read_suite(path)
     prompts = [judge.arms.tokens.prompt(task.conversation) for task in tasks]
     met = [
@@ -185,13 +185,13 @@ def _suite(judge: _Judge, settings: LlmSettings, path: Path) -> None:
             "of the tasks",
             met[0],
             met[1],
-            settings.tune_max_regression,
+            settings.max_regression,
             strict=True,
         )
     )
 
 
-def _general(judge: _Judge, settings: LlmSettings) -> None:
+def _general(judge: _Judge, settings: TuningSettings) -> None:
     """Against the base, not the champion: small steps of many retrains must not add up."""
     arms, conversations = judge.arms, general_prompts()
     told = arms.answers([arms.tokens.prompt(c) for c in conversations], None, GENERAL_TOKENS)
@@ -199,5 +199,5 @@ def _general(judge: _Judge, settings: LlmSettings) -> None:
     ours, own = arms.losses(encoded, CANDIDATE), arms.losses(encoded, None)
     judge.note("general_loss", ours, arms.losses(encoded, judge.champion))
     judge.checks.append(
-        no_harm("general prompts", NATS, -ours, -own, settings.tune_max_forgetting, strict=True)
+        no_harm("general prompts", NATS, -ours, -own, settings.max_forgetting, strict=True)
     )

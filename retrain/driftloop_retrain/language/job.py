@@ -9,7 +9,7 @@ from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_retrain.job.job import RetrainContext, lineage_of
 from driftloop_retrain.language.adapter import describe, on_this_machine, weights_hash
 from driftloop_retrain.language.candidate import AdapterCandidate, make_adapter
-from driftloop_retrain.language.options import PREFIX, tune_settings
+from driftloop_retrain.language.options import tune_settings
 from driftloop_retrain.language.port import LanguageRecipe
 from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.report import write_report
@@ -17,7 +17,7 @@ from driftloop_retrain.language.training_answers import TrainingAnswer, read_ans
 from driftloop_retrain.record.lineage import Tuning
 from driftloop_retrain.record.pinning import or_later, pinned
 from driftloop_retrain.record.progress import Progress
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 from driftloop_vllm.options import parse_options
 from driftloop_vllm.weights import fingerprint
 
@@ -34,11 +34,11 @@ def tune(
 ) -> Record:
     """Leave an adapter with its lineage in `work`/version and return the outcome. Raises Rejected
     with what is missing, or what a recipe raises."""
-    settings = on_this_machine(tune_settings(parts.settings.llm, spec.options))
+    settings = on_this_machine(tune_settings(parts.settings.tuning, spec.options))
     recipe = find_language_recipe(recipe_name(spec, tuple(record.get("recipes") or ())))
     check_rank(spec, settings)
     base = base_of(parts, record, champion)
-    start = champion if champion.base is not None and settings.tune_from_champion else None
+    start = champion if champion.base is not None and settings.from_champion else None
     progress.tell("data", 0.0, "reading answers and feedback from the lake")
     answers = _read(parts, record, spec, settings)
     progress.tell("data", 0.02, f"{len(answers):,} answers")
@@ -57,9 +57,8 @@ def tune(
     describe(candidate.folder, spec.name, base.version, weights_of(base))
     outcome = _outcome(parts, record, recipe, candidate, len(answers))
     outcome["base_version"] = base.version
-    own = settings.model_dump(mode="json")
     tuning = Tuning(
-        settings={name: value for name, value in own.items() if name.startswith(PREFIX)},
+        settings=settings.model_dump(mode="json"),
         base_version=base.version,
         base_fingerprint=fingerprint(weights_of(base)),
         start_version=None if start is None else start.version,
@@ -92,12 +91,12 @@ def recipe_name(spec: ModelSpec, asked: tuple[str, ...]) -> str:
     return wanted[0]
 
 
-def check_rank(spec: ModelSpec, settings: LlmSettings) -> None:
+def check_rank(spec: ModelSpec, settings: TuningSettings) -> None:
     """Before hours of training that no engine would load."""
     allowed = parse_options(spec.options).engine.max_lora_rank
-    if settings.tune_rank > allowed:
+    if settings.rank > allowed:
         raise Rejected(
-            f"llm.tune_rank is {settings.tune_rank} and the engine takes {allowed}: lower it, or "
+            f"tuning.rank is {settings.rank} and the engine takes {allowed}: lower it, or "
             f"raise "
             "options.engine.max_lora_rank and deploy the base again"
         )
@@ -128,11 +127,11 @@ def weights_of(version: ServedVersion, file: str = BASE_CONFIG) -> Path:
 
 
 def _read(
-    parts: RetrainContext, record: Record, spec: ModelSpec, settings: LlmSettings
+    parts: RetrainContext, record: Record, spec: ModelSpec, settings: TuningSettings
 ) -> list[TrainingAnswer]:
     def read() -> list[TrainingAnswer]:
         pin, as_of = pinned(parts.store, parts.lake, parts.clock, record, spec.name)
-        return read_answers(parts.lake, spec.name, pin, as_of, settings.tune_answers)
+        return read_answers(parts.lake, spec.name, pin, as_of, settings.answers)
 
     return or_later("the lake", read)
 

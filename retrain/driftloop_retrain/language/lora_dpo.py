@@ -28,7 +28,7 @@ class LoraDpo:
 
         config = DPOConfig(
             **arguments(len(data.pairs), context),
-            beta=context.settings.tune_beta,
+            beta=context.settings.beta,
             loss_type=["sigmoid", "sft"],
             loss_weights=[1.0, 1.0],
         )

@@ -23,7 +23,7 @@ class LoraSft:
         config = SFTConfig(
             **arguments(len(data.answers), context), completion_only_loss=True, packing=False
         )
-        trainer = _packing if context.settings.tune_packing else SFTTrainer
+        trainer = _packing if context.settings.packing else SFTTrainer
         return train(
             trainer, config, data.answers, data.validation_answers, _row, len, context, folder
         )
@@ -35,7 +35,7 @@ def _packing(**given: Any) -> Any:
     if not packs_exactly(given["model"]):
         raise Rejected(
             "packed answers would see each other in this model's architecture: set "
-            "llm.tune_packing to false"
+            "tuning.packing to false"
         )
     collate = partial(packed_batch, pad=given["processing_class"].pad_token_id)
     return SFTTrainer(data_collator=collate, **given)

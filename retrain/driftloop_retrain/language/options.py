@@ -9,32 +9,27 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from driftloop_contracts.errors import Rejected
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 
-PREFIX = "tune_"
 Scorer = Callable[[Sequence[Mapping[str, str]], str], float]
 """(messages, answer) → 0 to 1."""
 
 
-def tune_settings(settings: LlmSettings, options: Mapping[str, Any]) -> LlmSettings:
+def tune_settings(settings: TuningSettings, options: Mapping[str, Any]) -> TuningSettings:
     """The settings with the model's own values in them. Raises Rejected, naming the option."""
     given = options.get("tune") or {}
     if not isinstance(given, Mapping):
         raise Rejected("options.tune must be a mapping, such as {learning_rate: 0.0005}")
-    known = [
-        name.removeprefix(PREFIX) for name in LlmSettings.model_fields if name.startswith(PREFIX)
-    ]
+    known = TuningSettings.model_fields
     for name in given:
         if name not in known:
             nearest = get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
             raise Rejected(f"options.tune has no {name!r}; did you mean {nearest!r}?")
-    own = {PREFIX + name: value for name, value in given.items()}
     try:
-        return LlmSettings(**{**settings.model_dump(), **own})
+        return TuningSettings(**{**settings.model_dump(), **given})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]).removeprefix(PREFIX)
-        raise Rejected(f"options.tune.{name}: {first['msg']}") from None
+        raise Rejected(f"options.tune.{first['loc'][0]}: {first['msg']}") from None
 
 
 def find_scorer(options: Mapping[str, Any]) -> Scorer | None:

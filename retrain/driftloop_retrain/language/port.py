@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from driftloop_retrain.language.tokens import Encoded
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 
 Needs = Literal["answers", "preferences"]
 
@@ -47,13 +47,13 @@ def _silent(fraction: float, loss: float | None) -> None:
 @dataclass(frozen=True)
 class TuneContext:
     """base: the Hugging Face folder. start: the adapter to go on from; None: a new one. settings:
-    those that begin with `tune_`, the model's own values in them. checkpoints: a folder that only
+    `tuning`, with the model's own values. checkpoints: a folder that only
     this training uses and that outlives a killed process: the same call again may go on from what
     it finds there. report: told (share done, validation loss or None) as often as one likes."""
 
     base: Path
     start: Path | None
-    settings: LlmSettings
+    settings: TuningSettings
     seed: int
     checkpoints: Path
     report: Callable[[float, float | None], None] = field(default=_silent)

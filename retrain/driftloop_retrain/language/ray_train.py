@@ -1,4 +1,4 @@
-"""A training on a Ray cluster (`llm.tune_ray_address`): each worker runs the recipe on its share of
+"""A training on a Ray cluster (`tuning.ray_address`): each worker runs the recipe on its share of
 every batch, and torch.distributed makes one step of them. The only module that knows ray.train.
 
 Base, start adapter, checkpoints and result lie in folders that every node has at the same path. The
@@ -19,7 +19,7 @@ from typing import cast
 from driftloop_contracts.errors import DriftloopError, Rejected
 from driftloop_retrain.language.port import LanguageRecipe, TuneContext, Tuned, TuneData
 from driftloop_retrain.record.pinning import or_later
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 
 MAX_FAILURES = 3
 """So often the workers are started again, after any of them died or raised."""
@@ -36,7 +36,7 @@ def tune_on_ray(
     context.checkpoints.mkdir(parents=True, exist_ok=True)
     progress = context.checkpoints.resolve() / PROGRESS
     progress.unlink(missing_ok=True)
-    with _cluster(context.settings.tune_ray_address) as gpus:
+    with _cluster(context.settings.ray_address) as gpus:
         import ray
         from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
         from ray.train.torch import TorchTrainer
@@ -50,7 +50,7 @@ def tune_on_ray(
             checkpoints=progress.parent,
             report=_Written(progress),
         )
-        place, on_gpu = folder.resolve(), settings.tune_device == "cuda"
+        place, on_gpu = folder.resolve(), settings.device == "cuda"
 
         def work() -> Tuned:
             return recipe.tune(data, theirs, place)
@@ -58,10 +58,9 @@ def tune_on_ray(
         trainer = TorchTrainer(
             work,
             scaling_config=ScalingConfig(
-                num_workers=settings.tune_workers,
+                num_workers=settings.workers,
                 use_gpu=on_gpu,
-                resources_per_worker={"CPU": settings.tune_worker_cpus}
-                | ({"GPU": 1} if on_gpu else {}),
+                resources_per_worker={"CPU": settings.worker_cpus} | ({"GPU": 1} if on_gpu else {}),
             ),
             run_config=RunConfig(
                 storage_path=str(progress.parent / "ray"),
@@ -86,33 +85,33 @@ def tune_on_ray(
             pool.shutdown()
 
 
-def check_spread(recipe: LanguageRecipe, settings: LlmSettings) -> None:
+def check_spread(recipe: LanguageRecipe, settings: TuningSettings) -> None:
     """Raises Rejected."""
     if not getattr(recipe, "distributed", False):
         raise Rejected(
             f"the recipe {recipe.name!r} does not say `distributed = True`: unset "
-            f"llm.tune_ray_address, or "
+            f"tuning.ray_address, or "
             "see driftloop_retrain/language/port.py"
         )
-    if settings.tune_batch % settings.tune_workers:
+    if settings.batch % settings.workers:
         raise Rejected(
-            f"llm.tune_batch is {settings.tune_batch}, which {settings.tune_workers} workers "
+            f"tuning.batch is {settings.batch}, which {settings.workers} workers "
             f"cannot share "
-            "evenly: make it a multiple of llm.tune_workers"
+            "evenly: make it a multiple of tuning.workers"
         )
 
 
-def worker_settings(settings: LlmSettings, gpus: float) -> LlmSettings:
+def worker_settings(settings: TuningSettings, gpus: float) -> TuningSettings:
     """As a worker trains, on a cluster with so many GPUs."""
-    enough = gpus >= settings.tune_workers
-    device = settings.tune_device
+    enough = gpus >= settings.workers
+    device = settings.device
     if device == "auto":
         device = "cuda" if enough else "cpu"
     return settings.model_copy(
         update={
-            "tune_ray_address": "",
-            "tune_device": device,
-            "tune_threads": settings.tune_threads or max(1, int(settings.tune_worker_cpus)),
+            "ray_address": "",
+            "device": device,
+            "threads": settings.threads or max(1, int(settings.worker_cpus)),
         }
     )
 

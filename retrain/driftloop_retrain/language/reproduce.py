@@ -17,7 +17,7 @@ from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.training_answers import read_answers
 from driftloop_retrain.record.lineage import Lineage
 from driftloop_retrain.record.provenance import DECIDING_TUNING, this_code, this_environment
-from driftloop_settings import Settings
+from driftloop_settings import Settings, TuningSettings
 from driftloop_vllm.weights import fingerprint
 
 
@@ -46,18 +46,19 @@ def tune_again(
     champion = lineage.parent_version
     against = adapter(champion) if registry.version(version.model, champion).base else None
     spec = ModelSpec.from_dict(lineage.training.spec)
-    spread = bool(tuning.settings.get("tune_ray_address"))
+    spread = bool(tuning.settings.get("ray_address"))
     # Where the cluster is is today's matter; what was trained on none is again.
-    cluster = tune_settings(settings.llm, spec.options).tune_ray_address if spread else ""
-    own = settings.llm.model_dump() | tuning.settings | {"tune_ray_address": cluster}
-    llm = tune_settings(type(settings.llm)(**own), {})
+    cluster = tune_settings(settings.tuning, spec.options).ray_address if spread else ""
+    asked = TuningSettings(
+        **settings.tuning.model_dump() | tuning.settings | {"ray_address": cluster}
+    )
     recipe = find_language_recipe(lineage.training.family)
     pin = Pin(data.predictions, data.labels)
     report(0.0, f"reading predictions@{data.predictions} labels@{data.labels} from the lake")
-    answers = read_answers(lake, version.model, pin, data.as_of, llm.tune_answers)
+    answers = read_answers(lake, version.model, pin, data.as_of, asked.answers)
     work.mkdir(parents=True, exist_ok=True)
     candidate = make_adapter(
-        spec, llm, lineage.seed, recipe, base, against, start, answers, work, report
+        spec, asked, lineage.seed, recipe, base, against, start, answers, work, report
     )
     exact: list[tuple[str, int | str, int | str]] = [
         ("answers", data.rows, len(answers)),
@@ -71,8 +72,8 @@ def tune_again(
         this_code([recipe]),
         lineage.environment.differences(this_environment(), DECIDING_TUNING),
     )
-    free = device_of(llm) != "cpu" or not getattr(recipe, "deterministic", True)
-    free = free or (spread and (llm.tune_device != "cpu" or not cluster))
+    free = device_of(asked) != "cpu" or not getattr(recipe, "deterministic", True)
+    free = free or (spread and (asked.device != "cpu" or not cluster))
     return Reproduction(
         version.model,
         version.version,

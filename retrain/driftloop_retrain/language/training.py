@@ -22,9 +22,7 @@ T = TypeVar("T")
 def steps_of(rows: int, context: TuneContext) -> int:
     """Updates that the settings allow."""
     settings = context.settings
-    return max(
-        1, min(settings.tune_steps, math.ceil(rows * settings.tune_epochs / settings.tune_batch))
-    )
+    return max(1, min(settings.steps, math.ceil(rows * settings.epochs / settings.batch)))
 
 
 def workers() -> int:
@@ -40,13 +38,13 @@ def arguments(rows: int, context: TuneContext) -> dict[str, Any]:
     settings, steps = context.settings, steps_of(rows, context)
     on_cpu = device_of(settings) == "cpu"
     every = max(1, math.ceil(steps / LOOKS))
-    batch = settings.tune_batch // workers()
+    batch = settings.batch // workers()
     return {
         "output_dir": str(context.checkpoints),
         "per_device_train_batch_size": batch,
         "per_device_eval_batch_size": batch,
         "max_steps": steps,
-        "learning_rate": settings.tune_learning_rate,
+        "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": max(1, steps // 20),
         "weight_decay": 0.0,
@@ -69,7 +67,7 @@ def arguments(rows: int, context: TuneContext) -> dict[str, Any]:
         "gradient_checkpointing": not on_cpu,
         "dataloader_pin_memory": not on_cpu,
         "dataloader_num_workers": 0,
-        "max_length": settings.tune_max_tokens,
+        "max_length": settings.max_tokens,
         "train_sampling_strategy": "sequential",
     }
 
@@ -109,14 +107,14 @@ def train(
 
     disable_progress_bars()
     lengths = [length(one) for one in taught]
-    order = batch_order(lengths, context.settings.tune_batch, config.max_steps, context.seed)
+    order = batch_order(lengths, context.settings.batch, config.max_steps, context.seed)
     trainer = trainer_of(
         model=trainable(context),
         args=config,
         train_dataset=Dataset.from_list([row(taught[number]) for number in order]),
         eval_dataset=Dataset.from_list([row(one) for one in validation[:VALIDATION_ROWS]]),
         processing_class=ChatTokens(context.base).tokenizer,
-        callbacks=[_reports(context), EarlyStoppingCallback(context.settings.tune_patience)],
+        callbacks=[_reports(context), EarlyStoppingCallback(context.settings.patience)],
     )
     trainer.remove_callback(PrinterCallback)
     last = _agreed(last_checkpoint(context.checkpoints))
@@ -125,7 +123,7 @@ def train(
     if best is None or not math.isfinite(best):
         raise Rejected(
             f"the training came out with a validation loss of {best}: try a lower "
-            "llm.tune_learning_rate"
+            "tuning.learning_rate"
         )
     if trainer.is_world_process_zero():
         save_adapter(trainer.model, folder)

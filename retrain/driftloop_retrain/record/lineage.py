@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_registry.port import Registry, VersionRecord
@@ -54,11 +54,10 @@ class Training(Part):
 
 
 class Tuning(Part):
-    """Of a language model's adapter. settings: those of `llm` that begin with `tune_`, the model's
-    own in them. base_version: whose weights it goes with; base_fingerprint: which those are.
+    """Of a language model's adapter. settings: those of `tuning`, with the model's own
+    values. base_version: whose weights it goes with; base_fingerprint: which those are.
     start_version: the adapter that it was trained on from, if it was. dropped: answers that were
-    left out, by reason;
-    kinds: what was trained on, by where it came from."""
+    left out, by reason; kinds: what was trained on, by where it came from."""
 
     settings: dict[str, Any]
     base_version: int
@@ -66,6 +65,12 @@ class Tuning(Part):
     start_version: int | None
     dropped: dict[str, int]
     kinds: dict[str, int]
+
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _former_names(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Versions before the section `tuning` recorded its keys as `tune_…`."""
+        return {name.removeprefix("tune_"): value for name, value in settings.items()}
 
 
 class Lineage(Part):

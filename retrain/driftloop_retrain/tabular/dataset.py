@@ -18,7 +18,7 @@ from driftloop_contracts.events import INPUT_PREFIX
 from driftloop_contracts.model import ModelSpec, Task
 from driftloop_contracts.signature import Datatype, Signature, TensorSpec
 from driftloop_lake.port import LakeReader, Pin
-from driftloop_settings.settings import RetrainSettings
+from driftloop_settings import RetrainSettings
 
 FRESH_HOLDOUT_SHARE, FRESH_VALIDATION_SHARE = 0.3, 0.15
 """After a change the old rows tell nothing of the new world: both parts are taken from the rows

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.model import Task
 from driftloop_retrain.tabular.evaluate import ColumnSlice
-from driftloop_settings.settings import RetrainSettings
+from driftloop_settings import RetrainSettings
 
 MIN_ROWS = 100
 SIGNIFICANCE = 0.05

@@ -22,7 +22,7 @@ from driftloop_contracts.signature import Signature
 from driftloop_onnx import BackendOptions, Loaded, OnnxModel, parse_options
 from driftloop_serving.capture.capture_filter import CaptureFilter, capture_filter
 from driftloop_serving.inference.rules import InputRule, parse_rules
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 log = structlog.get_logger()
 

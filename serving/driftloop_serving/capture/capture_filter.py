@@ -10,7 +10,7 @@ import structlog
 from driftloop_contracts.capture import CaptureRules, is_sampled
 from driftloop_contracts.signature import Signature
 from driftloop_serving.capture.spool_record import PredictionBatch, Tensors
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 log = structlog.get_logger()
 

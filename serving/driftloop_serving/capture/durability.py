@@ -23,7 +23,7 @@ from driftloop_serving.capture.position_file import AckedPosition
 from driftloop_serving.capture.spool import LABELS, SpoolWriter
 from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_serving.capture.wakeup_pipe import Ringer
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 log = structlog.get_logger()
 

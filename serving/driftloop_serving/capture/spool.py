@@ -39,7 +39,7 @@ from driftloop_serving.capture.spool_record import (
     append_label,
 )
 from driftloop_serving.capture.stats_page import DROPPED, SERVED, WEAKER, StatsPage
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 log = structlog.get_logger()
 

@@ -23,7 +23,7 @@ from driftloop_serving.cluster.placement import Placement
 from driftloop_serving.cluster.ray_head import address, serve_environment
 from driftloop_serving.replicas.application import REPLICA, SHARED_APPLICATION
 from driftloop_settings import ServingSettings, Settings
-from driftloop_settings.settings import WITH_SECRETS
+from driftloop_settings.serving_sections import WITH_SECRETS
 
 KEEP_ALIVE_S = 75
 

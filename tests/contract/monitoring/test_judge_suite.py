@@ -16,7 +16,7 @@ from driftloop_monitoring.judge.function_judge import FunctionJudge
 from driftloop_monitoring.judge.judge import TIME_OVER, Judge, JudgedAnswer
 from driftloop_monitoring.judge.lookup import judge_of
 from driftloop_monitoring.judge.openai_judge import MAX_CHARS, OpenAiJudge
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import JudgeSettings
 
 ASKED = ({"role": "user", "content": "What is the capital of France?"},)
 SPEC = ModelSpec("chat", "generation", "text", "lora-sft", runtime="vllm")
@@ -178,7 +178,7 @@ def test_the_key_goes_into_the_header_and_nowhere_else(
     endpoint: Callable[..., JudgeEndpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusing = endpoint(lambda *_: (403, "secret-key is not allowed"))
-    settings = LlmSettings(judge_url=refusing.url, judge_model="m", judge_key_env="JUDGE_KEY")
+    settings = JudgeSettings(url=refusing.url, model="m", key_env="JUDGE_KEY")
     monkeypatch.setenv("JUDGE_KEY", "secret-key")
     judge = judge_of(settings, SPEC)
     assert judge is not None
@@ -200,19 +200,19 @@ def test_a_models_own_judge_goes_before_the_endpoint() -> None:
     from dataclasses import replace
 
     own = replace(SPEC, options={"judge": f"{__name__}:scored"})
-    judge = judge_of(LlmSettings(judge_url="http://127.0.0.1:9/v1", judge_model="m"), own)
+    judge = judge_of(JudgeSettings(url="http://127.0.0.1:9/v1", model="m"), own)
     assert judge is not None
     assert judge.scores(answers("Lyon."), 30.0) == ([0.3], "")
-    assert judge_of(LlmSettings(), SPEC) is None
+    assert judge_of(JudgeSettings(), SPEC) is None
     with pytest.raises(Rejected, match=r"options.judge 'nowhere:at_all', written module:function"):
-        judge_of(LlmSettings(), replace(SPEC, options={"judge": "nowhere:at_all"}))
+        judge_of(JudgeSettings(), replace(SPEC, options={"judge": "nowhere:at_all"}))
 
 
 @pytest.mark.parametrize(
     "given",
-    [{"judge_url": "http://h/v1"}, {"judge_url": "http://me:pw@h/v1", "judge_model": "m"},
-     {"judge_url": "h/v1", "judge_model": "m"}],
+    [{"url": "http://h/v1"}, {"url": "http://me:pw@h/v1", "model": "m"},
+     {"url": "h/v1", "model": "m"}],
 )  # fmt: skip
 def test_an_endpoint_that_cannot_be_asked_is_refused(given: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="judge_"):
-        LlmSettings(**given)
+    with pytest.raises(ValueError, match="url"):
+        JudgeSettings(**given)

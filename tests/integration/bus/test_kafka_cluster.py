@@ -21,7 +21,7 @@ from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_serving.capture.shipper import Shipper
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_record import PredictionBatch
-from driftloop_settings.settings import CaptureSettings, KafkaSettings
+from driftloop_settings import CaptureSettings, KafkaSettings
 from driftloop_store import open_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]

@@ -22,7 +22,7 @@ from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.layout import labels_uri
 from driftloop_lake.port import LakeCounts
 from driftloop_monitoring.archive.archiver import TOPICS
-from driftloop_settings.settings import LakeSettings, Settings
+from driftloop_settings import LakeSettings, Settings
 from driftloop_store.store import open_store
 
 pytestmark = pytest.mark.faults
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.faults
 PROGRAM = """
 import signal, sys, threading
 from driftloop_monitoring.archive.archiver import run
-from driftloop_settings.settings import Settings
+from driftloop_settings import Settings
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 run(Settings.model_validate_json(sys.argv[1]), stop)

@@ -21,7 +21,7 @@ from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.openai.openai_engine import EngineApp, Held
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "llm"))
 from fake_engine import FakeEngine

@@ -19,7 +19,7 @@ from driftloop_contracts.model import Deployment, ServedVersion, TrafficSplit
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.watch.judge_watch import MAX_RATED
 from driftloop_monitoring.watch.worker import Monitor
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import JudgeSettings, LlmSettings
 
 pytestmark = pytest.mark.integration
 
@@ -67,10 +67,9 @@ class JudgedWorld(ChatWorld):
     def __init__(self, folder: Path, judge_answers: int = 200) -> None:
         super().__init__(folder)
         self.monitor.close()
-        llm = LlmSettings(
-            min_corrections=None, max_perplexity_rise=None, judge_answers=judge_answers
-        )
-        self.settings = self.settings.model_copy(update={"llm": llm})
+        llm = LlmSettings(min_corrections=None, max_perplexity_rise=None)
+        judge = JudgeSettings(answers=judge_answers)
+        self.settings = self.settings.model_copy(update={"llm": llm, "judge": judge})
         self.monitor = Monitor(self.settings, self.store, self.lake, Silent(self.settings))
         self.revision = 0
         self.names("judge")

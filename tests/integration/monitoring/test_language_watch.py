@@ -14,8 +14,7 @@ from driftloop_contracts.language import CORRECTION, PREFERRED, SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_lake.port import Pin
 from driftloop_monitoring.watch.worker import FindingsTopic, Monitor
-from driftloop_settings import Settings
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import LlmSettings, Settings
 from driftloop_store.store import Store, open_store
 
 pytestmark = pytest.mark.integration

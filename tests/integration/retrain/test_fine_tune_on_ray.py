@@ -35,13 +35,13 @@ from driftloop_retrain.language.port import LanguageRecipe, TuneContext, Tuned, 
 from driftloop_retrain.language.ray_train import tune_on_ray
 from driftloop_retrain.language.tokens import ChatTokens
 from driftloop_retrain.language.training import last_checkpoint
+from driftloop_settings import TuningSettings
 from driftloop_settings.ports import free_port
-from driftloop_settings.settings import LlmSettings
 
 pytestmark = [pytest.mark.language, pytest.mark.timeout(600)]
-SETTINGS = LlmSettings(
-    tune_steps=8, tune_epochs=10, tune_rank=4, tune_learning_rate=2e-2, tune_device="cpu",
-    tune_threads=1, tune_workers=2, tune_worker_cpus=0.5,
+SETTINGS = TuningSettings(
+    steps=8, epochs=10, rank=4, learning_rate=2e-2, device="cpu",
+    threads=1, workers=2, worker_cpus=0.5,
 )  # fmt: skip
 RAY = {
     "RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -130,7 +130,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def context(cluster: str, base: Path, tmp_path: Path) -> TuneContext:
-    settings = SETTINGS.model_copy(update={"tune_ray_address": cluster})
+    settings = SETTINGS.model_copy(update={"ray_address": cluster})
     return TuneContext(base, None, settings, 1, tmp_path / "checkpoints")
 
 
@@ -227,7 +227,7 @@ def test_what_a_worker_refuses_is_said(context: TuneContext, tmp_path: Path) -> 
 
 
 def test_a_cluster_that_is_away_is_tried_again_later(context: TuneContext, tmp_path: Path) -> None:
-    settings = context.settings.model_copy(update={"tune_ray_address": f"127.0.0.1:{free_port()}"})
+    settings = context.settings.model_copy(update={"ray_address": f"127.0.0.1:{free_port()}"})
     away = replace(context, settings=settings)
     with pytest.raises(RetryLater, match="Ray at"):
         tune_on_ray(LoraSft(), TuneData((), ()), away, tmp_path / "adapter")

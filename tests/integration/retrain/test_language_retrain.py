@@ -27,8 +27,7 @@ from driftloop_registry.mlflow_registry import open_registry
 from driftloop_retrain.job.job import RetrainContext, run_retrain
 from driftloop_retrain.job.reproduce import reproduce
 from driftloop_retrain.record.lineage import read_lineage
-from driftloop_settings import Settings
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import Settings, TuningSettings
 from driftloop_store import open_store
 from driftloop_vllm.adapters import check_adapter
 
@@ -49,15 +48,15 @@ def parts(tmp_path: Path, base: Path) -> RetrainContext:
     """Version 1, the base, serves; its answers were all rated 0 and corrected."""
     settings = Settings(
         state_dir=tmp_path / "state",
-        llm=LlmSettings(
-            tune_steps=24,
-            tune_learning_rate=2e-2,
-            tune_rank=4,
-            tune_epochs=10,
-            tune_generated=2,
-            tune_generated_tokens=4,
-            tune_max_forgetting=50.0,
-            tune_threads=1,
+        tuning=TuningSettings(
+            steps=24,
+            learning_rate=2e-2,
+            rank=4,
+            epochs=10,
+            generated=2,
+            generated_tokens=4,
+            max_forgetting=50.0,
+            threads=1,
         ),
     )
     settings.state_dir.mkdir()

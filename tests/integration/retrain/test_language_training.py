@@ -17,12 +17,12 @@ from driftloop_retrain.language.port import LanguageRecipe, TuneContext
 from driftloop_retrain.language.tokens import ChatTokens
 from driftloop_retrain.language.training import last_checkpoint
 from driftloop_retrain.language.training_answers import Conversation, Message
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 
 pytestmark = pytest.mark.language
-SETTINGS = LlmSettings(
-    tune_steps=8, tune_epochs=10, tune_rank=4, tune_learning_rate=2e-2, tune_device="cpu",
-    tune_threads=1,
+SETTINGS = TuningSettings(
+    steps=8, epochs=10, rank=4, learning_rate=2e-2, device="cpu",
+    threads=1,
 )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_packed_answers_train_like_answers_of_their_own_rows(base: Path, tmp_pat
 
 
 def test_lora_sft_with_packing_keeps_to_the_contract(base: Path, tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"tune_packing": True})
+    settings = SETTINGS.model_copy(update={"packing": True})
     check_language_recipe(LoraSft(), base, tmp_path, settings)
 
 

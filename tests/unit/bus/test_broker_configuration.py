@@ -12,8 +12,7 @@ from driftloop_bus.broker_properties import BrokerFolder, java_options, server_p
 from driftloop_bus.kafka_connection import connection_options
 from driftloop_bus.port import MAX_VALUE_BYTES
 from driftloop_contracts.errors import Unavailable
-from driftloop_settings import Settings
-from driftloop_settings.settings import KafkaSettings
+from driftloop_settings import KafkaSettings, Settings
 
 
 def properties(text: str) -> dict[str, str]:

@@ -29,7 +29,7 @@ from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.archiver import TOPICS, Archiver
 from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_monitoring.archive.known_models import KnownModels
-from driftloop_settings.settings import LakeSettings
+from driftloop_settings import LakeSettings
 
 GOOD = prediction_rows(0, 1)
 HEADERS = PredictionHeaders("loan", 1, "r1", 0, 1, 4)

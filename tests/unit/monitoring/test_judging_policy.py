@@ -10,7 +10,7 @@ from driftloop_monitoring.state.judging_policy import MAX_UNRATED, Terms, terms_
 from driftloop_monitoring.statistics.losses import LossRule
 from driftloop_monitoring.watch.decisions import policy_of
 from driftloop_monitoring.watch.trigger import Policy, TriggerEvidence, evaluate
-from driftloop_settings.settings import Settings
+from driftloop_settings import Settings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CHAT = ModelSpec("chat", "generation", "text", "lora-sft", runtime="vllm")

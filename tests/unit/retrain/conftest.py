@@ -22,8 +22,7 @@ from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import FitContext
 from driftloop_retrain.tabular.recipes.check import example
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
-from driftloop_settings import Settings
-from driftloop_settings.settings import RetrainSettings
+from driftloop_settings import RetrainSettings, Settings
 from driftloop_store import open_store
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -7,9 +7,9 @@ from driftloop_retrain.language.adapter import device_of, on_this_machine
 from driftloop_retrain.language.lora_sft import LoraSft
 from driftloop_retrain.language.options import tune_settings
 from driftloop_retrain.language.ray_train import check_spread, worker_settings
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 
-SPREAD = LlmSettings(tune_ray_address="head:6379", tune_workers=2)
+SPREAD = TuningSettings(ray_address="head:6379", workers=2)
 
 
 class OfOneProcess(LoraSft):
@@ -18,8 +18,8 @@ class OfOneProcess(LoraSft):
 
 def test_workers_must_share_a_batch_evenly() -> None:
     check_spread(LoraSft(), SPREAD)
-    with pytest.raises(Rejected, match="multiple of llm"):
-        check_spread(LoraSft(), SPREAD.model_copy(update={"tune_workers": 3}))
+    with pytest.raises(Rejected, match="multiple of tuning"):
+        check_spread(LoraSft(), SPREAD.model_copy(update={"workers": 3}))
 
 
 def test_a_recipe_that_does_not_know_of_workers_is_refused() -> None:
@@ -34,26 +34,26 @@ def test_a_recipe_that_does_not_know_of_workers_is_refused() -> None:
 def test_a_worker_has_a_gpu_where_it_was_asked_for_or_all_can(
     wanted: str, gpus: float, found: str
 ) -> None:
-    settings = SPREAD.model_copy(update={"tune_device": wanted})
-    assert worker_settings(settings, gpus).tune_device == found
+    settings = SPREAD.model_copy(update={"device": wanted})
+    assert worker_settings(settings, gpus).device == found
 
 
 def test_a_worker_has_the_threads_that_it_asks_ray_for_and_trains_where_it_is() -> None:
-    settings = worker_settings(SPREAD.model_copy(update={"tune_worker_cpus": 2.5}), 0)
-    assert (settings.tune_threads, settings.tune_ray_address) == (2, "")
-    assert worker_settings(SPREAD.model_copy(update={"tune_worker_cpus": 0.5}), 0).tune_threads == 1
+    settings = worker_settings(SPREAD.model_copy(update={"worker_cpus": 2.5}), 0)
+    assert (settings.threads, settings.ray_address) == (2, "")
+    assert worker_settings(SPREAD.model_copy(update={"worker_cpus": 0.5}), 0).threads == 1
 
 
 def test_a_gpu_of_the_cluster_need_not_be_on_this_machine() -> None:
-    settings = on_this_machine(SPREAD.model_copy(update={"tune_device": "cuda"}))
-    assert (settings.tune_device, settings.tune_workers) == ("cuda", 2)
+    settings = on_this_machine(SPREAD.model_copy(update={"device": "cuda"}))
+    assert (settings.device, settings.workers) == ("cuda", 2)
     assert device_of(settings) in ("cpu", "cuda")
 
 
 def test_without_a_cluster_there_is_one_worker() -> None:
-    assert on_this_machine(LlmSettings(tune_workers=4)).tune_workers == 1
+    assert on_this_machine(TuningSettings(workers=4)).workers == 1
 
 
 def test_an_address_is_host_and_port() -> None:
     with pytest.raises(Rejected, match="ray_address"):
-        tune_settings(LlmSettings(), {"tune": {"ray_address": "ray://head:10001"}})
+        tune_settings(TuningSettings(), {"tune": {"ray_address": "ray://head:10001"}})

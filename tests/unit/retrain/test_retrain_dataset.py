@@ -21,7 +21,7 @@ from driftloop_retrain.tabular.dataset import (
     spans,
     split,
 )
-from driftloop_settings.settings import RetrainSettings
+from driftloop_settings import RetrainSettings
 
 SETTINGS = RetrainSettings()
 START = datetime(2026, 1, 1, tzinfo=UTC)

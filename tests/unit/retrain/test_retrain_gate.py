@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from driftloop_retrain.tabular.evaluate import ColumnSlice
 from driftloop_retrain.tabular.gate import GateResult, gate
-from driftloop_settings.settings import RetrainSettings
+from driftloop_settings import RetrainSettings
 
 SETTINGS = RetrainSettings()
 

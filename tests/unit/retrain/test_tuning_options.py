@@ -11,7 +11,7 @@ from driftloop_retrain.language.job import check_rank, recipe_name
 from driftloop_retrain.language.options import find_scorer, tune_settings
 from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.suite import read_suite
-from driftloop_settings.settings import LlmSettings
+from driftloop_settings import TuningSettings
 
 
 def spec(**options: object) -> ModelSpec:
@@ -19,8 +19,8 @@ def spec(**options: object) -> ModelSpec:
 
 
 def test_a_models_own_values_go_before_the_settings() -> None:
-    found = tune_settings(LlmSettings(tune_steps=7), {"tune": {"learning_rate": 0.5}})
-    assert (found.tune_steps, found.tune_learning_rate) == (7, 0.5)
+    found = tune_settings(TuningSettings(steps=7), {"tune": {"learning_rate": 0.5}})
+    assert (found.steps, found.learning_rate) == (7, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_a_models_own_values_go_before_the_settings() -> None:
 )
 def test_an_option_that_cannot_be_is_named(tune: object, said: str) -> None:
     with pytest.raises(Rejected, match=said):
-        tune_settings(LlmSettings(), {"tune": tune})
+        tune_settings(TuningSettings(), {"tune": tune})
 
 
 def test_a_rank_that_the_engine_does_not_take_is_refused_before_training() -> None:
-    check_rank(spec(engine={"max_lora_rank": 32}), LlmSettings(tune_rank=32))
+    check_rank(spec(engine={"max_lora_rank": 32}), TuningSettings(rank=32))
     with pytest.raises(Rejected, match="max_lora_rank"):
-        check_rank(spec(), LlmSettings(tune_rank=32))
+        check_rank(spec(), TuningSettings(rank=32))
 
 
 def test_one_recipe_is_named_by_whoever_asks_or_by_the_model() -> None:

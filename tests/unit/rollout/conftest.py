@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from rollout_world import MemoryLake, MemoryRegistry, World
 
-from driftloop_settings.settings import RolloutSettings, Settings
+from driftloop_settings import RolloutSettings, Settings
 from driftloop_store.store import open_store
 
 

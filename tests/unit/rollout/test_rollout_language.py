@@ -17,7 +17,7 @@ from driftloop_rollout.machine import Rollout, State
 from driftloop_rollout.observer import margins
 from driftloop_rollout.output_quality import malformed, scorer_of
 from driftloop_rollout.traffic import baseless, desired, trimmed
-from driftloop_settings.settings import LlmSettings, RolloutSettings
+from driftloop_settings import LlmSettings, RolloutSettings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CHAT = ModelSpec("chat", "generation", "text", "lora-sft", runtime="vllm")

@@ -23,7 +23,7 @@ from driftloop_serving.http.http_protocol import Ingress
 from driftloop_serving.http.rest_api import make_management
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 BODY_LIMIT = 100_000
 IN_FLIGHT_LIMIT = 64

@@ -22,7 +22,7 @@ from driftloop_serving.capture.spool_record import (
     frames,
 )
 from driftloop_serving.inference.datatypes import DTYPES
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 CAPTURE = CaptureSettings(segment_bytes=1 << 20)
 compiled = pytest.mark.skipif(not COMPILED, reason="built without a C compiler")

@@ -25,7 +25,7 @@ from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_serving.inference.v2_codec import V2
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 SIGNATURE = Signature(
     (TensorSpec("name", "BYTES", (-1, 1)), TensorSpec("age", "FP32", (-1,))),

@@ -33,7 +33,7 @@ from driftloop_serving.capture.spool import SPARE, SpoolWriter, position, segmen
 from driftloop_serving.capture.spool_reader import SpoolPosition, SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_serving.capture.stats_page import PAGE_BYTES
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 from driftloop_store import open_store
 
 SIGNATURE = Signature((TensorSpec("x", "FP64", (-1, 64)),), (TensorSpec("y", "FP32", (-1,)),))

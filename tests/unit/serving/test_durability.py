@@ -29,7 +29,7 @@ from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_serving.capture.wakeup_pipe import Bell
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 from driftloop_store import open_store
 
 SIGNATURE = Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))

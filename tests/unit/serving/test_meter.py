@@ -13,7 +13,7 @@ from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_serving.metrics.prometheus_text import render
 from driftloop_serving.metrics.triton_statistics import by_version, statistics
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 
 class Replica:

@@ -17,7 +17,7 @@ from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.openai.openai_engine import EngineApp, Held
 from driftloop_serving.openai.upstream_headers import GIVEN_ID, NOT_BEGUN, Hop
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 CHAT = "/v1/chat/completions"
 HOP = Hop("tiny", 1, "stable", "p-1")

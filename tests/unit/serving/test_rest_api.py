@@ -19,7 +19,7 @@ from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.http.rest_api import make_management
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 from driftloop_store import Store, open_store
 
 BODY_LIMIT = 100_000

@@ -33,7 +33,7 @@ from driftloop_serving.capture.shipper import Rest, Shipper
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 from driftloop_store import Store, open_store
 
 SIGNATURE = Signature(

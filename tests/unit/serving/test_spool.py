@@ -16,7 +16,7 @@ from driftloop_serving.capture.appender import COMPILED
 from driftloop_serving.capture.spool import SPARE, SpoolWriter, position, segment_name
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import LabelRecord, PredictionBatch
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SIGNATURE = Signature(

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from driftloop_contracts.errors import Rejected
-from driftloop_settings import load_settings
-from driftloop_settings.settings import known_keys
+from driftloop_settings import load_settings, read_settings
+from driftloop_settings.describe import known_keys
 
 
 def test_a_later_source_wins(tmp_path: Path) -> None:
@@ -30,6 +30,9 @@ def test_a_later_source_wins(tmp_path: Path) -> None:
         (["serving.ingress=fast"], {}, "serving.ingress"),
         (["serving.port=many"], {}, "serving.port"),
         (["serving.min_replicas=3", "serving.max_replicas=2"], {}, "3 replicas"),
+        (["llm.tune_rank=8"], {}, r"`llm.tune_rank` is `tuning.rank` now"),
+        ([], {"DRIFTLOOP_LLM__JUDGE_URL": "x"}, r"LLM__JUDGE_URL: .*`judge.url` now"),
+        (["judge.url=http://h/v1"], {}, "judge.model"),
     ],
 )
 def test_what_is_wrong_is_named(overrides: list[str], environ: dict[str, str], names: str) -> None:
@@ -64,3 +67,15 @@ def test_lists_and_nulls_are_yaml() -> None:
 
 def test_every_section_lists_its_keys() -> None:
     assert {"state_dir", "serving.ingress", "kafka.port", "rollout.steps"} <= set(known_keys())
+
+
+def test_settings_say_where_each_value_comes_from(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("[serving]\nport = 1\nreplicas = 2\n")
+    environ = {"DRIFTLOOP_SERVING__PORT": "2"}
+    loaded = read_settings(["kafka.port=3"], file=file, environ=environ)
+    assert loaded.sources == {
+        "serving.port": "environment variable DRIFTLOOP_SERVING__PORT",
+        "serving.replicas": str(file),
+        "kafka.port": "--set kafka.port",
+    }

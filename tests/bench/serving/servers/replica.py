@@ -25,7 +25,7 @@ from driftloop_serving.batching.model_table import ModelTable, reload
 from driftloop_serving.capture.spool import SPARE, SpoolWriter
 from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_serving.http.http_protocol import Ingress
-from driftloop_settings.settings import CaptureSettings
+from driftloop_settings import CaptureSettings
 
 
 class NoMeter:

@@ -1,0 +1,127 @@
+"""Where settings come from: `driftloop.toml`, the environment and `--set`.
+
+Every value has a place `section.key`: in `driftloop.toml` under `[section]`, in the environment as
+`DRIFTLOOP_SECTION__KEY`, on the command line as `--set section.key=value` (a later source wins).
+Durations carry `_s` (seconds) or `_hours`, sizes `_bytes` or `_mb`.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from driftloop_contracts.errors import Rejected
+from driftloop_settings.describe import known_keys, nearest
+from driftloop_settings.language_sections import JudgeSettings, TuningSettings
+from driftloop_settings.settings import Settings
+
+ENV_PREFIX = "DRIFTLOOP_"
+MOVED = {f"llm.tune_{key}": f"tuning.{key}" for key in TuningSettings.model_fields} | {
+    f"llm.judge_{key}": f"judge.{key}" for key in JudgeSettings.model_fields
+}
+"""Keys by their name of former versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """sources: by `section.key` the file, environment variable or option that set it; a key that
+    nobody set is absent."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load_settings(
+    overrides: Sequence[str] = (),
+    *,
+    state_dir: Path | None = None,
+    file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """The settings of `read_settings`."""
+    return read_settings(overrides, state_dir=state_dir, file=file, environ=environ).settings
+
+
+def read_settings(
+    overrides: Sequence[str] = (),
+    *,
+    state_dir: Path | None = None,
+    file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> LoadedSettings:
+    """Settings from `file` (default `driftloop.toml`, if it exists), `environ` and `overrides`
+    (`section.key=value`, values in YAML), and where each comes from. `state_dir` wins over all. The
+    state directory comes back absolute. Raises Rejected, naming the source, the key and the nearest
+    known one."""
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for key, value, source in _given(overrides, file, environ):
+        _put(merged, key, value, source)
+        sources[key] = source
+    if state_dir is not None:
+        merged["state_dir"], sources["state_dir"] = state_dir, "--state-dir"
+    try:
+        settings = Settings(**merged)
+    except ValidationError as error:
+        raise Rejected(f"setting {first_problem(error)}") from None
+    absolute = settings.state_dir.expanduser().absolute()
+    return LoadedSettings(settings.model_copy(update={"state_dir": absolute}), sources)
+
+
+def _given(
+    overrides: Sequence[str], file: Path | None, environ: Mapping[str, str]
+) -> Iterator[tuple[str, Any, str]]:
+    """(key, value, source), the strongest source last."""
+    path = file or Path("driftloop.toml")
+    if file is not None or path.is_file():
+        try:
+            document = tomllib.loads(path.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise Rejected(f"settings file {path}: {error}") from None
+        for key, value in _leaves(document):
+            yield key, value, str(path)
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX):
+            key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+            yield key, _value(text), f"environment variable {name}"
+    for item in overrides:
+        key, found, text = item.partition("=")
+        if not found:
+            raise Rejected(f"--set {item}: write section.key=value")
+        yield key.strip(), _value(text), f"--set {key.strip()}"
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _leaves(item, f"{prefix}{key}.")
+        else:
+            yield prefix + key, item
+
+
+def _put(target: dict[str, Any], key: str, value: Any, source: str) -> None:
+    if key in MOVED:
+        raise Rejected(f"{source}: `{key}` is `{MOVED[key]}` now")
+    known = known_keys()
+    if key not in known:
+        raise Rejected(f"{source}: unknown setting `{key}`; did you mean `{nearest(key, known)}`?")
+    section, _, name = key.rpartition(".")
+    (target.setdefault(section, {}) if section else target)[name] = value
+
+
+def first_problem(error: ValidationError) -> str:
+    """`section.key: what is wrong`."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

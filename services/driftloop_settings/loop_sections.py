@@ -1,0 +1,107 @@
+"""Settings of the loop: when a model is worth an alert, a retrain, a promotion."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from driftloop_settings.section import GLOBAL, ModelSection
+
+
+class MonitoringSettings(ModelSection):
+    interval_s: Annotated[float, GLOBAL] = Field(2.0, gt=0)
+    """Seconds between two monitoring cycles."""
+    window_rows: int = Field(2_000, ge=100)
+    """The number of rows at which a window closes."""
+    window_least_seconds: float = Field(5.0, ge=0)
+    """The least seconds that a window spans: with much traffic it has more rows."""
+    window_seconds: float = Field(3_600.0, gt=0)
+    """Seconds after which a window closes with the rows it has; below `min_rows` it is
+    inconclusive."""
+    min_rows: int = Field(500, ge=10)
+    """The least rows that a window is judged by."""
+    reference_rows: int = Field(20_000, ge=1_001)
+    """The most rows of the champion's training data that windows are compared with."""
+    drift_effect: float = Field(0.1, gt=0)
+    """The smallest distance of a column from its reference that is a finding, in the distance's
+    own unit."""
+    drift_significance: float = Field(0.001, gt=0, lt=1)
+    """The highest p-value of a drift finding, for all columns of a window together: it is divided
+    by the number of columns."""
+    performance_margin: float = Field(0.01, gt=0)
+    """A rise of the mean error (of the loss in [0, 1]) that is worth an alert."""
+    average_run_length: float = Field(1e5, gt=1)
+    """The least number of labelled rows, on average, between two false alerts of the performance
+    test."""
+    label_coverage: float = Field(0.95, gt=0, le=1)
+    """The share of rows that must have their label before rows are judged by them."""
+    label_timeout_s: float = Field(86_400.0, gt=0)
+    """Seconds after which rows are judged by the labels they have."""
+
+
+class TriggerSettings(ModelSection):
+    cooldown_s: float = Field(3_600.0, ge=0)
+    """The least seconds between two retrains that an alert or corrections start."""
+    min_fresh_labels: int = Field(2_000, ge=0)
+    """The number of labels since the last retrain that the next one needs."""
+    schedule: str | None = None
+    """Cron expression of the regular retrain, such as `0 3 * * *`; None: only on alerts."""
+    timezone: str = "UTC"
+    """The time zone of `schedule`, such as Europe/Berlin."""
+
+
+class RetrainSettings(ModelSection):
+    families: tuple[str, ...] = ("gradient-boosting", "tabular-network")
+    """The recipes that compete if a model names the recipe `tabular`."""
+    max_rows: int = Field(200_000, ge=100)
+    """The newest labelled rows that a retrain reads."""
+    validation_share: float = Field(0.15, gt=0, lt=0.5)
+    """The share of the rows that recipes are compared on."""
+    holdout_share: float = Field(0.15, gt=0, lt=0.5)
+    """The share of the rows, the newest, that the gate judges on."""
+    min_improvement: float = Field(0.0)
+    """The candidate's mean hold-out loss must be lower than the champion's by more than this; of
+    the loss in [0, 1], in regression in shares of the champion's mean error."""
+    max_regression: float = Field(0.05, ge=0)
+    """The most that the candidate's mean loss may exceed the champion's on any slice, in the unit
+    of `min_improvement`."""
+    min_slice_rows: int = Field(100, ge=1)
+    """Slices with fewer hold-out rows are not judged."""
+    parity_tolerance: float = Field(1e-4, gt=0)
+    """The largest difference allowed between the exported graph's outputs and the native
+    model's."""
+    deadline_s: float = Field(3_600.0, gt=0)
+    """Seconds after which a retrain fails."""
+    nice: Annotated[int, GLOBAL] = Field(10, ge=0, le=19)
+    """The niceness of the process that trains: serving has priority."""
+    seed: int = 0
+    """The seed of all random choices of a training."""
+
+
+class RolloutSettings(ModelSection):
+    auto_start: bool = True
+    """Start a rollout for each candidate that passes the gate."""
+    steps: tuple[float, ...] = (0.05, 0.25, 0.5, 1.0)
+    """The canary's shares of the traffic, ascending; 1 is the promotion, whether written or not."""
+    interval_s: Annotated[float, GLOBAL] = Field(1.0, gt=0)
+    """Seconds between two looks of the rollout controller at its rollouts."""
+    quality_margin: float = Field(0.02, gt=0)
+    """A rise of the mean loss that a canary must be shown not to have."""
+    error_margin: float = Field(0.01, gt=0)
+    """A rise of the share of failed requests that a canary must be shown not to have."""
+    latency_margin: float = Field(0.1, gt=0)
+    """Allowed rise of the share of requests above the champion's 95th percentile."""
+    label_age_s: float = Field(0.0, ge=0)
+    """Only predictions at least this many seconds old are compared, so that nearly all labels are
+    in."""
+    label_coverage: float = Field(0.98, gt=0, le=1)
+    """Rows are compared once this share of them is labelled in either arm."""
+    latency_floor_s: float = Field(0.05, ge=0)
+    """A request faster than this many seconds is never slow, whatever the champion's 95th
+    percentile."""
+    promote_unlabelled: bool = True
+    """Whether a model whose quality is not judged (it has no `task`) may be promoted on errors and
+    latency alone; false: it is held until an operator promotes it."""
+    load_timeout_s: float = Field(300.0, gt=0)
+    """A candidate that replicas do not hold after this many seconds is rolled back."""
+    deadline_s: float = Field(7 * 86_400.0, gt=0)
+    """A rollout without a verdict after this many seconds is rolled back."""

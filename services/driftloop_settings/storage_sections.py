@@ -1,0 +1,70 @@
+"""Settings of what the roles share: Kafka, the lake, the store, the registry, the control API."""
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from driftloop_settings.section import Section
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: str | None = None
+    """Your own cluster, as HOST:PORT,HOST:PORT; None: `driftloop up` runs a single-node Apache
+    Kafka."""
+    port: int = Field(9092, ge=0, le=65535)
+    """The TCP port of the Kafka that `driftloop up` starts; 0: any free one."""
+    heap_mb: int = Field(384, ge=128)
+    """The Java heap in MiB of the Kafka that `driftloop up` starts."""
+    partitions: int = Field(2, ge=1)
+    """The partitions of each topic that driftloop creates."""
+    retention_hours: int = Field(72, ge=1)
+    """Hours that Kafka keeps a record; a longer outage of the archiver loses predictions."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How connections to the brokers are encrypted and authenticated."""
+    ssl_cafile: str | None = None
+    """The file with the certificate authorities that sign the brokers' certificates; None: the
+    system's."""
+    ssl_certfile: str | None = None
+    """The file with the client's certificate; None: no client certificate."""
+    ssl_keyfile: str | None = None
+    """The file with the key of `ssl_certfile`."""
+    sasl_mechanism: str | None = None
+    """The SASL mechanism, such as PLAIN or SCRAM-SHA-512."""
+    sasl_username: str | None = None
+    """The SASL user's name."""
+    sasl_password: SecretStr | None = None
+    """The SASL user's password; it is never shown."""
+
+
+class LakeSettings(Section):
+    uri: str | None = None
+    """The place of the Delta tables, a path or `s3://bucket/prefix` (its credentials, region and
+    endpoint from the environment, `AWS_…`); None: `lake` under the state directory."""
+    flush_rows: int = Field(20_000, ge=1)
+    """The archiver writes once this many rows wait."""
+    flush_seconds: float = Field(2.0, gt=0)
+    """The archiver writes what waits after this many seconds."""
+    compact_files: int = Field(50, ge=2)
+    """The number of small files of a table from which they are rewritten as large ones."""
+    vacuum_hours: int = Field(8, ge=1)
+    """Hours that a version of a table stays readable which no model version and no retrain pins."""
+    retention_days: int | None = Field(None, ge=1)
+    """Predictions, labels and dead letters older than this many days are dropped, but stay in
+    pinned versions; None: they are kept for ever."""
+
+
+class ControlSettings(Section):
+    host: str = "127.0.0.1"
+    """The address that the control API listens on."""
+    port: int = Field(8001, ge=0, le=65535)
+    """The TCP port of the control API; 0: any free one."""
+
+
+class RegistrySettings(Section):
+    uri: str | None = None
+    """MLflow's tracking and registry URI; None: SQLite under the state directory."""
+
+
+class StoreSettings(Section):
+    url: str | None = None
+    """The store's SQLAlchemy URL; None: SQLite under the state directory."""
