@@ -1,0 +1,80 @@
+"""Labels as they compare with outputs: by number, or by the name of a class.
+
+A class has a name: a text is its own name; a number or a boolean is named as JSON writes it (`1`,
+`1.5`, `true`), and a whole number has one name with and without its `.0`. So the output "1" is the
+class that the labels "1", 1 and 1.0 name, and "007" is not.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+LABEL, LABEL_NUMBER = "label", "label_number"
+"""Columns of labelled rows: the label as JSON text, and as a number (`true` is 1, a text null)."""
+
+_WHOLE = r"^(-?(?:0|[1-9][0-9]*))\.0$"
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels of n rows. `numbers` [n]: NaN for none and for texts. `names`: a function, for
+    reading JSON takes time and only text outputs need it; it returns class names [n], null for
+    none."""
+
+    numbers: Floats
+    names: Callable[[], pa.Array]
+
+    @classmethod
+    def of_rows(cls, rows: pa.Table) -> "Labels":
+        """From labelled rows of the lake, or of a reference."""
+        return cls(floats(rows[LABEL_NUMBER]), lambda: label_names(rows[LABEL]))
+
+    @classmethod
+    def of_values(cls, values: NDArray[np.generic]) -> "Labels":
+        """From an array [n] of numbers, booleans or texts (as objects)."""
+        column = pa.array(values)
+        numbers = np.full(len(values), np.nan) if is_text(column.type) else floats(column)
+        return cls(numbers, lambda: class_names(column))
+
+
+def label_names(texts: Any) -> pa.Array:
+    """Class names of labels that are JSON texts: a column [n] to an array [n], null for none."""
+    known = _array(texts).dictionary_encode()
+    names = [_label_name(text) for text in known.dictionary.to_pylist()]
+    return class_names(pa.array(names, pa.string()).take(known.indices))
+
+
+def _label_name(text: str) -> str | None:
+    value = json.loads(text)
+    if value is None:
+        return None
+    return value if isinstance(value, str) else text
+
+
+def class_names(values: Any) -> pa.Array:
+    """Class names of a column of texts, numbers or booleans [n]; null for null."""
+    texts = pc.cast(_array(values), pa.string())
+    return pc.replace_substring_regex(texts, _WHOLE, r"\1")
+
+
+def is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
+
+
+def floats(column: Any) -> Floats:
+    """A column of numbers or booleans as float64 [n]; NaN for null."""
+    cast = pc.cast(_array(column), pa.float64(), safe=False)
+    return np.asarray(cast.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _array(column: Any) -> pa.Array:
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return whole.dictionary_decode() if pa.types.is_dictionary(whole.type) else whole

@@ -1,0 +1,25 @@
+"""A user's own code, named `module:attribute`."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from driftloop_contracts.errors import Rejected
+
+
+def load_plugin(name: str, what: str, built_in: Mapping[str, str] | None = None) -> Any:
+    """The function, class or value that `name` names: `module:attribute`, or a key of `built_in`,
+    whose values are such names. `what` it is, for people: "the recipe".
+
+    Raises Rejected with the reason if there is none. Importing a module runs it, so whatever it
+    raises is a reason.
+    """
+    known = built_in or {}
+    module, colon, attribute = known.get(name, name).partition(":")
+    if not colon:
+        choices = "".join(f"{own}, " for own in known) + ("or " if known else "")
+        raise Rejected(f"{what} {name!r} is unknown: write {choices}module:attribute")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise Rejected(f"{what} {name!r} cannot be imported: {error}") from None
