@@ -17,7 +17,8 @@ def errors(outputs: Any, labels: Labels) -> Floats:
     if not is_number(outputs.type):
         return np.empty(0)
     found = floats(outputs) - labels.numbers
-    return found[np.isfinite(found)]
+    finite: Floats = found[np.isfinite(found)]
+    return finite
 
 
 def rmse(errors: Floats) -> float | None:
