@@ -5,6 +5,8 @@ from typing import Any
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
+ACTIVE_RETRAINS = ("requested", "running")
+FINISHED_ROLLOUTS = ("promoted", "rolled_back", "aborted")
 
 
 def _records(name: str, *columns: "sa.Column[Any]") -> sa.Table:
@@ -19,6 +21,10 @@ def _records(name: str, *columns: "sa.Column[Any]") -> sa.Table:
     )
 
 
+def _one_for_each_model(name: str, table: sa.Table, active: sa.ColumnElement[bool]) -> None:
+    sa.Index(name, table.c.model, unique=True, sqlite_where=active, postgresql_where=active)
+
+
 deployments = sa.Table(
     "deployments",
     metadata,
@@ -29,13 +35,23 @@ deployments = sa.Table(
 windows = _records("windows")
 findings = _records("findings", sa.Column("severity", sa.String(16), nullable=False))
 decisions = _records("decisions")
-alerts = _records("alerts", sa.Column("state", sa.String(16), nullable=False))
-retrains = _records("retrains", sa.Column("state", sa.String(16), nullable=False, index=True))
+alerts = _records(
+    "alerts",
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
+)
+retrains = _records(
+    "retrains",
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
+)
 rollouts = _records(
     "rollouts",
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("revision", sa.Integer, nullable=False),
 )
+_one_for_each_model("one_active_retrain", retrains, retrains.c.state.in_(ACTIVE_RETRAINS))
+_one_for_each_model("one_active_rollout", rollouts, rollouts.c.state.not_in(FINISHED_ROLLOUTS))
 rollout_events = sa.Table(
     "rollout_events",
     metadata,

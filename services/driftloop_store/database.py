@@ -1,0 +1,89 @@
+"""What the store's parts share: transactions, and writes that two writers may attempt at once."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from driftloop_contracts.errors import NotFound
+
+Record = dict[str, Any]
+
+
+class Database:
+    """Base of the store's parts, which are one object: each adds the methods of its records."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def _begin(self) -> Iterator[sa.Connection]:
+        with self._engine.begin() as connection:
+            yield connection
+
+    def _insert(self, table: sa.Table, values: Mapping[str, Any]) -> bool:
+        """Whether it was inserted: a row in conflict with one that is there changes nothing."""
+        with self._begin() as c:
+            insert = self._insert_into(table).values(values).on_conflict_do_nothing()
+            return c.execute(insert.returning(sa.literal(1))).first() is not None
+
+    def _upsert(self, table: sa.Table, key: Record, values: Record) -> None:
+        insert = self._insert_into(table).values({**key, **values})
+        with self._begin() as c:
+            c.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
+
+    def _insert_into(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
+        on_sqlite = self._engine.dialect.name == "sqlite"
+        return sqlite.insert(table) if on_sqlite else postgresql.insert(table)
+
+    def _append(
+        self, table: sa.Table, id_: str, model: str, at: datetime, body: Record, **columns: Any
+    ) -> None:
+        """Insert, or do nothing if the id is known: writers may safely repeat themselves."""
+        values = {"id": id_, "model": model, "at": at.isoformat(), "body": body, **columns}
+        self._insert(table, values)
+
+    def _newest(self, table: sa.Table, model: str | None, limit: int) -> list[Record]:
+        query = sa.select(table).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit)
+        if model is not None:
+            query = query.where(table.c.model == model)
+        with self._begin() as c:
+            return [as_record(row) for row in c.execute(query)]
+
+    def _get(self, table: sa.Table, id_: str) -> Record:
+        return as_record(self._row(table, id_))
+
+    def _find(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> Record | None:
+        with self._begin() as c:
+            row = c.execute(sa.select(table).where(*where)).first()
+        return as_record(row) if row is not None else None
+
+    def _row(self, table: sa.Table, id_: str) -> sa.Row[Any]:
+        with self._begin() as c:
+            row = c.execute(sa.select(table).where(table.c.id == id_)).first()
+        if row is None:
+            raise NotFound(f"there is no {table.name.removesuffix('s')} {id_!r}")
+        return row
+
+    def _change(self, table: sa.Table, id_: str, change: Callable[[sa.Row[Any]], Record]) -> None:
+        """Set columns of a record on top of the revision that `change` saw. If another writer was
+        faster it is called again with what that one wrote; what it raises changes nothing."""
+        while True:
+            row = self._row(table, id_)
+            if self._replace(table, id_, row.revision, change(row)):
+                return
+
+    def _replace(self, table: sa.Table, id_: str, revision: int, values: Record) -> bool:
+        """Whether the record was still at this revision, and so was written."""
+        where = (table.c.id == id_, table.c.revision == revision)
+        update = table.update().where(*where).values(**values, revision=revision + 1)
+        with self._begin() as c:
+            return c.execute(update).rowcount == 1
+
+
+def as_record(row: sa.Row[Any]) -> Record:
+    """The body with the indexed columns laid over it."""
+    return {**row.body, **{k: v for k, v in row._mapping.items() if k != "body"}}

@@ -1,0 +1,45 @@
+"""Cursors: where readers stand. The ledger: what became of the rows that replicas answered."""
+
+import sqlalchemy as sa
+
+from driftloop_store.database import Database, Record
+from driftloop_store.tables import cursors, ledger
+
+
+class Readers(Database):
+    def cursor(self, name: str) -> Record | None:
+        """Where a reader stands, e.g. the monitor's last judged window and its test's state."""
+        with self._begin() as c:
+            return c.execute(sa.select(cursors.c.body).where(cursors.c.name == name)).scalar()
+
+    def put_cursor(self, name: str, body: Record) -> None:
+        self._upsert(cursors, {"name": name}, {"body": body})
+
+    def drop_cursor(self, name: str) -> None:
+        with self._begin() as c:
+            c.execute(sa.delete(cursors).where(cursors.c.name == name))
+
+    def put_ledger(
+        self,
+        replica: str,
+        model: str,
+        version: int,
+        *,
+        served: int,
+        acked: int,
+        spooled: int,
+        dropped: dict[str, int],
+    ) -> None:
+        """Absolute counts of rows since the replica started: served = acked + spooled + dropped."""
+        self._upsert(
+            ledger,
+            {"replica": replica, "model": model, "version": version},
+            {"served": served, "acked": acked, "spooled": spooled, "dropped": dropped},
+        )
+
+    def ledger(self, model: str | None = None) -> list[Record]:
+        query = sa.select(ledger)
+        if model is not None:
+            query = query.where(ledger.c.model == model)
+        with self._begin() as c:
+            return [dict(row._mapping) for row in c.execute(query)]
