@@ -3,6 +3,16 @@
 `str(error)` is always safe to show to a client: it names their input, never our internals.
 """
 
+from reprlib import Repr
+
+_repr = Repr()
+_repr.maxlevel = 2
+
+
+def shown(value: object) -> str:
+    """What a client sent, short enough for an error's sentence however large and deep it is."""
+    return _repr.repr(value)[:100]
+
 
 class DriftloopError(Exception):
     """Base of every error that driftloop raises on purpose."""

@@ -16,33 +16,30 @@ from driftloop_contracts.clock import Clock
 from driftloop_contracts.judgement import Decision
 from driftloop_gateway.intake import take_in
 from driftloop_gateway.overview import overview
+from driftloop_http.http_errors import install_error_handlers
+from driftloop_http.request_body import write_body
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
 from driftloop_rollout.controller import command
-from driftloop_serving.http.feedback import Keep, Settled, accept
-from driftloop_serving.http.http_errors import install_error_handlers
-from driftloop_serving.http.request_body import write_body
+from driftloop_serving.label_intake import LabelIntake
 from driftloop_settings import Settings
 from driftloop_settings.run_state import RunState
 from driftloop_store import Store
 
 ARCHIVE_LIMIT_BYTES = 512 << 30
-FEEDBACK_LIMIT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayContext:
-    """What the routes work with. `registry` opens the registry on first use: it is heavy.
-    `keep_labels` keeps them for good, or is False."""
+    """What the routes work with. `registry` opens the registry on first use, since it is heavy."""
 
     settings: Settings
     store: Store
     lake: LakeReader
     registry: Callable[[], Registry]
-    keep_labels: Keep
+    labels: LabelIntake
     run_state: Callable[[], RunState | None]
     clock: Clock
-    labels_settled: Settled | None = None
 
 
 class RetrainRequest(BaseModel):
@@ -65,18 +62,18 @@ class CommandRequest(BaseModel):
     actor: str = "operator"
 
 
-def make_app(parts: GatewayContext) -> FastAPI:
+def make_app(context: GatewayContext) -> FastAPI:
     app = FastAPI(
         title="driftloop control API", openapi_url="/api/openapi.json", docs_url="/api/docs"
     )
     install_error_handlers(app)
-    _inspection(app, parts)
-    _actions(app, parts)
+    _inspection(app, context)
+    _actions(app, context)
     return app
 
 
-def _inspection(app: FastAPI, parts: GatewayContext) -> None:
-    store = parts.store
+def _inspection(app: FastAPI, context: GatewayContext) -> None:
+    store = context.store
 
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:
@@ -88,7 +85,7 @@ def _inspection(app: FastAPI, parts: GatewayContext) -> None:
 
     @app.get("/api/status")
     def status() -> dict[str, Any]:
-        return overview(store, parts.lake, parts.run_state())
+        return overview(store, context.lake, context.run_state())
 
     @app.get("/api/models")
     def models() -> list[dict[str, Any]]:
@@ -97,7 +94,7 @@ def _inspection(app: FastAPI, parts: GatewayContext) -> None:
     @app.get("/api/models/{model}/versions")
     def versions(model: str) -> list[dict[str, Any]]:
         store.require_deployment(model)
-        registry = parts.registry()
+        registry = context.registry()
         aliases = registry.aliases(model)
         return [
             {
@@ -143,7 +140,7 @@ def _inspection(app: FastAPI, parts: GatewayContext) -> None:
     @app.get("/api/labels")
     def labels() -> dict[str, int]:
         """How many labels wait for a prediction that no table holds."""
-        return {"unmatched": parts.lake.unmatched_labels()}
+        return {"unmatched": context.lake.unmatched_labels()}
 
     @app.get("/api/audit")
     def audit(limit: int = 100) -> list[dict[str, Any]]:
@@ -151,20 +148,20 @@ def _inspection(app: FastAPI, parts: GatewayContext) -> None:
 
     @app.get("/api/reports/{name}")
     def report(name: str) -> FileResponse:
-        path = parts.settings.reports_dir / Path(name).name
+        path = context.settings.reports_dir / Path(name).name
         if not path.is_file():
             raise errors.NotFound(f"there is no report {name!r}")
         return FileResponse(path)
 
 
-def _actions(app: FastAPI, parts: GatewayContext) -> None:
-    store = parts.store
+def _actions(app: FastAPI, context: GatewayContext) -> None:
+    store = context.store
 
     @app.post("/api/models")
     async def deploy(request: Request, at_once: bool = False) -> dict[str, Any]:
         from starlette.concurrency import run_in_threadpool
 
-        scratch = parts.settings.state_dir / "uploads"
+        scratch = context.settings.state_dir / "uploads"
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(
             dir=scratch
@@ -175,12 +172,12 @@ def _actions(app: FastAPI, parts: GatewayContext) -> None:
                 take_in,
                 archive,
                 store,
-                parts.registry(),
-                parts.clock(),
+                context.registry(),
+                context.clock(),
                 at_once=at_once,
-                has_hash_key=parts.settings.capture.hash_key is not None,
+                has_hash_key=context.settings.capture.hash_key is not None,
                 scratch_dir=scratch,
-                roots=parts.settings.llm.roots,
+                roots=context.settings.llm.roots,
             )
         store.audit("operator", "deploy", answer)
         return answer
@@ -190,7 +187,7 @@ def _actions(app: FastAPI, parts: GatewayContext) -> None:
         deployment = store.require_deployment(wanted.model)
         if deployment.model.recipe is None and not wanted.recipes:
             raise errors.Rejected(f"model {wanted.model!r} names no recipe to retrain it with")
-        now, retrain_id, decision_id = parts.clock(), str(uuid4()), str(uuid4())
+        now, retrain_id, decision_id = context.clock(), str(uuid4()), str(uuid4())
         body = {
             "trigger": "operator",
             "reason": wanted.reason,
@@ -230,9 +227,9 @@ def _actions(app: FastAPI, parts: GatewayContext) -> None:
         deployment = store.require_deployment(wanted.model)
         if wanted.version == deployment.split.stable:
             raise errors.Conflict(f"version {wanted.version} is the champion already")
-        record = parts.registry().version(wanted.model, wanted.version)
+        record = context.registry().version(wanted.model, wanted.version)
         rollout = store.request_rollout(
-            str(uuid4()), record.served, wanted.model, parts.clock(), wanted.reason
+            str(uuid4()), record.served, wanted.model, context.clock(), wanted.reason
         )
         store.audit("operator", "rollout", {"rollout": rollout["id"], **wanted.model_dump()})
         return rollout
@@ -241,7 +238,7 @@ def _actions(app: FastAPI, parts: GatewayContext) -> None:
     def steer(
         rollout_id: str, event: Literal["pause", "resume", "promote", "abort"], by: CommandRequest
     ) -> dict[str, Any]:
-        command(store, rollout_id, event, by.actor, by.reason, parts.clock())
+        command(store, rollout_id, event, by.actor, by.reason, context.clock())
         store.audit(by.actor, event, {"rollout": rollout_id, "reason": by.reason})
         return store.rollout(rollout_id)
 
@@ -253,6 +250,4 @@ def _actions(app: FastAPI, parts: GatewayContext) -> None:
 
     @app.post("/feedback")
     async def feedback(request: Request) -> dict[str, Any]:
-        return await accept(
-            request, parts.keep_labels, FEEDBACK_LIMIT_BYTES, parts.clock, parts.labels_settled
-        )
+        return await context.labels.accept(request)

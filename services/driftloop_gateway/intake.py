@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from driftloop_contracts.capture import check_capture
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.input_rules import parse_rules
 from driftloop_contracts.language import SIGNATURE, WEIGHTS_SUFFIXES
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.signature import Signature
@@ -27,7 +28,6 @@ from driftloop_gateway.intake_language import (
 )
 from driftloop_onnx import parse_options, require_providers, signature_of
 from driftloop_registry.port import BASE_TAG, Registry
-from driftloop_serving.inference.rules import parse_rules
 from driftloop_store import Store
 
 SPEC_FILE = "model.json"

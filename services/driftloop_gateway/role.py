@@ -12,15 +12,14 @@ from driftloop_contracts.clock import system_clock
 from driftloop_gateway.app import GatewayContext, make_app
 from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
-from driftloop_serving.capture.durability import Durability, durability, labels_kept
-from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.label_intake import LabelIntake
 from driftloop_settings import Settings
 from driftloop_settings.run_state import read_run_state
 from driftloop_store import open_store
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    spool = SpoolWriter(settings.spool_dir, f"gateway-{os.getpid()}", settings.capture)
+    labels = LabelIntake(settings, "gateway", system_clock)
 
     @cache
     def registry() -> Registry:
@@ -28,26 +27,18 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
         return open_registry(settings)
 
-    @cache
-    def durable() -> Durability | None:
-        return durability(spool, settings.capture)
-
-    async def settled() -> None:
-        await labels_kept(durable())  # on the server's loop
-
     store = open_store(settings.store_url)
-    parts = GatewayContext(
+    context = GatewayContext(
         settings,
         store,
         open_lake(settings),
         registry,
-        spool.append_labels,
+        labels,
         partial(read_run_state, settings.state_dir),
         system_clock,
-        settled,
     )
     config = uvicorn.Config(
-        make_app(parts),
+        make_app(context),
         host=settings.control.host,
         port=settings.control.port,
         log_level="warning",
@@ -64,7 +55,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         pass
     server.should_exit = True
     thread.join(10.0)
-    spool.close()
+    labels.close()
     store.close()
 
 

@@ -17,11 +17,11 @@ from driftloop_contracts.errors import (
     RetryLater,
     Unavailable,
 )
+from driftloop_contracts.input_rules import InputRule, parse_rules
 from driftloop_contracts.model import Arm, Deployment
 from driftloop_contracts.signature import Signature
 from driftloop_onnx import BackendOptions, Loaded, OnnxModel, parse_options
 from driftloop_serving.capture.capture_filter import CaptureFilter, capture_filter
-from driftloop_serving.inference.rules import InputRule, parse_rules
 from driftloop_settings import CaptureSettings
 
 log = structlog.get_logger()

@@ -20,9 +20,9 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
 from driftloop_contracts import errors
+from driftloop_http.http_errors import retry_after_s, status_of
 from driftloop_serving.batching.batcher import Batcher
 from driftloop_serving.grpc.grpc_front import GrpcFront
-from driftloop_serving.http.http_errors import retry_after_s, status_of
 from driftloop_serving.inference.grpc_codec import GRPC
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
 from driftloop_serving.inference.infer_call import InferAnswer, checked_id

@@ -15,7 +15,7 @@ from fastapi import Request
 
 from driftloop_contracts.errors import Rejected, RetryLater
 from driftloop_contracts.events import LabelEvent, parse_feedback
-from driftloop_serving.http.request_body import ClientGone, read_body
+from driftloop_http.request_body import ClientGone, read_body
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 MAX_LINE_BYTES = 1 << 20

@@ -18,8 +18,8 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from driftloop_contracts import errors
+from driftloop_http.http_errors import retry_after_s, status_of
 from driftloop_serving.batching.batcher import Batcher
-from driftloop_serving.http.http_errors import retry_after_s, status_of
 from driftloop_serving.inference.infer_call import (
     Codec,
     InferAnswer,

@@ -14,6 +14,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ValidationError
 
 from driftloop_contracts.errors import Rejected
+from driftloop_http.http_errors import install_error_handlers
+from driftloop_http.request_body import read_body
 from driftloop_onnx import parse_options
 from driftloop_serving.batching import desired_state
 from driftloop_serving.batching.batcher import Batcher
@@ -21,9 +23,7 @@ from driftloop_serving.batching.model_table import ModelTable, Served
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.http import rest_documents as documents
 from driftloop_serving.http.feedback import Settled, accept
-from driftloop_serving.http.http_errors import install_error_handlers
 from driftloop_serving.http.openapi import body, describe, errors
-from driftloop_serving.http.request_body import read_body
 from driftloop_serving.http.triton_config import configuration
 from driftloop_serving.inference.infer_call import Codec, checked_id, checked_json_length
 from driftloop_serving.inference.v1_codec import V1

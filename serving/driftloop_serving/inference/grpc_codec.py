@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Rejected, shown
+from driftloop_contracts.input_rules import InputRule, check_all
 from driftloop_contracts.signature import Signature
 from driftloop_serving.inference.binary_tensors import array_at, buffer_of, text_of
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
 from driftloop_serving.inference.infer_call import InferRequest
 from driftloop_serving.inference.json_tensors import array_of
-from driftloop_serving.inference.plan import InputPlan, Plan, plan_of, rows_of, shown
-from driftloop_serving.inference.rules import InputRule, check_all
+from driftloop_serving.inference.plan import InputPlan, Plan, plan_of, rows_of
 
 CONTENTS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",

@@ -15,9 +15,9 @@ import numpy as np
 
 from driftloop_contracts.errors import DriftloopError, Rejected
 from driftloop_contracts.ids import MAX_ID_CHARS
+from driftloop_contracts.input_rules import InputRule
 from driftloop_contracts.model import Arm
 from driftloop_contracts.signature import Signature
-from driftloop_serving.inference.rules import InputRule
 
 
 @dataclass(slots=True)

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
-from reprlib import Repr
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Rejected, shown
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_serving.inference.datatypes import KINDS, Kind
 
@@ -16,14 +15,6 @@ if TYPE_CHECKING:
     from driftloop_serving.inference.template import Template
 
 MAX_REMEMBERED = 1024
-
-_repr = Repr()
-_repr.maxlevel = 2
-
-
-def shown(value: object) -> str:
-    """What a client sent, short enough for an error's sentence however large and deep it is."""
-    return _repr.repr(value)[:100]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Rejected, shown
+from driftloop_contracts.input_rules import InputRule, check_all
 from driftloop_contracts.signature import Signature
 from driftloop_serving.inference.infer_call import InferRequest
 from driftloop_serving.inference.json_tensors import array_of, document_of
-from driftloop_serving.inference.plan import InputPlan, Plan, plan_of, rows_of, shown
-from driftloop_serving.inference.rules import InputRule, check_all
+from driftloop_serving.inference.plan import InputPlan, Plan, plan_of, rows_of
 
 
 class V1Form:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Rejected, shown
+from driftloop_contracts.input_rules import InputRule, check_all
 from driftloop_contracts.signature import Signature
 from driftloop_serving.inference.binary_tensors import array_at, buffer_of, raw_array
 from driftloop_serving.inference.infer_call import InferRequest
@@ -19,9 +20,7 @@ from driftloop_serving.inference.plan import (
     plan_of,
     remember,
     rows_of,
-    shown,
 )
-from driftloop_serving.inference.rules import InputRule, check_all
 from driftloop_serving.inference.template import KEPT, LEARN_EVERY, Template, parted
 
 _NONE: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_contracts.likelihood import NATS, LikelihoodCall
-from driftloop_serving.http.request_body import read_body
+from driftloop_http.request_body import read_body
 from driftloop_serving.openai.openai_exchange import Receive, RunningEngine, Send
 
 LOOK_S = 0.02

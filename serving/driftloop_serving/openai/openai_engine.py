@@ -7,10 +7,10 @@ from typing import Any
 from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, RetryLater
 from driftloop_contracts.likelihood import PATH as LIKELIHOOD
 from driftloop_contracts.model import TrafficSplit
+from driftloop_http.request_body import ClientGone, read_body
 from driftloop_serving.capture.capture_filter import CaptureFilter
 from driftloop_serving.capture.durability import Durability
 from driftloop_serving.capture.spool import SpoolWriter
-from driftloop_serving.http.request_body import ClientGone, read_body
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.openai.likelihoods import Likelihoods
 from driftloop_serving.openai.openai_errors import error_response

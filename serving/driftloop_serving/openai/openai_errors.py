@@ -3,7 +3,7 @@
 from fastapi.responses import JSONResponse
 
 from driftloop_contracts.errors import DriftloopError, NotFound
-from driftloop_serving.http.http_errors import retry_after_s, status_of
+from driftloop_http.http_errors import retry_after_s, status_of
 
 TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 413: "invalid_request_error",
          409: "conflict_error", 429: "rate_limit_error", 503: "overloaded_error"}  # fmt: skip

@@ -11,16 +11,22 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, RetryLater, Unavailable
+from driftloop_contracts.errors import (
+    DriftloopError,
+    NotFound,
+    Rejected,
+    RetryLater,
+    Unavailable,
+    shown,
+)
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.model import Arm
+from driftloop_http.request_body import ClientGone, read_body
 from driftloop_serving.batching.model_table import ModelTable, Served
 from driftloop_serving.http.openapi import body as documented_body
 from driftloop_serving.http.openapi import errors as documented_errors
-from driftloop_serving.http.request_body import ClientGone, read_body
 from driftloop_serving.http.rest_documents import LanguageRequest, OpenAIError
 from driftloop_serving.inference.infer_call import Meter, checked_id
-from driftloop_serving.inference.plan import shown
 from driftloop_serving.openai.openai_errors import error_document, error_response
 from driftloop_serving.openai.openai_exchange import RESTART_S
 from driftloop_serving.openai.openai_request import (

@@ -8,8 +8,7 @@ from typing import Any
 
 import orjson
 
-from driftloop_contracts.errors import NotFound, Rejected
-from driftloop_serving.inference.plan import shown
+from driftloop_contracts.errors import NotFound, Rejected, shown
 
 OPERATIONS = {
     "/v1/chat/completions": "chat.completions",

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 
 from driftloop_contracts.errors import RetryLater
 from driftloop_contracts.events import LabelEvent
+from driftloop_http.http_errors import install_error_handlers
 from driftloop_serving.http.feedback import (
     MAX_ERRORS,
     MAX_LINE_BYTES,
@@ -16,7 +17,6 @@ from driftloop_serving.http.feedback import (
     accept,
     accept_stream,
 )
-from driftloop_serving.http.http_errors import install_error_handlers
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.input_rules import InputRule
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_serving.inference.binary_tensors import buffer_of
 from driftloop_serving.inference.datatypes import DTYPES
 from driftloop_serving.inference.grpc_codec import CONTENTS, GRPC
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
-from driftloop_serving.inference.rules import InputRule
 
 
 def identity(datatype: Any, shape: tuple[int, ...] = (-1, 2)) -> Signature:

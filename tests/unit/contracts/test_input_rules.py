@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from driftloop_contracts.errors import Rejected
-from driftloop_serving.inference.rules import parse_rules
+from driftloop_contracts.input_rules import parse_rules
 
 RULES = {
     "city": {"categories": ["Ulm", "Bonn"], "unknown": "reject"},

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from driftloop_contracts import errors
-from driftloop_serving.http.request_body import ClientGone
+from driftloop_http.request_body import ClientGone
 
 log = structlog.get_logger()
 

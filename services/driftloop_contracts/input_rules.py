@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from driftloop_contracts.errors import Rejected
-from driftloop_serving.inference.plan import shown
+from driftloop_contracts.errors import Rejected, shown
 
 POLICIES = ("allow", "reject")
 

@@ -1,0 +1,1 @@
+"""What the serving port and the control API share of HTTP: errors as answers, bounded bodies."""
