@@ -2,11 +2,11 @@
 
 import inspect
 
+from driftloop_serving.http.http_errors import status_of
 from layout import page, table
 
 from driftloop_contracts import errors
 from driftloop_serving.grpc.grpc_server import CODES
-from driftloop_serving.http.http_errors import status_of
 
 INTRODUCTION = """\
 Every error is `{"error": "a sentence that names the input"}`; gRPC has the same sentence as its
