@@ -38,7 +38,7 @@ def prediction_rows(
                 "row": row,
                 "version": version,
                 "arm": "stable",
-                "at": time_of_request(sequence),
+                "predicted_at": time_of_request(sequence),
                 "replica": replica,
                 "sequence": sequence,
                 "latency_s": 0.01,

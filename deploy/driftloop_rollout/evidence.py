@@ -203,7 +203,7 @@ def read_slice(
     labels = table["label"].to_pylist()
     language = spec.runtime == "vllm"
     rows = ArmRows(
-        at=table["at"].cast("int64").to_numpy(),
+        at=table["predicted_at"].cast("int64").to_numpy(),
         canary=canary,
         first=_numpy(table["row"]) == 0,
         latency_s=_floats(table[OUTPUT_PREFIX + "token_s" if language else "latency_s"]),

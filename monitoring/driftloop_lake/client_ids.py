@@ -31,7 +31,9 @@ def without_repeats(table: LakeTable, records: Sequence[pa.Table]) -> list[pa.Ta
     """The rows that are not there yet: no other row of the table, or before it in `records`, has
     their id, number and version, and an answer. Rows with an error always stay: a retry after an
     error is another prediction. Raises RetryLater."""
-    seen = _answered(table, pa.concat_tables([rows.select([*_KEY, "at"]) for rows in records]))
+    seen = _answered(
+        table, pa.concat_tables([rows.select([*_KEY, "predicted_at"]) for rows in records])
+    )
     kept: list[pa.Table] = []
     for rows in records:
         new: list[bool] = []
@@ -46,10 +48,11 @@ def without_repeats(table: LakeTable, records: Sequence[pa.Table]) -> list[pa.Ta
 def _answered(table: LakeTable, rows: pa.Table) -> set[Key]:
     """Keys of the table's answered rows of the same ids."""
     ids = pc.min_max(rows.column("prediction_id")).as_py()
-    since = pc.min(rows.column("at")).as_py() - WITHIN
+    since = pc.min(rows.column("predicted_at")).as_py() - WITHIN
     found = table.scan(
         _KEY,
-        f"date >= '{since.date()}' AND at >= {time_literal(since)} AND error IS NULL"
+        f"date >= '{since.date()}' AND error IS NULL"
+        f" AND {table.own_names['predicted_at']} >= {time_literal(since)}"
         f" AND prediction_id >= {quoted(ids['min'])} AND prediction_id <= {quoted(ids['max'])}",
     )
     same = pc.is_in(found.column("prediction_id"), rows.column("prediction_id").combine_chunks())

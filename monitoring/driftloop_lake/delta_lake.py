@@ -25,6 +25,7 @@ from driftloop_lake.writer import LakeWriter, fence, missing_mark
 if TYPE_CHECKING:
     from driftloop_settings import LakeSettings, Settings
 
+TIME = "predicted_at"
 _KEPT_SNAPSHOTS = 8
 _PARTITION_GAP = 32
 _INSTANT = timedelta(microseconds=1)
@@ -91,14 +92,14 @@ class DeltaLake:
             labels = self._labels(pin)
 
             def times(since: datetime | None, until: datetime | None) -> pa.Array:
-                rows = table.scan(["at"], _predicate(since, until, versions, arm))
-                return rows.column("at").combine_chunks().sort()
+                rows = table.scan([TIME], _predicate(table, since, until, versions, arm))
+                return rows.column(TIME).combine_chunks().sort()
 
             if oldest is not None:
                 until = _oldest(oldest, table, since, until, times)
 
             def read(since: datetime | None) -> pa.Table:
-                predictions = table.scan(predicate=_predicate(since, until, versions, arm))
+                predictions = table.scan(predicate=_predicate(table, since, until, versions, arm))
                 predictions = predictions.drop_columns(layout.DATE)
                 found = _labels_of(predictions, labels, as_of, metric, tags)
                 return self._queries.with_labels(predictions, found, only_labelled, tags)
@@ -107,7 +108,7 @@ class DeltaLake:
                 return read(since)
 
             def reached_by(rows: int) -> datetime | None:
-                bound: datetime | None = table.reached_by("at", rows)
+                bound: datetime | None = table.reached_by(TIME, rows)
                 if bound is None or (since is not None and bound <= since):
                     return None
                 found = times(bound, until)
@@ -272,7 +273,7 @@ def _oldest(
     where there are fewer. Rows of other versions and arms fall away, so it looks further until
     there are enough."""
     take = 2 * wanted
-    while (bound := table.held_up_to("at", take, since)) is not None:
+    while (bound := table.held_up_to(TIME, take, since)) is not None:
         if until is not None and bound >= until:
             break
         found = times(since, bound + _INSTANT)
@@ -284,15 +285,20 @@ def _oldest(
 
 
 def _predicate(
-    since: datetime | None, until: datetime | None, versions: tuple[int, ...], arm: Arm | None
+    table: LakeTable,
+    since: datetime | None,
+    until: datetime | None,
+    versions: tuple[int, ...],
+    arm: Arm | None,
 ) -> str | None:
     terms = []
+    time = table.own_names[TIME]
     if since is not None:
         day = since.astimezone(UTC).date()
-        terms += [f"date >= '{day}'", f"at >= {time_literal(since)}"]
+        terms += [f"date >= '{day}'", f"{time} >= {time_literal(since)}"]
     if until is not None:
         day = until.astimezone(UTC).date()
-        terms += [f"date <= '{day}'", f"at < {time_literal(until)}"]
+        terms += [f"date <= '{day}'", f"{time} < {time_literal(until)}"]
     if versions:
         terms.append(f"version IN ({', '.join(str(int(v)) for v in versions)})")
     if arm is not None:

@@ -80,11 +80,11 @@ def label_arrival(
                     AS other_kind
             FROM labels WHERE metric = 'label' GROUP BY prediction_id, row
         ), rows AS (
-            SELECT version, epoch(TIMESTAMPTZ '{now.isoformat()}') - epoch(p.at) AS age_s,
-                greatest(0, epoch(found.received_at) - epoch(p.at)) AS delay_s,
+            SELECT version, epoch(TIMESTAMPTZ '{now.isoformat()}') - epoch(p.predicted_at) AS age_s,
+                greatest(0, epoch(found.received_at) - epoch(p.predicted_at)) AS delay_s,
                 found.received_at IS NOT NULL AS labelled, other_kind
             FROM _predictions p LEFT JOIN found USING (prediction_id, row)
-            WHERE p.error IS NULL AND p.at <= TIMESTAMPTZ '{now.isoformat()}'
+            WHERE p.error IS NULL AND p.predicted_at <= TIMESTAMPTZ '{now.isoformat()}'
         )
         SELECT version, count(*), count(*) FILTER (labelled), count(*) FILTER (other_kind),
             quantile_cont(delay_s, 0.5) FILTER (labelled),

@@ -11,6 +11,7 @@ when one writes by URI).
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from driftloop_contracts.errors import NotFound, RetryLater
 from driftloop_lake.columns import columns_of, united
+from driftloop_lake.own_names import OwnNames
 
 NO_MARK = -1
 _NO_SUCH_VERSION = "not the same as the specified end version"
@@ -115,11 +117,17 @@ class LakeTable:
     def version(self) -> int:
         return int(self._handle.version())
 
+    @cached_property
+    def own_names(self) -> OwnNames:
+        """For those who read the files themselves (`dataset`) or write a predicate; all else here
+        takes and gives today's names."""
+        return OwnNames(pa.schema(self._handle.schema().to_arrow()).names)
+
     @property
     def schema(self) -> pa.Schema:
-        """The table's own columns; several may hold values of one name
-        (`driftloop_lake.columns`)."""
-        return pa.schema(self._handle.schema().to_arrow())
+        """The table's columns; several may hold values of one name (`driftloop_lake.columns`)."""
+        own = pa.schema(self._handle.schema().to_arrow())
+        return self.own_names.read(own.empty_table()).schema
 
     def mark(self, name: str) -> int:
         """The mark's number in this snapshot; NO_MARK where it was never set. Raises RetryLater."""
@@ -144,7 +152,7 @@ class LakeTable:
         with self._moving(1, marks):
             write_deltalake(
                 self._handle,
-                rows,
+                self.own_names.stored(rows),
                 mode="append",
                 schema_mode="merge" if adds else None,
                 commit_properties=_properties(marks),
@@ -185,7 +193,7 @@ class LakeTable:
         from the statistics of the files; None where the table has fewer, or they do not tell."""
         with translated():
             files = pa.table(self._handle.get_add_actions(flatten=True))
-        least = f"min.{column}"
+        least = f"min.{self.own_names[column]}"
         if least not in files.schema.names or files.column(least).null_count:
             return None
         files = files.select(["num_records", least]).sort_by([(least, "descending")])
@@ -198,7 +206,7 @@ class LakeTable:
         `since` (None: all), the smallest such; None where they have fewer, or do not tell."""
         with translated():
             files = pa.table(self._handle.get_add_actions(flatten=True))
-        most = f"max.{column}"
+        most = f"max.{self.own_names[column]}"
         if most not in files.schema.names or files.column(most).null_count:
             return None
         files = files.select(["num_records", most]).sort_by(most)
@@ -221,14 +229,16 @@ class LakeTable:
         return [Extent(*each) for each in zip(*columns, strict=True)]
 
     def scan(self, names: Iterable[str] | None = None, predicate: str | None = None) -> pa.Table:
-        """Exactly the matching rows, one column per name; no order. `predicate`: DataFusion SQL.
-        Raises NotFound where this version's files are no longer kept, and RetryLater."""
+        """Exactly the matching rows, one column per name; no order. `predicate`: DataFusion SQL
+        with the table's own names. Raises NotFound if this version's files are no longer kept, and
+        RetryLater."""
         schema = self.schema
-        columns = None if names is None else columns_of(schema, names)
+        columns = schema.names if names is None else columns_of(schema, names)
         try:
             with translated():
-                reader = pa.RecordBatchReader.from_stream(self._handle.scan(columns, predicate))
-                found = reader.read_all()
+                own = [self.own_names[column] for column in columns]
+                reader = pa.RecordBatchReader.from_stream(self._handle.scan(own, predicate))
+                found = self.own_names.read(reader.read_all())
         except RetryLater as error:
             if _NO_SUCH_FILE in str(error):
                 raise NotFound(f"version {self.version} of the table is no longer kept") from error

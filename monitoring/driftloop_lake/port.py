@@ -49,10 +49,11 @@ class LakeReader(Protocol):
         """Predictions joined with their latest label (of this metric) received up to `as_of`.
 
         Columns: those of `prediction_schema`, then `label` (JSON text), `label_number` (float64),
-        `label_at` (received), and if they are asked for `label_tags` (JSON text). since ≤ at <
-        until; `newest` keeps the newest N rows; `oldest` reads at least the oldest N rows and not
-        many more, in whole microseconds; `versions` empty and `arm` None mean all. Rows answered
-        with an error are included, their outputs null. Sorted by (at, prediction_id, row).
+        `label_at` (received), and if they are asked for `label_tags` (JSON text). since ≤
+        predicted_at < until; `newest` keeps the newest N rows; `oldest` reads at least the oldest N
+        rows and not many more, in whole microseconds; `versions` empty and `arm` None mean all.
+        Rows answered with an error are included, their outputs null. Sorted by (predicted_at,
+        prediction_id, row).
         """
 
     def answers_with(

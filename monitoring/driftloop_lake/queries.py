@@ -21,7 +21,7 @@ _WITH_LABELS = """
                        (received_at, observed_at, value)) AS best
         FROM l GROUP BY prediction_id, row
     ) l ON p.prediction_id = l.prediction_id AND p.row = l.row
-    ORDER BY p.at, p.prediction_id, p.row
+    ORDER BY p.predicted_at, p.prediction_id, p.row
 """
 
 
@@ -43,8 +43,8 @@ class Queries:
     ) -> pa.Table:
         """Predictions with LABEL_FIELDS of their latest label, by (received_at, observed_at), and
         with TAGS_FIELD if its `tags` are asked for; those without one are left out, or have nulls.
-        Sorted by (at, prediction_id, row)."""
-        keys = predictions.select(["prediction_id", "row", "at"])
+        Sorted by (predicted_at, prediction_id, row)."""
+        keys = predictions.select(["prediction_id", "row", "predicted_at"])
         keys = keys.append_column("i", pa.array(range(keys.num_rows), pa.int64()))
         query = _WITH_LABELS.format(
             how="INNER" if only_labelled else "LEFT", tags="tags" if tags else "''"

@@ -27,7 +27,7 @@ class Fit:
     def rows(self, tables: Sequence[pa.Table]) -> pa.Table:
         """Rows of the records as rows of the table."""
         rows = pa.concat_tables([fitted(rows, self.schema) for rows in _joined(tables)])
-        return layout.dated(rows, layout.days_of(rows.column("at")))
+        return layout.dated(rows, layout.days_of(rows.column("predicted_at")))
 
 
 def fit_records(tables: LakeTables, model: str, records: Sequence[PredictionRecord]) -> Fit:

@@ -1,7 +1,7 @@
 """A model's predictions and labels as SQL views, as of a time and a version of the lake. Read only.
 
-`predictions`: prediction_id, row, version, arm, at; one column for each input and output; replica,
-sequence, latency_s, error. `labels`: the fields of a label, of this model's predictions.
+`predictions`: prediction_id, row, version, arm, predicted_at; one column for each input and output;
+replica, sequence, latency_s, error. `labels`: the fields of a label, of this model's predictions.
 `labelled`: their inner join, each row with its latest label. A column has its tensor's own name,
 unless the view has that name already or an input and an output share it (DuckDB takes `Age` and
 `age` for one): then it keeps the lake's prefix, `in_…` or `out_…`.
@@ -159,8 +159,9 @@ class Views:
         self._connection = duckdb.connect()
         self._connection.execute("SET threads = 2; SET TimeZone = 'UTC'; SET memory_limit = '25%'")
         stored = LABEL_SCHEMA.empty_table() if labels is None else labels.dataset()
-        self._connection.register("_predictions", predictions.dataset())
+        self._connection.register("_stored", predictions.dataset())
         self._connection.register("_labels", stored)
+        self._connection.execute(_with_todays_names(predictions))
         text = self._is_text(output) if text_labels is None else text_labels
         for view in self._definitions(at, text):
             self._connection.execute(view)
@@ -180,7 +181,6 @@ class Views:
         """Run one SELECT. Raises Rejected with DuckDB's sentence for any other or a wrong one."""
         import duckdb
 
-        sql = _at_quoted(sql)
         try:
             statements = self._connection.extract_statements(sql)
         except duckdb.Error as error:
@@ -201,7 +201,7 @@ class Views:
         until = "" if at is None else f"TIMESTAMPTZ '{at.astimezone(UTC).isoformat()}'"
         value = "value ->> '$'" if text else "number"
         yield f"""CREATE VIEW predictions AS SELECT {self._select(KEY)} FROM _predictions p
-            {until and f'WHERE "at" <= {until}'}"""
+            {until and f"WHERE predicted_at <= {until}"}"""
         yield f"""CREATE VIEW labels AS
             SELECT prediction_id, row, {value} AS value, observed_at, received_at, source, metric,
                 tags, value AS value_json
@@ -217,7 +217,7 @@ class Views:
                 FROM _labels WHERE metric = 'label' {until and f"AND received_at <= {until}"}
                 GROUP BY prediction_id, row
             ) l ON p.prediction_id = l.prediction_id AND p.row = l.row
-            {until and f'WHERE p."at" <= {until}'}"""
+            {until and f"WHERE p.predicted_at <= {until}"}"""
 
     def _select(self, taken: Sequence[str], key: Sequence[str] = KEY) -> str:
         names = column_names(list(self._columns), taken)
@@ -279,25 +279,10 @@ def _at_version(newest: LakeTable, version: int, what: str) -> LakeTable:
     return found
 
 
-def _at_quoted(sql: str) -> str:
-    """`at` is a keyword of DuckDB, and a column here: it is quoted, but in `AT TIME ZONE`, `AT
-    (…)`."""
-    import duckdb
-
-    tokens = duckdb.tokenize(sql)
-    starts = [start for start, _ in tokens] + [len(sql)]
-    pieces, done = [], 0
-    # Offsets count bytes.
-    data = sql.encode()
-    starts[-1] = len(data)
-    for (start, kind), end in zip(tokens, starts[1:], strict=True):
-        if kind != duckdb.token_type.keyword or data[start:end].strip().lower() != b"at":
-            continue
-        following = data[end:].lstrip().lower()
-        if not following.startswith((b"time zone", b"(")):
-            pieces += [data[done:start], b'"at"']
-            done = start + 2
-    return b"".join([*pieces, data[done:]]).decode()
+def _with_todays_names(predictions: LakeTable) -> str:
+    renamed = [f"{_quoted(own)} AS {today}" for today, own in predictions.own_names.renamed.items()]
+    renaming = f"RENAME ({', '.join(renamed)})" if renamed else ""
+    return f"CREATE VIEW _predictions AS SELECT * {renaming} FROM _stored"
 
 
 def _quoted(name: str) -> str:

@@ -148,7 +148,7 @@ def export(
         raise Rejected(f"--format {kind!r}: it is parquet or csv")
     views = _views(run.settings, name, at, version)
     bounds = [
-        f"at {sign} TIMESTAMPTZ '{time.isoformat()}'"
+        f"predicted_at {sign} TIMESTAMPTZ '{time.isoformat()}'"
         for sign, time in ((">=", _time(since, "--from")), ("<", _time(until, "--to")))
         if time is not None
     ]

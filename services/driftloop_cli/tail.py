@@ -8,7 +8,7 @@ import pyarrow as pa
 from driftloop_bus.port import Bus, Message, Partition
 from driftloop_cli.rows import json_line
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater, Unavailable
-from driftloop_contracts.events import LABELS, PREDICTIONS, PredictionHeaders
+from driftloop_contracts.events import LABELS, PREDICTIONS, PredictionHeaders, with_todays_names
 from driftloop_lake.views import KEY, column_names
 
 POLL_S = 0.5
@@ -63,7 +63,7 @@ def lines_of(message: Message, model: str, *, named: bool = False) -> Iterator[s
         headers = PredictionHeaders.decode([(name, v or b"") for name, v in message.headers])
         if headers.model != model:
             return
-        rows = pa.ipc.open_stream(value).read_all()
+        rows = with_todays_names(pa.ipc.open_stream(value).read_all())
     except (Rejected, pa.ArrowException, OSError):
         return
     names = {c: c for c in KEY} | column_names(rows.schema.names, KEY)

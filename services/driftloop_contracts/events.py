@@ -39,7 +39,7 @@ FIXED_COLUMNS: tuple[pa.Field, ...] = (
     pa.field("row", pa.int32(), nullable=False),
     pa.field("version", pa.int32(), nullable=False),
     pa.field("arm", pa.string(), nullable=False),
-    pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field("predicted_at", pa.timestamp("us", tz="UTC"), nullable=False),
     pa.field("replica", pa.string(), nullable=False),
     # Counts the answered requests of (replica, model, version) from 0 without gaps.
     pa.field("sequence", pa.int64(), nullable=False),
@@ -48,6 +48,16 @@ FIXED_COLUMNS: tuple[pa.Field, ...] = (
     # The error a request was answered with: of a model that failed, or `Timeout`; else null.
     pa.field("error", pa.string()),
 )
+
+EARLIER_NAMES = {"at": "predicted_at"}
+"""Columns of predictions as earlier releases called them, and their names today. Records and tables
+of earlier releases stay readable."""
+
+
+def with_todays_names(predictions: pa.Table) -> pa.Table:
+    """Predictions of this or an earlier release with today's names of the columns."""
+    names = predictions.schema.names
+    return predictions.rename_columns([EARLIER_NAMES.get(name, name) for name in names])
 
 
 def column_type(tensor: TensorSpec) -> pa.DataType:

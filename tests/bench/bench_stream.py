@@ -86,7 +86,7 @@ def predictions(
         "row": pa.array(np.zeros(rows, np.int32)),
         "version": pa.array(np.ones(rows, np.int32)),
         "arm": pa.array(["stable"] * rows),
-        "at": pa.array(times, pa.timestamp("us", tz="UTC")),
+        "predicted_at": pa.array(times, pa.timestamp("us", tz="UTC")),
         "replica": pa.array(["replica-1"] * rows),
         "sequence": pa.array(np.arange(first, first + rows)),
         "latency_s": pa.array(rng.gamma(2.0, 0.001, rows).astype(np.float32)),
@@ -156,7 +156,7 @@ def labels(rng: np.random.Generator, rows: pa.Table, share: float) -> pa.Table:
     chosen = rows.filter(pa.array(rng.random(rows.num_rows) < share))
     count = chosen.num_rows
     received = pa.array(
-        chosen.column("at").cast(pa.int64()).to_numpy() + 3_600_000_000,
+        chosen.column("predicted_at").cast(pa.int64()).to_numpy() + 3_600_000_000,
         pa.timestamp("us", tz="UTC"),
     )
     numbers = rng.integers(0, 2, count)
@@ -302,7 +302,7 @@ def window(rows: int, share: float = 0.84) -> None:
         for first in range(0, rows, step):
             new = predictions(rng, first, step, us_apart, distinct)
             known = labels(rng, new, share)
-            table.append(layout.dated(new, layout.days_of(new.column("at"))), {})
+            table.append(layout.dated(new, layout.days_of(new.column("predicted_at"))), {})
             at = known.column("received_at").cast(pa.int64()).to_numpy() - 3_600_000_000
             made = pa.chunked_array([pa.array(at, pa.timestamp("us", tz="UTC"))])
             label_table.append(layout.dated(known, layout.days_of(made)), {})

@@ -40,7 +40,7 @@ def foreign(at: datetime, replica: str, schema: pa.Schema | None = None) -> byte
         "row": 0,
         "version": 1,
         "arm": "stable",
-        "at": at,
+        "predicted_at": at,
         "replica": replica,
         "sequence": 0,
         "latency_s": 0.0,
@@ -56,7 +56,7 @@ def test_bad_records_are_dead_letters_with_a_reason_and_stop_nothing(
 ) -> None:
     now = datetime.now(UTC)
     schema = prediction_schema(SIGNATURE)
-    lacking = schema.remove(schema.get_field_index("at"))
+    lacking = schema.remove(schema.get_field_index("predicted_at"))
     odd = schema.append(pa.field("extra", pa.int8()))
 
     def headers(replica: str, model: str = MODEL) -> list[tuple[str, bytes]]:

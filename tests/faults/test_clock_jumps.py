@@ -56,7 +56,10 @@ def test_nothing_is_lost_or_doubled_when_the_clock_jumps(tmp_path: Path, report:
         account = settled(stack.driftloop, MODEL, answered)
         report.add(Outcome("clock jumps by 20 hours", Counter(), account, time.monotonic() - began))
         (spread,) = stack.driftloop(
-            "query", MODEL, "SELECT date_diff('hour', min(at), max(at)) AS hours FROM predictions"
+            "query",
+            MODEL,
+            "SELECT date_diff('hour', min(predicted_at), max(predicted_at)) AS hours "
+            "FROM predictions",
         )
     assert account.sound, account
     assert spread["hours"] >= 39  # the clock did jump

@@ -17,6 +17,7 @@ from driftloop_contracts.events import (
     OUTPUT_PREFIX,
     PredictionHeaders,
     parse_feedback,
+    with_todays_names,
 )
 from driftloop_contracts.model import NAME
 from driftloop_lake.records import (
@@ -84,12 +85,13 @@ def _predictions(origin: Origin, headers: PredictionHeaders, latest: datetime) -
         rows.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Rejected(f"prediction record is no Arrow stream: {error}") from None
+    rows = with_todays_names(rows)
     rows = pa.Table.from_arrays(rows.columns, schema=_kept_schema(rows.schema))
     for name in _NEVER_NULL:
         if rows.column(name).null_count:
             raise Rejected(f"prediction record has nulls in `{name}`")
     _check_headers(rows, headers)
-    first, last = _range(rows.column("at").cast(pa.int64()))
+    first, last = _range(rows.column("predicted_at").cast(pa.int64()))
     if not _microseconds(EARLIEST) <= first <= last < _microseconds(latest):
         raise Rejected("prediction record is of an impossible time")
     return PredictionRecord(origin, headers, rows)

@@ -48,7 +48,7 @@ TEXTS = ("in_messages", "out_text")
 _COLUMNS = (
     "prediction_id",
     "row",
-    "at",
+    "predicted_at",
     *TEXTS,
     "in_operation",
     "out_tool_calls",
@@ -94,7 +94,9 @@ class JudgeWatch:
         drawn = list(islice(_drawn(rows), -(-settings.judge.answers // 2)))
         scores, why = self._scores(judge, [answer for _, answer in drawn], now)
         told = sorted(
-            (row["at"], s) for (row, _), s in zip(drawn, scores, strict=False) if s is not None
+            (row["predicted_at"], s)
+            for (row, _), s in zip(drawn, scores, strict=False)
+            if s is not None
         )
         losses = np.array([1.0 - score for _, score in told])
         baseline = state.baseline
@@ -200,7 +202,7 @@ class JudgeWatch:
         """The oldest first, so that none is left out for what its rating was."""
         since = state.rated_until
         if since is None and known.live:
-            since = known.table["at"][-1].as_py() + timedelta(microseconds=1)
+            since = known.table["predicted_at"][-1].as_py() + timedelta(microseconds=1)
         rows = self._lake.labelled(
             self._model,
             pin,
@@ -215,7 +217,7 @@ class JudgeWatch:
             (row, view) for row, view in zip(_rows(rows), views, strict=True) if view is not None
         ]
         answers = [
-            (row["at"], view, answer)
+            (row["predicted_at"], view, answer)
             for row, view in viewed
             if (answer := _answer(row)) is not None
         ]

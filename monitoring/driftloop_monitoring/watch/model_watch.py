@@ -134,8 +134,10 @@ class ModelWatch:
         )
         if not table.num_rows:
             return table
-        end = settled_until(table["at"][-1].as_py(), now)
-        table = table.filter(pc.less(table["at"], pa.scalar(end, table["at"].type)))
+        end = settled_until(table["predicted_at"][-1].as_py(), now)
+        table = table.filter(
+            pc.less(table["predicted_at"], pa.scalar(end, table["predicted_at"].type))
+        )
         return table[_after(table, behind) :]
 
     def _known_reference(self, deployment: Deployment) -> Reference | None:
@@ -234,8 +236,8 @@ class ModelWatch:
             model=self.name,
             kind=how.kind,
             lake_version=pin.predictions,
-            started_at=rows["at"][0].as_py(),
-            ended_at=rows["at"][-1].as_py(),
+            started_at=rows["predicted_at"][0].as_py(),
+            ended_at=rows["predicted_at"][-1].as_py(),
             rows=rows.num_rows,
             labelled=len(losses),
             status="inconclusive" if reason else "judged",
@@ -355,7 +357,7 @@ class ModelWatch:
         losses = known.losses.losses(ready)
         usable = ~np.isnan(losses)
         rule = Rule(terms.margin, self.settings.monitoring.average_run_length)
-        times = ready["at"].filter(pa.array(usable)).to_pylist()
+        times = ready["predicted_at"].filter(pa.array(usable)).to_pylist()
         test = update(standing.test, losses[usable], times, known.baseline, rule)
         if test.alert is not None and standing.test.alert is None:
             standing = self._alert(standing, test, test.alert, known, pin, ready, now)
@@ -380,7 +382,7 @@ class ModelWatch:
             kind="labels",
             lake_version=pin.predictions,
             started_at=change.at,
-            ended_at=ready["at"][-1].as_py(),
+            ended_at=ready["predicted_at"][-1].as_py(),
             rows=change.rows,
             labelled=change.rows,
             status="judged",
@@ -446,13 +448,15 @@ def _performance(test: State, baseline: LossBaseline | None) -> dict[str, float]
 
 
 def _times(rows: pa.Table) -> NDArray[np.datetime64]:
-    times: NDArray[np.datetime64] = rows["at"].to_numpy().astype("datetime64[us]")
+    times: NDArray[np.datetime64] = rows["predicted_at"].to_numpy().astype("datetime64[us]")
     return times
 
 
 def _position(rows: pa.Table, index: int) -> Position:
     return Position(
-        rows["at"][index].as_py(), rows["prediction_id"][index].as_py(), rows["row"][index].as_py()
+        rows["predicted_at"][index].as_py(),
+        rows["prediction_id"][index].as_py(),
+        rows["row"][index].as_py(),
     )
 
 

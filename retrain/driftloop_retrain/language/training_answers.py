@@ -95,7 +95,7 @@ def _plain(table: pa.Table) -> list[dict[str, Any]]:
         "prediction_id",
         "row",
         "version",
-        "at",
+        "predicted_at",
         "error",
         "in_messages",
         "in_operation",
@@ -122,7 +122,7 @@ def _answer(
     )
     return TrainingAnswer(
         row["prediction_id"],
-        row["at"],
+        row["predicted_at"],
         row["version"],
         None if tools else conversation,
         str(row["out_text"] or ""),

@@ -85,7 +85,7 @@ def from_lake(
         raise Rejected(f"the lake has no labelled row of {spec.name!r} to train on")
     names = [tensor.name for tensor in signature.inputs]
     features = table.select([INPUT_PREFIX + name for name in names]).rename_columns(names)
-    at = table["at"].cast(pa.timestamp("us")).to_numpy()
+    at = table["predicted_at"].cast(pa.timestamp("us")).to_numpy()
     source = f"lake {spec.name} predictions@{pin.predictions} labels@{pin.labels}"
     return dataset_of(features, labels, at, f"{source} as of {as_of.isoformat()}")
 

@@ -46,7 +46,7 @@ def rows(
             "row": pa.array([0] * count, pa.int32()),
             "version": pa.array([version] * count, pa.int32()),
             "arm": ["stable"] * count,
-            "at": pa.array(at, pa.timestamp("us", tz="UTC")),
+            "predicted_at": pa.array(at, pa.timestamp("us", tz="UTC")),
             "in_amount": pa.array(amounts, pa.float32()),
             "in_city": list(r.choice(["bonn", "lyon", "oslo"], count)),
             "out_label": pa.array(answer, pa.int64()),
@@ -97,16 +97,16 @@ class MemoryLake:
         if metric != "label":
             table = self._with(table, self.said.get(metric, {}), as_of)
         if since is not None:
-            table = table.filter(pc.greater_equal(table["at"], pa.scalar(since)))
+            table = table.filter(pc.greater_equal(table["predicted_at"], pa.scalar(since)))
         if until is not None:
-            table = table.filter(pc.less(table["at"], pa.scalar(until)))
+            table = table.filter(pc.less(table["predicted_at"], pa.scalar(until)))
         if versions:
             table = table.filter(pc.is_in(table["version"], pa.array(versions, pa.int32())))
         if only_labelled:
             table = table.filter(pc.is_valid(table["label"]))
         if arm is not None:
             table = table.filter(pc.equal(table["arm"], arm))
-        table = table.sort_by([("at", "ascending"), ("prediction_id", "ascending")])
+        table = table.sort_by([("predicted_at", "ascending"), ("prediction_id", "ascending")])
         table = table if oldest is None else table[:oldest]
         return table if newest is None else table[max(0, table.num_rows - newest) :]
 

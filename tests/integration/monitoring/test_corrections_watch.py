@@ -63,7 +63,7 @@ class CorrectedWorld(ChatWorld):
 
     @staticmethod
     def at(i: int) -> datetime:
-        return GOOD["at"][0].as_py() + timedelta(seconds=i)
+        return GOOD["predicted_at"][0].as_py() + timedelta(seconds=i)
 
     def served_at(self, address: str) -> None:
         self.store.put_cursor("loaded:chat", {"versions": [1], "addresses": {"1": [address]}})

@@ -171,7 +171,7 @@ def test_a_look_asks_for_no_more_than_the_setting_and_stops_when_it_knows_enough
     world: JudgedWorld,
 ) -> None:
     world.lake.put(talk(0, 10_000))
-    world.now = answers(0, 10_000, liked=0.8)["at"][-1].as_py() + timedelta(minutes=10)
+    world.now = answers(0, 10_000, liked=0.8)["predicted_at"][-1].as_py() + timedelta(minutes=10)
     asked = []
     for _ in range(12):
         world.looks(1)

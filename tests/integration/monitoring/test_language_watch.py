@@ -38,7 +38,7 @@ def answers(first: int, count: int, *, liked: float, rated: float = 0.3) -> pa.T
             "row": pa.array([0] * count, pa.int32()),
             "version": pa.array([1] * count, pa.int32()),
             "arm": ["stable"] * count,
-            "at": pa.array(at, pa.timestamp("us", tz="UTC")),
+            "predicted_at": pa.array(at, pa.timestamp("us", tz="UTC")),
             "in_messages": asked,
             "in_parameters": ["{}"] * count,
             "in_operation": ["chat.completions"] * count,
@@ -87,7 +87,7 @@ class ChatWorld:
     def live(self, *tables: pa.Table) -> None:
         """The lake holds these answers; the monitor looks twice, when their ratings are in."""
         self.lake.put(*tables)
-        self.now = tables[-1]["at"][-1].as_py() + timedelta(minutes=10)
+        self.now = tables[-1]["predicted_at"][-1].as_py() + timedelta(minutes=10)
         for seconds in (0, 60):
             self.monitor.step(self.now + timedelta(seconds=seconds))
 

@@ -52,7 +52,7 @@ class World:
     def live(self, *tables: pa.Table) -> None:
         """The lake holds these rows, and the monitor looks, a minute after the newest."""
         self.lake.put(*tables)
-        newest: datetime = tables[-1]["at"][-1].as_py()
+        newest: datetime = tables[-1]["predicted_at"][-1].as_py()
         self.now = newest + timedelta(minutes=1)
         self.monitor.step(self.now)
 
@@ -86,9 +86,9 @@ def test_a_measured_error_alerts_and_asks_for_one_retrain(world: World) -> None:
     world.live(CALM, WORSE)
     (alert,) = world.store.alerts()
     assert (alert["kind"], alert["severity"]) == ("performance", "critical")
-    assert abs(datetime.fromisoformat(alert["change_at"]) - WORSE["at"][0].as_py()) < timedelta(
-        seconds=0.6
-    )
+    assert abs(
+        datetime.fromisoformat(alert["change_at"]) - WORSE["predicted_at"][0].as_py()
+    ) < timedelta(seconds=0.6)
     (retrain,) = world.store.retrains()
     assert (retrain["champion"], retrain["trigger"]) == (1, "alert")
     world.look()
@@ -212,7 +212,7 @@ def test_rows_of_a_model_that_nobody_labels_are_read_once(world: World) -> None:
     world.look()
     saved = MonitorState.from_dict(world.store.cursor("monitor/loans"))
     assert saved.tested == saved.windowed
-    assert saved.windowed.at >= CALM["at"][-1].as_py()
+    assert saved.windowed.at >= CALM["predicted_at"][-1].as_py()
 
 
 def test_what_has_piled_up_is_judged_in_parts_and_with_the_same_result(

@@ -75,7 +75,7 @@ def _archive(settings: Settings) -> None:
         "row": [0] * ANSWERS,
         "version": [1] * ANSWERS,
         "arm": ["stable"] * ANSWERS,
-        "at": at,
+        "predicted_at": at,
         "replica": ["r"] * ANSWERS,
         "sequence": list(range(ANSWERS)),
         "latency_s": [0.1] * ANSWERS,

@@ -86,7 +86,7 @@ def archive(settings: Settings, champion: OnnxModel, data: Dataset) -> None:
         "row": [0] * n,
         "version": [1] * n,
         "arm": ["stable"] * n,
-        "at": at,
+        "predicted_at": at,
         "replica": ["r"] * n,
         "sequence": list(range(n)),
         "latency_s": [0.01] * n,

@@ -47,14 +47,14 @@ def answer(state: Path, *words: str) -> Any:
 
 
 def test_a_query_answers_with_an_array_of_objects(state: Path) -> None:
-    sql = "SELECT prediction_id, row, version, arm, at, age, label, value FROM labelled"
+    sql = "SELECT prediction_id, row, version, arm, predicted_at, age, label, value FROM labelled"
     assert answer(state, "query", "loan", sql) == [
         {
             "prediction_id": id_of_request(3),
             "row": 1,
             "version": 1,
             "arm": "stable",
-            "at": time_of_request(3).isoformat().replace("+00:00", "Z"),
+            "predicted_at": time_of_request(3).isoformat().replace("+00:00", "Z"),
             "age": 1.0,
             "label": 1,
             "value": 1.0,
@@ -128,7 +128,7 @@ def test_an_export_has_all_rows_and_their_types(state: Path, tmp_path: Path) -> 
     written = answer(state, "export", "loan", "--out", str(path))
     table = pq.read_table(path)
     assert written["rows"] == table.num_rows == 20
-    assert table.column("at").to_pylist().count(time_of_request(3)) == 2
+    assert table.column("predicted_at").to_pylist().count(time_of_request(3)) == 2
     assert table.column("probabilities")[0].as_py() == [0.25, 0.75]
     assert list(tmp_path.iterdir()) == [path]
 

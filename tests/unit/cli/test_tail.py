@@ -51,7 +51,7 @@ def test_each_row_of_the_model_is_one_line(bus: MemoryBus) -> None:
         "row": 0,
         "version": 1,
         "arm": "stable",
-        "at": time_of_request(1).isoformat().replace("+00:00", "Z"),
+        "predicted_at": time_of_request(1).isoformat().replace("+00:00", "Z"),
         "age": 0.0,
         "job": "baker",
         "label": 1,

@@ -42,7 +42,7 @@ def tried(
     at = prediction_rows(sequence + seconds_later, sequence + seconds_later)
     changes = {
         "prediction_id": pa.array(["chosen"] * rows.num_rows),
-        "at": at.column("at"),
+        "predicted_at": at.column("predicted_at"),
         "error": pa.array([error] * rows.num_rows, pa.string()),
     }
     for name, column in changes.items():

@@ -72,7 +72,9 @@ def test_only_labelled_rows_are_given_and_all_of_them_when_asked(filled: Filled)
     everything = filled.lake.labelled("loan", filled.pin(), only_labelled=False)
     assert everything.num_rows == 20
     assert everything.column("label").null_count == 17
-    assert everything.column("at").to_pylist() == sorted(everything.column("at").to_pylist())
+    assert everything.column("predicted_at").to_pylist() == sorted(
+        everything.column("predicted_at").to_pylist()
+    )
     assert "date" not in everything.schema.names
 
 

@@ -83,7 +83,7 @@ def test_predictions_have_a_column_for_each_tensor_under_its_own_name(lake: Lake
         "row",
         "version",
         "arm",
-        "at",
+        "predicted_at",
         "age",
         "job",
         "label",
@@ -94,8 +94,8 @@ def test_predictions_have_a_column_for_each_tensor_under_its_own_name(lake: Lake
         "error",
     ]
     (row,) = lake.ask(
-        "SELECT prediction_id, row, version, arm, at, age, job, label, probabilities "
-        "FROM predictions WHERE version = 2 ORDER BY at DESC, row DESC LIMIT 1"
+        "SELECT prediction_id, row, version, arm, predicted_at, age, job, label, probabilities "
+        "FROM predictions WHERE version = 2 ORDER BY predicted_at DESC, row DESC LIMIT 1"
     )
     assert row == (
         id_of_request(3),
@@ -108,12 +108,6 @@ def test_predictions_have_a_column_for_each_tensor_under_its_own_name(lake: Lake
         1,
         [0.25, 0.75],
     )
-
-
-def test_at_is_a_column_and_stays_a_word_of_sql(lake: Lake) -> None:
-    sql = "SELECT p.at, at AT TIME ZONE 'UTC' AS at, 'é at' FROM predictions p ORDER BY at -- at"
-    found = lake.ask(sql)
-    assert found[0] == (time_of_request(0), time_of_request(0).replace(tzinfo=None), "é at")
 
 
 def test_labels_are_those_of_the_models_predictions(lake: Lake) -> None:

@@ -46,7 +46,7 @@ HEADERS = PredictionHeaders("loan", 1, "r1", 0, 1, 4)
         (arrow_bytes(GOOD), PredictionHeaders("loan", 2**40, "r1", 0, 1, 4).encode(), "version"),
         (arrow_bytes(GOOD), PredictionHeaders("loan", 1, "r2", 0, 1, 4).encode(), "replica"),
         (arrow_bytes(GOOD), PredictionHeaders("loan", 1, "r1", 0, 9, 4).encode(), "sequences"),
-        (arrow_bytes(GOOD.drop_columns("at")), HEADERS.encode(), "`at`"),
+        (arrow_bytes(GOOD.drop_columns("predicted_at")), HEADERS.encode(), "`predicted_at`"),
         (arrow_bytes(GOOD.append_column("x", GOOD.column("row"))), HEADERS.encode(), "`x`"),
     ],
 )

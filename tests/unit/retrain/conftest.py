@@ -84,7 +84,7 @@ def archived(data: Dataset, champion: OnnxModel) -> pa.Table:
         "row": [0] * count,
         "version": [1] * count,
         "arm": ["stable"] * count,
-        "at": at,
+        "predicted_at": at,
         "replica": ["r"] * count,
         "sequence": list(range(count)),
         "latency_s": [0.01] * count,

@@ -58,7 +58,10 @@ class MemoryLake:
         only_labelled: bool = True,
     ) -> pa.Table:
         table = pa.concat_tables(self.tables[: pin.predictions])
-        at, visible = table["at"], pa.scalar(self.now - self.delay, pa.timestamp("us", "UTC"))
+        at, visible = (
+            table["predicted_at"],
+            pa.scalar(self.now - self.delay, pa.timestamp("us", "UTC")),
+        )
         keep = pc.less_equal(at, visible)
         if since is not None:
             keep = pc.and_(keep, pc.greater_equal(at, pa.scalar(since, at.type)))
@@ -68,7 +71,7 @@ class MemoryLake:
             keep = pc.and_(keep, pc.is_in(table["version"], pa.array(versions, pa.int32())))
         table = table.filter(keep)
         labels_until = self.now - self.label_delay
-        known = pc.less_equal(table["at"], pa.scalar(labels_until, at.type))
+        known = pc.less_equal(table["predicted_at"], pa.scalar(labels_until, at.type))
         for name in ("label", "label_number"):
             column = pc.if_else(known, table[name], pa.scalar(None, table[name].type))
             table = table.set_column(table.schema.get_field_index(name), name, column)
@@ -190,7 +193,7 @@ class World:
                 "row": pa.array(np.tile(np.arange(rows), count), pa.int32()),
                 "version": pa.array(version, pa.int32()),
                 "arm": pa.array(np.repeat([arm for arm, _ in arms], rows)),
-                "at": pa.array(base + us, pa.timestamp("us", "UTC")),
+                "predicted_at": pa.array(base + us, pa.timestamp("us", "UTC")),
                 "latency_s": pa.array(np.where(slow, 0.2, 0.005), pa.float32()),
                 "error": pa.array(np.where(failed, "model failed", None), pa.string()),
                 "out_label": answer,

@@ -171,7 +171,7 @@ def table(**columns: object) -> pa.Table:
         "row": pa.array([0] * n, pa.int32()),
         "version": pa.array([1] * n, pa.int32()),
         "arm": pa.array(["stable"] * n),
-        "at": pa.array([START] * n, pa.timestamp("us", "UTC")),
+        "predicted_at": pa.array([START] * n, pa.timestamp("us", "UTC")),
         "latency_s": pa.array([0.1] * n, pa.float32()),
         "error": pa.array([None] * n, pa.string()),
         "label_number": pa.array([None] * n, pa.float64()),

@@ -100,7 +100,7 @@ def answers(
             "arm": np.where(is_canary, "canary", "stable").tolist(),
             "version": pa.array(np.where(is_canary, 2, 1), pa.int32()),
             "row": pa.array([0] * count, pa.int32()),
-            "at": pa.array(at, pa.timestamp("us", tz="UTC")),
+            "predicted_at": pa.array(at, pa.timestamp("us", tz="UTC")),
             "latency_s": pa.array([2.0] * count, pa.float32()),
             "error": pa.array(["it broke" if f else None for f in failed], pa.string()),
             "in_messages": ['[{"role": "user", "content": "Hi"}]'] * count,
