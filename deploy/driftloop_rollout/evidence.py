@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.events import OUTPUT_PREFIX
 from driftloop_contracts.model import ModelSpec
-from driftloop_rollout.output_quality import Scorer, malformed
+from driftloop_rollout.kind_evidence import EVIDENCE
+from driftloop_rollout.output_quality import Scorer
 from driftloop_rollout.verdict import Losses, Metric, Rule, Trial
 
 SETTLE = timedelta(seconds=1)
@@ -201,16 +202,16 @@ def read_slice(
     canary = (arm == "canary") & (version == candidate)
     chosen = canary | ((arm == "stable") & (version == stable))
     labels = table["label"].to_pylist()
-    language = spec.runtime == "vllm"
+    kind = EVIDENCE[spec.kind]
     rows = ArmRows(
         at=table["predicted_at"].cast("int64").to_numpy(),
         canary=canary,
         first=_numpy(table["row"]) == 0,
-        latency_s=_floats(table[OUTPUT_PREFIX + "token_s" if language else "latency_s"]),
+        latency_s=_floats(table[kind.seconds]),
         failed=~_numpy(table["error"].is_null()).astype(bool),
         labelled=np.array([label is not None for label in labels], dtype=bool),
         loss=_losses(table, spec, scale, labels),
-        malformed=malformed(table, scorer) if language else np.full(len(labels), np.nan),
+        malformed=kind.malformed(table, scorer),
     )
     return rows.where(chosen)
 

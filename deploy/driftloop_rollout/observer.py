@@ -1,6 +1,6 @@
 """Reads what the lake and the loss accounting know of a rollout; changes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.errors import Conflict
+from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import ModelSpec
 from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.port import LakeReader, Pin
@@ -76,7 +77,7 @@ class Observer:
         return ev.read_slice(table, spec, scale, stable, candidate, scorer_of(spec))
 
     def _margins(self, spec: ModelSpec) -> ev.Margins:
-        found = margins(self._rules, self._llm if spec.runtime == "vllm" else None)
+        found = MARGINS[spec.kind](self._rules, self._llm)
         if parse_capture(spec.options).columns & FORMED_BY:
             return replace(found, answers=None)  # the lake does not have them as they were
         return found
@@ -151,3 +152,9 @@ def margins(rules: RolloutSettings, llm: LlmSettings | None = None) -> ev.Margin
         answers=llm.format_margin,
         judge_latency=llm.judge_latency,
     )
+
+
+MARGINS: Mapping[ModelKind, Callable[[RolloutSettings, LlmSettings], ev.Margins]] = {
+    TABULAR: lambda rules, _llm: margins(rules),
+    LANGUAGE: margins,
+}

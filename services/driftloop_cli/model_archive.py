@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from driftloop_contracts.errors import NotFound, Rejected
+from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG, WEIGHTS_SUFFIXES
 
 Spec = dict[str, Any]
@@ -19,7 +20,7 @@ def pack(archive: BinaryIO, path: Path, name: str | None, base: int | None = Non
     """Write the archive for a MODEL.yaml, a bare .onnx file or a folder of weights. `base`: the
     version that an adapter goes with. Raises NotFound and Rejected."""
     if path.is_dir():
-        spec, files = _folder({"runtime": "vllm"}, path)
+        spec, files = _folder({"runtime": LANGUAGE.runtime}, path)
     elif not path.is_file():
         raise NotFound(f"there is no file {path}")
     elif path.suffix in (".yaml", ".yml"):
@@ -43,7 +44,7 @@ def _from_yaml(path: Path) -> tuple[Spec, Mapping[str, Path]]:
     if not isinstance(spec, dict) or "name" not in spec or "model" not in spec:
         raise Rejected(f"{path} must hold at least `name` and `model`")
     model = str(spec.pop("model"))
-    if spec.get("runtime") == "vllm":
+    if spec.get("runtime") == LANGUAGE.runtime:
         if "://" in model:
             return _language({**spec, "model_uri": model}), {}
         return _folder(spec, path.parent / model)

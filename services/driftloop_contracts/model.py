@@ -6,10 +6,9 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.kind import ModelKind, Runtime, Task, kind_of
 from driftloop_contracts.signature import Signature
 
-Task = Literal["classification", "regression", "generation"]
-Runtime = Literal["onnx", "vllm"]
 Arm = Literal["stable", "canary", "pinned"]
 """Which side of the split answered; `pinned` where the caller named a version."""
 
@@ -20,7 +19,7 @@ NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 class ModelSpec:
     """What a team says of its model.
 
-    runtime: what serves it: ONNX Runtime, or vLLM (a language model,
+    runtime: what serves it, which gives its kind: ONNX Runtime, or vLLM (a language model,
     `driftloop_contracts.language`). task and output: how a label compares with a prediction;
     `output` names the tensor that holds the predicted class (classification) or value (regression).
     `task` None: no labels are judged. Under `generation` a label is not what the output should have
@@ -42,13 +41,15 @@ class ModelSpec:
             raise Rejected(
                 f"model name {self.name!r}: use letters, digits, '_', '.', '-', at most 64"
             )
-        if self.runtime not in ("onnx", "vllm"):
-            raise Rejected(f"runtime {self.runtime!r}: it is onnx or vllm")
-        tasks = ("generation",) if self.runtime == "vllm" else ("classification", "regression")
+        tasks = self.kind.tasks
         if self.task not in (None, *tasks):
             raise Rejected(f"task {self.task!r}: for {self.runtime} it is {' or '.join(tasks)}")
         if self.task and not self.output:
             raise Rejected(f"model {self.name!r} has a task: name its `output` tensor too")
+
+    @property
+    def kind(self) -> ModelKind:
+        return kind_of(self.runtime)
 
     def to_dict(self) -> dict[str, Any]:
         return {

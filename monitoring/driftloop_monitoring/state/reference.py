@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
 from driftloop_contracts.model import ModelSpec, ServedVersion
+from driftloop_monitoring.state.kind_checks import CHECKS
 from driftloop_monitoring.statistics.columns import Column, columns_of
 from driftloop_monitoring.statistics.losses import LossRule, loss_rule
 from driftloop_monitoring.statistics.performance import LossBaseline
-from driftloop_monitoring.text.descriptors import described
 
 FILE = "reference.parquet"
 MIN_BASELINE_ROWS = 200
@@ -69,8 +69,8 @@ def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
 
 
 def judged(spec: ModelSpec, table: pa.Table) -> pa.Table:
-    """The rows as checks see them: those of a language model are described."""
-    return described(table) if spec.runtime == "vllm" else table
+    """The rows as checks see them."""
+    return CHECKS[spec.kind].seen(table)
 
 
 def load(spec: ModelSpec, served: ServedVersion, live_file: Path) -> Reference | None:

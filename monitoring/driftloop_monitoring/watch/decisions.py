@@ -1,11 +1,13 @@
 """From a standing to a decision: gather the evidence, ask the policy, write down what it says."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import structlog
 
 from driftloop_contracts.judgement import Decision
+from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.statistics.performance import LossBaseline
@@ -18,18 +20,30 @@ log = structlog.get_logger()
 
 
 def policy_of(settings: Settings, spec: ModelSpec) -> Policy:
-    t, llm = settings.trigger, settings.llm
-    if spec.runtime == "vllm":
-        return Policy(
-            t.cooldown_s,
-            llm.min_ratings,
-            llm.rating_margin,
-            t.schedule,
-            t.timezone,
-            llm.min_corrections,
-        )
-    margin = settings.monitoring.performance_margin
+    return _POLICIES[spec.kind](settings)
+
+
+def _by_labels(settings: Settings) -> Policy:
+    t, margin = settings.trigger, settings.monitoring.performance_margin
     return Policy(t.cooldown_s, t.min_fresh_labels, margin, t.schedule, t.timezone)
+
+
+def _by_ratings(settings: Settings) -> Policy:
+    t, llm = settings.trigger, settings.llm
+    return Policy(
+        t.cooldown_s,
+        llm.min_ratings,
+        llm.rating_margin,
+        t.schedule,
+        t.timezone,
+        llm.min_corrections,
+    )
+
+
+_POLICIES: Mapping[ModelKind, Callable[[Settings], Policy]] = {
+    TABULAR: _by_labels,
+    LANGUAGE: _by_ratings,
+}
 
 
 def evidence_of(

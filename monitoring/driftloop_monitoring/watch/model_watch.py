@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
+from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.language import CORRECTION, PREFERRED
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_lake.capture_loss import CaptureLoss, capture_loss
@@ -109,7 +110,7 @@ class ModelWatch:
         return standing
 
     def _corrections(self, spec: ModelSpec, pin: Pin) -> int:
-        if spec.runtime != "vllm" or self.settings.llm.min_corrections is None:
+        if spec.kind is not LANGUAGE or self.settings.llm.min_corrections is None:
             return 0
         asked = [datetime.fromisoformat(r["at"]) for r in self.store.retrains(self.name, 1)]
         since = asked[0].replace(tzinfo=asked[0].tzinfo or UTC) if asked else None
@@ -286,7 +287,7 @@ class ModelWatch:
         now: datetime,
     ) -> tuple[MonitorState, Window, list[Finding]]:
         """What a language model's windows are judged by beside their columns."""
-        if known.losses.spec.runtime != "vllm":
+        if known.losses.spec.kind is not LANGUAGE:
             return standing, window, []
         watch, version = self._window_watch, standing.version
         since = standing.windowed.at if standing.windowed else window.started_at
@@ -309,7 +310,7 @@ class ModelWatch:
 
     def _judges(self, spec: ModelSpec) -> "JudgeWatch | None":
         """Loaded where somebody is named to judge."""
-        if spec.runtime != "vllm" or not (self.settings.judge.url or spec.options.get("judge")):
+        if spec.kind is not LANGUAGE or not (self.settings.judge.url or spec.options.get("judge")):
             return None
         if self._judge_watch is None:
             from driftloop_monitoring.watch.judge_watch import JudgeWatch

@@ -8,7 +8,8 @@ from typing import Any, cast
 import yaml
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.model import ModelSpec, Task
+from driftloop_contracts.kind import Task
+from driftloop_contracts.model import ModelSpec
 from driftloop_retrain.tabular.candidate import classes_of, make_candidate
 from driftloop_retrain.tabular.dataset import from_file, input_tensors, split
 from driftloop_retrain.tabular.export import REFERENCE

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import INPUT_PREFIX
-from driftloop_contracts.model import ModelSpec, Task
+from driftloop_contracts.kind import Task
+from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.signature import Datatype, Signature, TensorSpec
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_settings import RetrainSettings

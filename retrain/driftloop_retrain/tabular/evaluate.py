@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from driftloop_contracts.model import Task
+from driftloop_contracts.kind import Task
 
 Outputs = Mapping[str, NDArray[np.generic]]
 TINY = 1e-7

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop_contracts.model import Task
+from driftloop_contracts.kind import Task
 from driftloop_retrain.tabular.evaluate import ColumnSlice
 from driftloop_settings import RetrainSettings
 

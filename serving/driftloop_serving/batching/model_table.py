@@ -18,6 +18,7 @@ from driftloop_contracts.errors import (
     Unavailable,
 )
 from driftloop_contracts.input_rules import InputRule, parse_rules
+from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import Arm, Deployment
 from driftloop_contracts.signature import Signature
 from driftloop_onnx import BackendOptions, Loaded, OnnxModel, parse_options
@@ -69,9 +70,10 @@ class Served:
     """Where the engines of a language model's version answer, as host:port."""
     capture: CaptureSettings = field(default_factory=CaptureSettings)
 
-    @property
+    @cached_property
     def is_language_model(self) -> bool:
-        return self.deployment.model.runtime == "vllm"
+        """Asked through OpenAI's API, and not with tensors."""
+        return self.deployment.model.kind is LANGUAGE
 
     @property
     def ready(self) -> bool:

@@ -86,7 +86,7 @@ def _loaded(store: Store, deployment: Deployment) -> Record:
 
 def _report(store: Store, deployments: list[Deployment], replicas: list[Record]) -> None:
     """Write the cursors `replicas` (for `status`) and `loaded:<model>` (for rollouts)."""
-    from driftloop_serving.cluster.placement import applications_of
+    from driftloop_serving.cluster.placement import applications_of, placement_of
     from driftloop_serving.replicas.application import SHARED_APPLICATION
     from driftloop_serving.replicas.replica_status import loaded
 
@@ -126,7 +126,7 @@ def _report(store: Store, deployments: list[Deployment], replicas: list[Record])
             by_application,
             deployment.revision,
             told=None if applications == (SHARED_APPLICATION,) else told,
-            addressed=deployment.model.runtime == "vllm",
+            addressed="addresses" in placement_of(deployment).reported,
         )
         if now != store.cursor(f"loaded:{name}"):
             store.put_cursor(f"loaded:{name}", now)

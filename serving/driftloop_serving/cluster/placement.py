@@ -2,11 +2,12 @@
 language model), one application for each of its versions with weights of its own."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import Deployment
 from driftloop_onnx import BackendOptions, parse_options
 from driftloop_serving.replicas.application import (
@@ -45,6 +46,17 @@ class Placement:
     own: tuple[OwnReplicas, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class KindPlacement:
+    """Where models of one kind are held. applications: the Serve applications of a deployment; own:
+    those of them that are its own; reported: what the clients of such a model are told of its
+    replicas beside the versions that they hold."""
+
+    applications: Callable[[Deployment], tuple[str, ...]]
+    own: Callable[[Deployment], list[OwnReplicas]]
+    reported: tuple[str, ...] = ()
+
+
 def place(deployments: Iterable[Deployment], held: Mapping[str, Record]) -> Placement:
     """`held`: of each model, the report of its replicas (`loaded`): the versions they all hold and,
     of a language model, the engines' `addresses` by version and why versions `failed`. The shared
@@ -53,26 +65,46 @@ def place(deployments: Iterable[Deployment], held: Mapping[str, Record]) -> Plac
     remote: list[Record] = []
     own: list[OwnReplicas] = []
     for deployment in deployments:
-        document = deployment.to_dict()
-        name = deployment.model.name
+        document, kind = deployment.to_dict(), placement_of(deployment)
         if applications_of(deployment) == (SHARED_APPLICATION,):
             here.append(document)
             continue
-        known = held.get(name, {})
-        entry: Record = {"deployment": document, "held": sorted(known.get("held", ()))}
-        if deployment.model.runtime == "vllm":
-            entry |= {key: known.get(key, {}) for key in ("addresses", "failed")}
-            own += _engines(deployment, document)
-        else:
-            options = options_of(deployment)
-            config = {"deployments": [document]}
-            own.append(OwnReplicas(own_application(name), options.replicas, options.cpus, config))
-        remote.append(entry)
+        known = held.get(deployment.model.name, {})
+        told = {key: known.get(key, {}) for key in kind.reported}
+        remote.append({"deployment": document, "held": sorted(known.get("held", ())), **told})
+        own += kind.own(deployment)
     return Placement({"deployments": here, "remote": remote}, tuple(own))
 
 
-def _engines(deployment: Deployment, document: Record) -> list[OwnReplicas]:
-    options = language_options_of(deployment)
+def placement_of(deployment: Deployment) -> KindPlacement:
+    return PLACEMENTS[deployment.model.kind]
+
+
+def applications_of(deployment: Deployment) -> tuple[str, ...]:
+    """The Serve applications whose replicas hold the model."""
+    return placement_of(deployment).applications(deployment)
+
+
+def _graph_applications(deployment: Deployment) -> tuple[str, ...]:
+    """An unloaded model is held by nobody, and the shared replicas say so."""
+    if deployment.loaded and options_of(deployment).placement == "own":
+        return (own_application(deployment.model.name),)
+    return (SHARED_APPLICATION,)
+
+
+def _graph_replicas(deployment: Deployment) -> list[OwnReplicas]:
+    options, config = options_of(deployment), {"deployments": [deployment.to_dict()]}
+    application = own_application(deployment.model.name)
+    return [OwnReplicas(application, options.replicas, options.cpus, config)]
+
+
+def _engine_applications(deployment: Deployment) -> tuple[str, ...]:
+    name = deployment.model.name
+    return tuple(engine_application(name, base) for base in bases_of(deployment))
+
+
+def _engines(deployment: Deployment) -> list[OwnReplicas]:
+    options, document = language_options_of(deployment), deployment.to_dict()
     return [
         OwnReplicas(
             engine_application(deployment.model.name, base),
@@ -87,6 +119,12 @@ def _engines(deployment: Deployment, document: Record) -> list[OwnReplicas]:
     ]
 
 
+PLACEMENTS: Mapping[ModelKind, KindPlacement] = {
+    TABULAR: KindPlacement(_graph_applications, _graph_replicas),
+    LANGUAGE: KindPlacement(_engine_applications, _engines, reported=("addresses", "failed")),
+}
+
+
 def bases_of(deployment: Deployment) -> list[int]:
     """The versions whose weights engines hold, ascending; none of an unloaded model."""
     if not deployment.loaded:
@@ -98,17 +136,6 @@ def _started_with(deployment: Deployment, base: int, options: LanguageOptions) -
     served = deployment.version(base)
     what = repr((served.path if served else None, sorted(asdict(options.engine).items())))
     return hashlib.sha256(what.encode()).hexdigest()[:16]
-
-
-def applications_of(deployment: Deployment) -> tuple[str, ...]:
-    """The Serve applications whose replicas hold the model. An unloaded one is held by nobody, and
-    the shared ones say so."""
-    name = deployment.model.name
-    if deployment.model.runtime == "vllm":
-        return tuple(engine_application(name, base) for base in bases_of(deployment))
-    if deployment.loaded and options_of(deployment).placement == "own":
-        return (own_application(name),)
-    return (SHARED_APPLICATION,)
 
 
 def options_of(deployment: Deployment) -> BackendOptions:

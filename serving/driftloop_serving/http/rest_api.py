@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ValidationError
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.kind import LANGUAGE, TABULAR
 from driftloop_http.http_errors import install_error_handlers
 from driftloop_http.request_body import read_body
 from driftloop_onnx import parse_options
@@ -37,6 +38,8 @@ from driftloop_store import Store
 VERSION = "0.1.0"
 EXTENSIONS = ["binary_tensor_data", "model_repository", "statistics", "model_configuration"]
 SMALL_BODY_BYTES = 64 << 10
+PLATFORMS = {TABULAR: "onnx_onnxv1", LANGUAGE: "vllm"}
+"""As the Open Inference Protocol's metadata names them."""
 
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -101,7 +104,7 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
         return documents.ModelMetadata(
             name=model,
             versions=[str(v.version) for v in served.deployment.versions],
-            platform="vllm" if served.is_language_model else "onnx_onnxv1",
+            platform=PLATFORMS[served.deployment.model.kind],
             **wanted.signature.to_dict() if wanted else {"inputs": [], "outputs": []},
         )
 

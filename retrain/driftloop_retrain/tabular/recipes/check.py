@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import DriftloopError
-from driftloop_contracts.model import Task
+from driftloop_contracts.kind import Task
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.tabular.dataset import Dataset, dataset_of, input_tensors
 from driftloop_retrain.tabular.evaluate import losses

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from driftloop_contracts.model import Task
+from driftloop_contracts.kind import Task
 from driftloop_contracts.signature import TensorSpec
 from driftloop_retrain.tabular.dataset import Dataset
 
