@@ -1,7 +1,7 @@
 """The state of a rollout: everything that affects it lives here, and only this table changes it.
 
 `apply` is pure. A pair of state and event that the table does not list raises Conflict and leaves
-the rollout as it was. The picture in docs/reference/states.md is drawn from the table (`diagram`).
+the rollout as it was. The picture in docs/reference/states.md is drawn from the table.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Any
 
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.model import ServedVersion
+from driftloop_contracts.transitions import finished, follow
 from driftloop_rollout.evidence import RolloutEvidence
 
 
@@ -44,7 +45,6 @@ class Event(StrEnum):
 
 
 OPERATOR_EVENTS = (Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ABORT)
-FINISHED = (State.PROMOTED, State.ROLLED_BACK, State.ABORTED)
 
 S, E = State, Event
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
@@ -78,6 +78,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (S.ROLLING_BACK, E.SETTLE): S.ROLLED_BACK,
     (S.ABORTING, E.SETTLE): S.ABORTED,
 }
+FINISHED = finished(TRANSITIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +212,10 @@ def apply(
     numbers: Mapping[str, Any] | None = None,
 ) -> Rollout:
     """The rollout after the event. Raises Conflict where the table has no such transition."""
-    state = TRANSITIONS.get((rollout.state, event))
-    last_rung = rollout.step >= len(rollout.rungs) - 1
-    if state is None or (event is Event.ADVANCE and last_rung):
-        raise Conflict(f"rollout {rollout.id} is {rollout.state}: `{event}` is not possible")
+    what = f"rollout {rollout.id}"
+    state = follow(TRANSITIONS, rollout.state, event, what)
+    if event is Event.ADVANCE and rollout.step >= len(rollout.rungs) - 1:
+        raise Conflict(f"{what} is at its last step: `{event}` is not possible")
     moved = event in (Event.LOADED, Event.ADVANCE)
     after = replace(
         rollout,
@@ -227,14 +228,6 @@ def apply(
     )
     entry = Transition(now, event, state, after.weight, reason, actor, dict(numbers or {}))
     return replace(after, history=(*rollout.history, entry))
-
-
-def diagram() -> str:
-    """The table as a Mermaid state diagram."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.PENDING}"]
-    lines += [f"    {a} --> {b}: {event}" for (a, event), b in TRANSITIONS.items()]
-    lines += [f"    {state} --> [*]" for state in FINISHED]
-    return "\n".join(lines) + "\n"
 
 
 def _text(at: datetime | None) -> str | None:

@@ -2,7 +2,9 @@
 
 from layout import page
 
-from driftloop_rollout.machine import diagram
+from driftloop_contracts import alert, retrain
+from driftloop_contracts.transitions import diagram
+from driftloop_rollout import machine
 
 INTRODUCTION = """\
 What has a life moves only along its table; a pair of state and event that the table does not list
@@ -10,4 +12,10 @@ is refused with 409 and changes nothing."""
 
 
 def render() -> str:
-    return page("States", INTRODUCTION, "## Rollout", f"```mermaid\n{diagram()}```")
+    drawn = {
+        "Retrain": diagram(retrain.RetrainState.REQUESTED, retrain.TRANSITIONS),
+        "Rollout": diagram(machine.State.PENDING, machine.TRANSITIONS),
+        "Alert": diagram(alert.AlertState.OPEN, alert.TRANSITIONS),
+    }
+    sections = [f"## {name}\n\n```mermaid\n{picture}```" for name, picture in drawn.items()]
+    return page("States", INTRODUCTION, *sections)

@@ -12,8 +12,10 @@ from fastapi.responses import FileResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
 from driftloop_contracts import errors
+from driftloop_contracts.alert import AlertEvent
 from driftloop_contracts.clock import Clock
 from driftloop_contracts.judgement import Decision
+from driftloop_contracts.retrain import Retrain, RetrainEvent
 from driftloop_gateway.intake import take_in
 from driftloop_gateway.overview import overview
 from driftloop_http.http_errors import install_error_handlers
@@ -118,7 +120,7 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
 
     @app.get("/api/alerts")
     def alerts(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        return store.alerts(model, limit)
+        return [alert.to_dict() for alert in store.alerts(model, limit)]
 
     @app.get("/api/decisions")
     def decisions(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
@@ -126,7 +128,7 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
 
     @app.get("/api/retrains")
     def retrains(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        return store.retrains(model, limit)
+        return [retrain.to_dict() for retrain in store.retrains(model, limit)]
 
     @app.get("/api/rollouts")
     def rollouts(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
@@ -188,18 +190,20 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
         if deployment.model.recipe is None and not wanted.recipes:
             raise errors.Rejected(f"model {wanted.model!r} names no recipe to retrain it with")
         now, retrain_id, decision_id = context.clock(), str(uuid4()), str(uuid4())
-        body = {
-            "trigger": "operator",
-            "reason": wanted.reason,
-            "decision_id": decision_id,
-            "champion": deployment.split.stable,
-            "change_at": None,
-            "recipes": wanted.recipes,
-            "override_gate": wanted.override_gate,
-        }
-        record = store.request_retrain(retrain_id, wanted.model, now, body)
-        if record["id"] != retrain_id:
-            raise errors.Conflict(f"the retrain {record['id']} of {wanted.model!r} is under way")
+        asked = Retrain(
+            id=retrain_id,
+            model=wanted.model,
+            at=now,
+            trigger="operator",
+            reason=wanted.reason,
+            decision_id=decision_id,
+            champion=deployment.split.stable,
+            recipes=tuple(wanted.recipes),
+            override_gate=wanted.override_gate,
+        )
+        record = store.request_retrain(asked)
+        if record.id != retrain_id:
+            raise errors.Conflict(f"the retrain {record.id} of {wanted.model!r} is under way")
         decision = Decision(
             decision_id=decision_id,
             model=wanted.model,
@@ -212,15 +216,13 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
         )
         store.add_decision(decision)
         store.audit("operator", "retrain", {"retrain": retrain_id, **wanted.model_dump()})
-        return record
+        return record.to_dict()
 
     @app.post("/api/retrains/{retrain_id}/cancel")
     def cancel(retrain_id: str) -> dict[str, Any]:
-        if store.retrain(retrain_id)["state"] not in ("requested", "running"):
-            raise errors.Conflict(f"the retrain {retrain_id} is already over")
-        store.update_retrain(retrain_id, state="cancelled")
+        cancelled = store.change_retrain(retrain_id, lambda r: r.after(RetrainEvent.CANCEL))
         store.audit("operator", "cancel-retrain", {"retrain": retrain_id})
-        return store.retrain(retrain_id)
+        return cancelled.to_dict()
 
     @app.post("/api/rollouts")
     def start_rollout(wanted: RolloutRequest) -> dict[str, Any]:
@@ -244,7 +246,7 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
 
     @app.post("/api/alerts/{alert_id}/ack")
     def acknowledge(alert_id: str) -> dict[str, str]:
-        store.set_alert_state(alert_id, "acknowledged")
+        store.change_alert(alert_id, lambda alert: alert.after(AlertEvent.ACKNOWLEDGE))
         store.audit("operator", "acknowledge", {"alert": alert_id})
         return {"id": alert_id, "state": "acknowledged"}
 

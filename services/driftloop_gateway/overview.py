@@ -72,8 +72,8 @@ def overview(store: Store, lake: LakeReader, running: RunState | None) -> Record
         "endpoints": dict(running.endpoints) if running else {},
         "roles": [*(_role(role) for role in (running.roles if running else ())), *replicas],
         "models": models,
-        "alerts": store.alerts(limit=20),
-        "retrains": store.retrains(limit=20),
+        "alerts": [alert.to_dict() for alert in store.alerts(limit=20)],
+        "retrains": [retrain.to_dict() for retrain in store.retrains(limit=20)],
         "rollouts": store.rollouts(limit=20),
     }
 

@@ -1,23 +1,25 @@
 """Alerts: each groups the findings that one cause led to."""
 
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable
 
-from driftloop_store.database import Database, Record
+from driftloop_contracts.alert import Alert
+from driftloop_store.database import Database, columns_of
 from driftloop_store.tables import alerts as table
 
 
 class Alerts(Database):
-    def raise_alert(self, alert_id: str, model: str, at: datetime, body: Record) -> None:
-        """States: open, acknowledged, closed."""
-        self._append(table, alert_id, model, at, body, state="open", revision=1)
+    def raise_alert(self, alert: Alert) -> None:
+        """Does nothing if the id is known."""
+        self._insert(table, columns_of(alert.to_dict()))
 
-    def alerts(self, model: str | None = None, limit: int = 100) -> list[Record]:
-        return self._newest(table, model, limit)
+    def alerts(self, model: str | None = None, limit: int = 100) -> list[Alert]:
+        """Newest first."""
+        return [Alert.from_dict(record) for record in self._newest(table, model, limit)]
 
-    def set_alert_state(self, alert_id: str, state: str) -> None:
-        self._change(table, alert_id, lambda _: {"state": state})
-
-    def update_alert(self, alert_id: str, **fields: Any) -> None:
-        """Merge `fields` into the alert's body, e.g. a further finding or its report."""
-        self._change(table, alert_id, lambda row: {"body": {**row.body, **fields}})
+    def change_alert(self, alert_id: str, change: Callable[[Alert], Alert]) -> Alert:
+        """Write what `change` makes of an alert, on top of the revision that it was given. It is
+        called again if another writer was faster; what it raises changes nothing."""
+        record = self._change(
+            table, alert_id, lambda record: change(Alert.from_dict(record)).to_dict()
+        )
+        return Alert.from_dict(record)

@@ -54,36 +54,36 @@ class Database:
             return [as_record(row) for row in c.execute(query)]
 
     def _get(self, table: sa.Table, id_: str) -> Record:
-        return as_record(self._row(table, id_))
+        found = self._find(table, table.c.id == id_)
+        if found is None:
+            raise NotFound(f"there is no {table.name.removesuffix('s')} {id_!r}")
+        return found
 
     def _find(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> Record | None:
         with self._begin() as c:
             row = c.execute(sa.select(table).where(*where)).first()
         return as_record(row) if row is not None else None
 
-    def _row(self, table: sa.Table, id_: str) -> sa.Row[Any]:
-        with self._begin() as c:
-            row = c.execute(sa.select(table).where(table.c.id == id_)).first()
-        if row is None:
-            raise NotFound(f"there is no {table.name.removesuffix('s')} {id_!r}")
-        return row
-
-    def _change(self, table: sa.Table, id_: str, change: Callable[[sa.Row[Any]], Record]) -> None:
-        """Set columns of a record on top of the revision that `change` saw. If another writer was
-        faster it is called again with what that one wrote; what it raises changes nothing."""
+    def _change(self, table: sa.Table, id_: str, change: Callable[[Record], Record]) -> Record:
+        """Replace a record on top of the revision that `change` saw. If another writer was faster
+        it is called again with what that one wrote; what it raises changes nothing."""
         while True:
-            row = self._row(table, id_)
-            if self._replace(table, id_, row.revision, change(row)):
-                return
+            before = self._get(table, id_)
+            where = (table.c.id == id_, table.c.revision == before["revision"])
+            after = {**columns_of(change(before)), "revision": before["revision"] + 1}
+            update = table.update().where(*where).values(after).returning(table)
+            with self._begin() as c:
+                row = c.execute(update).first()
+            if row is not None:
+                return as_record(row)
 
-    def _replace(self, table: sa.Table, id_: str, revision: int, values: Record) -> bool:
-        """Whether the record was still at this revision, and so was written."""
-        where = (table.c.id == id_, table.c.revision == revision)
-        update = table.update().where(*where).values(**values, revision=revision + 1)
-        with self._begin() as c:
-            return c.execute(update).rowcount == 1
+
+def columns_of(record: Record) -> Record:
+    """A record as it is kept: what is no column of its own is in the body."""
+    columns = {name: record[name] for name in ("id", "model", "at", "state", "revision")}
+    return {**columns, "body": {k: v for k, v in record.items() if k not in columns}}
 
 
 def as_record(row: sa.Row[Any]) -> Record:
-    """The body with the indexed columns laid over it."""
+    """The body with the other columns laid over it."""
     return {**row.body, **{k: v for k, v in row._mapping.items() if k != "body"}}

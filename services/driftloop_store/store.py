@@ -16,9 +16,9 @@ from driftloop_store.readers import Readers
 from driftloop_store.retrains import Retrains
 from driftloop_store.rollouts import Rollouts
 from driftloop_store.schema import migrate
-from driftloop_store.tables import ACTIVE_RETRAINS, FINISHED_ROLLOUTS
+from driftloop_store.tables import FINISHED_ROLLOUTS
 
-__all__ = ["ACTIVE_RETRAINS", "FINISHED_ROLLOUTS", "Record", "Store", "open_store"]
+__all__ = ["FINISHED_ROLLOUTS", "Record", "Store", "open_store"]
 
 
 class Store(Deployments, Judgements, Alerts, Retrains, Rollouts, Readers):

@@ -4,8 +4,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from driftloop_contracts.retrain import ACTIVE
+
 metadata = sa.MetaData()
-ACTIVE_RETRAINS = ("requested", "running")
 FINISHED_ROLLOUTS = ("promoted", "rolled_back", "aborted")
 
 
@@ -50,7 +51,7 @@ rollouts = _records(
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("revision", sa.Integer, nullable=False),
 )
-_one_for_each_model("one_active_retrain", retrains, retrains.c.state.in_(ACTIVE_RETRAINS))
+_one_for_each_model("one_active_retrain", retrains, retrains.c.state.in_(ACTIVE))
 _one_for_each_model("one_active_rollout", rollouts, rollouts.c.state.not_in(FINISHED_ROLLOUTS))
 rollout_events = sa.Table(
     "rollout_events",

@@ -1,5 +1,6 @@
 """What every store does: on SQLite and on PostgreSQL, with several writers at once."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -15,9 +16,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from driftloop_contracts.alert import Alert, AlertEvent, AlertState
 from driftloop_contracts.errors import Conflict, NotFound
-from driftloop_contracts.judgement import Decision
+from driftloop_contracts.judgement import CheckKind, Decision, Severity
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.retrain import PinnedData, Retrain, RetrainEvent, Stage
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_store import Store, open_store
 from driftloop_store.tables import metadata
@@ -28,6 +31,28 @@ SERVED = ServedVersion(1, "somewhere", Signature((TENSOR,), (TENSOR,)))
 DEPLOYMENT = Deployment(ModelSpec("m"), (SERVED,), TrafficSplit(1))
 
 
+ALERT = Alert(
+    id="a",
+    model="m",
+    at=NOW,
+    kind=CheckKind.PERFORMANCE,
+    severity=Severity.CRITICAL,
+    message="worse",
+    version=1,
+    findings=("f",),
+    window="w",
+    change_at=NOW,
+)
+DECISION = Decision(
+    decision_id="d",
+    model="m",
+    at=NOW,
+    trigger="operator",
+    verdict="retrain",
+    reason="",
+    evidence={},
+    policy={},
+)
 Open = Callable[[], Store]
 
 
@@ -48,6 +73,10 @@ def another(url: str) -> Iterator[Open]:
 @pytest.fixture
 def store(another: Open) -> Store:
     return another()
+
+
+def asked(id_: str, **fields: Any) -> Retrain:
+    return Retrain(id=id_, model="m", at=NOW, **fields)
 
 
 def test_a_deployment_comes_back_as_it_was(store: Store) -> None:
@@ -73,13 +102,58 @@ def test_a_write_on_top_of_an_old_revision_is_refused(store: Store) -> None:
 
 
 def test_only_one_retrain_of_a_model_is_active(store: Store) -> None:
-    first = store.request_retrain("a", "m", NOW, {"reason": "one"})
-    second = store.request_retrain("b", "m", NOW, {"reason": "two"})
-    assert second["id"] == first["id"] == "a"
-    store.update_retrain("a", state="failed", error="boom")
-    assert store.retrain("a")["error"] == "boom"
-    assert store.request_retrain("b", "m", NOW, {})["id"] == "b"
-    assert [r["id"] for r in store.active_retrains()] == ["b"]
+    first = store.request_retrain(asked("a", reason="one"))
+    second = store.request_retrain(asked("b", reason="two"))
+    assert second == first
+    store.change_retrain("a", failed)
+    assert store.retrain("a").error == "boom"
+    assert store.request_retrain(asked("b")).id == "b"
+    assert [r.id for r in store.active_retrains()] == ["b"]
+
+
+def test_a_retrain_comes_back_as_it_was(store: Store) -> None:
+    wanted = asked("a", reason="one", champion=1, change_at=NOW, recipes=("x",), trigger="alert")
+    assert store.request_retrain(wanted) == wanted
+    full = replace(
+        wanted.after(RetrainEvent.START),
+        started_at=NOW,
+        progress=Stage("train", 0.5, "half"),
+        data=PinnedData(3, 4, NOW),
+        reasons=("none",),
+        result={"rows": 3},
+        metrics={"accuracy": 0.5},
+    )
+    assert store.change_retrain("a", lambda _: full) == replace(full, revision=2)
+    assert store.retrain("a") == replace(full, revision=2)
+
+
+def test_a_cancelled_retrain_does_not_run_again(store: Store) -> None:
+    store.request_retrain(asked("a"))
+    cancelled = store.change_retrain("a", lambda r: r.after(RetrainEvent.CANCEL))
+    with pytest.raises(Conflict, match="cancelled"):
+        store.change_retrain("a", lambda r: r.after(RetrainEvent.START))
+    assert store.retrain("a") == cancelled
+
+
+def test_a_closed_alert_is_not_acknowledged(store: Store) -> None:
+    store.raise_alert(ALERT)
+    closed = store.change_alert("a", lambda alert: alert.after(AlertEvent.CLOSE))
+    with pytest.raises(Conflict, match="closed"):
+        store.change_alert("a", lambda alert: alert.after(AlertEvent.ACKNOWLEDGE))
+    assert store.alerts() == [closed] == [replace(ALERT, state=AlertState.CLOSED, revision=2)]
+
+
+def test_an_alert_raised_twice_is_one(store: Store) -> None:
+    store.raise_alert(ALERT)
+    store.raise_alert(replace(ALERT, message="again"))
+    assert store.alerts("m") == [ALERT]
+
+
+def test_an_unknown_record_is_named(store: Store) -> None:
+    with pytest.raises(NotFound, match="retrain 'x'"):
+        store.change_retrain("x", failed)
+    with pytest.raises(NotFound, match="alert 'x'"):
+        store.change_alert("x", lambda alert: alert)
 
 
 def test_only_one_rollout_of_a_model_is_active(store: Store) -> None:
@@ -122,10 +196,10 @@ def test_the_migrated_schema_is_the_one_the_code_uses(url: str) -> None:
 
 
 def test_the_same_retrain_asked_for_again_is_one(store: Store) -> None:
-    asked = store.request_retrain("a", "m", NOW, {"reason": "one"})
-    assert store.request_retrain("a", "m", NOW, {"reason": "two"}) == asked
-    store.update_retrain("a", state="failed")
-    assert store.request_retrain("a", "m", NOW, {})["state"] == "failed"
+    first = store.request_retrain(asked("a", reason="one"))
+    assert store.request_retrain(asked("a", reason="two")) == first
+    ended = store.change_retrain("a", failed)
+    assert store.request_retrain(asked("a")) == ended
 
 
 def test_the_same_rollout_asked_for_after_its_end_stays_ended(store: Store) -> None:
@@ -136,7 +210,7 @@ def test_the_same_rollout_asked_for_after_its_end_stays_ended(store: Store) -> N
 
 def test_a_finding_written_twice_is_kept_once(store: Store) -> None:
     for _ in range(2):
-        store.add_decision(Decision("d", "m", NOW, "operator", "retrain", "", {}, {}))
+        store.add_decision(DECISION)
     assert len(store.decisions()) == 1
 
 
@@ -178,7 +252,7 @@ def test_roles_that_start_together_make_the_tables_once(url: str) -> None:
 
 def test_two_schedulers_start_one_retrain(another: Open) -> None:
     def ask(store: Store, number: int) -> set[str]:
-        return {store.request_retrain(f"{number}-{n}", "m", NOW, {})["id"] for n in range(10)}
+        return {store.request_retrain(asked(f"{number}-{n}")).id for n in range(10)}
 
     assert len(set.union(*at_once(another, ask))) == 1
     assert len(another().retrains()) == 1
@@ -187,12 +261,12 @@ def test_two_schedulers_start_one_retrain(another: Open) -> None:
 def test_retrains_that_end_while_others_ask_never_overlap(another: Open) -> None:
     def ask_and_end(store: Store, number: int) -> None:
         for n in range(5):
-            retrain = store.request_retrain(f"{number}-{n}", "m", NOW, {})
-            store.update_retrain(retrain["id"], state="failed")
+            with suppress(Conflict):  # another one ended it
+                store.change_retrain(store.request_retrain(asked(f"{number}-{n}")).id, failed)
             assert len(store.active_retrains()) <= 1
 
     at_once(another, ask_and_end)
-    assert {retrain["state"] for retrain in another().retrains()} == {"failed"}
+    assert {retrain.state for retrain in another().retrains()} == {"failed"}
 
 
 def test_two_gateways_start_one_rollout(another: Open) -> None:
@@ -232,15 +306,29 @@ def test_two_gateways_change_a_deployment_one_after_the_other(another: Open) -> 
 
 
 def test_what_several_write_to_one_retrain_is_all_there(another: Open) -> None:
-    another().request_retrain("a", "m", NOW, {})
+    another().request_retrain(asked("a"))
+    at_once(another, lambda store, number: report("a", store, number))
+    assert Counter(another().retrain("a").reasons) == {"0": 10, "1": 10, "2": 10, "3": 10}
 
-    def report(store: Store, number: int) -> None:
-        for n in range(5):
-            store.update_retrain("a", **fields(number, n))
 
-    at_once(another, report)
-    retrain = another().retrain("a")
-    assert [retrain[f"writer_{number}"] for number in range(4)] == [4] * 4
+def test_findings_that_several_attach_to_an_alert_are_all_there(another: Open) -> None:
+    another().raise_alert(ALERT)
+    at_once(another, lambda store, n: store.change_alert("a", lambda a: a.attach([str(n)])))
+    (alert,) = another().alerts()
+    assert set(alert.findings) == {"f", "0", "1", "2", "3"}
+
+
+def test_an_operator_that_cancels_wins_over_the_process_that_reports(another: Open) -> None:
+    another().request_retrain(asked("a"))
+
+    def write(store: Store, number: int) -> None:
+        if number == 0:
+            store.change_retrain("a", lambda r: r.after(RetrainEvent.CANCEL))
+        else:
+            report("a", store, number)
+
+    at_once(another, write)
+    assert another().retrain("a").state == "cancelled"
 
 
 def test_a_cursor_first_written_by_several_is_written(another: Open) -> None:
@@ -255,19 +343,25 @@ def test_a_cursor_first_written_by_several_is_written(another: Open) -> None:
 
 def test_two_processes_start_one_retrain_and_lose_no_update(url: str, store: Store) -> None:
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        ids = set(pool.map(_ask_and_report, [url] * 2, range(2)))
+        ids = set(pool.map(ask_and_report, [url] * 2, range(2)))
     (retrain,) = store.retrains()
-    assert ids == {retrain["id"]}
-    assert [retrain["writer_0"], retrain["writer_1"]] == [19, 19]
+    assert ids == {retrain.id}
+    assert Counter(retrain.reasons) == {"0": 10, "1": 10}
 
 
-def fields(number: int, value: int) -> Any:
-    return {f"writer_{number}": value}
-
-
-def _ask_and_report(url: str, number: int) -> str:
+def ask_and_report(url: str, number: int) -> str:
     with closing(open_store(url)) as store:
-        retrain_id = str(store.request_retrain(str(number), "m", NOW, {})["id"])
-        for n in range(20):
-            store.update_retrain(retrain_id, **fields(number, n))
+        retrain_id = store.request_retrain(asked(str(number))).id
+        report(retrain_id, store, number)
     return retrain_id
+
+
+def report(retrain_id: str, store: Store, number: int) -> None:
+    """Add to what a retrain says, ten times."""
+    for _ in range(10):
+        store.change_retrain(retrain_id, lambda r: replace(r, reasons=(*r.reasons, str(number))))
+
+
+def failed(retrain: Retrain) -> Retrain:
+    running = retrain.after(RetrainEvent.START)
+    return replace(running.after(RetrainEvent.FAIL), error="boom")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import structlog
 
 from driftloop_contracts.clock import Clock, system_clock
+from driftloop_contracts.retrain import RetrainState
 from driftloop_lake.port import Pin
 from driftloop_lake.upkeep import Upkeep
 from driftloop_store.store import Store
@@ -49,7 +50,7 @@ def kept(
 
 def pinned(store: Store) -> Iterable[tuple[str, Pin]]:
     """What retrains that are under way or gave a version have read."""
-    for record in store.retrains(limit=_ALL):
-        data = record.get("data")
-        if data and record["state"] not in ("rejected", "failed"):
-            yield record["model"], Pin(data["predictions"], data["labels"])
+    gave_none = (RetrainState.REJECTED, RetrainState.FAILED)
+    for retrain in store.retrains(limit=_ALL):
+        if retrain.data is not None and retrain.state not in gave_none:
+            yield retrain.model, Pin(retrain.data.predictions, retrain.data.labels)

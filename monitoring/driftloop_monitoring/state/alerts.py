@@ -1,26 +1,24 @@
 """Alerts: one open per model and cause, later findings of the cause attach to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import structlog
 
+from driftloop_contracts.alert import MAX_FINDINGS, Alert, AlertEvent, AlertState
 from driftloop_contracts.judgement import CheckKind, Finding
 from driftloop_monitoring.statistics.performance import Change, LossBaseline
 from driftloop_store.store import Store
 
 log = structlog.get_logger()
 
-MAX_FINDINGS = 100
 
-
-def open_alerts(store: Store, model: str, kind: CheckKind | None = None) -> list[dict[str, Any]]:
+def open_alerts(store: Store, model: str, kind: CheckKind | None = None) -> list[Alert]:
     """Alerts of a model (of one cause) that are not closed, the newest first."""
     return [
-        a
-        for a in store.alerts(model)
-        if a["state"] != "closed" and (kind is None or a["kind"] == kind)
+        alert
+        for alert in store.alerts(model)
+        if alert.state is not AlertState.CLOSED and kind in (None, alert.kind)
     ]
 
 
@@ -38,32 +36,33 @@ def raise_or_attach(
     since: when the rows that it speaks of begin. Does nothing where the alert is known and closed.
     """
     first = findings[0]
-    ids = [f.finding_id for f in findings]
+    ids = tuple(f.finding_id for f in findings)
     for alert in open_alerts(store, first.model, first.kind):
-        known = alert["findings"]
-        fresh = [i for i in ids if i not in known][: MAX_FINDINGS - len(known)]
-        if fresh:
-            store.update_alert(alert["id"], findings=[*known, *fresh])
+        if not alert.holds(ids):
+            store.change_alert(alert.id, lambda fresh: fresh.attach(ids))
         return
-    body: Mapping[str, Any] = {
-        "kind": first.kind.value,
-        "severity": first.severity.value,
-        "message": message,
-        "version": first.version,
-        "findings": ids[:MAX_FINDINGS],
-        "window": first.window_id,
-        "change_at": since.isoformat(),
-        "report": None,
-    }
-    store.raise_alert(alert_id, first.model, now, dict(body))
+    store.raise_alert(
+        Alert(
+            id=alert_id,
+            model=first.model,
+            at=now,
+            kind=first.kind,
+            severity=first.severity,
+            message=message,
+            version=first.version,
+            findings=ids[:MAX_FINDINGS],
+            window=first.window_id,
+            change_at=since,
+        )
+    )
     log.warning("monitor.alert", alert_id=alert_id, model=first.model, message=message)
 
 
 def close_alerts(store: Store, model: str, kind: CheckKind | None = None) -> None:
     """Close a model's alerts (of one cause): it is gone, or the model has another champion."""
     for alert in open_alerts(store, model, kind):
-        store.set_alert_state(alert["id"], "closed")
-        log.info("monitor.alert_closed", alert_id=alert["id"], model=model)
+        store.change_alert(alert.id, lambda fresh: fresh.after(AlertEvent.CLOSE))
+        log.info("monitor.alert_closed", alert_id=alert.id, model=model)
 
 
 def performance_message(

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
 from driftloop_contracts.judgement import Decision
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import Deployment, ModelSpec
+from driftloop_contracts.retrain import Retrain
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.statistics.performance import LossBaseline
 from driftloop_monitoring.statistics.windows import stable_id
 from driftloop_monitoring.watch.trigger import Policy, Ruling, TriggerEvidence, due, evaluate
 from driftloop_settings import Settings
-from driftloop_store.store import ACTIVE_RETRAINS, Store
+from driftloop_store.store import Store
 
 log = structlog.get_logger()
 
@@ -58,8 +59,8 @@ def evidence_of(
     """What the store and the standing say at `now`. `corrections`: see `trigger.Evidence`."""
     name = deployment.model.name
     retrains = store.retrains(name, 10)
-    active = next((r["id"] for r in retrains if r["state"] in ACTIVE_RETRAINS), None)
-    ended = [r.get("ended_at") or r["at"] for r in retrains if r["state"] not in ACTIVE_RETRAINS]
+    active = next((r.id for r in retrains if r.active), None)
+    ended = (r.ended_at or r.at for r in retrains if not r.active)
     rollout = next((r["id"] for r in store.active_rollouts() if r["model"] == name), None)
     alert = standing.test.alert
     scheduled = None
@@ -77,15 +78,10 @@ def evidence_of(
         drifted=standing.drifted,
         active_retrain=active,
         active_rollout=rollout,
-        last_retrain_at=max(map(_utc, ended), default=None),
+        last_retrain_at=max(ended, default=None),
         schedule_due=scheduled,
         corrections=corrections,
     )
-
-
-def _utc(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def rule(
@@ -141,13 +137,15 @@ def _write(
     log.info("monitor.decision", model=model, verdict=ruling.verdict, reason=ruling.reason)
     if ruling.verdict != "retrain":
         return
-    retrain_id = stable_id(decision_id, "retrain")
-    if all(r["id"] != retrain_id for r in store.retrains(model)):
-        body = {
-            "trigger": ruling.trigger,
-            "decision_id": decision_id,
-            "reason": ruling.reason,
-            "change_at": evidence.change_at.isoformat() if evidence.change_at else None,
-            "champion": standing.version,
-        }
-        store.request_retrain(retrain_id, model, now, body)
+    store.request_retrain(
+        Retrain(
+            id=stable_id(decision_id, "retrain"),
+            model=model,
+            at=now,
+            trigger=ruling.trigger,
+            reason=ruling.reason,
+            decision_id=decision_id,
+            champion=standing.version,
+            change_at=evidence.change_at,
+        )
+    )

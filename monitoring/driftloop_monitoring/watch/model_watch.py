@@ -6,7 +6,8 @@ Order of a step: read through one pin → windows, findings and alerts → decis
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,8 +113,8 @@ class ModelWatch:
     def _corrections(self, spec: ModelSpec, pin: Pin) -> int:
         if spec.kind is not LANGUAGE or self.settings.llm.min_corrections is None:
             return 0
-        asked = [datetime.fromisoformat(r["at"]) for r in self.store.retrains(self.name, 1)]
-        since = asked[0].replace(tzinfo=asked[0].tzinfo or UTC) if asked else None
+        asked = self.store.retrains(self.name, 1)
+        since = asked[0].at if asked else None
         return self.lake.answers_with(self.name, pin, (CORRECTION, PREFERRED), since)
 
     def _due(self, pin: Pin, now: datetime) -> bool:
@@ -417,23 +418,23 @@ class ModelWatch:
     def _write_reports(self, standing: MonitorState, known: Reference, pin: Pin) -> None:
         self.reports.poll()
         for alert in self.store.alerts(self.name, 5):
-            if alert.get("report") or alert["version"] != standing.version:
+            if alert.report or alert.version != standing.version:
                 continue
-            path = self.reports.path(alert["id"])
+            path = self.reports.path(alert.id)
             if path.is_file():
-                self.store.update_alert(alert["id"], report=str(path))
-            elif self.reports.wanted(alert["id"]):
+                self.store.change_alert(alert.id, partial(replace, report=str(path)))
+            elif self.reports.wanted(alert.id):
                 current = self.lake.labelled(
                     self.name,
                     pin,
-                    since=datetime.fromisoformat(alert["change_at"]),
+                    since=alert.change_at,
                     versions=(standing.version,),
                     newest=SAMPLE_ROWS,
                     only_labelled=False,
                 )
                 spec = known.losses.spec
                 self.reports.start(
-                    alert["id"], judged_rows(spec, known.table), judged_rows(spec, current)
+                    alert.id, judged_rows(spec, known.table), judged_rows(spec, current)
                 )
 
 

@@ -10,7 +10,7 @@ import json
 import shutil
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from driftloop_contracts.clock import Clock
 from driftloop_contracts.errors import Conflict, DriftloopError, NotFound, Rejected, RetryLater
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import ModelSpec, ServedVersion
+from driftloop_contracts.retrain import Retrain, RetrainEvent, RetrainState
 from driftloop_lake.port import Pin, PinnedLake
 from driftloop_onnx import OnnxModel
 from driftloop_registry.port import BASE_TAG, Registry, VersionRecord
@@ -59,39 +60,49 @@ class RetrainContext:
     clock: Clock
 
 
-def run_retrain(parts: RetrainContext, retrain_id: str) -> str:
+def run_retrain(parts: RetrainContext, retrain_id: str) -> RetrainState:
     """Run a requested retrain, or go on with a running one, and return the state it ended in:
     succeeded, rejected or failed. Raises RetryLater where the lake or the registry cannot be
     reached; then it is to be run again."""
     store = parts.store
-    record = store.retrain(retrain_id)
-    if record["state"] not in ("requested", "running"):
-        return str(record["state"])
+    retrain = store.retrain(retrain_id)
+    if not retrain.active:
+        return retrain.state
+    if retrain.state is RetrainState.REQUESTED:
+        retrain = store.change_retrain(retrain_id, lambda r: r.after(RetrainEvent.START))
     progress = Progress(store, retrain_id)
     try:
-        state, fields = _run(parts, record, progress)
+        event, fields = _run(parts, retrain, progress)
     except RetryLater:
         raise
     except Exception as error:  # a recipe is other people's code: it may raise anything
         log.exception("retrain.failed", retrain_id=retrain_id)
         message = str(error) if isinstance(error, DriftloopError) else repr(error)
-        state, fields = "failed", {"error": traceback.format_exc(), "reasons": [message]}
+        event = RetrainEvent.FAIL
+        fields = {"error": traceback.format_exc(), "reasons": (message,)}
         progress.tell("failed", 1.0, f"the retrain failed: {message}")
-    if store.retrain(retrain_id)["state"] != "cancelled":
-        store.update_retrain(retrain_id, state=state, ended_at=parts.clock().isoformat(), **fields)
+    ended_at = parts.clock()
+    try:
+        retrain = store.change_retrain(
+            retrain_id, lambda r: replace(r.after(event), ended_at=ended_at, **fields)
+        )
+    except Conflict:  # it was cancelled meanwhile
+        retrain = store.retrain(retrain_id)
     shutil.rmtree(work_folder(parts.settings, retrain_id), ignore_errors=True)
-    log.info("retrain.ended", retrain_id=retrain_id, state=state)
-    return state
+    log.info("retrain.ended", retrain_id=retrain_id, state=retrain.state)
+    return retrain.state
 
 
-def _run(parts: RetrainContext, record: Record, progress: Progress) -> tuple[str, Record]:
+def _run(
+    parts: RetrainContext, retrain: Retrain, progress: Progress
+) -> tuple[RetrainEvent, Record]:
     settings, store = parts.settings, parts.store
-    deployment = store.require_deployment(record["model"])
+    deployment = store.require_deployment(retrain.model)
     spec = deployment.model
-    champion = deployment.version(record.get("champion") or deployment.split.stable)
+    champion = deployment.version(retrain.champion or deployment.split.stable)
     if champion is None:
-        raise NotFound(f"version {record['champion']} of {spec.name!r}, the champion, is gone")
-    work = work_folder(settings, record["id"])
+        raise NotFound(f"version {retrain.champion} of {spec.name!r}, the champion, is gone")
+    work = work_folder(settings, retrain.id)
     work.mkdir(parents=True, exist_ok=True)
     outcome_file = work / "outcome.json"
     if outcome_file.is_file():
@@ -100,27 +111,27 @@ def _run(parts: RetrainContext, record: Record, progress: Progress) -> tuple[str
         if spec.runtime == "vllm":
             from driftloop_retrain.language.job import tune
 
-            outcome = tune(parts, record, spec, champion, work, progress)
+            outcome = tune(parts, retrain, spec, champion, work, progress)
         else:
-            outcome = _train(parts, record, spec, champion, work, progress)
+            outcome = _train(parts, retrain, spec, champion, work, progress)
         _write_whole(outcome_file, outcome)
-    verdict, overridden = outcome["gate"]["verdict"], bool(record.get("override_gate"))
+    verdict, overridden = outcome["gate"]["verdict"], retrain.override_gate
     if verdict != "passed" and not overridden:
         reasons = outcome["gate"]["reasons"]
         progress.tell("gate", 1.0, f"the gate says no: {'; '.join(reasons)}")
-        return "rejected", {"result": outcome, "reasons": reasons}
+        return RetrainEvent.REJECT, {"result": outcome, "reasons": tuple(reasons)}
     if verdict != "passed":
-        log.warning("retrain.gate_overridden", retrain_id=record["id"], gate=outcome["gate"])
+        log.warning("retrain.gate_overridden", retrain_id=retrain.id, gate=outcome["gate"])
         outcome["gate_override"] = "an operator asked for the canary whatever the gate says"
     progress.tell("register", 0.96, "registering the candidate")
-    version = _register(parts, record, spec, champion, work, outcome)
+    version = _register(parts, retrain, spec, champion, work, outcome)
     outcome |= {"version": version.version, "rollout": None}
     progress.tell("rollout", 0.99, f"registered as version {version.version}")
     if settings.rollout.auto_start:
-        outcome |= _ask_for_rollout(store, record, version, parts.clock())
+        outcome |= _ask_for_rollout(store, retrain, version, parts.clock())
     passed = "the gate was overridden" if verdict != "passed" else "the candidate passed the gate"
     progress.tell("done", 1.0, f"{passed}; it is version {version.version}")
-    return "succeeded", {
+    return RetrainEvent.SUCCEED, {
         "result": outcome,
         "metrics": outcome["metrics"],
         "version": version.version,
@@ -129,19 +140,18 @@ def _run(parts: RetrainContext, record: Record, progress: Progress) -> tuple[str
 
 def _train(
     parts: RetrainContext,
-    record: Record,
+    retrain: Retrain,
     spec: ModelSpec,
     champion: ServedVersion,
     work: Path,
     progress: Progress,
 ) -> Record:
     settings = parts.settings
-    names = recipe_names(spec.recipe, tuple(record.get("recipes") or ()), settings.retrain.families)
+    names = recipe_names(spec.recipe, retrain.recipes, settings.retrain.families)
     recipes = {name: find_recipe(name) for name in names}
     progress.tell("data", 0.0, "reading the labelled rows from the lake")
-    data = _read(parts, record, spec, champion)
-    at = record.get("change_at")
-    change_at = datetime.fromisoformat(at).astimezone(UTC) if at else None
+    data = _read(parts, retrain, spec, champion)
+    change_at = retrain.change_at and retrain.change_at.astimezone(UTC)
     rows = split(data, settings.retrain, change_at)
     fresh = 0 if rows.fresh_from is None else data.rows - rows.fresh_from
     since = f", {fresh:,} of them since the change" if fresh else ""
@@ -180,7 +190,7 @@ def _train(
     }
     lineage_of(
         parts,
-        record,
+        retrain,
         spec,
         champion,
         outcome,
@@ -193,7 +203,7 @@ def _train(
 
 def lineage_of(
     parts: RetrainContext,
-    record: Record,
+    retrain: Retrain,
     spec: ModelSpec,
     champion: ServedVersion,
     outcome: Record,
@@ -204,22 +214,23 @@ def lineage_of(
 ) -> Lineage:
     """Of a finished training. `sha256`: of what was made. It is written beside that, so that
     whoever has one has the other."""
-    read = parts.store.retrain(record["id"])["data"]
-    pin = Pin(read["predictions"], read["labels"])
+    read = parts.store.retrain(retrain.id).data
+    assert read is not None
+    pin = Pin(read.predictions, read.labels)
     offsets = or_later("the lake", lambda: parts.lake.offsets(spec.name, pin))
     counts = ("rows", "trained_rows", "holdout_rows", "fresh_rows")
     return Lineage(
         model=spec.name,
-        retrain_id=record["id"],
-        trigger=str(record.get("trigger", "")),
-        reason=str(record.get("reason", "")),
+        retrain_id=retrain.id,
+        trigger=retrain.trigger,
+        reason=retrain.reason,
         parent_version=champion.version,
         made_at=parts.clock(),
         data=Data(
             **pin.to_dict(),
-            as_of=read["as_of"],
+            as_of=read.as_of.isoformat(),
             offsets=offsets,
-            change_at=record.get("change_at"),
+            change_at=retrain.change_at.isoformat() if retrain.change_at else None,
             **{name: outcome[name] for name in counts},
         ),
         code=this_code(recipes.values()),
@@ -241,10 +252,10 @@ def lineage_of(
 
 
 def _read(
-    parts: RetrainContext, record: Record, spec: ModelSpec, champion: ServedVersion
+    parts: RetrainContext, retrain: Retrain, spec: ModelSpec, champion: ServedVersion
 ) -> Dataset:
     def read() -> Dataset:
-        pin, as_of = pinned(parts.store, parts.lake, parts.clock, record, spec.name)
+        pin, as_of = pinned(parts.store, parts.lake, parts.clock, retrain)
         return from_lake(
             parts.lake, spec, champion.signature, pin, as_of, parts.settings.retrain.max_rows
         )
@@ -293,13 +304,13 @@ def _judge(
 
 def _register(
     parts: RetrainContext,
-    record: Record,
+    retrain: Retrain,
     spec: ModelSpec,
     champion: ServedVersion,
     work: Path,
     outcome: Record,
 ) -> VersionRecord:
-    tags = tags_of(parts.settings, record, outcome["data"], champion.version)
+    tags = tags_of(parts.settings, retrain, outcome["data"], champion.version)
     if "base_version" in outcome:
         tags[BASE_TAG] = str(outcome["base_version"])
     if "gate_override" in outcome:
@@ -331,21 +342,14 @@ def _flat(outcome: Mapping[str, Any]) -> dict[str, float]:
     return {prefix + name: v for prefix, key in sides for name, v in outcome[key].items()}
 
 
-def _ask_for_rollout(store: Store, record: Record, version: VersionRecord, now: datetime) -> Record:
-    rollout_id = str(uuid5(UUID(record["id"]), "rollout"))
-    try:
-        store.rollout(rollout_id)  # asked for before this process was killed
-    except NotFound:
-        try:
-            store.request_rollout(
-                rollout_id,
-                version.served,
-                record["model"],
-                now,
-                str(record.get("reason", "retrained")),
-            )
-        except Conflict as error:
-            return {"rollout": None, "no_rollout": str(error)}
+def _ask_for_rollout(
+    store: Store, retrain: Retrain, version: VersionRecord, now: datetime
+) -> Record:
+    rollout_id = str(uuid5(UUID(retrain.id), "rollout"))
+    try:  # the same answer if it was asked for before this process was killed
+        store.request_rollout(rollout_id, version.served, retrain.model, now, retrain.reason)
+    except Conflict as error:
+        return {"rollout": None, "no_rollout": str(error)}
     return {"rollout": rollout_id}
 
 

@@ -12,11 +12,12 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
+from driftloop_contracts.retrain import Retrain, RetrainEvent, RetrainState
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
 from driftloop_store import Store, open_store
@@ -27,7 +28,6 @@ POLL_S = 0.5
 MAX_DEATHS = 5
 """So often a retrain's process may die, or find something away, before the retrain has failed."""
 PR_SET_PDEATHSIG = 1
-Record = dict[str, Any]
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -37,10 +37,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             store = store or open_store(settings.store_url)
-            for record in store.active_retrains()[:1]:
-                _Run(settings, store, record).to_its_end(stop)
+            for retrain in store.active_retrains()[:1]:
+                _Run(settings, store, retrain.id).to_its_end(stop)
                 if not stop.is_set():
-                    shutil.rmtree(work_folder(settings, record["id"]), ignore_errors=True)
+                    shutil.rmtree(work_folder(settings, retrain.id), ignore_errors=True)
         except Exception as error:  # a store that is away has many faces; it is tried again
             log.warning("retrain.store_away", reason=repr(error))
         stop.wait(POLL_S)
@@ -51,16 +51,22 @@ def restart_delay_s(deaths: int) -> float:
     return 0.0 if deaths <= 1 else float(2 ** (deaths - 2))
 
 
+def start(retrain: Retrain, now: datetime) -> Retrain:
+    """Taken on by this process, the first or a later one. Raises Conflict if it is over."""
+    return replace(retrain.after(RetrainEvent.START), started_at=retrain.started_at or now)
+
+
 class _Run:
     """One retrain and its process."""
 
-    def __init__(self, settings: Settings, store: Store, record: Record) -> None:
+    def __init__(self, settings: Settings, store: Store, retrain_id: str) -> None:
+        """Raises Conflict if it was cancelled meanwhile."""
         self._settings, self._store = settings, store
-        self._id = str(record["id"])
+        self._id = retrain_id
         self._deaths = 0
-        started = record.get("started_at") or datetime.now(UTC).isoformat()
-        self._started = datetime.fromisoformat(started)
-        store.update_retrain(self._id, state="running", started_at=started)
+        now = datetime.now(UTC)
+        started = store.change_retrain(retrain_id, lambda retrain: start(retrain, now))
+        self._started = started.started_at or now
 
     def to_its_end(self, stop: threading.Event) -> None:
         """Until the record is in a final state, or the role is to stop."""
@@ -86,20 +92,23 @@ class _Run:
             stop.wait(restart_delay_s(self._deaths))
 
     def _active(self) -> bool:
-        return str(self._store.retrain(self._id)["state"]) == "running"
+        return self._store.retrain(self._id).state is RetrainState.RUNNING
 
     def _overdue(self) -> bool:
         passed_s = (datetime.now(UTC) - self._started).total_seconds()
         return passed_s > self._settings.retrain.deadline_s
 
     def _fail(self, reason: str) -> None:
-        ended = datetime.now(UTC).isoformat()
-        self._store.update_retrain(
-            self._id, state="failed", error=reason, reasons=[reason], ended_at=ended
+        now = datetime.now(UTC)
+        self._store.change_retrain(
+            self._id,
+            lambda retrain: replace(
+                retrain.after(RetrainEvent.FAIL), error=reason, reasons=(reason,), ended_at=now
+            ),
         )
 
     def _last_words(self, code: int) -> str:
-        waiting = self._store.retrain(self._id).get("waiting_for")
+        waiting = self._store.retrain(self._id).waiting_for
         return waiting or f"its process ended {self._deaths} times, at last with {code}"
 
     def _start(self) -> "subprocess.Popen[bytes]":

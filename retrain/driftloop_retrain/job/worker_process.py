@@ -7,6 +7,8 @@ Exit codes: 0 the retrain ended, in whichever state; RETRY something was away, r
 import fcntl
 import os
 import sys
+from dataclasses import replace
+from functools import partial
 
 import structlog
 from pydantic import BaseModel
@@ -53,7 +55,7 @@ def main() -> int:
             run_retrain(parts, order.retrain_id)
         except RetryLater as error:
             log.warning("retrain.retry_later", retrain_id=order.retrain_id, reason=str(error))
-            store.update_retrain(order.retrain_id, waiting_for=str(error))
+            store.change_retrain(order.retrain_id, partial(replace, waiting_for=str(error)))
             return RETRY
     return 0
 

@@ -6,6 +6,7 @@ from typing import Any
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG
 from driftloop_contracts.model import ModelSpec, ServedVersion
+from driftloop_contracts.retrain import Retrain
 from driftloop_retrain.job.job import RetrainContext, lineage_of
 from driftloop_retrain.language.adapter import describe, on_this_machine, weights_hash
 from driftloop_retrain.language.candidate import AdapterCandidate, make_adapter
@@ -26,7 +27,7 @@ Record = dict[str, Any]
 
 def tune(
     parts: RetrainContext,
-    record: Record,
+    retrain: Retrain,
     spec: ModelSpec,
     champion: ServedVersion,
     work: Path,
@@ -35,12 +36,12 @@ def tune(
     """Leave an adapter with its lineage in `work`/version and return the outcome. Raises Rejected
     with what is missing, or what a recipe raises."""
     settings = on_this_machine(tune_settings(parts.settings.tuning, spec.options))
-    recipe = find_language_recipe(recipe_name(spec, tuple(record.get("recipes") or ())))
+    recipe = find_language_recipe(recipe_name(spec, retrain.recipes))
     check_rank(spec, settings)
-    base = base_of(parts, record, champion)
+    base = base_of(parts, retrain, champion)
     start = champion if champion.base is not None and settings.from_champion else None
     progress.tell("data", 0.0, "reading answers and feedback from the lake")
-    answers = _read(parts, record, spec, settings)
+    answers = _read(parts, retrain, spec, settings)
     progress.tell("data", 0.02, f"{len(answers):,} answers")
     candidate = make_adapter(
         spec,
@@ -55,7 +56,7 @@ def tune(
         lambda done, words: progress.tell("train", 0.02 + 0.9 * done, words),
     )
     describe(candidate.folder, spec.name, base.version, weights_of(base))
-    outcome = _outcome(parts, record, recipe, candidate, len(answers))
+    outcome = _outcome(parts, retrain, recipe, candidate, len(answers))
     outcome["base_version"] = base.version
     tuning = Tuning(
         settings=settings.model_dump(mode="json"),
@@ -67,7 +68,7 @@ def tune(
     )
     lineage_of(
         parts,
-        record,
+        retrain,
         spec,
         champion,
         outcome,
@@ -102,15 +103,15 @@ def check_rank(spec: ModelSpec, settings: TuningSettings) -> None:
         )
 
 
-def base_of(parts: RetrainContext, record: Record, champion: ServedVersion) -> ServedVersion:
+def base_of(parts: RetrainContext, retrain: Retrain, champion: ServedVersion) -> ServedVersion:
     """The version with the weights that champion and candidate share. Raises NotFound."""
     if champion.base is None:
         return champion
-    served = parts.store.require_deployment(record["model"]).version(champion.base)
+    served = parts.store.require_deployment(retrain.model).version(champion.base)
     if served is not None:
         return served
     return or_later(
-        "the registry", lambda: parts.registry.version(record["model"], champion.base or 0).served
+        "the registry", lambda: parts.registry.version(retrain.model, champion.base or 0).served
     )
 
 
@@ -127,10 +128,10 @@ def weights_of(version: ServedVersion, file: str = BASE_CONFIG) -> Path:
 
 
 def _read(
-    parts: RetrainContext, record: Record, spec: ModelSpec, settings: TuningSettings
+    parts: RetrainContext, retrain: Retrain, spec: ModelSpec, settings: TuningSettings
 ) -> list[TrainingAnswer]:
     def read() -> list[TrainingAnswer]:
-        pin, as_of = pinned(parts.store, parts.lake, parts.clock, record, spec.name)
+        pin, as_of = pinned(parts.store, parts.lake, parts.clock, retrain)
         return read_answers(parts.lake, spec.name, pin, as_of, settings.answers)
 
     return or_later("the lake", read)
@@ -138,22 +139,23 @@ def _read(
 
 def _outcome(
     parts: RetrainContext,
-    record: Record,
+    retrain: Retrain,
     recipe: LanguageRecipe,
     candidate: AdapterCandidate,
     answers: int,
 ) -> Record:
     """What a retrain's record says of it, in the words of other models' where they fit."""
     lesson, tuned = candidate.lesson, candidate.tuned
-    read = parts.store.retrain(record["id"])["data"]
+    read = parts.store.retrain(retrain.id).data
+    assert read is not None
     return {
         "family": recipe.name,
         "span": "all",
         "rounds": tuned.steps,
         "rows": answers,
         "fresh_rows": 0,
-        "data": f"lake {record['model']} predictions@{read['predictions']} labels@{read['labels']} "
-        f"as of {read['as_of']}",
+        "data": f"lake {retrain.model} predictions@{read.predictions} labels@{read.labels} "
+        f"as of {read.as_of.isoformat()}",
         "trained_rows": lesson.trained_rows,
         "holdout_rows": lesson.holdout_rows,
         "validation_loss": tuned.loss,

@@ -1,30 +1,32 @@
 """Which versions of the lake a retrain reads, written into its record before it reads them for the
 first time, so that it reads the same again after it was killed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from driftloop_contracts.clock import Clock
 from driftloop_contracts.errors import DriftloopError, Rejected, RetryLater
+from driftloop_contracts.retrain import PinnedData, Retrain
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_store import Store
 
 T = TypeVar("T")
 
 
-def pinned(
-    store: Store, lake: LakeReader, clock: Clock, record: Mapping[str, Any], model: str
-) -> tuple[Pin, datetime]:
+def pinned(store: Store, lake: LakeReader, clock: Clock, retrain: Retrain) -> tuple[Pin, datetime]:
     """(versions, the time up to which labels were received). Raises Rejected for an empty lake."""
-    known = record.get("data")
+    known = retrain.data
     if known is not None:
-        return Pin(known["predictions"], known["labels"]), datetime.fromisoformat(known["as_of"])
-    pin = lake.pin(model)
+        return Pin(known.predictions, known.labels), known.as_of
+    pin = lake.pin(retrain.model)
     if pin is None:
-        raise Rejected(f"the lake has no prediction of {model!r} yet")
+        raise Rejected(f"the lake has no prediction of {retrain.model!r} yet")
     as_of = clock()
-    store.update_retrain(record["id"], data={**pin.to_dict(), "as_of": as_of.isoformat()})
+    data = PinnedData(pin.predictions, pin.labels, as_of)
+    store.change_retrain(retrain.id, partial(replace, data=data))
     return pin, as_of
 
 

@@ -1,7 +1,10 @@
 """A retrain's progress in its record, for people to watch."""
 
 import time
+from dataclasses import replace
+from functools import partial
 
+from driftloop_contracts.retrain import Stage
 from driftloop_store import Store
 
 INTERVAL_S = 0.5
@@ -19,5 +22,5 @@ class Progress:
         if message == self._message and now - self._written < INTERVAL_S:
             return
         self._message, self._written = message, now
-        told = {"stage": stage, "fraction": round(fraction, 3), "message": message}
-        self._store.update_retrain(self._id, progress=told)
+        told = Stage(stage, round(fraction, 3), message)
+        self._store.change_retrain(self._id, partial(replace, progress=told))

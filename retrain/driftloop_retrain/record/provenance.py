@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from driftloop_contracts.retrain import Retrain
 from driftloop_retrain.tabular.recipes import Recipe
 from driftloop_settings import Settings
 
@@ -109,18 +110,16 @@ def code_version() -> str | None:
         return None
 
 
-def tags_of(
-    settings: Settings, retrain: Mapping[str, Any], data: str, parent: int
-) -> dict[str, str]:
+def tags_of(settings: Settings, retrain: Retrain, data: str, parent: int) -> dict[str, str]:
     """A registered version's tags; `lineage.json` beside its graph says it in full."""
     tags = {
-        "retrain_id": str(retrain["id"]),
+        "retrain_id": retrain.id,
         "data_version": data,
         "parent_version": str(parent),
         "seed": str(settings.retrain.seed),
         "config_hash": _digest(settings.retrain.model_dump_json())[:16],
         "environment_hash": this_environment().sha256[:16],
-        "reason": str(retrain.get("reason", "")),
+        "reason": retrain.reason,
         "source": "retrain",
     }
     code = code_version()

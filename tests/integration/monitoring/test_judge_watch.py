@@ -138,8 +138,8 @@ def test_a_fall_of_its_score_alerts_once_people_bear_it_out(world: JudgedWorld) 
     assert steady["performance"]["judge_auc_lower"] > 0.9
     assert steady["performance"]["judge_score_reference"] == pytest.approx(0.7, abs=0.03)
     (alert,) = world.store.alerts()
-    assert alert["kind"] == "judge"
-    assert "the mean score of the judge" in alert["message"]
+    assert alert.kind == "judge"
+    assert "the mean score of the judge" in alert.message
     (finding,) = world.store.findings()
     assert (finding["kind"], finding["window_id"]) == ("judge", fallen["window_id"])
     assert finding["effect"] == pytest.approx(0.3, abs=0.08)
@@ -163,8 +163,8 @@ def test_a_judge_that_people_contradict_never_alerts(world: JudgedWorld) -> None
 def test_ratings_alert_and_retrain_whatever_a_judge_says(world: JudgedWorld) -> None:
     tables = [*calibrated(world), talk(4_000, 3_000, liked=0.5, quality=0.8)]
     world.live(*tables)
-    assert [alert["kind"] for alert in world.store.alerts()] == ["performance"]
-    assert [retrain["trigger"] for retrain in world.store.retrains()] == ["alert"]
+    assert [alert.kind for alert in world.store.alerts()] == ["performance"]
+    assert [retrain.trigger for retrain in world.store.retrains()] == ["alert"]
 
 
 def test_a_look_asks_for_no_more_than_the_setting_and_stops_when_it_knows_enough(

@@ -12,6 +12,7 @@ from monitored_world import START, MemoryLake
 
 from driftloop_contracts.language import CORRECTION, PREFERRED, SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.retrain import RetrainEvent
 from driftloop_lake.port import Pin
 from driftloop_monitoring.watch.worker import FindingsTopic, Monitor
 from driftloop_settings import LlmSettings, Settings
@@ -114,9 +115,9 @@ def test_steady_ratings_give_windows_and_nothing_else(world: ChatWorld) -> None:
 def test_ratings_that_fall_alert_and_retrain(world: ChatWorld) -> None:
     world.live(GOOD, answers(4_000, 3_000, liked=0.5))
     (alert,) = world.store.alerts()
-    assert "the mean rating fell from" in alert["message"]
+    assert "the mean rating fell from" in alert.message
     (retrain,) = world.store.retrains()
-    assert retrain["trigger"] == "alert"
+    assert retrain.trigger == "alert"
 
 
 def test_corrections_retrain_a_model_whose_ratings_never_fell_and_count_once(
@@ -129,7 +130,8 @@ def test_corrections_retrain_a_model_whose_ratings_never_fell_and_count_once(
     world.lake.corrected = [START] * 50
     world.live(poor)
     (retrain,) = world.store.retrains()
-    assert (retrain["trigger"], world.store.alerts()) == ("corrections", [])
-    world.store.update_retrain(retrain["id"], state="rejected")
+    assert (retrain.trigger, world.store.alerts()) == ("corrections", [])
+    for event in (RetrainEvent.START, RetrainEvent.REJECT):
+        world.store.change_retrain(retrain.id, lambda r, event=event: r.after(event))
     world.live(poor)
     assert len(world.store.retrains()) == 1

@@ -85,12 +85,10 @@ def test_a_measured_error_alerts_and_asks_for_one_retrain(world: World) -> None:
     world.live(CALM)
     world.live(CALM, WORSE)
     (alert,) = world.store.alerts()
-    assert (alert["kind"], alert["severity"]) == ("performance", "critical")
-    assert abs(
-        datetime.fromisoformat(alert["change_at"]) - WORSE["predicted_at"][0].as_py()
-    ) < timedelta(seconds=0.6)
+    assert (alert.kind, alert.severity) == ("performance", "critical")
+    assert abs(alert.change_at - WORSE["predicted_at"][0].as_py()) < timedelta(seconds=0.6)
     (retrain,) = world.store.retrains()
-    assert (retrain["champion"], retrain["trigger"]) == (1, "alert")
+    assert (retrain.champion, retrain.trigger) == (1, "alert")
     world.look()
     world.restart()
     world.look()
@@ -131,10 +129,10 @@ def test_broken_data_alert_but_never_retrain_and_the_alert_closes_when_they_are_
 ) -> None:
     broken = rows(0, 6_000, missing=True, error=0.3)
     world.live(broken)
-    assert {a["kind"] for a in world.store.alerts()} == {"quality", "performance"}
+    assert {a.kind for a in world.store.alerts()} == {"quality", "performance"}
     assert not world.store.retrains()
     world.live(broken, rows(6_000, 2_000, error=0.3))
-    states = {a["kind"]: a["state"] for a in world.store.alerts()}
+    states = {a.kind: a.state for a in world.store.alerts()}
     assert states == {"quality": "closed", "performance": "open"}
     assert len(world.store.retrains()) == 1
 
@@ -160,10 +158,10 @@ def test_a_new_champion_closes_the_alert_and_starts_from_scratch(world: World) -
     v2 = served(world.folder, 2)
     world.store.put_deployment(replace(found.with_version(v2), split=TrafficSplit(2)))
     world.look()
-    assert [a["state"] for a in world.store.alerts()] == ["closed"]
+    assert [a.state for a in world.store.alerts()] == ["closed"]
     after = int((world.now - START) / timedelta(milliseconds=2)) + 1
     world.live(CALM, WORSE, rows(after, 2_000, version=2))
-    assert [a["state"] for a in world.store.alerts()] == ["closed"]
+    assert [a.state for a in world.store.alerts()] == ["closed"]
     cursor = world.store.cursor("monitor/loans")
     assert cursor is not None
     assert (cursor["version"], cursor["test"]["rows"]) == (2, 2_000)
@@ -199,7 +197,7 @@ def test_a_model_without_a_reference_is_compared_with_its_first_rows(tmp_path: P
     assert {w["reason"] for w in world.store.windows() if w["kind"] == "count"} == {
         "reference: the first live rows"
     }
-    assert [a["kind"] for a in world.store.alerts()] == ["performance"]
+    assert [a.kind for a in world.store.alerts()] == ["performance"]
     world.monitor.close()
     world.store.close()
 
@@ -242,7 +240,7 @@ def test_what_has_piled_up_is_judged_in_parts_and_with_the_same_result(
         for each in (world, slow)
     )
     assert one == other
-    assert [a["kind"] for a in slow.store.alerts()] == ["performance"]
+    assert [a.kind for a in slow.store.alerts()] == ["performance"]
     slow.monitor.close()
     slow.store.close()
 
@@ -253,7 +251,7 @@ def test_an_alert_gets_its_report(world: World) -> None:
     reports.wait(150.0)
     world.look()
     (alert,) = world.store.alerts()
-    path = Path(alert["report"])
+    path = Path(alert.report or "")
     assert path.parent == world.settings.reports_dir
     assert "in_amount" in path.read_text()
     assert [p.name for p in path.parent.iterdir()] == [path.name]

@@ -21,6 +21,7 @@ from driftloop_contracts.events import (
 )
 from driftloop_contracts.language import CORRECTION, RATING, SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, TrafficSplit
+from driftloop_contracts.retrain import Retrain
 from driftloop_lake.delta_lake import open_lake
 from driftloop_lake.records import KafkaPosition, LabelRecord, Origin, PredictionRecord
 from driftloop_registry.mlflow_registry import open_registry
@@ -117,10 +118,10 @@ def _archive(settings: Settings) -> None:
 
 
 @pytest.fixture
-def retrain(parts: RetrainContext) -> Callable[..., dict[str, Any]]:
-    def one(number: int = 1, **body: object) -> dict[str, Any]:
-        asked = {"trigger": "operator", "reason": "a test", "champion": 1, **body}
-        parts.store.request_retrain(f"{RETRAIN}{number}", MODEL, NOW, asked)
+def retrain(parts: RetrainContext) -> Callable[..., Retrain]:
+    def one(number: int = 1, **body: object) -> Retrain:
+        asked: Any = {"trigger": "operator", "reason": "a test", "champion": 1, **body}
+        parts.store.request_retrain(Retrain(id=f"{RETRAIN}{number}", model=MODEL, at=NOW, **asked))
         run_retrain(parts, f"{RETRAIN}{number}")
         return parts.store.retrain(f"{RETRAIN}{number}")
 
@@ -128,11 +129,11 @@ def retrain(parts: RetrainContext) -> Callable[..., dict[str, Any]]:
 
 
 def test_corrections_become_an_adapter_that_goes_to_the_canary_and_can_be_made_again(
-    parts: RetrainContext, retrain: Callable[..., dict[str, Any]], base: Path, tmp_path: Path
+    parts: RetrainContext, retrain: Callable[..., Retrain], base: Path, tmp_path: Path
 ) -> None:
     record = retrain()
-    assert record["state"] == "succeeded", record.get("error")
-    result = record["result"]
+    assert record.state == "succeeded", record.error
+    result = record.result
     assert result["metrics"]["loss"] < result["champion_metrics"]["loss"]
     assert result["kinds"] == {
         "correction": 98,
@@ -157,8 +158,8 @@ def test_corrections_become_an_adapter_that_goes_to_the_canary_and_can_be_made_a
     deployment = parts.store.require_deployment(MODEL).with_version(made.served)
     parts.store.put_deployment(replace(deployment, split=TrafficSplit(2)))
     next_record = retrain(2, champion=2)
-    assert next_record["result"]["base_version"] == 1
-    assert next_record["result"]["champion_metrics"]["loss"] == pytest.approx(
+    assert next_record.result["base_version"] == 1
+    assert next_record.result["champion_metrics"]["loss"] == pytest.approx(
         result["metrics"]["loss"], abs=1e-4
     )
-    assert next_record["state"] in ("succeeded", "rejected"), next_record.get("error")
+    assert next_record.state in ("succeeded", "rejected"), next_record.error

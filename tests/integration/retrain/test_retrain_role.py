@@ -22,6 +22,7 @@ from driftloop_contracts.events import (
     prediction_schema,
 )
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.retrain import Retrain, RetrainEvent
 from driftloop_lake.delta_lake import open_lake
 from driftloop_lake.records import KafkaPosition, LabelRecord, Origin, PredictionRecord
 from driftloop_onnx import OnnxModel
@@ -139,11 +140,11 @@ def start() -> Iterator[Callable[[Settings], threading.Event]]:
 
 
 def request(store: Store, **body: object) -> None:
-    asked = {"trigger": "operator", "reason": "a test", "champion": 1, "change_at": None, **body}
-    store.request_retrain(RETRAIN, "loans", NOW, asked)
+    asked: Any = {"trigger": "operator", "reason": "a test", "champion": 1, **body}
+    store.request_retrain(Retrain(id=RETRAIN, model="loans", at=NOW, **asked))
 
 
-def until(store: Store, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+def until(store: Store, wanted: Callable[[Retrain], bool]) -> Retrain:
     for _ in range(1_200):
         record = store.retrain(RETRAIN)
         if wanted(record):
@@ -153,12 +154,12 @@ def until(store: Store, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, A
     raise AssertionError(record)
 
 
-def over(record: dict[str, Any]) -> bool:
-    return record["state"] in ENDS
+def over(record: Retrain) -> bool:
+    return record.state in ENDS
 
 
-def training(record: dict[str, Any]) -> bool:
-    return (record.get("progress") or {}).get("stage") == "train"
+def training(record: Retrain) -> bool:
+    return record.progress is not None and record.progress.stage == "train"
 
 
 def child() -> psutil.Process:
@@ -177,7 +178,7 @@ def test_a_retrain_whose_process_is_killed_goes_on_and_succeeds_once(
     until(store, training)
     child().kill()
     record = until(store, over)
-    assert record["state"] == "succeeded", record
+    assert record.state == "succeeded", record
     assert [v.version for v in open_registry(settings).versions("loans")] == [1, 2]
     assert open_registry(settings).aliases("loans") == {"challenger": 2}
     assert len(store.rollouts("loans")) == 1
@@ -187,45 +188,45 @@ def test_a_cancelled_retrain_ends_its_process(
     settings: Settings, start: Callable[[Settings], threading.Event]
 ) -> None:
     store = open_store(settings.store_url)
-    request(store, recipes=[f"{__name__}:Endless"])
+    request(store, recipes=(f"{__name__}:Endless",))
     start(settings)
     until(store, training)
     process = child()
-    store.update_retrain(RETRAIN, state="cancelled")
+    store.change_retrain(RETRAIN, lambda r: r.after(RetrainEvent.CANCEL))
     assert psutil.wait_procs([process], timeout=30)[1] == []
-    assert store.retrain(RETRAIN)["state"] == "cancelled"
+    assert store.retrain(RETRAIN).state == "cancelled"
 
 
 def test_a_stopped_role_leaves_a_retrain_to_the_next_one(
     settings: Settings, start: Callable[[Settings], threading.Event]
 ) -> None:
     store = open_store(settings.store_url)
-    request(store, recipes=["gradient-boosting"])
+    request(store, recipes=("gradient-boosting",))
     stop = start(settings)
-    until(store, lambda record: record["state"] == "running")
+    until(store, lambda record: record.state == "running")
     stop.set()
     start(settings)
-    assert until(store, over)["state"] == "succeeded"
+    assert until(store, over).state == "succeeded"
 
 
 def test_a_retrain_over_its_deadline_fails(
     settings: Settings, start: Callable[[Settings], threading.Event]
 ) -> None:
     store = open_store(settings.store_url)
-    request(store, recipes=[f"{__name__}:Endless"])
+    request(store, recipes=(f"{__name__}:Endless",))
     start(settings.model_copy(update={"retrain": RetrainSettings(deadline_s=0.1)}))
     record = until(store, over)
-    assert record["state"] == "failed"
-    assert "0.1 s" in record["error"]
+    assert record.state == "failed"
+    assert "0.1 s" in (record.error or "")
 
 
 def test_a_retrained_version_is_reproduced_from_what_it_names(
     settings: Settings, start: Callable[[Settings], threading.Event]
 ) -> None:
     store = open_store(settings.store_url)
-    request(store, recipes=["gradient-boosting"])
+    request(store, recipes=("gradient-boosting",))
     start(settings)
-    assert until(store, over)["state"] == "succeeded"
+    assert until(store, over).state == "succeeded"
 
     def command(*words: str) -> Any:
         argv = [sys.executable, "-m", "driftloop_cli", *words, "--json"]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytest
 
 from driftloop_contracts.events import FIXED_COLUMNS
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.retrain import Retrain
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_onnx import OnnxModel
 from driftloop_registry.memory_registry import MemoryRegistry
@@ -148,14 +150,13 @@ def ask(parts: RetrainContext) -> Callable[..., str]:
 
     def one(**body: object) -> str:
         retrain_id = "0f4f7e7e-4f6d-4a5e-9a57-000000000001"
-        asked = {
+        asked: Any = {
             "trigger": "operator",
             "reason": "a test",
             "champion": 1,
-            "change_at": None,
             **body,
         }
-        parts.store.request_retrain(retrain_id, MODEL, NOW, asked)
+        parts.store.request_retrain(Retrain(id=retrain_id, model=MODEL, at=NOW, **asked))
         return retrain_id
 
     return one

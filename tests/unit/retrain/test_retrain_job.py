@@ -9,12 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from driftloop_contracts.errors import RetryLater
+from driftloop_contracts.retrain import Retrain, RetrainEvent
 from driftloop_lake.port import Pin
 from driftloop_retrain.job.job import RetrainContext, run_retrain
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.recipes import FitContext, FittedModel
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
+from driftloop_store import Store
 
 Ask = Callable[..., str]
 HERE = "test_retrain_job"
@@ -55,23 +57,36 @@ class KilledOnce:
         return GradientBoosting().fit(train, validation, context)
 
 
+class KilledAtTheEnd(Store):
+    """Dies before the record says that the retrain is over."""
+
+    def change_retrain(self, retrain_id: str, change: Callable[[Retrain], Retrain]) -> Retrain:
+        def changed(retrain: Retrain) -> Retrain:
+            after = change(retrain)
+            if not after.active:
+                raise Killed
+            return after
+
+        return super().change_retrain(retrain_id, changed)
+
+
 def test_a_better_candidate_is_registered_and_starts_a_rollout(
     parts: RetrainContext, ask: Ask
 ) -> None:
     retrain_id = ask()
     assert run_retrain(parts, retrain_id) == "succeeded"
     record = parts.store.retrain(retrain_id)
-    assert record["state"] == "succeeded"
-    assert record["result"]["gate"]["verdict"] == "passed"
-    assert record["metrics"]["accuracy"] > record["result"]["champion_metrics"]["accuracy"]
-    assert record["progress"]["fraction"] == 1.0
+    assert record.state == "succeeded"
+    assert record.result["gate"]["verdict"] == "passed"
+    assert record.metrics["accuracy"] > record.result["champion_metrics"]["accuracy"]
+    assert record.progress.fraction == 1.0
     made = parts.registry.version("loans", 2)
     assert made.tags["retrain_id"] == retrain_id
     assert made.tags["parent_version"] == "1"
     assert "predictions@3" in made.tags["data_version"]
     assert parts.registry.aliases("loans") == {"challenger": 2}
     (rollout,) = parts.store.rollouts("loans")
-    assert rollout["id"] == record["result"]["rollout"]
+    assert rollout["id"] == record.result["rollout"]
     assert rollout["candidate"]["path"] == made.path
     assert not work_folder(parts.settings, retrain_id).exists()
 
@@ -97,7 +112,7 @@ def test_the_version_has_a_reference_of_rows_it_was_not_trained_on(
 def test_slices_are_judged_too(parts: RetrainContext, ask: Ask) -> None:
     retrain_id = ask()
     run_retrain(parts, retrain_id)
-    names = [check["name"] for check in parts.store.retrain(retrain_id)["result"]["gate"]["checks"]]
+    names = [check["name"] for check in parts.store.retrain(retrain_id).result["gate"]["checks"]]
     assert names[0] == "overall"
     assert all(name.startswith("kind=") for name in names[1:])
 
@@ -105,17 +120,17 @@ def test_slices_are_judged_too(parts: RetrainContext, ask: Ask) -> None:
 def test_a_candidate_that_is_worse_is_rejected_with_reasons(
     parts: RetrainContext, ask: Ask
 ) -> None:
-    retrain_id = ask(recipes=[f"{HERE}:Shuffled"])
+    retrain_id = ask(recipes=(f"{HERE}:Shuffled",))
     assert run_retrain(parts, retrain_id) == "rejected"
-    assert "overall" in parts.store.retrain(retrain_id)["reasons"][0]
+    assert "overall" in parts.store.retrain(retrain_id).reasons[0]
     assert len(parts.registry.versions("loans")) == 1
     assert parts.store.rollouts() == []
 
 
 def test_an_override_of_the_gate_is_recorded(parts: RetrainContext, ask: Ask) -> None:
-    retrain_id = ask(recipes=[f"{HERE}:Shuffled"], override_gate=True)
+    retrain_id = ask(recipes=(f"{HERE}:Shuffled",), override_gate=True)
     assert run_retrain(parts, retrain_id) == "succeeded"
-    result = parts.store.retrain(retrain_id)["result"]
+    result = parts.store.retrain(retrain_id).result
     assert result["gate"]["verdict"] == "failed"
     assert "operator" in result["gate_override"]
     assert "gate_override" in parts.registry.version("loans", 2).tags
@@ -126,10 +141,10 @@ def test_a_recipe_that_raises_fails_with_its_traceback_and_changes_nothing(
     parts: RetrainContext, ask: Ask
 ) -> None:
     before = parts.store.deployment("loans")
-    retrain_id = ask(recipes=[f"{HERE}:Raises"])
+    retrain_id = ask(recipes=(f"{HERE}:Raises",))
     assert run_retrain(parts, retrain_id) == "failed"
-    assert "a recipe of one's own" in parts.store.retrain(retrain_id)["error"]
-    assert "Traceback" in parts.store.retrain(retrain_id)["error"]
+    assert "a recipe of one's own" in parts.store.retrain(retrain_id).error
+    assert "Traceback" in parts.store.retrain(retrain_id).error
     assert parts.store.deployment("loans") == before
     assert len(parts.registry.versions("loans")) == 1
 
@@ -138,7 +153,7 @@ def test_a_killed_retrain_goes_on_with_the_rows_it_began_with(
     parts: RetrainContext, ask: Ask, lake: Any
 ) -> None:
     KilledOnce.fits = 0
-    retrain_id = ask(recipes=[f"{HERE}:KilledOnce"])
+    retrain_id = ask(recipes=(f"{HERE}:KilledOnce",))
     with pytest.raises(Killed):
         run_retrain(parts, retrain_id)
     lake.pin = lambda model: Pin(8, 9)  # the lake has grown in the meantime
@@ -150,9 +165,8 @@ def test_run_again_it_registers_and_asks_for_a_rollout_once(
     parts: RetrainContext, ask: Ask
 ) -> None:
     retrain_id = ask()
-    run_retrain(parts, retrain_id)
-    # As if it had been killed before the record said that it is over.
-    parts.store.update_retrain(retrain_id, state="running")
+    with pytest.raises(Killed):
+        run_retrain(replace(parts, store=KilledAtTheEnd(parts.store._engine)), retrain_id)
     assert run_retrain(parts, retrain_id) == "succeeded"
     assert len(parts.registry.versions("loans")) == 2
     assert len(parts.store.rollouts("loans")) == 1
@@ -160,7 +174,7 @@ def test_run_again_it_registers_and_asks_for_a_rollout_once(
 
 def test_one_that_is_over_is_left_alone(parts: RetrainContext, ask: Ask) -> None:
     retrain_id = ask()
-    parts.store.update_retrain(retrain_id, state="cancelled")
+    parts.store.change_retrain(retrain_id, lambda r: r.after(RetrainEvent.CANCEL))
     assert run_retrain(parts, retrain_id) == "cancelled"
     assert len(parts.registry.versions("loans")) == 1
 
@@ -172,7 +186,7 @@ def test_a_lake_that_is_away_is_tried_again_later(
     lake.away = True
     with pytest.raises(RetryLater, match="connection refused"):
         run_retrain(parts, retrain_id)
-    assert parts.store.retrain(retrain_id)["state"] == "requested"
+    assert parts.store.retrain(retrain_id).state == "running"
     lake.away = False
     assert run_retrain(parts, retrain_id) == "succeeded"
 
@@ -181,7 +195,7 @@ def test_an_empty_lake_fails_with_a_sentence(parts: RetrainContext, ask: Ask, la
     lake.table = None
     retrain_id = ask()
     assert run_retrain(parts, retrain_id) == "failed"
-    assert "no prediction" in parts.store.retrain(retrain_id)["reasons"][0]
+    assert "no prediction" in parts.store.retrain(retrain_id).reasons[0]
 
 
 def test_a_candidate_succeeds_without_a_rollout_while_another_is_under_way(
@@ -191,6 +205,6 @@ def test_a_candidate_succeeds_without_a_rollout_while_another_is_under_way(
     parts.store.request_rollout("other", deployment.versions[0], "loans", parts.clock(), "deployed")
     retrain_id = ask()
     assert run_retrain(parts, retrain_id) == "succeeded"
-    result = parts.store.retrain(retrain_id)["result"]
+    result = parts.store.retrain(retrain_id).result
     assert result["rollout"] is None
     assert "under way" in result["no_rollout"]

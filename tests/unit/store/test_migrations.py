@@ -23,6 +23,10 @@ MONITOR = {
     "broken": [], "drifted": ["alarm"], "outbox": [], "topic": "alarm/drift_alone", "decisions": 2,
     "loss": {}, "nats": [], "judge": JUDGE,
 }  # fmt: skip
+ALARM = {
+    "kind": "performance", "severity": "critical", "message": "worse", "version": 1,
+    "findings": ["f"], "window": "w", "change_at": AT, "report": None,
+}  # fmt: skip
 LOADED = {"replicas": 2, "alarm": {"version": 1}}  # of a model's readers, not the monitor's
 
 
@@ -48,9 +52,9 @@ def record(id_: str, model: str, body: dict[str, Any], **columns: str) -> dict[s
 
 
 def test_alarms_of_the_first_release_are_alerts(url: str) -> None:
-    of_the_first_release(url, alarms=record("a", "m", {"message": "worse"}, state="open"))
+    of_the_first_release(url, alarms=record("a", "m", ALARM, state="open"))
     (alert,) = open_store(url).alerts()
-    assert (alert["id"], alert["state"], alert["message"]) == ("a", "open", "worse")
+    assert (alert.id, alert.state, alert.message) == ("a", "open", "worse")
 
 
 def test_what_an_alarm_triggered_was_triggered_by_an_alert(url: str) -> None:
@@ -64,7 +68,7 @@ def test_what_an_alarm_triggered_was_triggered_by_an_alert(url: str) -> None:
     (decided,) = store.decisions()
     assert (decided["trigger"], decided["model"]) == ("alert", "alarm")
     assert decided["evidence"] == {"alert": True, "rise": 0.2}
-    assert store.retrain("r")["trigger"] == "alert"
+    assert store.retrain("r").trigger == "alert"
 
 
 def test_the_audit_names_the_alert(url: str) -> None:
