@@ -4,7 +4,7 @@ from struct import Struct
 
 import numpy as np
 
-from driftloop_serving.inference.plan import InputPlan
+from driftloop_serving.inference.tensor_plan import InputPlan
 
 _LENGTH = Struct("<I")
 

@@ -17,7 +17,8 @@ from driftloop_serving.inference.binary_tensors import array_at, buffer_of, text
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
 from driftloop_serving.inference.infer_call import InferRequest
 from driftloop_serving.inference.json_tensors import array_of
-from driftloop_serving.inference.plan import InputPlan, Plan, plan_of, rows_of
+from driftloop_serving.inference.plan import Plan, plan_of, rows_of
+from driftloop_serving.inference.tensor_plan import InputPlan
 
 CONTENTS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",
@@ -31,7 +32,7 @@ Tensor = pb.ModelInferRequest.InferInputTensor
 
 
 class GrpcCodec:
-    """call.Form of ModelInfer. A payload is a ModelInferRequest or a ModelInferResponse."""
+    """The Codec of ModelInfer. A payload is a ModelInferRequest or a ModelInferResponse."""
 
     def decode(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from driftloop_contracts.errors import Rejected
-from driftloop_serving.inference.plan import InputPlan
+from driftloop_serving.inference.tensor_plan import InputPlan
 
 _OUT_OF_INT64 = 2.0**63
 

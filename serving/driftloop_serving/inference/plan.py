@@ -1,90 +1,17 @@
-"""What decoding and encoding need of a signature, worked out once instead of at every request."""
+"""What decoding and encoding need of a signature, computed once instead of for each request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from driftloop_contracts.errors import Rejected, shown
-from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_serving.inference.datatypes import KINDS, Kind
-
-if TYPE_CHECKING:
-    from driftloop_serving.inference.template import Template
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.signature import Signature
+from driftloop_serving.inference.template import Template
+from driftloop_serving.inference.tensor_plan import InputPlan, OutputPlan
 
 MAX_REMEMBERED = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class InputPlan:
-    """`counts_rows`: its first dimension is the number of rows; `column`: [-1, 1], for which
-    clients may leave out the second dimension; `fixed_size`: the product of its dimensions that
-    aren't free;
-    `tail`: the dimensions behind the rows of the commonest shapes, [-1] and [-1, n]; else None."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    kind: Kind
-    counts_rows: bool
-    column: bool
-    fixed_size: int
-    tail: list[int] | None
-
-    @classmethod
-    def of(cls, spec: TensorSpec) -> "InputPlan":
-        common = spec.shape[:1] == (-1,) and len(spec.shape) <= 2 and -1 not in spec.shape[1:]
-        tail = list(spec.shape[1:]) if common else None
-        return cls(
-            spec.name,
-            spec.datatype,
-            spec.shape,
-            KINDS[spec.datatype],
-            spec.shape[:1] == (-1,),
-            spec.shape == (-1, 1),
-            prod(d for d in spec.shape if d != -1),
-            tail,
-        )
-
-    def refused(self, why: str) -> Rejected:
-        return Rejected(f"input {self.name!r}{why}")
-
-    def fitted(self, shape: object) -> tuple[list[int], int]:
-        """The shape as the signature wants it, and its number of elements, at least 1.
-        Raises Rejected. Allocates nothing: a client's dimensions may be of any size."""
-        if type(shape) is not list:
-            raise self.refused(": `shape` must be a list of whole numbers from 1")
-        if shape and shape[1:] == self.tail and type(shape[0]) is type(shape[-1]) is int:
-            size = shape[0] * self.fixed_size
-            if size > 0:
-                return shape, size
-        if self.column and len(shape) == 1:
-            shape = [*shape, 1]
-        size = 1
-        fits = len(shape) == len(self.shape)
-        for given, wanted in zip(shape, self.shape, strict=False):
-            if type(given) is not int or given < 0:
-                raise self.refused(": `shape` must be a list of whole numbers from 1")
-            if given != wanted and wanted != -1:
-                fits = False
-            size *= given
-        if not fits:
-            raise self.refused(f" has the shape {shown(shape)}; it must be {list(self.shape)}")
-        if size == 0:
-            what = "no rows" if self.counts_rows and shape[0] == 0 else "no elements"
-            raise self.refused(f" has {what}")
-        return shape, size
-
-
-@dataclass(slots=True)
-class OutputPlan:
-    """`heads`: the tensor's JSON up to its data, for shapes that were answered."""
-
-    name: str
-    datatype: str
-    heads: dict[tuple[int, ...], bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -98,9 +25,9 @@ class Plan:
     output_names: tuple[str, ...]
     starts: dict[tuple[str, int], bytes] = field(default_factory=dict)
     """The beginning of an answer's JSON, by model and version."""
-    templates: "tuple[Template, ...]" = ()
+    templates: tuple[Template, ...] = ()
     unlike: int = 0
-    """Requests that were like no template."""
+    """Requests that matched no template."""
 
     @classmethod
     def of(cls, signature: Signature) -> "Plan":

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from driftloop_serving.inference.plan import InputPlan
+from driftloop_serving.inference.tensor_plan import InputPlan
 
 KEPT = 4
 """Templates of a model: as many shapes and ways of writing are recognised at a time."""

@@ -16,11 +16,12 @@ from driftloop_contracts.input_rules import InputRule, check_all
 from driftloop_contracts.signature import Signature
 from driftloop_serving.inference.infer_call import InferRequest
 from driftloop_serving.inference.json_tensors import array_of, document_of
-from driftloop_serving.inference.plan import InputPlan, Plan, plan_of, rows_of
+from driftloop_serving.inference.plan import Plan, plan_of, rows_of
+from driftloop_serving.inference.tensor_plan import InputPlan
 
 
-class V1Form:
-    """call.Form of the protocol; a payload is the HTTP body, bytes, and has no raw buffers."""
+class V1Codec:
+    """The Codec of the protocol; a payload is the HTTP body, bytes, and has no raw buffers."""
 
     def decode(
         self,
@@ -64,7 +65,7 @@ class V1Form:
         """One by one is as quick."""
 
 
-V1 = V1Form()
+V1 = V1Codec()
 
 
 def _columns(instances: Any, plan: Plan) -> dict[str, Any]:

@@ -13,21 +13,15 @@ from driftloop_contracts.signature import Signature
 from driftloop_serving.inference.binary_tensors import array_at, buffer_of, raw_array
 from driftloop_serving.inference.infer_call import InferRequest
 from driftloop_serving.inference.json_tensors import array_of, document_of, json_of, json_of_rows
-from driftloop_serving.inference.plan import (
-    InputPlan,
-    OutputPlan,
-    Plan,
-    plan_of,
-    remember,
-    rows_of,
-)
+from driftloop_serving.inference.plan import Plan, plan_of, remember, rows_of
 from driftloop_serving.inference.template import KEPT, LEARN_EVERY, Template, parted
+from driftloop_serving.inference.tensor_plan import InputPlan, OutputPlan
 
 _NONE: frozenset[str] = frozenset()
 
 
-class V2Form:
-    """call.Form of the protocol; a payload is the HTTP body, bytes."""
+class V2Codec:
+    """The Codec of the protocol; a payload is the HTTP body, bytes."""
 
     def decode(
         self,
@@ -113,7 +107,7 @@ class V2Form:
         return [(b"".join(parts), None) for parts in zip(*columns, strict=True)]
 
 
-V2 = V2Form()
+V2 = V2Codec()
 
 
 def _like_another(payload: bytes, plan: Plan) -> InferRequest | None:
