@@ -3,11 +3,13 @@ sentence}`."""
 
 from typing import Any
 
+import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from driftloop_contracts import errors
 from driftloop_http.request_body import ClientGone
@@ -27,8 +29,18 @@ def status_of(error: errors.DriftloopError) -> int:
 
 
 def retry_after_s(error: errors.DriftloopError) -> int | None:
-    """What Retry-After says; None for an error that time does not mend."""
+    """The value of Retry-After; None for an error that a retry cannot resolve."""
     return max(1, round(error.retry_after_s)) if isinstance(error, errors.RetryLater) else None
+
+
+def error_bytes(error: errors.DriftloopError, status: int, tail: bytes) -> bytes:
+    """The whole HTTP/1.1 answer. `tail`: the end of its head, after the last header's value."""
+    body = orjson.dumps({"error": str(error)})
+    head = STATUS_LINE[status] + b"content-type: application/json\r\ncontent-length: %d" % len(body)
+    seconds = retry_after_s(error)
+    if seconds is not None:
+        head += b"\r\nretry-after: %d" % seconds
+    return head + tail + body
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -49,8 +61,8 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         sentence = {
-            404: f"there is nothing at {request.url.path[:200]}",
-            405: f"{request.method[:20]} is not answered at {request.url.path[:200]}",
+            404: f"no such URL: {request.url.path[:200]}",
+            405: f"{request.method[:20]} is not allowed at {request.url.path[:200]}",
         }.get(error.status_code, str(error.detail))
         return _answer(sentence, error.status_code, dict(error.headers or {}))
 

@@ -1,22 +1,20 @@
 """Zero-wait micro-batching: what arrives in one turn of the event loop shares one run.
 
 A turn takes the calls that have arrived, chooses a version for each, decodes them, and puts them
-into
-lanes: one for each (graph, arm, shape class). A lane whose runs are short runs at once, on the
-loop; one whose runs are long runs in a thread, and what arrives meanwhile shares the next run. So
-nothing waits for a timer, and batches grow only under load. (`max_queue_delay_s` of a model is the
-exception: there a lane waits so long for company.)
+into queues: one for each (graph, arm, shape class). A queue whose runs are short runs at once, on
+the loop; one whose runs are long runs in a thread, and the calls that arrive meanwhile share the
+next run. So nothing waits for a timer, and batches grow only under load. (`max_queue_delay_s` of a
+model is the exception: its queue waits up to that long for more calls.)
 
 Delivery: run → one write to the spool for all that ran in this turn → answers, at once or as soon
-as the `durability` that is set allows. What was not run because it came too late is written and
-answered like a run that failed; what nobody waited for any more is not.
+as the `durability` that is set allows. A call that came too late to run is recorded and answered
+like a run that failed; a call whose client has left is not.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -24,29 +22,26 @@ import structlog
 
 from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_contracts.ids import new_prediction_id
+from driftloop_serving.batching.batch_queue import INLINE_S, BatchQueue
 from driftloop_serving.batching.model_table import Chosen, ModelTable
 from driftloop_serving.batching.repeats import Repeats
+from driftloop_serving.batching.run import Outputs, Run, record_of
 from driftloop_serving.capture.durability import Durability, rows_of
 from driftloop_serving.capture.spool import SpoolWriter
-from driftloop_serving.capture.spool_record import PredictionBatch
-from driftloop_serving.inference.infer_call import Codec, InferAnswer, InferCall, Meter
+from driftloop_serving.inference.infer_call import InferAnswer, InferCall, Meter
 
 log = structlog.get_logger()
 
-INLINE_S = 0.002
-"""A run that takes longer would keep the loop from other requests for longer than a thread
-costs."""
 WORKERS = 2
-LANES_KEPT = 512
+"""Threads for long runs."""
+QUEUES_KEPT = 512
 BUSY = "too many requests are under way; try again"
 LATE = "the request waited longer than its deadline allows; try again"
 TIMEOUT = "Timeout"
 """The `error` of a request that was too late to run."""
 
-Outputs = Mapping[str, np.ndarray]
 Forward = Callable[[InferCall], Awaitable[InferAnswer | DriftloopError]]
-"""Gives what the replica that was asked answered, and has counted; raises where none could be
-asked."""
+"""What another replica answered, and has counted; raises if none could be asked."""
 
 
 class ModelFailed(DriftloopError):
@@ -57,108 +52,13 @@ class ClientGone(DriftloopError):
     """The client left before its run: nobody waits for an answer."""
 
 
-class BatchQueue:
-    """Calls that may share a run. `cost_s`: what a run of `cost_rows` took, smoothed."""
-
-    __slots__ = ("calls", "chosen", "cost_rows", "cost_s", "key", "running", "timer")
-
-    def __init__(self, key: Any, chosen: Chosen) -> None:
-        self.key = key
-        self.chosen = chosen
-        self.calls: list[InferCall] = []
-        self.running = 0
-        self.cost_s, self.cost_rows = INLINE_S, 1.0  # unknown: the first run goes to a thread
-        self.timer: asyncio.TimerHandle | None = None
-
-    def expected_s(self, rows: int) -> float:
-        return self.cost_s * max(1.0, rows / self.cost_rows)
-
-    def learn(self, seconds: float, rows: int) -> None:
-        self.cost_s += 0.2 * (seconds - self.cost_s)
-        self.cost_rows += 0.2 * (rows - self.cost_rows)
-
-    def take(self) -> list[InferCall]:
-        """The calls of the next run: at most `max_batch_rows` rows, at least one call."""
-        chosen, calls = self.chosen, self.calls
-        if not chosen.batchable:
-            self.calls = calls[1:]
-            return calls[:1]
-        rows = 0
-        for number, call in enumerate(calls):
-            rows += call.request.rows
-            if rows > chosen.max_batch_rows and number:
-                self.calls = calls[number:]
-                return calls[:number]
-        self.calls = []
-        return calls
-
-
-class Run:
-    """Calls of one lane that ran together. `outputs` None: they are answered with `error`."""
-
-    __slots__ = (
-        "calls",
-        "chosen",
-        "counts",
-        "error",
-        "infer_s",
-        "inputs",
-        "outputs",
-        "rows",
-        "started_at",
-    )
-
-    def __init__(self, chosen: Chosen, calls: list[InferCall]) -> None:
-        self.chosen = chosen
-        self.calls = calls
-        self.inputs = _gathered(calls)
-        self.counts = [call.request.rows for call in calls]
-        self.rows = sum(self.counts)
-        self.outputs: Outputs | None = None
-        self.error: str | None = None
-        self.started_at = time.perf_counter()
-        self.infer_s = 0.0
-
-    def execute(self) -> "list[Run]":
-        """Runs the graph; where several calls fail together each runs alone, so that only the ones
-        that are at fault fail. May be called in a thread."""
-        try:
-            self.outputs = self._outputs()
-        except Exception as failure:  # onnxruntime's own errors share no public base
-            if len(self.calls) > 1:
-                return [run for call in self.calls for run in Run(self.chosen, [call]).execute()]
-            self.error = type(failure).__name__
-            log.warning(
-                "inference.failed",
-                model=self.calls[0].model,
-                version=self.chosen.version,
-                error=str(failure),
-            )
-        finally:
-            self.infer_s = time.perf_counter() - self.started_at
-        return [self]
-
-    def _outputs(self) -> Outputs:
-        outputs: Outputs = self.chosen.model.run(self.inputs)
-        if len(self.calls) > 1:
-            rows = self.rows
-            if any(array.shape[:1] != (rows,) for array in outputs.values()):
-                raise ValueError("the rows of the outputs are not those of the inputs")
-        return outputs
-
-
-def _gathered(calls: Sequence[InferCall]) -> Mapping[str, np.ndarray]:
-    first: dict[str, np.ndarray] = calls[0].request.inputs
-    if len(calls) == 1:
-        return first
-    return {name: np.concatenate([call.request.inputs[name] for call in calls]) for name in first}
-
-
 class Batcher:
     """`submit` is called on the event loop. `in_flight_limit`: calls that may be under way; more
-    are told to try again. `table` is replaced as a whole when the deployments change. `forward`:
-    who answers for a model that this process does not hold itself. `durability` None: what is in
-    the spool is answered at once."""
+    are answered with RetryLater. `table` is replaced as a whole when the deployments change.
+    `forward`: who answers for a model that this process does not hold itself. `durability` None:
+    answers leave as soon as the spool has their records. `runs_per_queue`: how many of a
+    queue may run at once; `queues_kept`: idle queues are forgotten beyond this number, since
+    clients choose shapes."""
 
     def __init__(
         self,
@@ -168,6 +68,8 @@ class Batcher:
         in_flight_limit: int,
         forward: Forward | None = None,
         durability: Durability | None = None,
+        runs_per_queue: int = WORKERS,
+        queues_kept: int = QUEUES_KEPT,
     ) -> None:
         self._table = ModelTable()
         self._spool = spool
@@ -176,10 +78,12 @@ class Batcher:
         self._limit = in_flight_limit
         self._forward = forward
         self._loop = asyncio.get_running_loop()
+        self._runs_per_queue = runs_per_queue
+        self._queues_kept = queues_kept
         self._threads = ThreadPoolExecutor(WORKERS, "run")
         self._arrived: list[InferCall] = []
         self._last_turn = 0
-        self._lanes: dict[Any, BatchQueue] = {}
+        self._queues: dict[Any, BatchQueue] = {}
         self._repeats = Repeats()
         self._forwarding: set[asyncio.Task[None]] = set()
         self.in_flight = 0
@@ -192,10 +96,10 @@ class Batcher:
     @table.setter
     def table(self, table: ModelTable) -> None:
         self._table = table
-        self._forget_idle_lanes()
+        self._forget_idle_queues()
 
-    def _forget_idle_lanes(self) -> None:
-        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.calls or lane.running}
+    def _forget_idle_queues(self) -> None:
+        self._queues = {key: q for key, q in self._queues.items() if q.calls or q.running}
 
     def submit(self, call: InferCall, *, alone: bool = False) -> None:
         """Answer a call. `alone`: nobody else can arrive in this turn, so do not wait for its
@@ -211,17 +115,7 @@ class Batcher:
         elif len(self._arrived) == 1:
             self._loop.call_soon(self._look_again)
 
-    async def answer(
-        self,
-        form: Codec,
-        model: str,
-        pinned: str | None,
-        payload: Any,
-        json_length: int | None,
-        given_id: str | None,
-        routing_key: bytes | None,
-        timeout_s: float = inf,
-    ) -> InferAnswer:
+    async def answer(self, call: InferCall) -> InferAnswer:
         """For callers that can wait. Raises DriftloopError."""
         future: asyncio.Future[InferAnswer] = self._loop.create_future()
 
@@ -233,18 +127,7 @@ class Batcher:
             else:
                 future.set_result(answer)
 
-        call = InferCall(
-            form,
-            model,
-            pinned,
-            payload,
-            json_length,
-            given_id,
-            routing_key,
-            time.perf_counter(),
-            done,
-            timeout_s,
-        )
+        call.done = done
         self.submit(call)
         try:
             return await future
@@ -267,27 +150,27 @@ class Batcher:
         began = time.perf_counter()
         calls, self._arrived = self._arrived, []
         self._last_turn = len(calls)
-        lanes: dict[Any, BatchQueue] = {}
+        queues: dict[Any, BatchQueue] = {}
         for call in calls:
             try:
-                lane = self._place(call)
+                queue = self._place(call)
             except DriftloopError as error:
                 self._failed(call, error)
             except Exception:
                 self._broke(call)
             else:
-                if lane is not None:
-                    lanes[lane.key] = lane
+                if queue is not None:
+                    queues[queue.key] = queue
         decoded = time.perf_counter()
         runs: list[Run] = []
-        for lane in lanes.values():
-            self._start(lane, runs)
+        for queue in queues.values():
+            self._start(queue, runs)
         self._finish(runs, decoded - began)
         self.busy_s += time.perf_counter() - began
 
     def _place(self, call: InferCall) -> BatchQueue | None:
-        """The lane that the call went to; None where it has its answer already, or gets
-        another's."""
+        """The queue that the call went to; None if it has its answer already, or gets that of
+        another call."""
         if call.given_id is None:
             call.prediction_id = new_prediction_id()
         else:
@@ -298,76 +181,76 @@ class Batcher:
                 return None
             if self._repeats.joins(call):
                 return None
-        if self._table.is_elsewhere(call.model):
+        if self._table.is_remote(call.model):
             self._send_on(call)
             return None
         chosen = self._table.choose(
             call.model, call.pinned, call.routing_key or call.prediction_id.encode()
         )
-        request = call.request = call.form.decode(
+        request = call.request = call.codec.decode(
             call.payload, call.json_length, chosen.model.signature, chosen.rules
         )
         call.payload = None
-        key = chosen.lane if chosen.one_shape else (chosen.lane, *_shapes(request.inputs))
-        lane = self._lanes.get(key)
-        if lane is None:
-            if len(self._lanes) >= LANES_KEPT:  # clients choose shapes, and could go on for ever
-                self._forget_idle_lanes()
-            lane = self._lanes[key] = BatchQueue(key, chosen)
-        lane.calls.append(call)
-        return lane
+        key = chosen.graph_key if chosen.one_shape else (chosen.graph_key, *_shapes(request.inputs))
+        queue = self._queues.get(key)
+        if queue is None:
+            if len(self._queues) >= self._queues_kept:
+                self._forget_idle_queues()
+            queue = self._queues[key] = BatchQueue(key, chosen)
+        queue.calls.append(call)
+        return queue
 
-    def _start(self, lane: BatchQueue, runs: list[Run]) -> None:
-        """Run what waits in the lane as far as it may run now; what ran inline goes to `runs`."""
-        if lane.timer is not None or not lane.calls:
+    def _start(self, queue: BatchQueue, runs: list[Run]) -> None:
+        """Run what waits in the queue as far as it may run now; what ran inline goes to `runs`."""
+        if queue.timer is not None or not queue.calls:
             return
-        delay_s = lane.chosen.max_queue_delay_s
-        if delay_s and sum(c.request.rows for c in lane.calls) < lane.chosen.max_batch_rows:
-            lane.timer = self._loop.call_later(delay_s, self._delay_elapsed, lane)
+        delay_s = queue.chosen.max_queue_delay_s
+        if delay_s and sum(c.request.rows for c in queue.calls) < queue.chosen.max_batch_rows:
+            queue.timer = self._loop.call_later(delay_s, self._delay_elapsed, queue)
             return
-        while lane.calls and lane.running < WORKERS:
-            calls = self._still_wanted(lane.chosen, lane.take(), runs)
+        while queue.calls and queue.running < self._runs_per_queue:
+            calls = self._still_wanted(queue.chosen, queue.take(), runs)
             if not calls:
                 continue
-            run = Run(lane.chosen, calls)
+            run = Run(queue.chosen, calls)
             rows = run.rows
-            if lane.running == 0 and lane.expected_s(rows) < INLINE_S:
+            if queue.running == 0 and queue.expected_s(rows) < INLINE_S:
                 done = run.execute()
-                lane.learn(run.infer_s, rows)
+                queue.learn(run.infer_s, rows)
                 runs.extend(done)
             else:
-                self._run_apart(lane, run)
+                self._run_apart(queue, run)
 
-    def _run_apart(self, lane: BatchQueue, run: Run) -> None:
-        lane.running += 1
-        self._threads.submit(self._run_in_thread, lane, run)
+    def _run_apart(self, queue: BatchQueue, run: Run) -> None:
+        queue.running += 1
+        self._threads.submit(self._run_in_thread, queue, run)
 
-    def _run_in_thread(self, lane: BatchQueue, run: Run) -> None:
+    def _run_in_thread(self, queue: BatchQueue, run: Run) -> None:
         runs = run.execute()
-        self._loop.call_soon_threadsafe(self._ran, lane, run, runs)
+        self._loop.call_soon_threadsafe(self._ran, queue, run, runs)
 
-    def _ran(self, lane: BatchQueue, run: Run, runs: list[Run]) -> None:
+    def _ran(self, queue: BatchQueue, run: Run, runs: list[Run]) -> None:
         began = time.perf_counter()
-        lane.running -= 1
-        lane.learn(run.infer_s, run.rows)
-        self._start(lane, runs)
+        queue.running -= 1
+        queue.learn(run.infer_s, run.rows)
+        self._start(queue, runs)
         self._finish(runs, 0.0)
         self.busy_s += time.perf_counter() - began
 
-    def _delay_elapsed(self, lane: BatchQueue) -> None:
-        """The delay is over: what has gathered runs."""
-        lane.timer = None
+    def _delay_elapsed(self, queue: BatchQueue) -> None:
+        """The delay is over: all that waits runs."""
+        queue.timer = None
         late: list[Run] = []
-        while lane.calls:
-            calls = self._still_wanted(lane.chosen, lane.take(), late)
+        while queue.calls:
+            calls = self._still_wanted(queue.chosen, queue.take(), late)
             if calls:
-                self._run_apart(lane, Run(lane.chosen, calls))
+                self._run_apart(queue, Run(queue.chosen, calls))
         self._finish(late, 0.0)
 
     def _still_wanted(
         self, chosen: Chosen, calls: list[InferCall], runs: list[Run]
     ) -> list[InferCall]:
-        """Those that are to run. Who came too late gets an answer, and a record: in `runs`."""
+        """Those that are to run. Calls that came too late get an answer and a record: in `runs`."""
         now = time.perf_counter()
         for call in calls:
             if call.cancelled or now - call.received_at > call.timeout_s:
@@ -394,7 +277,7 @@ class Batcher:
             return
         now = time.perf_counter()
         latencies_s = [[now - call.received_at for call in run.calls] for run in runs]
-        records = [_record(run, each) for run, each in zip(runs, latencies_s, strict=True)]
+        records = [record_of(run, each) for run, each in zip(runs, latencies_s, strict=True)]
         kept = self._spool.append(records)
         if self._durability is None or not kept:
             self._leave(runs, latencies_s, now, input_s)
@@ -442,11 +325,11 @@ class Batcher:
     def _answer(self, run: Run, outputs: Outputs) -> None:
         calls, chosen = run.calls, run.chosen
         version, signature = chosen.version, chosen.model.signature
-        model, form = calls[0].model, calls[0].form
-        if run.rows == len(calls) > 1 and all(call.form is form for call in calls):
+        model, codec = calls[0].model, calls[0].codec
+        if run.rows == len(calls) > 1 and all(call.codec is codec for call in calls):
             requests = [call.request for call in calls]
             try:
-                together = form.encode_rows(requests, outputs, model, version, signature)
+                together = codec.encode_rows(requests, outputs, model, version, signature)
             except Exception:  # one by one, only those at fault fail
                 together = None
             if together is not None:
@@ -460,7 +343,7 @@ class Batcher:
                 own = {name: array[first : first + rows] for name, array in outputs.items()}
             first += rows
             try:
-                payload, json_length = call.form.encode(
+                payload, json_length = call.codec.encode(
                     call.request, own, model, version, signature
                 )
             except Exception:
@@ -486,7 +369,7 @@ class Batcher:
             self._done(call, answer)
 
     def _broke(self, call: InferCall, chosen: Chosen | None = None) -> None:
-        """For an exception that nobody foresaw: its text must not reach a client."""
+        """For an unexpected exception: its text must not reach a client."""
         version = chosen.version if chosen else None
         log.exception("inference.broke", model=call.model, version=version)
         self._failed(call, DriftloopError("internal error"), chosen)
@@ -501,7 +384,7 @@ class Batcher:
         self.in_flight -= 1
         try:
             call.done(answer)
-        except Exception:  # one connection's trouble must not be its neighbours'
+        except Exception:  # a failing connection must not affect others
             log.exception("inference.unanswered", model=call.model)
         if call.given_id is not None:
             for twin in self._repeats.settle(call, answer):
@@ -510,22 +393,3 @@ class Batcher:
 
 def _shapes(inputs: Mapping[str, np.ndarray]) -> list[tuple[int, ...]]:
     return [array.shape[1:] for array in inputs.values()]
-
-
-def _record(run: Run, latencies_s: list[float]) -> PredictionBatch:
-    calls, chosen = run.calls, run.chosen
-    given_ids = [call.given_id for call in calls]
-    batch = PredictionBatch(
-        calls[0].model,
-        chosen.version,
-        chosen.arm,
-        [call.prediction_id for call in calls],
-        latencies_s,
-        run.counts,
-        chosen.model.signature,
-        run.inputs,
-        run.outputs,
-        run.error,
-        client_ids=given_ids.count(None) < len(given_ids),
-    )
-    return batch if chosen.capture is None else chosen.capture.apply(batch)

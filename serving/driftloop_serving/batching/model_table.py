@@ -37,8 +37,8 @@ class Chosen:
 
     batchable: whether requests may share a run of up to `max_batch_rows` rows; for its sake a
     request may wait up to `max_queue_delay_s`. one_shape: whether all that fits the signature has
-    the same shape but for the rows. capture: what of it is not to be captured. lane: stands for
-    this graph in this arm, as a key.
+    the same shape but for the rows. capture: what is left out of capture. graph_key: identifies
+    this graph in this arm.
     """
 
     arm: Arm
@@ -51,12 +51,12 @@ class Chosen:
     signature: Signature
     one_shape: bool
     capture: CaptureFilter | None = None
-    lane: object = field(default_factory=object)
+    graph_key: object = field(default_factory=object)
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a replica holds of a model: nothing, where it is unloaded."""
+    """What a replica holds of a model: nothing if it is unloaded."""
 
     deployment: Deployment
     versions: Mapping[int, Loaded]
@@ -139,7 +139,7 @@ class ModelTable:
             raise NotFound(f"unknown model {model!r}; known: {known}")
         return found
 
-    def is_elsewhere(self, model: str) -> bool:
+    def is_remote(self, model: str) -> bool:
         """Raises Rejected for a language model, which takes no tensors."""
         served = self.models.get(model)
         if served is not None and served.is_language_model:
@@ -220,7 +220,7 @@ def _served(
     for wanted in deployment.versions if deployment.loaded else ():
         try:
             options = parse_options(deployment.model.options)
-            parse_capture(deployment.model.options)  # what cannot be understood is not served past
+            parse_capture(deployment.model.options)  # an invalid rule must not go unnoticed
             if before is not None and before.deployment.version(wanted.version) == wanted:
                 held = before.versions.get(wanted.version)
                 if held is not None and held.options == options:
@@ -232,5 +232,5 @@ def _served(
         except Exception:
             name = deployment.model.name
             log.exception("model.load_broke", model=name, version=wanted.version)
-            failed[wanted.version] = "loading it broke; the replica's log says how"
+            failed[wanted.version] = "failed to load; see the replica log"
     return Served(deployment, versions, failed, rules)

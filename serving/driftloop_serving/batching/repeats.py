@@ -7,13 +7,14 @@ under way gets the first one's answer.
 from collections import OrderedDict
 
 from driftloop_contracts.errors import DriftloopError
+from driftloop_contracts.ids import PredictionId
 from driftloop_serving.inference.infer_call import Codec, InferAnswer, InferCall
 
 REMEMBERED_IDS = 4096
 REMEMBERED_BYTES = 8 << 20
 
-Key = tuple[Codec, str, str | None, str]
-"""Form, model, pinned version if any, and the id that the client chose."""
+Key = tuple[Codec, str, str | None, PredictionId]
+"""Protocol, model, pinned version if any, and the id that the client chose."""
 
 
 class Repeats:
@@ -57,7 +58,7 @@ class Repeats:
 
 def _key(call: InferCall) -> Key:
     assert call.given_id is not None
-    return call.form, call.model, call.pinned, call.given_id
+    return call.codec, call.model, call.pinned, call.given_id
 
 
 def _size(answer: InferAnswer) -> int:

@@ -25,7 +25,7 @@ from driftloop_serving.batching.batcher import Batcher
 from driftloop_serving.grpc.grpc_front import GrpcFront
 from driftloop_serving.inference.grpc_codec import GRPC
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
-from driftloop_serving.inference.infer_call import InferAnswer, checked_id
+from driftloop_serving.inference.infer_call import InferAnswer, InferCall, checked_id
 from driftloop_settings import Settings
 
 log = structlog.get_logger()
@@ -173,11 +173,11 @@ async def start(batcher: Batcher, application: Any, settings: Settings) -> GrpcS
 
 def _unary(handler: Handler, request: Any, response: Any) -> Any:
     async def handle(content: bytes, context: Context) -> Any:
-        # Parsed here: gRPC would answer what is no message with the name of Python's error.
+        # Parsed here: gRPC would answer a malformed message with the name of Python's error.
         try:
             message = request.FromString(content)
         except DecodeError:
-            await _abort(context, 400, f"the body is no {request.DESCRIPTOR.full_name}")
+            await _abort(context, 400, f"malformed {request.DESCRIPTOR.full_name}")
         return await handler(message, context)
 
     return grpc.unary_unary_rpc_method_handler(handle, None, response.SerializeToString)
@@ -213,16 +213,16 @@ async def _answer(
     remaining_s = context.time_remaining()
     metadata = dict(context.invocation_metadata())
     given, key = metadata.get("x-prediction-id"), metadata.get("x-routing-key")
-    return await batcher.answer(
+    call = InferCall(
         GRPC,
         request.model_name,
-        request.model_version or None,
         request,
-        None,
-        checked_id(_bytes(given)) if given is not None else None,
-        _bytes(key) if key else None,
-        patience_s if remaining_s is None else min(patience_s, remaining_s),
+        pinned=request.model_version or None,
+        given_id=checked_id(_bytes(given)) if given is not None else None,
+        routing_key=_bytes(key) if key else None,
+        timeout_s=patience_s if remaining_s is None else min(patience_s, remaining_s),
     )
+    return await batcher.answer(call)
 
 
 def _bytes(value: str | bytes) -> bytes:

@@ -8,38 +8,38 @@ bodies, slow senders and slow readers.
 """
 
 import asyncio
-import re
 import time
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
 import httptools
-import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from driftloop_contracts import errors
-from driftloop_http.http_errors import retry_after_s, status_of
+from driftloop_http.http_errors import error_bytes, status_of
 from driftloop_serving.batching.batcher import Batcher
-from driftloop_serving.inference.infer_call import (
-    Codec,
-    InferAnswer,
-    InferCall,
-    checked_id,
-    checked_json_length,
-)
-from driftloop_serving.inference.v1_codec import V1
+from driftloop_serving.http.http_call import HttpCall
+from driftloop_serving.http.infer_routes import InferRoutes, Route
+from driftloop_serving.inference.infer_call import InferAnswer, checked_id, checked_json_length
 from driftloop_serving.inference.v2_codec import V2
 
 HEAD_LIMIT_BYTES = 64 << 10
 HEADERS_LIMIT = 256
-PATIENCE_S = 30.0
-"""How long a client may take to send a request, or to take an answer."""
-KEEP_ALIVE_S = 75.0
-LEAVE_S = 1.0
-"""On shut-down: how long an idle connection stays open for a request that is on its way."""
-LINGER_S = 2.0
-"""How long what a refused client still sends is read and thrown away."""
-ROUTES_KEPT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Seconds. `patience_s`: how long a client may take to send a request, or to take an answer;
+    `keep_alive_s`: how long a connection may be idle; `leave_s`: on shut-down, how long an idle one
+    stays open for a request that is on its way; `linger_s`: how long the rest of a refused request
+    is read and discarded."""
+
+    patience_s: float = 30.0
+    keep_alive_s: float = 75.0
+    leave_s: float = 1.0
+    linger_s: float = 2.0
+
 
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _OK_BINARY = (
@@ -48,11 +48,6 @@ _OK_BINARY = (
 )
 _KEEP = b"\r\n\r\n"
 _CLOSE = b"\r\nconnection: close\r\n\r\n"
-
-_URLS: tuple[tuple[re.Pattern[bytes], Codec], ...] = (
-    (re.compile(rb"^/v2/models/([^/?%]+)(?:/versions/([^/?%]+))?/infer(?:\?.*)?$"), V2),
-    (re.compile(rb"^/v1/models/([^/?%:]+)(?:/versions/([^/?%:]+))?:predict(?:\?.*)?$"), V1),
-)
 
 _LENGTHS_READ_HERE = frozenset(
     map(
@@ -67,44 +62,32 @@ _LENGTHS_READ_HERE = frozenset(
     )
 )
 
-Route = tuple[Codec, str, str | None]
 _NOWHERE: Route = (V2, "", None)
-
-
-def _route(url: bytes) -> Route | None:
-    for pattern, form in _URLS:
-        found = pattern.match(url)
-        if found:
-            model, version = found[1], found[2]
-            return form, model.decode("latin-1"), version.decode("latin-1") if version else None
-    return None
 
 
 class Ingress:
     """What the connections of one server share."""
 
-    def __init__(self, batcher: Batcher, *, body_limit_bytes: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        batcher: Batcher,
+        *,
+        body_limit_bytes: int,
+        timeout_s: float,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
         self.batcher = batcher
         self.body_limit_bytes = body_limit_bytes
         self.timeout_s = timeout_s
+        self.limits = limits or ConnectionLimits()
         self.connections: set[FastProtocol] = set()
-        self._routes: dict[bytes, Route] = {}
+        self.route = InferRoutes().find
         self._sweeper: asyncio.TimerHandle | None = None
         self._dated: tuple[list[tuple[bytes, bytes]] | None, bytes] = None, b""
 
     def protocol(self) -> type["FastProtocol"]:
         """The class to give to uvicorn as `http`."""
         return type("IngressProtocol", (FastProtocol,), {"ingress": self})
-
-    def route(self, url: bytes) -> Route | None:
-        """Where an infer URL leads; None for any other (also for an encoded one: FastAPI
-        decodes)."""
-        known = self._routes.get(url)
-        if known is None:
-            known = _route(url)
-            if known is not None and len(self._routes) < ROUTES_KEPT:
-                self._routes[url] = known
-        return known
 
     def dated(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """uvicorn's default headers (a new list every second), encoded."""
@@ -123,39 +106,6 @@ class Ingress:
             connection.close_if_stuck(now)
         loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(1.0, self._sweep) if self.connections else None
-
-
-class _NoEvent:
-    """Stands where uvicorn's request cycle has an asyncio.Event that nobody waits for here."""
-
-    @staticmethod
-    def set() -> None: ...
-
-
-class HttpCall(InferCall):
-    """An infer request on a connection; for uvicorn it is a request cycle like another."""
-
-    message_event = _NoEvent
-    body: bytes | bytearray = b""
-    problem: errors.DriftloopError | None = None
-    response_complete = False
-    given_id: str | None = None
-    json_length: int | None = None
-    routing_key: bytes | None = None
-
-    def __init__(self, route: Route, done: Any, keep_alive: bool, timeout_s: float) -> None:
-        self.form, self.model, self.pinned = route
-        self.done = done
-        self.keep_alive = keep_alive
-        self.timeout_s = timeout_s
-
-    @property
-    def disconnected(self) -> bool:
-        return self.cancelled
-
-    @disconnected.setter
-    def disconnected(self, value: bool) -> None:
-        self.cancelled = value
 
 
 class FastProtocol(HttpToolsProtocol):
@@ -184,11 +134,11 @@ class FastProtocol(HttpToolsProtocol):
 
     def close_if_stuck(self, now: float) -> None:
         """Close a connection whose client sends or reads too slowly, or has been idle for long."""
-        quiet_s = now - self._since
+        quiet_s, limits = now - self._since, self.ingress.limits
         if self.flow.write_paused or (self._receiving and not self.flow.read_paused):
-            if quiet_s > PATIENCE_S:
+            if quiet_s > limits.patience_s:
                 self.transport.abort()
-        elif self._idle and quiet_s > KEEP_ALIVE_S:
+        elif self._idle and quiet_s > limits.keep_alive_s:
             self.transport.close()
 
     @property
@@ -202,7 +152,7 @@ class FastProtocol(HttpToolsProtocol):
         self._leaving = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
-        self.loop.call_later(LEAVE_S, self._leave)
+        self.loop.call_later(self.ingress.limits.leave_s, self._leave)
 
     def _leave(self) -> None:
         if self._idle:
@@ -218,13 +168,13 @@ class FastProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # What follows would be in another protocol. The application has the request (an infer
-            # request was refused): it is answered, and that is all.
+            # The bytes that follow would be in another protocol. The application has the request
+            # (an infer request was refused): it is answered, and nothing after it.
             if self.cycle is not None:
                 self.cycle.keep_alive = False
             self._refused = True
         except httptools.HttpParserError:
-            self._refuse(errors.Rejected("this is no HTTP request"))
+            self._refuse(errors.Rejected("malformed HTTP request"))
         if self._in_head and self._head_bytes > HEAD_LIMIT_BYTES:
             self._refuse(errors.Rejected(f"the head is over {HEAD_LIMIT_BYTES} bytes"), 431)
 
@@ -368,7 +318,7 @@ class FastProtocol(HttpToolsProtocol):
                 )
             )
         else:
-            self.transport.write(_error(answer, status_of(answer), tail))
+            self.transport.write(error_bytes(answer, status_of(answer), tail))
         if tail is _CLOSE:
             self.transport.close()
         self.on_response_complete()
@@ -382,7 +332,7 @@ class FastProtocol(HttpToolsProtocol):
     def _advance(self) -> None:
         """Start what waits in the pipeline, as long as the client takes its answers."""
         if self._advancing:
-            return  # an answer that came at once: the loop below goes on
+            return  # an answer that came at once: the loop below continues
         self._advancing = True
         while not (self.transport.is_closing() or self.flow.write_paused):
             if not self.pipeline:
@@ -417,20 +367,11 @@ class FastProtocol(HttpToolsProtocol):
             refused.problem = error
             self.pipeline.appendleft((refused, None))  # type: ignore[arg-type]
             return
-        self.transport.write(_error(error, status or status_of(error), _CLOSE))
+        self.transport.write(error_bytes(error, status or status_of(error), _CLOSE))
         # Closing at once, with unread bytes, would make the kernel drop the answer.
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(LINGER_S, self.transport.abort)
+        self.loop.call_later(self.ingress.limits.linger_s, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(errors.Rejected(msg))
-
-
-def _error(error: errors.DriftloopError, status: int, tail: bytes) -> bytes:
-    body = orjson.dumps({"error": str(error)})
-    head = STATUS_LINE[status] + b"content-type: application/json\r\ncontent-length: %d" % len(body)
-    seconds = retry_after_s(error)
-    if seconds is not None:
-        head += b"\r\nretry-after: %d" % seconds
-    return head + tail + body

@@ -26,7 +26,7 @@ from driftloop_serving.http import rest_documents as documents
 from driftloop_serving.http.feedback import Settled, accept
 from driftloop_serving.http.openapi import body, describe, errors
 from driftloop_serving.http.triton_config import configuration
-from driftloop_serving.inference.infer_call import Codec, checked_id, checked_json_length
+from driftloop_serving.inference.infer_call import Codec, InferCall, checked_id, checked_json_length
 from driftloop_serving.inference.v1_codec import V1
 from driftloop_serving.inference.v2_codec import V2
 from driftloop_serving.metrics.meter import Counts
@@ -230,21 +230,22 @@ def _entries(served: Served) -> list[dict[str, str]]:
 
 
 def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -> None:
-    async def answer(request: Request, form: Codec, model: str, version: str | None) -> Response:
+    async def answer(request: Request, codec: Codec, model: str, version: str | None) -> Response:
         given_id, key, length = (
             request.headers.get(name)
             for name in ("x-prediction-id", "x-routing-key", "inference-header-content-length")
         )
-        answered = await batcher.answer(
-            form,
+        call = InferCall(
+            codec,
             model,
-            version,
             await read_body(request.receive, limit_bytes),
-            None if length is None else checked_json_length(length.encode("latin-1")),
-            None if given_id is None else checked_id(given_id.encode("latin-1")),
-            key.encode("latin-1") if key else None,
-            timeout_s,
+            pinned=version,
+            json_length=None if length is None else checked_json_length(length.encode("latin-1")),
+            given_id=None if given_id is None else checked_id(given_id.encode("latin-1")),
+            routing_key=key.encode("latin-1") if key else None,
+            timeout_s=timeout_s,
         )
+        answered = await batcher.answer(call)
         headers = {
             "content-type": "application/json",
             "x-prediction-id": answered.prediction_id,

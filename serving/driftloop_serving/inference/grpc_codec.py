@@ -34,6 +34,9 @@ Tensor = pb.ModelInferRequest.InferInputTensor
 class GrpcCodec:
     """The Codec of ModelInfer. A payload is a ModelInferRequest or a ModelInferResponse."""
 
+    def __reduce__(self) -> str:
+        return "GRPC"
+
     def decode(
         self,
         payload: Any,

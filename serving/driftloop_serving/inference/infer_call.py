@@ -6,6 +6,7 @@ the same codec and calls `done` exactly once, on the event loop, never before th
 record.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from driftloop_contracts.errors import DriftloopError, Rejected
-from driftloop_contracts.ids import MAX_ID_CHARS
+from driftloop_contracts.ids import MAX_ID_CHARS, PredictionId
 from driftloop_contracts.input_rules import InputRule
 from driftloop_contracts.model import Arm
 from driftloop_contracts.signature import Signature
@@ -34,10 +35,11 @@ class InferRequest:
 
 
 class Codec(Protocol):
-    """How one protocol writes requests and answers. Stateless, and never blocks.
+    """How one protocol writes requests and answers. Stateless, and never blocks. Each protocol has
+    one object, which pickles by its name: retries of a request must have the same one.
 
     `json_length`: the length of the JSON in front of raw buffers (the protocol's header
-    Inference-Header-Content-Length); None where there are no raw buffers.
+    Inference-Header-Content-Length); None if there are no raw buffers.
     """
 
     def decode(
@@ -68,50 +70,66 @@ class Codec(Protocol):
         version: int,
         signature: Signature,
     ) -> Sequence[tuple[Any, int | None]] | None:
-        """The answers to requests of one row each, whose rows `outputs` has in order; None where
-        together is no quicker than one by one."""
+        """The answers to requests of one row each, whose rows `outputs` has in order; None if it is
+        no faster to encode them together than one by one."""
 
 
 class InferAnswer(NamedTuple):
     payload: Any
     json_length: int | None
-    prediction_id: str
+    prediction_id: PredictionId
     version: int
 
 
 class InferCall:
-    """`given_id`: the id that the client chose, as `checked_id` gives it; `received_at`:
-    time.perf_counter() at the request's last byte; `timeout_s`: how long after `received_at` it may
-    wait for its run; `cancelled`: set by the protocol when the client has left. `prediction_id` and
-    `request` are set by the batcher."""
+    """What a client asks. `pinned`: the version that the URL names, as written there; `given_id`:
+    the id that the client chose, as `checked_id` gives it; `timeout_s`: how long after
+    `received_at` the call may wait for its run.
 
-    prediction_id: str
+    `received_at`: `time.perf_counter()` at the request's last byte. `done`: set by whoever submits
+    the call. `cancelled`: set when the client has left. `prediction_id` and `request`: set by the
+    batcher.
+    """
+
+    done: Callable[[InferAnswer | DriftloopError], None]
+    prediction_id: PredictionId
     request: InferRequest
     cancelled = False
 
     def __init__(
         self,
-        form: Codec,
+        codec: Codec,
         model: str,
-        pinned: str | None,
         payload: Any,
-        json_length: int | None,
-        given_id: str | None,
-        routing_key: bytes | None,
-        received_at: float,
-        done: Callable[["InferAnswer | DriftloopError"], None],
+        pinned: str | None = None,
+        json_length: int | None = None,
+        given_id: PredictionId | None = None,
+        routing_key: bytes | None = None,
         timeout_s: float = inf,
     ) -> None:
-        self.form = form
+        self.codec = codec
         self.model = model
-        self.pinned = pinned
         self.payload = payload
+        self.pinned = pinned
         self.json_length = json_length
         self.given_id = given_id
         self.routing_key = routing_key
-        self.received_at = received_at
         self.timeout_s = timeout_s
-        self.done = done
+        self.received_at = time.perf_counter()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process only the request remains: `done` belongs to this process, and the
+        clocks of two machines differ, so `received_at` is set anew."""
+        return InferCall, (
+            self.codec,
+            self.model,
+            self.payload,
+            self.pinned,
+            self.json_length,
+            self.given_id,
+            self.routing_key,
+            self.timeout_s,
+        )
 
 
 class Meter(Protocol):
@@ -133,20 +151,20 @@ class Meter(Protocol):
         the other three: of the run (decoding, the graph, spool and encoding)."""
 
     def failed(self, model: str, version: int | None, arm: Arm | None, reason: str) -> None:
-        """A request that got an error. `reason`: the error's class name; version and arm where one
-        was chosen. An unknown model is counted under the empty name: clients must not make
-        series."""
+        """A request that got an error. `reason`: the error's class name; version and arm if one
+        was chosen. An unknown model is counted under the empty name, so that clients cannot create
+        metric series."""
 
 
-def checked_id(given: bytes) -> str:
+def checked_id(given: bytes) -> PredictionId:
     """A client's `x-prediction-id`; raises Rejected if it cannot be one."""
     if not 0 < len(given) <= MAX_ID_CHARS or not all(0x21 <= byte <= 0x7E for byte in given):
         raise Rejected(f"x-prediction-id must be 1 to {MAX_ID_CHARS} visible ASCII characters")
-    return given.decode()
+    return PredictionId(given.decode())
 
 
 def checked_json_length(given: bytes) -> int:
-    """A header `Inference-Header-Content-Length`; raises Rejected if it is none."""
+    """The value of a header `Inference-Header-Content-Length`; raises Rejected if it is invalid."""
     if not given.isdigit() or len(given) > 18:
         raise Rejected("Inference-Header-Content-Length must be a whole number from 0")
     return int(given)

@@ -23,6 +23,9 @@ from driftloop_serving.inference.tensor_plan import InputPlan
 class V1Codec:
     """The Codec of the protocol; a payload is the HTTP body, bytes, and has no raw buffers."""
 
+    def __reduce__(self) -> str:
+        return "V1"
+
     def decode(
         self,
         payload: bytes,

@@ -23,6 +23,9 @@ _NONE: frozenset[str] = frozenset()
 class V2Codec:
     """The Codec of the protocol; a payload is the HTTP body, bytes."""
 
+    def __reduce__(self) -> str:
+        return "V2"
+
     def decode(
         self,
         payload: bytes,

@@ -8,10 +8,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from driftloop_contracts.errors import DriftloopError, RetryLater
-from driftloop_serving.inference.grpc_codec import GRPC
-from driftloop_serving.inference.infer_call import Codec, InferAnswer, InferCall
-from driftloop_serving.inference.v1_codec import V1
-from driftloop_serving.inference.v2_codec import V2
+from driftloop_serving.inference.infer_call import InferAnswer, InferCall
 from driftloop_serving.replicas.application import own_application
 from driftloop_serving.replicas.model_host import ModelHost
 from driftloop_serving.replicas.ray_http_patch import keep_to_loopback
@@ -19,8 +16,6 @@ from driftloop_settings import Settings
 
 log = structlog.get_logger()
 
-FORMS: dict[str, Codec] = {"v2": V2, "v1": V1, "grpc": GRPC}
-_NAMES = {form: name for name, form in FORMS.items()}
 PATIENCE_S = 60.0
 
 
@@ -36,23 +31,11 @@ class OwnReplica:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         await self._host.hold(user_config)
 
-    async def answer(
-        self,
-        form: str,
-        model: str,
-        pinned: str | None,
-        payload: Any,
-        json_length: int | None,
-        given_id: str | None,
-        routing_key: bytes | None,
-        timeout_s: float,
-    ) -> InferAnswer | DriftloopError:
-        """Errors are returned: raised ones would come to the asker with this process's
+    async def answer(self, call: InferCall) -> InferAnswer | DriftloopError:
+        """Errors are returned: raised ones would reach the caller with this process's
         traceback."""
         try:
-            return await self._host.batcher.answer(
-                FORMS[form], model, pinned, payload, json_length, given_id, routing_key, timeout_s
-            )
+            return await self._host.batcher.answer(call)
         except DriftloopError as error:
             return error
 
@@ -63,30 +46,21 @@ class OwnReplica:
         await self._host.close()
 
 
-class Elsewhere:
+class OwnReplicaClient:
     """Asks the replicas of a model for an answer; `Batcher`'s `forward`."""
 
     def __init__(self) -> None:
         self._handles: dict[str, DeploymentHandle] = {}
 
     async def __call__(self, call: InferCall) -> InferAnswer | DriftloopError:
-        """The other replica's answer or error. Raises RetryLater where none can answer."""
+        """The other replica's answer or error. Raises RetryLater if none can answer."""
         later = RetryLater(f"no replica of model {call.model!r} can answer now; try again")
         try:
             handle: Any = self._handles.get(call.model)
             if handle is None:
                 handle = await asyncio.to_thread(serve.get_app_handle, own_application(call.model))
                 self._handles[call.model] = handle
-            asked = handle.answer.remote(
-                _NAMES[call.form],
-                call.model,
-                call.pinned,
-                call.payload,
-                call.json_length,
-                call.given_id,
-                call.routing_key,
-                call.timeout_s,
-            )
+            asked = handle.answer.remote(call)
             answer = await asyncio.wait_for(asked, min(call.timeout_s, PATIENCE_S))
         except Exception as error:  # Serve's and Ray's errors share no base
             self._handles.pop(call.model, None)

@@ -22,7 +22,7 @@ from driftloop_serving.http.rest_api import make_management
 from driftloop_serving.openai.openai_front import Front, add_openai
 from driftloop_serving.replicas.application import REPLICA
 from driftloop_serving.replicas.model_host import ModelHost
-from driftloop_serving.replicas.own_replica import Elsewhere
+from driftloop_serving.replicas.own_replica import OwnReplicaClient
 from driftloop_serving.replicas.ray_http_patch import keep_to_loopback, take_over_http
 from driftloop_serving.replicas.replica_report import store
 from driftloop_settings import Settings
@@ -36,7 +36,7 @@ class Replica:
         serving = self._settings.serving
         if serving.ray_address is None:
             keep_to_loopback()
-        self._host = ModelHost(self._settings, REPLICA, forward=Elsewhere())
+        self._host = ModelHost(self._settings, REPLICA, forward=OwnReplicaClient())
         limits: Any = {
             "body_limit_bytes": serving.body_limit_bytes,
             "timeout_s": serving.request_timeout_s,

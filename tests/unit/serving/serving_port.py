@@ -19,7 +19,7 @@ from driftloop_serving.batching.model_table import reload
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
-from driftloop_serving.http.http_protocol import Ingress
+from driftloop_serving.http.http_protocol import ConnectionLimits, Ingress
 from driftloop_serving.http.rest_api import make_management
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
@@ -30,18 +30,28 @@ IN_FLIGHT_LIMIT = 64
 
 
 class ServingPort:
-    def __init__(self, root: Path, timeout_s: float = inf) -> None:
+    def __init__(
+        self,
+        root: Path,
+        timeout_s: float = inf,
+        *,
+        limits: ConnectionLimits | None = None,
+        in_flight_limit: int = IN_FLIGHT_LIMIT,
+        **batching: int,
+    ) -> None:
         self.spool = SpoolWriter(root / "spool", "replica", CaptureSettings())
         self.reader = SpoolReader(root / "spool" / self.spool.replica)
         self.meter = ReplicaMeter()
-        self.batcher = Batcher(self.spool, self.meter, in_flight_limit=IN_FLIGHT_LIMIT)
+        self.batcher = Batcher(self.spool, self.meter, in_flight_limit=in_flight_limit, **batching)
         counts = MeterFiles(
             root / "metrics", root / "spool", self.spool.replica, self.meter, lambda: Load(0, 0.0)
         )
         app = make_management(
             self.batcher, self.spool, counts, lambda: 1 / 0, body_limit_bytes=BODY_LIMIT
         )
-        self.ingress = Ingress(self.batcher, body_limit_bytes=BODY_LIMIT, timeout_s=timeout_s)
+        self.ingress = Ingress(
+            self.batcher, body_limit_bytes=BODY_LIMIT, timeout_s=timeout_s, limits=limits
+        )
         config = uvicorn.Config(
             app,
             http=self.ingress.protocol(),
@@ -111,8 +121,11 @@ def body(data: list[float]) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def serving_port(root: Path, timeout_s: float = inf) -> AsyncIterator[ServingPort]:
-    port = ServingPort(root, timeout_s)
+async def serving_port(
+    root: Path, timeout_s: float = inf, **limits: Any
+) -> AsyncIterator[ServingPort]:
+    """`limits`: of the connections and of the batcher, as `ServingPort` takes them."""
+    port = ServingPort(root, timeout_s, **limits)
     await port.start()
     try:
         yield port

@@ -17,10 +17,11 @@ from onnx_graphs import value, write
 from serving_port import ServingPort, body, serving_port
 
 from driftloop_contracts.errors import DriftloopError, RetryLater
+from driftloop_contracts.ids import PredictionId
 from driftloop_onnx import BackendOptions, Loaded, OnnxModel
 from driftloop_serving.batching.model_table import ModelTable
 from driftloop_serving.capture.packing import pack
-from driftloop_serving.inference.infer_call import InferAnswer
+from driftloop_serving.inference.infer_call import InferAnswer, InferCall
 from driftloop_serving.inference.v2_codec import V2
 
 
@@ -42,7 +43,8 @@ async def warm(port: ServingPort, name: str = "m", data: Any = None) -> None:
 async def ask(
     port: ServingPort, document: Any, name: str = "m", given_id: str | None = None
 ) -> InferAnswer:
-    return await port.batcher.answer(V2, name, None, orjson.dumps(document), None, given_id, None)
+    call = InferCall(V2, name, orjson.dumps(document), given_id=given_id and PredictionId(given_id))
+    return await port.batcher.answer(call)
 
 
 def data_of(answer: InferAnswer) -> Any:
@@ -145,21 +147,20 @@ async def test_requests_of_different_shapes_run_apart(port: ServingPort, tmp_pat
     assert [len(b.ids) for b in port.kept()] == [2, 2]
 
 
-async def test_shapes_that_clients_choose_do_not_pile_up(
-    port: ServingPort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("driftloop_serving.batching.batcher.LANES_KEPT", 4)
+async def test_shapes_that_clients_choose_do_not_pile_up(tmp_path: Path) -> None:
     nodes = [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)]
     inputs, outputs = [value("x", None, None)], [value("y", None, 1)]
-    port.deploy(write(tmp_path / "sums", nodes, inputs, outputs, axes=np.int64([1])), name="sums")
-    for width in range(1, 30):
-        tensor = {"name": "x", "datatype": "FP32", "shape": [1, width], "data": [1.0] * width}
-        assert data_of(await ask(port, {"inputs": [tensor]}, "sums")) == [width]
-    assert len(port.batcher._lanes) <= 4
+    folder = write(tmp_path / "sums", nodes, inputs, outputs, axes=np.int64([1]))
+    async with serving_port(tmp_path, queues_kept=4) as port:
+        port.deploy(folder, name="sums")
+        for width in range(1, 30):
+            tensor = {"name": "x", "datatype": "FP32", "shape": [1, width], "data": [1.0] * width}
+            assert data_of(await ask(port, {"inputs": [tensor]}, "sums")) == [width]
+        assert len(port.batcher._queues) <= 4
 
 
 async def test_while_a_long_run_is_under_way_the_loop_goes_on_and_arrivals_gather(
-    port: ServingPort, scaler: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scaler: Path
 ) -> None:
     gate, started = threading.Event(), threading.Event()
 
@@ -169,19 +170,20 @@ async def test_while_a_long_run_is_under_way_the_loop_goes_on_and_arrivals_gathe
             assert gate.wait(10)
             return super().run(inputs)
 
-    monkeypatch.setattr("driftloop_serving.batching.batcher.WORKERS", 1)
-    port.deploy(scaler, name="slow")
-    served, loaded = port.batcher.table.models["slow"], {1: Loaded(Slow(scaler), BackendOptions())}
-    port.batcher.table = ModelTable(
-        {**port.batcher.table.models, "slow": type(served)(served.deployment, loaded)}
-    )
-    first = asyncio.create_task(ask(port, body([1.0]), "slow"))
-    await asyncio.to_thread(started.wait, 10)
-    rest = [asyncio.create_task(ask(port, body([float(n)]), "slow")) for n in range(5)]
-    assert data_of(await ask(port, body([3.0]))) == [6.0]
-    gate.set()
-    await asyncio.gather(first, *rest)
-    assert [len(b.ids) for b in port.kept() if b.model == "slow"] == [1, 5]
+    async with serving_port(tmp_path, runs_per_queue=1) as port:
+        port.deploy(scaler)
+        await warm(port)
+        port.deploy(scaler, name="slow")
+        served = port.batcher.table.models["slow"]
+        slow = type(served)(served.deployment, {1: Loaded(Slow(scaler), BackendOptions())})
+        port.batcher.table = ModelTable({**port.batcher.table.models, "slow": slow})
+        first = asyncio.create_task(ask(port, body([1.0]), "slow"))
+        await asyncio.to_thread(started.wait, 10)
+        rest = [asyncio.create_task(ask(port, body([float(n)]), "slow")) for n in range(5)]
+        assert data_of(await ask(port, body([3.0]))) == [6.0]
+        gate.set()
+        await asyncio.gather(first, *rest)
+        assert [len(b.ids) for b in port.kept() if b.model == "slow"] == [1, 5]
 
 
 async def test_over_its_limit_it_refuses_and_recovers(port: ServingPort) -> None:
@@ -269,7 +271,7 @@ async def test_a_request_that_waits_too_long_has_a_record_with_its_error(
 ) -> None:
     """Also where its client gave up just as late: somebody was not answered in time."""
     document = orjson.dumps(body([1.0, 2.0]))
-    late = port.batcher.answer(V2, "m", None, document, None, None, None, 0.0)
+    late = port.batcher.answer(InferCall(V2, "m", document, timeout_s=0.0))
     with pytest.raises(RetryLater):
         await late
     (record,) = port.kept()
@@ -282,7 +284,11 @@ async def test_late_requests_share_a_record_and_leave_the_others_alone(port: Ser
     document = orjson.dumps(body([1.0]))
     answers = await asyncio.gather(
         *(
-            port.batcher.answer(V2, "m", None, document, None, f"id-{n}", None, n % 2 * 60.0)
+            port.batcher.answer(
+                InferCall(
+                    V2, "m", document, given_id=PredictionId(f"id-{n}"), timeout_s=n % 2 * 60.0
+                )
+            )
             for n in range(6)
         ),
         return_exceptions=True,

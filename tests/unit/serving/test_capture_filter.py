@@ -24,6 +24,7 @@ from driftloop_serving.capture.packing import pack
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.inference.infer_call import InferCall
 from driftloop_serving.inference.v2_codec import V2
 from driftloop_settings import CaptureSettings
 
@@ -176,7 +177,7 @@ async def test_a_replica_answers_as_ever_and_spools_what_the_rules_leave(
     port.batcher.table = reload(ModelTable(), port.deployments, capture=KEYED)
     tensor = {"name": "x", "datatype": "BYTES", "shape": [1], "data": ["Lovelace"]}
     request = orjson.dumps({"inputs": [tensor]})
-    answer = await port.batcher.answer(V2, "m", None, request, None, None, None)
+    answer = await port.batcher.answer(InferCall(V2, "m", request))
     assert orjson.loads(answer.payload)["outputs"][0]["data"] == ["Lovelace"]
     spooled = b"".join(path.read_bytes() for path in port.spool.folder.glob("*"))
     assert b"Lovelace" not in spooled
@@ -192,7 +193,7 @@ async def test_a_replica_captures_the_share_that_is_set_and_answers_all(
     port.batcher.table = reload(ModelTable(), port.deployments, capture=CaptureSettings(sample=0.5))
     document = orjson.dumps(body([1.0]))
     answers = await asyncio.gather(
-        *(port.batcher.answer(V2, "m", None, document, None, None, None) for _ in range(60))
+        *(port.batcher.answer(InferCall(V2, "m", document)) for _ in range(60))
     )
     kept = {i for found in port.kept() for i in found.ids}
     assert kept < {a.prediction_id for a in answers}

@@ -140,7 +140,7 @@ async def test_an_error_has_a_code_and_a_sentence(
 async def test_bytes_that_are_no_message_are_refused(client: Client, body: bytes) -> None:
     error = await client.refused("ModelInfer", Raw(body))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert error.details() == "the body is no inference.ModelInferRequest"
+    assert error.details() == "malformed inference.ModelInferRequest"
 
 
 async def test_a_prediction_id_that_cannot_be_one_is_refused(client: Client) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from serving_port import BODY_LIMIT, ServingPort, body, serving_port
 
 from driftloop_contracts.errors import Rejected
-from driftloop_serving.http import http_protocol
+from driftloop_http.http_errors import error_bytes
+from driftloop_serving.http.http_protocol import ConnectionLimits
 
 GOOD = orjson.dumps(body([1.0]))
 
@@ -198,48 +199,48 @@ async def test_a_body_that_is_cut_is_no_prediction_and_holds_nothing(port: Servi
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v2/models/m/infer HTTP/1.1\r\nx: ", request()[:-5]])
-async def test_a_client_that_is_too_slow_is_left(
-    port: ServingPort, sent: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_protocol, "PATIENCE_S", 0.2)
-    async with connected(port) as client:
-        client.send(sent)
-        assert await client.end() == b""
-    await until(lambda: not port.ingress.connections)
+async def test_a_client_that_is_too_slow_is_left(tmp_path: Path, scaler: Path, sent: bytes) -> None:
+    async with serving_port(tmp_path, limits=ConnectionLimits(patience_s=0.2)) as port:
+        port.deploy(scaler)
+        async with connected(port) as client:
+            client.send(sent)
+            assert await client.end() == b""
+        await until(lambda: not port.ingress.connections)
 
 
 async def test_a_client_that_reads_nothing_is_left_and_costs_bounded_memory(
-    port: ServingPort, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scaler: Path
 ) -> None:
-    monkeypatch.setattr(http_protocol, "PATIENCE_S", 0.5)
     large = request(orjson.dumps(body([1.5] * 8_000)))
-    async with connected(port) as client:
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        client.send(large * 400)
-        await until(lambda: port.ingress.connections)
-        (connection,) = port.ingress.connections
-        most = 0
-        while connection in port.ingress.connections:
-            most = max(most, connection.transport.get_write_buffer_size())
-            await asyncio.sleep(0.01)
-        assert most < 4 * len(large)
+    async with serving_port(tmp_path, limits=ConnectionLimits(patience_s=0.5)) as port:
+        port.deploy(scaler)
+        async with connected(port) as client:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            client.send(large * 400)
+            await until(lambda: port.ingress.connections)
+            (connection,) = port.ingress.connections
+            most = 0
+            while connection in port.ingress.connections:
+                most = max(most, connection.transport.get_write_buffer_size())
+                await asyncio.sleep(0.01)
+            assert most < 4 * len(large)
 
 
-async def test_an_idle_connection_is_closed_after_a_while(
-    port: ServingPort, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with connected(port) as client:
-        client.send(request())
-        assert (await client.answer())[0] == 200
-        monkeypatch.setattr(http_protocol, "KEEP_ALIVE_S", 0.0)
-        assert await client.end() == b""
+async def test_an_idle_connection_is_closed_after_a_while(tmp_path: Path, scaler: Path) -> None:
+    async with serving_port(tmp_path, limits=ConnectionLimits(keep_alive_s=0.0)) as port:
+        port.deploy(scaler)
+        async with connected(port) as client:
+            client.send(request())
+            assert (await client.answer())[0] == 200
+            assert await client.end() == b""
 
 
-async def test_over_the_limit_requests_are_told_to_try_again(port: ServingPort) -> None:
-    port.batcher._limit = 0
-    answer = await port.ask([1.0])
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
+async def test_over_the_limit_requests_are_told_to_try_again(tmp_path: Path, scaler: Path) -> None:
+    async with serving_port(tmp_path, in_flight_limit=0) as port:
+        port.deploy(scaler)
+        answer = await port.ask([1.0])
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
 
 
 async def test_on_shut_down_busy_clients_lose_nothing(tmp_path: Path, scaler: Path) -> None:
@@ -310,5 +311,5 @@ def test_whatever_bytes_arrive_the_port_answers_in_its_form_and_goes_on(
 
 
 def test_an_error_answer_is_json_with_its_length() -> None:
-    answer = http_protocol._error(Rejected("no"), 400, b"\r\n\r\n")
+    answer = error_bytes(Rejected("no"), 400, b"\r\n\r\n")
     assert answer.endswith(b'content-length: 14\r\n\r\n{"error":"no"}')

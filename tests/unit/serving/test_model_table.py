@@ -57,12 +57,12 @@ def test_what_is_chosen_says_how_it_may_be_run(scaler: Path) -> None:
     assert (chosen.one_shape, chosen.signature) == (True, signature_of(scaler))
 
 
-def test_arms_and_versions_have_lanes_apart_and_one_keeps_its_own(scaler: Path) -> None:
+def test_arms_and_versions_have_queues_of_their_own_and_one_keeps_its_own(scaler: Path) -> None:
     table = reload(ModelTable(), [deployment(scaler, TrafficSplit(1, 2, 0.5), 1, 2)])
-    pinned = table.choose("m", "1", b"").lane
-    stable = table.choose("m", None, b"0").lane
+    pinned = table.choose("m", "1", b"").graph_key
+    stable = table.choose("m", None, b"0").graph_key
     assert pinned != stable
-    assert table.choose("m", "1", b"").lane is pinned
+    assert table.choose("m", "1", b"").graph_key is pinned
 
 
 def test_what_stays_is_not_loaded_again(scaler: Path, load: Loader) -> None:

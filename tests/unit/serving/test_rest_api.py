@@ -267,7 +267,7 @@ async def test_labels_go_into_the_spool(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "says"),
     [
-        ("GET", "/nowhere", b"", 404, "there is nothing at /nowhere"),
+        ("GET", "/nowhere", b"", 404, "no such URL: /nowhere"),
         ("GET", "/v2/models/n", b"", 404, "unknown model 'n'; known: m"),
         ("GET", "/v2/models/m/versions/9", b"", 404, "unknown version '9' of model 'm'"),
         ("GET", "/v2/models/m/versions/x/ready", b"", 404, "unknown version 'x'"),
@@ -277,8 +277,8 @@ async def test_labels_go_into_the_spool(world: World, tmp_path: Path) -> None:
         ("GET", "/v2/models/n/stats", b"", 404, "unknown model"),
         ("GET", "/v2/models/m/versions/9/stats", b"", 404, "unknown version"),
         ("GET", "/v1/models/n", b"", 404, "unknown model"),
-        ("PUT", "/v2/models/m", b"", 405, "PUT is not answered at /v2/models/m"),
-        ("GET", "/v2/models/m/infer", b"", 405, "GET is not answered at"),
+        ("PUT", "/v2/models/m", b"", 405, "PUT is not allowed at /v2/models/m"),
+        ("GET", "/v2/models/m/infer", b"", 405, "GET is not allowed at"),
         ("POST", "/v2/models/m/infer", b"{", 400, ""),
         ("POST", "/v2/models/m/infer", b" " * (BODY_LIMIT + 1), 413, "the body is over"),
         ("POST", "/v2/models/n/infer", b"{}", 404, "unknown model"),
