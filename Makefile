@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SYNCED := $(VENV)/.synced
 CLIENTS := .venv-clients
 CLIENTS_SYNCED := $(CLIENTS)/.synced
-COMPILED := serving/driftloop_serving/capture/_appender.pyx
+COMPILED := $(wildcard serving/driftloop_serving/capture/_*.pyx serving/driftloop_serving/capture/_*.pxd)
 PROTOCOL := driftloop_serving/inference/grpc_protocol/open_inference.proto
 SOURCES := services serving monitoring retrain deploy
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.lock)

@@ -38,7 +38,10 @@ def compiled(source: Path, scratch: Path) -> Path:
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=["-O2", "-g0"],
     )
-    extensions = cythonize([extension], build_dir=str(scratch), quiet=True)
+    # The parts that are compiled into it are found from the source root.
+    extensions = cythonize(
+        [extension], include_path=[str(source.parents[2])], build_dir=str(scratch), quiet=True
+    )
     command = build_ext(Distribution({"ext_modules": extensions}))
     command.build_lib, command.build_temp = str(scratch), str(scratch)
     command.ensure_finalized()

@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """`appender`, compiled: frames of `spool_record`, encoded straight into the mapped segment.
 
-An append is done here whole or not at all: what is unusual (no room, a new version, sampling, a type that is
-not known here) is left to `append_slowly`. Both write the same bytes; a test holds them to it.
+An append is done here completely or not at all: whatever is unusual (no room, a new version,
+sampling, an unknown type) is left to `append_slowly`. Both write the same bytes, which a test
+checks.
 """
 
 cimport numpy as np
@@ -12,10 +13,12 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from libc.time cimport time_t
 
-from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.capture._crc32c cimport choose_crc, crc32c_by_table, update_crc
+from driftloop_serving.capture._messagepack cimport (
+    Out, put, put_array, put_byte, put_double, put_length, put_nil, put_number, put_text, take,
+)
 
-cdef extern from "Python.h":
-    const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
+from driftloop_serving.capture.spool_record import PredictionBatch
 
 cdef extern from "<sys/vfs.h>" nogil:
     struct statfs_t "statfs":
@@ -33,62 +36,18 @@ cdef extern from *:
     """
     #include <stdatomic.h>
 
-    /* The header is the last that is written: before it, a kill or a look finds nothing; after it, all. */
+    /* The header is written last: before it, a kill or a reader finds nothing; after it, all. */
     static void publish(unsigned char *frame, const unsigned char *header)
     {
         atomic_thread_fence(memory_order_release);
         memcpy(frame, header, 8);
     }
-
-    static unsigned int crc_table[256];
-
-    static unsigned int crc32c_by_table(unsigned int crc, const unsigned char *at, const unsigned char *end)
-    {
-        while (at < end)
-            crc = crc_table[(crc ^ *at++) & 0xff] ^ crc >> 8;
-        return crc;
-    }
-
-    #ifdef __x86_64__
-    __attribute__((target("sse4.2")))
-    static unsigned int crc32c_by_cpu(unsigned int crc, const unsigned char *at, const unsigned char *end)
-    {
-        unsigned long long wide = crc, eight;
-        for (; end - at >= 8; at += 8) {
-            memcpy(&eight, at, 8);
-            wide = __builtin_ia32_crc32di(wide, eight);
-        }
-        crc = (unsigned int)wide;
-        while (at < end)
-            crc = __builtin_ia32_crc32qi(crc, *at++);
-        return crc;
-    }
-    #endif
-
-    static unsigned int (*update_crc)(unsigned int, const unsigned char *, const unsigned char *);
-
-    static void choose_crc(void)
-    {
-        for (unsigned int i = 0; i < 256; i++) {
-            crc_table[i] = i;
-            for (int bit = 0; bit < 8; bit++)
-                crc_table[i] = crc_table[i] >> 1 ^ (crc_table[i] & 1 ? 0x82f63b78 : 0);
-        }
-        update_crc = crc32c_by_table;
-    #ifdef __x86_64__
-        if (__builtin_cpu_supports("sse4.2"))
-            update_crc = crc32c_by_cpu;
-    #endif
-    }
     """
     void publish(uint8_t *frame, const uint8_t *header)
-    void choose_crc()
-    uint32_t update_crc(uint32_t crc, const uint8_t *at, const uint8_t *end)
-    uint32_t crc32c_by_table(uint32_t crc, const uint8_t *at, const uint8_t *end)
 
 cdef enum:  # the places of a `PredictionBatch`'s fields
-    MODEL, VERSION, ARM, IDS, LATENCIES_S, COUNTS, SIGNATURE, INPUTS, OUTPUTS, ERROR, FIRST_SEQUENCE, AT_US
-    LEFT_OUT, CLIENT_IDS
+    MODEL, VERSION, ARM, IDS, LATENCIES_S, COUNTS, SIGNATURE, INPUTS, OUTPUTS, ERROR
+    FIRST_SEQUENCE, AT_US, LEFT_OUT, CLIENT_IDS
 
 cdef enum:
     HEADER_BYTES = 8
@@ -98,93 +57,13 @@ COMPILED = True
 np.import_array()
 choose_crc()
 if PredictionBatch._fields != (
-    "model", "version", "arm", "ids", "latencies_s", "counts", "signature", "inputs", "outputs", "error",
-    "first_sequence", "at_us", "left_out", "client_ids",
+    "model", "version", "arm", "ids", "latencies_s", "counts", "signature", "inputs", "outputs",
+    "error", "first_sequence", "at_us", "left_out", "client_ids",
 ):
     raise ImportError("compiled for another PredictionBatch")
 
 
-# -- MessagePack, as msgspec writes it ---------------------------------------------------------------
-
-cdef struct Out:
-    uint8_t *at
-    uint8_t *end
-
-
-cdef uint8_t *take(Out *out, size_t size) except NULL:
-    if <size_t>(out.end - out.at) < size:
-        raise BufferError
-    out.at += size
-    return out.at - size
-
-
-cdef int put(Out *out, const void *data, size_t size) except -1:
-    memcpy(take(out, size), data, size)
-    return 0
-
-
-cdef int put_byte(Out *out, uint8_t byte) except -1:
-    take(out, 1)[0] = byte
-    return 0
-
-
-cdef int put_tagged(Out *out, uint8_t tag, uint64_t number, int size) except -1:
-    """The byte of a type, and a number, big-endian in `size` bytes."""
-    cdef uint8_t *place = take(out, 1 + size)
-    place[0] = tag
-    while size:
-        place[size] = <uint8_t>number
-        number >>= 8
-        size -= 1
-    return 0
-
-
-cdef int put_length(Out *out, uint8_t tag, uint64_t length) except -1:
-    """`tag`: of the form with one byte of length; those with two and four follow it."""
-    if length < 1 << 8:
-        return put_tagged(out, tag, length, 1)
-    if length < 1 << 16:
-        return put_tagged(out, tag + 1, length, 2)
-    return put_tagged(out, tag + 2, length, 4)
-
-
-cdef int put_number(Out *out, uint64_t number) except -1:
-    if number < 128:
-        return put_byte(out, <uint8_t>number)
-    if number >> 32 == 0:
-        return put_length(out, 0xCC, number)
-    return put_tagged(out, 0xCF, number, 8)
-
-
-cdef int put_array(Out *out, size_t length) except -1:
-    if length < 16:
-        return put_byte(out, 0x90 | <uint8_t>length)
-    if length < 1 << 16:
-        return put_tagged(out, 0xDC, length, 2)
-    return put_tagged(out, 0xDD, length, 4)
-
-
-cdef int put_nil(Out *out) except -1:
-    return put_byte(out, 0xC0)
-
-
-cdef int put_double(Out *out, double number) except -1:
-    cdef uint64_t bits
-    memcpy(&bits, &number, 8)
-    return put_tagged(out, 0xCB, bits, 8)
-
-
-cdef int put_text(Out *out, object text) except -1:
-    cdef Py_ssize_t size
-    cdef const char *data = PyUnicode_AsUTF8AndSize(text, &size)
-    if size < 32:
-        put_byte(out, 0xA0 | <uint8_t>size)
-    else:
-        put_length(out, 0xD9, size)
-    return put(out, data, size)
-
-
-# -- a record ------------------------------------------------------------------------------------------
+# -- a record ------------------------------------------------------------------------------------
 
 cdef class Source:
     cdef public str key
@@ -203,7 +82,8 @@ cdef class Source:
 
     @encoder.setter
     def encoder(self, encoder):
-        self._encoder, self.signature, self.beginning = encoder, encoder.signature, encoder.beginning
+        self._encoder, self.signature = encoder, encoder.signature
+        self.beginning = encoder.beginning
         self.inputs, self.outputs = encoder.inputs, encoder.outputs
 
 
@@ -214,7 +94,9 @@ cdef struct Part:  # what is put of one batch
     uint64_t rows
 
 
-cdef int put_record(Out *out, tuple batch, Source source, uint64_t at_us, uint64_t *rows) except -1:
+cdef int put_record(
+    Out *out, tuple batch, Source source, uint64_t at_us, uint64_t *rows
+) except -1:
     """A `_Predictions`; counts its rows."""
     cdef list ids = batch[IDS], latencies_s = batch[LATENCIES_S], counts = batch[COUNTS]
     cdef uint64_t count
@@ -261,7 +143,8 @@ cdef int put_tensors(Out *out, tuple columns, dict arrays) except -1:
 cdef int put_tensor(Out *out, np.ndarray array, bint is_text) except -1:
     cdef int i
     cdef int ndim = np.PyArray_NDIM(array)
-    if not np.PyArray_IS_C_CONTIGUOUS(array) or is_text != (np.PyArray_TYPE(array) == np.NPY_OBJECT):
+    cdef bint holds_text = np.PyArray_TYPE(array) == np.NPY_OBJECT
+    if not np.PyArray_IS_C_CONTIGUOUS(array) or is_text != holds_text:
         raise TypeError
     put_array(out, 2)
     put_array(out, ndim)
@@ -283,7 +166,7 @@ cdef int put_texts(Out *out, PyObject **texts, Py_ssize_t length) except -1:
     return 0
 
 
-# -- an append -----------------------------------------------------------------------------------------
+# -- an append -----------------------------------------------------------------------------------
 
 cdef class Held:
     """Memory of an object that cannot go before this does."""
@@ -327,7 +210,7 @@ cdef class Appender:
         return self.append_quickly(batches) or self.append_slowly(batches)
 
     cdef bint append_quickly(self, object batches):
-        """False where nothing was done."""
+        """False if nothing was done."""
         if self.held_map is None or self.held_counters is None:
             return False
         if self._size >= self._segment_bytes:
@@ -351,11 +234,13 @@ cdef class Appender:
         cdef uint8_t[HEADER_BYTES] first
         cdef uint8_t *end
         cdef timespec now
+        cdef uint64_t at_us
         cdef int i, length = len(batches), done = 0
         if not 0 < length <= MOST_BATCHES:
             raise BufferError
         out.at, out.end = segment + self._size, segment + self._limit
         clock_gettime(CLOCK_REALTIME, &now)
+        at_us = now.tv_sec * 1_000_000 + now.tv_nsec // 1000
         try:
             for each in batches:
                 if type(each) is not PredictionBatch:
@@ -368,7 +253,7 @@ cdef class Appender:
                 part.source, part.frame = <PyObject *>source, out.at
                 part.sequence, part.rows = source.sequence, 0
                 put(&out, <const char *>source.beginning, len(source.beginning))
-                put_record(&out, batch, source, now.tv_sec * 1_000_000 + now.tv_nsec // 1000, &part.rows)
+                put_record(&out, batch, source, at_us, &part.rows)
                 source.sequence += len(<list>batch[IDS])
                 done += 1
             end = out.at
@@ -401,7 +286,7 @@ def keeps_room(int file):
 
 
 def checksums(const uint8_t[:] data, uint32_t value):
-    """The crc32c of at least one byte, as this CPU reckons it and as one without an instruction for it does."""
+    """The crc32c of at least one byte, by this CPU's instruction for it and by table."""
     cdef const uint8_t *at = &data[0]
     cdef const uint8_t *end = at + data.shape[0]
     return ~update_crc(~value, at, end), <uint32_t>~crc32c_by_table(~value, at, end)

@@ -1,9 +1,9 @@
-"""When an answer may leave, where `capture.durability` asks for more than a record in the spool.
+"""When an answer may leave, if `capture.durability` asks for more than a record in the spool.
 
 Delivery: append → `after` → as durable as set → the answers of that append leave, in order.
-Requests that come meanwhile are appended and share the next sync or acknowledgement. Where a disk
-or Kafka does not do its part, the answers leave all the same, and their rows are counted as
-`weaker`: they are in the spool, as by default, and are shipped as all others.
+Requests that arrive meanwhile are appended and share the next sync or acknowledgement. If a disk
+or Kafka fails to do its part, the answers leave all the same, and their rows are counted as
+`degraded`: they are in the spool, as by default, and are shipped like all others.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Durability(Protocol):
 
 
 def durability(spool: SpoolWriter, capture: CaptureSettings) -> Durability | None:
-    """None where what is in the spool is durable enough."""
+    """None if a record in the spool is durable enough."""
     if capture.durability == "fsync":
         return GroupSync(spool)
     if capture.durability == "acked":
@@ -108,7 +108,7 @@ class GroupSync:
                 now, closed = self._now, self._closed
             synced = [_sync(file) for file in full]
             if waiting:
-                # Where it is full by now, it was the last of these.
+                # If it is full by now, it was the last of these.
                 if now[1] not in full:
                     synced.append(_sync(now[1]))
                 if now[0] != segment:
@@ -156,7 +156,7 @@ def _sync_folder(path: Path) -> bool:
 
 def _count_degraded(spool: SpoolWriter, rows: Rows, reason: str) -> None:
     for key, count in rows:
-        spool.count_weaker(key, count, reason)
+        spool.count_degraded(key, count, reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ The shipper reads behind it and takes segments away that Kafka acknowledged. A f
 
 - `000000000000.log`, `000000000001.log`, …: frames of `spool_record`;
 - `spare`: a segment that the shipper took away. The next one is written over it, into pages that
-  the
-  kernel has already: fresh ones cost more than all else that an append does;
+  the kernel has already: fresh ones cost more than the rest of an append;
 - `stats`: a page of counters (`stats_page`) of what was served and what was dropped, so that a full
   disk cannot keep us from counting;
 - `position`: the shipper's, up to where Kafka acknowledged (`position_file`);
@@ -38,7 +37,7 @@ from driftloop_serving.capture.spool_record import (
     PredictionEncoder,
     append_label,
 )
-from driftloop_serving.capture.stats_page import DROPPED, SERVED, WEAKER, StatsPage
+from driftloop_serving.capture.stats_page import DEGRADED, DROPPED, SERVED, StatsPage
 from driftloop_settings import CaptureSettings
 
 log = structlog.get_logger()
@@ -61,13 +60,23 @@ class SpoolWriter(Appender):
     """Appends records; never raises for a full disk or quota, but counts what it drops.
 
     Not thread-safe: the caller appends from one thread at a time. `retire` is given the file of a
-    segment that is full; it closes it.
+    segment that is full; it closes it. `mapped` False: each append is a write, even if the file
+    system would allow a map. `rescan_s`: how long the size of the waiting segments is trusted.
     """
 
-    def __init__(self, root: Path, prefix: str, capture: CaptureSettings) -> None:
+    def __init__(
+        self,
+        root: Path,
+        prefix: str,
+        capture: CaptureSettings,
+        *,
+        mapped: bool = True,
+        rescan_s: float = RESCAN_S,
+    ) -> None:
         self.replica = f"{prefix}-{new_prediction_id()}"
         self.folder = root / self.replica
         self.retire: Callable[[int], None] = os.close
+        self._may_map, self._rescan_s = mapped, rescan_s
         self._segment_bytes, self._quota_bytes = capture.segment_bytes, capture.quota_bytes
         # Locked before it can be seen: a folder without its lock is a dead writer's.
         hidden = root / f".{self.replica}"
@@ -148,10 +157,10 @@ class SpoolWriter(Appender):
         self._labels = self._labels or Source(LABELS, self._page.slot(LABELS, SERVED))
         return self._append(data, [(self._labels, 0, len(labels))])
 
-    def count_weaker(self, key: str, rows: int, reason: str) -> None:
+    def count_degraded(self, key: str, rows: int, reason: str) -> None:
         """Rows ("model/version", or LABELS) whose answer left before they were as durable as
-        set."""
-        self._counters[self._page.slot(key, WEAKER, reason)] += rows
+        `capture.durability` asks."""
+        self._counters[self._page.slot(key, DEGRADED, reason)] += rows
 
     def close(self) -> None:
         self._let_go()
@@ -205,7 +214,7 @@ class SpoolWriter(Appender):
         """Whether too much would wait for Kafka with this segment up to `end`; looks at what waits
         in the others, but not all the time."""
         now = time.monotonic()
-        if now - self._scanned_at > RESCAN_S:
+        if now - self._scanned_at > self._rescan_s:
             self._scan(now)
         return self._waiting_remotely + end > self._quota_bytes
 
@@ -243,9 +252,9 @@ class SpoolWriter(Appender):
         self._file_size = 0
 
     def _mapped(self) -> mmap.mmap | None:
-        """None where that cannot be had, and each append is a write. What is mapped has its room on
-        the disk: else a full one would be a signal that ends the process."""
-        if not keeps_room(self._file):
+        """None if the segment cannot be mapped; each append is then a write. A mapped one has its
+        room on the disk: a full disk would otherwise be a signal that ends the process."""
+        if not (self._may_map and keeps_room(self._file)):
             return None
         size = self._segment_bytes + LAST_RECORD_BYTES
         try:

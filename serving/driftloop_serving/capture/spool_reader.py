@@ -23,7 +23,7 @@ from driftloop_serving.capture.spool_record import (
     frames,
     is_cut,
 )
-from driftloop_serving.capture.stats_page import DROPPED, SERVED, WEAKER, Stats, StatsPage
+from driftloop_serving.capture.stats_page import DEGRADED, DROPPED, SERVED, Stats, StatsPage
 
 FIRST_BYTES = 64 << 10
 
@@ -112,7 +112,7 @@ class SpoolReader:
                 "acked": counts.acked,
                 "spooled": served - settled,
                 "dropped": dropped,
-                "weaker": stats.get(WEAKER, {}),
+                "degraded": stats.get(DEGRADED, {}),
             }
         return entries
 

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import orjson
 
+from driftloop_contracts.ids import PredictionId
 from driftloop_contracts.model import Arm
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_serving.inference.datatypes import DTYPES
@@ -36,15 +37,14 @@ Tensors = Mapping[str, np.ndarray | None]
 class PredictionBatch(NamedTuple):
     """The requests that one run answered, in order. `ids`, `latencies_s` and `counts` (rows) have
     an item for each; the tensors hold their rows one request after the other. `outputs` is None
-    where the requests were answered with `error`. `first_sequence` and `at_us` (microseconds since
+    if the requests were answered with `error`. `first_sequence` and `at_us` (microseconds since
     1970) are of what the spool has kept. `left_out`: rows of the run that sampling keeps out of
-    capture, and are not in here.
-    `client_ids`: whether a client chose one of the ids."""
+    capture, which are not in here. `client_ids`: whether a client chose one of the ids."""
 
     model: str
     version: int
     arm: Arm
-    ids: Sequence[str]
+    ids: Sequence[PredictionId]
     latencies_s: Sequence[float]
     counts: Sequence[int]
     signature: Signature
@@ -94,7 +94,7 @@ class PredictionBatch(NamedTuple):
 class LabelRecord:
     """A label as the JSON that goes to Kafka, and its prediction's id, which is the key."""
 
-    prediction_id: str
+    prediction_id: PredictionId
     document: bytes
 
 
@@ -111,7 +111,7 @@ class _Predictions(msgspec.Struct, array_like=True, gc=False):
     arm: Arm
     first_sequence: int
     at_us: int
-    ids: Sequence[str]
+    ids: Sequence[PredictionId]
     latencies_s: Sequence[float]
     counts: Sequence[int]
     inputs: list[Tensor]
@@ -121,7 +121,7 @@ class _Predictions(msgspec.Struct, array_like=True, gc=False):
 
 
 class _Label(msgspec.Struct, array_like=True, gc=False):
-    prediction_id: str
+    prediction_id: PredictionId
     document: bytes
 
 

@@ -1,9 +1,9 @@
 """A writer's counters in a small memory-mapped file, which outlives its writer's kill.
 
 The page is an array of slots of SLOT_BYTES: a counter (u64), then the slot's name, ended by a zero:
-`<model>/<version> served`, `… dropped <reason>`, `… weaker <reason>`. Slots are never moved or
-freed; one that is not named yet ends the array. So a count costs one addition, and a reader needs
-no lock: a counter is written whole, and the first byte of a name after all others.
+`<model>/<version> served`, `… dropped <reason>`, `… degraded <reason>`. Slots are never moved
+or freed; one that is not named yet ends the array. So a count costs one addition, and a reader
+needs no lock: a counter is written whole, and the first byte of a name after all others.
 """
 
 import mmap
@@ -17,12 +17,14 @@ log = structlog.get_logger()
 SLOT_BYTES = 128
 SLOTS = 2048
 PAGE_BYTES = SLOT_BYTES * SLOTS
-SERVED, DROPPED, WEAKER = "served", "dropped", "weaker"
+SERVED, DROPPED, DEGRADED = "served", "dropped", "degraded"
+_FORMER_NAMES = {"weaker": DEGRADED}
+"""Names in the pages of writers of earlier releases: their spools are read on after an upgrade."""
 
 _STRIDE = SLOT_BYTES // 8
 
 Stats = dict[str, dict[str, Any]]
-"""By "model/version": {"served": rows, "dropped": {reason: rows}, "weaker": {reason: rows}}."""
+"""By "model/version": {"served": rows, "dropped": {reason: rows}, "degraded": {reason: rows}}."""
 
 
 class StatsPage:
@@ -38,7 +40,7 @@ class StatsPage:
         self._slots: dict[tuple[str, ...], int] = {}
 
     def slot(self, key: str, *what: str) -> int:
-        """key: "model/version"; what: SERVED, or DROPPED or WEAKER and a reason."""
+        """key: "model/version"; what: SERVED, or DROPPED or DEGRADED and a reason."""
         found = self._slots.get((key, *what))
         if found is None:
             found = self._slots[key, *what] = self._new_slot(" ".join((key, *what)))
@@ -63,7 +65,7 @@ class StatsPage:
 
     @staticmethod
     def read(path: Path) -> Stats | None:
-        """None where there is no page."""
+        """None if there is no page."""
         try:
             page = path.read_bytes()
         except FileNotFoundError:
@@ -75,8 +77,9 @@ class StatsPage:
             name = page[first : first + SLOT_BYTES - 8].rstrip(b"\0").decode("utf-8", "replace")
             if not page[first]:
                 break
-            key, what, *reason = name.split(" ")
-            entry = stats.setdefault(key, {SERVED: 0, DROPPED: {}, WEAKER: {}})
+            key, written, *reason = name.split(" ")
+            what = _FORMER_NAMES.get(written, written)
+            entry = stats.setdefault(key, {SERVED: 0, DROPPED: {}, DEGRADED: {}})
             count = counters[number * _STRIDE]
             if reason:
                 entry[what][reason[0]] = count

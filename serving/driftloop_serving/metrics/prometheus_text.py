@@ -134,7 +134,7 @@ def _capture(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
         "driftloop_capture_dropped_rows", "Rows that are not captured.", labels=(*labels, "reason")
     )
     degraded = CounterMetricFamily(
-        "driftloop_capture_weaker_rows",
+        "driftloop_capture_degraded_rows",
         "Rows whose answer left before they were as durable as capture.durability asks.",
         labels=(*labels, "reason"),
     )
@@ -145,7 +145,7 @@ def _capture(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
             served.add_metric(place, entry["served"])
             acked.add_metric(place, entry["acked"])
             spooled.add_metric(place, entry["spooled"])
-            for family, by_reason in ((dropped, entry["dropped"]), (degraded, entry["weaker"])):
+            for family, by_reason in ((dropped, entry["dropped"]), (degraded, entry["degraded"])):
                 for reason, rows in by_reason.items():
                     family.add_metric((*place, reason), rows)
     yield from (served, acked, spooled, dropped, degraded)

@@ -133,7 +133,7 @@ async def test_a_disk_that_does_not_sync_costs_no_answer_and_is_counted(
 ) -> None:
     syncs.error = OSError(5, "input/output error")
     assert await keep(spool, group, 0) == 0
-    assert SpoolReader(spool.folder).counts()["m/1"]["weaker"] == {SYNC_FAILED: 1}
+    assert SpoolReader(spool.folder).counts()["m/1"]["degraded"] == {SYNC_FAILED: 1}
 
 
 class Kafka:
@@ -185,7 +185,7 @@ async def test_an_answer_leaves_after_kafkas_acknowledgement(
         assert await asyncio.gather(*waiting) == [0, 1, 2]
         assert await keep(spool, acked, 3) == 3
         counts = SpoolReader(spool.folder).counts()["m/1"]
-    assert (counts["acked"], counts["spooled"], counts["weaker"]) == (4, 0, {})
+    assert (counts["acked"], counts["spooled"], counts["degraded"]) == (4, 0, {})
 
 
 async def test_without_an_acknowledgement_answers_leave_after_the_timeout_and_are_counted(
@@ -196,7 +196,7 @@ async def test_without_an_acknowledgement_answers_leave_after_the_timeout_and_ar
         assert await keep(spool, acked, 0) == 0
         # Kafka is known to be away: the next need not wait to learn it.
         assert keep(spool, acked, 1).done()
-        assert SpoolReader(spool.folder).counts()["m/1"]["weaker"] == {ACK_TIMEOUT: 2}
+        assert SpoolReader(spool.folder).counts()["m/1"]["degraded"] == {ACK_TIMEOUT: 2}
 
 
 async def test_once_kafka_is_back_answers_wait_for_it_again(

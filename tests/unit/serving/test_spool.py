@@ -1,6 +1,6 @@
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,21 @@ SIGNATURE = Signature(
 CAPTURE = CaptureSettings(segment_bytes=1 << 16)
 
 
-@pytest.fixture(autouse=True, params=["mapped", "written"], scope="module")
-def way(request: pytest.FixtureRequest) -> Iterator[str]:
-    """How a segment comes to its records."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "written":
-            patch.setattr("driftloop_serving.capture.spool.keeps_room", lambda file: False)
-        elif not COMPILED:
-            pytest.skip("built without a C compiler")
-        yield request.param
+Open = Callable[..., SpoolWriter]
+
+
+@pytest.fixture(params=["mapped", "written"], scope="module")
+def opened(request: pytest.FixtureRequest) -> Open:
+    """Opens the writer of a spool under a folder. Its records reach a segment in either way."""
+    if request.param == "mapped" and not COMPILED:
+        pytest.skip("built without a C compiler")
+
+    def open_writer(
+        root: Path, capture: CaptureSettings = CAPTURE, prefix: str = "replica", **limits: float
+    ) -> SpoolWriter:
+        return SpoolWriter(root, prefix, capture, mapped=request.param == "mapped", **limits)
+
+    return open_writer
 
 
 @pytest.fixture
@@ -90,8 +96,10 @@ def read_all(reader: SpoolReader) -> list[Any]:
     return found
 
 
-def test_what_was_kept_is_read_in_order_with_gapless_sequences(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+def test_what_was_kept_is_read_in_order_with_gapless_sequences(
+    opened: Open, tmp_path: Path
+) -> None:
+    writer = opened(tmp_path)
     for n in range(1000):
         keep(writer, 1 + n % 3, version=1 + n % 2)
     records = read_all(reader_of(writer, tmp_path))
@@ -104,8 +112,10 @@ def test_what_was_kept_is_read_in_order_with_gapless_sequences(tmp_path: Path) -
     assert records[1].signature == SIGNATURE
 
 
-def test_requests_of_one_run_are_kept_together_and_each_has_its_sequence(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+def test_requests_of_one_run_are_kept_together_and_each_has_its_sequence(
+    opened: Open, tmp_path: Path
+) -> None:
+    writer = opened(tmp_path)
     keep(writer, 1, 3, 2)
     keep(writer)
     together, after = read_all(reader_of(writer, tmp_path))
@@ -116,16 +126,16 @@ def test_requests_of_one_run_are_kept_together_and_each_has_its_sequence(tmp_pat
     assert part.inputs["x"].ravel().tolist() == [1, 2, 3, 4, 5]
 
 
-def test_an_error_is_kept_without_outputs(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+def test_an_error_is_kept_without_outputs(opened: Open, tmp_path: Path) -> None:
+    writer = opened(tmp_path)
     keep(writer, outputs=None, error="Fail")
     (record,) = read_all(reader_of(writer, tmp_path))
     assert record.outputs is None
     assert record.error == "Fail"
 
 
-def test_a_label_is_read_as_what_feedback_understands(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, "gateway", CAPTURE)
+def test_a_label_is_read_as_what_feedback_understands(opened: Open, tmp_path: Path) -> None:
+    writer = opened(tmp_path, prefix="gateway")
     label = LabelEvent("id", 3, "yes", NOW, NOW, "api", "label", {"a": "b"})
     assert writer.append_labels([label])
     (record,) = read_all(reader_of(writer, tmp_path))
@@ -135,8 +145,10 @@ def test_a_label_is_read_as_what_feedback_understands(tmp_path: Path) -> None:
     assert parse_feedback(json.loads(record.document), NOW) == [label]
 
 
-def test_acknowledged_segments_are_removed_and_a_restarted_reader_goes_on(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+def test_acknowledged_segments_are_removed_and_a_restarted_reader_goes_on(
+    opened: Open, tmp_path: Path
+) -> None:
+    writer = opened(tmp_path)
     folder = tmp_path / writer.replica
     for _ in range(2000):
         keep(writer)
@@ -152,9 +164,9 @@ def test_acknowledged_segments_are_removed_and_a_restarted_reader_goes_on(tmp_pa
     assert 0 < len(rest) < 2000
 
 
-def test_over_the_quota_predictions_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_over_the_quota_predictions_are_dropped_and_counted(opened: Open, tmp_path: Path) -> None:
     capture = CaptureSettings(segment_bytes=1 << 16, quota_bytes=1 << 18)
-    writer = SpoolWriter(tmp_path, "replica", capture)
+    writer = opened(tmp_path, capture)
     for _ in range(3000):
         keep(writer)
     reader = reader_of(writer, tmp_path)
@@ -165,12 +177,9 @@ def test_over_the_quota_predictions_are_dropped_and_counted(tmp_path: Path) -> N
     assert len(read_all(reader)) * 2 == entry["spooled"]
 
 
-def test_after_the_quota_was_freed_predictions_are_kept_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("driftloop_serving.capture.spool.RESCAN_S", 0.0)
+def test_after_the_quota_was_freed_predictions_are_kept_again(opened: Open, tmp_path: Path) -> None:
     capture = CaptureSettings(segment_bytes=1 << 16, quota_bytes=1 << 18)
-    writer = SpoolWriter(tmp_path, "replica", capture)
+    writer = opened(tmp_path, capture, rescan_s=0.0)
     reader = reader_of(writer, tmp_path)
     for _ in range(5):
         for _ in range(200):
@@ -181,9 +190,9 @@ def test_after_the_quota_was_freed_predictions_are_kept_again(
 
 @pytest.mark.usefixtures("full_disk")
 def test_a_disk_that_cannot_be_written_costs_capture_and_is_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    writer = opened(tmp_path)
     keep(writer)
     real = os.pwrite
 
@@ -199,8 +208,8 @@ def test_a_disk_that_cannot_be_written_costs_capture_and_is_counted(
     assert reader.ledger()["m", 1]["dropped"] == {"disk": 2}
 
 
-def test_a_record_that_cannot_be_encoded_leaves_no_gap(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+def test_a_record_that_cannot_be_encoded_leaves_no_gap(opened: Open, tmp_path: Path) -> None:
+    writer = opened(tmp_path)
     keep(writer)
     half_a_character = {"x": np.zeros((2, 1), np.float32), "c": np.full((2, 1), "\ud800", object)}
     with pytest.raises(UnicodeEncodeError):
@@ -211,10 +220,10 @@ def test_a_record_that_cannot_be_encoded_leaves_no_gap(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("full_disk")
 def test_what_was_acknowledged_frees_a_full_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the segment is far from its size, and only whole ones are removed."""
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    writer = opened(tmp_path)
     keep(writer)
     real = os.pwrite
     monkeypatch.setattr("driftloop_serving.capture.spool.os.pwrite", lambda file, data, at: 0)
@@ -225,9 +234,9 @@ def test_what_was_acknowledged_frees_a_full_disk(
     assert sum(segment.stat().st_size for segment in reader.folder.glob("*.log")) == 0
 
 
-def test_a_segment_that_was_read_is_written_over(tmp_path: Path) -> None:
+def test_a_segment_that_was_read_is_written_over(opened: Open, tmp_path: Path) -> None:
     """Whose frames, of the same sizes at the same places, are not read again."""
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    writer = opened(tmp_path)
     reader = reader_of(writer, tmp_path)
     found: list[Any] = []
     files = set()
@@ -242,9 +251,9 @@ def test_a_segment_that_was_read_is_written_over(tmp_path: Path) -> None:
     assert len(files) <= 3
 
 
-def test_behind_a_tear_an_older_segments_frames_are_not_read(tmp_path: Path) -> None:
+def test_behind_a_tear_an_older_segments_frames_are_not_read(opened: Open, tmp_path: Path) -> None:
     """What a kill within a write leaves, at the worst place: between two frames."""
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    writer = opened(tmp_path)
     reader = reader_of(writer, tmp_path)
     while writer.segment < 3:
         keep(writer)
@@ -262,9 +271,9 @@ def test_behind_a_tear_an_older_segments_frames_are_not_read(tmp_path: Path) -> 
 
 
 def test_a_spare_segment_gives_way_on_a_full_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    writer = opened(tmp_path)
     reader = reader_of(writer, tmp_path)
     while writer.segment < 1:
         keep(writer)
@@ -276,8 +285,23 @@ def test_a_spare_segment_gives_way_on_a_full_disk(
     assert not (writer.folder / SPARE).exists()
 
 
-def test_a_writer_is_dead_when_its_lock_is_free(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+def test_counts_of_a_writer_of_an_earlier_release_are_read(opened: Open, tmp_path: Path) -> None:
+    """Which called them by another name."""
+    writer = opened(tmp_path)
+    keep(writer)
+    writer.count_degraded("m/1", 2, "ack_timeout")
+    writer.close()
+    stats = writer.folder / "stats"
+    written = b"m/1 weaker ack_timeout"
+    page = stats.read_bytes().replace(b"m/1 degraded ack_timeout", written + b"\0\0")
+    assert written in page
+    stats.write_bytes(page)
+    counts = reader_of(writer, tmp_path).counts()["m/1"]
+    assert (counts["served"], counts["degraded"]) == (2, {"ack_timeout": 2})
+
+
+def test_a_writer_is_dead_when_its_lock_is_free(opened: Open, tmp_path: Path) -> None:
+    writer = opened(tmp_path)
     reader = reader_of(writer, tmp_path)
     assert not reader.writer_is_dead()
     writer.close()
@@ -285,9 +309,10 @@ def test_a_writer_is_dead_when_its_lock_is_free(tmp_path: Path) -> None:
 
 
 def test_rows_in_a_damaged_log_are_counted_as_dropped_when_its_writer_is_dead(
+    opened: Open,
     tmp_path: Path,
 ) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    writer = opened(tmp_path)
     for _ in range(10):
         keep(writer)
     writer.close()
@@ -307,10 +332,10 @@ def test_rows_in_a_damaged_log_are_counted_as_dropped_when_its_writer_is_dead(
 @settings(max_examples=40, deadline=None)
 @given(cut=st.integers(0, 400), kept=st.integers(1, 30), restarts=st.integers(0, 3))
 def test_wherever_a_tail_is_torn_what_came_before_is_read_once(
-    cut: int, kept: int, restarts: int, tmp_path_factory: pytest.TempPathFactory
+    opened: Open, cut: int, kept: int, restarts: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.mktemp("spool")
-    writer = SpoolWriter(root, "replica", CAPTURE)
+    writer = opened(root)
     for _ in range(kept):
         keep(writer)
     writer.close()
@@ -331,9 +356,9 @@ def test_wherever_a_tail_is_torn_what_came_before_is_read_once(
 
 
 def test_a_removed_folder_is_out_of_sight_before_its_files_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    writer = opened(tmp_path)
     writer.close()
     # The kill comes after the first step.
     monkeypatch.setattr(
@@ -344,9 +369,10 @@ def test_a_removed_folder_is_out_of_sight_before_its_files_go(
 
 
 def test_a_segment_that_grows_and_ends_while_it_is_looked_at_is_read_to_its_end(
+    opened: Open,
     tmp_path: Path,
 ) -> None:
-    writer = SpoolWriter(tmp_path, "replica", CAPTURE)
+    writer = opened(tmp_path)
     kept = 0
 
     def rotate() -> None:
