@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.ids import MAX_ID_CHARS
+from driftloop_contracts.ids import MAX_ID_CHARS, PredictionId
 from driftloop_contracts.opinions import FIELDS as OPINION_FIELDS
 from driftloop_contracts.opinions import opinions_of
 from driftloop_contracts.signature import Signature, TensorSpec
@@ -111,7 +111,7 @@ class PredictionHeaders:
 class LabelEvent:
     """One label or feedback value for one row of one prediction. Times are aware UTC."""
 
-    prediction_id: str
+    prediction_id: PredictionId
     row: int
     value: bool | int | float | str | None
     observed_at: datetime
@@ -206,7 +206,7 @@ def _parse_item(item: object, now: datetime, where: str) -> list[LabelEvent]:
     if opinions:
         return [
             LabelEvent(
-                prediction_id,
+                PredictionId(prediction_id),
                 row or 0,
                 o.value,
                 observed,
@@ -229,7 +229,9 @@ def _parse_item(item: object, now: datetime, where: str) -> list[LabelEvent]:
         ):
             raise Rejected(where + "a label must be a finite number, a text, a boolean or null")
     return [
-        LabelEvent(prediction_id, index, one, observed, received, source, metric, tags)
+        LabelEvent(
+            PredictionId(prediction_id), index, one, observed, received, source, metric, tags
+        )
         for index, one in rows
     ]
 

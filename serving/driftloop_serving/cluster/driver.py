@@ -1,18 +1,25 @@
 """The role `serving`: brings the store's deployments into Ray Serve and reports the replicas.
 
 The desired state is the store's; each round reads it and applies what differs, so a restart at any
-point goes on where it was. A change of deployments travels as Serve's `user_config`: replicas are
-reconfigured, never restarted.
+point resumes where it stopped. A change of deployments travels as Serve's `user_config`: replicas
+are reconfigured, never restarted.
 """
 
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
 from driftloop_contracts.model import Deployment
+from driftloop_contracts.replica import (
+    LoadedVersions,
+    ReplicaReport,
+    ReplicaStatus,
+    ReplicaStatuses,
+)
 from driftloop_serving.cluster.ray_head import environment
 from driftloop_serving.replicas.replica_report import PREFIX
 from driftloop_settings import Settings
@@ -20,13 +27,12 @@ from driftloop_store import Store, open_store
 
 if TYPE_CHECKING:
     from driftloop_serving.cluster.placement import Placement
+    from driftloop_serving.cluster.serve_client import RunningReplica
 
 log = structlog.get_logger()
 
 INTERVAL_S = 0.25
 REPORT_S = 1.0
-
-Record = dict[str, Any]
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -55,59 +61,60 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
     known_issues: dict[str, str] = {}
     while not stop.is_set():
         deployments = store.deployments()
-        told = {d.model.name: _loaded(store, d) for d in deployments}
-        wanted = place(deployments, told)
+        loaded = {d.model.name: _loaded(store, d.model.name) for d in deployments}
+        wanted = place(deployments, loaded)
         if wanted != applied:
             serve_client.apply(settings, wanted)
             log.info("serving.applied", models=[d.model.name for d in deployments])
             applied = wanted
-        is_told = all(told[d.model.name]["revision"] == d.revision for d in deployments)
-        if time.monotonic() - reported_at > REPORT_S or not is_told:
+        is_applied = all(loaded[d.model.name].revision == d.revision for d in deployments)
+        if time.monotonic() - reported_at > REPORT_S or not is_applied:
             applications = serve_client.applications()
             _report(store, deployments, serve_client.replicas(applications))
             issues = serve_client.issues(applications)
             for application, why in issues.items():
                 if why != known_issues.get(application):
-                    log.warning("serving.trouble", application=application, why=why)
+                    log.warning("serving.issue", application=application, why=why)
             known_issues = issues
             reported_at = time.monotonic()
         stop.wait(INTERVAL_S)
 
 
 ANSWERING = frozenset({"running", "updating"})
-"""States of a replica that answers: while it takes new settings it goes on with the old ones."""
+"""States of a replica that answers: while it takes new settings it answers with the old ones."""
+NO_REPORT = ReplicaReport(pid=0)
 
 
-def _loaded(store: Store, deployment: Deployment) -> Record:
-    """What the last report says of a model."""
-    nothing = {"versions": [], "revision": -1, "failed": {}}
-    return store.cursor(f"loaded:{deployment.model.name}") or nothing
+def _loaded(store: Store, model: str) -> LoadedVersions:
+    """By the last report."""
+    found = store.cursor(f"loaded:{model}")
+    return LoadedVersions() if found is None else LoadedVersions.from_dict(found)
 
 
-def _report(store: Store, deployments: list[Deployment], replicas: list[Record]) -> None:
+def _report(
+    store: Store, deployments: Sequence[Deployment], replicas: Sequence[RunningReplica]
+) -> None:
     """Write the cursors `replicas` (for `status`) and `loaded:<model>` (for rollouts)."""
-    from driftloop_serving.cluster.placement import applications_of, placement_of
+    from driftloop_serving.cluster.placement import applications_of
     from driftloop_serving.replicas.application import SHARED_APPLICATION
-    from driftloop_serving.replicas.replica_status import loaded
+    from driftloop_serving.replicas.replica_status import loaded_versions
 
-    before = store.cursor("replicas") or {"replicas": []}
-    deaths = before.get("deaths", 0) + _retire(store, before["replicas"], replicas)
-    rows = [
-        {
-            "name": f"replica:{replica['replica_id']}",
-            "pid": replica.get("pid"),
-            "state": str(replica["state"]).rpartition(".")[2].lower(),
-            "restarts": deaths,
-        }
-        for replica in replicas
-    ]
-    body = {"deaths": deaths, "replicas": rows}
-    if body != before:
-        store.put_cursor("replicas", body)
+    found = store.cursor("replicas")
+    before = ReplicaStatuses() if found is None else ReplicaStatuses.from_dict(found)
+    deaths = before.deaths + _retire(store, before.replicas, {r.pid for r in replicas})
+    now = ReplicaStatuses(
+        deaths=deaths,
+        replicas=tuple(
+            ReplicaStatus(name=f"replica:{r.id}", pid=r.pid, state=r.state, restarts=deaths)
+            for r in replicas
+        ),
+    )
+    if now != before:
+        store.put_cursor("replicas", now.to_dict())
     running = [
-        (replica["application"], store.cursor(f"{PREFIX}{row['pid']}") or {})
-        for replica, row in zip(replicas, rows, strict=True)
-        if row["state"] in ANSWERING
+        (replica.application, _reported(store, replica.pid) or NO_REPORT)
+        for replica in replicas
+        if replica.state in ANSWERING
     ]
     for deployment in deployments:
         name = deployment.model.name
@@ -116,29 +123,32 @@ def _report(store: Store, deployments: list[Deployment], replicas: list[Record])
             [report for application, report in running if application == where]
             for where in applications
         ]
-        told = [
-            report.get("told", {}).get(name, ())
+        known = [
+            report.remote.get(name, ())
             for application, report in running
             if application == SHARED_APPLICATION
         ]
-        now = loaded(
+        loaded = loaded_versions(
             name,
             by_application,
             deployment.revision,
-            told=None if applications == (SHARED_APPLICATION,) else told,
-            addressed="addresses" in placement_of(deployment).reported,
+            known=None if applications == (SHARED_APPLICATION,) else known,
         )
-        if now != store.cursor(f"loaded:{name}"):
-            store.put_cursor(f"loaded:{name}", now)
+        if loaded != _loaded(store, name):
+            store.put_cursor(f"loaded:{name}", loaded.to_dict())
 
 
-def _retire(store: Store, before: list[Record], replicas: list[Record]) -> int:
-    """Drop the reports of replicas that are no more; how many of them nobody had asked to end."""
-    alive = {replica.get("pid") for replica in replicas}
+def _reported(store: Store, pid: int | None) -> ReplicaReport | None:
+    found = store.cursor(f"{PREFIX}{pid}")
+    return None if found is None else ReplicaReport.from_dict(found)
+
+
+def _retire(store: Store, before: Sequence[ReplicaStatus], alive: Container[int | None]) -> int:
+    """Drop the reports of replicas that have ended; how many of them nobody had asked to end."""
     deaths = 0
-    for row in before:
-        if row["pid"] is not None and row["pid"] not in alive:
-            report = store.cursor(f"{PREFIX}{row['pid']}")
-            deaths += report is not None and not report.get("left", False)
-            store.drop_cursor(f"{PREFIX}{row['pid']}")
+    for replica in before:
+        if replica.pid is not None and replica.pid not in alive:
+            report = _reported(store, replica.pid)
+            deaths += report is not None and not report.left
+            store.drop_cursor(f"{PREFIX}{replica.pid}")
     return deaths

@@ -4,21 +4,22 @@ language model), one application for each of its versions with weights of its ow
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import Deployment
+from driftloop_contracts.replica import LoadedVersions
 from driftloop_onnx import BackendOptions, parse_options
 from driftloop_serving.replicas.application import (
     SHARED_APPLICATION,
     engine_application,
     own_application,
 )
+from driftloop_serving.replicas.replica_config import EngineConfig, RemoteModel, ReplicaConfig
 from driftloop_vllm.options import LanguageOptions, process_environment
 from driftloop_vllm.options import parse_options as parse_language_options
 
-Record = dict[str, Any]
 ENGINE_KEY = "DRIFTLOOP_ENGINE"
 """Stands in an engine's environment for what it was started with: Serve replaces a replica whose
 environment changes, the new one before the old one ends."""
@@ -32,7 +33,7 @@ class OwnReplicas:
     application: str
     replicas: int
     cpus: float
-    user_config: Record
+    user_config: ReplicaConfig | EngineConfig
     build: Literal["build_own", "build_engine"] = "build_own"
     gpus: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -42,38 +43,34 @@ class OwnReplicas:
 class Placement:
     """`shared`: the user configuration of the replicas that take requests."""
 
-    shared: Record
+    shared: ReplicaConfig
     own: tuple[OwnReplicas, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KindPlacement:
     """Where models of one kind are held. applications: the Serve applications of a deployment; own:
-    those of them that are its own; reported: what the clients of such a model are told of its
-    replicas beside the versions that they hold."""
+    those of them that are its own; remote: what the replicas that take requests know of it."""
 
     applications: Callable[[Deployment], tuple[str, ...]]
     own: Callable[[Deployment], list[OwnReplicas]]
-    reported: tuple[str, ...] = ()
+    remote: Callable[[Deployment, LoadedVersions], RemoteModel]
 
 
-def place(deployments: Iterable[Deployment], held: Mapping[str, Record]) -> Placement:
-    """`held`: of each model, the report of its replicas (`loaded`): the versions they all hold and,
-    of a language model, the engines' `addresses` by version and why versions `failed`. The shared
-    replicas tell it to the clients of a model that is held elsewhere."""
-    here: list[Record] = []
-    remote: list[Record] = []
+def place(deployments: Iterable[Deployment], loaded: Mapping[str, LoadedVersions]) -> Placement:
+    """`loaded`: of each model, what its replicas hold together, so that the shared replicas can
+    answer for a model that others hold."""
+    here: list[Deployment] = []
+    remote: list[RemoteModel] = []
     own: list[OwnReplicas] = []
     for deployment in deployments:
-        document, kind = deployment.to_dict(), placement_of(deployment)
         if applications_of(deployment) == (SHARED_APPLICATION,):
-            here.append(document)
+            here.append(deployment)
             continue
-        known = held.get(deployment.model.name, {})
-        told = {key: known.get(key, {}) for key in kind.reported}
-        remote.append({"deployment": document, "held": sorted(known.get("held", ())), **told})
+        kind = placement_of(deployment)
+        remote.append(kind.remote(deployment, loaded.get(deployment.model.name, LoadedVersions())))
         own += kind.own(deployment)
-    return Placement({"deployments": here, "remote": remote}, tuple(own))
+    return Placement(ReplicaConfig(tuple(here), tuple(remote)), tuple(own))
 
 
 def placement_of(deployment: Deployment) -> KindPlacement:
@@ -86,16 +83,20 @@ def applications_of(deployment: Deployment) -> tuple[str, ...]:
 
 
 def _graph_applications(deployment: Deployment) -> tuple[str, ...]:
-    """An unloaded model is held by nobody, and the shared replicas say so."""
+    """No replica holds an unloaded model; the shared ones answer for it."""
     if deployment.loaded and options_of(deployment).placement == "own":
         return (own_application(deployment.model.name),)
     return (SHARED_APPLICATION,)
 
 
 def _graph_replicas(deployment: Deployment) -> list[OwnReplicas]:
-    options, config = options_of(deployment), {"deployments": [deployment.to_dict()]}
+    options, config = options_of(deployment), ReplicaConfig((deployment,))
     application = own_application(deployment.model.name)
     return [OwnReplicas(application, options.replicas, options.cpus, config)]
+
+
+def _graph_remote(deployment: Deployment, known: LoadedVersions) -> RemoteModel:
+    return RemoteModel(deployment, known.held)
 
 
 def _engine_applications(deployment: Deployment) -> tuple[str, ...]:
@@ -103,14 +104,18 @@ def _engine_applications(deployment: Deployment) -> tuple[str, ...]:
     return tuple(engine_application(name, base) for base in bases_of(deployment))
 
 
+def _engine_remote(deployment: Deployment, known: LoadedVersions) -> RemoteModel:
+    return RemoteModel(deployment, known.held, known.addresses, known.failed)
+
+
 def _engines(deployment: Deployment) -> list[OwnReplicas]:
-    options, document = language_options_of(deployment), deployment.to_dict()
+    options = language_options_of(deployment)
     return [
         OwnReplicas(
             engine_application(deployment.model.name, base),
             options.replicas,
             options.cpus,
-            {"deployment": document, "base": base},
+            EngineConfig(deployment, base),
             "build_engine",
             options.gpus_wanted,
             process_environment(options) | {ENGINE_KEY: _started_with(deployment, base, options)},
@@ -120,8 +125,8 @@ def _engines(deployment: Deployment) -> list[OwnReplicas]:
 
 
 PLACEMENTS: Mapping[ModelKind, KindPlacement] = {
-    TABULAR: KindPlacement(_graph_applications, _graph_replicas),
-    LANGUAGE: KindPlacement(_engine_applications, _engines, reported=("addresses", "failed")),
+    TABULAR: KindPlacement(_graph_applications, _graph_replicas, _graph_remote),
+    LANGUAGE: KindPlacement(_engine_applications, _engines, _engine_remote),
 }
 
 
@@ -139,7 +144,7 @@ def _started_with(deployment: Deployment, base: int, options: LanguageOptions) -
 
 
 def options_of(deployment: Deployment) -> BackendOptions:
-    """The defaults for options that are wrong: the replica that is to load the model says why."""
+    """The defaults if the options are invalid: the replica that is to load it reports why."""
     try:
         return parse_options(deployment.model.options)
     except Rejected:

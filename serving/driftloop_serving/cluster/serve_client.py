@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -28,10 +29,21 @@ from driftloop_settings.serving_sections import WITH_SECRETS
 KEEP_ALIVE_S = 75
 
 Record = dict[str, Any]
+"""A document of Serve's."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReplica:
+    """As Serve shows it. `pid`: None until its process has started; `state`: in lower case."""
+
+    application: str
+    id: str
+    pid: int | None
+    state: str
 
 
 def connect(settings: Settings) -> bool:
-    """Connect to Ray and start Serve's controller; False while Ray is not there yet."""
+    """Connect to Ray and start Serve's controller; False while Ray is not running yet."""
     host, _, port = address(settings).rpartition(":")
     try:
         # Ray itself waits half a minute for a head that does not listen yet.
@@ -97,7 +109,7 @@ def disconnect(*, shut_down: bool) -> None:
     ray.shutdown()
 
 
-# What may change without a restart of the replicas: they are not told.
+# What may change without a restart of the replicas: it is left out of their arguments.
 OURS: Any = {
     "kafka": True,
     "serving": {
@@ -149,7 +161,12 @@ def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
 
     route = "/" if proxied else None
     shared = application(
-        SHARED_APPLICATION, "build", serving.replica_cpus, _scale(serving), placement.shared, route
+        SHARED_APPLICATION,
+        "build",
+        serving.replica_cpus,
+        _scale(serving),
+        placement.shared.to_dict(),
+        route,
     )
     own = [
         application(
@@ -157,7 +174,7 @@ def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
             o.build,
             o.cpus,
             {"num_replicas": o.replicas},
-            o.user_config,
+            o.user_config.to_dict(),
             None,
             o.gpus,
             o.environment,
@@ -175,7 +192,7 @@ def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
 
 
 def _scale(serving: ServingSettings) -> Record:
-    """So many replicas, or as many as the load asks for."""
+    """A fixed number of replicas, or as many as the load requires."""
     least, most = serving.scale
     if least == most:
         return {"num_replicas": least}
@@ -208,17 +225,22 @@ def applications() -> dict[str, Record]:
     return found
 
 
-def replicas(applications: Mapping[str, Record]) -> list[Record]:
-    """The replicas of these: `replica_id`, `pid`, `state`, …, and their `application`."""
+def replicas(applications: Mapping[str, Record]) -> list[RunningReplica]:
+    """The replicas of these applications."""
     return [
-        {**replica, "application": name}
+        RunningReplica(
+            name,
+            replica["replica_id"],
+            replica.get("pid"),
+            str(replica["state"]).rpartition(".")[2].lower(),
+        )
         for name, application in applications.items()
         for replica in application["deployments"].get(REPLICA, {}).get("replicas", [])
     ]
 
 
 def issues(applications: Mapping[str, Record]) -> dict[str, str]:
-    """Why some cannot start or are not well, by their name: the last line of what Serve says."""
+    """Why some cannot start or are unhealthy, by name: the last line of Serve's message."""
     return {
         name: application["deployments"]
         .get(REPLICA, application)["message"]

@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from driftloop_contracts.ids import PredictionId
+
 RETRY_WITHIN_S = 10.0
 """The SDK waits at most 8 s between two tries."""
 REMEMBERED = 1024
@@ -24,7 +26,7 @@ Header = tuple[bytes, bytes]
 class Try:
     """One try. `sent`: what the client was sent, whole when `answered`."""
 
-    prediction_id: str
+    prediction_id: PredictionId
     over: asyncio.Event = field(default_factory=asyncio.Event)
     answered: bool = False
     status: int = 0
@@ -69,7 +71,7 @@ class Retries:
             found.take_over()
         return found
 
-    def begin(self, key: bytes, prediction_id: str) -> Try:
+    def begin(self, key: bytes, prediction_id: PredictionId) -> Try:
         self._forget(key)
         begun = self._tries[key] = Try(prediction_id)
         while len(self._tries) > REMEMBERED and self._forget_oldest():

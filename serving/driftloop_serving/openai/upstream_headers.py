@@ -1,11 +1,11 @@
-"""What the replica that takes a request tells the engine's replica about it: headers of the
-call."""
+"""The headers by which the replica that takes a request passes it on to the engine's replica."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.ids import PredictionId
 from driftloop_contracts.likelihood import HOP_PREFIX as _PREFIX
 from driftloop_contracts.model import Arm
 
@@ -18,14 +18,13 @@ GIVEN_ID = "id:"
 @dataclass(frozen=True, slots=True)
 class Hop:
     """`retry_key`: what the client's other tries have in common with this one, if it may repeat a
-    call;
-    `is_retry`: whether this try says that there was one before it; `affinity`: what chooses one of
+    call; `is_retry`: whether this try says that there was one before it; `affinity`: what chooses one of
     several engines, which need not know it."""
 
     model: str
     version: int
     arm: Arm
-    prediction_id: str
+    prediction_id: PredictionId
     retry_key: str = ""
     is_retry: bool = False
     affinity: str = ""
@@ -46,14 +45,14 @@ class Hop:
 
     @classmethod
     def read(cls, headers: Mapping[str, str]) -> "Hop":
-        """Raises Rejected where the call comes from somebody else."""
+        """Raises Rejected if the call comes from elsewhere."""
         try:
             arms: dict[str, Arm] = {arm: arm for arm in get_args(Arm)}
             return cls(
                 headers[f"{_PREFIX}model"],
                 int(headers[f"{_PREFIX}version"]),
                 arms[headers[f"{_PREFIX}arm"]],
-                headers[f"{_PREFIX}prediction-id"],
+                PredictionId(headers[f"{_PREFIX}prediction-id"]),
                 headers[f"{_PREFIX}retry-key"],
                 bool(headers[f"{_PREFIX}is-retry"]),
             )

@@ -19,6 +19,7 @@ from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ServedVersion
+from driftloop_contracts.replica import HeldVersions
 from driftloop_serving.capture.capture_filter import capture_filter
 from driftloop_serving.capture.durability import durability
 from driftloop_serving.capture.spool import SpoolWriter
@@ -28,6 +29,7 @@ from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_serving.openai.openai_engine import EngineApp, Held
 from driftloop_serving.openai.openai_request import TOKEN_CALLS
 from driftloop_serving.replicas.ray_http_patch import keep_to_loopback
+from driftloop_serving.replicas.replica_config import EngineConfig
 from driftloop_serving.replicas.replica_report import report_engine, report_left
 from driftloop_settings import Settings
 from driftloop_vllm.adapters import check_adapter, check_place, content_name
@@ -80,8 +82,9 @@ class EngineReplica:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve calls this at the start, too, and takes the replica for ready when it returns."""
         async with self._changing:
-            deployment = Deployment.from_dict(user_config["deployment"])
-            names, failed = await self._hold(deployment, user_config["base"])
+            config = EngineConfig.from_dict(user_config)
+            deployment = config.deployment
+            names, failed = await self._hold(deployment, config.base)
             self._app.held = Held(
                 self._engine,
                 names,
@@ -96,11 +99,9 @@ class EngineReplica:
                 host = "127.0.0.1" if self._is_local else ray.util.get_node_ip_address()
                 self._listener = Listener(self._app, HttpToolsProtocol, host, 0)
                 self._address = f"{host}:{self._listener.port}"
-            held = {
-                "revision": deployment.revision,
-                "versions": sorted(names),
-                "failed": {str(version): reason for version, reason in failed.items()},
-            }
+            held = HeldVersions(
+                revision=deployment.revision, versions=tuple(sorted(names)), failed=failed
+            )
             await asyncio.to_thread(
                 report_engine,
                 self._settings,
@@ -184,9 +185,8 @@ class EngineReplica:
         return found
 
     async def _end_with_engine(self) -> None:
-        """An engine that died takes its replica with it, as soon as those who waited for it have
-        been
-        told: Serve starts another, and the death is counted and shown like any replica's."""
+        """A replica ends with its engine, as soon as those who waited for it have their errors:
+        Serve starts another, and the death is counted and shown like that of any replica."""
         while self._engine is None or not self._engine.dead:
             await asyncio.sleep(ENGINE_WATCH_S)
         log.error("llm.engine_died")

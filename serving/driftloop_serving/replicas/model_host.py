@@ -1,17 +1,17 @@
-"""What every replica is made of: a batcher with the models it holds, its spool and its counts."""
+"""The parts of every replica: a batcher with the models that it holds, its spool, its counts."""
 
 import asyncio
 import gc
 from typing import Any
 
-from driftloop_contracts.model import Deployment
 from driftloop_serving.batching.batcher import Batcher, Forward
-from driftloop_serving.batching.model_table import ModelTable, Served, held_remotely, reload
+from driftloop_serving.batching.model_table import ModelTable, held_remotely, reload
 from driftloop_serving.capture.durability import durability
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_serving.replicas.autoscaling import LOAD, LoadMeter
+from driftloop_serving.replicas.replica_config import ReplicaConfig
 from driftloop_serving.replicas.replica_report import report, report_left
 from driftloop_settings import Settings
 
@@ -47,17 +47,19 @@ class ModelHost:
     async def hold(self, user_config: dict[str, Any]) -> None:
         """Load what is new beside the traffic, then swap."""
         async with self._reload:
-            wanted = [Deployment.from_dict(d) for d in user_config["deployments"]]
+            config = ReplicaConfig.from_dict(user_config)
             table = await asyncio.to_thread(
-                reload, self.batcher.table, wanted, capture=self._settings.capture
+                reload, self.batcher.table, config.deployments, capture=self._settings.capture
             )
             remote = {
-                served.deployment.model.name: served
-                for served in (_remote(e) for e in user_config.get("remote", ()))
+                model.deployment.model.name: held_remotely(
+                    model.deployment, model.held, model.addresses, model.failed
+                )
+                for model in config.remote
             }
             if not self.batcher.table.models:
-                # Before the first request: what is loaded by now stays, and collections that looked
-                # through all of it would be pauses of a tenth of a second.
+                # Before the first request: what is loaded by now stays, and garbage collections
+                # that visit all of it would be pauses of a tenth of a second.
                 gc.collect()
                 gc.freeze()
             self.batcher.table = ModelTable({**table.models, **remote})
@@ -74,12 +76,3 @@ class ModelHost:
             self.durability.close()
         self.spool.close()
         await asyncio.to_thread(report_left, self._settings)
-
-
-def _remote(entry: dict[str, Any]) -> Served:
-    return held_remotely(
-        Deployment.from_dict(entry["deployment"]),
-        entry["held"],
-        {int(version): tuple(known) for version, known in entry.get("addresses", {}).items()},
-        {int(version): reason for version, reason in entry.get("failed", {}).items()},
-    )

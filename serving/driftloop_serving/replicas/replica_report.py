@@ -1,10 +1,10 @@
-"""What a replica holds, told to the store, so that no canary gets traffic before it is loaded."""
+"""What a replica holds, reported to the store, so that no canary gets traffic before it is
+loaded. A report is the cursor `replica:<pid>`."""
 
 import os
-from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
+from driftloop_contracts.replica import HeldVersions, ReplicaReport
 from driftloop_serving.batching.model_table import ModelTable
 from driftloop_settings import Settings
 from driftloop_store import Store, open_store
@@ -18,35 +18,39 @@ def store(url: str) -> Store:
 
 
 def report(settings: Settings, replica: str, table: ModelTable) -> None:
-    """Write the cursor `replica:<pid>`: what it holds, and what it was told that others hold."""
+    """Which versions it holds, and which it knows others to hold."""
     models = {
-        name: {
-            "revision": served.deployment.revision,
-            "versions": sorted(served.versions),
-            "failed": {str(version): reason for version, reason in served.failed.items()},
-        }
+        name: HeldVersions(
+            revision=served.deployment.revision,
+            versions=tuple(sorted(served.versions)),
+            failed=served.failed,
+        )
         for name, served in table.models.items()
         if served.remote is None
     }
-    told = {
-        name: sorted(served.remote)
+    remote = {
+        name: tuple(sorted(served.remote))
         for name, served in table.models.items()
         if served.remote is not None
     }
-    body = {"replica": replica, "pid": os.getpid(), "models": models, "told": told}
-    store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)
+    _put(settings, ReplicaReport(pid=os.getpid(), replica=replica, models=models, remote=remote))
 
 
 def report_engine(
-    settings: Settings, replica: str, model: str, held: Mapping[str, Any], address: str
+    settings: Settings, replica: str, model: str, held: HeldVersions, address: str
 ) -> None:
-    """The same of an engine's replica. `held`: `revision`, `versions` and `failed` as above;
-    `address`: host:port where it answers, "" while it does not."""
-    body = {"replica": replica, "pid": os.getpid(), "models": {model: held}, "address": address}
-    store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)
+    """The same of an engine's replica. `address`: host:port where it answers, "" until then."""
+    models = {model: held}
+    _put(
+        settings,
+        ReplicaReport(pid=os.getpid(), replica=replica, models=models, address=address),
+    )
 
 
 def report_left(settings: Settings) -> None:
-    """Say that this replica ends as it was asked to."""
-    body: dict[str, Any] = {"pid": os.getpid(), "models": {}, "left": True}
-    store(settings.store_url).put_cursor(f"{PREFIX}{os.getpid()}", body)
+    """Report that this replica ends as it was asked to."""
+    _put(settings, ReplicaReport(pid=os.getpid(), left=True))
+
+
+def _put(settings: Settings, found: ReplicaReport) -> None:
+    store(settings.store_url).put_cursor(f"{PREFIX}{found.pid}", found.to_dict())

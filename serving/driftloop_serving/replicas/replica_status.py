@@ -1,52 +1,46 @@
 """What the replicas of a model hold together, by their reports. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-Record = dict[str, Any]
+from driftloop_contracts.replica import HeldVersions, LoadedVersions, ReplicaReport, Versions
 
 
-def loaded(
+def loaded_versions(
     model: str,
-    by_application: Sequence[Sequence[Mapping[str, Any]]],
+    by_application: Sequence[Sequence[ReplicaReport]],
     revision: int,
     *,
-    told: Sequence[Iterable[int]] | None = None,
-    addressed: bool = False,
-) -> Record:
-    """The cursor `loaded:<model>`: a version is `held` when all replicas of an application hold it,
-    a revision is when all of them have come to it; where there is no application, all has come to
-    `revision`. One that is held counts among the `versions` when those who are asked for it know
-    where it is.
+    known: Sequence[Versions] | None = None,
+) -> LoadedVersions:
+    """A version is `held` when all replicas of an application hold it, a revision is when all of
+    them have applied it; without applications, `revision` has been applied. A version that is held
+    counts among the `versions` when those who are asked for it know where it is.
 
-    by_application: the reports (`replica_report`) of the running replicas of each application that
-    holds some of the model's versions. told: what each shared replica knows to be held elsewhere;
-    None: they hold the model themselves. addressed: with `addresses`, where the replicas answer
-    that hold a version.
+    by_application: the reports of the running replicas of each application that holds some of the
+    model's versions. known: what each shared replica knows to be held by others; None: they hold
+    the model themselves.
     """
     all_held: set[int] = set()
     revisions: list[int] = []
-    failed: dict[str, str] = {}
-    addresses: dict[str, list[str]] = {}
+    failed: dict[int, str] = {}
+    addresses: dict[int, list[str]] = {}
     for reports in by_application:
-        held = [report.get("models", {}).get(model, {}) for report in reports]
-        all_held |= _common(h.get("versions", ()) for h in held)
-        revisions.append(min((h.get("revision", 0) for h in held), default=0))
-        for report, h in zip(reports, held, strict=True):
-            failed |= h.get("failed", {})
-            for version in h.get("versions", ()):
-                if report.get("address"):
-                    addresses.setdefault(str(version), []).append(report["address"])
-    known = all_held if told is None else all_held & _common(told)
-    found: Record = {
-        "versions": sorted(known),
-        "held": sorted(all_held),
-        "revision": min(revisions, default=revision),
-        "failed": failed,
-    }
-    if addressed:
-        found["addresses"] = {version: sorted(where) for version, where in addresses.items()}
-    return found
+        held = [report.models.get(model, HeldVersions()) for report in reports]
+        all_held |= _common(each.versions for each in held)
+        revisions.append(min((each.revision for each in held), default=0))
+        for report, each in zip(reports, held, strict=True):
+            failed |= each.failed
+            if report.address:
+                for version in each.versions:
+                    addresses.setdefault(version, []).append(report.address)
+    reachable = all_held if known is None else all_held & _common(known)
+    return LoadedVersions(
+        revision=min(revisions, default=revision),
+        versions=tuple(sorted(reachable)),
+        held=tuple(sorted(all_held)),
+        failed=failed,
+        addresses={version: tuple(sorted(found)) for version, found in addresses.items()},
+    )
 
 
 def _common(sets: Iterable[Iterable[int]]) -> set[int]:

@@ -7,11 +7,13 @@ from typing import Any
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.replica import LoadedVersions, ReplicaReport
 from driftloop_serving.batching.model_table import ModelTable, held_remotely
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.replicas.engine_replica import EngineReplica
+from driftloop_serving.replicas.replica_config import EngineConfig
 from driftloop_serving.replicas.replica_report import PREFIX
-from driftloop_serving.replicas.replica_status import loaded
+from driftloop_serving.replicas.replica_status import loaded_versions
 from driftloop_settings import Settings
 from driftloop_store import open_store
 
@@ -31,7 +33,7 @@ class World:
         self.deployment = Deployment(spec, (served,), TrafficSplit(1), revision=1)
         self.replica = EngineReplica(settings.model_dump_json())
         self.table = ModelTable()
-        self.told: dict[str, Any] = {}
+        self.loaded = LoadedVersions()
 
     async def deploy(self, *versions: ServedVersion, split: TrafficSplit | None = None) -> None:
         """What the role `serving` does of a changed deployment."""
@@ -42,11 +44,11 @@ class World:
             split=split or current.split,
             revision=current.revision + 1,
         )
-        await self.replica.reconfigure({"deployment": self.deployment.to_dict(), "base": 1})
-        reports = [self.store.cursor(f"{PREFIX}{os.getpid()}") or {}]
-        self.told = loaded("tiny", [reports], 0, addressed=True)
-        addresses = {int(v): tuple(known) for v, known in self.told["addresses"].items()}
-        served = held_remotely(self.deployment, self.told["versions"], addresses)
+        await self.replica.reconfigure(EngineConfig(self.deployment, 1).to_dict())
+        report = self.store.cursor(f"{PREFIX}{os.getpid()}")
+        assert report is not None
+        self.loaded = loaded_versions("tiny", [[ReplicaReport.from_dict(report)]], 0)
+        served = held_remotely(self.deployment, self.loaded.versions, self.loaded.addresses)
         self.table = ModelTable({"tiny": served})
 
     def kept(self, prediction_id: str) -> list[dict[str, Any]]:

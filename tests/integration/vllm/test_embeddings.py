@@ -79,7 +79,7 @@ async def test_an_adapter_embeds_otherwise_and_has_its_share_of_a_canary(
     (served,) = world.deployment.versions
     adapter = tiny_adapter(world.settings.state_dir / "adapter", Path(served.path))
     await world.deploy(served, world.adapter(2, adapter), split=TrafficSplit(1, 2, 0.5, "salt"))
-    assert world.told["versions"] == [1, 2], world.told
+    assert world.loaded.versions == (1, 2), world.loaded
     base, adapted = [
         np.array(
             (await client.embeddings.create(model=f"tiny@{n}", input="hello")).data[0].embedding
@@ -104,7 +104,7 @@ async def test_a_canary_with_weights_of_its_own_is_another_engines(
     (served,) = world.deployment.versions
     other = tiny_llama(world.settings.state_dir / "base-2", seed=2)
     await world.deploy(served, replace(served, version=2, path=str(other)))
-    assert world.told["versions"] == [1]
+    assert world.loaded.versions == (1,)
     await client.embeddings.create(model="tiny@1", input="hello")
     with pytest.raises(openai.APIStatusError) as away:
         await client.embeddings.create(model="tiny@2", input="hello")

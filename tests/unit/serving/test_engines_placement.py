@@ -2,8 +2,12 @@
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.replica import HeldVersions, LoadedVersions, Reasons, ReplicaReport
 from driftloop_serving.cluster.placement import ENGINE_KEY, applications_of, place
-from driftloop_serving.replicas.replica_status import loaded
+from driftloop_serving.replicas.replica_config import EngineConfig, ReplicaConfig
+from driftloop_serving.replicas.replica_status import loaded_versions
+
+NONE: Reasons = {}
 
 
 def version(number: int, base: int | None = None) -> ServedVersion:
@@ -19,9 +23,9 @@ def deployment(*versions: ServedVersion, is_loaded: bool = True, **engine: objec
 def test_weights_have_an_engine_and_adapters_share_it() -> None:
     model = deployment(version(1), version(2, base=1), version(3), version(4, base=1))
     placement = place([model], {})
-    assert [(own.application, own.user_config["base"]) for own in placement.own] == [
-        ("engine-m-1", 1),
-        ("engine-m-3", 3),
+    assert [(own.application, own.user_config) for own in placement.own] == [
+        ("engine-m-1", EngineConfig(model, 1)),
+        ("engine-m-3", EngineConfig(model, 3)),
     ]
     assert applications_of(model) == ("engine-m-1", "engine-m-3")
     assert {(own.replicas, own.cpus, own.build) for own in placement.own} == {
@@ -39,48 +43,49 @@ def test_an_adapter_or_a_split_restarts_no_engine_but_other_options_do() -> None
 
 
 def test_the_shared_replicas_are_told_where_engines_answer() -> None:
-    told = {"held": [1], "addresses": {"1": ["127.0.0.1:5"]}, "failed": {"2": "no"}}
-    (entry,) = place([deployment(version(1))], {"m": told}).shared["remote"]
-    assert (entry["held"], entry["addresses"], entry["failed"]) == (
-        [1],
-        {"1": ["127.0.0.1:5"]},
-        {"2": "no"},
-    )
+    told = LoadedVersions(held=(1,), addresses={1: ("127.0.0.1:5",)}, failed={2: "no"})
+    shared = place([deployment(version(1))], {"m": told}).shared
+    (entry,) = shared.remote
+    assert (entry.held, entry.addresses, entry.failed) == ((1,), told.addresses, told.failed)
+    assert ReplicaConfig.from_dict(shared.to_dict()) == shared
 
 
 def test_an_unloaded_language_model_has_no_engine() -> None:
     assert place([deployment(version(1), is_loaded=False)], {}).own == ()
 
 
-def report(address: str, revision: int, *versions: int, **failed: str) -> dict[str, object]:
-    held = {"revision": revision, "versions": list(versions), "failed": failed}
-    return {"models": {"m": held}, "address": address}
+def report(address: str, revision: int, *versions: int, failed: Reasons = NONE) -> ReplicaReport:
+    held = HeldVersions(revision=revision, versions=versions, failed=failed)
+    written = ReplicaReport(pid=1, models={"m": held}, address=address)
+    assert ReplicaReport.from_dict(written.to_dict()) == written
+    return written
 
 
 def test_a_version_counts_when_all_engines_of_its_base_hold_it() -> None:
     first = [report("a", 7, 1, 2), report("b", 6, 1)]
     other = [report("c", 7, 3)]
-    found = loaded("m", [first, other], 7, addressed=True)
-    assert found == {
-        "versions": [1, 3],
-        "held": [1, 3],
-        "revision": 6,
-        "failed": {},
-        "addresses": {"1": ["a", "b"], "2": ["a"], "3": ["c"]},
-    }
+    found = loaded_versions("m", [first, other], 7)
+    assert found == LoadedVersions(
+        versions=(1, 3),
+        held=(1, 3),
+        revision=6,
+        addresses={1: ("a", "b"), 2: ("a",), 3: ("c",)},
+    )
+    assert LoadedVersions.from_dict(found.to_dict()) == found
 
 
 def test_a_version_counts_when_those_who_are_asked_know_where_it_is() -> None:
     engines = [[report("a", 7, 1, 2)]]
-    found = loaded("m", engines, 7, told=[[1, 2], [1]])
-    assert (found["held"], found["versions"]) == ([1, 2], [1])
-    assert loaded("m", engines, 7, told=[])["versions"] == []
+    found = loaded_versions("m", engines, 7, known=[(1, 2), (1,)])
+    assert (found.held, found.versions) == ((1, 2), (1,))
+    assert loaded_versions("m", engines, 7, known=[]).versions == ()
 
 
 def test_nothing_is_held_while_an_engine_is_being_started() -> None:
-    assert loaded("m", [[]], 7) == {"versions": [], "held": [], "revision": 0, "failed": {}}
-    assert loaded("m", [[report("", 7, **{"1": "why"})]], 7)["failed"] == {"1": "why"}
+    assert loaded_versions("m", [[]], 7) == LoadedVersions(revision=0)
+    refused = report("", 7, failed={1: "why"})
+    assert loaded_versions("m", [[refused]], 7).failed == {1: "why"}
 
 
 def test_where_nothing_is_to_be_held_the_revision_has_come() -> None:
-    assert loaded("m", [], 7)["revision"] == 7
+    assert loaded_versions("m", [], 7).revision == 7

@@ -1,0 +1,153 @@
+"""What serving's processes tell each other, and those who wait for a version to be loaded.
+
+A replica reports what it holds (`ReplicaReport`); the role `serving` reads the reports of all
+replicas and writes what they hold together (`LoadedVersions`) and which there are
+(`ReplicaStatuses`). Each has a JSON form, in which version numbers are texts where they are keys.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Versions = tuple[int, ...]
+"""Version numbers, ascending."""
+Reasons = Mapping[int, str]
+"""Why versions could not be loaded."""
+Addresses = Mapping[int, tuple[str, ...]]
+"""Of each version, host:port of the engines that answer for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldVersions:
+    """What one replica holds of a model. `revision`: of the deployment that it has applied."""
+
+    revision: int = 0
+    versions: Versions = ()
+    failed: Reasons = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "revision": self.revision,
+            "versions": list(self.versions),
+            "failed": _texts(self.failed),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "HeldVersions":
+        return cls(
+            revision=value["revision"],
+            versions=tuple(value["versions"]),
+            failed=_numbers(value["failed"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaReport:
+    """`replica`: the name of its spool. `remote`: of each model that other replicas hold, the
+    versions that this one knows to be held. `address`: host:port of an engine that answers, else
+    empty. `left`: it ended as it was asked to."""
+
+    pid: int
+    replica: str = ""
+    models: Mapping[str, HeldVersions] = field(default_factory=dict)
+    remote: Mapping[str, Versions] = field(default_factory=dict)
+    address: str = ""
+    left: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "pid": self.pid,
+            "replica": self.replica,
+            "models": {model: held.to_dict() for model, held in self.models.items()},
+            "remote": {model: list(versions) for model, versions in self.remote.items()},
+            "address": self.address,
+            "left": self.left,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "ReplicaReport":
+        """Also of a report that a replica of an earlier release wrote."""
+        return cls(
+            pid=value["pid"],
+            replica=value.get("replica", ""),
+            models={m: HeldVersions.from_dict(held) for m, held in value["models"].items()},
+            remote={m: tuple(v) for m, v in value.get("remote", {}).items()},
+            address=value.get("address", ""),
+            left=value.get("left", False),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedVersions:
+    """What the replicas of a model hold together. `held`: the versions that all replicas of an
+    application hold; `versions`: those of them that the replicas which take requests can reach;
+    `revision`: the deployment's that all replicas have applied, -1 before the first report."""
+
+    revision: int = -1
+    versions: Versions = ()
+    held: Versions = ()
+    failed: Reasons = field(default_factory=dict)
+    addresses: Addresses = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "revision": self.revision,
+            "versions": list(self.versions),
+            "held": list(self.held),
+            "failed": _texts(self.failed),
+            "addresses": {str(v): list(found) for v, found in self.addresses.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "LoadedVersions":
+        """Also of a record of an earlier release, which lacks some fields."""
+        return cls(
+            revision=value["revision"],
+            versions=tuple(value["versions"]),
+            held=tuple(value.get("held", ())),
+            failed=_numbers(value.get("failed", {})),
+            addresses={int(v): tuple(a) for v, a in value.get("addresses", {}).items()},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatus:
+    """`state`: Ray Serve's, in lower case; `pid`: None until its process has started; `restarts`:
+    deaths of all replicas that nobody asked for."""
+
+    name: str
+    pid: int | None
+    state: str
+    restarts: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "pid": self.pid,
+            "state": self.state,
+            "restarts": self.restarts,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatuses:
+    deaths: int = 0
+    replicas: tuple[ReplicaStatus, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"deaths": self.deaths, "replicas": [r.to_dict() for r in self.replicas]}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "ReplicaStatuses":
+        return cls(
+            deaths=value.get("deaths", 0),
+            replicas=tuple(ReplicaStatus(**row) for row in value["replicas"]),
+        )
+
+
+def _texts(reasons: Reasons) -> dict[str, str]:
+    return {str(version): reason for version, reason in reasons.items()}
+
+
+def _numbers(reasons: Mapping[str, str]) -> dict[int, str]:
+    return {int(version): reason for version, reason in reasons.items()}

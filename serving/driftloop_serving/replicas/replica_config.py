@@ -1,0 +1,71 @@
+"""What the role `serving` tells replicas, as Ray Serve's `user_config`: plain JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from driftloop_contracts.model import Deployment
+from driftloop_contracts.replica import Addresses, Reasons, Versions
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A model that other replicas hold, and what is known of them."""
+
+    deployment: Deployment
+    held: Versions = ()
+    addresses: Addresses = field(default_factory=dict)
+    failed: Reasons = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "deployment": self.deployment.to_dict(),
+            "held": list(self.held),
+            "addresses": {str(version): list(a) for version, a in self.addresses.items()},
+            "failed": {str(version): reason for version, reason in self.failed.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "RemoteModel":
+        return cls(
+            Deployment.from_dict(value["deployment"]),
+            tuple(value["held"]),
+            {int(version): tuple(a) for version, a in value["addresses"].items()},
+            {int(version): reason for version, reason in value["failed"].items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaConfig:
+    """`deployments`: the models that the replica is to hold."""
+
+    deployments: tuple[Deployment, ...]
+    remote: tuple[RemoteModel, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "deployments": [deployment.to_dict() for deployment in self.deployments],
+            "remote": [model.to_dict() for model in self.remote],
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "ReplicaConfig":
+        return cls(
+            tuple(Deployment.from_dict(document) for document in value["deployments"]),
+            tuple(RemoteModel.from_dict(document) for document in value["remote"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """`base`: the version whose weights the engine is to hold, and the adapters that go with it."""
+
+    deployment: Deployment
+    base: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"deployment": self.deployment.to_dict(), "base": self.base}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "EngineConfig":
+        return cls(Deployment.from_dict(value["deployment"]), value["base"])
