@@ -65,8 +65,8 @@ class CaptureSettings(Section):
     acked: Kafka has acknowledged it, which survives the machine. memory: it is in `memory_dir`,
     which survives a kill, not a reboot, and costs no disk."""
     ack_timeout_s: float = Field(2.0, gt=0)
-    """acked: seconds after which an answer leaves without an acknowledgement, counted as `degraded`;
-    until Kafka acknowledges again, those behind it do not wait."""
+    """acked: seconds after which an answer leaves without an acknowledgement, counted as
+    `degraded`; until Kafka acknowledges again, those behind it do not wait."""
     memory_dir: Path = Path("/dev/shm")
     """A file system in memory, for durability `memory`."""
     sample: float = Field(1.0, ge=0, le=1)

@@ -18,8 +18,8 @@ GIVEN_ID = "id:"
 @dataclass(frozen=True, slots=True)
 class Hop:
     """`retry_key`: what the client's other tries have in common with this one, if it may repeat a
-    call; `is_retry`: whether this try says that there was one before it; `affinity`: what chooses one of
-    several engines, which need not know it."""
+    call; `is_retry`: whether this try says that there was one before it; `affinity`: what chooses
+    one of several engines, which need not know it."""
 
     model: str
     version: int
