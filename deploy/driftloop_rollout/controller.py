@@ -16,12 +16,13 @@ from typing import Any
 import structlog
 
 from driftloop_contracts.clock import Clock, system_clock
-from driftloop_contracts.errors import Conflict, Rejected
+from driftloop_contracts.errors import Conflict
 from driftloop_contracts.model import Deployment
 from driftloop_lake.port import LakeReader
 from driftloop_rollout.aliases import run_aliases
+from driftloop_rollout.commands import save
 from driftloop_rollout.evidence import RolloutEvidence
-from driftloop_rollout.machine import OPERATOR_EVENTS, TRANSITIONS, Event, Rollout, State, apply
+from driftloop_rollout.machine import TRANSITIONS, Event, Rollout, State, apply
 from driftloop_rollout.observer import Observer
 from driftloop_rollout.traffic import baseless, desired, superseded, trimmed
 from driftloop_rollout.verdict import (
@@ -32,37 +33,11 @@ from driftloop_rollout.verdict import (
     smallest_effect,
 )
 from driftloop_settings import RolloutSettings, Settings
-from driftloop_store.store import Record, Store, open_store
+from driftloop_store.store import Store, open_store
 
 log = structlog.get_logger()
 BUSY_S = 0.25
 """Between ticks while replicas are about to change what they serve."""
-
-
-def command(
-    store: Store, rollout_id: str, event: str, actor: str, reason: str, now: datetime
-) -> Record:
-    """An operator's pause, resume, promote or abort; the controller executes it on its next tick.
-
-    Raises Rejected for another event, NotFound, or Conflict where the state does not allow it.
-    """
-    if event not in OPERATOR_EVENTS:
-        raise Rejected(f"{event!r} is no command; there are {', '.join(OPERATOR_EVENTS)}")
-    while True:
-        rollout = Rollout.from_record(store.rollout(rollout_id))
-        after = apply(rollout, Event(event), now, reason or f"{event} by {actor}", actor=actor)
-        try:
-            return save(store, after, rollout)
-        except (
-            Conflict
-        ):  # the controller was faster; whether the command still fits is looked at anew
-            continue
-
-
-def save(store: Store, after: Rollout, before: Rollout) -> Record:
-    """Write on top of the revision that was read, with the transition between them, if any."""
-    event = after.history[-1].to_dict() if len(after.history) > len(before.history) else None
-    return store.save_rollout(after.id, before.revision, after.state, after.to_body(), event)
 
 
 class Controller:

@@ -12,9 +12,17 @@ from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.scales import scale_of
 from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.port import LakeReader, Pin
-from driftloop_rollout import evidence as ev
+from driftloop_rollout.arm_rows import ArmRows, read_arm_rows
+from driftloop_rollout.evidence import (
+    MIN_PAST_REQUESTS,
+    Margins,
+    RolloutEvidence,
+    extend,
+    start,
+)
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.output_quality import FORMED_BY, scorer_of
 from driftloop_settings import LlmSettings, RolloutSettings
@@ -40,7 +48,7 @@ class Observer:
         self._store = store
         self._lake = cache(open_lake)
 
-    def look(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> ev.RolloutEvidence | None:
+    def look(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> RolloutEvidence | None:
         """The evidence, with what the lake has of it since the last look."""
         seen = rollout.evidence or self.started(rollout, spec, now)
         pin = self._lake().pin(rollout.model)
@@ -54,7 +62,7 @@ class Observer:
             recent = self._rows(rollout, spec, pin, None, seen.requests_until, None)
             until = seen.labels_until + MAX_SPAN
             aged = self._rows(rollout, spec, pin, seen.baseline.scale, seen.labels_until, until)
-        return ev.extend(seen, recent, aged, self._margins(spec), now)
+        return extend(seen, recent, aged, self._margins(spec), now)
 
     def _rows(
         self,
@@ -64,7 +72,7 @@ class Observer:
         scale: float | None,
         since: datetime,
         until: datetime | None,
-    ) -> ev.ArmRows:
+    ) -> ArmRows:
         stable, candidate = _versions(rollout)
         table = self._lake().labelled(
             rollout.model,
@@ -74,17 +82,15 @@ class Observer:
             versions=(stable, candidate),
             only_labelled=False,
         )
-        return ev.read_slice(table, spec, scale, stable, candidate, scorer_of(spec))
+        return read_arm_rows(table, spec, scale, stable, candidate, scorer_of(spec))
 
-    def _margins(self, spec: ModelSpec) -> ev.Margins:
+    def _margins(self, spec: ModelSpec) -> Margins:
         found = MARGINS[spec.kind](self._rules, self._llm)
         if parse_capture(spec.options).columns & FORMED_BY:
             return replace(found, answers=None)  # the lake does not have them as they were
         return found
 
-    def started(
-        self, rollout: Rollout, spec: ModelSpec, now: datetime
-    ) -> ev.RolloutEvidence | None:
+    def started(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> RolloutEvidence | None:
         """The champion's past, with nothing seen of the canary; None while it is too short."""
         lake, (stable, candidate) = self._lake(), _versions(rollout)
         pin = lake.pin(rollout.model)
@@ -94,23 +100,22 @@ class Observer:
             rollout.model, pin, newest=PAST_ROWS, versions=(stable,), only_labelled=False
         )
         scale = self._error_scale(rollout, spec, past)
-        rows = ev.read_slice(past, spec, scale, stable, candidate, scorer_of(spec))
+        rows = read_arm_rows(past, spec, scale, stable, candidate, scorer_of(spec))
         since = rollout.stepped_at or now
-        found = ev.start(spec, self._margins(spec), rollout.rungs, rows, scale, since)
+        found = start(spec, self._margins(spec), rollout.rungs, rows, scale, since)
         return found and replace(found, unaccounted=self.unaccounted(rollout))
 
     def _error_scale(self, rollout: Rollout, spec: ModelSpec, past: pa.Table) -> float | None:
         """From the champion's hold-out rows, else from its labelled past."""
-        if spec.task != "regression" or spec.output is None or rollout.champion is None:
+        if spec.task != "regression" or rollout.champion is None:
             return None
+        scale = None
         reference = Path(rollout.champion.path) / "reference.parquet"
-        error = None
         if reference.is_file():
             import pyarrow.parquet as pq
 
-            error = ev.rmse(pq.read_table(reference), spec.output)
-        error = error or ev.rmse(past, spec.output)
-        return ev.SCALE_RMSE * error if error else None
+            scale = scale_of(spec, pq.read_table(reference), MIN_PAST_REQUESTS)
+        return scale or scale_of(spec, past, MIN_PAST_REQUESTS)
 
     def unaccounted(self, rollout: Rollout) -> int:
         """Served rows of both versions that neither the ledger nor the lake finds, and that were
@@ -133,9 +138,9 @@ def _versions(rollout: Rollout) -> tuple[int, int]:
     return rollout.champion.version, rollout.candidate.version
 
 
-def margins(rules: RolloutSettings, llm: LlmSettings | None = None) -> ev.Margins:
+def margins(rules: RolloutSettings, llm: LlmSettings | None = None) -> Margins:
     """`llm`: given for a language model, whose ratings have a margin and an age of their own."""
-    found = ev.Margins(
+    found = Margins(
         quality=rules.quality_margin,
         errors=rules.error_margin,
         latency=rules.latency_margin,
@@ -154,7 +159,7 @@ def margins(rules: RolloutSettings, llm: LlmSettings | None = None) -> ev.Margin
     )
 
 
-MARGINS: Mapping[ModelKind, Callable[[RolloutSettings, LlmSettings], ev.Margins]] = {
+MARGINS: Mapping[ModelKind, Callable[[RolloutSettings, LlmSettings], Margins]] = {
     TABULAR: lambda rules, _llm: margins(rules),
     LANGUAGE: margins,
 }

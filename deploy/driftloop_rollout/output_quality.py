@@ -1,9 +1,7 @@
 """How well answers of a language model are formed: by what the request asked for, and by the scorer
 that the model's spec names."""
 
-import importlib
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,10 +10,10 @@ import structlog
 from numpy.typing import NDArray
 
 from driftloop_contracts.answer_form import well_formed
-from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
 from driftloop_contracts.language import read_json
 from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.plugins import load_plugin
 
 log = structlog.get_logger()
 
@@ -28,20 +26,9 @@ FORMED_BY = frozenset((*_INPUTS, *_OUTPUTS))
 
 
 def scorer_of(spec: ModelSpec) -> Scorer | None:
-    """What `options.scorer` names, `module:function`. Raises Rejected where there is no such
-    thing."""
+    """The function that `options.scorer` names. Raises Rejected if it cannot be imported."""
     named = spec.options.get("scorer")
-    return _load(named) if isinstance(named, str) else None
-
-
-@cache
-def _load(named: str) -> Scorer:
-    module, _, attribute = named.partition(":")
-    try:
-        found: Scorer = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise Rejected(f"options.scorer {named!r}: {error}") from None
-    return found
+    return load_plugin(named, "options.scorer") if isinstance(named, str) else None
 
 
 def malformed(table: pa.Table, scorer: Scorer | None) -> NDArray[np.float64]:

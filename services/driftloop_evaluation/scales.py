@@ -3,12 +3,17 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from driftloop_evaluation.labels import Floats, Labels, floats
+from driftloop_contracts.events import OUTPUT_PREFIX
+from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.labels import LABEL_NUMBER, Floats, Labels, floats
 from driftloop_evaluation.losses import is_number, one_value
 
 SCALE_RMSE = 3.0
 """An error of this many times the champion's root mean squared error has the loss 1."""
+UNIT_SCALE = 1.0
+"""For those who must judge without knowing an error: rows of a champion that is never wrong."""
 
 
 def errors(outputs: Any, labels: Labels) -> Floats:
@@ -32,3 +37,12 @@ def error_scale(outputs: Any, labels: Labels, min_rows: int = 1) -> float | None
     found = errors(outputs, labels)
     error = rmse(found) if found.size >= min_rows else None
     return SCALE_RMSE * error if error else None
+
+
+def scale_of(spec: ModelSpec, past: pa.Table, min_rows: int = 1) -> float | None:
+    """The `error_scale` of labelled rows; None also for a model that is not a regression, or if the
+    rows lack its output or their labels."""
+    column = f"{OUTPUT_PREFIX}{spec.output}"
+    if spec.task != "regression" or not {column, LABEL_NUMBER} <= set(past.column_names):
+        return None
+    return error_scale(past[column], Labels.of_rows(past), min_rows)

@@ -22,7 +22,7 @@ from driftloop_http.http_errors import install_error_handlers
 from driftloop_http.request_body import write_body
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
-from driftloop_rollout.controller import command
+from driftloop_rollout import commands
 from driftloop_serving.label_intake import LabelIntake
 from driftloop_settings import Settings
 from driftloop_settings.run_state import RunState
@@ -226,12 +226,8 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
 
     @app.post("/api/rollouts")
     def start_rollout(wanted: RolloutRequest) -> dict[str, Any]:
-        deployment = store.require_deployment(wanted.model)
-        if wanted.version == deployment.split.stable:
-            raise errors.Conflict(f"version {wanted.version} is the champion already")
-        record = context.registry().version(wanted.model, wanted.version)
-        rollout = store.request_rollout(
-            str(uuid4()), record.served, wanted.model, context.clock(), wanted.reason
+        rollout = commands.request(
+            store, context.registry, wanted.model, wanted.version, wanted.reason, context.clock()
         )
         store.audit("operator", "rollout", {"rollout": rollout["id"], **wanted.model_dump()})
         return rollout
@@ -240,7 +236,7 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
     def steer(
         rollout_id: str, event: Literal["pause", "resume", "promote", "abort"], by: CommandRequest
     ) -> dict[str, Any]:
-        command(store, rollout_id, event, by.actor, by.reason, context.clock())
+        commands.command(store, rollout_id, event, by.actor, by.reason, context.clock())
         store.audit(by.actor, event, {"rollout": rollout_id, "reason": by.reason})
         return store.rollout(rollout_id)
 

@@ -1,12 +1,10 @@
 """A judge that is a user's function in this process."""
 
-import importlib
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
-from driftloop_contracts.errors import Rejected
+from driftloop_evaluation.plugins import load_plugin
 from driftloop_monitoring.judge.judge import TIME_OVER, JudgedAnswer, within
 
 Score = Callable[[list[dict[str, Any]], str], float | None]
@@ -23,7 +21,7 @@ class FunctionJudge:
     @classmethod
     def load(cls, named: str) -> "FunctionJudge":
         """`named`: module:function. Raises Rejected if it cannot be imported."""
-        return cls(named, _load(named))
+        return cls(named, load_plugin(named, "options.judge"))
 
     def scores(
         self, answers: Sequence[JudgedAnswer], limit_s: float
@@ -41,13 +39,3 @@ class FunctionJudge:
                 found.append(None)
                 why = f"it failed ({type(error).__name__})"
         return found, why
-
-
-@cache
-def _load(named: str) -> Score:
-    module, _, attribute = named.partition(":")
-    try:
-        found: Score = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise Rejected(f"options.judge {named!r}, written module:function: {error}") from None
-    return found

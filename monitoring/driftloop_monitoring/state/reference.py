@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
 from driftloop_contracts.model import ModelSpec, ServedVersion
+from driftloop_evaluation.labels import LABEL_NUMBER
+from driftloop_evaluation.losses import LossRule
+from driftloop_evaluation.scales import UNIT_SCALE, scale_of
 from driftloop_monitoring.state.kind_checks import CHECKS
 from driftloop_monitoring.statistics.columns import Column, columns_of
-from driftloop_monitoring.statistics.losses import LossRule, loss_rule
 from driftloop_monitoring.statistics.performance import LossBaseline
 
 FILE = "reference.parquet"
@@ -58,8 +60,8 @@ class Reference:
 
 def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
     """From rows with `in_…`, `out_…`, `label` and `label_number` columns."""
-    rule = loss_rule(spec, table)
-    known = "label_number" in table.column_names
+    rule = LossRule(spec, scale_of(spec, table) or UNIT_SCALE)
+    known = LABEL_NUMBER in table.column_names
     losses = rule.losses(table) if known and spec.task else np.array([])
     losses = losses[~np.isnan(losses)]
     baseline = LossBaseline.of(losses) if len(losses) >= MIN_BASELINE_ROWS else None

@@ -5,17 +5,13 @@ Rows are ordered by (at, prediction_id, row). A position is the last row that wa
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
 
-SETTLE = timedelta(seconds=1)
-"""Rows reach the lake out of order by less than this: replicas ship on their own."""
-SILENCE = timedelta(seconds=10)
-"""After this long without a newer row, traffic has stopped and the newest rows are complete."""
 LABEL_BLOCK = 100
 """Rows that are looked at together to see whether labels are in."""
 
@@ -39,11 +35,6 @@ class Position:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Position":
         return cls(datetime.fromisoformat(value["at"]), value["prediction_id"], value["row"])
-
-
-def settled_until(newest: datetime, now: datetime) -> datetime:
-    """Before when all rows are in the lake, given the newest that is."""
-    return newest + timedelta(microseconds=1) if now - newest > SILENCE else newest - SETTLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
 from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.language import CORRECTION, PREFERRED
 from driftloop_contracts.model import Deployment, ModelSpec
+from driftloop_evaluation.settling import settled_until
 from driftloop_lake.capture_loss import CaptureLoss, capture_loss
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_monitoring.state import alerts, reference
@@ -38,7 +39,6 @@ from driftloop_monitoring.statistics.windows import (
     Position,
     cut,
     labelled_prefix,
-    settled_until,
     stable_id,
 )
 from driftloop_monitoring.watch.reports import SAMPLE_ROWS, ReportWriter

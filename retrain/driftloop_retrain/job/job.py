@@ -34,7 +34,7 @@ from driftloop_retrain.record.provenance import params_of, tags_of, this_code, t
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_retrain.tabular.candidate import Candidate, classes_of, make_candidate
 from driftloop_retrain.tabular.dataset import Dataset, Split, from_lake, split
-from driftloop_retrain.tabular.evaluate import losses, metrics, slices
+from driftloop_retrain.tabular.evaluate import loss_scale, losses, metrics, slices
 from driftloop_retrain.tabular.gate import GateResult, gate
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import Recipe, find_recipe, recipe_names
@@ -284,10 +284,11 @@ def _judge(
     assert spec.task is not None
     held, output = rows.holdout, answer_tensor(spec)
     theirs = outputs_of(OnnxModel(champion.path), held.features)
+    scale = loss_scale(spec.task, held.labels, theirs[output])
     verdict = gate(
         spec.task,
-        losses(spec.task, held.labels, candidate.outputs[output]),
-        losses(spec.task, held.labels, theirs[output]),
+        losses(spec.task, held.labels, candidate.outputs[output], scale),
+        losses(spec.task, held.labels, theirs[output], scale),
         slices(held.features, spec.slices, settings.retrain.min_slice_rows),
         settings.retrain,
     )

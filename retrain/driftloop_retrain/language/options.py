@@ -1,7 +1,6 @@
 """What a spec says of how its language model is fine-tuned: `options.tune`, `scorer`,
 `regression`."""
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, cast
@@ -9,6 +8,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from driftloop_contracts.errors import Rejected
+from driftloop_evaluation.plugins import load_plugin
 from driftloop_settings import TuningSettings
 
 Scorer = Callable[[Sequence[Mapping[str, str]], str], float]
@@ -33,15 +33,8 @@ def tune_settings(settings: TuningSettings, options: Mapping[str, Any]) -> Tunin
 
 
 def find_scorer(options: Mapping[str, Any]) -> Scorer | None:
-    """Raises Rejected where the spec names one that cannot be imported."""
+    """Raises Rejected if the spec names one that cannot be imported."""
     name = options.get("scorer")
     if name is None:
         return None
-    module, colon, attribute = str(name).partition(":")
-    try:
-        if not colon:
-            raise ImportError("write module:function")  # noqa: TRY301
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise Rejected(f"options.scorer {name!r} cannot be imported: {error}") from None
-    return cast("Scorer", found)
+    return cast("Scorer", load_plugin(str(name), "options.scorer"))

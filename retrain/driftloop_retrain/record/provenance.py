@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from driftloop_retrain.language.port import LanguageRecipe
 
 DISTRIBUTION = "driftloop"
-PACKAGES = ("driftloop_contracts", "driftloop_lake", "driftloop_onnx", "driftloop_retrain")
+PACKAGES = (
+    "driftloop_contracts", "driftloop_evaluation", "driftloop_lake", "driftloop_onnx",
+    "driftloop_retrain",
+)  # fmt: skip
 """Those of ours that decide what comes out of a training."""
 DECIDING = (
     "driftloop", "lightgbm", "numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "scipy",

@@ -18,6 +18,7 @@ from driftloop_contracts.events import INPUT_PREFIX
 from driftloop_contracts.kind import Task
 from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.signature import Datatype, Signature, TensorSpec
+from driftloop_evaluation.labels import floats, label_names
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_settings import RetrainSettings
 
@@ -76,9 +77,7 @@ def from_lake(
     """The newest `max_rows` rows with a label received up to `as_of`; those answered with an error
     are left out. Raises Rejected where none is left or labels are not what the task needs."""
     table = lake.labelled(spec.name, pin, as_of=as_of, newest=max_rows)
-    table = table.filter(
-        pc.and_(pc.is_null(table["error"]), pc.not_equal(table["label"], pa.scalar("null")))
-    )
+    table = table.filter(pc.is_null(table["error"]))
     output = next((t for t in signature.outputs if t.name == spec.output), None)
     labels, known = _lake_labels(table, spec.task, output)
     table, labels = table.filter(pa.array(known)), labels[known]
@@ -96,21 +95,14 @@ def _lake_labels(
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """The labels in the type of the model's output, and which rows have one of it."""
     if task == "classification" and output is not None and output.datatype == "BYTES":
-        texts = [_unquoted(text) for text in table["label"].to_pylist()]
-        return np.array(texts, dtype=object), np.ones(len(texts), dtype=bool)
-    numbers = np.asarray(pc.fill_null(table["label_number"], float("nan")).to_numpy(), np.float64)
+        names = label_names(table["label"])
+        return names.to_numpy(zero_copy_only=False), names.is_valid().to_numpy(zero_copy_only=False)
+    numbers = floats(table["label_number"])
     known = np.isfinite(numbers)
     if task == "classification":
         known &= numbers == np.floor(numbers)
         return np.where(known, numbers, 0).astype(np.int64), known
     return numbers, known
-
-
-def _unquoted(text: str) -> str:
-    import json
-
-    value = json.loads(text)
-    return value if isinstance(value, str) else str(value)
 
 
 def from_file(

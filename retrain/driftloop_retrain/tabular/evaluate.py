@@ -1,4 +1,4 @@
-"""How good predictions are: a loss for each row, and metrics from them."""
+"""How good predictions are: the losses of arrays, and metrics for people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.kind import Task
+from driftloop_evaluation.labels import Labels
+from driftloop_evaluation.losses import losses_of
+from driftloop_evaluation.scales import UNIT_SCALE, error_scale
 
 Outputs = Mapping[str, NDArray[np.generic]]
 TINY = 1e-7
@@ -17,16 +21,32 @@ MAX_SLICE_VALUES = 20
 
 
 def losses(
-    task: Task, labels: NDArray[np.generic], predicted: NDArray[np.generic]
+    task: Task,
+    labels: NDArray[np.generic],
+    predicted: NDArray[np.generic],
+    scale: float | None = None,
 ) -> NDArray[np.float64]:
-    """One loss a row: 0/1 for classes, the squared error for values."""
-    if task == "classification":
-        if predicted.dtype == object:
-            return np.array(
-                [str(a) != str(b) for a, b in zip(labels, predicted, strict=True)], np.float64
-            )
-        return np.asarray(labels != predicted, np.float64)
-    return (labels.astype(np.float64) - predicted.astype(np.float64)) ** 2
+    """The losses [n] of outputs [n] or [n, 1], as the monitor and the canary have them. `scale`:
+    see `loss_scale`. Raises Rejected if a label does not compare with its output: all count."""
+    found = losses_of(task, _column(predicted), Labels.of_values(labels), scale)
+    if unjudged := int(np.isnan(found).sum()):
+        raise Rejected(f"{unjudged} of {len(found)} labels do not compare with the output")
+    return found
+
+
+def loss_scale(
+    task: Task, labels: NDArray[np.generic], predicted: NDArray[np.generic]
+) -> float | None:
+    """What errors are judged by, given what the model to be beaten predicts; None for classes."""
+    if task != "regression":
+        return None
+    return error_scale(_column(predicted), Labels.of_values(labels)) or UNIT_SCALE
+
+
+def _column(predicted: NDArray[np.generic]) -> pa.Array:
+    flat = pa.array(predicted.reshape(-1))
+    width = predicted.size // len(predicted) if len(predicted) else 1
+    return flat if width == 1 else pa.FixedSizeListArray.from_arrays(flat, width)
 
 
 def metrics(
@@ -36,11 +56,11 @@ def metrics(
     outputs: Outputs,
     classes: NDArray[np.generic] | None = None,
 ) -> dict[str, float]:
-    """accuracy, and log_loss where there are probabilities [n, classes]; or rmse and mae."""
-    loss = losses(task, labels, outputs[output])
+    """accuracy, and log_loss if there are probabilities [n, classes]; or rmse and mae."""
     if task == "regression":
-        return {"rmse": float(np.sqrt(loss.mean())), "mae": float(np.sqrt(loss).mean())}
-    found = {"accuracy": float(1.0 - loss.mean())}
+        error = outputs[output].reshape(-1).astype(np.float64) - labels.astype(np.float64)
+        return {"rmse": float(np.sqrt((error**2).mean())), "mae": float(np.abs(error).mean())}
+    found = {"accuracy": float(1.0 - losses(task, labels, outputs[output]).mean())}
     if classes is not None and "probabilities" in outputs:
         found["log_loss"] = _log_loss(labels, outputs["probabilities"], classes)
     return found

@@ -27,7 +27,7 @@ Losses = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Check:
     """improvement: the champion's mean loss less the candidate's, in points of accuracy (0.01 = one
-    point), or as a share of the champion's mean squared error; p_worse: how likely a difference
+    point), or as a share of the champion's mean loss; p_worse: how likely a difference
     this bad would be if the candidate were as good (paired, one-sided)."""
 
     name: str

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.model import ModelSpec
 from driftloop_retrain.tabular.dataset import Span, Split, spanned, spans
-from driftloop_retrain.tabular.evaluate import losses, metrics
+from driftloop_retrain.tabular.evaluate import loss_scale, losses, metrics
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
 
 Report = Callable[[float, str], None]
@@ -28,13 +28,15 @@ NOISE = 2.0
 
 @dataclass(frozen=True)
 class Trial:
-    """One family on one span. losses [n]: on the validation rows, as the gate counts them."""
+    """One family on one span. losses [n]: on the validation rows, as the gate counts them. scale:
+    of a regression's losses; see `loss_scale`."""
 
     family: str
     span: Span
     rounds: int
     losses: NDArray[np.float64]
     metrics: dict[str, float]
+    scale: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -92,7 +94,9 @@ def search(
                 parts.validation,
                 inner(f"{recipe.name}-{span.name}", words),
             )
-            trials.append(_judged(spec, recipe, span, fitted, parts, context))
+            # All are judged by what the first one, which the others have to beat, gets wrong.
+            scale = trials[0].scale if trials else None
+            trials.append(_judged(spec, recipe, span, fitted, parts, context, scale))
     best = best_of(trials)
     recipe = next(r for r in recipes if r.name == best.family)
     words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
@@ -108,16 +112,19 @@ def _judged(
     fitted: FittedModel,
     parts: Split,
     context: FitContext,
+    scale: float | None,
 ) -> Trial:
     held = parts.validation
     outputs = fitted.predict(held.features)
     output = answer_tensor(spec)
+    scale = scale or loss_scale(context.task, held.labels, outputs[output])
     return Trial(
         recipe.name,
         span,
         fitted.rounds,
-        losses(context.task, held.labels, outputs[output]),
+        losses(context.task, held.labels, outputs[output], scale),
         metrics(context.task, output, held.labels, outputs, context.classes),
+        scale,
     )
 
 

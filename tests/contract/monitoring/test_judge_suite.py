@@ -204,7 +204,7 @@ def test_a_models_own_judge_goes_before_the_endpoint() -> None:
     assert judge is not None
     assert judge.scores(answers("Lyon."), 30.0) == ([0.3], "")
     assert judge_of(JudgeSettings(), SPEC) is None
-    with pytest.raises(Rejected, match=r"options.judge 'nowhere:at_all', written module:function"):
+    with pytest.raises(Rejected, match=r"options.judge 'nowhere:at_all' cannot be imported"):
         judge_of(JudgeSettings(), replace(SPEC, options={"judge": "nowhere:at_all"}))
 
 

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from driftloop_evaluation.settling import INSTANT, SETTLE, SILENCE, settled_until
 
@@ -6,7 +6,7 @@ NEWEST = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def test_the_newest_rows_wait_for_those_that_come_out_of_order() -> None:
-    assert settled_until(NEWEST, NEWEST) == NEWEST - SETTLE
+    assert settled_until(NEWEST, NEWEST) == NEWEST - SETTLE == NEWEST - timedelta(seconds=1)
     assert settled_until(NEWEST, NEWEST + SILENCE) == NEWEST - SETTLE
 
 

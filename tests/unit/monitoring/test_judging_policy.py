@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.losses import LossRule
 from driftloop_monitoring.state.judging_policy import MAX_UNRATED, Terms, terms_of
-from driftloop_monitoring.statistics.losses import LossRule
 from driftloop_monitoring.watch.decisions import policy_of
 from driftloop_monitoring.watch.trigger import Policy, TriggerEvidence, evaluate
 from driftloop_settings import Settings

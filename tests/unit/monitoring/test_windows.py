@@ -1,4 +1,4 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 from hypothesis import given, settings
@@ -10,7 +10,6 @@ from driftloop_monitoring.statistics.windows import (
     Position,
     cut,
     labelled_prefix,
-    settled_until,
     stable_id,
 )
 
@@ -43,11 +42,6 @@ def test_a_thin_window_is_inconclusive() -> None:
     found = cut_at(499, age_s=4_000)
     assert found is not None
     assert "only 499" in found.reason
-
-
-def test_the_newest_second_is_not_settled_while_traffic_goes_on() -> None:
-    assert settled_until(NOW, NOW) == NOW - timedelta(seconds=1)
-    assert settled_until(NOW, NOW + timedelta(minutes=1)) > NOW
 
 
 @settings(deadline=None)

@@ -9,7 +9,8 @@ from rollout_world import MODEL, Behaviour, World
 
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.model import Deployment, TrafficSplit
-from driftloop_rollout.controller import Controller, command
+from driftloop_rollout.commands import command
+from driftloop_rollout.controller import Controller
 from driftloop_rollout.machine import FINISHED, TRANSITIONS, Event, State
 from driftloop_store.store import Record, Store
 

@@ -8,17 +8,10 @@ import pyarrow as pa
 import pytest
 
 from driftloop_contracts.model import ModelSpec
-from driftloop_rollout.evidence import (
-    SETTLE,
-    SILENCE,
-    ArmRows,
-    Margins,
-    RolloutEvidence,
-    extend,
-    read_slice,
-    rmse,
-    start,
-)
+from driftloop_evaluation.scales import SCALE_RMSE, scale_of
+from driftloop_evaluation.settling import SETTLE, SILENCE
+from driftloop_rollout.arm_rows import ArmRows, read_arm_rows
+from driftloop_rollout.evidence import Margins, RolloutEvidence, extend, start
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 US = round(START.timestamp() * 1e6)
@@ -182,7 +175,7 @@ def table(**columns: object) -> pa.Table:
 
 
 def test_classes_lose_by_being_wrong() -> None:
-    found = read_slice(
+    found = read_arm_rows(
         table(
             out_label=[1, 0, 1, None], label=["1", "1", None, "0"], label_number=[1.0, 1, None, 0]
         ),
@@ -196,7 +189,7 @@ def test_classes_lose_by_being_wrong() -> None:
 
 
 def test_classes_may_be_texts() -> None:
-    found = read_slice(
+    found = read_arm_rows(
         table(out_label=["a", "b", "a"], label=['"a"', '"a"', "null"]), CLASSES, None, 1, 2
     )
     np.testing.assert_array_equal(found.loss, [0.0, 1.0, np.nan])
@@ -209,14 +202,15 @@ def test_values_lose_by_their_squared_error_up_to_one() -> None:
         label=["1", "1", "1"],
         label_number=[1.0, 1.0, 1.0],
     )
-    np.testing.assert_allclose(read_slice(answers, spec, 2.0, 1, 2).loss, [0.0, 0.25, 1.0])
-    assert np.isnan(read_slice(answers, spec, None, 1, 2).loss).all()
+    np.testing.assert_allclose(read_arm_rows(answers, spec, 2.0, 1, 2).loss, [0.0, 0.25, 1.0])
+    assert np.isnan(read_arm_rows(answers, spec, None, 1, 2).loss).all()
 
 
 def test_the_scale_of_an_error_needs_enough_rows() -> None:
     many = table(out_value=pa.array([3.0] * 200), label=["1"] * 200, label_number=[1.0] * 200)
-    assert rmse(many, "value") == pytest.approx(2.0)
-    assert rmse(many.slice(0, 10), "value") is None
+    spec = ModelSpec("m", "regression", "value")
+    assert scale_of(spec, many, min_rows=100) == pytest.approx(SCALE_RMSE * 2.0)
+    assert scale_of(spec, many.slice(0, 10), min_rows=100) is None
 
 
 def test_callers_who_named_a_version_are_no_evidence() -> None:
@@ -226,7 +220,7 @@ def test_callers_who_named_a_version_are_no_evidence() -> None:
         arm=["stable", "pinned", "canary", "canary"],
         version=pa.array([1, 1, 2, 3], pa.int32()),
     )
-    found = read_slice(answers, CLASSES, None, 1, 2)
+    found = read_arm_rows(answers, CLASSES, None, 1, 2)
     np.testing.assert_array_equal(found.canary, [False, True])
 
 

@@ -12,7 +12,8 @@ import pytest
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
-from driftloop_rollout.evidence import Margins, RolloutEvidence, extend, read_slice, start
+from driftloop_rollout.arm_rows import read_arm_rows
+from driftloop_rollout.evidence import Margins, RolloutEvidence, extend, start
 from driftloop_rollout.machine import Rollout, State
 from driftloop_rollout.observer import margins
 from driftloop_rollout.output_quality import malformed, scorer_of
@@ -126,7 +127,7 @@ def limits(**llm: Any) -> Margins:
 
 
 def begun(stable: dict[str, float], limit: Margins, seed: int = 0) -> RolloutEvidence:
-    past = read_slice(answers(seed, 300, {}, stable, share=0.0), CHAT, None, 1, 2)
+    past = read_arm_rows(answers(seed, 300, {}, stable, share=0.0), CHAT, None, 1, 2)
     found = start(CHAT, limit, RUNGS, past, None, NOW + timedelta(seconds=300))
     assert found is not None
     return found
@@ -147,7 +148,7 @@ def judged(
     for tick in range(ticks):
         since = 300.0 + 60 * tick
         table = answers(seed * 1_000 + tick, 60, canary, stable, since=since, **how)
-        rows = read_slice(table, CHAT, None, 1, 2)
+        rows = read_arm_rows(table, CHAT, None, 1, 2)
         # Looked at when the tick's answers are old enough, and the lake complete.
         seen = extend(seen, rows, rows, limit, NOW + timedelta(seconds=since + 130))
         verdict = seen.trial.judge(0, len(RUNGS))

@@ -1,9 +1,9 @@
 """Finding a recipe by its name."""
 
-import importlib
 from typing import cast
 
 from driftloop_contracts.errors import Rejected
+from driftloop_evaluation.plugins import load_plugin
 from driftloop_retrain.tabular.recipes.port import Recipe
 
 BUILT_IN = {
@@ -26,13 +26,6 @@ def recipe_names(
 
 
 def find_recipe(name: str) -> Recipe:
-    """Raises Rejected with the reason where there is no such recipe."""
-    module, colon, attribute = BUILT_IN.get(name, name).partition(":")
-    if not colon:
-        known = ", ".join([*BUILT_IN, TABULAR])
-        raise Rejected(f"there is no recipe {name!r}: use {known}, or module:attribute")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise Rejected(f"the recipe {name!r} cannot be imported: {error}") from None
+    """Raises Rejected with the reason if there is no such recipe."""
+    found = load_plugin(name, "the recipe", BUILT_IN)
     return cast("Recipe", found() if isinstance(found, type) else found)

@@ -1,0 +1,109 @@
+"""Rows of the lake as rows of a rollout's two arms."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.losses import LossRule
+from driftloop_evaluation.settling import INSTANT
+from driftloop_rollout.kind_evidence import EVIDENCE
+from driftloop_rollout.output_quality import Scorer
+from driftloop_rollout.verdict import Losses
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRows:
+    """Rows of both arms as arrays, in order of `at` (µs since 1970).
+
+    first: the first row of its request; loss is NaN for a row that is not judged;
+    malformed: 0 to 1 for a language model's answers, else NaN. The latency of a language model is
+    its seconds per token.
+    """
+
+    at: NDArray[np.int64]
+    canary: NDArray[np.bool_]
+    first: NDArray[np.bool_]
+    latency_s: NDArray[np.float64]
+    failed: NDArray[np.bool_]
+    labelled: NDArray[np.bool_]
+    loss: Losses
+    malformed: Losses
+
+    def where(self, mask: NDArray[np.bool_]) -> "ArmRows":
+        return ArmRows(
+            self.at[mask],
+            self.canary[mask],
+            self.first[mask],
+            self.latency_s[mask],
+            self.failed[mask],
+            self.labelled[mask],
+            self.loss[mask],
+            self.malformed[mask],
+        )
+
+    def between(self, since: datetime, until: datetime) -> "ArmRows":
+        """Rows with since ≤ at < until."""
+        return self.where((self.at >= _us_of(since)) & (self.at < _us_of(until)))
+
+    @property
+    def has_both_arms(self) -> bool:
+        return bool(self.canary.any() and not self.canary.all())
+
+    def arms(self, values: Losses) -> tuple[Losses, Losses]:
+        """The values of the canary and of the stable arm, without NaNs."""
+        known = ~np.isnan(values)
+        return values[known & self.canary], values[known & ~self.canary]
+
+
+def read_arm_rows(
+    table: pa.Table,
+    spec: ModelSpec,
+    scale: float | None,
+    stable: int,
+    candidate: int,
+    scorer: Scorer | None = None,
+) -> ArmRows:
+    """Rows of a `LakeReader.labelled` table that the split sent to either arm; callers who named
+    a version chose it themselves and are left out."""
+    arm, version = _numpy(table["arm"]), _numpy(table["version"])
+    canary = (arm == "canary") & (version == candidate)
+    chosen = canary | ((arm == "stable") & (version == stable))
+    labels = table["label"].to_pylist()
+    kind = EVIDENCE[spec.kind]
+    rows = ArmRows(
+        at=table["predicted_at"].cast("int64").to_numpy(),
+        canary=canary,
+        first=_numpy(table["row"]) == 0,
+        latency_s=_floats(table[kind.seconds]),
+        failed=~_numpy(table["error"].is_null()).astype(bool),
+        labelled=np.array([label is not None for label in labels], dtype=bool),
+        loss=LossRule(spec, scale).losses(table),
+        malformed=kind.malformed(table, scorer),
+    )
+    return rows.where(chosen)
+
+
+def time_of(us: int) -> datetime:
+    """The time at which `us` microseconds since 1970 have passed."""
+    return EPOCH + us * INSTANT
+
+
+def _us_of(at: datetime) -> int:
+    return (at - EPOCH) // INSTANT
+
+
+def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    found: NDArray[Any] = column.to_numpy()
+    return found
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Nulls as NaN."""
+    return np.asarray(column.to_numpy(), dtype=np.float64)

@@ -1,0 +1,55 @@
+"""What operators ask of rollouts. A command is saved; the controller executes it on its next
+tick."""
+
+from collections.abc import Callable
+from datetime import datetime
+from uuid import uuid4
+
+from driftloop_contracts.errors import Conflict, Rejected
+from driftloop_registry.port import Registry
+from driftloop_rollout.machine import OPERATOR_EVENTS, Event, Rollout, apply
+from driftloop_store.store import Record, Store
+
+
+def request(
+    store: Store,
+    open_registry: Callable[[], Registry],
+    model: str,
+    version: int,
+    reason: str,
+    now: datetime,
+) -> Record:
+    """Ask for a rollout of a registered version of a deployed model.
+
+    Raises NotFound, or Conflict for the champion or while another rollout of the model is active.
+    """
+    if version == store.require_deployment(model).split.stable:
+        raise Conflict(f"version {version} is the champion already")
+    candidate = open_registry().version(model, version).served
+    return store.request_rollout(str(uuid4()), candidate, model, now, reason)
+
+
+def command(
+    store: Store, rollout_id: str, event: str, actor: str, reason: str, now: datetime
+) -> Record:
+    """Pause, resume, promote or abort a rollout.
+
+    Raises Rejected for another event, NotFound, or Conflict if the state does not allow it.
+    """
+    if event not in OPERATOR_EVENTS:
+        raise Rejected(f"unknown command {event!r}: use {', '.join(OPERATOR_EVENTS)}")
+    while True:
+        rollout = Rollout.from_record(store.rollout(rollout_id))
+        after = apply(rollout, Event(event), now, reason or f"{event} by {actor}", actor=actor)
+        try:
+            return save(store, after, rollout)
+        except Conflict:  # the controller was faster: does the command still fit?
+            continue
+
+
+def save(store: Store, after: Rollout, before: Rollout) -> Record:
+    """Write on top of the revision that was read, with the transition between them, if any.
+
+    Raises Conflict if the rollout was changed in between; then nothing is written."""
+    event = after.history[-1].to_dict() if len(after.history) > len(before.history) else None
+    return store.save_rollout(after.id, before.revision, after.state, after.to_body(), event)

@@ -1,0 +1,74 @@
+"""How well the rows of both arms are labelled, and up to when their quality may be compared."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from driftloop_evaluation.settling import INSTANT
+from driftloop_rollout.arm_rows import ArmRows, time_of
+
+EQUAL_COVERAGE = 0.02
+MIN_AGED_ROWS = 20
+MIN_COVERED_ROWS = 50
+"""Fewer rows show no share of labels: the first few could be those that are labelled fastest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many rows of both arms were used for quality, and how many of them had a label."""
+
+    canary: int = 0
+    stable: int = 0
+    canary_labelled: int = 0
+    stable_labelled: int = 0
+
+    def with_rows(self, rows: ArmRows) -> "Coverage":
+        labelled = rows.canary & rows.labelled
+        return Coverage(
+            self.canary + int(rows.canary.sum()),
+            self.stable + int((~rows.canary).sum()),
+            self.canary_labelled + int(labelled.sum()),
+            self.stable_labelled + int(rows.labelled.sum() - labelled.sum()),
+        )
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the shares differ by no more than EQUAL_COVERAGE and chance."""
+        both = self.canary + self.stable
+        canary, stable = max(self.canary, 1), max(self.stable, 1)
+        mean = (self.canary_labelled + self.stable_labelled) / max(both, 1)
+        noise = 3.0 * (mean * (1 - mean) * (1 / canary + 1 / stable)) ** 0.5
+        apart = abs(self.canary_labelled / canary - self.stable_labelled / stable)
+        return bool(apart <= EQUAL_COVERAGE + noise)
+
+
+def labelled_until(
+    rows: ArmRows, label_coverage: float, label_age_s: float, before: Coverage
+) -> tuple[datetime | None, str]:
+    """The latest time up to which both arms are labelled well enough, or None; and why no later.
+
+    label_coverage: the share of rows that must have a label. label_age_s: the age at which every
+    label that will come has come; 0 if that is unknown. before: what was used already, for few rows
+    alone show no difference between the arms.
+    """
+    if not len(rows.at):
+        return None, ""
+    shares = []
+    for arm in (rows.canary, ~rows.canary):
+        seen = np.cumsum(arm)
+        labelled = np.cumsum(arm & rows.labelled)
+        shares.append(np.where(seen > 0, labelled / np.maximum(seen, 1), 1.0))
+    ends = np.append(rows.at[1:] != rows.at[:-1], True)  # never cut through one request
+    ends[: MIN_COVERED_ROWS - 1] = False
+    good = ends & (shares[0] >= label_coverage) & (shares[1] >= label_coverage)
+    canary, stable = float(shares[0][-1]), float(shares[1][-1])
+    if good.any():
+        return time_of(int(rows.at[np.flatnonzero(good)[-1]])) + INSTANT, ""
+    if label_age_s > 0 and min(canary, stable) > 0:
+        if len(rows.at) < MIN_AGED_ROWS or not rows.has_both_arms:
+            return None, ""
+        # Equal shares are then a fair sample.
+        if before.with_rows(rows).is_equal:
+            return time_of(int(rows.at[-1])) + INSTANT, ""
+    return None, f"labels are late: {canary:.0%} of canary rows and {stable:.0%} of stable rows"
