@@ -186,7 +186,7 @@ def test_commands_that_do_not_fit_change_nothing(world: World) -> None:
     world.request()
     with pytest.raises(Conflict, match="is pending: `pause` is not possible"):
         command(world.store, "r1", "pause", "ann", "", world.now)
-    with pytest.raises(Rejected, match="no command"):
+    with pytest.raises(Rejected, match="unknown command 'settle'"):
         command(world.store, "r1", "settle", "ann", "", world.now)
     with pytest.raises(NotFound):
         command(world.store, "r9", "abort", "ann", "", world.now)
