@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from driftloop_contracts.model import ModelSpec, Task
+from driftloop_contracts.kind import Task
+from driftloop_contracts.model import ModelSpec
 
 MISSING = object()
 NAN, INF = float("nan"), float("inf")

@@ -36,7 +36,7 @@ def lake_rows(kind: Kind) -> pa.Table:
         "row": pa.array([0] * n, pa.int32()),
         "version": pa.array([1] * n, pa.int32()),
         "arm": pa.array(["stable"] * n),
-        "at": pa.array([NOW] * n, pa.timestamp("us", "UTC")),
+        "predicted_at": pa.array([NOW] * n, pa.timestamp("us", "UTC")),
         "latency_s": pa.array([0.1] * n, pa.float32()),
         "error": pa.nulls(n, pa.string()),
     }.items():
