@@ -92,7 +92,7 @@ def _loaded(store: Store, model: str) -> LoadedVersions:
 
 
 def _report(
-    store: Store, deployments: Sequence[Deployment], replicas: Sequence[RunningReplica]
+    store: Store, deployments: Sequence[Deployment], replicas: "Sequence[RunningReplica]"
 ) -> None:
     """Write the cursors `replicas` (for `status`) and `loaded:<model>` (for rollouts)."""
     from driftloop_serving.cluster.placement import applications_of
