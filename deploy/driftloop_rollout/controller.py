@@ -47,9 +47,8 @@ class Controller:
         self, settings: Settings, store: Store, open_lake: Callable[[], LakeReader]
     ) -> None:
         self._settings = settings
-        self._rules: RolloutSettings = settings.rollout
         self._store = store
-        self._observer = Observer(self._rules, settings.llm, store, open_lake)
+        self._observer = Observer(settings, store, open_lake)
 
     def tick(self, now: datetime) -> bool:
         """One look at each rollout; whether one of them is waiting for replicas to change."""
@@ -87,7 +86,7 @@ class Controller:
     def _next(self, rollout: Rollout, now: datetime) -> Rollout | None:
         """Execute what was saved, then the rollout after what is to happen next, if anything."""
         deployment = self._store.deployment(rollout.model)
-        if self._expired(rollout, now):
+        if self._expired(rollout, deployment, now):
             return apply(rollout, Event.EXPIRE, now, "no verdict before the deadline")
         if deployment is None:
             over = (rollout.state, Event.SUPERSEDE) not in TRANSITIONS
@@ -111,9 +110,14 @@ class Controller:
                     return None
                 return apply(rollout, Event.SETTLE, now, rollout.reason)
 
-    def _expired(self, rollout: Rollout, now: datetime) -> bool:
+    def _rules(self, deployment: Deployment) -> RolloutSettings:
+        """Those of the model's policy."""
+        return self._settings.for_model(deployment.model).rollout
+
+    def _expired(self, rollout: Rollout, deployment: Deployment | None, now: datetime) -> bool:
         """Whether the deadline passed, in a state that has one."""
-        limit = timedelta(seconds=self._rules.deadline_s)
+        rules = self._rules(deployment) if deployment else self._settings.rollout
+        limit = timedelta(seconds=rules.deadline_s)
         deadline = rollout.deadline_at or rollout.requested_at + limit
         return now > deadline and (rollout.state, Event.EXPIRE) in TRANSITIONS
 
@@ -135,21 +139,22 @@ class Controller:
         if baseless(rollout.candidate, deployment):
             reason = f"its base, version {rollout.candidate.base}, is not served any more"
             return apply(rollout, Event.SUPERSEDE, now, reason)
+        rules = self._rules(deployment)
         planned = replace(
             rollout,
-            steps=planned_steps(self._rules.steps),
+            steps=planned_steps(rules.steps),
             champion=champion,
-            deadline_at=now + timedelta(seconds=self._rules.deadline_s),
+            deadline_at=now + timedelta(seconds=rules.deadline_s),
         )
         return apply(planned, Event.ADOPT, now, rollout.reason)
 
     def _load(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
-        served = self._served(deployment)
+        served, rules = self._served(deployment), self._rules(deployment)
         if served is not None and rollout.candidate.version in served:
             rollout = replace(
                 rollout, evidence=self._observer.started(rollout, deployment.model, now)
             )
-            step = self._first_step(rollout)
+            step = self._first_step(rollout, rules)
             skipped = f"; skipped {step} step(s) too thin for this traffic" if step else ""
             reason = "replicas hold the candidate" + skipped
             return apply(replace(rollout, step=step), Event.LOADED, now, reason)
@@ -158,7 +163,7 @@ class Controller:
             # An adapter is checked before it is loaded; it will not fit its base later either.
             return apply(rollout, Event.HARM, now, f"replicas could not load the candidate: {why}")
         since = rollout.history[-1].at
-        if now - since > timedelta(seconds=self._rules.load_timeout_s):
+        if now - since > timedelta(seconds=rules.load_timeout_s):
             reason = "replicas could not load the candidate in time" + (f": {why}" if why else "")
             return apply(rollout, Event.HARM, now, reason)
         return None
@@ -171,12 +176,12 @@ class Controller:
         reason: str | None = loaded.get("failed", {}).get(str(version))
         return reason
 
-    def _first_step(self, rollout: Rollout) -> int:
+    def _first_step(self, rollout: Rollout, rules: RolloutSettings) -> int:
         if rollout.evidence is None:
             return 0
         metric, baseline = rollout.evidence.trial.metrics[0], rollout.evidence.baseline
         per_s = baseline.rows_per_s if metric.rule.name == "quality" else baseline.requests_per_s
-        return first_rung(metric.rule, rollout.rungs, metric.q, per_s, self._rules.deadline_s)
+        return first_rung(metric.rule, rollout.rungs, metric.q, per_s, rules.deadline_s)
 
     def _promote(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
         served = self._served(deployment)
@@ -198,7 +203,7 @@ class Controller:
         if verdict.action == "roll_back":
             judged = replace(judged, verdict=verdict.word)
             return apply(judged, Event.HARM, now, verdict.reason, numbers=verdict.numbers)
-        doubt = self._doubt(rollout, seen, verdict)
+        doubt = self._doubt(rollout, seen, verdict, self._rules(deployment))
         if rollout.state is State.PAUSED or doubt or verdict.action == "hold":
             held = replace(judged, reason="; ".join(r for r in (doubt, verdict.reason) if r))
             return held if held != rollout else None
@@ -206,16 +211,16 @@ class Controller:
         event = Event.ADVANCE if verdict.action == "advance" else Event.PROVE
         return apply(judged, event, now, verdict.reason, numbers=verdict.numbers)
 
-    def _doubt(self, rollout: Rollout, seen: RolloutEvidence, verdict: Verdict) -> str:
+    def _doubt(
+        self, rollout: Rollout, seen: RolloutEvidence, verdict: Verdict, rules: RolloutSettings
+    ) -> str:
         """Why a good verdict is not acted upon yet, or nothing."""
         missing = self._observer.unaccounted(rollout) - seen.unaccounted
         if missing > 0:
             return f"inconclusive: {missing} served rows are not accounted for"
         if rollout.stepped_at is None or seen.requests_until <= rollout.stepped_at:
             return f"no traffic seen at {rollout.weight:.0%} yet"
-        if verdict.action == "promote" and not (
-            seen.quality_is_judged or self._rules.promote_unlabelled
-        ):
+        if verdict.action == "promote" and not (seen.quality_is_judged or rules.promote_unlabelled):
             return "quality is not judged (the model has no `task`): an operator has to promote"
         return seen.waiting if verdict.action == "hold" else ""
 

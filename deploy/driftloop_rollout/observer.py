@@ -25,7 +25,7 @@ from driftloop_rollout.evidence import (
 )
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.output_quality import FORMED_BY, scorer_of
-from driftloop_settings import LlmSettings, RolloutSettings
+from driftloop_settings import LlmSettings, RolloutSettings, Settings
 from driftloop_store.store import Store
 
 PAST_ROWS = 5_000
@@ -38,13 +38,11 @@ class Observer:
 
     def __init__(
         self,
-        rules: RolloutSettings,
-        llm: LlmSettings,
+        settings: Settings,
         store: Store,
         open_lake: Callable[[], LakeReader],
     ) -> None:
-        self._rules = rules
-        self._llm = llm
+        self._settings = settings
         self._store = store
         self._lake = cache(open_lake)
 
@@ -85,7 +83,8 @@ class Observer:
         return read_arm_rows(table, spec, scale, stable, candidate, scorer_of(spec))
 
     def _margins(self, spec: ModelSpec) -> Margins:
-        found = MARGINS[spec.kind](self._rules, self._llm)
+        own = self._settings.for_model(spec)
+        found = MARGINS[spec.kind](own.rollout, own.llm)
         if parse_capture(spec.options).columns & FORMED_BY:
             return replace(found, answers=None)  # the lake does not have them as they were
         return found

@@ -15,6 +15,7 @@ from driftloop_cli import (
     dead_letter_commands,
     lake_commands,
     lineage_commands,
+    settings_view,
 )
 from driftloop_cli.options import (
     Invocation,
@@ -47,6 +48,7 @@ for _command in (
 ):
     app.command()(_command)
 app.command()(dead_letter_commands.dead_letters)
+app.command()(settings_view.settings)
 app.add_typer(control_commands.rollout, name="rollout")
 
 
@@ -318,19 +320,3 @@ def demo(
             json_file.write_text(text)
         if not summary["ok"]:
             raise typer.Exit(1)
-
-
-@app.command()
-@stack_command
-def settings(
-    run: Invocation,
-) -> None:
-    """Show the settings in force (passwords are hidden)."""
-    document = run.settings.model_dump(mode="json")
-
-    def show() -> None:
-        import yaml
-
-        sys.stdout.write(yaml.safe_dump(document, sort_keys=False))
-
-    run.emit(document, show)

@@ -26,6 +26,8 @@ class ModelSpec:
     been but how good it was, 0 to 1.
     recipe: how it is retrained, `module:attribute` or a built-in's name; None: never.
     slices: input columns whose values the gate looks at one by one.
+    policy: the model's own values of settings, by section and key
+    (`driftloop_settings.Settings.for_model`).
     """
 
     name: str
@@ -35,11 +37,16 @@ class ModelSpec:
     slices: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     runtime: Runtime = "onnx"
+    policy: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
             raise Rejected(
                 f"model name {self.name!r}: use letters, digits, '_', '.', '-', at most 64"
+            )
+        if not isinstance(self.policy, dict):
+            raise Rejected(
+                "`policy` must be a mapping of sections, such as {rollout: {steps: [1]}}"
             )
         tasks = self.kind.tasks
         if self.task not in (None, *tasks):
@@ -60,6 +67,7 @@ class ModelSpec:
             "slices": list(self.slices),
             "options": self.options,
             "runtime": self.runtime,
+            "policy": self.policy,
         }
 
     @classmethod

@@ -177,9 +177,8 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
                 context.registry(),
                 context.clock(),
                 at_once=at_once,
-                has_hash_key=context.settings.capture.hash_key is not None,
+                settings=context.settings,
                 scratch_dir=scratch,
-                roots=context.settings.llm.roots,
             )
         store.audit("operator", "deploy", answer)
         return answer

@@ -7,7 +7,8 @@ so that a deploy, too, never replaces a better model.
 import json
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 from driftloop_contracts.capture import check_capture
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind, kind_of
 from driftloop_contracts.language import WEIGHTS_SUFFIXES
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
@@ -24,6 +25,7 @@ from driftloop_gateway.incoming_version import Reader
 from driftloop_gateway.intake_graph import read_graph
 from driftloop_gateway.intake_language import WEIGHTS, read_language
 from driftloop_registry.port import BASE_TAG, Registry
+from driftloop_settings import Settings
 from driftloop_store import Store
 
 SPEC_FILE = "model.json"
@@ -38,25 +40,27 @@ def take_in(
     now: datetime,
     *,
     at_once: bool,
-    has_hash_key: bool = False,
+    settings: Settings,
     scratch_dir: Path | None = None,
-    roots: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Check, register and deploy the model in a tar archive. `at_once`: replace a serving champion
-    without a rollout; `has_hash_key`: whether the capture rule `hash` can be applied;
-    `scratch_dir`: where there is room for the files; `roots`: URI prefixes that a language model's
-    weights may come from. Raises Rejected with the reason, before anything was changed."""
+    without a rollout; `settings`: what the model's policy must fit; `scratch_dir`: a folder on a
+    file system with room for the files. Raises Rejected with the reason, before anything was
+    changed."""
     with tempfile.TemporaryDirectory(dir=scratch_dir) as scratch:
         folder = Path(scratch)
         document = _unpack(archive, folder)
         current = store.deployment(str(document.get("name")))
         read = READERS[kind_of(str(document.get("runtime", TABULAR.runtime)))]
         try:
-            found = read(document, folder, current, folder / "fetched", roots)
+            found = read(document, folder, current, folder / "fetched", settings.llm.roots)
         except TypeError as error:
             raise Rejected(f"model spec: {str(error).rpartition('() ')[2]}") from None
         spec, signature, base = found.spec, found.signature, found.base
-        check_capture(spec, signature, has_key=has_hash_key)
+        check_capture(spec, signature, has_key=settings.capture.hash_key is not None)
+        settings.for_model(spec)
+        if "tune" in (document.get("options") or ()):
+            raise Rejected("`options.tune` is `policy.tuning` now")
         if current is not None:
             _check_same(current, spec, signature)
         record = registry.register(
@@ -80,6 +84,7 @@ def take_in(
         changed = replace(current.with_version(served), split=TrafficSplit(stable=record.version))
         store.put_deployment(replace(changed, model=spec))
     else:
+        _change_policy(store, spec)
         rollout = store.request_rollout(
             str(uuid4()), served, spec.name, now, f"version {record.version} was deployed"
         )
@@ -88,6 +93,14 @@ def take_in(
         return answer
     registry.set_alias(spec.name, "champion", record.version)
     return answer
+
+
+def _change_policy(store: Store, spec: ModelSpec) -> None:
+    """A policy is the model's, not a version's: it holds at once, for the rollout that comes of the
+    deploy too."""
+    while (current := store.require_deployment(spec.name)).model.policy != spec.policy:
+        with suppress(Conflict):  # the rollout controller writes it too
+            store.put_deployment(replace(current, model=replace(current.model, policy=spec.policy)))
 
 
 def _unpack(archive: BinaryIO, folder: Path) -> dict[str, Any]:

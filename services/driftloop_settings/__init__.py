@@ -9,6 +9,7 @@ from driftloop_settings.loop_sections import (
     RolloutSettings,
     TriggerSettings,
 )
+from driftloop_settings.policy import policy_keys
 from driftloop_settings.section import Scope
 from driftloop_settings.serving_sections import CaptureSettings, ServingSettings
 from driftloop_settings.settings import Settings
@@ -41,5 +42,6 @@ __all__ = [
     "TuningSettings",
     "describe_settings",
     "load_settings",
+    "policy_keys",
     "read_settings",
 ]

@@ -1,8 +1,6 @@
 """What each setting means, read from its class."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
@@ -11,18 +9,20 @@ from pydantic.fields import FieldInfo
 from driftloop_settings.section import Scope, Section, scope_of
 from driftloop_settings.settings import Settings
 
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
 
 @dataclass(frozen=True, slots=True)
 class SettingDescription:
-    """meaning: a sentence or more, with the unit. choices: the only values it takes, if they are
-    listed. scope: whether a model's `policy` may set it."""
+    """meaning: a sentence or more, with the unit. allowed: the values or bounds that the class
+    checks, such as "≥ 0, < 1"; "" for none. scope: whether a model's `policy` may set it."""
 
     section: str
     key: str
     default: Any
     meaning: str
     scope: Scope
-    choices: tuple[str, ...] = ()
+    allowed: str = ""
 
     @property
     def name(self) -> str:
@@ -47,18 +47,21 @@ def describe_settings() -> list[SettingDescription]:
 
 
 def _described(section: str, key: str, field: FieldInfo, scope: Scope) -> SettingDescription:
-    choices: tuple[str, ...] = ()
-    if get_origin(field.annotation) is Literal:
-        choices = get_args(field.annotation)
     meaning = " ".join((field.description or "").split())
-    return SettingDescription(section, key, field.default, meaning, scope, choices)
+    return SettingDescription(section, key, field.default, meaning, scope, _allowed(field))
+
+
+def _allowed(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(get_args(field.annotation))
+    return ", ".join(
+        f"{sign} {getattr(limit, name):g}"
+        for limit in field.metadata
+        for name, sign in SIGNS.items()
+        if getattr(limit, name, None) is not None
+    )
 
 
 def known_keys() -> list[str]:
     """Every setting as `section.key`."""
     return [setting.name for setting in describe_settings()]
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most like another one."""
-    return get_close_matches(word, list(known), n=1, cutoff=0.0)[0]

@@ -16,8 +16,9 @@ import yaml
 from pydantic import ValidationError
 
 from driftloop_contracts.errors import Rejected
-from driftloop_settings.describe import known_keys, nearest
+from driftloop_settings.describe import known_keys
 from driftloop_settings.language_sections import JudgeSettings, TuningSettings
+from driftloop_settings.section import nearest
 from driftloop_settings.settings import Settings
 
 ENV_PREFIX = "DRIFTLOOP_"

@@ -1,8 +1,9 @@
 """Settings of the loop: when a model is worth an alert, a retrain, a promotion."""
 
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from driftloop_settings.section import GLOBAL, ModelSection
 
@@ -48,6 +49,24 @@ class TriggerSettings(ModelSection):
     timezone: str = "UTC"
     """The time zone of `schedule`, such as Europe/Berlin."""
 
+    @field_validator("schedule")
+    @classmethod
+    def _is_cron(cls, schedule: str | None) -> str | None:
+        from croniter import croniter
+
+        if schedule is not None and not croniter.is_valid(schedule):
+            raise ValueError(f"{schedule!r} is not a cron expression, such as `0 3 * * *`")
+        return schedule
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError):
+            raise ValueError(f"{timezone!r} is not a time zone, such as Europe/Berlin") from None
+        return timezone
+
 
 class RetrainSettings(ModelSection):
     families: tuple[str, ...] = ("gradient-boosting", "tabular-network")
@@ -80,7 +99,7 @@ class RetrainSettings(ModelSection):
 class RolloutSettings(ModelSection):
     auto_start: bool = True
     """Start a rollout for each candidate that passes the gate."""
-    steps: tuple[float, ...] = (0.05, 0.25, 0.5, 1.0)
+    steps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.05, 0.25, 0.5, 1.0)
     """The canary's shares of the traffic, ascending; 1 is the promotion, whether written or not."""
     interval_s: Annotated[float, GLOBAL] = Field(1.0, gt=0)
     """Seconds between two looks of the rollout controller at its rollouts."""

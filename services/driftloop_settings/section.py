@@ -1,5 +1,7 @@
 """A section of the settings, and which of its keys a model's `policy` may set."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -30,3 +32,8 @@ class ModelSection(Section):
 def scope_of(section: type[Section], field: FieldInfo) -> Scope:
     per_model = issubclass(section, ModelSection) and GLOBAL not in field.metadata
     return Scope.MODEL if per_model else Scope.GLOBAL
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like another one."""
+    return get_close_matches(word, list(known), n=1, cutoff=0.0)[0]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from driftloop_contracts.model import ModelSpec
 from driftloop_settings.language_sections import JudgeSettings, LlmSettings, TuningSettings
 from driftloop_settings.loop_sections import (
     MonitoringSettings,
@@ -12,6 +13,7 @@ from driftloop_settings.loop_sections import (
     RolloutSettings,
     TriggerSettings,
 )
+from driftloop_settings.policy import own_sections, policy_of
 from driftloop_settings.serving_sections import CaptureSettings, ServingSettings
 from driftloop_settings.storage_sections import (
     ControlSettings,
@@ -54,6 +56,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # load_settings merges the file, the environment and --set itself, to name what it refuses.
         return (init_settings,)
+
+    def for_model(self, spec: ModelSpec) -> "Settings":
+        """These settings with the values of the spec's `policy`. Raises Rejected, with the key of
+        what does not fit."""
+        return self.model_copy(update=own_sections(self, policy_of(spec)))
 
     @property
     def store_url(self) -> str:

@@ -95,15 +95,16 @@ class Monitor:
 
     def _step(self, deployment: Deployment, now: datetime) -> None:
         name = deployment.model.name
+        settings = self._settings.for_model(deployment.model)
         watch = self._watches.get(name)
-        if watch is None:
+        if watch is None or watch.settings != settings:  # a deploy may change a model's policy
             watch = self._watches[name] = ModelWatch(
-                name, self._store, self._lake, self._settings, self._distance, self.reports
+                name, self._store, self._lake, settings, self._distance, self.reports
             )
         saved = self._store.cursor(watch.cursor)
         before = MonitorState.from_dict(saved) if saved else None
         standing = watch.step(deployment, before or MonitorState(deployment.split.stable, now), now)
-        policy = policy_of(self._settings, deployment.model)
+        policy = policy_of(settings, deployment.model)
         standing = rule(
             self._store, deployment, standing, watch.baseline, policy, now, watch.corrections
         )

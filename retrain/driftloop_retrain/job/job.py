@@ -96,9 +96,11 @@ def run_retrain(parts: RetrainContext, retrain_id: str) -> RetrainState:
 def _run(
     parts: RetrainContext, retrain: Retrain, progress: Progress
 ) -> tuple[RetrainEvent, Record]:
-    settings, store = parts.settings, parts.store
+    store = parts.store
     deployment = store.require_deployment(retrain.model)
     spec = deployment.model
+    settings = parts.settings.for_model(spec)
+    parts = replace(parts, settings=settings)
     champion = deployment.version(retrain.champion or deployment.split.stable)
     if champion is None:
         raise NotFound(f"version {retrain.champion} of {spec.name!r}, the champion, is gone")

@@ -5,6 +5,7 @@ The process dies with the role, and the role may die at any moment: whoever come
 record still `running` and goes on with it.
 """
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.retrain import Retrain, RetrainEvent, RetrainState
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
@@ -46,6 +48,15 @@ def run(settings: Settings, stop: threading.Event) -> None:
         stop.wait(POLL_S)
 
 
+def _deadline_s(settings: Settings, store: Store, model: str) -> float:
+    """By the model's policy. One that does not fit is for the retrain to fail with."""
+    deployment = store.deployment(model)
+    with contextlib.suppress(Rejected):
+        if deployment is not None:
+            settings = settings.for_model(deployment.model)
+    return settings.retrain.deadline_s
+
+
 def restart_delay_s(deaths: int) -> float:
     """At once after the first death, then 1, 2, 4 … seconds."""
     return 0.0 if deaths <= 1 else float(2 ** (deaths - 2))
@@ -67,6 +78,7 @@ class _Run:
         now = datetime.now(UTC)
         started = store.change_retrain(retrain_id, lambda retrain: start(retrain, now))
         self._started = started.started_at or now
+        self._deadline_s = _deadline_s(settings, store, started.model)
 
     def to_its_end(self, stop: threading.Event) -> None:
         """Until the record is in a final state, or the role is to stop."""
@@ -77,7 +89,7 @@ class _Run:
                     if not self._active():  # cancelled
                         return
                     if self._overdue():
-                        self._fail(f"not done after {self._settings.retrain.deadline_s:g} s")
+                        self._fail(f"not done after {self._deadline_s:g} s")
                         return
             finally:
                 process.kill()
@@ -96,7 +108,7 @@ class _Run:
 
     def _overdue(self) -> bool:
         passed_s = (datetime.now(UTC) - self._started).total_seconds()
-        return passed_s > self._settings.retrain.deadline_s
+        return passed_s > self._deadline_s
 
     def _fail(self, reason: str) -> None:
         now = datetime.now(UTC)

@@ -10,7 +10,6 @@ from driftloop_contracts.retrain import Retrain
 from driftloop_retrain.job.job import RetrainContext, lineage_of
 from driftloop_retrain.language.adapter import describe, on_this_machine, weights_hash
 from driftloop_retrain.language.candidate import AdapterCandidate, make_adapter
-from driftloop_retrain.language.options import tune_settings
 from driftloop_retrain.language.port import LanguageRecipe
 from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.report import write_report
@@ -35,7 +34,7 @@ def tune(
 ) -> Record:
     """Leave an adapter with its lineage in `work`/version and return the outcome. Raises Rejected
     with what is missing, or what a recipe raises."""
-    settings = on_this_machine(tune_settings(parts.settings.tuning, spec.options))
+    settings = on_this_machine(parts.settings.tuning)
     recipe = find_language_recipe(recipe_name(spec, retrain.recipes))
     check_rank(spec, settings)
     base = base_of(parts, retrain, champion)

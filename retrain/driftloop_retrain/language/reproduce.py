@@ -12,7 +12,6 @@ from driftloop_retrain.job.reproduce import Compared, Reproduction, compare, dif
 from driftloop_retrain.language.adapter import device_of, weights_hash
 from driftloop_retrain.language.candidate import make_adapter
 from driftloop_retrain.language.job import weights_of
-from driftloop_retrain.language.options import tune_settings
 from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.training_answers import read_answers
 from driftloop_retrain.record.lineage import Lineage
@@ -48,7 +47,7 @@ def tune_again(
     spec = ModelSpec.from_dict(lineage.training.spec)
     spread = bool(tuning.settings.get("ray_address"))
     # Where the cluster is is today's matter; what was trained on none is again.
-    cluster = tune_settings(settings.tuning, spec.options).ray_address if spread else ""
+    cluster = settings.for_model(spec).tuning.ray_address if spread else ""
     asked = TuningSettings(
         **settings.tuning.model_dump() | tuning.settings | {"ray_address": cluster}
     )

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from driftloop_contracts.errors import Rejected
 from driftloop_gateway.intake import take_in
 from driftloop_registry.memory_registry import MemoryRegistry
+from driftloop_settings import Settings
 from driftloop_store import Store, open_store
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -62,7 +63,7 @@ def registry(tmp_path: Path) -> MemoryRegistry:
 
 
 def test_a_first_version_serves_at_once(store: Store, registry: MemoryRegistry) -> None:
-    answer = take_in(model(), store, registry, NOW, at_once=False)
+    answer = take_in(model(), store, registry, NOW, at_once=False, settings=Settings())
     assert answer == {"model": "m", "version": 1, "rollout": None}
     deployment = store.require_deployment("m")
     assert (deployment.split.stable, deployment.split.canary) == (1, None)
@@ -71,8 +72,8 @@ def test_a_first_version_serves_at_once(store: Store, registry: MemoryRegistry) 
 
 
 def test_a_later_version_is_a_candidate(store: Store, registry: MemoryRegistry) -> None:
-    take_in(model(), store, registry, NOW, at_once=False)
-    answer = take_in(model(), store, registry, NOW, at_once=False)
+    take_in(model(), store, registry, NOW, at_once=False, settings=Settings())
+    answer = take_in(model(), store, registry, NOW, at_once=False, settings=Settings())
     assert answer["version"] == 2
     (rollout,) = store.active_rollouts()
     assert rollout["id"] == answer["rollout"]
@@ -80,9 +81,19 @@ def test_a_later_version_is_a_candidate(store: Store, registry: MemoryRegistry) 
     assert store.require_deployment("m").split.stable == 1
 
 
+def test_a_policy_holds_from_the_deploy_on(store: Store, registry: MemoryRegistry) -> None:
+    first, second = ({"rollout": {"steps": [share]}} for share in (0.1, 0.2))
+    for policy in (first, second):
+        body = model({"policy": policy})
+        take_in(body, store, registry, NOW, at_once=False, settings=Settings())
+        assert store.require_deployment("m").model.policy == policy
+    (deployment,) = store.deployments()
+    assert (deployment.split.stable, len(store.active_rollouts())) == (1, 1)
+
+
 def test_at_once_replaces_the_champion(store: Store, registry: MemoryRegistry) -> None:
-    take_in(model(), store, registry, NOW, at_once=False)
-    take_in(model(), store, registry, NOW, at_once=True)
+    take_in(model(), store, registry, NOW, at_once=False, settings=Settings())
+    take_in(model(), store, registry, NOW, at_once=True, settings=Settings())
     assert store.require_deployment("m").split.stable == 2
     assert store.active_rollouts() == []
 
@@ -108,19 +119,30 @@ def test_at_once_replaces_the_champion(store: Store, registry: MemoryRegistry) -
         (model({"signature": {"inputs": [{"name": "x", "datatype": "INT64"}]}}), "INT64"),
         (model({"signature": {"inputs": [{"name": "x", "shape": [1, 1]}]}}), "shape"),
         (model({"signature": {"outputs": [{"name": "z"}]}}), "'z'"),
+        (model({"policy": {"rollout": {"stepz": [1]}}}), "did you mean `policy.rollout.steps`"),
+        (model({"policy": {"rollout": {"interval_s": 1}}}), "rollout.interval_s` is global"),
+        (model({"policy": [1]}), "`policy` must be a mapping"),
+        (model({"options": {"tune": {"rank": 8}}}), "`policy.tuning` now"),
     ],
 )
 def test_what_is_wrong_with_a_model_is_named_and_changes_nothing(
     store: Store, registry: MemoryRegistry, body: io.BytesIO, names: str
 ) -> None:
     with pytest.raises(Rejected, match=names):
-        take_in(body, store, registry, NOW, at_once=False)
+        take_in(body, store, registry, NOW, at_once=False, settings=Settings())
     assert store.deployments() == []
     assert registry.versions("m") == []
 
 
 def test_a_version_with_other_inputs_is_refused(store: Store, registry: MemoryRegistry) -> None:
-    take_in(model(), store, registry, NOW, at_once=False)
+    take_in(model(), store, registry, NOW, at_once=False, settings=Settings())
     with pytest.raises(Rejected, match="other inputs"):
-        take_in(model(onnx_file=graph(TensorProto.DOUBLE)), store, registry, NOW, at_once=False)
+        take_in(
+            model(onnx_file=graph(TensorProto.DOUBLE)),
+            store,
+            registry,
+            NOW,
+            at_once=False,
+            settings=Settings(),
+        )
     assert [v.version for v in registry.versions("m")] == [1]

@@ -17,6 +17,7 @@ from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.language import SIGNATURE
 from driftloop_gateway.intake import take_in
 from driftloop_registry.memory_registry import MemoryRegistry
+from driftloop_settings import Settings
 from driftloop_store import Store, open_store
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -56,7 +57,7 @@ def test_a_folder_of_weights_serves_at_once(
     store: Store, registry: MemoryRegistry, base: Path
 ) -> None:
     (base / "README.md").write_text("not needed")
-    take_in(packed(base), store, registry, NOW, at_once=False)
+    take_in(packed(base), store, registry, NOW, at_once=False, settings=Settings())
     deployment = store.require_deployment("m")
     (served,) = deployment.versions
     assert (deployment.model.runtime, deployment.model.task) == ("vllm", "generation")
@@ -72,13 +73,20 @@ def test_an_adapter_goes_with_the_champions_weights_and_has_to_win(
     store: Store, registry: MemoryRegistry, base: Path, tmp_path: Path
 ) -> None:
     options = {"engine": {"max_lora_rank": 8}}
-    take_in(packed(spec(tmp_path, options=options)), store, registry, NOW, at_once=False)
+    take_in(
+        packed(spec(tmp_path, options=options)),
+        store,
+        registry,
+        NOW,
+        at_once=False,
+        settings=Settings(),
+    )
     adapter = write_adapter(tmp_path / "adapter")
-    answer = take_in(packed(adapter), store, registry, NOW, at_once=False)
+    answer = take_in(packed(adapter), store, registry, NOW, at_once=False, settings=Settings())
     (rollout,) = store.active_rollouts()
     assert (rollout["id"], rollout["candidate"]["base"]) == (answer["rollout"], 1)
     assert registry.version("m", 2).base == 1
-    take_in(packed(adapter, base=1), store, registry, NOW, at_once=True)
+    take_in(packed(adapter, base=1), store, registry, NOW, at_once=True, settings=Settings())
     assert store.require_deployment("m").model.options == options
 
 
@@ -99,10 +107,17 @@ def test_an_adapter_that_does_not_fit_is_refused_and_changes_nothing(
     tensors: dict[str, np.ndarray],
     why: str,
 ) -> None:
-    take_in(packed(base), store, registry, NOW, at_once=False)
+    take_in(packed(base), store, registry, NOW, at_once=False, settings=Settings())
     adapter = write_adapter(tmp_path / "adapter", tensors)
     with pytest.raises(Rejected, match=why):
-        take_in(packed(adapter, base=base_version), store, registry, NOW, at_once=False)
+        take_in(
+            packed(adapter, base=base_version),
+            store,
+            registry,
+            NOW,
+            at_once=False,
+            settings=Settings(),
+        )
     assert [version.version for version in registry.versions("m")] == [1]
 
 
@@ -111,7 +126,7 @@ def test_an_adapter_without_a_base_is_refused(
 ) -> None:
     adapter = write_adapter(tmp_path / "adapter")
     with pytest.raises(Rejected, match="deploy the adapter's base first"):
-        take_in(packed(adapter), store, registry, NOW, at_once=False)
+        take_in(packed(adapter), store, registry, NOW, at_once=False, settings=Settings())
 
 
 @pytest.mark.parametrize(
@@ -129,7 +144,9 @@ def test_a_wrong_spec_is_named(
     store: Store, registry: MemoryRegistry, base: Path, tmp_path: Path, more: Any, why: str
 ) -> None:
     with pytest.raises(Rejected, match=why):
-        take_in(packed(spec(tmp_path, **more)), store, registry, NOW, at_once=False)
+        take_in(
+            packed(spec(tmp_path, **more)), store, registry, NOW, at_once=False, settings=Settings()
+        )
     assert store.deployments() == []
 
 

@@ -5,7 +5,6 @@ import pytest
 from driftloop_contracts.errors import Rejected
 from driftloop_retrain.language.adapter import device_of, on_this_machine
 from driftloop_retrain.language.lora_sft import LoraSft
-from driftloop_retrain.language.options import tune_settings
 from driftloop_retrain.language.ray_train import check_spread, worker_settings
 from driftloop_settings import TuningSettings
 
@@ -55,5 +54,5 @@ def test_without_a_cluster_there_is_one_worker() -> None:
 
 
 def test_an_address_is_host_and_port() -> None:
-    with pytest.raises(Rejected, match="ray_address"):
-        tune_settings(TuningSettings(), {"tune": {"ray_address": "ray://head:10001"}})
+    with pytest.raises(ValueError, match="ray_address"):
+        TuningSettings(ray_address="ray://head:10001")

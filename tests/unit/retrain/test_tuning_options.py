@@ -8,7 +8,7 @@ import pytest
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_retrain.language.job import check_rank, recipe_name
-from driftloop_retrain.language.options import find_scorer, tune_settings
+from driftloop_retrain.language.options import find_scorer
 from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.suite import read_suite
 from driftloop_settings import TuningSettings
@@ -16,24 +16,6 @@ from driftloop_settings import TuningSettings
 
 def spec(**options: object) -> ModelSpec:
     return ModelSpec("m", "generation", "text", "lora-sft", options=options, runtime="vllm")
-
-
-def test_a_models_own_values_go_before_the_settings() -> None:
-    found = tune_settings(TuningSettings(steps=7), {"tune": {"learning_rate": 0.5}})
-    assert (found.steps, found.learning_rate) == (7, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("tune", "said"),
-    [
-        ({"lerning_rate": 1}, "did you mean 'learning_rate'"),
-        ({"rank": 0}, "options.tune.rank"),
-        ([1], "must be a mapping"),
-    ],
-)
-def test_an_option_that_cannot_be_is_named(tune: object, said: str) -> None:
-    with pytest.raises(Rejected, match=said):
-        tune_settings(TuningSettings(), {"tune": tune})
 
 
 def test_a_rank_that_the_engine_does_not_take_is_refused_before_training() -> None:

@@ -6,13 +6,14 @@ def test_every_setting_says_what_it_means() -> None:
     assert lacking == []
 
 
-def test_a_description_has_default_scope_and_choices() -> None:
+def test_a_description_has_default_scope_and_bounds() -> None:
     known = {setting.name: setting for setting in describe_settings()}
     interval, rows = known["monitoring.interval_s"], known["monitoring.window_rows"]
     assert (interval.scope, interval.default) == (Scope.GLOBAL, 2.0)
     assert interval.meaning == "Seconds between two monitoring cycles."
     assert (rows.scope, rows.default) == (Scope.MODEL, 2_000)
-    assert known["serving.ingress"].choices == ("haproxy", "direct")
+    assert known["serving.ingress"].allowed == "haproxy, direct"
+    assert known["serving.target_load"].allowed == "> 0, < 1"
     assert known["state_dir"].section == ""
 
 

@@ -1,0 +1,68 @@
+"""The command `settings`: the values in force, of the stack or for one model."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from driftloop_cli.control_client import ControlClient
+from driftloop_cli.options import Invocation, stack_command
+from driftloop_contracts.errors import NotFound
+from driftloop_contracts.model import ModelSpec
+from driftloop_settings import LoadedSettings, Scope, describe_settings, policy_keys, read_settings
+
+
+@stack_command
+def settings(
+    run: Invocation,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only what holds for this deployed model, with sources."),
+    ] = None,
+) -> None:
+    """Show the settings in force (passwords are hidden)."""
+    if model is None:
+        document = run.settings.model_dump(mode="json")
+        run.emit(document, lambda: _write(yaml.safe_dump(document, sort_keys=False)))
+        return
+    loaded = read_settings(run.sets, state_dir=run.state_dir, file=run.config)
+    rows = model_settings(loaded, _spec(run, model))
+
+    def show() -> None:
+        widths = [max(len(str(row[key])) for row in rows) for key in ("setting", "value")]
+        for row in rows:
+            setting, value = row["setting"].ljust(widths[0]), str(row["value"]).ljust(widths[1])
+            _write(f"{setting}  {value}  {row['source']}\n")
+
+    run.emit(rows, show)
+
+
+def model_settings(loaded: LoadedSettings, spec: ModelSpec) -> list[dict[str, Any]]:
+    """Each setting that a policy may hold: its value for this model, and its source: `policy`, the
+    file, variable or option that says so, or `default`."""
+    own = set(policy_keys(spec))
+    values = loaded.settings.for_model(spec).model_dump(mode="json")
+    return [
+        {
+            "setting": setting.name,
+            "value": values[setting.section][setting.key],
+            "source": "policy"
+            if setting.name in own
+            else loaded.sources.get(setting.name, "default"),
+        }
+        for setting in describe_settings()
+        if setting.scope is Scope.MODEL
+    ]
+
+
+def _spec(run: Invocation, name: str) -> ModelSpec:
+    deployed = ControlClient(run.settings.state_dir).get("/api/models")
+    for deployment in deployed:
+        if deployment["model"]["name"] == name:
+            return ModelSpec.from_dict(deployment["model"])
+    raise NotFound(f"no model {name!r} is deployed")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)

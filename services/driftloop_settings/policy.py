@@ -1,0 +1,85 @@
+"""A model's `policy`: its own values of settings, checked by the classes of the settings.
+
+In a spec it is a mapping of sections, `{rollout: {steps: [0.2]}}`. ADR 21.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.model import ModelSpec
+from driftloop_settings.section import ModelSection, Scope, Section, nearest, scope_of
+
+
+def policy_of(spec: ModelSpec) -> Mapping[str, Any]:
+    """The spec's policy. Specs of former versions say `options.tune` for `policy.tuning`."""
+    former = spec.options.get("tune")
+    own = spec.policy.get("tuning", {})
+    if not isinstance(former, Mapping) or not isinstance(own, Mapping):
+        return spec.policy
+    return {**spec.policy, "tuning": {**former, **own}}
+
+
+def policy_keys(spec: ModelSpec) -> list[str]:
+    """What a checked policy sets, as `section.key`."""
+    return [f"{name}.{key}" for name, given in policy_of(spec).items() for key in given]
+
+
+def own_sections(settings: BaseModel, policy: Mapping[str, Any]) -> dict[str, Section]:
+    """The sections of the settings that the policy changes, with the policy's values in them.
+
+    Raises Rejected with the full key for an unknown one (with the nearest known), a global one, and
+    a value that its class refuses."""
+    found: dict[str, Section] = {}
+    for name, given in policy.items():
+        section = getattr(settings, str(name), None)
+        if not isinstance(section, ModelSection):
+            raise Rejected(_no_such_section(settings, str(name)))
+        if not isinstance(given, Mapping):
+            raise Rejected(f"policy.{name} must be a mapping of its settings, not {given!r}")
+        for key in given:
+            _check_key(name, str(key), section)
+        try:
+            found[name] = type(section)(**{**section.model_dump(), **given})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in ("policy", name, *first["loc"]))
+            raise Rejected(f"{place}: {first['msg']}") from None
+    return found
+
+
+def _check_key(name: str, key: str, section: ModelSection) -> None:
+    fields = type(section).model_fields
+    if key not in fields:
+        own = [key for key, info in fields.items() if scope_of(type(section), info) is Scope.MODEL]
+        raise Rejected(
+            f"unknown setting `policy.{name}.{key}`; did you mean "
+            f"`policy.{name}.{nearest(key, own)}`?"
+        )
+    if scope_of(type(section), fields[key]) is Scope.GLOBAL:
+        raise Rejected(
+            f"`policy.{name}.{key}` is global: it holds for all models and is set as "
+            f"`{name}.{key}` in the settings"
+        )
+
+
+def _no_such_section(settings: BaseModel, name: str) -> str:
+    if name in type(settings).model_fields:
+        return f"`policy.{name}` is global: it holds for all models and is set in the settings"
+    known = list(_model_keys(settings))
+    sections = {key.partition(".")[0] for key in known}
+    return (
+        f"unknown setting `policy.{name}`; did you mean "
+        f"`policy.{nearest(name, [*sections, *known])}`?"
+    )
+
+
+def _model_keys(settings: BaseModel) -> Iterator[str]:
+    for name in type(settings).model_fields:
+        section = getattr(settings, name)
+        if isinstance(section, ModelSection):
+            for key, info in type(section).model_fields.items():
+                if scope_of(type(section), info) is Scope.MODEL:
+                    yield f"{name}.{key}"
