@@ -1,4 +1,4 @@
-"""On what terms rows are judged: labels of a language model are ratings, which are fewer, and
+"""How a model's rows are judged. Labels of a language model are ratings, which are fewer, and
 noisier."""
 
 from collections.abc import Callable, Mapping
@@ -10,28 +10,32 @@ from numpy.typing import NDArray
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import ModelSpec
 from driftloop_monitoring.state.reference import MIN_BASELINE_ROWS
+from driftloop_monitoring.statistics.drift import DriftRule
+from driftloop_monitoring.statistics.performance import Rule
 from driftloop_settings import Settings
 
 LIVE_REFERENCE_ROWS = 5_000
 MAX_UNRATED = 20_000
-"""So many answers become the reference though too few of them were rated for a baseline."""
+"""This many answers become the reference even if too few of them were rated for a baseline."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """timeout_s: rows older than this are judged by the labels they have; margin: the rise of the
-    mean loss that is worth an alert; reference_rows: the first rows that a bare model is compared
-    with;
-    rated_rows: how many of those must have a label, None: all."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgingPolicy:
+    """performance, drift: what an alert and a warning need; label_coverage, timeout_s: rows are
+    judged once this share of them is labelled, or they are older than this; reference_rows: the
+    first rows that a bare model is compared with; rated_rows: how many of those must have a label,
+    None: all."""
 
+    performance: Rule
+    drift: DriftRule
+    label_coverage: float
     timeout_s: float
-    margin: float
     reference_rows: int
     rated_rows: int | None = None
 
     def first_rows(self, ready: int, labelled: NDArray[np.bool_]) -> int | None:
-        """How many of the oldest rows become the reference; None: wait for more. `ready`: those
-        that may be judged by their labels; `labelled`: which of the rows have one."""
+        """How many of the oldest rows become the reference; None: wait for more. `ready`: how many
+        rows may be judged by their labels; `labelled`: which of the rows have one."""
         if ready < self.reference_rows:
             return None
         if self.rated_rows is None:
@@ -42,23 +46,34 @@ class Terms:
         return ready if ready >= MAX_UNRATED else None
 
 
-def terms_of(settings: Settings, spec: ModelSpec) -> Terms:
-    return _TERMS[spec.kind](settings, spec)
+def judging_policy(settings: Settings, spec: ModelSpec) -> JudgingPolicy:
+    return _POLICIES[spec.kind](settings, spec)
 
 
-def _by_labels(settings: Settings, _: ModelSpec) -> Terms:
+def _by_labels(settings: Settings, _: ModelSpec) -> JudgingPolicy:
     m = settings.monitoring
-    rows = min(m.reference_rows, LIVE_REFERENCE_ROWS)
-    return Terms(m.label_timeout_s, m.performance_margin, rows)
+    return JudgingPolicy(
+        performance=Rule(m.performance_margin, m.average_run_length),
+        drift=DriftRule(m.drift_effect, m.drift_significance),
+        label_coverage=m.label_coverage,
+        timeout_s=m.label_timeout_s,
+        reference_rows=min(m.reference_rows, LIVE_REFERENCE_ROWS),
+    )
 
 
-def _by_ratings(settings: Settings, spec: ModelSpec) -> Terms:
-    llm = settings.llm
-    rated = MIN_BASELINE_ROWS if spec.task is not None else None
-    return Terms(llm.rating_age_s, llm.rating_margin, llm.reference_answers, rated)
+def _by_ratings(settings: Settings, spec: ModelSpec) -> JudgingPolicy:
+    m, llm = settings.monitoring, settings.llm
+    return JudgingPolicy(
+        performance=Rule(llm.rating_margin, m.average_run_length),
+        drift=DriftRule(m.drift_effect, m.drift_significance),
+        label_coverage=m.label_coverage,
+        timeout_s=llm.rating_age_s,
+        reference_rows=llm.reference_answers,
+        rated_rows=MIN_BASELINE_ROWS if spec.task is not None else None,
+    )
 
 
-_TERMS: Mapping[ModelKind, Callable[[Settings, ModelSpec], Terms]] = {
+_POLICIES: Mapping[ModelKind, Callable[[Settings, ModelSpec], JudgingPolicy]] = {
     TABULAR: _by_labels,
     LANGUAGE: _by_ratings,
 }

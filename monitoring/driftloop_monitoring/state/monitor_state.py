@@ -12,7 +12,7 @@ from typing import Any
 from driftloop_lake.capture_loss import CaptureLoss
 from driftloop_monitoring.state.judge_state import JudgeState
 from driftloop_monitoring.statistics.performance import State
-from driftloop_monitoring.statistics.windows import Position
+from driftloop_monitoring.statistics.positions import Position
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,19 +75,24 @@ def judged(spec: ModelSpec, table: pa.Table) -> pa.Table:
     return CHECKS[spec.kind].seen(table)
 
 
-def load(spec: ModelSpec, served: ServedVersion, live_file: Path) -> Reference | None:
-    """The version's reference: its folder's, else the one kept in `live_file`, else None."""
+def load(spec: ModelSpec, served: ServedVersion, live: Path) -> Reference | None:
+    """The version's reference: its folder's, else the one kept in `live`, else None."""
     folder = Path(served.path)
     own = (folder if folder.is_dir() else folder.parent) / FILE
-    for path, live in ((own, False), (live_file, True)):
+    for path in (own, live):
         if path.is_file():
-            return reference_of(spec, pq.read_table(path), live=live)
+            return reference_of(spec, pq.read_table(path), live=path is live)
     return None
 
 
-def keep(table: pa.Table, live_file: Path) -> None:
-    """Write the live reference, whole or not at all."""
-    live_file.parent.mkdir(parents=True, exist_ok=True)
-    part = live_file.with_suffix(".part")
+def live_file(state_dir: Path, model: str, version: int) -> Path:
+    """Where the live reference of a version is kept."""
+    return state_dir / "monitor" / f"{model}-{version}.parquet"
+
+
+def keep(table: pa.Table, live: Path) -> None:
+    """Write the live reference, atomically."""
+    live.parent.mkdir(parents=True, exist_ok=True)
+    part = live.with_suffix(".part")
     pq.write_table(table, part)
-    part.replace(live_file)
+    part.replace(live)

@@ -1,12 +1,8 @@
-"""Which rows are judged, and when: positions in a model's rows, windows, and the label watermark.
+"""Which rows are judged, and when: windows, and the label watermark."""
 
-Rows are ordered by (at, prediction_id, row). A position is the last row that was judged.
-"""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -21,20 +17,6 @@ _SPACE = UUID("5d1f3c52-6f0e-4a52-9d0c-6a55f1a1c1d3")
 def stable_id(*parts: object) -> str:
     """The same id for the same parts: what is written again after a crash is written once."""
     return str(uuid5(_SPACE, "/".join(str(p) for p in parts)))
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    at: datetime
-    prediction_id: str = ""
-    row: int = -1
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"at": self.at.isoformat(), "prediction_id": self.prediction_id, "row": self.row}
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "Position":
-        return cls(datetime.fromisoformat(value["at"]), value["prediction_id"], value["row"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""From a standing to a decision: gather the evidence, ask the policy, write down what it says."""
+"""From the monitor's state to a decision: gather the evidence, ask the policy, record and act."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -13,7 +13,13 @@ from driftloop_contracts.retrain import Retrain
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.statistics.performance import LossBaseline
 from driftloop_monitoring.statistics.windows import stable_id
-from driftloop_monitoring.watch.trigger import Policy, Ruling, TriggerEvidence, due, evaluate
+from driftloop_monitoring.watch.trigger import (
+    Policy,
+    TriggerDecision,
+    TriggerEvidence,
+    due,
+    evaluate,
+)
 from driftloop_settings import Settings
 from driftloop_store.store import Store
 
@@ -50,32 +56,32 @@ _POLICIES: Mapping[ModelKind, Callable[[Settings], Policy]] = {
 def evidence_of(
     store: Store,
     deployment: Deployment,
-    standing: MonitorState,
+    state: MonitorState,
     baseline: LossBaseline | None,
     policy: Policy,
     now: datetime,
     corrections: int = 0,
 ) -> TriggerEvidence:
-    """What the store and the standing say at `now`. `corrections`: see `trigger.Evidence`."""
+    """From the store and the state at `now`. `corrections`: see `TriggerEvidence`."""
     name = deployment.model.name
     retrains = store.retrains(name, 10)
     active = next((r.id for r in retrains if r.active), None)
     ended = (r.ended_at or r.at for r in retrains if not r.active)
     rollout = next((r["id"] for r in store.active_rollouts() if r["model"] == name), None)
-    alert = standing.test.alert
+    alert = state.test.alert
     scheduled = None
     if policy.schedule is not None:
-        scheduled = due(policy.schedule, policy.timezone, standing.schedule_checked, now)
+        scheduled = due(policy.schedule, policy.timezone, state.schedule_checked, now)
     return TriggerEvidence(
-        champion=standing.version,
+        champion=state.version,
         retrainable=deployment.model.recipe is not None,
         alert=alert is not None,
         change_at=alert.at if alert else None,
         rise=alert.mean_loss - baseline.mean if alert and baseline else 0.0,
         labels_since_change=alert.rows if alert else 0,
-        labels=standing.test.rows,
-        broken=standing.broken,
-        drifted=standing.drifted,
+        labels=state.test.rows,
+        broken=state.broken,
+        drifted=state.drifted,
         active_retrain=active,
         active_rollout=rollout,
         last_retrain_at=max(ended, default=None),
@@ -84,68 +90,68 @@ def evidence_of(
     )
 
 
-def rule(
+def decide(
     store: Store,
     deployment: Deployment,
-    standing: MonitorState,
+    state: MonitorState,
     baseline: LossBaseline | None,
     policy: Policy,
     now: datetime,
     corrections: int = 0,
 ) -> MonitorState:
-    """Decide, and act on it; returns the new standing.
+    """Decide, and act on it; returns the next state.
 
     A decision is recorded when the policy says to retrain, and when it waits for another reason
-    than last time. A run of the schedule is used up by the look at it, whatever came of it.
+    than last time. A scheduled run counts as handled once it was evaluated, whatever the result.
     """
-    evidence = evidence_of(store, deployment, standing, baseline, policy, now, corrections)
-    ruling = evaluate(evidence, policy, now)
-    if ruling is None:
-        return replace(standing, topic="")
-    topic = f"{ruling.trigger}/{ruling.topic}"
-    if ruling.trigger == "schedule":
+    evidence = evidence_of(store, deployment, state, baseline, policy, now, corrections)
+    decision = evaluate(evidence, policy, now)
+    if decision is None:
+        return replace(state, topic="")
+    topic = f"{decision.trigger}/{decision.topic}"
+    if decision.trigger == "schedule":
         topic += f"/{evidence.schedule_due}"
-        standing = replace(standing, schedule_checked=now)
-    if ruling.verdict == "wait" and topic == standing.topic:
-        return standing
-    _write(store, deployment.model.name, standing, ruling, evidence, policy, now)
-    return replace(standing, topic=topic, decisions=standing.decisions + 1)
+        state = replace(state, schedule_checked=now)
+    if decision.verdict == "wait" and topic == state.topic:
+        return state
+    _write(store, deployment.model.name, state, decision, evidence, policy, now)
+    return replace(state, topic=topic, decisions=state.decisions + 1)
 
 
 def _write(
     store: Store,
     model: str,
-    standing: MonitorState,
-    ruling: Ruling,
+    state: MonitorState,
+    decision: TriggerDecision,
     evidence: TriggerEvidence,
     policy: Policy,
     now: datetime,
 ) -> None:
-    decision_id = stable_id(model, "decision", standing.decisions, ruling.trigger, ruling.topic)
+    decision_id = stable_id(model, "decision", state.decisions, decision.trigger, decision.topic)
     store.add_decision(
         Decision(
             decision_id=decision_id,
             model=model,
             at=now,
-            trigger=ruling.trigger,
-            verdict=ruling.verdict,
-            reason=ruling.reason,
+            trigger=decision.trigger,
+            verdict=decision.verdict,
+            reason=decision.reason,
             evidence=evidence.to_dict(),
             policy=asdict(policy),
         )
     )
-    log.info("monitor.decision", model=model, verdict=ruling.verdict, reason=ruling.reason)
-    if ruling.verdict != "retrain":
+    log.info("monitor.decision", model=model, verdict=decision.verdict, reason=decision.reason)
+    if decision.verdict != "retrain":
         return
     store.request_retrain(
         Retrain(
             id=stable_id(decision_id, "retrain"),
             model=model,
             at=now,
-            trigger=ruling.trigger,
-            reason=ruling.reason,
+            trigger=decision.trigger,
+            reason=decision.reason,
             decision_id=decision_id,
-            champion=standing.version,
+            champion=state.version,
             change_at=evidence.change_at,
         )
     )

@@ -1,13 +1,13 @@
 """What a judge adds to the windows of a language model: a score that is shown, and, once people's
 ratings bear it out, watched like ratings.
 
-What it costs a step: `judge.answers` answers and `judge.timeout_s`, half of the answers for
+A step costs at most `judge.answers` answers and `judge.timeout_s`, half of the answers for
 windows.
 """
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import islice
@@ -24,15 +24,20 @@ from driftloop_contracts.language import read_json
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_monitoring.judge.judge import TIME_OVER, Judge, JudgedAnswer
 from driftloop_monitoring.judge.lookup import judge_of
-from driftloop_monitoring.state import alerts
+from driftloop_monitoring.state.alert_actions import (
+    AlertAction,
+    CloseAlerts,
+    RaiseAlert,
+    judge_message,
+)
 from driftloop_monitoring.state.judge_state import MIN_REFERENCE, JudgeState
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.state.reference import Reference
 from driftloop_monitoring.statistics.calibration import agreement, doubt, rated_well
 from driftloop_monitoring.statistics.performance import Change, LossBaseline, Rule, update
 from driftloop_monitoring.statistics.windows import stable_id
+from driftloop_monitoring.watch.judgement import Judgement, Observation
 from driftloop_settings import Settings
-from driftloop_store.store import Store
 
 REFERENCE_ANSWERS = 400
 MAX_RATED = 500
@@ -57,21 +62,11 @@ _COLUMNS = (
 _NO_ANSWER = ("abort", "error")
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """shown: numbers for the window; note: what its reader should know; findings: the alert's."""
-
-    shown: dict[str, float] = field(default_factory=dict)
-    note: str = ""
-    findings: tuple[Finding, ...] = ()
-
-
 class JudgeWatch:
-    """Of one model. Its methods may raise what the lake or the store raise."""
+    """Of one model. Its methods may raise what the lake raises."""
 
-    def __init__(self, model: str, store: Store, lake: LakeReader, settings: Settings) -> None:
+    def __init__(self, model: str, lake: LakeReader, settings: Settings) -> None:
         self._model = model
-        self._store = store
         self._lake = lake
         self._settings = settings
         self._step: datetime | None = None
@@ -80,58 +75,60 @@ class JudgeWatch:
 
     def window(
         self,
-        standing: MonitorState,
+        state: MonitorState,
         window: Window,
         known: Reference,
         rows: pa.Table,
         now: datetime,
-    ) -> tuple[MonitorState, Judged]:
+    ) -> tuple[MonitorState, Observation]:
         """Score a sample of a window's answers. now: when the step began."""
         judge, why = self._judge(known)
         if judge is None:
-            return standing, Judged(note=f"judge: {why}")
-        settings, state = self._settings, self._state(standing, judge)
+            return state, Observation(notes=(f"judge: {why}",))
+        settings = self._settings
+        scored, alerts = _scored_by(judge, state)
         drawn = list(islice(_drawn(rows), -(-settings.judge.answers // 2)))
         scores, why = self._scores(judge, [answer for _, answer in drawn], now)
-        told = sorted(
-            (row["predicted_at"], s)
-            for (row, _), s in zip(drawn, scores, strict=False)
-            if s is not None
+        found = sorted(
+            (row["predicted_at"], s) for (row, _), s in zip(drawn, scores, strict=False) if s is not None
         )
-        losses = np.array([1.0 - score for _, score in told])
-        baseline = state.baseline
+        losses = np.array([1.0 - score for _, score in found])
+        baseline = scored.baseline
         if baseline is not None:
             rule = Rule(settings.llm.rating_margin, settings.monitoring.average_run_length)
-            test = update(state.test, losses, [at for at, _ in told], baseline, rule)
-            state = replace(state, test=test)
-        doubtful = doubt(state.rated, settings.judge.min_rated, settings.judge.min_auc)
+            test = update(scored.test, losses, [at for at, _ in found], baseline, rule)
+            scored = replace(scored, test=test)
+        doubtful = doubt(scored.rated, settings.judge.min_rated, settings.judge.min_auc)
         notes = [f"not calibrated: {doubtful}"] if doubtful else []
-        notes += [f"{len(told)} of {len(drawn)} answers scored, {why}"] if why else []
+        notes += [f"{len(found)} of {len(drawn)} answers scored, {why}"] if why else []
         if baseline is None:
-            of = f" of at least {MIN_REFERENCE}" if state.whole else ""
+            of = f" of at least {MIN_REFERENCE}" if scored.whole else ""
             notes.append(
-                f"not watched yet: {len(state.reference)}{of} answers of the reference scored"
+                f"not watched yet: {len(scored.reference)}{of} answers of the reference scored"
             )
         findings: tuple[Finding, ...] = ()
-        if baseline and state.test.alert and not doubtful and not state.alerted:
-            findings = (self._alert(standing, state, baseline, state.test.alert, window, now),)
-            state = replace(state, alerted=True)
-        note = f"judge: {'; '.join(notes)}" if notes else ""
-        judged = Judged(_shown(state, losses, baseline, not doubtful), note, findings)
-        return replace(standing, judge=state), judged
+        if baseline and scored.test.alert and not doubtful and not scored.alerted:
+            finding, alert = _fallen_score(
+                scored, baseline, scored.test.alert, window, state.version, now
+            )
+            findings, alerts = (finding,), (*alerts, alert)
+            scored = replace(scored, alerted=True)
+        shown = _shown(scored, losses, baseline, not doubtful)
+        note = (f"judge: {'; '.join(notes)}",) if notes else ()
+        return replace(state, judge=scored), Observation(shown, note, findings, alerts)
 
-    def learn(
-        self, standing: MonitorState, known: Reference, pin: Pin, now: datetime
-    ) -> MonitorState:
-        """With what a step's windows left: score the reference, then answers that people rated."""
+    def learn(self, state: MonitorState, known: Reference, pin: Pin, now: datetime) -> Judgement:
+        """With the limits that a step's windows left: score the reference, then answers that people
+        rated."""
         judge, _ = self._judge(known)
         if judge is None:
-            return standing
+            return Judgement(state=state)
         closed_a_window = now == self._step
-        state = self._reference(self._state(standing, judge), judge, known, now)
-        if state.whole and (closed_a_window or len(state.rated) < self._kept):
-            state = self._rated(state, judge, known, pin, standing.version, now)
-        return replace(standing, judge=state)
+        scored, alerts = _scored_by(judge, state)
+        scored = self._reference(scored, judge, known, now)
+        if scored.whole and (closed_a_window or len(scored.rated) < self._kept):
+            scored = self._rated(scored, judge, known, pin, state.version, now)
+        return Judgement(state=replace(state, judge=scored), alerts=alerts)
 
     @property
     def _kept(self) -> int:
@@ -146,12 +143,6 @@ class JudgeWatch:
         except Rejected as error:
             return None, str(error)
 
-    def _state(self, standing: MonitorState, judge: Judge) -> JudgeState:
-        if standing.judge is not None and standing.judge.judge == judge.name:
-            return standing.judge
-        alerts.close_alerts(self._store, self._model, CheckKind.JUDGE)
-        return JudgeState(judge.name)
-
     def _scores(
         self, judge: Judge, answers: Sequence[JudgedAnswer], now: datetime
     ) -> tuple[list[float | None], str]:
@@ -163,7 +154,7 @@ class JudgeWatch:
             return [], "it had no score for the answers before and is asked again in a minute"
         asked = answers[: self._left] if self._left_s > 0 else []
         if not asked:
-            return [], "other windows had taken this look's share" if answers else ""
+            return [], "other windows had used up this cycle's limit" if answers else ""
         began = time.monotonic()
         scores, why = judge.scores(asked, self._left_s)
         self._left_s -= time.monotonic() - began
@@ -178,21 +169,21 @@ class JudgeWatch:
         return scores if told or len(asked) < FEW else [], why
 
     def _reference(
-        self, state: JudgeState, judge: Judge, known: Reference, now: datetime
+        self, scored: JudgeState, judge: Judge, known: Reference, now: datetime
     ) -> JudgeState:
-        if state.whole:
-            return state
+        if scored.whole:
+            return scored
         drawn = list(islice(_drawn(known.table), REFERENCE_ANSWERS))
-        scores, _ = self._scores(judge, [answer for _, answer in drawn[state.asked :]], now)
+        scores, _ = self._scores(judge, [answer for _, answer in drawn[scored.asked :]], now)
         losses = (round(1.0 - score, 4) for score in scores if score is not None)
-        asked = state.asked + len(scores)
+        asked = scored.asked + len(scores)
         return replace(
-            state, asked=asked, whole=asked >= len(drawn), reference=(*state.reference, *losses)
+            scored, asked=asked, whole=asked >= len(drawn), reference=(*scored.reference, *losses)
         )
 
     def _rated(
         self,
-        state: JudgeState,
+        scored: JudgeState,
         judge: Judge,
         known: Reference,
         pin: Pin,
@@ -200,7 +191,7 @@ class JudgeWatch:
         now: datetime,
     ) -> JudgeState:
         """The oldest first, so that none is left out for what its rating was."""
-        since = state.rated_until
+        since = scored.rated_until
         if since is None and known.live:
             since = known.table["predicted_at"][-1].as_py() + timedelta(microseconds=1)
         rows = self._lake.labelled(
@@ -223,57 +214,62 @@ class JudgeWatch:
         ]
         scores, _ = self._scores(judge, [answer for _, _, answer in answers], now)
         if not scores:
-            return state
+            return scored
         asked = list(zip(answers, scores, strict=False))
         fresh = ((view, round(s, 4)) for (_, view, _), s in asked if s is not None)
         until = asked[-1][0][0] + timedelta(microseconds=1)
-        return replace(state, rated=(*state.rated, *fresh)[-self._kept :], rated_until=until)
+        return replace(scored, rated=(*scored.rated, *fresh)[-self._kept :], rated_until=until)
 
-    def _alert(
-        self,
-        standing: MonitorState,
-        state: JudgeState,
-        baseline: LossBaseline,
-        change: Change,
-        window: Window,
-        now: datetime,
-    ) -> Finding:
-        finding = Finding(
-            finding_id=stable_id(window.window_id, "judge"),
-            model=self._model,
-            version=standing.version,
-            kind=CheckKind.JUDGE,
-            check="e_detector",
-            severity=Severity.CRITICAL,
-            columns=(),
-            effect=change.mean_loss - baseline.mean,
-            significance=float(np.exp(-state.test.log_e)),
-            window_id=window.window_id,
-            at=now,
-            detail=f"fall of the judge's mean score over {change.rows} answers",
-        )
-        message = (
-            f"{self._model} version {standing.version}: the mean score of the judge "
-            f"({state.judge}) fell "
-            f"from {1 - baseline.mean:.1%} to {1 - change.mean_loss:.1%}, over {change.rows:,} "
-            f"answers "
-            f"since {change.at.isoformat(timespec='seconds')}"
-        )
-        alert_id = stable_id(finding.finding_id, "alert")
-        alerts.raise_or_attach(self._store, alert_id, [finding], message, since=change.at, now=now)
-        return finding
+
+def _scored_by(judge: Judge, state: MonitorState) -> tuple[JudgeState, tuple[AlertAction, ...]]:
+    """What this judge scored before. Another judge starts from nothing: its scores are not
+    comparable, and an alert of the judge before is closed."""
+    if state.judge is not None and state.judge.judge == judge.name:
+        return state.judge, ()
+    return JudgeState(judge.name), (CloseAlerts(CheckKind.JUDGE),)
+
+
+def _fallen_score(
+    scored: JudgeState,
+    baseline: LossBaseline,
+    change: Change,
+    window: Window,
+    version: int,
+    now: datetime,
+) -> tuple[Finding, AlertAction]:
+    finding = Finding(
+        finding_id=stable_id(window.window_id, "judge"),
+        model=window.model,
+        version=version,
+        kind=CheckKind.JUDGE,
+        check="e_detector",
+        severity=Severity.CRITICAL,
+        columns=(),
+        effect=change.mean_loss - baseline.mean,
+        significance=float(np.exp(-scored.test.log_e)),
+        window_id=window.window_id,
+        at=now,
+        detail=f"fall of the judge's mean score over {change.rows} answers",
+    )
+    alert = RaiseAlert(
+        alert_id=stable_id(finding.finding_id, "alert"),
+        findings=(finding,),
+        message=judge_message(window.model, version, scored.judge, baseline, change),
+        since=change.at,
+    )
+    return finding, alert
 
 
 def _shown(
-    state: JudgeState, losses: NDArray[np.float64], baseline: LossBaseline | None, counts: bool
+    scored: JudgeState, losses: NDArray[np.float64], baseline: LossBaseline | None, counts: bool
 ) -> dict[str, float]:
     shown = {"judge_answers": float(len(losses)), "judge_counts": float(counts)}
     if len(losses):
         shown["judge_score"] = round(1.0 - float(losses.mean()), 4)
     if baseline is not None:
         shown["judge_score_reference"] = round(1.0 - baseline.mean, 4)
-    found = agreement(state.rated)
-    shown["judge_rated"] = float(len(state.rated))
+    found = agreement(scored.rated)
+    shown["judge_rated"] = float(len(scored.rated))
     if found is not None:
         shown |= {"judge_auc": round(found.area, 4), "judge_auc_lower": round(found.lower, 4)}
     return shown

@@ -6,7 +6,8 @@ An alert without a report is the queue: after a crash the report is simply made 
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +15,16 @@ import pyarrow.parquet as pq
 import structlog
 
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
+from driftloop_lake.port import LakeReader, Pin
+from driftloop_monitoring.state.reference import Reference, judged
+from driftloop_store.store import Store
 
 log = structlog.get_logger()
 
 SAMPLE_ROWS = 5_000
 MAX_TRIES = 3
+NEWEST_ALERTS = 5
+"""Older alerts get no report any more."""
 
 
 @dataclass
@@ -85,6 +91,30 @@ class ReportWriter:
     def _clean(self) -> None:
         for file in self.folder.glob(f".{self._alert_id}.*.parquet"):
             file.unlink(missing_ok=True)
+
+
+def attach_reports(
+    writer: ReportWriter, store: Store, lake: LakeReader, known: Reference, version: int, pin: Pin
+) -> None:
+    """Attach the reports that are ready to the version's alerts, and start the next one."""
+    writer.poll()
+    spec = known.losses.spec
+    for alert in store.alerts(spec.name, NEWEST_ALERTS):
+        if alert.report or alert.version != version:
+            continue
+        path = writer.path(alert.id)
+        if path.is_file():
+            store.change_alert(alert.id, partial(replace, report=str(path)))
+        elif writer.wanted(alert.id):
+            current = lake.labelled(
+                spec.name,
+                pin,
+                since=alert.change_at,
+                versions=(version,),
+                newest=SAMPLE_ROWS,
+                only_labelled=False,
+            )
+            writer.start(alert.id, judged(spec, known.table), judged(spec, current))
 
 
 def _sample(table: pa.Table) -> pa.Table:

@@ -67,7 +67,7 @@ class TriggerEvidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class TriggerDecision:
     """`topic` is the reason without its changing numbers: a new topic is worth a new record."""
 
     trigger: Trigger
@@ -76,26 +76,26 @@ class Ruling:
     reason: str
 
 
-def evaluate(evidence: TriggerEvidence, policy: Policy, now: datetime) -> Ruling | None:
+def evaluate(evidence: TriggerEvidence, policy: Policy, now: datetime) -> TriggerDecision | None:
     """What follows from the evidence at `now`; None while nothing asks for a retrain."""
     e = evidence
     if e.alert:
-        return _ruling("alert", e, policy, now, e.labels_since_change, _because_of_error(e))
+        return _decision("alert", e, policy, now, e.labels_since_change, _because_of_error(e))
     if e.schedule_due is not None:
         because = f"the schedule `{policy.schedule}` was due at {e.schedule_due.isoformat()}"
-        return _ruling("schedule", e, policy, now, e.labels, because)
+        return _decision("schedule", e, policy, now, e.labels, because)
     if policy.min_corrections is not None and e.corrections >= policy.min_corrections:
         because = f"{e.corrections} answers were corrected since the last retrain"
-        return _ruling("corrections", e, policy, now, e.labels, because)
+        return _decision("corrections", e, policy, now, e.labels, because)
     if e.broken:
         reason = f"the data are broken ({', '.join(e.broken)}): a retrain would learn the fault"
-        return Ruling("alert", "wait", "broken", reason)
+        return TriggerDecision("alert", "wait", "broken", reason)
     if e.drifted:
         reason = (
             f"inputs or outputs moved ({', '.join(e.drifted)}), but no rise of the error "
             f"is measured"
         )
-        return Ruling("alert", "wait", "drift_alone", reason)
+        return TriggerDecision("alert", "wait", "drift_alone", reason)
     return None
 
 
@@ -104,11 +104,11 @@ def _because_of_error(e: TriggerEvidence) -> str:
     return f"the measured error rose by {e.rise:.3f}{since}"
 
 
-def _ruling(
+def _decision(
     trigger: Trigger, e: TriggerEvidence, policy: Policy, now: datetime, labels: int, because: str
-) -> Ruling:
-    def wait(topic: str, reason: str) -> Ruling:
-        return Ruling(trigger, "wait", topic, f"{because}, but {reason}")
+) -> TriggerDecision:
+    def wait(topic: str, reason: str) -> TriggerDecision:
+        return TriggerDecision(trigger, "wait", topic, f"{because}, but {reason}")
 
     if not e.retrainable:
         return wait("no_recipe", "the model names no recipe")
@@ -126,7 +126,7 @@ def _ruling(
             return wait("cooldown", f"the last retrain ended less than {policy.cooldown_s:g} s ago")
     if trigger != "corrections" and labels < policy.min_fresh_labels:
         return wait("labels", f"only {labels} of {policy.min_fresh_labels} fresh labels are there")
-    return Ruling(trigger, "retrain", "retrain", because)
+    return TriggerDecision(trigger, "retrain", "retrain", because)
 
 
 def due(schedule: str, timezone: str, checked: datetime, now: datetime) -> datetime | None:

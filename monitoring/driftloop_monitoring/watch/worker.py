@@ -13,13 +13,13 @@ from driftloop_bus import Producer, connect
 from driftloop_contracts.clock import Clock, system_clock
 from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.events import FINDINGS
-from driftloop_contracts.model import Deployment
+from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_lake.port import LakeReader
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.statistics import evidently_adapter
 from driftloop_monitoring.statistics.drift import Distance
-from driftloop_monitoring.watch.decisions import policy_of, rule
-from driftloop_monitoring.watch.model_watch import ModelWatch
+from driftloop_monitoring.watch.decisions import decide, policy_of
+from driftloop_monitoring.watch.model_watch import READ_ROWS, ModelWatch
 from driftloop_monitoring.watch.reports import ReportWriter
 from driftloop_settings import Settings
 from driftloop_store.store import Store, open_store
@@ -68,7 +68,8 @@ class FindingsTopic:
 
 
 class Monitor:
-    """All watches. `step` never raises for one model's trouble: the others go on."""
+    """The watches over all models. `step` does not raise if one model's watch fails: the others are
+    still stepped."""
 
     def __init__(
         self,
@@ -77,12 +78,14 @@ class Monitor:
         lake: LakeReader,
         topic: FindingsTopic,
         distance: Distance = evidently_adapter.distance,
+        read_rows: int = READ_ROWS,
     ) -> None:
         self._settings = settings
         self._store = store
         self._lake = lake
         self._topic = topic
         self._distance = distance
+        self._read_rows = read_rows
         self.reports = ReportWriter(settings.reports_dir)
         self._watches: dict[str, ModelWatch] = {}
 
@@ -94,24 +97,36 @@ class Monitor:
                 log.warning("monitor.step_failed", model=deployment.model.name, error=repr(error))
 
     def _step(self, deployment: Deployment, now: datetime) -> None:
-        name = deployment.model.name
-        settings = self._settings.for_model(deployment.model)
-        watch = self._watches.get(name)
-        if watch is None or watch.settings != settings:  # a deploy may change a model's policy
-            watch = self._watches[name] = ModelWatch(
-                name, self._store, self._lake, settings, self._distance, self.reports
-            )
-        saved = self._store.cursor(watch.cursor)
+        spec = deployment.model
+        watch = self._watch(spec)
+        cursor = f"monitor/{spec.name}"
+        saved = self._store.cursor(cursor)
         before = MonitorState.from_dict(saved) if saved else None
-        standing = watch.step(deployment, before or MonitorState(deployment.split.stable, now), now)
-        policy = policy_of(settings, deployment.model)
-        standing = rule(
-            self._store, deployment, standing, watch.baseline, policy, now, watch.corrections
+        state = watch.step(deployment, before or MonitorState(deployment.split.stable, now), now)
+        policy = policy_of(watch.settings, spec)
+        state = decide(
+            self._store, deployment, state, watch.baseline, policy, now, watch.corrections
         )
-        if standing != before:
-            self._store.put_cursor(watch.cursor, standing.to_dict())
-        if standing.outbox and self._topic.send(standing.outbox):
-            self._store.put_cursor(watch.cursor, replace(standing, outbox=()).to_dict())
+        if state != before:
+            self._store.put_cursor(cursor, state.to_dict())
+        if state.outbox and self._topic.send(state.outbox):
+            self._store.put_cursor(cursor, replace(state, outbox=()).to_dict())
+
+    def _watch(self, spec: ModelSpec) -> ModelWatch:
+        """A model that is deployed with another spec, which may change its policy, gets a new
+        watch."""
+        watch = self._watches.get(spec.name)
+        if watch is None or watch.spec != spec:
+            watch = self._watches[spec.name] = ModelWatch(
+                spec,
+                self._store,
+                self._lake,
+                self._settings.for_model(spec),
+                self._distance,
+                self.reports,
+                self._read_rows,
+            )
+        return watch
 
     def close(self) -> None:
         self.reports.close()

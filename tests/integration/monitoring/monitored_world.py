@@ -65,6 +65,8 @@ class MemoryLake:
 
     def __init__(self) -> None:
         self._versions: list[pa.Table] = []
+        self.oldest_read: list[int] = []
+        """How many rows each read of the oldest ones returned."""
         self.said: dict[str, dict[str, tuple[str, datetime]]] = {}
         """By another metric than `label` and prediction id: the label as JSON, and when it was
         received."""
@@ -107,7 +109,9 @@ class MemoryLake:
         if arm is not None:
             table = table.filter(pc.equal(table["arm"], arm))
         table = table.sort_by([("predicted_at", "ascending"), ("prediction_id", "ascending")])
-        table = table if oldest is None else table[:oldest]
+        if oldest is not None:
+            table = table[:oldest]
+            self.oldest_read.append(table.num_rows)
         return table if newest is None else table[max(0, table.num_rows - newest) :]
 
     @staticmethod

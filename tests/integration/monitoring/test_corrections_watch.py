@@ -117,7 +117,7 @@ def test_an_engine_that_is_away_is_said_in_the_window(world: CorrectedWorld) -> 
     world.live(GOOD)
     (window,) = windows(world)
     assert window["status"] == "judged"
-    assert "corrected texts: 0 of 32 looked at, no engine holds the version" in window["reason"]
+    assert "corrected texts: 0 of 32 measured, no engine holds the version" in window["reason"]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = f"127.0.0.1:{taken.getsockname()[1]}"
     world.served_at(closed)
@@ -136,7 +136,7 @@ def test_one_look_asks_for_one_windows_texts(world: CorrectedWorld, served: Serv
     world.monitor.step(now + timedelta(seconds=60))
     assert len(served.engine.told) == 32
     assert len(windows(world)) > 1
-    assert "had taken this look's share" in windows(world)[1]["reason"]
+    assert "had used up this cycle's limit" in windows(world)[1]["reason"]
 
 
 def test_a_base_that_is_not_at_hand_is_said_and_prompts_go_on_being_judged(

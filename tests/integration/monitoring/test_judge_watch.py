@@ -89,7 +89,7 @@ class JudgedWorld(ChatWorld):
             self.monitor.step(self.now)
 
     @property
-    def standing(self) -> MonitorState:
+    def state(self) -> MonitorState:
         saved = self.store.cursor("monitor/chat")
         assert saved is not None
         return MonitorState.from_dict(saved)
@@ -145,7 +145,7 @@ def test_a_fall_of_its_score_alerts_once_people_bear_it_out(world: JudgedWorld) 
     assert finding["effect"] == pytest.approx(0.3, abs=0.08)
     # It is no measured error, and no broken data: nothing retrains, and a retrain is not held up.
     assert not world.store.retrains()
-    assert not world.standing.broken
+    assert not world.state.broken
     world.live(*tables, talk(8_000, 2_000, quality=0.4))
     assert len(world.store.alerts()) == len(world.store.findings()) == 1
 
@@ -178,12 +178,12 @@ def test_a_look_asks_for_no_more_than_the_setting_and_stops_when_it_knows_enough
         asked.append(len(ASKED) - sum(asked))
     assert max(asked) == 200
     assert asked[-3:] == [0, 0, 0]
-    kept = world.standing.judge
+    kept = world.state.judge
     assert kept is not None
     assert len(kept.rated) == MAX_RATED
     windows = world.windows()
     assert [w["performance"]["judge_answers"] for w in windows] == [100.0, 100.0, 0.0, 0.0]
-    assert "other windows had taken this look's share" in windows[2]["reason"]
+    assert "other windows had used up this cycle's limit" in windows[2]["reason"]
 
 
 def test_a_judge_that_fails_is_said_left_alone_for_a_while_and_asked_again(
@@ -208,7 +208,7 @@ def test_an_answer_without_a_score_is_not_asked_for_for_ever(tmp_path: Path) -> 
     world.names("choosy")
     world.live(talk(0, 2_000))
     world.looks(8)
-    kept = world.standing.judge
+    kept = world.state.judge
     assert kept is not None
     assert (kept.asked, len(kept.reference), len(kept.rated) > 100) == (400, 399, True)
     world.monitor.close()
@@ -236,7 +236,7 @@ def test_without_a_judge_nothing_of_it_is_there(world: JudgedWorld) -> None:
     (window,) = world.windows()
     assert "judge:" not in window["reason"]
     assert not [name for name in window["performance"] if name.startswith("judge")]
-    assert world.standing.judge is None
+    assert world.state.judge is None
     code = (
         "import sys, driftloop_monitoring.watch.worker as _;"
         "print([m for m in sys.modules if m.endswith(('judge', 'judge_watch', 'calibration'))])"

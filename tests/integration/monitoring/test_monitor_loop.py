@@ -13,7 +13,7 @@ from monitored_world import SPEC, START, MemoryLake, deployment, rows, served
 
 from driftloop_contracts.model import TrafficSplit
 from driftloop_monitoring.state.monitor_state import MonitorState
-from driftloop_monitoring.watch import model_watch
+from driftloop_monitoring.watch.model_watch import READ_ROWS
 from driftloop_monitoring.watch.worker import FindingsTopic, Monitor
 from driftloop_settings import Settings
 from driftloop_store.store import Store, open_store
@@ -36,7 +36,8 @@ class ListedTopic(FindingsTopic):
 
 
 class World:
-    def __init__(self, folder: Path, reference: bool = True) -> None:
+    def __init__(self, folder: Path, reference: bool = True, read_rows: int = READ_ROWS) -> None:
+        self.read_rows = read_rows
         self.settings = Settings(state_dir=folder, monitoring={"window_least_seconds": 0.0})
         self.store: Store = open_store(self.settings.store_url)
         self.store.put_deployment(deployment(folder, reference))
@@ -47,7 +48,9 @@ class World:
 
     def restart(self) -> None:
         """As after kill -9: only the store and the lake remain."""
-        self.monitor = Monitor(self.settings, self.store, self.lake, self.topic)
+        self.monitor = Monitor(
+            self.settings, self.store, self.lake, self.topic, read_rows=self.read_rows
+        )
 
     def live(self, *tables: pa.Table) -> None:
         """The lake holds these rows, and the monitor looks, a minute after the newest."""
@@ -214,27 +217,16 @@ def test_rows_of_a_model_that_nobody_labels_are_read_once(world: World) -> None:
 
 
 def test_what_has_piled_up_is_judged_in_parts_and_with_the_same_result(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path
 ) -> None:
     """What is read at a time is bounded, or the memory would grow with what waits for labels."""
     world.live(CALM, WORSE)
-    monkeypatch.setattr(model_watch, "READ_ROWS", 1)  # then it is two windows
     (tmp_path / "slow").mkdir()
-    slow = World(tmp_path / "slow")
-    largest = list[int]()
-    read = slow.lake.labelled
-
-    def reading(*args: Any, **how: Any) -> pa.Table:
-        table = read(*args, **how)
-        if "newest" not in how:  # else it is for the report
-            largest.append(table.num_rows)
-        return table
-
-    monkeypatch.setattr(slow.lake, "labelled", reading)
+    slow = World(tmp_path / "slow", read_rows=1)  # two windows are read in any case
     slow.live(CALM, WORSE)
     for _ in range(8):
         slow.look()
-    assert max(largest) == 4_000
+    assert max(slow.lake.oldest_read) == 4_000
     one, other = (
         {w["window_id"]: w["mean_loss"] for w in each.store.windows() if w["kind"] == "count"}
         for each in (world, slow)

@@ -7,14 +7,23 @@ import pytest
 
 from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.losses import LossRule
-from driftloop_monitoring.state.judging_policy import MAX_UNRATED, Terms, terms_of
+from driftloop_monitoring.state.judging_policy import MAX_UNRATED, JudgingPolicy, judging_policy
+from driftloop_monitoring.statistics.drift import DriftRule
+from driftloop_monitoring.statistics.performance import Rule
 from driftloop_monitoring.watch.decisions import policy_of
 from driftloop_monitoring.watch.trigger import Policy, TriggerEvidence, evaluate
 from driftloop_settings import Settings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CHAT = ModelSpec("chat", "generation", "text", "lora-sft", runtime="vllm")
-TERMS = Terms(timeout_s=300.0, margin=0.05, reference_rows=1_000, rated_rows=200)
+JUDGING = JudgingPolicy(
+    performance=Rule(margin=0.05, run_length=1e5),
+    drift=DriftRule(effect=0.1, significance=0.001),
+    label_coverage=0.95,
+    timeout_s=300.0,
+    reference_rows=1_000,
+    rated_rows=200,
+)
 
 
 def rated(count: int, every: int) -> np.ndarray:
@@ -31,25 +40,28 @@ def test_the_loss_of_an_answer_is_what_its_rating_lacks() -> None:
 
 
 def test_the_reference_waits_for_enough_rated_answers() -> None:
-    assert TERMS.first_rows(999, rated(999, 1)) is None
-    assert TERMS.first_rows(1_000, rated(1_000, 2)) == 1_000
-    assert TERMS.first_rows(1_000, rated(1_000, 10)) is None
-    assert TERMS.first_rows(3_000, rated(3_000, 10)) == 1_991  # the 200th rated one
-    assert TERMS.first_rows(MAX_UNRATED, rated(MAX_UNRATED, 1_000)) == MAX_UNRATED
+    assert JUDGING.first_rows(999, rated(999, 1)) is None
+    assert JUDGING.first_rows(1_000, rated(1_000, 2)) == 1_000
+    assert JUDGING.first_rows(1_000, rated(1_000, 10)) is None
+    assert JUDGING.first_rows(3_000, rated(3_000, 10)) == 1_991  # the 200th rated one
+    assert JUDGING.first_rows(MAX_UNRATED, rated(MAX_UNRATED, 1_000)) == MAX_UNRATED
 
 
 def test_a_model_without_a_task_waits_for_rows_only() -> None:
-    plain = replace(TERMS, rated_rows=None)
+    plain = replace(JUDGING, rated_rows=None)
     assert plain.first_rows(1_000, rated(1_000, 1_000)) == 1_000
 
 
-def test_ratings_have_terms_of_their_own() -> None:
+def test_ratings_have_a_policy_of_their_own() -> None:
     settings = Settings()
     chat, loans = (
-        terms_of(settings, CHAT),
-        terms_of(settings, ModelSpec("m", "classification", "y")),
+        judging_policy(settings, CHAT),
+        judging_policy(settings, ModelSpec("m", "classification", "y")),
     )
-    assert (chat.timeout_s, chat.margin) == (settings.llm.rating_age_s, settings.llm.rating_margin)
+    assert (chat.timeout_s, chat.performance.margin) == (
+        settings.llm.rating_age_s,
+        settings.llm.rating_margin,
+    )
     assert loans.timeout_s == settings.monitoring.label_timeout_s
     assert policy_of(settings, CHAT).min_corrections == settings.llm.min_corrections
     assert policy_of(settings, ModelSpec("m")).min_corrections is None
@@ -60,10 +72,10 @@ POOR = TriggerEvidence(champion=1, retrainable=True, corrections=150)
 
 
 def test_enough_corrections_retrain_a_model_that_was_never_any_better() -> None:
-    ruling = evaluate(POOR, POLICY, NOW)
-    assert ruling is not None
-    assert (ruling.verdict, ruling.trigger) == ("retrain", "corrections")
-    assert "150 answers were corrected" in ruling.reason
+    decision = evaluate(POOR, POLICY, NOW)
+    assert decision is not None
+    assert (decision.verdict, decision.trigger) == ("retrain", "corrections")
+    assert "150 answers were corrected" in decision.reason
 
 
 @pytest.mark.parametrize(
@@ -79,9 +91,9 @@ def test_enough_corrections_retrain_a_model_that_was_never_any_better() -> None:
 def test_corrections_wait_for_what_an_alert_waits_for(
     change: dict[str, object], topic: str
 ) -> None:
-    ruling = evaluate(replace(POOR, **change), POLICY, NOW)  # type: ignore[arg-type]
-    assert ruling is not None
-    assert (ruling.verdict, ruling.topic) == ("wait", topic)
+    decision = evaluate(replace(POOR, **change), POLICY, NOW)  # type: ignore[arg-type]
+    assert decision is not None
+    assert (decision.verdict, decision.topic) == ("wait", topic)
 
 
 def test_few_corrections_ask_for_nothing() -> None:

@@ -4,7 +4,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from driftloop_contracts.errors import Rejected
-from driftloop_monitoring.watch.trigger import Policy, Ruling, TriggerEvidence, due, evaluate
+from driftloop_monitoring.watch.trigger import (
+    Policy,
+    TriggerDecision,
+    TriggerEvidence,
+    due,
+    evaluate,
+)
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 POLICY = Policy(cooldown_s=3_600, min_fresh_labels=2_000, margin=0.01, schedule="0 3 * * *")
@@ -12,7 +18,7 @@ QUIET = TriggerEvidence(champion=1, retrainable=True)
 RISEN = replace(QUIET, alert=True, change_at=NOW, rise=0.03, labels_since_change=2_500)
 
 
-def ruling(evidence: TriggerEvidence) -> Ruling:
+def decision(evidence: TriggerEvidence) -> TriggerDecision:
     found = evaluate(evidence, POLICY, NOW)
     assert found is not None
     return found
@@ -23,16 +29,16 @@ def test_nothing_measured_asks_for_nothing() -> None:
 
 
 def test_a_measured_error_retrains() -> None:
-    assert (ruling(RISEN).verdict, ruling(RISEN).trigger) == ("retrain", "alert")
+    assert (decision(RISEN).verdict, decision(RISEN).trigger) == ("retrain", "alert")
 
 
 def test_drift_alone_only_warns() -> None:
-    assert ruling(replace(QUIET, drifted=("a",))).topic == "drift_alone"
+    assert decision(replace(QUIET, drifted=("a",))).topic == "drift_alone"
 
 
 def test_fresh_labels_release_a_waiting_alert() -> None:
-    assert ruling(replace(RISEN, labels_since_change=1_999)).topic == "labels"
-    assert ruling(replace(RISEN, labels_since_change=2_000)).verdict == "retrain"
+    assert decision(replace(RISEN, labels_since_change=1_999)).topic == "labels"
+    assert decision(replace(RISEN, labels_since_change=2_000)).verdict == "retrain"
 
 
 @pytest.mark.parametrize(
@@ -47,19 +53,19 @@ def test_fresh_labels_release_a_waiting_alert() -> None:
     ],
 )
 def test_an_alert_waits_and_says_why(change: dict[str, object], topic: str) -> None:
-    found = ruling(replace(RISEN, **change))  # type: ignore[arg-type]
+    found = decision(replace(RISEN, **change))  # type: ignore[arg-type]
     assert (found.verdict, found.topic) == ("wait", topic)
 
 
 def test_after_the_cool_down_the_alert_retrains_again() -> None:
-    found = ruling(replace(RISEN, last_retrain_at=NOW - timedelta(seconds=3_600)))
+    found = decision(replace(RISEN, last_retrain_at=NOW - timedelta(seconds=3_600)))
     assert found.verdict == "retrain"
 
 
 def test_the_schedule_retrains_without_an_alert_if_there_are_labels() -> None:
     night = replace(QUIET, schedule_due=NOW, labels=9_000)
-    assert (ruling(night).trigger, ruling(night).verdict) == ("schedule", "retrain")
-    assert ruling(replace(night, labels=10)).topic == "labels"
+    assert (decision(night).trigger, decision(night).verdict) == ("schedule", "retrain")
+    assert decision(replace(night, labels=10)).topic == "labels"
 
 
 def berlin(text: str, checked: str, schedule: str = "30 2 * * *") -> datetime | None:

@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driftloop_monitoring.statistics.positions import Position
 from driftloop_monitoring.statistics.windows import (
     LABEL_BLOCK,
     Cut,
-    Position,
     cut,
     labelled_prefix,
     stable_id,

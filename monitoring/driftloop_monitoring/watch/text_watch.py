@@ -1,12 +1,12 @@
-"""What windows of a language model are judged by beside their columns: how likely corrected texts
-are under the served version, and the prompts' embeddings. Both only warn.
+"""How likely corrected texts are under the served version, and how far the prompts' embeddings
+moved. Both only warn.
 
-What it costs a step: LIMIT_S and MAX_TEXTS for the engine, however many windows the step closes.
+A step asks the engine for at most MAX_TEXTS texts and LIMIT_S seconds, however many windows it
+closes.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from driftloop_monitoring.statistics.windows import stable_id
 from driftloop_monitoring.text.descriptors import last_prompt
 from driftloop_monitoring.text.embeddings import Embeddings, separation
 from driftloop_monitoring.text.engine_port import nats_per_token
+from driftloop_monitoring.watch.judgement import Observation
 from driftloop_settings import Settings
 from driftloop_store.store import Store
 
@@ -41,18 +42,7 @@ NEWEST = 2_000
 not read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """shown: numbers for the window; notes: what its reader should know; nats: those of the
-    version's first corrected texts, with what the window added."""
-
-    nats: tuple[float, ...] = ()
-    shown: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-
-class WindowWatch:
+class TextWatch:
     """Of one model. Its methods may raise what the lake or the store raise."""
 
     def __init__(self, model: str, store: Store, lake: LakeReader, settings: Settings) -> None:
@@ -72,13 +62,15 @@ class WindowWatch:
         since: datetime,
         nats: tuple[float, ...],
         now: datetime,
-    ) -> Seen:
-        """Of the corrections received after `since`, up to the window's end. nats: as `Seen.nats`
-        was;
-        now: when the step began."""
+    ) -> tuple[tuple[float, ...], Observation]:
+        """Of the corrections received after `since`, up to the window's end.
+
+        nats: per token, of the version's first corrected texts; returned with what the window
+        adds. now: when the step began.
+        """
         least = self._settings.llm.max_perplexity_rise
         if least is None:
-            return Seen(nats)
+            return nats, Observation()
         rows = self._lake.labelled(
             self._model,
             pin,
@@ -89,30 +81,32 @@ class WindowWatch:
         )
         calls = corrected(rows, since, self._model, version)
         told, why = self._ask(calls, version, now) if calls else ([], "")
-        notes = [f"corrected texts: {len(told)} of {len(calls)} looked at, {why}"] if why else []
+        notes = [f"corrected texts: {len(told)} of {len(calls)} measured, {why}"] if why else []
         if not told:
-            return Seen(nats, notes=tuple(notes))
+            return nats, Observation(notes=tuple(notes))
         shown = {"correction_nats": float(np.mean(told)), "corrections": float(len(told))}
         if len(nats) < REFERENCE_TEXTS:
             nats = (*nats, *told)[:REFERENCE_TEXTS]
             notes.append(f"corrected texts: the reference has {len(nats)} of {REFERENCE_TEXTS}")
-            return Seen(nats, shown, tuple(notes))
+            return nats, Observation(shown, tuple(notes))
         shown["correction_nats_reference"] = float(np.mean(nats))
         detail = "rise of the nats per token of corrected texts under the served version"
         findings = self._findings(
             window, version, "perplexity", "correction", rise(nats, told), least, detail
         )
-        return Seen(nats, shown, tuple(notes), findings)
+        return nats, Observation(shown, tuple(notes), findings)
 
-    def prompts(self, window: Window, version: int, reference: pa.Table, rows: pa.Table) -> Seen:
-        """By the base's embeddings."""
+    def prompts(
+        self, window: Window, version: int, reference: pa.Table, rows: pa.Table
+    ) -> Observation:
+        """By the embeddings of the base model."""
         column = f"{INPUT_PREFIX}messages"
         if column not in reference.column_names or column not in rows.column_names:
-            return Seen()
+            return Observation()
         try:
             embeddings = self._known(version)
         except (DriftloopError, OSError) as error:
-            return Seen(notes=(f"prompts' embeddings are not judged: {error}",))
+            return Observation(notes=(f"prompts' embeddings are not judged: {error}",))
         old, new = ([last_prompt(m) for m in t[column].to_pylist()] for t in (reference, rows))
         found = separation(embeddings, old, new)
         detail = "how well embeddings separate the prompts from the reference's, 0 to 1"
@@ -120,7 +114,7 @@ class WindowWatch:
             window, version, "embeddings", "prompt_embedding", found, MIN_EFFECT, detail
         )
         shown = {"prompt_embedding": round(found.effect, 4)} if found else {}
-        return Seen(shown=shown, findings=findings)
+        return Observation(shown=shown, findings=findings)
 
     def _ask(
         self, calls: Sequence[LikelihoodCall], version: int, now: datetime
@@ -128,7 +122,7 @@ class WindowWatch:
         if now != self._step:
             self._step, self._left_s, self._left = now, LIMIT_S, MAX_TEXTS
         if not self._left:
-            return [], "other windows had taken this look's share"
+            return [], "other windows had used up this cycle's limit"
         loaded = self._store.cursor(f"loaded:{self._model}") or {}
         addresses = loaded.get("addresses", {}).get(str(version), ())
         began = time.monotonic()
@@ -160,7 +154,7 @@ class WindowWatch:
         least: float,
         detail: str,
     ) -> tuple[Finding, ...]:
-        """A warning, where it is large and significant."""
+        """A warning, if it is large and significant."""
         alpha = self._settings.monitoring.drift_significance
         if found is None or found.effect < least or found.significance >= alpha:
             return ()

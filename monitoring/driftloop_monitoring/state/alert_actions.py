@@ -1,0 +1,64 @@
+"""What a judgement asks of the model's alerts, and the sentences that alerts show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from driftloop_contracts.judgement import CheckKind, Finding
+from driftloop_monitoring.statistics.performance import Change, LossBaseline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaiseAlert:
+    """Raise the alert for the cause (the kind) of `findings`, or attach them to the one that is
+    not closed yet. since: when the first affected row was predicted."""
+
+    alert_id: str
+    findings: tuple[Finding, ...]
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAlerts:
+    """Close the model's alerts of this cause; None: of every cause."""
+
+    kind: CheckKind | None = None
+
+
+AlertAction = RaiseAlert | CloseAlerts
+
+
+def performance_message(
+    model: str, version: int, baseline: LossBaseline, change: Change, task: str | None
+) -> str:
+    """A sentence for people."""
+    since = f"since {change.at.isoformat(timespec='seconds')}"
+    if task == "generation":
+        return (
+            f"{model} version {version}: the mean rating fell from {1 - baseline.mean:.1%} to "
+            f"{1 - change.mean_loss:.1%}, over {change.rows:,} rated answers {since}"
+        )
+    what = "squared error (scaled)" if task == "regression" else "error rate"
+    return (
+        f"{model} version {version}: the {what} rose from {baseline.mean:.1%} to "
+        f"{change.mean_loss:.1%}, over {change.rows:,} labelled rows {since}"
+    )
+
+
+def judge_message(
+    model: str, version: int, judge: str, baseline: LossBaseline, change: Change
+) -> str:
+    """A sentence for people. judge: the judge's name."""
+    return (
+        f"{model} version {version}: the mean score of the judge ({judge}) fell from "
+        f"{1 - baseline.mean:.1%} to {1 - change.mean_loss:.1%}, over {change.rows:,} answers "
+        f"since {change.at.isoformat(timespec='seconds')}"
+    )
+
+
+def quality_message(model: str, version: int, findings: Sequence[Finding]) -> str:
+    """A sentence for people."""
+    shown = "; ".join(f.detail for f in findings[:3])
+    more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
+    return f"{model} version {version}: the data are broken: {shown}{more}"

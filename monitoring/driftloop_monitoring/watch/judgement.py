@@ -1,0 +1,293 @@
+"""What follows from a model's rows: pure, from values to a `Judgement`.
+
+Two clocks: `judge_window` judges rows as soon as a window of them is closed, against the reference;
+`judge_labels` judges rows once their labels are in, by the model's error. All ids are made from the
+state, so that a judgement that is repeated after a crash has the same ids.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
+from driftloop_lake.capture_loss import CaptureLoss
+from driftloop_monitoring.state.alert_actions import (
+    AlertAction,
+    CloseAlerts,
+    RaiseAlert,
+    performance_message,
+    quality_message,
+)
+from driftloop_monitoring.state.checks import window_findings
+from driftloop_monitoring.state.judging_policy import JudgingPolicy
+from driftloop_monitoring.state.monitor_state import MonitorState
+from driftloop_monitoring.state.reference import Reference
+from driftloop_monitoring.statistics.drift import MIN_REFERENCE, Distance
+from driftloop_monitoring.statistics.performance import Change, LossBaseline, State, update
+from driftloop_monitoring.statistics.positions import position_of, times_of
+from driftloop_monitoring.statistics.window_loss import WindowLoss
+from driftloop_monitoring.statistics.windows import Cut, labelled_prefix, stable_id
+
+DRIFT = (CheckKind.DRIFT, CheckKind.PREDICTION_DRIFT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """state: the next one; window, findings: to be recorded; alerts: actions, in their order."""
+
+    state: MonitorState
+    window: Window | None = None
+    findings: tuple[Finding, ...] = ()
+    alerts: tuple[AlertAction, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedWindow:
+    """rows: of the state's version, in their order; cut: how they were cut; loss: what the version
+    had lost by the lake's version `lake_version`."""
+
+    rows: pa.Table
+    cut: Cut
+    loss: CaptureLoss
+    lake_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What somebody else than the checks found in a window: an engine, embeddings, a judge.
+
+    shown: numbers for the window; notes: for its reader.
+    """
+
+    shown: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    alerts: tuple[AlertAction, ...] = ()
+
+    def __add__(self, other: "Observation") -> "Observation":
+        return Observation(
+            {**self.shown, **other.shown},
+            (*self.notes, *other.notes),
+            (*self.findings, *other.findings),
+            (*self.alerts, *other.alerts),
+        )
+
+
+NOTHING = Observation()
+
+
+def new_champion(state: MonitorState, version: int, now: datetime) -> Judgement:
+    """Another version serves: its rows are judged from scratch, and no alert speaks of it."""
+    return Judgement(state=state.promoted(version, now), alerts=(CloseAlerts(),))
+
+
+def live_reference_rows(
+    rows: pa.Table, now: datetime, policy: JudgingPolicy, *, labelled: bool
+) -> int | None:
+    """How many of a bare model's first rows become its reference; None: wait for more.
+
+    labelled: whether the model's rows get labels; then the reference waits for them.
+    """
+    ready = _labelled(rows, now, policy) if labelled else rows.num_rows
+    return policy.first_rows(ready, rows["label_number"].is_valid().to_numpy())
+
+
+def window_record(state: MonitorState, reference: Reference, closed: ClosedWindow) -> Window:
+    """The window before its checks: `inconclusive` with the reason if they would say nothing."""
+    rows, model = closed.rows, reference.losses.spec.name
+    dropped = closed.loss.dropped_since(state.loss)
+    loss = WindowLoss(rows.num_rows, dropped, closed.loss.unexplained_since(state.loss))
+    doubt = loss.doubt or closed.cut.reason
+    if not doubt and reference.rows < MIN_REFERENCE:
+        doubt = f"the reference has only {reference.rows} of at least {MIN_REFERENCE} rows"
+    live = "reference: the first live rows" if reference.live else ""
+    losses = reference.losses.losses(rows)
+    losses = losses[~np.isnan(losses)]
+    start = state.windowed.to_dict() if state.windowed else None
+    return Window(
+        window_id=stable_id(model, state.version, "window", start),
+        model=model,
+        kind=closed.cut.kind,
+        lake_version=closed.lake_version,
+        started_at=rows["predicted_at"][0].as_py(),
+        ended_at=rows["predicted_at"][-1].as_py(),
+        rows=rows.num_rows,
+        labelled=len(losses),
+        status="inconclusive" if doubt else "judged",
+        reason=doubt or _sentence(live, loss.note),
+        mean_loss=float(losses.mean()) if losses.size else None,
+        performance=_performance(state.test, reference.baseline),
+        dropped=dropped,
+        unexplained=loss.unexplained,
+    )
+
+
+def judge_window(
+    state: MonitorState,
+    reference: Reference,
+    closed: ClosedWindow,
+    policy: JudgingPolicy,
+    distance: Distance,
+    observed: Observation = Observation(),
+) -> Judgement:
+    """Check a closed window against the reference. An inconclusive window has no findings and
+    leaves alerts and the columns known as broken or drifted as they are.
+
+    observed: of this window, beside the checks.
+    """
+    window = window_record(state, reference, closed)
+    state = replace(state, windowed=position_of(closed.rows), loss=closed.loss)
+    if window.status == "inconclusive":
+        return Judgement(state=state, window=window)
+    checked = window_findings(
+        reference,
+        closed.rows,
+        model=window.model,
+        version=state.version,
+        window_id=window.window_id,
+        at=window.ended_at,
+        rule=policy.drift,
+        distance=distance,
+    )
+    window = replace(
+        window,
+        reason=_sentence(window.reason, *observed.notes),
+        performance={**window.performance, **observed.shown},
+    )
+    findings = (*checked, *observed.findings)
+    broken = tuple(
+        f for f in findings if f.severity is Severity.CRITICAL and f.kind is CheckKind.QUALITY
+    )
+    state = replace(
+        state,
+        broken=tuple(sorted({c for f in broken for c in f.columns})),
+        drifted=tuple(sorted({c for f in findings if f.kind in DRIFT for c in f.columns})),
+    )
+    alerts = (*observed.alerts, _quality_action(window, state.version, broken))
+    return Judgement(
+        state=_with_outbox(state, findings), window=window, findings=findings, alerts=alerts
+    )
+
+
+def judge_labels(
+    state: MonitorState,
+    reference: Reference,
+    rows: pa.Table,
+    now: datetime,
+    policy: JudgingPolicy,
+    lake_version: int,
+) -> Judgement:
+    """Test the error of the oldest `rows` whose labels are in; the rest waits.
+
+    When the test alerts, the judgement holds a window of the rows since the change, its finding
+    and the alert. Without a baseline nothing is tested.
+    """
+    baseline = reference.baseline
+    ready = rows[: _labelled(rows, now, policy)]
+    if baseline is None or not ready.num_rows:
+        return Judgement(state=state)
+    losses = reference.losses.losses(ready)
+    usable = ~np.isnan(losses)
+    times = ready["predicted_at"].filter(pa.array(usable)).to_pylist()
+    test = update(state.test, losses[usable], times, baseline, policy.performance)
+    tested = replace(state, test=test, tested=position_of(ready))
+    if test.alert is None or state.test.alert is not None:
+        return Judgement(state=tested)
+    last = ready["predicted_at"][-1].as_py()
+    return _risen_error(tested, reference, baseline, test.alert, last, now, lake_version)
+
+
+def _risen_error(
+    state: MonitorState,
+    reference: Reference,
+    baseline: LossBaseline,
+    change: Change,
+    last: datetime,
+    now: datetime,
+    lake_version: int,
+) -> Judgement:
+    spec = reference.losses.spec
+    window_id = stable_id(spec.name, state.version, "labels", change.row, change.at)
+    window = Window(
+        window_id=window_id,
+        model=spec.name,
+        kind="labels",
+        lake_version=lake_version,
+        started_at=change.at,
+        ended_at=last,
+        rows=change.rows,
+        labelled=change.rows,
+        status="judged",
+        reason="rows since the estimated change of the error",
+        mean_loss=change.mean_loss,
+        performance=_performance(state.test, baseline),
+    )
+    finding = Finding(
+        finding_id=stable_id(window_id, "performance"),
+        model=spec.name,
+        version=state.version,
+        kind=CheckKind.PERFORMANCE,
+        check="e_detector",
+        severity=Severity.CRITICAL,
+        columns=(),
+        effect=change.mean_loss - baseline.mean,
+        significance=float(np.exp(-state.test.log_e)),
+        window_id=window_id,
+        at=now,
+        detail=f"rise of the mean loss over {change.rows} labelled rows",
+    )
+    alert = RaiseAlert(
+        alert_id=stable_id(window_id, "alert"),
+        findings=(finding,),
+        message=performance_message(spec.name, state.version, baseline, change, spec.task),
+        since=change.at,
+    )
+    return Judgement(
+        state=_with_outbox(state, (finding,)),
+        window=window,
+        findings=(finding,),
+        alerts=(alert,),
+    )
+
+
+def _quality_action(window: Window, version: int, broken: tuple[Finding, ...]) -> AlertAction:
+    if not broken:
+        return CloseAlerts(CheckKind.QUALITY)
+    return RaiseAlert(
+        alert_id=stable_id(window.window_id, "alert"),
+        findings=broken,
+        message=quality_message(window.model, version, broken),
+        since=window.started_at,
+    )
+
+
+def _with_outbox(state: MonitorState, findings: tuple[Finding, ...]) -> MonitorState:
+    return replace(state, outbox=(*state.outbox, *(f.to_dict() for f in findings)))
+
+
+def _labelled(rows: pa.Table, now: datetime, policy: JudgingPolicy) -> int:
+    ages = np.datetime64(now.replace(tzinfo=None), "us") - times_of(rows)
+    return labelled_prefix(
+        rows["label"].is_valid().to_numpy(),
+        ages / np.timedelta64(1, "s"),
+        coverage=policy.label_coverage,
+        timeout_s=policy.timeout_s,
+    )
+
+
+def _performance(test: State, baseline: LossBaseline | None) -> dict[str, float]:
+    shown = {"rows": float(test.rows)}
+    if np.isfinite(test.log_e):
+        shown["log_e"] = round(test.log_e, 3)
+    if test.mean_loss is not None:
+        shown["mean_loss"] = test.mean_loss
+    if baseline is not None:
+        shown |= {"baseline": baseline.mean, "ceiling": baseline.ceiling}
+    return shown
+
+
+def _sentence(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
