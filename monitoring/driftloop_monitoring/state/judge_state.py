@@ -1,4 +1,4 @@
-"""What the monitor keeps between steps of a judge's scores of one version's answers."""
+"""A judge's scores of one version's answers, kept by the monitor between steps."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,10 +14,10 @@ MIN_REFERENCE = 200
 
 @dataclass(frozen=True, slots=True)
 class JudgeState:
-    """judge: its name; asked: how many of the reference's answers it was asked for, `whole` when it
-    was for all; reference: their losses, 1 - score; rated: people's and its view of the newest
-    answers that both rated, see `calibration.Rated`; rated_until: answers before were looked at;
-    test: of the windows' losses; alerted: whether its alert was raised."""
+    """judge: its name; asked: how many of the reference's answers it was asked to score, `whole`:
+    all; reference: their losses, 1 - score; rated: the newest answers that people rated and the
+    judge scored, see `calibration.Rated`; rated_until: earlier answers were handled; test: of the
+    windows' losses; alerted: whether its alert was raised."""
 
     judge: str
     asked: int = 0
@@ -30,7 +30,7 @@ class JudgeState:
 
     @property
     def baseline(self) -> LossBaseline | None:
-        """None until the reference is scored, or where too few of its answers were."""
+        """None until the reference is scored, or if too few of its answers have a score."""
         if not self.whole or len(self.reference) < MIN_REFERENCE:
             return None
         return LossBaseline.of(np.array(self.reference))

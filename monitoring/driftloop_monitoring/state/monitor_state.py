@@ -1,7 +1,7 @@
-"""Where the monitor stands with one model: what its cursor in the store keeps between steps.
+"""The monitor's state of one model, kept in the store between steps.
 
-It is written last in a step. What a step wrote before it carries ids made from this standing, so
-that a step repeated after a crash writes the same records once more, and they are kept once.
+It is written last in a step. The records that a step writes before have ids made from this state: a
+step that is repeated after a crash writes the same records again, and they are kept once.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ from driftloop_monitoring.statistics.positions import Position
 class MonitorState:
     """windowed, tested: the last rows that were cut into windows, and judged by their labels (None:
     none yet); broken, drifted: columns in the newest judged window; outbox: findings not yet on
-    their topic; topic: of the last ruling; decisions: how many were written; loss: what of this
-    version did not reach the lake, up to the newest window."""
+    their topic; topic: of the last decision; decisions: how many were written; loss: rows of this
+    version that did not reach the lake, up to the newest window."""
 
     version: int
     schedule_checked: datetime
@@ -34,11 +34,11 @@ class MonitorState:
     decisions: int = 0
     loss: CaptureLoss = field(default_factory=CaptureLoss)
     nats: tuple[float, ...] = ()
-    """Per token, of the first corrected texts that a language model was asked for."""
+    """Nats per token of the first corrected texts, as a language model's engine measured them."""
     judge: JudgeState | None = None
 
     def promoted(self, version: int, now: datetime) -> "MonitorState":
-        """After a change of the champion at `now`: rows from then on are judged, from scratch."""
+        """After a change of the champion at `now`: later rows are judged, from scratch."""
         here = Position(now)
         return MonitorState(
             version, self.schedule_checked, here, here, outbox=self.outbox, decisions=self.decisions

@@ -28,7 +28,7 @@ MIN_BASELINE_ROWS = 200
 
 @dataclass(frozen=True)
 class Reference:
-    """`baseline`: None where too few rows have labels. `live`: made of the first live rows."""
+    """`baseline`: None if too few rows have labels. `live`: made of the first live rows."""
 
     table: pa.Table
     losses: LossRule
@@ -42,7 +42,7 @@ class Reference:
         return int(self.table.num_rows)
 
     def without(self, columns: Collection[str]) -> "Reference":
-        """Without these tensors: rows of the lake do not have them as they were."""
+        """Without these tensors, which the lake does not hold as they were served."""
         if not columns:
             return self
         hidden = {prefix + c for prefix in (INPUT_PREFIX, OUTPUT_PREFIX) for c in columns}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Kind = Literal["number", "category"]
 
 MAX_ELEMENTS = 16
-"""Elements of a list column that are looked at one by one."""
+"""The most elements of a list column that are compared one by one."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def distance(kind: Kind, reference: Column, window: Column) -> float:
 
 
 def preload() -> None:
-    """Import what `distance` needs (seconds of CPU), so that the first drift is not told late."""
+    """Import `distance`'s dependencies (seconds of CPU): the first drift is not reported late."""
     for name, feature_type in _STATTESTS.values():
         _stattest(name, feature_type)
 

@@ -4,7 +4,7 @@ An e-detector of the Shiryaev–Roberts kind (Shin, Ramdas, Rinaldo, "E-detector
 in [0, 1] and a bet b the factor f = 1 + b·(loss − m0) has a mean of at most 1 as long as the mean
 loss, given the past, is at most m0; R ← (R + 1)·f then grows by at most 1 a row on average. So does
 the mean of several R, and the first row where it reaches A comes after A rows or more on average
-(the average run length), for any distribution and however often it is looked at.
+(the average run length), for any distribution and however often it is evaluated.
 
 Assumption: before a change the mean loss of the next row, given the past, is at most m0. m0 is the
 error on the reference plus 2.5 standard errors of it, because the reference is itself a sample.

@@ -35,7 +35,7 @@ class Rise:
 
 
 def rise(reference: Sequence[float], window: Sequence[float]) -> Rise | None:
-    """None where there are too few texts to say. Nats per token, one of each text."""
+    """None if there are too few texts. Nats per token, one value for each text."""
     if len(reference) < REFERENCE_TEXTS or len(window) < MIN_TEXTS:
         return None
     from scipy.stats import mannwhitneyu  # takes a second to import

@@ -37,10 +37,10 @@ class Trouble:
 def issues(
     reference: Mapping[str, Column], window: Mapping[str, Column], significance: float
 ) -> list[Trouble]:
-    """What is wrong with the window, `significance` being the family-wise error rate."""
+    """Faults of the window's data. significance: the family-wise error rate."""
     pairs = in_both(reference, window)
     found = [
-        Trouble("absent", name, Severity.CRITICAL, 1.0, 0.0, f"column {name} is no longer there")
+        Trouble("absent", name, Severity.CRITICAL, 1.0, 0.0, f"column {name} is missing")
         for name in reference
         if name not in window
     ]
@@ -74,7 +74,7 @@ def _column_troubles(old: Column, new: Column, alpha: float) -> list[Trouble]:
 def _new_categories(old: Column, new: Column, alpha: float) -> Trouble | None:
     values, counts = np.unique(old.present.astype(str), return_counts=True)
     fresh = ~np.isin(new.present.astype(str), values)
-    # Good and Turing: values seen once tell how likely a value not seen yet is.
+    # Good and Turing: the share of values seen once estimates the probability of an unseen one.
     singles = int((counts == 1).sum())
     return _judge(
         "new_category", new, int(fresh.sum()), len(fresh), singles, len(old.present), alpha

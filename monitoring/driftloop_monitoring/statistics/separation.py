@@ -1,4 +1,4 @@
-"""Can two samples of prompts be told apart? A classifier tries to (Rabanser, Günnemann, Lipton,
+"""Can two samples of prompts be distinguished? A classifier tries to (Rabanser, Günnemann, Lipton,
 "Failing loudly", 2019).
 
 Half of each sample trains it; on the other half its scores are compared by Mann and Whitney's test,
@@ -19,7 +19,7 @@ MIN_EFFECT = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """effect: how much better than chance the samples can be told apart, 0 to 1 (2·AUC - 1);
+    """effect: how much better than chance the samples can be distinguished, 0 to 1 (2·AUC - 1);
     significance: a p-value."""
 
     effect: float

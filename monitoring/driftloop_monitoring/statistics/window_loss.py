@@ -1,4 +1,4 @@
-"""What a window lacks, and what that says of it."""
+"""Rows that a window lacks, and whether it can still be judged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from driftloop_contracts.capture import SAMPLED
 
 NOTED_SHARE, DOUBTFUL_SHARE = 0.01, 0.5
-"""Shares of dropped rows that a window mentions, and that make it inconclusive: what is left of it
-need not look like what was served."""
+"""Shares of dropped rows that a window mentions, and that make it inconclusive: the rest need not
+look like the served rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowLoss:
-    """What a window of `rows` rows lacks. `doubt`: why it cannot be judged, or nothing; `note`:
-    what its reader should know, or nothing."""
+    """The loss of a window of `rows` rows. `doubt`: why it cannot be judged, or ""; `note`: for its
+    reader, or ""."""
 
     rows: int
     dropped: Mapping[str, int]

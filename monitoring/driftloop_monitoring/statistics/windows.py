@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 LABEL_BLOCK = 100
-"""Rows that are looked at together to see whether labels are in."""
+"""Rows whose labels are checked together."""
 
 _SPACE = UUID("5d1f3c52-6f0e-4a52-9d0c-6a55f1a1c1d3")
 
 
 def stable_id(*parts: object) -> str:
-    """The same id for the same parts: what is written again after a crash is written once."""
+    """The same id for the same parts: a record that is written again after a crash is kept once."""
     return str(uuid5(_SPACE, "/".join(str(p) for p in parts)))
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The next window: the first `rows` of the waiting rows; `reason` says why it judges
-    nothing."""
+    """The next window: the first `rows` of the waiting rows; `reason`: why it is inconclusive, or
+    ""."""
 
     kind: Literal["count", "time"]
     rows: int
@@ -65,8 +65,8 @@ def labelled_prefix(
     """How many of the oldest rows may be judged by their labels.
 
     Blocks of LABEL_BLOCK rows are taken in order, each once a `coverage` share of it is labelled or
-    all of it is older than `timeout_s`: judging what happens to be labelled first would judge a
-    different kind of rows.
+    all of it is older than `timeout_s`: judging the rows that are labelled first would judge
+    a different kind of rows.
     """
     taken = 0
     while taken < len(labelled):

@@ -1,4 +1,4 @@
-"""Are a language model's answers of any use? Shares of empty and of looping ones against the
+"""Are a language model's answers useful? Shares of empty and of looping ones against the
 reference."""
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What can be said of a prompt and an answer in numbers and categories, offline. Pure.
+"""A prompt and an answer described by numbers and categories, offline. Pure.
 
 Checks judge these columns in place of the texts, with the same effects and significances as the
 columns of any other model.

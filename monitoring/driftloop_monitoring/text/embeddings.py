@@ -83,7 +83,7 @@ class Embeddings:
 def separation(
     embeddings: Embeddings, reference: Sequence[str], window: Sequence[str]
 ) -> Separation | None:
-    """None where there are too few different prompts to say."""
+    """None if there are too few different prompts."""
     old, new = different(reference, MAX_PROMPTS), different(window, MAX_PROMPTS)
     if min(len(old), len(new)) < MIN_PROMPTS:
         return None

@@ -12,9 +12,8 @@ from driftloop_contracts.likelihood import NATS, PATH, LikelihoodCall
 def nats_per_token(
     addresses: Sequence[str], calls: Sequence[LikelihoodCall], limit_s: float
 ) -> tuple[list[float], str]:
-    """Those of the texts that were told within `limit_s`, one after the other; and why it ended
-    early, or "". Texts that the model does not take are left out. addresses: host:port of the
-    engines."""
+    """For each text, one after the other within `limit_s`; and why it ended early, or "". Texts
+    that the model does not accept are skipped. addresses: host:port of the engines."""
     found: list[float] = []
     until = time.monotonic() + limit_s
     with httpx.Client(trust_env=False) as http:
@@ -33,7 +32,7 @@ def nats_per_token(
 def _asked(
     http: httpx.Client, addresses: Sequence[str], call: LikelihoodCall, limit_s: float
 ) -> httpx.Response | str:
-    """The first engine's that has an answer, or why none has one."""
+    """The answer of the first engine that has one, or why none has."""
     why = "no engine holds the version"
     for address in addresses:
         try:

@@ -34,7 +34,7 @@ for _language, _words in _COMMON.items():
 
 
 def language_of(text: str) -> str:
-    """ISO 639-1, of the languages above; `?` where it cannot be told."""
+    """ISO 639-1, of the languages above; `?` if it cannot be detected."""
     words = WORDS.findall(text.lower())[:MAX_WORDS]
     script = _script(words)
     if script is not None:

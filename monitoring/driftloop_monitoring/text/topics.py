@@ -14,7 +14,7 @@ FEATURES = 2**16
 
 
 def separation(reference: Sequence[str], window: Sequence[str]) -> Separation | None:
-    """None where there are too few different prompts to say."""
+    """None if there are too few different prompts."""
     old, new = different(reference, MAX_PROMPTS), different(window, MAX_PROMPTS)
     if min(len(old), len(new)) < MIN_PROMPTS:
         return None

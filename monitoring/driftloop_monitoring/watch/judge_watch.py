@@ -1,5 +1,5 @@
-"""What a judge adds to the windows of a language model: a score that is shown, and, once people's
-ratings bear it out, watched like ratings.
+"""The score that a judge gives a window's answers: shown, and, once people's ratings confirm the
+judge, watched like ratings.
 
 A step costs at most `judge.answers` answers and `judge.timeout_s`, half of the answers for
 windows.
@@ -41,12 +41,13 @@ from driftloop_settings import Settings
 
 REFERENCE_ANSWERS = 400
 MAX_RATED = 500
-"""The newest answers that a judge is calibrated by; until there are so many, every step adds
+"""A judge is calibrated by this number of the newest answers; until it has them, every step adds
 some."""
 NEWEST = 2_000
-"""Of the rated answers that it was not asked for yet: older ones are left out."""
+"""Of the rated answers that the judge has not scored yet; older ones are skipped."""
 REST = timedelta(seconds=60)
-"""How long a judge without any score is left alone: each vain step could cost its whole time."""
+"""How long a judge that gave no score is not asked again: each attempt could take all of a step's
+time."""
 FEW = 8
 
 TEXTS = ("in_messages", "out_text")
@@ -135,7 +136,7 @@ class JudgeWatch:
         return max(MAX_RATED, self._settings.judge.min_rated)
 
     def _judge(self, known: Reference) -> tuple[Judge | None, str]:
-        """Or why there is none."""
+        """The judge, or why it is not available."""
         if not set(TEXTS) <= set(known.table.column_names):
             return None, "the reference's conversations and answers are not kept as texts"
         try:
@@ -146,7 +147,7 @@ class JudgeWatch:
     def _scores(
         self, judge: Judge, answers: Sequence[JudgedAnswer], now: datetime
     ) -> tuple[list[float | None], str]:
-        """Of the first answers, as many as the step has left, and why there are no more."""
+        """Scores of the first answers, as many as the step's limits allow, and why not of all."""
         limits = self._settings.judge
         if now != self._step:
             self._step, self._left, self._left_s = now, limits.answers, limits.timeout_s
@@ -159,13 +160,13 @@ class JudgeWatch:
         scores, why = judge.scores(asked, self._left_s)
         self._left_s -= time.monotonic() - began
         self._left -= len(asked)
-        if why == TIME_OVER:  # the last ones were not reached, and are asked another time
+        if why == TIME_OVER:  # the last answers were not reached: a later step scores them
             while scores and scores[-1] is None:
                 scores.pop()
         told = any(score is not None for score in scores)
         self._rests_until = None if told else now + REST
-        # A few may be such as get no score; more say that the judge is away, and are kept for
-        # later.
+        # A few answers may be impossible to score. If more have no score, the judge is away, and a
+        # later step asks for them again.
         return scores if told or len(asked) < FEW else [], why
 
     def _reference(
@@ -190,7 +191,7 @@ class JudgeWatch:
         version: int,
         now: datetime,
     ) -> JudgeState:
-        """The oldest first, so that none is left out for what its rating was."""
+        """The oldest first, so that the choice does not depend on the rating."""
         since = scored.rated_until
         if since is None and known.live:
             since = known.table["predicted_at"][-1].as_py() + timedelta(microseconds=1)
@@ -282,7 +283,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _drawn(table: pa.Table) -> Iterator[tuple[dict[str, Any], JudgedAnswer]]:
-    """Answers that can be scored, in an order that chance, but always the same, gives."""
+    """Answers that can be scored, in a random order that is always the same."""
 
     def chance(row: dict[str, Any]) -> bytes:
         return blake2b(f"{row['prediction_id']}/{row['row']}".encode(), digest_size=8).digest()
@@ -294,7 +295,7 @@ def _drawn(table: pa.Table) -> Iterator[tuple[dict[str, Any], JudgedAnswer]]:
 
 
 def _answer(row: dict[str, Any]) -> JudgedAnswer | None:
-    """None for what is no text to a known conversation."""
+    """None if the row is not a text that answers a known conversation."""
     messages, text = read_json(row.get("in_messages")), row.get("out_text")
     if row.get("in_operation") == "embeddings" or row.get("out_tool_calls"):
         return None

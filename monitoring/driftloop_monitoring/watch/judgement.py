@@ -1,4 +1,4 @@
-"""What follows from a model's rows: pure, from values to a `Judgement`.
+"""Judging a model's rows: pure, from values to a `Judgement`.
 
 Two clocks: `judge_window` judges rows as soon as a window of them is closed, against the reference;
 `judge_labels` judges rows once their labels are in, by the model's error. All ids are made from the

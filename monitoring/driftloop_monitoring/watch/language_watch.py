@@ -51,7 +51,7 @@ class LanguageWatch:
         rows: pa.Table,
         now: datetime,
     ) -> tuple[MonitorState, Observation]:
-        """What is to be said of a judged window. now: when the step began."""
+        """What texts, prompts and judge say about a judged window. now: when the step began."""
         since = state.windowed.at if state.windowed else window.started_at
         nats, found = self._texts.corrections(window, pin, state.version, since, state.nats, now)
         state = replace(state, nats=nats)

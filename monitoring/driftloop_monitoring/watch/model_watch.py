@@ -1,5 +1,5 @@
-"""Watching one model: a step reads what is new in the lake, has it judged, and writes down what
-follows.
+"""Watching one model: a step reads the new rows from the lake, judges them, and records the
+result.
 
 Order of a step: read through one pin → windows, findings and alerts → decision and retrain request
 → state. Ids are made from the state, so a step that is cut off anywhere and repeated changes
@@ -91,7 +91,7 @@ class ModelWatch:
         return self._reference[1].baseline if self._reference else None
 
     def step(self, deployment: Deployment, state: MonitorState, now: datetime) -> MonitorState:
-        """Judge what is new of the stable version; returns the next state, which is not saved."""
+        """Judge the new rows of the stable version; returns the next state, which is not saved."""
         version = deployment.split.stable
         if state.version != version:
             log.info("monitor.champion_changed", model=self._name, version=version)

@@ -1,6 +1,6 @@
 """Evidently's HTML reports of alerts, one at a time, each by a process of low priority.
 
-An alert without a report is the queue: after a crash the report is simply made again.
+The alerts without a report are the queue: after a crash a report is made again.
 """
 
 import os
@@ -29,7 +29,7 @@ NEWEST_ALERTS = 5
 
 @dataclass
 class ReportWriter:
-    """Writes into `folder`. Call `poll` regularly; `close` ends what is under way."""
+    """Writes into `folder`. Call `poll` regularly; `close` ends the report under way."""
 
     folder: Path
     _process: subprocess.Popen[bytes] | None = None

@@ -1,8 +1,8 @@
-"""When is a model retrained? A pure policy over what was measured; every answer carries its reason.
+"""When is a model retrained? A pure policy over measurements; every decision has its reason.
 
-Measured error retrains. Drift alone warns: on real data inputs move all the time, mostly without
-harm. Broken data never retrain: a model trained on them would learn the fault. A language model
-that was never any better has no rise of its error: there enough corrections ask for a retrain.
+A measured rise of the error retrains. Drift alone warns: on real data inputs move all the time,
+mostly without harm. Broken data never retrain: a model trained on them would learn the fault. The
+error of a language model that was always poor does not rise: enough corrections retrain it.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,8 +17,8 @@ Trigger = Literal["alert", "schedule", "corrections"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """See TriggerSettings. margin: the rise of the mean loss that still must be there;
-    min_corrections: so many start a retrain of a language model by themselves."""
+    """See TriggerSettings. margin: an alert counts as long as the mean loss is half of it or more
+    above the baseline; min_corrections: this number of corrections retrains a language model."""
 
     cooldown_s: float
     min_fresh_labels: int
@@ -30,13 +30,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class TriggerEvidence:
-    """What is known of a model. Times are aware UTC.
+    """What the monitor knows about a model. Times are aware, UTC.
 
     alert: the performance test has alerted; rise: mean loss since the change less the baseline;
     labels_since_change, labels: judged rows since the change, and since the champion was promoted
     or last retrained; broken, drifted: columns in the newest judged window; schedule_due: the
-    missed or present run of the schedule, None when none is due; corrections: answers that were
-    corrected, or set behind a better one, since the last retrain was asked for.
+    missed or current run of the schedule, None if none is due; corrections: answers that were
+    corrected, or ranked below a better one, since the last retrain was requested.
     """
 
     champion: int
@@ -77,7 +77,7 @@ class TriggerDecision:
 
 
 def evaluate(evidence: TriggerEvidence, policy: Policy, now: datetime) -> TriggerDecision | None:
-    """What follows from the evidence at `now`; None while nothing asks for a retrain."""
+    """The decision at `now`; None if nothing calls for a retrain."""
     e = evidence
     if e.alert:
         return _decision("alert", e, policy, now, e.labels_since_change, _because_of_error(e))
@@ -130,11 +130,11 @@ def _decision(
 
 
 def due(schedule: str, timezone: str, checked: datetime, now: datetime) -> datetime | None:
-    """The latest run of a cron expression in (checked, now], UTC, or None: runs that were missed
-    while nobody watched count once.
+    """The latest run of a cron expression in (checked, now], UTC, or None: several missed runs
+    count as one.
 
-    Times are the wall clock's in `timezone`; one that is skipped in spring runs an hour later, one
-    that happens twice in autumn runs the first time. Raises Rejected for a bad expression or zone.
+    Times are wall-clock times in `timezone`; one that is skipped in spring runs an hour later, one
+    that occurs twice in autumn runs the first time. Raises Rejected for a bad expression or zone.
     """
     from croniter import croniter
     from croniter.croniter import CroniterError

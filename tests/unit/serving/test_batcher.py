@@ -118,7 +118,9 @@ async def test_a_model_that_gains_from_it_waits_for_company(
 ) -> None:
     port.deploy(scaler, options={"onnx": {"max_queue_delay_ms": 50}})
     first = asyncio.create_task(ask(port, body([1.0])))
-    await asyncio.sleep(0.005)  # another turn of the loop
+    while not port.batcher.in_flight:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the second one comes in a later turn of the loop
     second = asyncio.create_task(ask(port, body([2.0])))
     assert [data_of(a) for a in await asyncio.gather(first, second)] == [[2.0], [4.0]]
     assert [len(b.ids) for b in port.kept()] == [2]

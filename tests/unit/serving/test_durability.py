@@ -144,17 +144,23 @@ class Kafka:
         self.bus.ensure_topics(TOPICS, partitions=1, retention_hours=1)
         self._bell, self._stop = Bell(root / "spool"), threading.Event()
         self._root = root
+        self._shipper: Shipper | None = None
         self._thread = threading.Thread(target=self._ship)
         self._thread.start()
 
     def _ship(self) -> None:
         # Nothing but the bell wakes it: the time-out is longer than the test.
         with closing(open_store(f"sqlite:///{self._root / 'store.db'}")) as store:
-            shipper = Shipper(self._root / "spool", self.bus, store, 100)
+            self._shipper = shipper = Shipper(self._root / "spool", self.bus, store, 100)
             while not self._stop.is_set():
                 self._bell.wait(30)
                 while shipper.step(0.05) or (shipper._under_way and not self._stop.is_set()):
                     pass
+
+    async def asked(self) -> None:
+        """Until records are under way to Kafka."""
+        while self._shipper is None or not self._shipper._under_way:
+            await asyncio.sleep(0.001)
 
     def close(self) -> None:
         self._stop.set()
@@ -179,7 +185,7 @@ async def test_an_answer_leaves_after_kafkas_acknowledgement(
     with closing(Acknowledgement(spool, 20.0)) as acked:
         kafka.bus.set_away(True)
         waiting = [keep(spool, acked, n) for n in range(3)]
-        await asyncio.sleep(0.01)
+        await kafka.asked()
         assert not any(answer.done() for answer in waiting)
         kafka.bus.set_away(False)
         assert await asyncio.gather(*waiting) == [0, 1, 2]
