@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
+from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX, with_todays_names
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_evaluation.labels import LABEL_NUMBER
 from driftloop_evaluation.losses import LossRule
@@ -81,7 +81,8 @@ def load(spec: ModelSpec, served: ServedVersion, live: Path) -> Reference | None
     own = (folder if folder.is_dir() else folder.parent) / FILE
     for path in (own, live):
         if path.is_file():
-            return reference_of(spec, pq.read_table(path), live=path is live)
+            table = with_todays_names(pq.read_table(path))
+            return reference_of(spec, table, live=path is live)
     return None
 
 

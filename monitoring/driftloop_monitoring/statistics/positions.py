@@ -1,6 +1,6 @@
 """Positions in the rows of a model.
 
-Rows are ordered by (predicted_at, prediction_id, row). A position names the last row that was judged.
+Rows are ordered by (predicted_at, prediction_id, row). A position names the last judged row.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,9 @@ class Position:
 
 def position_of(rows: pa.Table, index: int = -1) -> Position:
     """The position of one row; by default of the last one."""
-    at, prediction_id, row = (rows[name][index].as_py() for name in ("predicted_at", "prediction_id", "row"))
+    at, prediction_id, row = (
+        rows[name][index].as_py() for name in ("predicted_at", "prediction_id", "row")
+    )
     return Position(at, prediction_id, row)
 
 

@@ -91,7 +91,9 @@ class JudgeWatch:
         drawn = list(islice(_drawn(rows), -(-settings.judge.answers // 2)))
         scores, why = self._scores(judge, [answer for _, answer in drawn], now)
         found = sorted(
-            (row["predicted_at"], s) for (row, _), s in zip(drawn, scores, strict=False) if s is not None
+            (row["predicted_at"], s)
+            for (row, _), s in zip(drawn, scores, strict=False)
+            if s is not None
         )
         losses = np.array([1.0 - score for _, score in found])
         baseline = scored.baseline

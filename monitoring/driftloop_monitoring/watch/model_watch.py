@@ -135,7 +135,9 @@ class ModelWatch:
         if not table.num_rows:
             return table
         end = settled_until(table["predicted_at"][-1].as_py(), now)
-        table = table.filter(pc.less(table["predicted_at"], pa.scalar(end, table["predicted_at"].type)))
+        table = table.filter(
+            pc.less(table["predicted_at"], pa.scalar(end, table["predicted_at"].type))
+        )
         return rows_after(table, behind)
 
     def _known_reference(self, deployment: Deployment) -> Reference | None:
