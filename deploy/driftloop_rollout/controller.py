@@ -126,10 +126,10 @@ class Controller:
 
     def _served(self, deployment: Deployment) -> set[int] | None:
         """The versions that replicas hold; None until they serve this revision."""
-        loaded = self._store.cursor(f"loaded:{deployment.model.name}")
-        if loaded is None or loaded["revision"] < deployment.revision:
+        loaded = self._store.loaded_versions(deployment.model.name)
+        if loaded.revision < deployment.revision:
             return None
-        return set(loaded["versions"])
+        return set(loaded.versions)
 
     def _adopt(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout:
         champion = deployment.version(deployment.split.stable)
@@ -170,11 +170,10 @@ class Controller:
 
     def _refused(self, deployment: Deployment, version: int) -> str | None:
         """Why replicas that have come to this revision could not load a version."""
-        loaded = self._store.cursor(f"loaded:{deployment.model.name}") or {}
-        if loaded.get("revision", -1) < deployment.revision:
+        loaded = self._store.loaded_versions(deployment.model.name)
+        if loaded.revision < deployment.revision:
             return None
-        reason: str | None = loaded.get("failed", {}).get(str(version))
-        return reason
+        return loaded.failed.get(version)
 
     def _first_step(self, rollout: Rollout, rules: RolloutSettings) -> int:
         if rollout.evidence is None:

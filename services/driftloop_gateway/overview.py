@@ -48,12 +48,12 @@ def counts(model: str, store: Store, lake: LakeReader) -> Record:
 
 def overview(store: Store, lake: LakeReader, running: RunState | None) -> Record:
     """running: what the supervisor wrote, or None if roles run apart."""
-    replicas = (store.cursor("replicas") or {}).get("replicas", [])
+    replicas = [status.to_dict() for status in store.replica_statuses().replicas]
     models = []
     for deployment in store.deployments():
         name = deployment.model.name
         split = deployment.split
-        loaded = store.cursor(f"loaded:{name}") or {}
+        loaded = store.loaded_versions(name)
         models.append(
             {
                 "name": name,
@@ -61,8 +61,8 @@ def overview(store: Store, lake: LakeReader, running: RunState | None) -> Record
                 "challenger": split.canary,
                 "split": {"stable": 1.0 - split.weight, "canary": split.weight},
                 "versions": sorted(v.version for v in deployment.versions),
-                "loaded": loaded.get("versions", []),
-                "failed": loaded.get("failed", {}),
+                "loaded": list(loaded.versions),
+                "failed": loaded.to_dict()["failed"],
                 "counts": counts(name, store, lake),
                 "window": next(iter(store.windows(name, limit=1)), None),
             }

@@ -12,7 +12,7 @@ from driftloop_store.alerts import Alerts
 from driftloop_store.database import Record
 from driftloop_store.deployments import Deployments
 from driftloop_store.judgements import Judgements
-from driftloop_store.readers import Readers
+from driftloop_store.replicas import Replicas
 from driftloop_store.retrains import Retrains
 from driftloop_store.rollouts import Rollouts
 from driftloop_store.schema import migrate
@@ -21,7 +21,7 @@ from driftloop_store.tables import FINISHED_ROLLOUTS
 __all__ = ["FINISHED_ROLLOUTS", "Record", "Store", "open_store"]
 
 
-class Store(Deployments, Judgements, Alerts, Retrains, Rollouts, Readers):
+class Store(Deployments, Judgements, Alerts, Retrains, Rollouts, Replicas):
     """See the module. Safe to use from several threads and processes."""
 
     def close(self) -> None:

@@ -123,8 +123,7 @@ class TextWatch:
             self._step, self._left_s, self._left = now, LIMIT_S, MAX_TEXTS
         if not self._left:
             return [], "other windows had used up this cycle's limit"
-        loaded = self._store.cursor(f"loaded:{self._model}") or {}
-        addresses = loaded.get("addresses", {}).get(str(version), ())
+        addresses = self._store.loaded_versions(self._model).addresses.get(version, ())
         began = time.monotonic()
         told, why = nats_per_token(addresses, calls[: self._left], self._left_s)
         self._left_s -= time.monotonic() - began

@@ -15,13 +15,11 @@ import structlog
 
 from driftloop_contracts.model import Deployment
 from driftloop_contracts.replica import (
-    LoadedVersions,
     ReplicaReport,
     ReplicaStatus,
     ReplicaStatuses,
 )
 from driftloop_serving.cluster.ray_head import environment
-from driftloop_serving.replicas.replica_report import PREFIX
 from driftloop_settings import Settings
 from driftloop_store import Store, open_store
 
@@ -61,7 +59,7 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
     known_issues: dict[str, str] = {}
     while not stop.is_set():
         deployments = store.deployments()
-        loaded = {d.model.name: _loaded(store, d.model.name) for d in deployments}
+        loaded = {d.model.name: store.loaded_versions(d.model.name) for d in deployments}
         wanted = place(deployments, loaded)
         if wanted != applied:
             serve_client.apply(settings, wanted)
@@ -85,22 +83,15 @@ ANSWERING = frozenset({"running", "updating"})
 NO_REPORT = ReplicaReport(pid=0)
 
 
-def _loaded(store: Store, model: str) -> LoadedVersions:
-    """By the last report."""
-    found = store.cursor(f"loaded:{model}")
-    return LoadedVersions() if found is None else LoadedVersions.from_dict(found)
-
-
 def _report(
     store: Store, deployments: Sequence[Deployment], replicas: "Sequence[RunningReplica]"
 ) -> None:
-    """Write the cursors `replicas` (for `status`) and `loaded:<model>` (for rollouts)."""
+    """Write which replicas there are (for `status`) and what they hold (for rollouts)."""
     from driftloop_serving.cluster.placement import applications_of
     from driftloop_serving.replicas.application import SHARED_APPLICATION
     from driftloop_serving.replicas.replica_status import loaded_versions
 
-    found = store.cursor("replicas")
-    before = ReplicaStatuses() if found is None else ReplicaStatuses.from_dict(found)
+    before = store.replica_statuses()
     deaths = before.deaths + _retire(store, before.replicas, {r.pid for r in replicas})
     now = ReplicaStatuses(
         deaths=deaths,
@@ -110,9 +101,9 @@ def _report(
         ),
     )
     if now != before:
-        store.put_cursor("replicas", now.to_dict())
+        store.put_replica_statuses(now)
     running = [
-        (replica.application, _reported(store, replica.pid) or NO_REPORT)
+        (replica.application, store.replica_report(replica.pid) or NO_REPORT)
         for replica in replicas
         if replica.state in ANSWERING
     ]
@@ -134,13 +125,8 @@ def _report(
             deployment.revision,
             known=None if applications == (SHARED_APPLICATION,) else known,
         )
-        if loaded != _loaded(store, name):
-            store.put_cursor(f"loaded:{name}", loaded.to_dict())
-
-
-def _reported(store: Store, pid: int | None) -> ReplicaReport | None:
-    found = store.cursor(f"{PREFIX}{pid}")
-    return None if found is None else ReplicaReport.from_dict(found)
+        if loaded != store.loaded_versions(name):
+            store.put_loaded_versions(name, loaded)
 
 
 def _retire(store: Store, before: Sequence[ReplicaStatus], alive: Container[int | None]) -> int:
@@ -148,7 +134,7 @@ def _retire(store: Store, before: Sequence[ReplicaStatus], alive: Container[int 
     deaths = 0
     for replica in before:
         if replica.pid is not None and replica.pid not in alive:
-            report = _reported(store, replica.pid)
+            report = store.replica_report(replica.pid)
             deaths += report is not None and not report.left
-            store.drop_cursor(f"{PREFIX}{replica.pid}")
+            store.drop_replica_report(replica.pid)
     return deaths

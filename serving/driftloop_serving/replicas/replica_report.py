@@ -1,5 +1,5 @@
 """What a replica holds, reported to the store, so that no canary gets traffic before it is
-loaded. A report is the cursor `replica:<pid>`."""
+loaded."""
 
 import os
 from functools import cache
@@ -8,8 +8,6 @@ from driftloop_contracts.replica import HeldVersions, ReplicaReport
 from driftloop_serving.batching.model_table import ModelTable
 from driftloop_settings import Settings
 from driftloop_store import Store, open_store
-
-PREFIX = "replica:"
 
 
 @cache
@@ -53,4 +51,4 @@ def report_left(settings: Settings) -> None:
 
 
 def _put(settings: Settings, found: ReplicaReport) -> None:
-    store(settings.store_url).put_cursor(f"{PREFIX}{found.pid}", found.to_dict())
+    store(settings.store_url).put_replica_report(found)

@@ -17,6 +17,7 @@ from test_language_watch import GOOD, SPEC, ChatWorld, answers
 
 from driftloop_contracts.language import CORRECTION, SIGNATURE
 from driftloop_contracts.model import Deployment, ServedVersion, TrafficSplit
+from driftloop_contracts.replica import LoadedVersions
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.metrics.meter import ReplicaMeter
@@ -66,7 +67,8 @@ class CorrectedWorld(ChatWorld):
         return GOOD["predicted_at"][0].as_py() + timedelta(seconds=i)
 
     def served_at(self, address: str) -> None:
-        self.store.put_cursor("loaded:chat", {"versions": [1], "addresses": {"1": [address]}})
+        loaded = LoadedVersions(versions=(1,), addresses={1: (address,)})
+        self.store.put_loaded_versions("chat", loaded)
 
 
 @pytest.fixture

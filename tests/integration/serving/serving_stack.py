@@ -19,6 +19,7 @@ import psutil
 from onnx import TensorProto, helper
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.replica import LoadedVersions
 from driftloop_onnx import signature_of
 from driftloop_serving.cluster import ray_head
 from driftloop_serving.cluster.driver import ANSWERING
@@ -85,16 +86,16 @@ class Stack:
 
     def answering(self) -> list[int]:
         """The process ids of the replicas."""
-        replicas = (self.store.cursor("replicas") or {}).get("replicas", [])
-        return [r["pid"] for r in replicas if r["state"] in ANSWERING]
+        replicas = self.store.replica_statuses().replicas
+        return [r.pid for r in replicas if r.pid is not None and r.state in ANSWERING]
 
-    def loaded(self) -> dict[str, Any]:
-        return self.store.cursor("loaded:m") or {"versions": [], "revision": 0}
+    def loaded(self) -> LoadedVersions:
+        return self.store.loaded_versions("m")
 
     def put(self, **changes: Any) -> Deployment:
         """Change the deployment and wait until replicas serve it."""
         wanted = self.store.put_deployment(replace(self.store.require_deployment("m"), **changes))
-        eventually(self.loaded, lambda found: found["revision"] == wanted.revision)
+        eventually(self.loaded, lambda found: found.revision == wanted.revision)
         return wanted
 
 

@@ -39,5 +39,5 @@ def test_behind_haproxy_requests_wait_until_a_killed_replica_is_replaced(proxied
     with httpx.Client(timeout=60.0) as client:
         assert [proxied.ask(client).status_code for _ in range(5)] == [200] * 5
     eventually(proxied.answering, lambda pids: pids and pids != [victim])
-    (row,) = (proxied.store.cursor("replicas") or {})["replicas"]
-    assert row["restarts"] == 1
+    (row,) = proxied.store.replica_statuses().replicas
+    assert row.restarts == 1

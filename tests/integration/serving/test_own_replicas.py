@@ -19,8 +19,7 @@ def test_a_model_of_its_own_answers_through_the_same_port(tmp_path: Path) -> Non
         wanted = stack.store.put_deployment(Deployment(spec, (version,), TrafficSplit(3)))
 
         def revision() -> int:
-            loaded = stack.store.cursor("loaded:alone") or {"revision": 0}
-            return int(loaded["revision"])
+            return stack.store.loaded_versions("alone").revision
 
         eventually(revision, lambda found: found == wanted.revision)
         ready = f"{stack.url}/v2/models/alone/ready"

@@ -39,8 +39,8 @@ def test_versions_and_split_change_without_a_restart(direct: Stack, tmp_path: Pa
     )
     with httpx.Client() as client:
         direct.put(versions=versions, split=TrafficSplit(1, canary=2, weight=0.5))
-        assert direct.loaded()["versions"] == [1, 2]
-        assert "3" in direct.loaded()["failed"]
+        assert direct.loaded().versions == (1, 2)
+        assert 3 in direct.loaded().failed
         arms = [direct.ask(client).headers["x-model-version"] for _ in range(60)]
         assert set(arms) == {"1", "2"}
         direct.put(split=TrafficSplit(2))

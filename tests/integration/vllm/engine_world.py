@@ -7,12 +7,11 @@ from typing import Any
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
-from driftloop_contracts.replica import LoadedVersions, ReplicaReport
+from driftloop_contracts.replica import LoadedVersions
 from driftloop_serving.batching.model_table import ModelTable, held_remotely
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.replicas.engine_replica import EngineReplica
 from driftloop_serving.replicas.replica_config import EngineConfig
-from driftloop_serving.replicas.replica_report import PREFIX
 from driftloop_serving.replicas.replica_status import loaded_versions
 from driftloop_settings import Settings
 from driftloop_store import open_store
@@ -45,9 +44,9 @@ class World:
             revision=current.revision + 1,
         )
         await self.replica.reconfigure(EngineConfig(self.deployment, 1).to_dict())
-        report = self.store.cursor(f"{PREFIX}{os.getpid()}")
+        report = self.store.replica_report(os.getpid())
         assert report is not None
-        self.loaded = loaded_versions("tiny", [[ReplicaReport.from_dict(report)]], 0)
+        self.loaded = loaded_versions("tiny", [[report]], 0)
         served = held_remotely(self.deployment, self.loaded.versions, self.loaded.addresses)
         self.table = ModelTable({"tiny": served})
 

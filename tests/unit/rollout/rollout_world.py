@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.replica import LoadedVersions
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_rollout.controller import Controller
@@ -157,8 +158,9 @@ class World:
         """Replicas take on what is desired, and say so."""
         if not self.serving_away:
             d = self.deployment
-            body = {"versions": [v.version for v in d.versions], "revision": d.revision}
-            self.store.put_cursor(f"loaded:{MODEL}", body)
+            versions = tuple(v.version for v in d.versions)
+            loaded = LoadedVersions(versions=versions, revision=d.revision)
+            self.store.put_loaded_versions(MODEL, loaded)
 
     def live(self, seconds: float) -> None:
         """Answer requests for a while, by the split that is desired."""

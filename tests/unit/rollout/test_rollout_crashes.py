@@ -143,9 +143,8 @@ def test_operators_and_deaths_in_any_order_leave_a_consistent_end(
     state = world.rollout().state
     assert state in FINISHED
     assert world.deployment.split == TrafficSplit(2 if state is State.PROMOTED else 1)
-    loaded = world.store.cursor(f"loaded:{MODEL}")
-    assert loaded is not None
-    assert loaded["revision"] == world.deployment.revision
+    loaded = world.store.loaded_versions(MODEL)
+    assert loaded.revision == world.deployment.revision
 
 
 def test_evidence_is_used_once_though_the_controller_dies_at_every_save(

@@ -1,0 +1,43 @@
+"""What replicas say of themselves, and what they hold together. Kept among the cursors."""
+
+from driftloop_contracts.replica import LoadedVersions, ReplicaReport, ReplicaStatuses
+from driftloop_store.readers import Readers
+
+
+class Replicas(Readers):
+    def loaded_versions(self, model: str) -> LoadedVersions:
+        """By the last report of the role `serving`; with revision -1 before the first one."""
+        found = self.cursor(_loaded(model))
+        return LoadedVersions() if found is None else LoadedVersions.from_dict(found)
+
+    def put_loaded_versions(self, model: str, loaded: LoadedVersions) -> None:
+        self.put_cursor(_loaded(model), loaded.to_dict())
+
+    def replica_statuses(self) -> ReplicaStatuses:
+        found = self.cursor(_STATUSES)
+        return ReplicaStatuses() if found is None else ReplicaStatuses.from_dict(found)
+
+    def put_replica_statuses(self, statuses: ReplicaStatuses) -> None:
+        self.put_cursor(_STATUSES, statuses.to_dict())
+
+    def replica_report(self, pid: int | None) -> ReplicaReport | None:
+        """None if the process has not reported yet, or is gone."""
+        found = self.cursor(_report(pid))
+        return None if found is None else ReplicaReport.from_dict(found)
+
+    def put_replica_report(self, report: ReplicaReport) -> None:
+        self.put_cursor(_report(report.pid), report.to_dict())
+
+    def drop_replica_report(self, pid: int) -> None:
+        self.drop_cursor(_report(pid))
+
+
+_STATUSES = "replicas"
+
+
+def _loaded(model: str) -> str:
+    return f"loaded:{model}"
+
+
+def _report(pid: int | None) -> str:
+    return f"replica:{pid}"
