@@ -8,6 +8,8 @@ CLIENTS := .venv-clients
 CLIENTS_SYNCED := $(CLIENTS)/.synced
 COMPILED := $(wildcard serving/driftloop_serving/capture/_*.pyx serving/driftloop_serving/capture/_*.pxd)
 PROTOCOL := driftloop_serving/inference/grpc_protocol/open_inference.proto
+PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs services/driftloop_cli \
+  $(addprefix services/driftloop_, settings gateway contracts)
 SOURCES := services serving monitoring retrain deploy
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.lock)
 PYTEST := $(BIN)/pytest
@@ -70,6 +72,7 @@ lint: setup docs  ## Check format, lint, types, import contracts and the documen
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
+	$(BIN)/python docs/style/check_prose.py $(PROSE)
 
 .PHONY: format
 format: setup  ## Format and fix what can be fixed

@@ -2,10 +2,10 @@
 
 import inspect
 
-from driftloop_serving.http.http_errors import status_of
 from layout import page, table
 
 from driftloop_contracts import errors
+from driftloop_http.http_errors import status_of
 from driftloop_serving.grpc.grpc_server import CODES
 
 INTRODUCTION = """\

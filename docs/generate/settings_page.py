@@ -14,8 +14,8 @@ in their unit: `_s` and `_seconds` are seconds, `_hours` hours, `_days` days, `_
 megabytes. `driftloop settings` shows the values in force.
 
 A setting *per model* may also be set under `policy` in a model's spec, for that model alone (see
-[Models and recipes](../guides/deploy-a-model.md)); `driftloop settings --model NAME` shows what
-holds for it. A *global* one may not."""
+[Deploy a model](../guides/deploy-a-model.md)); `driftloop settings --model NAME` shows the
+values for it. A *global* one may not."""
 SCOPES = {Scope.GLOBAL: "global", Scope.MODEL: "per model"}
 
 
@@ -26,7 +26,7 @@ def render() -> str:
             (f"`{s.key}`", default(s.default), s.allowed, SCOPES[s.scope], s.meaning)
             for s in settings
         ]
-        heading = f"## `[{section}]`" if section else "## At the top"
+        heading = f"## `[{section}]`" if section else "## Top level"
         parts += [heading, table(("key", "default", "allowed", "scope", "meaning"), rows)]
     return page("Settings", INTRODUCTION, *parts)
 

@@ -22,13 +22,13 @@ from driftloop_contracts.errors import NotFound, Rejected
 LOAD_TIMEOUT_S = 900.0
 """Large weights take minutes."""
 
-Reason = Annotated[str, typer.Option("--reason", help="Stands in the audit log.")]
+Reason = Annotated[str, typer.Option("--reason", help="Recorded in the audit log.")]
 
 
 @stack_command
 def status(
     run: Invocation,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
 ) -> None:
     """Show roles, models, traffic split, windows, alerts, retrains and rollouts."""
     client = ControlClient(run.settings.state_dir)
@@ -62,7 +62,7 @@ def deploy(
     base: Annotated[
         int | None,
         typer.Option(
-            help="The version whose weights an adapter goes with (default: the champion's)."
+            help="The version whose weights the adapter belongs to (default: the champion's)."
         ),
     ] = None,
     at_once: Annotated[
@@ -74,8 +74,8 @@ def deploy(
     A model's first version serves at once; a later one has to win a canary first.
 
     MODEL.yaml holds: name, model (the .onnx file, relative to it), and, for the loop: task
-    (classification or regression), output (the tensor that labels compare with), recipe, slices,
-    reference (a parquet file), options. `signature` (inputs, outputs) is checked if given.
+    (classification or regression), output (the tensor that labels are compared with), recipe,
+    slices, reference (a parquet file), options. `signature` (inputs, outputs) is checked if given.
 
     A language model's MODEL.yaml holds: name, runtime: vllm, model (a Hugging Face folder with
     safetensors, or s3://…), and: task: generation, recipe (lora-sft or lora-dpo), options (engine:
@@ -100,7 +100,7 @@ def deploy(
 
 def _await_loaded(client: ControlClient, answer: dict[str, Any]) -> None:
     """Return when replicas hold the version; a rollout loads its candidate by itself. Raises
-    Rejected with the reason where it cannot be loaded."""
+    Rejected with the reason if it cannot be loaded."""
     if answer["rollout"]:
         return
     version, began = answer["version"], time.monotonic()
@@ -125,12 +125,16 @@ def retrain(
     model: Model,
     reason: Reason = "asked for by an operator",
     recipe: Annotated[
-        list[str] | None, typer.Option("--recipe", help="Instead of the model's own; repeatable.")
+        list[str] | None,
+        typer.Option("--recipe", help="Replaces the model's own recipe; repeatable."),
     ] = None,
     override_gate: Annotated[
-        bool, typer.Option("--override-gate", help="Canary the result even if the gate says no.")
+        bool,
+        typer.Option("--override-gate", help="Canary the candidate even if the gate rejects it."),
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when it is over.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when the retrain is finished.")
+    ] = False,
 ) -> None:
     """Retrain a model now, on the labelled rows in the lake."""
     client = ControlClient(run.settings.state_dir)
@@ -163,7 +167,7 @@ def _follow_retrain(
     return record
 
 
-rollout = typer.Typer(help="Watch and steer rollouts.", no_args_is_help=True)
+rollout = typer.Typer(help="Watch and control rollouts.", no_args_is_help=True)
 
 
 @rollout.command("start")
@@ -208,7 +212,7 @@ def _steering(event: str, help_text: str) -> None:
         run.emit(record, lambda: console.print(f"rollout {record['id']}: {record['state']}"))
 
 
-_steering("pause", "Hold the newest rollout of a model at its present weight.")
-_steering("resume", "Let a paused rollout go on.")
+_steering("pause", "Hold the newest rollout of a model at its current weight.")
+_steering("resume", "Resume a paused rollout.")
 _steering("promote", "Promote the canary without waiting for evidence.")
 _steering("abort", "Send all traffic back to the champion and end the rollout.")

@@ -24,15 +24,17 @@ def dead_letters(
     run: Invocation,
     places: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TOPIC:PARTITION:OFFSET]…", help="Which.  [default: all]"),
+        typer.Argument(
+            metavar="[TOPIC:PARTITION:OFFSET]…", help="Only these records.  [default: all]"
+        ),
     ] = None,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Archive what can be read by now.")
+        bool, typer.Option("--replay", help="Archive the records that can be read by now.")
     ] = False,
 ) -> None:
     """List the records that could not be archived, and why; or replay them.
 
-    A replay may be repeated, and stopped at any moment: no row comes twice.
+    A replay may be interrupted and repeated: no row is written twice.
     """
     settings = run.settings
     wanted = [_place(text) for text in places] if places else None

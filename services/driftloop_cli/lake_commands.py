@@ -45,7 +45,7 @@ def query(
     ],
     at: At = None,
     version: Version = None,
-    limit: Annotated[int, typer.Option(help="Rows of the table that is shown.")] = 100,
+    limit: Annotated[int, typer.Option(help="The most rows to show in the table.")] = 100,
     timeout_s: Timeout = 300.0,
 ) -> None:
     """Ask the lake in SQL. Read only.
@@ -95,7 +95,7 @@ def labels(
     name: Model,
     at: At = None,
 ) -> None:
-    """Show how many predictions of each version have their label, and how long labels take.
+    """Show how many predictions of each version have a label, and how long labels take.
 
     `by 1 h` is the share of the rows at least an hour old that had their label within the hour:
     versions are comparable there, whatever their age.
@@ -140,12 +140,12 @@ def export(
     version: Version = None,
     timeout_s: Timeout = 86_400.0,
 ) -> None:
-    """Write predictions to a file, in no order. PATH appears when it is whole."""
+    """Write predictions to a file, unordered. PATH is written atomically."""
     from driftloop_cli.rows import write_file
 
     kind = kind or out.suffix.lstrip(".")
     if kind not in ("parquet", "csv"):
-        raise Rejected(f"--format {kind!r}: it is parquet or csv")
+        raise Rejected(f"--format {kind!r}: must be parquet or csv")
     views = _views(run.settings, name, at, version)
     bounds = [
         f"predicted_at {sign} TIMESTAMPTZ '{time.isoformat()}'"
@@ -177,14 +177,19 @@ def tail(
     run: Invocation,
     name: Model,
     labels: Annotated[
-        bool, typer.Option("--labels", help="Labels too, of all models: they name none.")
+        bool,
+        typer.Option(
+            "--labels", help="Also print labels, of all models: a label does not name its model."
+        ),
     ] = False,
     from_start: Annotated[
-        bool, typer.Option("--from-start", help="All that Kafka still holds, then what comes.")
+        bool, typer.Option("--from-start", help="Start with everything that Kafka still holds.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="End after so many lines.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this number of lines.")
+    ] = None,
 ) -> None:
-    """Print predictions as they come, one JSON object a line, until Ctrl-C."""
+    """Print predictions as they arrive, one JSON object a line, until Ctrl-C."""
     from driftloop_bus import connect
     from driftloop_cli.tail import follow
 

@@ -41,10 +41,13 @@ def reproduce(
     name: Model,
     version: Version,
     tolerance: Annotated[
-        float, typer.Option(min=0.0, help="How far a metric may be off, absolute and relative.")
+        float,
+        typer.Option(
+            min=0.0, help="The largest allowed difference of a metric, absolute and relative."
+        ),
     ] = 1e-6,
 ) -> None:
-    """Train a version again from its lineage and compare. Exit code 0 where it is the same.
+    """Train a version again from its lineage and compare. Exit code 0: it is the same.
 
     Metrics must agree within the tolerance, and the graph exactly, unless code, libraries or
     machine differ from those it was made with. Nothing is registered and nothing that serves is

@@ -29,7 +29,7 @@ from driftloop_contracts.errors import Conflict, Rejected, Unavailable
 
 app = typer.Typer(
     name="driftloop",
-    help="Serves models and keeps them good: drift watching, retraining, canary and promotion.",
+    help="Serve models, watch live traffic, retrain, canary and promote.",
     epilog="Start with `driftloop demo`, or `driftloop up` and `driftloop deploy MODEL.yaml`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -68,7 +68,7 @@ def up(
 ) -> None:
     """Run everything on this machine: Kafka, Ray Serve, archiver, monitor, retraining, rollouts.
 
-    What it keeps lies under the state directory; started again, it goes on where it was.
+    All files are under the state directory; started again, it resumes where it stopped.
     """
     from driftloop_cli.supervisor import Supervisor
 
@@ -119,12 +119,12 @@ def _detached(run: Invocation, timeout_s: float) -> dict[str, Any]:
                 "pid": process.pid,
             }
         if process.poll() is not None:
-            raise Unavailable(f"the stack ended at once: {_last_line(log)} (log: {log})")
+            raise Unavailable(f"the stack ended during its start: {_last_line(log)} (log: {log})")
         time.sleep(0.1)
     process.terminate()
     last = "; ".join(f"{name}: {_last_line(log.parent / f'{name}.log')}" for name in _TO_ANSWER)
     raise Unavailable(
-        f"no prediction can be answered after {timeout_s:.0f} s; last log lines: {last}; "
+        f"predictions cannot be answered after {timeout_s:.0f} s; last log lines: {last}; "
         f"the logs are in {log.parent}"
     )
 
@@ -143,7 +143,7 @@ def _last_line(path: Path) -> str:
 def down(
     run: Invocation,
 ) -> None:
-    """Stop the stack: what was answered is shipped and archived before it ends."""
+    """Stop the stack, after all answered predictions are shipped and archived."""
     from driftloop_cli.supervisor import stop_stack
 
     settings = run.settings
@@ -161,7 +161,7 @@ def role(
     run: Invocation,
     name: Annotated[str, typer.Argument(help="kafka, ray, serving, shipper, archiver, …")],
 ) -> None:
-    """Run one role in the foreground, for a set-up in which roles run apart."""
+    """Run one role in the foreground, for a set-up with roles on several machines."""
     from driftloop_cli.logs import configure_logs
     from driftloop_cli.roles import enter
 
@@ -189,9 +189,9 @@ def _kafka_command(name: str, help_text: str) -> None:
         )
 
 
-_kafka_command("start", "Fetch Apache Kafka if need be, and start a broker on loopback.")
+_kafka_command("start", "Download Apache Kafka if necessary, and start a broker on loopback.")
 _kafka_command("stop", "Stop the broker.")
-_kafka_command("status", "Show whether it runs, where, and its topics.")
+_kafka_command("status", "Show whether the broker runs, its address and its topics.")
 
 
 @app.command()
@@ -204,20 +204,21 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder for model.yaml and the graph.")],
     task: Annotated[str, typer.Option(help="classification or regression.")] = "classification",
     time_column: Annotated[
-        str | None, typer.Option(help="Rows are split in its order; else in the file's.")
+        str | None,
+        typer.Option(help="Rows are split in the order of this column; default: of the file."),
     ] = None,
     drop: Annotated[
         list[str] | None, typer.Option(help="Columns to leave out; repeatable.")
     ] = None,
     family: Annotated[
-        list[str] | None, typer.Option(help="Families that compete; repeatable.")
+        list[str] | None, typer.Option(help="Families of models that compete; repeatable.")
     ] = None,
 ) -> None:
     """Train a first version from a file, ready for `driftloop deploy OUTPUT/model.yaml`."""
     from driftloop_retrain.job.initial_training import train_first
 
     if task not in ("classification", "regression"):
-        raise Rejected(f"--task {task}: it is classification or regression")
+        raise Rejected(f"--task {task}: must be classification or regression")
     settings = run.settings
     document = train_first(
         settings,
@@ -239,7 +240,7 @@ def train(
 def doctor(
     run: Invocation,
 ) -> None:
-    """Check this machine and the settings for what driftloop needs, and say what to do."""
+    """Check this machine and the settings against driftloop's requirements, and say what to do."""
     from driftloop_cli.doctor import examine
 
     checks = examine(run.settings)
@@ -260,16 +261,16 @@ def demo(
         str | None,
         typer.Option(
             help="drift (with --llm: feedback): the whole loop. "
-            "bad-candidate: a harmful one is rolled back."
+            "bad-candidate: a harmful candidate is rolled back."
         ),
     ] = None,
     llm: Annotated[
         bool,
         typer.Option(
-            "--llm", help="A language model instead, which learns what its users want: ten minutes."
+            "--llm", help="A language model that learns what its users want: ten minutes."
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Changes training and traffic.")] = 0,
+    seed: Annotated[int, typer.Option(help="Varies training and traffic.")] = 0,
     json_file: Annotated[
         Path | None,
         typer.Option(
@@ -282,8 +283,8 @@ def demo(
         bool, typer.Option("--keep", help="Leave the stack running at the end.")
     ] = False,
 ) -> None:
-    """Watch the loop close: a model is served, drift comes, an alert, a retrain, a canary, a
-    promotion.
+    """Watch the loop close: a model is served, drift is injected, and an alert, a retrain, a canary
+    and a promotion follow.
 
     Real parts and a real data set; it takes about two minutes on two cores. With --llm a small
     language model is served; users rate and correct its answers, it is fine-tuned, and the adapter
@@ -301,9 +302,9 @@ def demo(
     with reported(as_json=False):
         scenario = scenario or SCENARIOS[0]
         if scenario not in SCENARIOS:
-            raise Rejected(f"--scenario {scenario}: there are {', '.join(SCENARIOS)}")
-        # As after Ctrl-C: the stack is stopped. Not by way of SIGINT, which shells have their
-        # background ignore.
+            raise Rejected(f"--scenario {scenario}: must be one of {', '.join(SCENARIOS)}")
+        # As after Ctrl-C: the stack is stopped. SIGINT would not do: shells make their
+        # background jobs ignore it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         summary = run(
             scenario,

@@ -40,7 +40,7 @@ def _from_yaml(path: Path) -> tuple[Spec, Mapping[str, Path]]:
     try:
         spec = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise Rejected(f"{path} is no YAML: {error}") from None
+        raise Rejected(f"{path} is not valid YAML: {error}") from None
     if not isinstance(spec, dict) or "name" not in spec or "model" not in spec:
         raise Rejected(f"{path} must hold at least `name` and `model`")
     model = str(spec.pop("model"))
@@ -72,9 +72,7 @@ def _folder(spec: Spec, folder: Path) -> tuple[Spec, Mapping[str, Path]]:
             f"{folder} holds neither {BASE_CONFIG} (a model) nor {ADAPTER_CONFIG} (an adapter)"
         )
     if not any(folder.glob("*.safetensors")):
-        raise Rejected(
-            f"{folder} holds no *.safetensors; convert the weights, pickles are not taken"
-        )
+        raise Rejected(f"{folder} holds no *.safetensors; convert the weights: pickles are refused")
     files = {
         f"weights/{file.name}": file
         for file in sorted(folder.iterdir())

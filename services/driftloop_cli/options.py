@@ -28,9 +28,7 @@ StateDir = Annotated[
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated."
-    ),
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
 ]
 ConfigFile = Annotated[
     Path | None,

@@ -50,8 +50,8 @@ STOP_ORDER = (
     ("rollout", "retrain", "monitor", "gateway", "serving"), ("ray", "shipper"), ("archiver",),
     ("kafka",),
 )  # fmt: skip
-"""Who stops together, in turn; producers before their consumers: what is answered is shipped, what
-is shipped is archived."""
+"""Which roles stop together, in turn. Producers stop before their consumers, so that every answered
+prediction is shipped, and every shipped one archived."""
 
 
 def roles_of(settings: Settings) -> tuple[Role, ...]:
@@ -68,7 +68,9 @@ def enter(name: str, settings: Settings) -> None:
     """Run one role in this process until SIGTERM or SIGINT."""
     role = next((r for r in ROLES if r.name == name), None)
     if role is None:
-        raise NotFound(f"there is no role {name!r}; there are {', '.join(r.name for r in ROLES)}")
+        raise NotFound(
+            f"there is no role {name!r}; the roles are {', '.join(r.name for r in ROLES)}"
+        )
     if role.nice:
         give_way(role.nice)
     if not role.program:

@@ -20,8 +20,8 @@ def follow(
     """Lines of one JSON object each: a row of a prediction as the view `predictions` has it, or,
     with `labels`, a label ({"event": "label", …}; predictions then have "event": "prediction").
 
-    Ends after `limit` lines only. Raises Unavailable where no broker answers. Joins no group and
-    commits nothing: whoever archives does not notice.
+    Ends after `limit` lines only. Raises Unavailable if no broker answers. Joins no group and
+    commits nothing: archivers are not affected.
     """
     topics = (PREDICTIONS, LABELS) if labels else (PREDICTIONS,)
     return _lines(bus, model, _positions(bus, topics, from_start), limit, named=labels)

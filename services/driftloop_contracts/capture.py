@@ -12,7 +12,7 @@ In the model's spec, under `options.capture`:
 `sample`: this share of the predictions is captured, instead of the setting `capture.sample`; whole
 ones, chosen by their id. Columns are inputs or outputs by their tensor's name: a dropped one is
 null, a hashed one a keyed BLAKE2b in hex (the same text gives the same hash), a truncated one its
-first so many characters. Labels are not sampled.
+first N characters. Labels are not sampled.
 """
 
 from collections.abc import Iterable, Mapping

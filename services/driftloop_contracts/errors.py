@@ -19,23 +19,23 @@ class DriftloopError(Exception):
 
 
 class Rejected(DriftloopError):
-    """The input is wrong; sending it again unchanged cannot help (HTTP 400)."""
+    """The input is wrong. Correct it: sending it again unchanged cannot help."""
 
 
 class NotFound(Rejected):
-    """The named thing does not exist (HTTP 404)."""
+    """The named thing does not exist. Check the name."""
 
 
 class TooLarge(Rejected):
-    """The input is over a limit (HTTP 413)."""
+    """The input is over a limit. Send less at once."""
 
 
 class Conflict(Rejected):
-    """The thing is not in a state that allows this (HTTP 409)."""
+    """The state of the thing does not allow this. Read its state, then decide."""
 
 
 class RetryLater(DriftloopError):
-    """Nothing is wrong with the input; try again after `retry_after_s` seconds (HTTP 503)."""
+    """The input is right. Send it again after `retry_after_s` seconds (`Retry-After`)."""
 
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -43,4 +43,4 @@ class RetryLater(DriftloopError):
 
 
 class Unavailable(DriftloopError):
-    """Something this machine or cluster needs is missing; an operator must act."""
+    """This machine or cluster lacks something. An operator must act."""

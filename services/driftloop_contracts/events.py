@@ -147,7 +147,7 @@ LABEL_SCHEMA = pa.schema(
 def parse_feedback(document: object, now: datetime) -> list[LabelEvent]:
     """Labels of a `POST /feedback` body (one object or a list) or of a label record.
 
-    `label` with a list and no `row` labels the rows 0, 1, … in order. `row` is 0 where it is not
+    `label` with a list and no `row` labels the rows 0, 1, … in order. `row` is 0 if it is not
     given, `observed_at` is `now`. Of a language model's answer see `opinions_of` too. Raises
     Rejected with a sentence that names the item and the field.
     """

@@ -36,7 +36,7 @@ class InputRule:
                 if value not in self.categories:
                     known = ", ".join(sorted(self.categories)[:8])
                     raise Rejected(
-                        f"input {name!r}: {shown(value)} is no known category; known: {known}"
+                        f"input {name!r}: {shown(value)} is not a known category; known: {known}"
                     )
         if not self.nan_allowed and values.dtype.kind == "f" and np.isnan(values).any():
             raise Rejected(f"input {name!r}: a missing value (null) is not allowed here")

@@ -20,7 +20,7 @@ SIGNATURE = Signature(
     ),
     outputs=(
         TensorSpec("text", "BYTES", (-1,)),
-        # Tool calls as JSON, "" where there is none.
+        # Tool calls as JSON, "" if there are none.
         TensorSpec("tool_calls", "BYTES", (-1,)),
         # stop | length | tool_calls | abort (the client left) | error
         TensorSpec("finish_reason", "BYTES", (-1,)),
@@ -48,7 +48,7 @@ WEIGHTS_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 def read_json(text: str | None) -> Any:
-    """A column's value that should be JSON; None where it is missing or broken."""
+    """A column's value that should be JSON; None if it is missing or broken."""
     try:
         return json.loads(text or "null")
     except ValueError:

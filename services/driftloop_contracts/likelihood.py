@@ -1,5 +1,5 @@
-"""How likely a text is under a served version: what the monitor asks of an engine's own port, which
-only driftloop's processes reach. It is no prediction: neither captured nor counted as traffic."""
+"""How likely a text is under a served version: the monitor asks an engine's own port, which only
+driftloop's processes reach. It is not a prediction: neither captured nor counted as traffic."""
 
 import json
 from collections.abc import Mapping

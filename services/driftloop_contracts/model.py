@@ -50,7 +50,9 @@ class ModelSpec:
             )
         tasks = self.kind.tasks
         if self.task not in (None, *tasks):
-            raise Rejected(f"task {self.task!r}: for {self.runtime} it is {' or '.join(tasks)}")
+            raise Rejected(
+                f"task {self.task!r}: for {self.runtime} it must be {' or '.join(tasks)}"
+            )
         if self.task and not self.output:
             raise Rejected(f"model {self.name!r} has a task: name its `output` tensor too")
 

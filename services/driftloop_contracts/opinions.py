@@ -1,8 +1,8 @@
 """What people say of a language model's answer, in the forms that applications have it in.
 
 A thumb, a rating on any scale, the text that the answer should have been, a better answer: each
-becomes a label under one of the metrics of `driftloop_contracts.language`, so that whoever reads
-labels knows one form only.
+becomes a label under one of the metrics of `driftloop_contracts.language`, so that readers of
+labels know one form only.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ class Opinion:
 
 
 def opinions_of(item: Mapping[str, object], where: str) -> list[Opinion]:
-    """Of one feedback item; none where it has none of FIELDS. Several may be said at once.
+    """Of one feedback item; none if it has none of FIELDS. Several may be said at once.
 
     `thumb`: "up", "down", true or false. `rating`: 0 to 1, or on `scale` [lowest, highest].
     `correction`: the text that the answer should have been. `preferred`: the prediction id of a

@@ -45,7 +45,7 @@ class GatewayContext:
 
 
 class RetrainRequest(BaseModel):
-    """`recipes` and `override_gate` are for experiments; they stand in the record."""
+    """`recipes` and `override_gate` are for experiments; they are recorded."""
 
     model: str
     reason: str = "asked for by an operator"
@@ -202,7 +202,7 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
         )
         record = store.request_retrain(asked)
         if record.id != retrain_id:
-            raise errors.Conflict(f"the retrain {record.id} of {wanted.model!r} is under way")
+            raise errors.Conflict(f"the retrain {record.id} of {wanted.model!r} is in progress")
         decision = Decision(
             decision_id=decision_id,
             model=wanted.model,

@@ -62,5 +62,5 @@ def run(settings: Settings, stop: threading.Event) -> None:
 def _warm(registry: Callable[[], Registry]) -> None:
     """MLflow makes its tables on first use, which takes seconds: not those of the first deploy."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
-    with contextlib.suppress(Exception):  # who needs it will be told
+    with contextlib.suppress(Exception):  # a caller that needs it gets the error
         registry().aliases("")

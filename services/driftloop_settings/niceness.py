@@ -13,7 +13,7 @@ def give_way(nice: int, leader: int | None = None) -> None:
 
     Outside of containers Linux shares a core between sessions first (`sched_autogroup_enabled`,
     Debian's and Ubuntu's default), and a process's niceness counts only within its own. `leader`:
-    the process that leads the session, where it is not this one; a session that another leads (a
+    the process that leads the session, if it is not this one; a session that another leads (a
     user's shell, say) is left as it is.
     """
     now = os.nice(nice)

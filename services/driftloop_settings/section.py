@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 
 class Scope(StrEnum):
-    """Whom a setting concerns. A MODEL one may also stand under `policy:` in a model's spec."""
+    """Whom a setting concerns. A MODEL one may also be set under `policy:` in a model's spec."""
 
     GLOBAL = "global"
     MODEL = "model"

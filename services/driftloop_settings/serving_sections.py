@@ -12,7 +12,7 @@ WITH_SECRETS = "with secrets"
 
 class ServingSettings(Section):
     ingress: Literal["haproxy", "direct"] = "haproxy"
-    """direct: replicas own the port. haproxy: Ray Serve's proxy stands in front."""
+    """direct: replicas own the port. haproxy: Ray Serve's proxy is in front of them."""
     host: str = "127.0.0.1"
     """The address that the inference ports listen on."""
     port: int = Field(8000, ge=0, le=65535)

@@ -50,7 +50,7 @@ class LakeSettings(Section):
     """Hours that a version of a table stays readable which no model version and no retrain pins."""
     retention_days: int | None = Field(None, ge=1)
     """Predictions, labels and dead letters older than this many days are dropped, but stay in
-    pinned versions; None: they are kept for ever."""
+    pinned versions; None: they are kept forever."""
 
 
 class ControlSettings(Section):

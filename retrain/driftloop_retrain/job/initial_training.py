@@ -37,7 +37,7 @@ def train_first(
     for `driftloop deploy`. Returns the paths, the family that won and its metrics on the hold-out.
     Raises Rejected where the file or its columns are not fit for it."""
     if task not in ("classification", "regression"):
-        raise Rejected(f"task {task!r}: it is classification or regression")
+        raise Rejected(f"task {task!r}: must be classification or regression")
     kind = cast("Task", task)
     spec = ModelSpec(name, kind, "label" if kind == "classification" else "value", TABULAR)
     names = recipe_names(TABULAR, families, settings.retrain.families)

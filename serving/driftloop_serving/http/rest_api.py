@@ -292,7 +292,7 @@ def _feedback(app: FastAPI, spool: SpoolWriter, limit_bytes: int, settled: Settl
         openapi_extra=body(documents.Label, required=True, or_list=True),
     )
     async def feedback(request: Request) -> documents.Accepted:
-        """Lines of any number as `application/x-ndjson`; bad ones are told, the others kept."""
+        """As `application/x-ndjson`, any number of lines: bad ones are reported, others kept."""
         answer = await accept(
             request, spool.append_labels, limit_bytes, lambda: datetime.now(UTC), settled
         )

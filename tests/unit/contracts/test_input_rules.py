@@ -16,7 +16,7 @@ def test_a_category_or_missing_value_that_the_owner_forbids_is_refused() -> None
     rules = parse_rules({"inputs": RULES})
     rules["city"].check("city", np.array([["Ulm"], ["Bonn"]], object))
     rules["age"].check("age", np.float32([[1.0]]))
-    with pytest.raises(Rejected, match=r"'city'.*'Kiel' is no known category"):
+    with pytest.raises(Rejected, match=r"'city'.*'Kiel' is not a known category"):
         rules["city"].check("city", np.array([["Ulm"], ["Kiel"]], object))
     with pytest.raises(Rejected, match=r"'age'.*missing value"):
         rules["age"].check("age", np.float32([[1.0], [np.nan]]))

@@ -133,7 +133,7 @@ def test_an_adapter_without_a_base_is_refused(
     ("more", "why"),
     [
         ({"options": {"engine": {"max_len": 5}}}, "did you mean engine.max_model_len"),
-        ({"task": "regression"}, "for vllm it is generation"),
+        ({"task": "regression"}, "for vllm it must be generation"),
         ({"base": 1}, "`base` is for adapters"),
         ({"colour": "blue"}, "colour"),
         ({"model": "s3://elsewhere/weights"}, "llm.roots"),
