@@ -1,0 +1,112 @@
+"""The control API's actions on records with a life: the JSON they answer, and what is refused."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from driftloop_contracts.alert import Alert, AlertEvent
+from driftloop_contracts.judgement import CheckKind, Severity
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.retrain import Retrain, RetrainEvent
+from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_gateway.app import GatewayContext, make_app
+from driftloop_settings import Settings
+from driftloop_store import Store, open_store
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+TENSOR = TensorSpec("x", "FP32", (-1, 1))
+SERVED = ServedVersion(1, "somewhere", Signature((TENSOR,), (TENSOR,)))
+NOT_USED: Any = None
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    opened.put_deployment(Deployment(ModelSpec("m"), (SERVED,), TrafficSplit(1)))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def client(store: Store, tmp_path: Path) -> TestClient:
+    context = GatewayContext(
+        settings=Settings(state_dir=tmp_path),
+        store=store,
+        lake=NOT_USED,
+        registry=NOT_USED,
+        labels=NOT_USED,
+        run_state=lambda: None,
+        clock=lambda: NOW,
+    )
+    return TestClient(make_app(context))
+
+
+def ask(client: TestClient) -> dict[str, Any]:
+    wanted = {"model": "m", "reason": "because", "recipes": ["gradient-boosting"]}
+    return dict(client.post("/api/retrains", json=wanted).json())
+
+
+def test_a_retrain_that_is_asked_for_answers_with_its_record(client: TestClient) -> None:
+    record = ask(client)
+    assert (record["model"], record["state"], record["at"]) == ("m", "requested", NOW.isoformat())
+    assert (record["trigger"], record["reason"], record["champion"]) == ("operator", "because", 1)
+    assert (record["recipes"], record["change_at"]) == (["gradient-boosting"], None)
+    assert client.get("/api/retrains").json() == [record]
+
+
+def test_a_second_retrain_is_refused_while_one_is_active(client: TestClient) -> None:
+    first = ask(client)
+    again = client.post("/api/retrains", json={"model": "m", "recipes": ["gradient-boosting"]})
+    assert again.status_code == 409
+    assert first["id"] in again.json()["error"]
+
+
+def test_a_retrain_that_is_over_is_not_cancelled(client: TestClient) -> None:
+    path = f"/api/retrains/{ask(client)['id']}/cancel"
+    assert client.post(path).json()["state"] == "cancelled"
+    assert client.post(path).status_code == 409
+    assert [entry["action"] for entry in client.get("/api/audit").json()] == [
+        "cancel-retrain",
+        "retrain",
+    ]
+
+
+def test_an_unknown_retrain_is_not_found(client: TestClient) -> None:
+    assert client.post("/api/retrains/x/cancel").status_code == 404
+
+
+def test_an_open_alert_is_acknowledged_and_a_closed_one_is_not(
+    client: TestClient, store: Store
+) -> None:
+    store.raise_alert(
+        Alert(
+            id="a",
+            model="m",
+            at=NOW,
+            kind=CheckKind.PERFORMANCE,
+            severity=Severity.CRITICAL,
+            message="worse",
+            version=1,
+            findings=("f",),
+            window="w",
+            change_at=NOW,
+        )
+    )
+    acknowledged = client.post("/api/alerts/a/ack")
+    assert acknowledged.json() == {"id": "a", "state": "acknowledged"}
+    store.change_alert("a", lambda alert: alert.after(AlertEvent.CLOSE))
+    assert client.post("/api/alerts/a/ack").status_code == 409
+    (alert,) = client.get("/api/alerts").json()
+    assert (alert["state"], alert["kind"], alert["message"]) == ("closed", "performance", "worse")
+
+
+def test_an_ended_retrain_shows_what_it_gave(client: TestClient, store: Store) -> None:
+    store.request_retrain(Retrain(id="r", model="m", at=NOW))
+    for event in (RetrainEvent.START, RetrainEvent.SUCCEED):
+        store.change_retrain("r", lambda retrain, event=event: retrain.after(event))
+    (record,) = client.get("/api/retrains").json()
+    assert (record["state"], record["revision"]) == ("succeeded", 3)
