@@ -9,7 +9,7 @@ import pyarrow as pa
 from driftloop_contracts.events import INPUT_PREFIX
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_monitoring.statistics.columns import Column
-from driftloop_monitoring.statistics.quality import Trouble, issues
+from driftloop_monitoring.statistics.quality import Issue, issues
 from driftloop_monitoring.statistics.separation import Separation
 from driftloop_monitoring.text.answer_checks import useless_answers
 from driftloop_monitoring.text.descriptors import described, last_prompt
@@ -30,15 +30,15 @@ class KindChecks:
     window's texts are distinguished from the reference's; None: they are not compared."""
 
     seen: Callable[[pa.Table], pa.Table]
-    broken: Callable[[Sides, Sides, float], Sequence[Trouble]]
+    broken: Callable[[Sides, Sides, float], Sequence[Issue]]
     topics: Callable[[pa.Table, pa.Table], Separation | None]
 
 
-def _broken_inputs(reference: Sides, window: Sides, significance: float) -> list[Trouble]:
+def _broken_inputs(reference: Sides, window: Sides, significance: float) -> list[Issue]:
     return issues(reference.inputs, window.inputs, significance)
 
 
-def _broken_answers(reference: Sides, window: Sides, significance: float) -> list[Trouble]:
+def _broken_answers(reference: Sides, window: Sides, significance: float) -> list[Issue]:
     """Prompts are never broken: people wrote them."""
     return list(useless_answers(reference.outputs, window.outputs, significance))
 

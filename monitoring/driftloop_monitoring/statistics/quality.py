@@ -23,7 +23,7 @@ CHECKS = ("missing", "new_category", "out_of_range", "not_finite")
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Issue:
     """effect: rise of the share of bad rows, 0 to 1; significance: p-value."""
 
     check: str
@@ -36,24 +36,24 @@ class Trouble:
 
 def issues(
     reference: Mapping[str, Column], window: Mapping[str, Column], significance: float
-) -> list[Trouble]:
+) -> list[Issue]:
     """Faults of the window's data. significance: the family-wise error rate."""
     pairs = in_both(reference, window)
     found = [
-        Trouble("absent", name, Severity.CRITICAL, 1.0, 0.0, f"column {name} is missing")
+        Issue("absent", name, Severity.CRITICAL, 1.0, 0.0, f"column {name} is missing")
         for name in reference
         if name not in window
     ]
     alpha = significance / max(1, len(pairs) * len(CHECKS))
     for old, new in pairs:
-        found.extend(_column_troubles(old, new, alpha))
+        found.extend(_column_issues(old, new, alpha))
     return found
 
 
-def _column_troubles(old: Column, new: Column, alpha: float) -> list[Trouble]:
+def _column_issues(old: Column, new: Column, alpha: float) -> list[Issue]:
     if old.kind != new.kind:
         detail = f"column {new.name} was a {old.kind} and is a {new.kind}"
-        return [Trouble("type", new.name, Severity.CRITICAL, 1.0, 0.0, detail)]
+        return [Issue("type", new.name, Severity.CRITICAL, 1.0, 0.0, detail)]
     missing = _judge(
         "missing", new, int(new.missing.sum()), new.rows, int(old.missing.sum()), old.rows, alpha
     )
@@ -62,16 +62,16 @@ def _column_troubles(old: Column, new: Column, alpha: float) -> list[Trouble]:
         return found
     checks = [_new_categories] if old.kind == "category" else [_out_of_range, _not_finite]
     for check in checks:
-        trouble = check(old, new, alpha)
-        if trouble:
-            found.append(trouble)
+        issue = check(old, new, alpha)
+        if issue:
+            found.append(issue)
     constant = _constant(old, new)
     if constant:
         found.append(constant)
     return found
 
 
-def _new_categories(old: Column, new: Column, alpha: float) -> Trouble | None:
+def _new_categories(old: Column, new: Column, alpha: float) -> Issue | None:
     values, counts = np.unique(old.present.astype(str), return_counts=True)
     fresh = ~np.isin(new.present.astype(str), values)
     # Good and Turing: the share of values seen once estimates the probability of an unseen one.
@@ -81,7 +81,7 @@ def _new_categories(old: Column, new: Column, alpha: float) -> Trouble | None:
     )
 
 
-def _out_of_range(old: Column, new: Column, alpha: float) -> Trouble | None:
+def _out_of_range(old: Column, new: Column, alpha: float) -> Issue | None:
     known = old.present[np.isfinite(old.present)]
     if not known.size:
         return None
@@ -92,7 +92,7 @@ def _out_of_range(old: Column, new: Column, alpha: float) -> Trouble | None:
     return _judge("out_of_range", new, outside, len(new.present), 0, len(known), alpha)
 
 
-def _not_finite(old: Column, new: Column, alpha: float) -> Trouble | None:
+def _not_finite(old: Column, new: Column, alpha: float) -> Issue | None:
     return _judge(
         "not_finite",
         new,
@@ -104,7 +104,7 @@ def _not_finite(old: Column, new: Column, alpha: float) -> Trouble | None:
     )
 
 
-def _constant(old: Column, new: Column) -> Trouble | None:
+def _constant(old: Column, new: Column) -> Issue | None:
     if len(new.present) < 2 or (new.present != new.present[0]).any():
         return None
     _, counts = np.unique(old.present.astype(str), return_counts=True)
@@ -113,7 +113,7 @@ def _constant(old: Column, new: Column) -> Trouble | None:
         return None
     detail = f"column {new.name} is {new.present[0]!s} in every row"
     chance = share ** len(new.present)
-    return Trouble("constant", new.name, Severity.CRITICAL, 1.0 - share, chance, detail)
+    return Issue("constant", new.name, Severity.CRITICAL, 1.0 - share, chance, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def risen(bad: int, rows: int, old_bad: int, old_rows: int, alpha: float) -> Ris
 
 def _judge(
     check: str, column: Column, bad: int, rows: int, old_bad: int, old_rows: int, alpha: float
-) -> Trouble | None:
+) -> Issue | None:
     rise = risen(bad, rows, old_bad, old_rows, alpha)
     if rise is None:
         return None
@@ -155,4 +155,4 @@ def _judge(
         f"{bad / rows:.1%} of {column.name} {what[check]}, {old_bad / old_rows:.1%} in the "
         f"reference"
     )
-    return Trouble(check, column.name, rise.severity, rise.effect, rise.significance, detail)
+    return Issue(check, column.name, rise.severity, rise.effect, rise.significance, detail)

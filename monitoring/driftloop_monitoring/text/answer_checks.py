@@ -4,7 +4,7 @@ reference."""
 from collections.abc import Iterator, Mapping
 
 from driftloop_monitoring.statistics.columns import Column
-from driftloop_monitoring.statistics.quality import Trouble, risen
+from driftloop_monitoring.statistics.quality import Issue, risen
 from driftloop_monitoring.text.descriptors import EMPTY, FLAGS, LOOPING
 
 WHAT = {EMPTY: "empty", LOOPING: "repeating themselves"}
@@ -12,7 +12,7 @@ WHAT = {EMPTY: "empty", LOOPING: "repeating themselves"}
 
 def useless_answers(
     reference: Mapping[str, Column], window: Mapping[str, Column], significance: float
-) -> Iterator[Trouble]:
+) -> Iterator[Issue]:
     """What rose. The columns are those of `described`; significance is family-wise."""
     for flag in FLAGS:
         if flag not in reference or flag not in window:
@@ -26,4 +26,4 @@ def useless_answers(
                 f"{new.mean():.1%} of the answers are {WHAT[flag]}, {old.mean():.1%} in "
                 f"the reference"
             )
-            yield Trouble(flag, flag, rise.severity, rise.effect, rise.significance, detail)
+            yield Issue(flag, flag, rise.severity, rise.effect, rise.significance, detail)

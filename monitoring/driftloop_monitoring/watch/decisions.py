@@ -14,9 +14,9 @@ from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.statistics.performance import LossBaseline
 from driftloop_monitoring.statistics.windows import stable_id
 from driftloop_monitoring.watch.trigger import (
-    Policy,
     TriggerDecision,
     TriggerEvidence,
+    TriggerPolicy,
     due,
     evaluate,
 )
@@ -26,18 +26,18 @@ from driftloop_store.store import Store
 log = structlog.get_logger()
 
 
-def policy_of(settings: Settings, spec: ModelSpec) -> Policy:
+def trigger_policy(settings: Settings, spec: ModelSpec) -> TriggerPolicy:
     return _POLICIES[spec.kind](settings)
 
 
-def _by_labels(settings: Settings) -> Policy:
+def _by_labels(settings: Settings) -> TriggerPolicy:
     t, margin = settings.trigger, settings.monitoring.performance_margin
-    return Policy(t.cooldown_s, t.min_fresh_labels, margin, t.schedule, t.timezone)
+    return TriggerPolicy(t.cooldown_s, t.min_fresh_labels, margin, t.schedule, t.timezone)
 
 
-def _by_ratings(settings: Settings) -> Policy:
+def _by_ratings(settings: Settings) -> TriggerPolicy:
     t, llm = settings.trigger, settings.llm
-    return Policy(
+    return TriggerPolicy(
         t.cooldown_s,
         llm.min_ratings,
         llm.rating_margin,
@@ -47,7 +47,7 @@ def _by_ratings(settings: Settings) -> Policy:
     )
 
 
-_POLICIES: Mapping[ModelKind, Callable[[Settings], Policy]] = {
+_POLICIES: Mapping[ModelKind, Callable[[Settings], TriggerPolicy]] = {
     TABULAR: _by_labels,
     LANGUAGE: _by_ratings,
 }
@@ -58,7 +58,7 @@ def evidence_of(
     deployment: Deployment,
     state: MonitorState,
     baseline: LossBaseline | None,
-    policy: Policy,
+    policy: TriggerPolicy,
     now: datetime,
     corrections: int = 0,
 ) -> TriggerEvidence:
@@ -95,7 +95,7 @@ def decide(
     deployment: Deployment,
     state: MonitorState,
     baseline: LossBaseline | None,
-    policy: Policy,
+    policy: TriggerPolicy,
     now: datetime,
     corrections: int = 0,
 ) -> MonitorState:
@@ -124,7 +124,7 @@ def _write(
     state: MonitorState,
     decision: TriggerDecision,
     evidence: TriggerEvidence,
-    policy: Policy,
+    policy: TriggerPolicy,
     now: datetime,
 ) -> None:
     decision_id = stable_id(model, "decision", state.decisions, decision.trigger, decision.topic)

@@ -16,7 +16,7 @@ Trigger = Literal["alert", "schedule", "corrections"]
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class TriggerPolicy:
     """See TriggerSettings. margin: an alert counts as long as the mean loss is half of it or more
     above the baseline; min_corrections: this number of corrections retrains a language model."""
 
@@ -76,7 +76,9 @@ class TriggerDecision:
     reason: str
 
 
-def evaluate(evidence: TriggerEvidence, policy: Policy, now: datetime) -> TriggerDecision | None:
+def evaluate(
+    evidence: TriggerEvidence, policy: TriggerPolicy, now: datetime
+) -> TriggerDecision | None:
     """The decision at `now`; None if nothing calls for a retrain."""
     e = evidence
     if e.alert:
@@ -105,7 +107,12 @@ def _because_of_error(e: TriggerEvidence) -> str:
 
 
 def _decision(
-    trigger: Trigger, e: TriggerEvidence, policy: Policy, now: datetime, labels: int, because: str
+    trigger: Trigger,
+    e: TriggerEvidence,
+    policy: TriggerPolicy,
+    now: datetime,
+    labels: int,
+    because: str,
 ) -> TriggerDecision:
     def wait(topic: str, reason: str) -> TriggerDecision:
         return TriggerDecision(trigger, "wait", topic, f"{because}, but {reason}")

@@ -18,7 +18,7 @@ from driftloop_lake.port import LakeReader
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.statistics import evidently_adapter
 from driftloop_monitoring.statistics.drift import Distance
-from driftloop_monitoring.watch.decisions import decide, policy_of
+from driftloop_monitoring.watch.decisions import decide, trigger_policy
 from driftloop_monitoring.watch.model_watch import READ_ROWS, ModelWatch
 from driftloop_monitoring.watch.reports import ReportWriter
 from driftloop_settings import Settings
@@ -103,7 +103,7 @@ class Monitor:
         saved = self._store.cursor(cursor)
         before = MonitorState.from_dict(saved) if saved else None
         state = watch.step(deployment, before or MonitorState(deployment.split.stable, now), now)
-        policy = policy_of(watch.settings, spec)
+        policy = trigger_policy(watch.settings, spec)
         state = decide(
             self._store, deployment, state, watch.baseline, policy, now, watch.corrections
         )

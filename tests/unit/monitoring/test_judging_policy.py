@@ -10,8 +10,8 @@ from driftloop_evaluation.losses import LossRule
 from driftloop_monitoring.state.judging_policy import MAX_UNRATED, JudgingPolicy, judging_policy
 from driftloop_monitoring.statistics.drift import DriftRule
 from driftloop_monitoring.statistics.performance import Rule
-from driftloop_monitoring.watch.decisions import policy_of
-from driftloop_monitoring.watch.trigger import Policy, TriggerEvidence, evaluate
+from driftloop_monitoring.watch.decisions import trigger_policy
+from driftloop_monitoring.watch.trigger import TriggerEvidence, TriggerPolicy, evaluate
 from driftloop_settings import Settings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -63,11 +63,11 @@ def test_ratings_have_a_policy_of_their_own() -> None:
         settings.llm.rating_margin,
     )
     assert loans.timeout_s == settings.monitoring.label_timeout_s
-    assert policy_of(settings, CHAT).min_corrections == settings.llm.min_corrections
-    assert policy_of(settings, ModelSpec("m")).min_corrections is None
+    assert trigger_policy(settings, CHAT).min_corrections == settings.llm.min_corrections
+    assert trigger_policy(settings, ModelSpec("m")).min_corrections is None
 
 
-POLICY = Policy(cooldown_s=3_600, min_fresh_labels=200, margin=0.05, min_corrections=150)
+POLICY = TriggerPolicy(cooldown_s=3_600, min_fresh_labels=200, margin=0.05, min_corrections=150)
 POOR = TriggerEvidence(champion=1, retrainable=True, corrections=150)
 
 

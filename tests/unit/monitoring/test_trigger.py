@@ -5,15 +5,15 @@ import pytest
 
 from driftloop_contracts.errors import Rejected
 from driftloop_monitoring.watch.trigger import (
-    Policy,
     TriggerDecision,
     TriggerEvidence,
+    TriggerPolicy,
     due,
     evaluate,
 )
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-POLICY = Policy(cooldown_s=3_600, min_fresh_labels=2_000, margin=0.01, schedule="0 3 * * *")
+POLICY = TriggerPolicy(cooldown_s=3_600, min_fresh_labels=2_000, margin=0.01, schedule="0 3 * * *")
 QUIET = TriggerEvidence(champion=1, retrainable=True)
 RISEN = replace(QUIET, alert=True, change_at=NOW, rise=0.03, labels_since_change=2_500)
 
