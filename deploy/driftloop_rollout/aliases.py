@@ -10,7 +10,7 @@ import structlog
 from driftloop_contracts.errors import Conflict, NotFound
 from driftloop_registry.port import Registry
 from driftloop_rollout.machine import Rollout, State
-from driftloop_store.store import Store
+from driftloop_store import Store, StoreAway
 
 log = structlog.get_logger()
 RECENT = 200
@@ -44,7 +44,7 @@ def run_aliases(store: Store, open_registry: Callable[[], Registry], stop: threa
     while not stop.wait(RETRY_S):
         try:
             settle_aliases(store, open_registry)
-        except Conflict:
+        except (Conflict, StoreAway):
             continue
         except Exception as error:  # a registry that is away has many faces; it is tried again
             log.warning("rollout.registry_away", error=str(error))

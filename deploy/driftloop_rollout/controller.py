@@ -33,7 +33,7 @@ from driftloop_rollout.verdict import (
     smallest_effect,
 )
 from driftloop_settings import RolloutSettings, Settings
-from driftloop_store.store import Store, open_store
+from driftloop_store import Store, StoreAway, await_store
 
 log = structlog.get_logger()
 BUSY_S = 0.25
@@ -60,7 +60,9 @@ class Controller:
             except Conflict as conflict:
                 log.info("rollout.retried", rollout_id=record["id"], reason=str(conflict))
                 busy = True
-            except Exception as error:  # a lake or store that is away has many faces: try again
+            except StoreAway:
+                raise
+            except Exception as error:  # a lake that is away has many faces: try again
                 log.warning("rollout.delayed", rollout_id=record["id"], error=repr(error))
         return busy
 
@@ -245,7 +247,9 @@ def outlook(rollout: Rollout, seen: RolloutEvidence) -> dict[str, float | None]:
 
 def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:
     """The role `rollout`: until stopped, see the module."""
-    store = open_store(settings.store_url)
+    store = await_store(settings.store_url, stop)
+    if store is None:
+        return
 
     def open_lake() -> LakeReader:
         from driftloop_lake.delta_lake import open_lake
@@ -268,7 +272,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     ):
         try:
             busy = controller.tick(clock())
-        except Exception as error:  # the store is away
-            log.warning("rollout.delayed", error=repr(error))
+        except StoreAway:
+            busy = False  # it is tried again after the usual interval
     registrar.join(timeout=5.0)
     store.close()

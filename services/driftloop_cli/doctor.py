@@ -85,9 +85,12 @@ def _broker(settings: Settings) -> str:
 
 
 def _store(settings: Settings) -> str:
-    from driftloop_store import open_store
+    from driftloop_store import StoreAway, open_store
 
-    open_store(settings.store_url).close()
+    try:
+        open_store(settings.store_url).close()
+    except StoreAway as error:
+        raise DriftloopError(f"it does not answer: {error.reason}") from error
     return settings.store_url.partition("@")[2] or settings.store_url
 
 

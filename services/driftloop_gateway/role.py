@@ -15,10 +15,13 @@ from driftloop_registry.port import Registry
 from driftloop_serving.label_intake import LabelIntake
 from driftloop_settings import Settings
 from driftloop_settings.run_state import read_run_state
-from driftloop_store import open_store
+from driftloop_store import await_store
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
+    store = await_store(settings.store_url, stop)
+    if store is None:
+        return
     labels = LabelIntake(settings, "gateway", system_clock)
 
     @cache
@@ -27,7 +30,6 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
         return open_registry(settings)
 
-    store = open_store(settings.store_url)
     context = GatewayContext(
         settings,
         store,

@@ -1,5 +1,6 @@
 """Operational state: SQLAlchemy tables with Alembic migrations, on SQLite or PostgreSQL."""
 
-from driftloop_store.store import Store, open_store
+from driftloop_store.engine import StoreAway
+from driftloop_store.store import Store, await_store, open_store
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "StoreAway", "await_store", "open_store"]

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from driftloop_contracts.errors import NotFound
+from driftloop_store.engine import Availability
 
 Record = dict[str, Any]
 
@@ -18,10 +19,12 @@ class Database:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._availability = Availability(engine)
 
     @contextmanager
     def _begin(self) -> Iterator[sa.Connection]:
-        with self._engine.begin() as connection:
+        """Raises StoreAway; whether a transaction that raises it was committed is not known."""
+        with self._availability.noticed(), self._engine.begin() as connection:
             yield connection
 
     def _insert(self, table: sa.Table, values: Mapping[str, Any]) -> bool:

@@ -4,13 +4,12 @@ Writers of a record that others may change name the revision that they read; a w
 newer one changes nothing. Times are kept as ISO 8601 text in UTC, which sorts.
 """
 
-from typing import Any
-
-import sqlalchemy as sa
+from threading import Event
 
 from driftloop_store.alerts import Alerts
 from driftloop_store.database import Record
 from driftloop_store.deployments import Deployments
+from driftloop_store.engine import StoreAway, make_engine
 from driftloop_store.judgements import Judgements
 from driftloop_store.replicas import Replicas
 from driftloop_store.retrains import Retrains
@@ -18,11 +17,18 @@ from driftloop_store.rollouts import Rollouts
 from driftloop_store.schema import migrate
 from driftloop_store.tables import FINISHED_ROLLOUTS
 
-__all__ = ["FINISHED_ROLLOUTS", "Record", "Store", "open_store"]
+__all__ = ["FINISHED_ROLLOUTS", "Record", "Store", "await_store", "open_store"]
+
+FIRST_WAIT_S, MOST_WAIT_S = 0.25, 5.0
 
 
 class Store(Deployments, Judgements, Alerts, Retrains, Rollouts, Replicas):
     """See the module. Safe to use from several threads and processes."""
+
+    def bring_up_to_date(self) -> None:
+        """Raises as `open_store` does."""
+        with self._availability.noticed():
+            migrate(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -31,24 +37,24 @@ class Store(Deployments, Judgements, Alerts, Retrains, Rollouts, Replicas):
 def open_store(url: str) -> Store:
     """Open the store at a SQLAlchemy URL and bring its tables up to date.
 
-    Raises Unavailable if the store was written by a newer release.
+    Raises StoreAway if its database does not answer, Unavailable if the store was written by a
+    newer release.
     """
-    engine = sa.create_engine(url)
-    if engine.dialect.name == "sqlite":
-        _configure_sqlite(engine)
-    migrate(engine)
-    return Store(engine)
+    store = Store(make_engine(url))
+    store.bring_up_to_date()
+    return store
 
 
-def _configure_sqlite(engine: sa.Engine) -> None:
-    @sa.event.listens_for(engine, "connect")
-    def connect(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # SQLAlchemy's `begin` below says BEGIN itself
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA busy_timeout=15000")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        # A deferred transaction that later writes can fail with BUSY at once; this one waits.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+def await_store(url: str, stop: Event) -> Store | None:
+    """As `open_store`, but waits until the database answers; None if `stop` is set before."""
+    store = Store(make_engine(url))
+    wait_s = FIRST_WAIT_S
+    while not stop.is_set():
+        try:
+            store.bring_up_to_date()
+            return store
+        except StoreAway:
+            stop.wait(wait_s)
+            wait_s = min(2 * wait_s, MOST_WAIT_S)
+    store.close()
+    return None

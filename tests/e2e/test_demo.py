@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 from command_line import eventually
+from postgres_server import find_programs
 
 from driftloop_settings.run_state import read_run_state
 
@@ -84,10 +85,22 @@ def test_a_demo_that_is_terminated_stops_its_stack(tmp_path: Path) -> None:
     assert demo.returncode != 0
 
 
-def test_the_loop_closes_though_every_role_is_killed(tmp_path: Path) -> None:
-    """Each role is killed once, one after another: the story stays the same."""
+@pytest.fixture
+def on_postgresql(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Words that put a stack's store on PostgreSQL; none on a machine that has no PostgreSQL, so
+    that the test is run there, too."""
+    if find_programs() is None and not os.environ.get("CI"):
+        return ()
+    return ("--set", f"store.url={request.getfixturevalue('postgres_url')}")
+
+
+def test_the_loop_closes_though_every_role_is_killed(
+    tmp_path: Path, on_postgresql: tuple[str, ...]
+) -> None:
+    """Each role is killed once, one after another: the story stays the same. On PostgreSQL, which
+    all other stacks of the tests are not."""
     home = tmp_path / "demo"
-    demo = start_demo(home)
+    demo = start_demo(home, *on_postgresql)
     killer = Killer(home)
     killer.start()
     try:

@@ -51,12 +51,15 @@ def run(settings: Settings, stop: Event) -> None:
     """Archive until `stop` is set, then flush what was read."""
     from driftloop_bus import connect
     from driftloop_lake.delta_lake import open_lake
-    from driftloop_store.store import open_store
+    from driftloop_store import await_store
 
     bus, lake, leads = connect(settings), open_lake(settings), Event()
     writer = lake.writer()
     with seat(settings.state_dir / "archiver") as instance, ExitStack() as stack:
-        store = stack.enter_context(closing(open_store(settings.store_url)))
+        store = await_store(settings.store_url, stop)
+        if store is None:
+            return
+        stack.callback(store.close)
         known = KnownModels(lambda: [d.model.name for d in store.deployments()])
         upkeep = lake.upkeep(settings.lake, lambda: pinned(store))
         stack.enter_context(kept(upkeep, leads.is_set))

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -22,7 +23,7 @@ from driftloop_monitoring.watch.decisions import decide, trigger_policy
 from driftloop_monitoring.watch.model_watch import READ_ROWS, ModelWatch
 from driftloop_monitoring.watch.reports import ReportWriter
 from driftloop_settings import Settings
-from driftloop_store.store import Store, open_store
+from driftloop_store import Store, StoreAway, await_store
 
 log = structlog.get_logger()
 
@@ -93,7 +94,9 @@ class Monitor:
         for deployment in self._store.deployments():
             try:
                 self._step(deployment, now)
-            except Exception as error:  # a lake or store that is away: it may come back
+            except StoreAway:
+                raise
+            except Exception as error:  # a lake that is away: it may come back
                 log.warning("monitor.step_failed", model=deployment.model.name, error=repr(error))
 
     def _step(self, deployment: Deployment, now: datetime) -> None:
@@ -138,16 +141,14 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     from driftloop_lake.delta_lake import open_lake
 
     threading.Thread(target=evidently_adapter.preload, daemon=True).start()
-    monitor: Monitor | None = None
+    store = await_store(settings.store_url, stop)
+    if store is None:
+        return
+    monitor = Monitor(settings, store, open_lake(settings), FindingsTopic(settings))
+    log.info("monitor.started")
     while not stop.is_set():
-        try:
-            if monitor is None:
-                store = open_store(settings.store_url)
-                monitor = Monitor(settings, store, open_lake(settings), FindingsTopic(settings))
-                log.info("monitor.started")
+        with suppress(StoreAway):  # what came meanwhile is judged when it is back
             monitor.step(clock())
-        except Exception as error:  # the store is away or busy: wait for it
-            log.warning("monitor.waiting", error=repr(error))
         stop.wait(settings.monitoring.interval_s)
-    if monitor is not None:
-        monitor.close()
+    monitor.close()
+    store.close()

@@ -13,16 +13,18 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
 
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.retrain import Retrain, RetrainEvent, RetrainState
+from driftloop_retrain.job.worker_process import STORE_AWAY
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
-from driftloop_store import Store, open_store
+from driftloop_store import Store, StoreAway, await_store
 
 log = structlog.get_logger()
 
@@ -35,17 +37,18 @@ PR_SET_PDEATHSIG = 1
 def run(settings: Settings, stop: threading.Event) -> None:
     """Run retrains until stopped; one that is under way then goes on at the next start."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    store: Store | None = None
+    store = await_store(settings.store_url, stop)
+    if store is None:
+        return
     while not stop.is_set():
-        try:
-            store = store or open_store(settings.store_url)
+        # The record says where to resume, or that it was cancelled meanwhile.
+        with suppress(StoreAway, Conflict):
             for retrain in store.active_retrains()[:1]:
                 _Run(settings, store, retrain.id).to_its_end(stop)
                 if not stop.is_set():
                     shutil.rmtree(work_folder(settings, retrain.id), ignore_errors=True)
-        except Exception as error:  # a store that is away has many faces; it is tried again
-            log.warning("retrain.store_away", reason=repr(error))
         stop.wait(POLL_S)
+    store.close()
 
 
 def _deadline_s(settings: Settings, store: Store, model: str) -> float:
@@ -82,11 +85,11 @@ class _Run:
 
     def to_its_end(self, stop: threading.Event) -> None:
         """Until the record is in a final state, or the role is to stop."""
-        while self._active() and not stop.is_set():
+        while self._active(stop) and not stop.is_set():
             process = self._start()
             try:
                 while process.poll() is None and not stop.wait(POLL_S):
-                    if not self._active():  # cancelled
+                    if not self._active(stop):  # cancelled
                         return
                     if self._overdue():
                         self._fail(f"not done after {self._deadline_s:g} s")
@@ -94,8 +97,10 @@ class _Run:
             finally:
                 process.kill()
                 process.wait()
-            if stop.is_set() or not self._active():
+            if not self._active(stop) or stop.is_set():
                 return
+            if process.returncode == STORE_AWAY:
+                continue
             self._deaths += 1
             log.warning("retrain.died", retrain_id=self._id, code=process.returncode)
             if self._deaths >= MAX_DEATHS:
@@ -103,8 +108,14 @@ class _Run:
                 return
             stop.wait(restart_delay_s(self._deaths))
 
-    def _active(self) -> bool:
-        return self._store.retrain(self._id).state is RetrainState.RUNNING
+    def _active(self, stop: threading.Event) -> bool:
+        """Whether it is to run. Waits for a store that is away; the process runs on meanwhile."""
+        while True:
+            try:
+                return self._store.retrain(self._id).state is RetrainState.RUNNING
+            except StoreAway:
+                if stop.wait(POLL_S):
+                    return False
 
     def _overdue(self) -> bool:
         passed_s = (datetime.now(UTC) - self._started).total_seconds()

@@ -1,7 +1,8 @@
 """The process that one retrain runs in. Its parent, the role, writes an `Order` to its standard
 input.
 
-Exit codes: 0 the retrain ended, in whichever state; RETRY something was away, run it again.
+Exit codes: 0 the retrain ended, in whichever state; RETRY something was away, run it again;
+STORE_AWAY the store was, so that the record does not say so.
 """
 
 import fcntl
@@ -20,7 +21,7 @@ from driftloop_settings import Settings
 from driftloop_settings.niceness import give_way
 
 log = structlog.get_logger()
-RETRY = 75
+RETRY, STORE_AWAY = 75, 76
 
 
 class Order(BaseModel):
@@ -32,6 +33,15 @@ class Order(BaseModel):
 
 
 def main() -> int:
+    from driftloop_store import StoreAway
+
+    try:
+        return _run()
+    except StoreAway:
+        return STORE_AWAY
+
+
+def _run() -> int:
     order = Order.model_validate_json(sys.stdin.buffer.read())
     settings = order.settings
     give_way(settings.retrain.nice, leader=order.parent)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from driftloop_serving.capture.spool import LABELS as LABEL_ROWS
 from driftloop_serving.capture.spool_reader import Chunk, SpoolReader
 from driftloop_serving.capture.wakeup_pipe import Bell
 from driftloop_settings import Settings
-from driftloop_store import Store, open_store
+from driftloop_store import Store, StoreAway, await_store
 
 log = structlog.get_logger()
 
@@ -110,10 +111,12 @@ class Shipper:
                 chunk = reader.read(CHUNK_BYTES)
                 if chunk.records:
                     self._under_way[name] = self._send(reader, chunk)
-                elif reader.is_gone:
-                    self._miss(reader)
-                elif dead:
-                    self._retire(reader)
+                else:
+                    with suppress(StoreAway):  # its books are closed in a later round
+                        if reader.is_gone:
+                            self._miss(reader)
+                        elif dead:
+                            self._retire(reader)
         futures = [f for s in self._under_way.values() for f in s.futures]
         wait(futures, patience_s)
         settled = {name: s for name, s in self._under_way.items() if s.done}
@@ -138,8 +141,10 @@ class Shipper:
             log.info("shipper.limits_unknown", error=str(error))
 
     def write_ledger(self) -> None:
-        for reader in self._readers.values():
-            self._write_ledger(reader)
+        """What cannot be written because the store is away is written the next time."""
+        with suppress(StoreAway):
+            for reader in self._readers.values():
+                self._write_ledger(reader)
 
     def _discover(self) -> None:
         known = self._readers.keys()
@@ -181,7 +186,8 @@ class Shipper:
         try:
             shipment.reader.acknowledge(shipment.chunk, shipment.undeliverable)
         except FileNotFoundError:
-            self._miss(shipment.reader)
+            with suppress(StoreAway):
+                self._miss(shipment.reader)
 
     def _miss(self, reader: SpoolReader) -> None:
         """Somebody removed the folder: what was waiting in it is lost, for no reason that we know.
@@ -214,7 +220,9 @@ class Shipper:
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    store = open_store(settings.store_url)
+    store = await_store(settings.store_url, stop)
+    if store is None:
+        return
     bus = connect(settings)
     if not await_topics(bus, settings, stop):
         return

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,7 +22,7 @@ from driftloop_contracts.replica import (
 )
 from driftloop_serving.cluster.ray_head import environment
 from driftloop_settings import Settings
-from driftloop_store import Store, open_store
+from driftloop_store import Store, StoreAway, await_store
 
 if TYPE_CHECKING:
     from driftloop_serving.cluster.placement import Placement
@@ -37,7 +38,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
     os.environ.update(environment(settings))
     from driftloop_serving.cluster import serve_client
 
-    store = open_store(settings.store_url)
+    store = await_store(settings.store_url, stop)
+    if store is None:
+        return
     while not stop.is_set():
         try:
             if serve_client.connect(settings):
@@ -58,23 +61,24 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
     reported_at = 0.0
     known_issues: dict[str, str] = {}
     while not stop.is_set():
-        deployments = store.deployments()
-        loaded = {d.model.name: store.loaded_versions(d.model.name) for d in deployments}
-        wanted = place(deployments, loaded)
-        if wanted != applied:
-            serve_client.apply(settings, wanted)
-            log.info("serving.applied", models=[d.model.name for d in deployments])
-            applied = wanted
-        is_applied = all(loaded[d.model.name].revision == d.revision for d in deployments)
-        if time.monotonic() - reported_at > REPORT_S or not is_applied:
-            applications = serve_client.applications()
-            _report(store, deployments, serve_client.replicas(applications))
-            issues = serve_client.issues(applications)
-            for application, why in issues.items():
-                if why != known_issues.get(application):
-                    log.warning("serving.issue", application=application, why=why)
-            known_issues = issues
-            reported_at = time.monotonic()
+        with suppress(StoreAway):  # replicas serve on what they were told
+            deployments = store.deployments()
+            loaded = {d.model.name: store.loaded_versions(d.model.name) for d in deployments}
+            wanted = place(deployments, loaded)
+            if wanted != applied:
+                serve_client.apply(settings, wanted)
+                log.info("serving.applied", models=[d.model.name for d in deployments])
+                applied = wanted
+            is_applied = all(loaded[d.model.name].revision == d.revision for d in deployments)
+            if time.monotonic() - reported_at > REPORT_S or not is_applied:
+                applications = serve_client.applications()
+                _report(store, deployments, serve_client.replicas(applications))
+                issues = serve_client.issues(applications)
+                for application, why in issues.items():
+                    if why != known_issues.get(application):
+                        log.warning("serving.issue", application=application, why=why)
+                known_issues = issues
+                reported_at = time.monotonic()
         stop.wait(INTERVAL_S)
 
 

@@ -8,6 +8,7 @@ serving.
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from driftloop_serving.openai.openai_request import TOKEN_CALLS
 from driftloop_serving.replicas.ray_http_patch import keep_to_loopback
 from driftloop_serving.replicas.replica_config import EngineConfig
 from driftloop_serving.replicas.replica_report import report_engine, report_left
+from driftloop_serving.replicas.reporting import Reporting
 from driftloop_settings import Settings
 from driftloop_vllm.adapters import check_adapter, check_place, content_name
 from driftloop_vllm.fetch import local_folder
@@ -74,6 +76,7 @@ class EngineReplica:
         self._counting = asyncio.create_task(self._counts.keep_written())
         self._ending = asyncio.create_task(self._end_with_engine())
         self._changing = asyncio.Lock()
+        self._reporting = Reporting()
         self._engine: Engine | None = None
         self._base: Path | None = None
         self._listener: Listener | None = None
@@ -102,13 +105,15 @@ class EngineReplica:
             held = HeldVersions(
                 revision=deployment.revision, versions=tuple(sorted(names)), failed=failed
             )
-            await asyncio.to_thread(
-                report_engine,
-                self._settings,
-                self._spool.replica,
-                deployment.model.name,
-                held,
-                self._address,
+            await self._reporting.write(
+                partial(
+                    report_engine,
+                    self._settings,
+                    self._spool.replica,
+                    deployment.model.name,
+                    held,
+                    self._address,
+                )
             )
 
     async def _hold(

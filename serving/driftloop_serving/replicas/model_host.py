@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from functools import partial
 from typing import Any
 
 from driftloop_serving.batching.batcher import Batcher, Forward
@@ -13,6 +14,7 @@ from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_serving.replicas.autoscaling import LOAD, LoadMeter
 from driftloop_serving.replicas.replica_config import ReplicaConfig
 from driftloop_serving.replicas.replica_report import report, report_left
+from driftloop_serving.replicas.reporting import Reporting
 from driftloop_settings import Settings
 
 IN_FLIGHT_LIMIT = 1024
@@ -43,6 +45,7 @@ class ModelHost:
         self._load = LoadMeter(lambda: self.batcher.busy_s)
         self._counting = asyncio.create_task(self.counts.keep_written())
         self._reload = asyncio.Lock()
+        self._reporting = Reporting()
 
     async def hold(self, user_config: dict[str, Any]) -> None:
         """Load what is new beside the traffic, then swap."""
@@ -63,7 +66,9 @@ class ModelHost:
                 gc.collect()
                 gc.freeze()
             self.batcher.table = ModelTable({**table.models, **remote})
-            await asyncio.to_thread(report, self._settings, self.spool.replica, self.batcher.table)
+            await self._reporting.write(
+                partial(report, self._settings, self.spool.replica, self.batcher.table)
+            )
 
     def load(self) -> dict[str, float]:
         """What Serve's autoscaling asks for."""

@@ -2,12 +2,13 @@
 loaded."""
 
 import os
+from contextlib import suppress
 from functools import cache
 
 from driftloop_contracts.replica import HeldVersions, ReplicaReport
 from driftloop_serving.batching.model_table import ModelTable
 from driftloop_settings import Settings
-from driftloop_store import Store, open_store
+from driftloop_store import Store, StoreAway, open_store
 
 
 @cache
@@ -46,8 +47,9 @@ def report_engine(
 
 
 def report_left(settings: Settings) -> None:
-    """Report that this replica ends as it was asked to."""
-    _put(settings, ReplicaReport(pid=os.getpid(), left=True))
+    """Report that this replica ends as it was asked to, if the store answers."""
+    with suppress(StoreAway):
+        _put(settings, ReplicaReport(pid=os.getpid(), left=True))
 
 
 def _put(settings: Settings, found: ReplicaReport) -> None:

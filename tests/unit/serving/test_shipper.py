@@ -34,7 +34,8 @@ from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_settings import CaptureSettings
-from driftloop_store import Store, open_store
+from driftloop_store import Store, StoreAway, open_store
+from driftloop_store.engine import make_engine
 
 SIGNATURE = Signature(
     (
@@ -299,6 +300,43 @@ def test_records_fit_a_topic_that_takes_less_and_what_cannot_is_counted(
     assert [json.loads(m.value)["label"] for m in read(bus, LABELS)] == ["ok"]
     (entry,) = store.ledger("m")
     assert (entry["served"], entry["acked"], entry["dropped"]) == (402, 401, {"too_large": 1})
+
+
+class AwayStore(Store):
+    """A store whose ledger cannot be written while it is `away`."""
+
+    away = False
+
+    def put_ledger(self, *args: Any, **kwargs: Any) -> None:
+        if self.away:
+            raise StoreAway("not in this test")
+        super().put_ledger(*args, **kwargs)
+
+
+def test_a_store_that_is_away_holds_nothing_up(tmp_path: Path) -> None:
+    """Records are shipped; the books of a dead writer are closed when the store is back."""
+    store = AwayStore(make_engine(f"sqlite:///{tmp_path / 'store.db'}"))
+    store.bring_up_to_date()
+    bus, root = new_bus(), tmp_path / "spool"
+    dead, alive = (SpoolWriter(root, name, CaptureSettings()) for name in ("dead", "alive"))
+    shipper = Shipper(root, bus, store, 1000)
+    store.away = True
+    keep(dead)
+    dead.close()
+    for _ in range(2):
+        keep(alive)
+        for _ in range(2):
+            shipper.step(1.0)
+        shipper.write_ledger()
+    assert len(rows(bus)) == 6
+    assert store.ledger("m") == []
+    store.away = False
+    shipper.step(1.0)
+    shipper.write_ledger()
+    assert sorted(entry["acked"] for entry in store.ledger("m")) == [2, 4]
+    assert not dead.folder.exists()
+    alive.close()
+    store.close()
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,0 +1,106 @@
+"""The engine of a store, and what a database that does not answer means to those who use it.
+
+The one place that decides it: whatever the driver raises for a database that is away, stopping,
+starting or out of room becomes `StoreAway`, and is logged once, as is that it is back. Roles wait
+and try again, the control API answers 503, replicas serve and capture on. Anything else a driver
+raises is a mistake of ours and stays what it is.
+"""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from driftloop_contracts.errors import RetryLater
+
+log = structlog.get_logger()
+
+_LIBPQ = {
+    # A host that went without a word would hold a role up for a quarter of an hour.
+    "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}  # fmt: skip
+_SQLITE_AWAY = (
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+)  # fmt: skip
+
+
+class StoreAway(RetryLater):
+    """The store's database does not answer. The message may reach a client; `reason` is the
+    driver's, for the log and for operators."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the store does not answer now; try again")
+        self.reason = reason
+
+
+def make_engine(url: str) -> sa.Engine:
+    """Connects when it is first used."""
+    target = sa.make_url(url)
+    if target.get_backend_name() == "sqlite":
+        engine = sa.create_engine(target)
+        _configure_sqlite(engine)
+        return engine
+    # It prints a traceback for each connection that it finds broken; we log that once.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+    libpq = target.get_driver_name().startswith("psycopg")
+    given = {name: value for name, value in _LIBPQ.items() if name not in target.query}
+    # A connection that broke while it was idle is replaced before it is used.
+    return sa.create_engine(target, pool_pre_ping=True, connect_args=given if libpq else {})
+
+
+def _configure_sqlite(engine: sa.Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def connect(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # SQLAlchemy's `begin` below says BEGIN itself
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA busy_timeout=15000")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # A deferred transaction that later writes can fail with BUSY at once; this one waits.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class Availability:
+    """Whether a database answers, by those who ask it."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._store = engine.url.render_as_string(hide_password=True)
+        self._away_since: float | None = None
+
+    @contextmanager
+    def noticed(self) -> Iterator[None]:
+        """Raises StoreAway if the database does not answer what is asked in the block."""
+        try:
+            yield
+        except DBAPIError as error:
+            if not _is_away(error):
+                raise
+            reason = str(error.orig).strip().partition("\n")[0]
+            if self._away_since is None:
+                self._away_since = time.monotonic()
+                log.warning("store.away", store=self._store, reason=reason)
+            raise StoreAway(reason) from error
+        if self._away_since is not None:
+            away_s = round(time.monotonic() - self._away_since, 1)
+            self._away_since = None
+            log.info("store.back", store=self._store, away_s=away_s)
+
+
+def _is_away(error: DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    if isinstance(error.orig, sqlite3.Error):
+        # SQLite calls a missing table an operational error, too.
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        return code in _SQLITE_AWAY
+    return isinstance(error, OperationalError | InterfaceError)
