@@ -75,7 +75,6 @@ def read_arm_rows(
     arm, version = _numpy(table["arm"]), _numpy(table["version"])
     canary = (arm == "canary") & (version == candidate)
     chosen = canary | ((arm == "stable") & (version == stable))
-    labels = table["label"].to_pylist()
     kind = EVIDENCE[spec.kind]
     rows = ArmRows(
         at=table["predicted_at"].cast("int64").to_numpy(),
@@ -83,7 +82,7 @@ def read_arm_rows(
         first=_numpy(table["row"]) == 0,
         latency_s=_floats(table[kind.seconds]),
         failed=~_numpy(table["error"].is_null()).astype(bool),
-        labelled=np.array([label is not None for label in labels], dtype=bool),
+        labelled=_numpy(table["label"].is_valid()).astype(bool),
         loss=LossRule(spec, scale).losses(table),
         malformed=kind.malformed(table, scorer),
     )

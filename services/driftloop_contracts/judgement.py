@@ -74,7 +74,7 @@ class Window:
     """A slice of the lake that was judged.
 
     `status` is `judged`, or `inconclusive` with the reason (too few rows, unaccounted loss).
-    `mean_loss`: mean error on labelled rows (0/1 for classes, squared error for values), or None.
+    `mean_loss`: mean error on labelled rows (see `driftloop_evaluation.losses`), or None.
     `performance` is the state of the sequential test after this window, for people to see; of a
     language model also how likely corrected texts were (nats per token), how far prompts'
     embeddings moved, and what a judge says (`judge_…`).

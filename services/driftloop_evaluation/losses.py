@@ -2,7 +2,7 @@
 
 Whether a row is judged depends on its label and on the type of the output, never on what the model
 answered: else a version could escape its hardest rows, and two versions would be compared on
-different ones. docs/adr/0021-one-meaning-of-wrong.md has the table of all kinds of rows.
+different ones. docs/adr/0022-one-meaning-of-wrong.md has the table of all kinds of rows.
 """
 
 from dataclasses import dataclass
