@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -110,6 +111,15 @@ def test_steady_ratings_give_windows_and_nothing_else(world: ChatWorld) -> None:
     assert (window["status"], window["rows"]) == ("judged", 2_000)
     assert window["performance"]["baseline"] == pytest.approx(0.2, abs=0.06)
     assert not world.store.findings() + world.store.alerts() + world.store.decisions()
+
+
+def test_a_policy_that_is_deployed_later_holds_without_a_restart(world: ChatWorld) -> None:
+    world.live(GOOD)
+    deployment = world.store.require_deployment(SPEC.name)
+    spec = replace(SPEC, policy={"monitoring": {"window_rows": 500}})
+    world.store.put_deployment(replace(deployment, model=spec))
+    world.live(GOOD)
+    assert [window["rows"] for window in world.store.windows()] == [500, 2_000]
 
 
 def test_ratings_that_fall_alert_and_retrain(world: ChatWorld) -> None:

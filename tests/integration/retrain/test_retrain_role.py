@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import FitContext, FittedModel
 from driftloop_retrain.tabular.recipes.check import example
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
-from driftloop_settings import RetrainSettings, Settings
+from driftloop_settings import Settings
 from driftloop_store import Store, open_store
 
 pytestmark = pytest.mark.integration
@@ -209,12 +210,15 @@ def test_a_stopped_role_leaves_a_retrain_to_the_next_one(
     assert until(store, over).state == "succeeded"
 
 
-def test_a_retrain_over_its_deadline_fails(
+def test_a_retrain_over_the_deadline_of_its_models_policy_fails(
     settings: Settings, start: Callable[[Settings], threading.Event]
 ) -> None:
     store = open_store(settings.store_url)
+    (deployment,) = store.deployments()
+    spec = replace(deployment.model, policy={"retrain": {"deadline_s": 0.1}})
+    store.put_deployment(replace(deployment, model=spec))
     request(store, recipes=(f"{__name__}:Endless",))
-    start(settings.model_copy(update={"retrain": RetrainSettings(deadline_s=0.1)}))
+    start(settings)
     record = until(store, over)
     assert record.state == "failed"
     assert "0.1 s" in (record.error or "")

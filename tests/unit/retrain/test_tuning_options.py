@@ -11,6 +11,7 @@ from driftloop_retrain.language.job import check_rank, recipe_name
 from driftloop_retrain.language.options import find_scorer
 from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.suite import read_suite
+from driftloop_retrain.record.lineage import Tuning
 from driftloop_settings import TuningSettings
 
 
@@ -22,6 +23,19 @@ def test_a_rank_that_the_engine_does_not_take_is_refused_before_training() -> No
     check_rank(spec(engine={"max_lora_rank": 32}), TuningSettings(rank=32))
     with pytest.raises(Rejected, match="max_lora_rank"):
         check_rank(spec(), TuningSettings(rank=32))
+
+
+def test_a_lineage_of_a_former_version_is_read_by_the_present_names() -> None:
+    former = {"tune_rank": 4, "tune_ray_address": ""}
+    tuning = Tuning(
+        settings=former,
+        base_version=1,
+        base_fingerprint="f",
+        start_version=None,
+        dropped={},
+        kinds={},
+    )
+    assert tuning.settings == {"rank": 4, "ray_address": ""}
 
 
 def test_one_recipe_is_named_by_whoever_asks_or_by_the_model() -> None:

@@ -3,7 +3,7 @@ fleet."""
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -137,6 +137,13 @@ class World:
     def with_rules(self, **rules: object) -> None:
         changed = self.settings.rollout.model_copy(update=rules)
         self.settings = self.settings.model_copy(update={"rollout": changed})
+
+    def with_policy(self, **policy: object) -> None:
+        """The model's own rules of the rollout, as a deploy changes them."""
+        d = self.deployment
+        changed = replace(d, model=replace(d.model, policy={"rollout": policy}))
+        self.store.put_deployment(changed)
+        self.serve()
 
     def deploy(self, task: str | None = "classification") -> None:
         spec = ModelSpec(MODEL, task, "label" if task else None)  # type: ignore[arg-type]

@@ -128,6 +128,25 @@ def test_the_first_step_waits_until_replicas_hold_the_candidate(make_world: Make
     assert "could not load" in world.rollout().reason
 
 
+def test_a_rollout_follows_its_models_policy(world: World) -> None:
+    world.with_policy(steps=[0.4], promote_unlabelled=False, deadline_s=7200.0)
+    world.request()
+    world.run(5)
+    rollout = world.rollout()
+    assert (rollout.steps, rollout.weight) == ((0.4, 1.0), 0.4)
+    assert rollout.deadline_at is not None
+    assert rollout.deadline_at < world.now + timedelta(seconds=7200)
+
+
+def test_a_rollout_that_has_begun_keeps_its_steps(world: World) -> None:
+    world.with_policy(steps=[0.4])
+    world.request()
+    world.run(5)
+    world.with_policy(steps=[0.7])
+    world.run(120)
+    assert world.most_traffic[2] == 0.4
+
+
 def test_a_paused_canary_keeps_its_share_and_goes_on_when_resumed(world: World) -> None:
     world.request()
     world.run(5)
