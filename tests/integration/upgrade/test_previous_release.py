@@ -35,10 +35,10 @@ def test_the_deployment_is_read(store: Store) -> None:
 
 def test_alarms_are_read_as_alerts(store: Store) -> None:
     (alert,) = store.alerts()
-    assert [alert["id"]] == expected()["alarms"]
+    assert [alert.id] == expected()["alarms"]
     findings = {finding["finding_id"] for finding in store.findings()}
     assert findings
-    assert set(alert["findings"]) <= findings
+    assert set(alert.findings) <= findings
 
 
 def test_windows_decisions_and_the_audit_are_read(store: Store) -> None:
@@ -53,11 +53,11 @@ def test_retrains_are_read_with_what_they_read_of_the_lake(
     store: Store, settings: Settings
 ) -> None:
     retrains = store.retrains()
-    assert {r["id"]: r["state"] for r in retrains} == expected()["retrains"]
+    assert {r.id: str(r.state) for r in retrains} == expected()["retrains"]
     lake = DeltaLake(settings.lake_uri)
-    for record in retrains:
-        data = record["data"]
-        pin = Pin(data["predictions"], data["labels"])
+    for retrain in retrains:
+        assert retrain.data is not None
+        pin = Pin(retrain.data.predictions, retrain.data.labels)
         rows = lake.labelled("loans", pin)
         assert "predicted_at" in rows.schema.names
         assert rows.num_rows > 0
