@@ -72,11 +72,11 @@ def reproduce(
         found = train_again(
             settings,
             open_lake(settings),
+            registry,
             record,
             Path(work),
             tolerance,
             lambda done, words: bar.update(task, completed=done, description=words),
-            registry,
         )
     run.emit(found.to_dict(), lambda: console.print(reproduction_table(found)))
     if not found.ok:

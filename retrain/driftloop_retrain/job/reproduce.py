@@ -2,7 +2,7 @@
 store, not the registry, not the lake; all that is written lies in a folder that the caller
 gives."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -12,15 +12,12 @@ from pydantic import ValidationError
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_contracts.signature import Signature
-from driftloop_lake.port import LakeReader, Pin
+from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry, VersionRecord
-from driftloop_retrain.record.graph_identity import graph_hash
+from driftloop_retrain.job.trainer import Report, TrainingContext
+from driftloop_retrain.job.trainers import trainer_of
 from driftloop_retrain.record.lineage import Lineage, read_lineage
-from driftloop_retrain.record.provenance import Code, this_code, this_environment
-from driftloop_retrain.tabular.candidate import classes_of, make_candidate
-from driftloop_retrain.tabular.dataset import from_lake, split
-from driftloop_retrain.tabular.recipes import Recipe, find_recipe
+from driftloop_retrain.record.provenance import DECIDING, Code, this_code, this_environment
 from driftloop_settings import RetrainSettings, Settings
 
 
@@ -68,17 +65,16 @@ class Reproduction:
 def reproduce(
     settings: Settings,
     lake: LakeReader,
+    registry: Registry,
     version: VersionRecord,
     work: Path,
     tolerance: float,
-    report: Callable[[float, str], None],
-    registry: Registry | None = None,
+    report: Report,
 ) -> Reproduction:
-    """tolerance: how far a metric may be off, absolute and relative. report: told the share that is
-    done and a sentence. registry: where an adapter's base is looked up. Raises Rejected where the
-    version has no lineage, NotFound where the lake no longer has its rows, and what a recipe
-    raises.
-    """
+    """tolerance: how far a metric may be off, absolute and relative. report: called with the share
+    that is done and a sentence. registry: where an adapter's base is looked up. Raises Rejected if
+    the version has no lineage, NotFound if the lake no longer has its rows, and what a recipe
+    raises."""
     lineage = read_lineage(version)
     if lineage is None:
         raise Rejected(
@@ -87,41 +83,18 @@ def reproduce(
             "there is nothing to train it again from"
         )
     settings = settings.model_copy(update={"retrain": _settings_of(lineage)})
-    if lineage.tuning is not None:
-        from driftloop_retrain.language.reproduce import tune_again
-
-        assert registry is not None, "an adapter's base is in the registry"
-        return tune_again(settings, lake, registry, version, lineage, work, tolerance, report)
-    spec = ModelSpec.from_dict(lineage.training.spec)
-    signature = Signature.from_dict(lineage.training.signature)
-    recipes = [find_recipe(name) for name in lineage.training.recipes]
-    data = lineage.data
-    report(0.0, f"reading predictions@{data.predictions} labels@{data.labels} from the lake")
-    pin = Pin(data.predictions, data.labels)
-    rows = from_lake(lake, spec, signature, pin, data.as_of, settings.retrain.max_rows)
-    parts = split(rows, settings.retrain, data.change_at)
-    candidate = make_candidate(
-        settings, spec, signature.inputs, parts, recipes, classes_of(spec, rows), work, report
-    )
-    best = candidate.found.best
-    exact: list[tuple[str, int | str, int | str]] = [
-        ("rows", data.rows, rows.rows),
-        ("trained rows", data.trained_rows, parts.fit.rows),
-        ("hold-out rows", data.holdout_rows, parts.holdout.rows),
-        ("family", lineage.training.family, best.family),
-        ("span", lineage.training.span, best.span.name),
-    ]
-    compared = compare(exact, lineage.metrics, candidate.metrics, tolerance)
-    graph = graph_hash(candidate.folder)
-    same = graph == lineage.graph_sha256
-    changed = _differences(lineage, recipes)
-    winner = next(recipe for recipe in recipes if recipe.name == best.family)
+    kind = ModelSpec.from_dict(lineage.training.spec).kind
+    trainer = trainer_of(kind)
+    again = trainer.reproduce(TrainingContext(settings, lake, registry), lineage, work, report)
+    environment = lineage.environment.differences(this_environment(), DECIDING[kind])
+    changed = differences(lineage, this_code(again.recipes.values()), environment)
+    same = again.sha256 == lineage.graph_sha256
     return Reproduction(
         version.model,
         version.version,
-        compared,
-        Compared("graph", lineage.graph_sha256, graph, same),
-        bool(changed) or not getattr(winner, "deterministic", True),
+        compare(again.exact, lineage.metrics, again.metrics, tolerance),
+        Compared(trainer.artifact, lineage.graph_sha256, again.sha256, same),
+        bool(changed) or again.may_differ,
         tuple(changed),
     )
 
@@ -151,12 +124,6 @@ def _settings_of(lineage: Lineage) -> RetrainSettings:
             f"its setting retrain.{place} means nothing to this driftloop (it was trained with "
             f"{lineage.code.version}): {first['msg']}"
         ) from None
-
-
-def _differences(lineage: Lineage, recipes: list[Recipe]) -> list[str]:
-    return differences(
-        lineage, this_code(recipes), lineage.environment.differences(this_environment())
-    )
 
 
 def differences(lineage: Lineage, code: Code, environment: list[str]) -> list[str]:

@@ -58,11 +58,11 @@ def _run() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "running.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a predecessor may not be quite dead yet
-        parts = RetrainContext(
+        context = RetrainContext(
             settings, store, open_lake(settings), open_registry(settings), system_clock
         )
         try:
-            run_retrain(parts, order.retrain_id)
+            run_retrain(context, order.retrain_id)
         except RetryLater as error:
             log.warning("retrain.retry_later", retrain_id=order.retrain_id, reason=str(error))
             store.change_retrain(order.retrain_id, partial(replace, waiting_for=str(error)))

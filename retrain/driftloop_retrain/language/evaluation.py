@@ -1,12 +1,10 @@
 """Candidate against champion on prompts that neither was trained on in this retrain."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
@@ -17,7 +15,7 @@ from driftloop_retrain.language.options import Scorer, find_scorer
 from driftloop_retrain.language.port import EncodedPair, Needs
 from driftloop_retrain.language.suite import general_prompts, read_suite
 from driftloop_retrain.language.tokens import Encoded
-from driftloop_retrain.tabular.gate import Check, GateResult
+from driftloop_retrain.record.gate_result import Check, GateResult, Scores
 from driftloop_settings import TuningSettings
 
 NATS = "nats per token"
@@ -25,7 +23,6 @@ ALLOWED_NATS = 0.1
 """How much less likely the wanted answers may become where the gate looks for a preference."""
 GENERAL_TOKENS = 32
 SUITE_TOKENS = 128
-Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +42,6 @@ class Evaluation:
     metrics: dict[str, float]
     champion_metrics: dict[str, float]
     samples: tuple[Sample, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "gate": self.gate.to_dict(),
-            "metrics": self.metrics,
-            "champion_metrics": self.champion_metrics,
-            "samples": [asdict(s) for s in self.samples],
-        }
 
 
 @dataclass(frozen=True)

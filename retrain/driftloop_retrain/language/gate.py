@@ -10,15 +10,13 @@ become much dearer. See docs/guides/fine-tuning.md for the error rates.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from driftloop_retrain.tabular.gate import Check, GateResult
+from driftloop_retrain.record.gate_result import Check, GateResult, Scores
 
 MIN_PROMPTS = 20
 """Held-out prompts below which the gate cannot tell."""
 SIGNIFICANCE = 0.05
-Scores = NDArray[np.float64]
 
 
 def improvement(name: str, unit: str, candidate: Scores, champion: Scores) -> Check:
@@ -34,7 +32,15 @@ def improvement(name: str, unit: str, candidate: Scores, champion: Scores) -> Ch
         reason = f"better by {gain:.3f} {unit}, which may be chance (p={p_better:.2g})"
     else:
         reason = f"worse by {-gain:.3f} {unit}"
-    return _check(name, passed, candidate, champion, gain, p_worse, reason)
+    return Check.of(
+        name,
+        candidate,
+        champion,
+        passed=passed,
+        improvement=gain,
+        p_worse=p_worse,
+        reason=reason,
+    )
 
 
 def no_harm(
@@ -53,7 +59,15 @@ def no_harm(
     passed = -gain <= allowed or (not strict and p_worse >= SIGNIFICANCE)
     change = f"{'better' if gain >= 0 else 'worse'} by {abs(gain):.3f} {unit}"
     reason = f"{change}, {allowed:g} is allowed (p={p_worse:.2g})"
-    return _check(name, passed, candidate, champion, gain, p_worse, reason)
+    return Check.of(
+        name,
+        candidate,
+        champion,
+        passed=passed,
+        improvement=gain,
+        p_worse=p_worse,
+        reason=reason,
+    )
 
 
 def decide(checks: Sequence[Check]) -> GateResult:
@@ -73,16 +87,3 @@ def _paired(gains: Scores) -> tuple[float, float, float]:
         return mean, 0.0 if mean > 0 else 1.0, 0.0 if mean < 0 else 1.0
     t = mean / (spread / np.sqrt(len(gains)))
     return mean, float(stats.t.sf(t, len(gains) - 1)), float(stats.t.cdf(t, len(gains) - 1))
-
-
-def _check(
-    name: str,
-    passed: bool,
-    candidate: Scores,
-    champion: Scores,
-    gain: float,
-    p_worse: float,
-    reason: str,
-) -> Check:
-    theirs, ours = (float(x.mean()) if len(x) else float("nan") for x in (champion, candidate))
-    return Check(name, passed, len(candidate), theirs, ours, gain, p_worse, reason)

@@ -12,6 +12,4 @@ Scorer = Callable[[Sequence[Mapping[str, str]], str], float]
 def find_scorer(options: Mapping[str, Any]) -> Scorer | None:
     """Raises Rejected if the spec names one that cannot be imported."""
     name = options.get("scorer")
-    if name is None:
-        return None
-    return cast("Scorer", load_plugin(str(name), "options.scorer"))
+    return None if name is None else cast("Scorer", load_plugin(str(name), "options.scorer"))

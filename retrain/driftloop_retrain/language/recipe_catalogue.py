@@ -2,8 +2,8 @@
 
 from typing import cast
 
-from driftloop_evaluation.plugins import load_plugin
 from driftloop_retrain.language.port import LanguageRecipe
+from driftloop_retrain.record.recipe_lookup import load_recipe
 
 BUILT_IN = {
     "lora-sft": "driftloop_retrain.language.lora_sft:LoraSft",
@@ -13,5 +13,4 @@ BUILT_IN = {
 
 def find_language_recipe(name: str) -> LanguageRecipe:
     """Raises Rejected with the reason if there is no such recipe."""
-    found = load_plugin(name, "the recipe for language models", BUILT_IN)
-    return cast("LanguageRecipe", found() if isinstance(found, type) else found)
+    return cast("LanguageRecipe", load_recipe(name, "the recipe for language models", BUILT_IN))

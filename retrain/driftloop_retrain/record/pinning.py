@@ -38,3 +38,9 @@ def or_later(what: str, act: Callable[[], T]) -> T:
         raise
     except Exception as error:  # vendors' errors of connections share no base
         raise RetryLater(f"{what} cannot be used: {error!r}") from error
+
+
+def source_of(model: str, pin: Pin, as_of: datetime) -> str:
+    """What was read, for people, so that it can be read again."""
+    tables = f"predictions@{pin.predictions} labels@{pin.labels}"
+    return f"lake {model} {tables} as of {as_of.isoformat()}"

@@ -9,33 +9,41 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import distributions, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.retrain import Retrain
-from driftloop_retrain.tabular.recipes import Recipe
 from driftloop_settings import Settings
-
-if TYPE_CHECKING:
-    from driftloop_retrain.language.port import LanguageRecipe
 
 DISTRIBUTION = "driftloop"
 PACKAGES = (
-    "driftloop_contracts", "driftloop_evaluation", "driftloop_lake", "driftloop_onnx",
+    "driftloop_contracts",
+    "driftloop_evaluation",
+    "driftloop_lake",
+    "driftloop_onnx",
     "driftloop_retrain",
-)  # fmt: skip
+)
 """Those of ours that decide what comes out of a training."""
-DECIDING = (
-    "driftloop", "lightgbm", "numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "scipy",
-    "torch",
-)  # fmt: skip
-"""Distributions with which a graph may change in its last digits."""
-DECIDING_TUNING = (
-    "driftloop", "accelerate", "datasets", "numpy", "peft", "tokenizers", "torch", "transformers",
-    "trl",
-)  # fmt: skip
-"""The same for an adapter."""
+DECIDING: Mapping[ModelKind, tuple[str, ...]] = {
+    TABULAR: (
+        "driftloop", "lightgbm", "numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "scipy",
+        "torch",
+    ),
+    LANGUAGE: (
+        "driftloop", "accelerate", "datasets", "numpy", "peft", "tokenizers", "torch",
+        "transformers", "trl",
+    ),
+}  # fmt: skip
+"""Distributions with which a graph or an adapter may change in its last digits."""
+
+
+class NamedRecipe(Protocol):
+    """What recipes of all kinds have."""
+
+    @property
+    def name(self) -> str: ...
 
 
 class Code(BaseModel):
@@ -60,7 +68,7 @@ class Environment(BaseModel):
     sha256: str
     packages: dict[str, str]
 
-    def differences(self, other: "Environment", deciding: Sequence[str] = DECIDING) -> list[str]:
+    def differences(self, other: "Environment", deciding: Sequence[str]) -> list[str]:
         """What differs of that which can change a result, as `name here → there`."""
         mine = {"python": self.python, "machine": self.machine}
         theirs = {"python": other.python, "machine": other.machine}
@@ -81,7 +89,7 @@ def this_environment() -> Environment:
     )
 
 
-def this_code(recipes: "Iterable[Recipe | LanguageRecipe]") -> Code:
+def this_code(recipes: Iterable[NamedRecipe]) -> Code:
     """Of what runs now, with these recipes."""
     foreign = {
         recipe.name: _source_hash(Path(file))

@@ -20,6 +20,7 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.signature import Datatype, Signature, TensorSpec
 from driftloop_evaluation.labels import floats, label_names
 from driftloop_lake.port import LakeReader, Pin
+from driftloop_retrain.record.pinning import source_of
 from driftloop_settings import RetrainSettings
 
 FRESH_HOLDOUT_SHARE, FRESH_VALIDATION_SHARE = 0.3, 0.15
@@ -86,8 +87,7 @@ def from_lake(
     names = [tensor.name for tensor in signature.inputs]
     features = table.select([INPUT_PREFIX + name for name in names]).rename_columns(names)
     at = table["predicted_at"].cast(pa.timestamp("us")).to_numpy()
-    source = f"lake {spec.name} predictions@{pin.predictions} labels@{pin.labels}"
-    return dataset_of(features, labels, at, f"{source} as of {as_of.isoformat()}")
+    return dataset_of(features, labels, at, source_of(spec.name, pin, as_of))
 
 
 def _lake_labels(

@@ -2,17 +2,17 @@
 
 The gate is a filter, the canary the judge: on a thousand rows an improvement of two points is no
 more than likely. So a candidate passes that is better by `min_improvement` in the point estimate
-and not significantly worse anywhere; see docs/guides/retrain.md for its error rates.
+and not significantly worse anywhere. Improvements are points of accuracy (0.01 = one point), or a
+share of the champion's mean loss. See docs/guides/retrain.md for its error rates.
 """
 
-from dataclasses import asdict, dataclass
 from math import erf, sqrt
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from driftloop_contracts.kind import Task
+from driftloop_retrain.record.gate_result import Check, GateResult
 from driftloop_retrain.tabular.evaluate import ColumnSlice
 from driftloop_settings import RetrainSettings
 
@@ -22,42 +22,6 @@ SIGNIFICANCE = 0.05
 them)."""
 
 Losses = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """improvement: the champion's mean loss less the candidate's, in points of accuracy (0.01 = one
-    point), or as a share of the champion's mean loss; p_worse: how likely a difference
-    this bad would be if the candidate were as good (paired, one-sided)."""
-
-    name: str
-    passed: bool
-    rows: int
-    champion: float
-    candidate: float
-    improvement: float
-    p_worse: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class GateResult:
-    """verdict: `passed`, `failed`, or `inconclusive` (too few rows to tell)."""
-
-    verdict: Literal["passed", "failed", "inconclusive"]
-    checks: tuple[Check, ...]
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why it did not pass."""
-        return [f"{check.name}: {check.reason}" for check in self.checks if not check.passed]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "verdict": self.verdict,
-            "reasons": self.reasons,
-            "checks": [asdict(check) for check in self.checks],
-        }
 
 
 def gate(
@@ -93,7 +57,15 @@ def _overall(candidate: Losses, champion: Losses, settings: RetrainSettings) -> 
         reason = f"better by {gain:.4f}, more than {settings.min_improvement:g} is asked for"
     else:
         passed, reason = True, f"better by {gain:.4f}"
-    return _check("overall", candidate, champion, gain, p_worse, passed, reason)
+    return Check.of(
+        "overall",
+        candidate,
+        champion,
+        passed=passed,
+        improvement=gain,
+        p_worse=p_worse,
+        reason=reason,
+    )
 
 
 def _slice(
@@ -104,20 +76,9 @@ def _slice(
     passed = -gain <= settings.max_regression or p_worse >= level
     worse = f"worse by {-gain:.4f}, {settings.max_regression:g} is allowed (p={p_worse:.2g})"
     reason = f"better by {gain:.4f}" if gain > 0 else worse
-    return _check(part.name, ours, theirs, gain, p_worse, passed, reason)
-
-
-def _check(
-    name: str,
-    candidate: Losses,
-    champion: Losses,
-    gain: float,
-    p_worse: float,
-    passed: bool,
-    reason: str,
-) -> Check:
-    theirs, ours = (float(x.mean()) if len(x) else float("nan") for x in (champion, candidate))
-    return Check(name, passed, len(candidate), theirs, ours, gain, p_worse, reason)
+    return Check.of(
+        part.name, ours, theirs, passed=passed, improvement=gain, p_worse=p_worse, reason=reason
+    )
 
 
 def _paired(candidate: Losses, champion: Losses) -> tuple[float, float]:

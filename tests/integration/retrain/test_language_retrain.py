@@ -150,7 +150,7 @@ def test_corrections_become_an_adapter_that_goes_to_the_canary_and_can_be_made_a
     assert lineage.tuning.base_version == 1
 
     again = reproduce(
-        parts.settings, parts.lake, made, tmp_path / "again", 1e-6, lambda *_: None, parts.registry
+        parts.settings, parts.lake, parts.registry, made, tmp_path / "again", 1e-6, lambda *_: None
     )
     assert again.ok, again.to_dict()
     assert again.graph.same

@@ -5,6 +5,7 @@ from driftloop_contracts.kind import KINDS, LANGUAGE, TABULAR, kind_of
 from driftloop_contracts.model import ModelSpec
 from driftloop_gateway.intake import READERS
 from driftloop_monitoring.state.kind_checks import CHECKS
+from driftloop_retrain.job.trainers import TRAINERS, trainer_of
 from driftloop_rollout.kind_evidence import EVIDENCE
 from driftloop_rollout.observer import MARGINS
 from driftloop_serving.cluster.placement import PLACEMENTS
@@ -21,6 +22,12 @@ def test_an_unknown_runtime_is_refused_with_the_known_ones() -> None:
         kind_of("triton")
 
 
-@pytest.mark.parametrize("table", [READERS, CHECKS, EVIDENCE, MARGINS, PLACEMENTS, PLATFORMS])
+@pytest.mark.parametrize(
+    "table", [READERS, CHECKS, EVIDENCE, MARGINS, PLACEMENTS, PLATFORMS, TRAINERS]
+)
 def test_each_layer_knows_all_kinds(table: object) -> None:
     assert set(table) == set(KINDS)  # type: ignore[call-overload]
+
+
+def test_each_kind_is_trained_by_its_trainer() -> None:
+    assert [trainer_of(kind).artifact for kind in (TABULAR, LANGUAGE)] == ["graph", "adapter"]

@@ -46,7 +46,13 @@ def again(
     parts: RetrainContext, version: VersionRecord, work: Path, tolerance: float = 1e-9
 ) -> Reproduction:
     return reproduce(
-        parts.settings, parts.lake, version, work, tolerance, lambda share, words: None
+        parts.settings,
+        parts.lake,
+        parts.registry,
+        version,
+        work,
+        tolerance,
+        lambda share, words: None,
     )
 
 

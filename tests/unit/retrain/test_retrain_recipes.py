@@ -116,6 +116,11 @@ def test_a_recipe_that_is_not_there_is_named(name: str) -> None:
         find_recipe(name)
 
 
+def test_a_recipe_of_ours_is_found_by_the_module_of_an_earlier_release() -> None:
+    found = find_recipe("driftloop_retrain.recipes.gradient_boosting:GradientBoosting")
+    assert isinstance(found, GradientBoosting)
+
+
 def test_the_harmful_recipe_does_harm(tmp_path: Path) -> None:
     from driftloop_demo.harmful import Harmful
     from driftloop_retrain.tabular.evaluate import losses

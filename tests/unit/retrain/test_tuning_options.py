@@ -7,10 +7,10 @@ import pytest
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_retrain.language.job import check_rank, recipe_name
 from driftloop_retrain.language.options import find_scorer
 from driftloop_retrain.language.recipe_catalogue import find_language_recipe
 from driftloop_retrain.language.suite import read_suite
+from driftloop_retrain.language.trainer import check_rank, recipe_name
 from driftloop_retrain.record.lineage import Tuning
 from driftloop_settings import TuningSettings
 

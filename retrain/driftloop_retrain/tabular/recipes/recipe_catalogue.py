@@ -3,7 +3,7 @@
 from typing import cast
 
 from driftloop_contracts.errors import Rejected
-from driftloop_evaluation.plugins import load_plugin
+from driftloop_retrain.record.recipe_lookup import load_recipe
 from driftloop_retrain.tabular.recipes.port import Recipe
 
 BUILT_IN = {
@@ -27,5 +27,4 @@ def recipe_names(
 
 def find_recipe(name: str) -> Recipe:
     """Raises Rejected with the reason if there is no such recipe."""
-    found = load_plugin(name, "the recipe", BUILT_IN)
-    return cast("Recipe", found() if isinstance(found, type) else found)
+    return cast("Recipe", load_recipe(name, "the recipe", BUILT_IN))

@@ -1,0 +1,19 @@
+"""The trainer of each kind of model. They are imported when they are asked for: what they train
+with takes seconds to load."""
+
+import importlib
+from collections.abc import Mapping
+from typing import cast
+
+from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
+from driftloop_retrain.job.trainer import Trainer
+
+TRAINERS: Mapping[ModelKind, str] = {
+    TABULAR: "driftloop_retrain.tabular.trainer:TabularTrainer",
+    LANGUAGE: "driftloop_retrain.language.trainer:LanguageTrainer",
+}
+
+
+def trainer_of(kind: ModelKind) -> Trainer:
+    module, _, name = TRAINERS[kind].partition(":")
+    return cast("Trainer", getattr(importlib.import_module(module), name)())

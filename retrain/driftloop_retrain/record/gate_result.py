@@ -1,0 +1,70 @@
+"""What a gate says of a candidate: whether it may go to the canary, and by which checks."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """champion, candidate: mean loss, or mean score; improvement: how much better the candidate is,
+    in the unit of the check; p_worse: how likely a difference this bad would be if the candidate
+    were as good (paired, one-sided)."""
+
+    name: str
+    passed: bool
+    rows: int
+    champion: float
+    candidate: float
+    improvement: float
+    p_worse: float
+    reason: str
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        candidate: Scores,
+        champion: Scores,
+        *,
+        passed: bool,
+        improvement: float,
+        p_worse: float,
+        reason: str,
+    ) -> "Check":
+        """Of values [n] of both, row by row the same rows."""
+        theirs, ours = (float(x.mean()) if len(x) else float("nan") for x in (champion, candidate))
+        return cls(name, passed, len(candidate), theirs, ours, improvement, p_worse, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """verdict: `passed`, `failed`, or `inconclusive` (too few rows to tell)."""
+
+    verdict: Literal["passed", "failed", "inconclusive"]
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "passed"
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it did not pass."""
+        return [f"{check.name}: {check.reason}" for check in self.checks if not check.passed]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict,
+            "reasons": self.reasons,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "GateResult":
+        return cls(value["verdict"], tuple(Check(**check) for check in value["checks"]))

@@ -1,0 +1,173 @@
+"""The trainer of tabular models: families of recipes compete, the winner becomes an ONNX graph."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.model import ModelSpec, ServedVersion
+from driftloop_contracts.signature import Signature
+from driftloop_lake.port import Pin
+from driftloop_onnx import OnnxModel
+from driftloop_retrain.job.trainer import (
+    Report,
+    Tell,
+    Trained,
+    TrainedAgain,
+    TrainingContext,
+    TrainingOrder,
+)
+from driftloop_retrain.record.gate_result import GateResult
+from driftloop_retrain.record.graph_identity import graph_hash
+from driftloop_retrain.record.lineage import Lineage
+from driftloop_retrain.record.outcome import Outcome
+from driftloop_retrain.record.pinning import or_later
+from driftloop_retrain.tabular.candidate import Candidate, classes_of, make_candidate
+from driftloop_retrain.tabular.dataset import Dataset, Split, from_lake, split
+from driftloop_retrain.tabular.evaluate import loss_scale, losses, metrics, slices
+from driftloop_retrain.tabular.gate import gate
+from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.recipes import Recipe, find_recipe, recipe_names
+from driftloop_retrain.tabular.search import answer_tensor
+from driftloop_settings import Settings
+
+
+class TabularTrainer:
+    artifact = "graph"
+
+    def train(self, context: TrainingContext, order: TrainingOrder, tell: Tell) -> Trained:
+        settings, spec, champion = context.settings, order.spec, order.champion
+        names = recipe_names(spec.recipe, order.recipes, settings.retrain.families)
+        tell("data", 0.0, "reading the labelled rows from the lake")
+        recipes = _found(names)
+        data = _read(context, spec, champion.signature, order.pin, order.as_of)
+        rows = split(data, settings.retrain, order.change_at)
+        fresh = 0 if rows.fresh_from is None else data.rows - rows.fresh_from
+        since = f", {fresh:,} of them since the change" if fresh else ""
+        tell("data", 0.02, f"{data.rows:,} labelled rows{since}")
+        candidate = make_candidate(
+            settings,
+            spec,
+            champion.signature.inputs,
+            rows,
+            list(recipes.values()),
+            classes_of(spec, data),
+            order.work,
+            lambda done, words: tell("train", 0.02 + 0.9 * done, words),
+        )
+        _check_signature(candidate.signature, champion.signature)
+        tell("gate", 0.94, "comparing it with the champion on the newest rows")
+        verdict, champion_metrics = _judge(settings, spec, champion, candidate, rows, data)
+        best = candidate.found.best
+        outcome = Outcome(
+            family=best.family,
+            span=best.span.name,
+            rounds=best.rounds,
+            rows=data.rows,
+            fresh_rows=fresh,
+            data=data.source,
+            trained_rows=rows.fit.rows,
+            holdout_rows=rows.holdout.rows,
+            metrics=candidate.metrics,
+            champion_metrics=champion_metrics,
+            gate=verdict,
+            details={
+                "trials": [trial.to_dict() for trial in candidate.found.trials],
+                "parity": {
+                    "rows": candidate.parity.rows,
+                    "largest_difference": candidate.parity.largest_difference,
+                },
+            },
+        )
+        return Trained(outcome, recipes, graph_hash(candidate.folder))
+
+    def reproduce(
+        self, context: TrainingContext, lineage: Lineage, work: Path, report: Report
+    ) -> TrainedAgain:
+        training, data = lineage.training, lineage.data
+        spec = ModelSpec.from_dict(training.spec)
+        signature = Signature.from_dict(training.signature)
+        recipes = _found(training.recipes)
+        pin = Pin(data.predictions, data.labels)
+        report(0.0, f"reading predictions@{pin.predictions} labels@{pin.labels} from the lake")
+        found = _read(context, spec, signature, pin, data.as_of)
+        rows = split(found, context.settings.retrain, data.change_at)
+        candidate = make_candidate(
+            context.settings,
+            spec,
+            signature.inputs,
+            rows,
+            list(recipes.values()),
+            classes_of(spec, found),
+            work,
+            report,
+        )
+        best = candidate.found.best
+        winner = next(recipe for recipe in recipes.values() if recipe.name == best.family)
+        exact = (
+            ("rows", data.rows, found.rows),
+            ("trained rows", data.trained_rows, rows.fit.rows),
+            ("hold-out rows", data.holdout_rows, rows.holdout.rows),
+            ("family", training.family, best.family),
+            ("span", training.span, best.span.name),
+        )
+        return TrainedAgain(
+            exact,
+            candidate.metrics,
+            recipes,
+            graph_hash(candidate.folder),
+            may_differ=not getattr(winner, "deterministic", True),
+        )
+
+
+def _found(names: Iterable[str]) -> dict[str, Recipe]:
+    return {name: find_recipe(name) for name in names}
+
+
+def _read(
+    context: TrainingContext, spec: ModelSpec, signature: Signature, pin: Pin, as_of: datetime
+) -> Dataset:
+    max_rows = context.settings.retrain.max_rows
+    return or_later(
+        "the lake", lambda: from_lake(context.lake, spec, signature, pin, as_of, max_rows)
+    )
+
+
+def _check_signature(ours: Signature, theirs: Signature) -> None:
+    """Both answer the same requests, so both must have the same inputs and outputs."""
+    for side in ("inputs", "outputs"):
+        new = {(t.name, t.datatype, t.shape[1:]) for t in getattr(ours, side)}
+        old = {(t.name, t.datatype, t.shape[1:]) for t in getattr(theirs, side)}
+        if new != old:
+            names = sorted({name for name, *_ in new ^ old})
+            raise Rejected(f"the candidate's {side} differ from the champion's: {', '.join(names)}")
+
+
+def _judge(
+    settings: Settings,
+    spec: ModelSpec,
+    champion: ServedVersion,
+    candidate: Candidate,
+    rows: Split,
+    data: Dataset,
+) -> tuple[GateResult, dict[str, float]]:
+    assert spec.task is not None
+    held, output = rows.holdout, answer_tensor(spec)
+    theirs = outputs_of(OnnxModel(champion.path), held.features)
+    scale = loss_scale(spec.task, held.labels, theirs[output])
+    verdict = gate(
+        spec.task,
+        losses(spec.task, held.labels, candidate.outputs[output], scale),
+        losses(spec.task, held.labels, theirs[output], scale),
+        slices(held.features, spec.slices, settings.retrain.min_slice_rows),
+        settings.retrain,
+    )
+    classes = classes_of(spec, data)
+    probabilities = theirs.get("probabilities")
+    comparable = (
+        classes is not None
+        and probabilities is not None
+        and probabilities.shape[1:] == (len(classes),)
+    )
+    known = classes if comparable else None
+    return verdict, metrics(spec.task, output, held.labels, theirs, known)
