@@ -45,7 +45,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, base: Path) -> RetrainContext:
+def context(tmp_path: Path, base: Path) -> RetrainContext:
     """Version 1, the base, serves; its answers were all rated 0 and corrected."""
     settings = Settings(
         state_dir=tmp_path / "state",
@@ -118,18 +118,20 @@ def _archive(settings: Settings) -> None:
 
 
 @pytest.fixture
-def retrain(parts: RetrainContext) -> Callable[..., Retrain]:
+def retrain(context: RetrainContext) -> Callable[..., Retrain]:
     def one(number: int = 1, **body: object) -> Retrain:
         asked: Any = {"trigger": "operator", "reason": "a test", "champion": 1, **body}
-        parts.store.request_retrain(Retrain(id=f"{RETRAIN}{number}", model=MODEL, at=NOW, **asked))
-        run_retrain(parts, f"{RETRAIN}{number}")
-        return parts.store.retrain(f"{RETRAIN}{number}")
+        context.store.request_retrain(
+            Retrain(id=f"{RETRAIN}{number}", model=MODEL, at=NOW, **asked)
+        )
+        run_retrain(context, f"{RETRAIN}{number}")
+        return context.store.retrain(f"{RETRAIN}{number}")
 
     return one
 
 
 def test_corrections_become_an_adapter_that_goes_to_the_canary_and_can_be_made_again(
-    parts: RetrainContext, retrain: Callable[..., Retrain], base: Path, tmp_path: Path
+    context: RetrainContext, retrain: Callable[..., Retrain], base: Path, tmp_path: Path
 ) -> None:
     record = retrain()
     assert record.state == "succeeded", record.error
@@ -138,11 +140,11 @@ def test_corrections_become_an_adapter_that_goes_to_the_canary_and_can_be_made_a
     assert result["kinds"] == {
         "correction": 98,
     }
-    made = parts.registry.version(MODEL, 2)
+    made = context.registry.version(MODEL, 2)
     assert made.base == 1
     check_adapter(Path(made.path), base, max_rank=16)
     assert (Path(made.path).parent / "artifacts" / "report.html").is_file()
-    (rollout,) = parts.store.rollouts(MODEL)
+    (rollout,) = context.store.rollouts(MODEL)
     assert rollout["candidate"]["base"] == 1
     lineage = read_lineage(made)
     assert lineage is not None
@@ -150,13 +152,19 @@ def test_corrections_become_an_adapter_that_goes_to_the_canary_and_can_be_made_a
     assert lineage.tuning.base_version == 1
 
     again = reproduce(
-        parts.settings, parts.lake, parts.registry, made, tmp_path / "again", 1e-6, lambda *_: None
+        context.settings,
+        context.lake,
+        context.registry,
+        made,
+        tmp_path / "again",
+        1e-6,
+        lambda *_: None,
     )
     assert again.ok, again.to_dict()
     assert again.graph.same
 
-    deployment = parts.store.require_deployment(MODEL).with_version(made.served)
-    parts.store.put_deployment(replace(deployment, split=TrafficSplit(2)))
+    deployment = context.store.require_deployment(MODEL).with_version(made.served)
+    context.store.put_deployment(replace(deployment, split=TrafficSplit(2)))
     next_record = retrain(2, champion=2)
     assert next_record.result["base_version"] == 1
     assert next_record.result["champion_metrics"]["loss"] == pytest.approx(

@@ -125,7 +125,7 @@ def lake() -> MemoryLake:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, lake: MemoryLake, poor_champion: Path) -> RetrainContext:
+def context(tmp_path: Path, lake: MemoryLake, poor_champion: Path) -> RetrainContext:
     """Version 1 of `loans` serves, and the lake holds 2,000 labelled rows of it."""
     settings = Settings(
         state_dir=tmp_path / "state", retrain=RetrainSettings(families=("gradient-boosting",))
@@ -145,7 +145,7 @@ def parts(tmp_path: Path, lake: MemoryLake, poor_champion: Path) -> RetrainConte
 
 
 @pytest.fixture
-def ask(parts: RetrainContext) -> Callable[..., str]:
+def ask(context: RetrainContext) -> Callable[..., str]:
     """Ask for a retrain; returns its id."""
 
     def one(**body: object) -> str:
@@ -156,7 +156,7 @@ def ask(parts: RetrainContext) -> Callable[..., str]:
             "champion": 1,
             **body,
         }
-        parts.store.request_retrain(Retrain(id=retrain_id, model=MODEL, at=NOW, **asked))
+        context.store.request_retrain(Retrain(id=retrain_id, model=MODEL, at=NOW, **asked))
         return retrain_id
 
     return one

@@ -36,19 +36,19 @@ class Moody:
         return GradientBoosting().fit(train, validation, replace(context, seed=Moody.fits))
 
 
-def retrained(parts: RetrainContext, ask: Ask, **body: object) -> VersionRecord:
+def retrained(context: RetrainContext, ask: Ask, **body: object) -> VersionRecord:
     retrain_id = ask(**body)
-    assert run_retrain(parts, retrain_id) == "succeeded", parts.store.retrain(retrain_id)
-    return parts.registry.version("loans", 2)
+    assert run_retrain(context, retrain_id) == "succeeded", context.store.retrain(retrain_id)
+    return context.registry.version("loans", 2)
 
 
 def again(
-    parts: RetrainContext, version: VersionRecord, work: Path, tolerance: float = 1e-9
+    context: RetrainContext, version: VersionRecord, work: Path, tolerance: float = 1e-9
 ) -> Reproduction:
     return reproduce(
-        parts.settings,
-        parts.lake,
-        parts.registry,
+        context.settings,
+        context.lake,
+        context.registry,
         version,
         work,
         tolerance,
@@ -70,17 +70,17 @@ def rewritten(version: VersionRecord, **changed: Any) -> None:
 
 
 def test_a_retrained_version_names_its_data_code_settings_and_parent(
-    parts: RetrainContext, ask: Ask
+    context: RetrainContext, ask: Ask
 ) -> None:
-    version = retrained(parts, ask)
+    version = retrained(context, ask)
     found = read_lineage(version)
     assert isinstance(found, Lineage)
     assert (found.data.predictions, found.data.labels) == (3, 4)
-    assert found.data.as_of == parts.clock()
+    assert found.data.as_of == context.clock()
     assert found.data.offsets["predictions"] == {"driftloop.predictions:0": 17}
     assert (found.data.rows, found.data.trained_rows, found.data.holdout_rows) == (2000, 1700, 300)
     assert (found.parent_version, found.seed) == (1, 0)
-    assert found.training.settings["max_rows"] == parts.settings.retrain.max_rows
+    assert found.training.settings["max_rows"] == context.settings.retrain.max_rows
     assert found.training.recipes == ("gradient-boosting",)
     assert found.environment.packages["lightgbm"]
     assert len(found.code.sha256) == 64
@@ -88,92 +88,92 @@ def test_a_retrained_version_names_its_data_code_settings_and_parent(
     assert found.graph_sha256 == graph_hash(Path(version.path))
 
 
-def test_the_document_tells_retrained_from_deployed(parts: RetrainContext, ask: Ask) -> None:
-    retrained(parts, ask)
-    document = lineage_document(parts.registry, "loans", 2)
+def test_the_document_tells_retrained_from_deployed(context: RetrainContext, ask: Ask) -> None:
+    retrained(context, ask)
+    document = lineage_document(context.registry, "loans", 2)
     assert (document["source"], document["ancestors"]) == ("retrain", [1])
     assert document["aliases"] == ["challenger"]
     json.dumps(document)
-    outside = lineage_document(parts.registry, "loans", 1)
+    outside = lineage_document(context.registry, "loans", 1)
     assert (outside["source"], outside["ancestors"]) == ("deployed", [])
     assert len(outside["files"]["model.onnx"]) == 64
 
 
 def test_a_version_is_reproduced_with_the_same_graph_from_the_same_rows(
-    parts: RetrainContext, ask: Ask, lake: Any, tmp_path: Path
+    context: RetrainContext, ask: Ask, lake: Any, tmp_path: Path
 ) -> None:
-    version = retrained(parts, ask)
-    before = parts.store.deployment("loans"), parts.registry.versions("loans")
+    version = retrained(context, ask)
+    before = context.store.deployment("loans"), context.registry.versions("loans")
     lake.pin = lambda model: Pin(8, 9)  # the lake has grown in the meantime
-    changed = parts.settings.retrain.model_copy(update={"seed": 7, "max_rows": 500})
-    other = replace(parts, settings=parts.settings.model_copy(update={"retrain": changed}))
+    changed = context.settings.retrain.model_copy(update={"seed": 7, "max_rows": 500})
+    other = replace(context, settings=context.settings.model_copy(update={"retrain": changed}))
     found = again(other, version, tmp_path / "work")
     assert found.ok, found.to_dict()
     assert found.graph.same
     assert found.differences == ()
     assert {item.name for item in found.compared} >= {"rows", "family", "accuracy"}
     assert lake.pins[-1] == Pin(3, 4)
-    assert (parts.store.deployment("loans"), parts.registry.versions("loans")) == before
+    assert (context.store.deployment("loans"), context.registry.versions("loans")) == before
 
 
 def test_the_built_in_network_is_reproduced_with_the_same_graph(
-    parts: RetrainContext, ask: Ask, tmp_path: Path
+    context: RetrainContext, ask: Ask, tmp_path: Path
 ) -> None:
-    version = retrained(parts, ask, recipes=["tabular-network"], override_gate=True)
-    assert again(parts, version, tmp_path / "work").graph.same
+    version = retrained(context, ask, recipes=["tabular-network"], override_gate=True)
+    assert again(context, version, tmp_path / "work").graph.same
 
 
 def test_rows_that_changed_are_noticed(
-    parts: RetrainContext, ask: Ask, lake: Any, tmp_path: Path
+    context: RetrainContext, ask: Ask, lake: Any, tmp_path: Path
 ) -> None:
-    version = retrained(parts, ask)
+    version = retrained(context, ask)
     labels = pa.array(["0"] * 1_000 + lake.table["label"].to_pylist()[1_000:])
     numbers = pa.array([float(text) for text in labels.to_pylist()])
     lake.table = lake.table.set_column(
         lake.table.schema.get_field_index("label"), "label", labels
     ).set_column(lake.table.schema.get_field_index("label_number"), "label_number", numbers)
-    found = again(parts, version, tmp_path / "work")
+    found = again(context, version, tmp_path / "work")
     assert not found.ok
     assert not found.graph.same
 
 
 def test_another_graph_is_excused_by_another_library_but_metrics_are_not(
-    parts: RetrainContext, ask: Ask, tmp_path: Path
+    context: RetrainContext, ask: Ask, tmp_path: Path
 ) -> None:
-    version = retrained(parts, ask)
+    version = retrained(context, ask)
     lineage = read_lineage(version)
     assert lineage is not None
     rewritten(version, graph_sha256="0" * 64)
-    assert not again(parts, version, tmp_path / "a").ok
+    assert not again(context, version, tmp_path / "a").ok
     packages = {**lineage.environment.packages, "lightgbm": "1.0"}
     rewritten(version, environment__packages=packages)
-    found = again(parts, version, tmp_path / "b")
+    found = again(context, version, tmp_path / "b")
     assert found.ok
     assert any(text.startswith("lightgbm 1.0 → ") for text in found.differences)
     rewritten(version, metrics={"accuracy": 0.1})
-    assert not again(parts, version, tmp_path / "c").ok
+    assert not again(context, version, tmp_path / "c").ok
 
 
 def test_a_recipe_that_says_it_is_not_deterministic_is_judged_by_metrics(
-    parts: RetrainContext, ask: Ask, tmp_path: Path
+    context: RetrainContext, ask: Ask, tmp_path: Path
 ) -> None:
-    version = retrained(parts, ask, recipes=[f"{HERE}:Moody"], override_gate=True)
-    found = again(parts, version, tmp_path / "work", tolerance=0.5)
+    version = retrained(context, ask, recipes=[f"{HERE}:Moody"], override_gate=True)
+    found = again(context, version, tmp_path / "work", tolerance=0.5)
     assert found.ok, found.to_dict()
     assert not found.graph.same
 
 
-def test_what_was_deployed_cannot_be_reproduced(parts: RetrainContext, tmp_path: Path) -> None:
+def test_what_was_deployed_cannot_be_reproduced(context: RetrainContext, tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="deployed"):
-        again(parts, parts.registry.version("loans", 1), tmp_path)
+        again(context, context.registry.version("loans", 1), tmp_path)
 
 
 def test_words_beside_a_graph_do_not_change_what_it_is(
-    parts: RetrainContext, tmp_path: Path
+    context: RetrainContext, tmp_path: Path
 ) -> None:
     import onnx
 
-    source = Path(parts.registry.version("loans", 1).path)
+    source = Path(context.registry.version("loans", 1).path)
     model = onnx.load(source / "model.onnx")
     onnx.save(model, tmp_path / "model.onnx")
     assert graph_hash(tmp_path) == graph_hash(source)

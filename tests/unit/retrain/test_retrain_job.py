@@ -71,31 +71,31 @@ class KilledAtTheEnd(Store):
 
 
 def test_a_better_candidate_is_registered_and_starts_a_rollout(
-    parts: RetrainContext, ask: Ask
+    context: RetrainContext, ask: Ask
 ) -> None:
     retrain_id = ask()
-    assert run_retrain(parts, retrain_id) == "succeeded"
-    record = parts.store.retrain(retrain_id)
+    assert run_retrain(context, retrain_id) == "succeeded"
+    record = context.store.retrain(retrain_id)
     assert record.state == "succeeded"
     assert record.result["gate"]["verdict"] == "passed"
     assert record.metrics["accuracy"] > record.result["champion_metrics"]["accuracy"]
     assert record.progress.fraction == 1.0
-    made = parts.registry.version("loans", 2)
+    made = context.registry.version("loans", 2)
     assert made.tags["retrain_id"] == retrain_id
     assert made.tags["parent_version"] == "1"
     assert "predictions@3" in made.tags["data_version"]
-    assert parts.registry.aliases("loans") == {"challenger": 2}
-    (rollout,) = parts.store.rollouts("loans")
+    assert context.registry.aliases("loans") == {"challenger": 2}
+    (rollout,) = context.store.rollouts("loans")
     assert rollout["id"] == record.result["rollout"]
     assert rollout["candidate"]["path"] == made.path
-    assert not work_folder(parts.settings, retrain_id).exists()
+    assert not work_folder(context.settings, retrain_id).exists()
 
 
 def test_the_version_has_a_reference_of_rows_it_was_not_trained_on(
-    parts: RetrainContext, ask: Ask
+    context: RetrainContext, ask: Ask
 ) -> None:
-    run_retrain(parts, ask())
-    reference = pq.read_table(Path(parts.registry.version("loans", 2).path) / "reference.parquet")
+    run_retrain(context, ask())
+    reference = pq.read_table(Path(context.registry.version("loans", 2).path) / "reference.parquet")
     assert reference.num_rows == 300
     assert reference.column_names == [
         "in_size",
@@ -109,102 +109,104 @@ def test_the_version_has_a_reference_of_rows_it_was_not_trained_on(
     ]
 
 
-def test_slices_are_judged_too(parts: RetrainContext, ask: Ask) -> None:
+def test_slices_are_judged_too(context: RetrainContext, ask: Ask) -> None:
     retrain_id = ask()
-    run_retrain(parts, retrain_id)
-    names = [check["name"] for check in parts.store.retrain(retrain_id).result["gate"]["checks"]]
+    run_retrain(context, retrain_id)
+    names = [check["name"] for check in context.store.retrain(retrain_id).result["gate"]["checks"]]
     assert names[0] == "overall"
     assert all(name.startswith("kind=") for name in names[1:])
 
 
 def test_a_candidate_that_is_worse_is_rejected_with_reasons(
-    parts: RetrainContext, ask: Ask
+    context: RetrainContext, ask: Ask
 ) -> None:
     retrain_id = ask(recipes=(f"{HERE}:Shuffled",))
-    assert run_retrain(parts, retrain_id) == "rejected"
-    assert "overall" in parts.store.retrain(retrain_id).reasons[0]
-    assert len(parts.registry.versions("loans")) == 1
-    assert parts.store.rollouts() == []
+    assert run_retrain(context, retrain_id) == "rejected"
+    assert "overall" in context.store.retrain(retrain_id).reasons[0]
+    assert len(context.registry.versions("loans")) == 1
+    assert context.store.rollouts() == []
 
 
-def test_an_override_of_the_gate_is_recorded(parts: RetrainContext, ask: Ask) -> None:
+def test_an_override_of_the_gate_is_recorded(context: RetrainContext, ask: Ask) -> None:
     retrain_id = ask(recipes=(f"{HERE}:Shuffled",), override_gate=True)
-    assert run_retrain(parts, retrain_id) == "succeeded"
-    result = parts.store.retrain(retrain_id).result
+    assert run_retrain(context, retrain_id) == "succeeded"
+    result = context.store.retrain(retrain_id).result
     assert result["gate"]["verdict"] == "failed"
     assert "operator" in result["gate_override"]
-    assert "gate_override" in parts.registry.version("loans", 2).tags
-    assert parts.store.rollouts("loans")
+    assert "gate_override" in context.registry.version("loans", 2).tags
+    assert context.store.rollouts("loans")
 
 
 def test_a_recipe_that_raises_fails_with_its_traceback_and_changes_nothing(
-    parts: RetrainContext, ask: Ask
+    context: RetrainContext, ask: Ask
 ) -> None:
-    before = parts.store.deployment("loans")
+    before = context.store.deployment("loans")
     retrain_id = ask(recipes=(f"{HERE}:Raises",))
-    assert run_retrain(parts, retrain_id) == "failed"
-    assert "a recipe of one's own" in parts.store.retrain(retrain_id).error
-    assert "Traceback" in parts.store.retrain(retrain_id).error
-    assert parts.store.deployment("loans") == before
-    assert len(parts.registry.versions("loans")) == 1
+    assert run_retrain(context, retrain_id) == "failed"
+    assert "a recipe of one's own" in context.store.retrain(retrain_id).error
+    assert "Traceback" in context.store.retrain(retrain_id).error
+    assert context.store.deployment("loans") == before
+    assert len(context.registry.versions("loans")) == 1
 
 
 def test_a_killed_retrain_goes_on_with_the_rows_it_began_with(
-    parts: RetrainContext, ask: Ask, lake: Any
+    context: RetrainContext, ask: Ask, lake: Any
 ) -> None:
     KilledOnce.fits = 0
     retrain_id = ask(recipes=(f"{HERE}:KilledOnce",))
     with pytest.raises(Killed):
-        run_retrain(parts, retrain_id)
+        run_retrain(context, retrain_id)
     lake.pin = lambda model: Pin(8, 9)  # the lake has grown in the meantime
-    assert run_retrain(parts, retrain_id) == "succeeded"
+    assert run_retrain(context, retrain_id) == "succeeded"
     assert set(lake.pins) == {Pin(3, 4)}
 
 
 def test_run_again_it_registers_and_asks_for_a_rollout_once(
-    parts: RetrainContext, ask: Ask
+    context: RetrainContext, ask: Ask
 ) -> None:
     retrain_id = ask()
     with pytest.raises(Killed):
-        run_retrain(replace(parts, store=KilledAtTheEnd(parts.store._engine)), retrain_id)
-    assert run_retrain(parts, retrain_id) == "succeeded"
-    assert len(parts.registry.versions("loans")) == 2
-    assert len(parts.store.rollouts("loans")) == 1
+        run_retrain(replace(context, store=KilledAtTheEnd(context.store._engine)), retrain_id)
+    assert run_retrain(context, retrain_id) == "succeeded"
+    assert len(context.registry.versions("loans")) == 2
+    assert len(context.store.rollouts("loans")) == 1
 
 
-def test_one_that_is_over_is_left_alone(parts: RetrainContext, ask: Ask) -> None:
+def test_one_that_is_over_is_left_alone(context: RetrainContext, ask: Ask) -> None:
     retrain_id = ask()
-    parts.store.change_retrain(retrain_id, lambda r: r.after(RetrainEvent.CANCEL))
-    assert run_retrain(parts, retrain_id) == "cancelled"
-    assert len(parts.registry.versions("loans")) == 1
+    context.store.change_retrain(retrain_id, lambda r: r.after(RetrainEvent.CANCEL))
+    assert run_retrain(context, retrain_id) == "cancelled"
+    assert len(context.registry.versions("loans")) == 1
 
 
 def test_a_lake_that_is_away_is_tried_again_later(
-    parts: RetrainContext, ask: Ask, lake: Any
+    context: RetrainContext, ask: Ask, lake: Any
 ) -> None:
     retrain_id = ask()
     lake.away = True
     with pytest.raises(RetryLater, match="connection refused"):
-        run_retrain(parts, retrain_id)
-    assert parts.store.retrain(retrain_id).state == "running"
+        run_retrain(context, retrain_id)
+    assert context.store.retrain(retrain_id).state == "running"
     lake.away = False
-    assert run_retrain(parts, retrain_id) == "succeeded"
+    assert run_retrain(context, retrain_id) == "succeeded"
 
 
-def test_an_empty_lake_fails_with_a_sentence(parts: RetrainContext, ask: Ask, lake: Any) -> None:
+def test_an_empty_lake_fails_with_a_sentence(context: RetrainContext, ask: Ask, lake: Any) -> None:
     lake.table = None
     retrain_id = ask()
-    assert run_retrain(parts, retrain_id) == "failed"
-    assert "no prediction" in parts.store.retrain(retrain_id).reasons[0]
+    assert run_retrain(context, retrain_id) == "failed"
+    assert "no prediction" in context.store.retrain(retrain_id).reasons[0]
 
 
 def test_a_candidate_succeeds_without_a_rollout_while_another_is_under_way(
-    parts: RetrainContext, ask: Ask
+    context: RetrainContext, ask: Ask
 ) -> None:
-    deployment = parts.store.require_deployment("loans")
-    parts.store.request_rollout("other", deployment.versions[0], "loans", parts.clock(), "deployed")
+    deployment = context.store.require_deployment("loans")
+    context.store.request_rollout(
+        "other", deployment.versions[0], "loans", context.clock(), "deployed"
+    )
     retrain_id = ask()
-    assert run_retrain(parts, retrain_id) == "succeeded"
-    result = parts.store.retrain(retrain_id).result
+    assert run_retrain(context, retrain_id) == "succeeded"
+    result = context.store.retrain(retrain_id).result
     assert result["rollout"] is None
     assert "under way" in result["no_rollout"]

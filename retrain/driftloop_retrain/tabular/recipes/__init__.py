@@ -4,7 +4,8 @@ A recipe is named `gradient-boosting`, `tabular-network`, `tabular` (both compet
 `module:attribute` for one of your own.
 """
 
+from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
 from driftloop_retrain.tabular.recipes.recipe_catalogue import find_recipe, recipe_names
 
-__all__ = ["FitContext", "FittedModel", "Recipe", "find_recipe", "recipe_names"]
+__all__ = ["Dataset", "FitContext", "FittedModel", "Recipe", "find_recipe", "recipe_names"]
