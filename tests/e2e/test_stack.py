@@ -183,6 +183,80 @@ def test_doctor_finds_a_running_stack_healthy(stack: Driftloop) -> None:
     assert stack("doctor")["ok"]
 
 
+REFERENCE_ROWS = 1_001
+QUICK = {
+    "monitoring": {
+        "reference_rows": REFERENCE_ROWS,
+        "window_rows": 200,
+        "min_rows": 100,
+        "window_least_seconds": 0,
+    },
+    "trigger": {"schedule": "* * * * * */5"},
+    "rollout": {"steps": [0.3]},
+}
+STEADY = {
+    "monitoring": {"reference_rows": REFERENCE_ROWS},
+    "trigger": {"schedule": "0 3 1 1 *"},
+    "rollout": {"steps": [0.07, 0.6]},
+}
+
+
+def deploy_with_policy(
+    stack: Driftloop, folder: Path, name: str, policy: dict[str, Any], check: bool = True
+) -> Any:
+    write_scaler(folder / "model.onnx")
+    spec = folder / f"{name}.yaml"
+    spec.write_text(json.dumps({"name": name, "model": "model.onnx", "policy": policy}))
+    return stack("deploy", str(spec), check=check)
+
+
+def of(rows: list[dict[str, Any]], model: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["model"] == model]
+
+
+def test_two_models_have_schedules_windows_and_steps_of_their_own(
+    stack: Driftloop, tmp_path: Path
+) -> None:
+    deploy_with_policy(stack, tmp_path, "quick", QUICK)
+    deploy_with_policy(stack, tmp_path, "steady", STEADY)
+    endpoints = stack("status")["endpoints"]
+    for model in ("quick", "steady"):
+        for _ in range(4):
+            ask(endpoints["inference"], [1.0] * 500, model).raise_for_status()
+
+    control = httpx.Client(base_url=endpoints["control"])
+    windows = eventually(lambda: control.get("/api/models/quick/windows").json(), bool)
+    assert {window["rows"] for window in windows} == {200}
+    assert control.get("/api/models/steady/windows").json() == []
+    decisions = eventually(
+        lambda: control.get("/api/decisions").json(), lambda found: bool(of(found, "quick"))
+    )
+    assert {decision["trigger"] for decision in of(decisions, "quick")} == {"schedule"}
+    assert of(decisions, "steady") == []
+
+    shown = {row["setting"]: row for row in stack("settings", "--model", "quick")}
+    assert shown["monitoring.window_rows"]["value"] == 200
+    assert shown["monitoring.window_rows"]["source"] == "policy"
+    assert shown["monitoring.window_seconds"]["source"] == "default"
+
+    changed = {**QUICK, "rollout": {"steps": [0.4]}}  # it holds without a restart
+    deploy_with_policy(stack, tmp_path, "quick", changed)
+    deploy_with_policy(stack, tmp_path, "steady", STEADY)
+    rollouts = eventually(
+        lambda: control.get("/api/rollouts").json(),
+        lambda found: all(row["steps"] for row in found),
+    )
+    steps = {row["model"]: row["steps"] for row in rollouts}
+    assert steps == {"quick": [0.4, 1.0], "steady": [0.07, 0.6, 1.0]}
+
+    refused = deploy_with_policy(stack, tmp_path, "quick", {"rollout": {"stepz": [1]}}, check=False)
+    assert "policy.rollout.steps" in refused["error"]
+    (model,) = [m for m in control.get("/api/models").json() if m["model"]["name"] == "quick"]
+    assert model["model"]["policy"] == changed
+    for rollout in rollouts:
+        control.post(f"/api/rollouts/{rollout['id']}/abort", json={}).raise_for_status()
+
+
 @pytest.mark.faults
 def test_a_stack_goes_on_after_its_supervisor_was_killed(tmp_path: Path) -> None:
     """What a power cut leaves: the same model at the same address, and every answer in the lake."""
