@@ -40,12 +40,12 @@ def open_lake(settings: "Settings") -> "DeltaLake":
 class DeltaLake:
     """A `LakeReader`. Safe to use from several threads; one reads at a time."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, queries: Queries | None = None) -> None:
         self._uri = uri
         self._lock = RLock()
         self._newest: dict[str, LakeTable] = {}
         self._pinned: dict[tuple[str, int], LakeTable] = {}
-        self._queries = Queries()
+        self._queries = queries or Queries()
         self._counted: dict[tuple[str, Pin], LakeCounts] = {}
         self._matches: dict[str, Matches] = {}
         self._repeats: dict[str, Repeats] = {}

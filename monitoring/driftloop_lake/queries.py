@@ -31,10 +31,11 @@ monitor."""
 
 
 class Queries:
-    """A DuckDB in memory, kept for QUESTIONS_KEPT questions because opening it costs more than most
-    of them. Not safe for use from several threads at once."""
+    """A DuckDB in memory, kept for `kept_for` questions because opening it costs more than most of
+    them. Not safe for use from several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_for: int = QUESTIONS_KEPT) -> None:
+        self._kept_for = kept_for
         self._opened: Any = None
         self._asked = 0
 
@@ -81,7 +82,7 @@ class Queries:
         return int(self._ask(sql, **tables).column(0)[0].as_py())
 
     def _ask(self, sql: str, **tables: Any) -> pa.Table:
-        if self._asked >= QUESTIONS_KEPT:
+        if self._asked >= self._kept_for:
             self._opened.close()
             self._opened, self._asked = None, 0
         if self._opened is None:

@@ -29,7 +29,7 @@ class UpkeepTable(LakeTable):
         sizes = pa.table(self._handle.get_add_actions(flatten=True)).column("size_bytes")
         return int(pc.sum(pc.less(sizes, COMPACTED_FILE_BYTES // 2)).as_py() or 0)
 
-    def compact(self) -> None:
+    def compact(self, row_group_rows: int = ROW_GROUP_ROWS) -> None:
         """Rewrite small files as larger ones. Older versions stay readable: no file is deleted."""
         from deltalake import WriterProperties
 
@@ -39,7 +39,7 @@ class UpkeepTable(LakeTable):
                 target_size=COMPACTED_FILE_BYTES,
                 max_concurrent_tasks=1,
                 writer_properties=WriterProperties(
-                    compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS
+                    compression="ZSTD", max_row_group_size=row_group_rows
                 ),
             )
 

@@ -1,4 +1,6 @@
 import ast
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,71 @@ def test_modules_are_named_by_a_noun_of_the_data_flow() -> None:
     assert [str(m) for m in MODULES if m.stem in vague] == []
 
 
+NAMES = {
+    ".".join(m.relative_to(ROOT).parts[1:]).removesuffix(".py").removesuffix(".__init__"): m
+    for m in MODULES
+}
+
+
+def imported_modules(name: str) -> set[str]:
+    """Our modules that a module imports, at its top or within a function."""
+    found = set()
+    for node in ast.walk(ast.parse(NAMES[name].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in NAMES else node.module)
+    return found & set(NAMES) - {name}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports within functions count: they hide a circle, they do not open it."""
+    rest = {name: imported_modules(name) for name in NAMES}
+    before = -1
+    while len(rest) != before:
+        before = len(rest)
+        imported = {needed for needs in rest.values() for needed in needs}
+        rest = {n: needs & set(rest) for n, needs in rest.items() if n in imported}
+        rest = {n: needs for n, needs in rest.items() if needs}
+    assert sorted(rest) == []
+
+
+def test_rooms_of_a_package_import_each_other_one_way() -> None:
+    ways = {
+        (here[0], here[1], there[1])
+        for name in NAMES
+        for other in imported_modules(name)
+        if len(here := name.split(".")) > 2
+        and len(there := other.split(".")) > 2
+        and here[0] == there[0]
+        and here[1] != there[1]
+    }
+    assert [way for way in ways if (way[0], way[2], way[1]) in ways] == []
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    sources = [*MODULES, *(ROOT / "serving").rglob("*.pyx")]
+    hand_written = [m for m in sources if not m.stem.endswith("_pb2")]
+    lengths = {m.relative_to(ROOT): m.read_text().count("\n") for m in hand_written}
+    assert {str(m): n for m, n in lengths.items() if n > 400} == {}
+
+
+def test_every_package_is_in_the_wheel_and_in_the_import_contract() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {
+        f"{root}/{m.parent.name}"
+        for root in SOURCE_ROOTS
+        for m in (ROOT / root).glob("driftloop_*/__init__.py")
+    }
+    assert set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == packages
+    names = {package.split("/")[1] for package in packages}
+    assert set(project["tool"]["importlinter"]["root_packages"]) == names
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert {part.strip() for layer in layers for part in layer.split("|")} == names
+
+
 def test_tests_sleep_only_between_two_polls() -> None:
     """A sleep in a `while` polls something that runs by itself; any other is a guess. A sleep of 0
     takes no time: it lets the event loop turn once."""
@@ -84,3 +151,29 @@ def _is_sleep(node: ast.AST) -> bool:
         imported = {f"{node.module}.{alias.name}" for alias in node.names}
         return bool(imported & {"time.sleep", "asyncio.sleep"})
     return isinstance(node, ast.Attribute) and ast.unparse(node) in ("time.sleep", "asyncio.sleep")
+
+
+def test_tests_patch_no_code_of_ours() -> None:
+    """Limits and times are constructor values; only the world outside may be replaced."""
+    patched = []
+    for test in (ROOT / "tests").rglob("*.py"):
+        tree = ast.parse(test.read_text())
+        ours = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("driftloop_")
+            for alias in node.names
+        }
+        for call in ast.walk(tree):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            if call.func.attr != "setattr" or not call.args:
+                continue
+            name = ast.unparse(call.args[0]).strip("'\"")
+            # Of a text the last part is what is replaced: `driftloop_x.module.os.pwrite`.
+            owner = name.rpartition(".")[0] if name.startswith("driftloop_") else name
+            if owner.split(".")[0] not in ours and not owner.startswith("driftloop_"):
+                continue
+            if owner.rpartition(".")[2] not in sys.stdlib_module_names:
+                patched.append(f"{test.relative_to(ROOT)}:{call.lineno} {name}")
+    assert patched == []

@@ -18,6 +18,7 @@ from lake_records import (
 from driftloop_contracts.errors import NotFound
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.port import Pin
+from driftloop_lake.queries import Queries
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
 
@@ -163,16 +164,15 @@ def test_labels_wait_though_nothing_was_predicted_yet(tmp_path: Path) -> None:
     assert lake.unmatched_labels() == 1
 
 
-def test_a_reader_goes_on_with_a_new_database(
-    filled: Filled, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_continues_with_a_new_database(filled: Filled) -> None:
     """Since each question leaves something in one."""
-    monkeypatch.setattr("driftloop_lake.queries.QUESTIONS_KEPT", 2)
+    queries = Queries(kept_for=2)
+    lake = DeltaLake(filled.uri, queries)
     filled.label(61, 1)
     opened = set()
     for _ in range(6):
-        assert filled.lake.labelled("loan", filled.pin()).num_rows == 1
-        opened.add(filled.lake._queries._opened)
+        assert lake.labelled("loan", filled.pin()).num_rows == 1
+        opened.add(queries._opened)
     assert len(opened) == 3
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lake_records import id_of_request, label_message, prediction_message, prediction_rows
 
 from driftloop_contracts.errors import NotFound
-from driftloop_lake import layout, upkeep_table
+from driftloop_lake import layout
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.delta_log import LogFile, expired, horizon, to_checkpoint
 from driftloop_lake.port import LakeCounts, Pin
@@ -75,11 +75,12 @@ def lake(tmp_path: Path) -> Kept:
     return Kept(str(tmp_path))
 
 
-def test_a_compacted_file_has_small_row_groups(lake: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep_table, "ROW_GROUP_ROWS", 4)
+def test_a_compacted_file_has_small_row_groups(lake: Kept) -> None:
     lake.write(6)
     small = set(lake.folder.glob("date=*/*.parquet"))
-    lake.upkeep().step(NOW)
+    table = UpkeepTable.open(str(lake.folder))
+    assert table is not None
+    table.compact(row_group_rows=4)
     (compacted,) = set(lake.folder.glob("date=*/*.parquet")) - small
     file = pq.ParquetFile(compacted).metadata
     groups = [file.row_group(number) for number in range(file.num_row_groups)]

@@ -12,6 +12,7 @@ from lake_records import id_of_request, label_message, prediction_message, predi
 
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import Extent
+from driftloop_lake.queries import Queries
 from driftloop_lake.upkeep import Rules, Upkeep
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
@@ -27,9 +28,9 @@ STEPS = st.one_of(
 class Grown:
     """A lake that takes requests of two rows, and labels of row 0 for them or for nothing."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, queries: Queries | None = None) -> None:
         self.uri, self.offset, self.requests = uri, 0, 0
-        self.writer, self.lake = LakeWriter(uri), DeltaLake(uri)
+        self.writer, self.lake = LakeWriter(uri), DeltaLake(uri, queries)
         self.labels: set[tuple[int, int]] = set()
 
     def predict(self, requests: int) -> None:
@@ -72,27 +73,30 @@ def test_a_reader_that_is_kept_counts_like_one_that_was_just_opened(
         assert grown.counted(DeltaLake(folder)) == grown.counted(grown.lake)
 
 
-def test_files_are_read_again_only_where_labels_came(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grown = Grown(str(tmp_path))
+class CountedQueries(Queries):
+    """Notes how many rows of predictions each question about labels read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[int] = []
+
+    def labels_of(self, predictions: pa.Table, labels: pa.Table) -> int:
+        self.read.append(predictions.num_rows)
+        return super().labels_of(predictions, labels)
+
+
+def test_files_are_read_again_only_if_labels_came(tmp_path: Path) -> None:
+    queries = CountedQueries()
+    grown = Grown(str(tmp_path), queries)
     for _ in range(4):
         grown.predict(2)
     grown.label(1)
     grown.label(7)
-    looked: list[int] = []
-    counted = grown.lake._queries.labels_of
-
-    def labels_of(predictions: pa.Table, labels: pa.Table) -> int:
-        looked.append(predictions.num_rows)
-        return counted(predictions, labels)
-
-    monkeypatch.setattr(grown.lake._queries, "labels_of", labels_of)
-    assert (grown.counted(grown.lake), looked) == (2, [4, 4])
+    assert (grown.counted(grown.lake), queries.read) == (2, [4, 4])
     grown.predict(1)
-    assert (grown.counted(grown.lake), looked) == (2, [4, 4])
+    assert (grown.counted(grown.lake), queries.read) == (2, [4, 4])
     grown.label(6)
-    assert (grown.counted(grown.lake), looked) == (3, [4, 4, 4])
+    assert (grown.counted(grown.lake), queries.read) == (3, [4, 4, 4])
 
 
 @pytest.mark.parametrize(
