@@ -29,9 +29,8 @@ class Filled:
     """A lake with ten requests of two rows around midnight, and its writer."""
 
     def __init__(self, uri: str) -> None:
-        self.writer = LakeWriter(uri)
-        self.lake = DeltaLake(uri)
-        self.offset = 0
+        self.uri, self.offset = uri, 0
+        self.writer, self.lake = LakeWriter(uri), DeltaLake(uri)
         for version, first in ((1, 60), (2, 65)):
             rows = prediction_rows(first, first + 4, version=version)
             self.writer.append([read_record(prediction_message(rows, version))])

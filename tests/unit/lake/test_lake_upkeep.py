@@ -185,19 +185,21 @@ def test_what_a_writer_that_died_left_is_deleted(lake: Kept) -> None:
 
 def test_upkeep_works_only_while_its_archiver_leads(lake: Kept) -> None:
     lake.write(8)
-    version, asked, leads = lake.pin().predictions, threading.Semaphore(0), threading.Event()
+    version, leads = lake.pin().predictions, threading.Event()
+    asked = {False: threading.Semaphore(0), True: threading.Semaphore(0)}
 
     def led() -> bool:
-        asked.release()
-        return leads.is_set()
+        answer = leads.is_set()
+        asked[answer].release()
+        return answer
 
     with kept(lake.upkeep(), led, every_s=0.01):
         for _ in range(5):
-            assert asked.acquire(timeout=20)
+            assert asked[False].acquire(timeout=20)
         assert lake.pin().predictions == version
         leads.set()
         for _ in range(5):
-            assert asked.acquire(timeout=20)
+            assert asked[True].acquire(timeout=20)
     assert lake.pin().predictions > version
 
 
