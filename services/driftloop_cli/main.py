@@ -215,7 +215,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a first version from a file, ready for `driftloop deploy OUTPUT/model.yaml`."""
-    from driftloop_retrain.job.initial_training import train_first
+    from driftloop_retrain.tabular.initial_training import train_first
 
     if task not in ("classification", "regression"):
         raise Rejected(f"--task {task}: must be classification or regression")

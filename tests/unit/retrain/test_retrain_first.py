@@ -8,7 +8,7 @@ import yaml
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_onnx import OnnxModel
-from driftloop_retrain.job.initial_training import train_first
+from driftloop_retrain.tabular.initial_training import train_first
 from driftloop_retrain.tabular.recipes.check import example
 from driftloop_settings import Settings
 
