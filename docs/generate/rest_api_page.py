@@ -6,7 +6,7 @@ from unittest.mock import Mock
 from layout import page, table
 
 from driftloop_gateway.app import make_app
-from driftloop_serving.http.rest_api import make_management
+from driftloop_serving.http.rest_api import make_rest_api
 
 INTRODUCTION = """\
 `driftloop status` shows the addresses. [Send predictions and labels](../guides/send-labels.md)
@@ -15,7 +15,7 @@ explains headers, binary tensors and gRPC."""
 
 def render() -> str:
     # Routes are only described here: what they call is never reached.
-    serving = make_management(Mock(), Mock(), Mock(), Mock(), body_limit_bytes=1)
+    serving = make_rest_api(Mock(), Mock(), Mock(), Mock(), body_limit_bytes=1)
     control = make_app(Mock())
     parts = []
     for title, where, app in (

@@ -1,7 +1,7 @@
 """LoRA adapters: what one must be before an engine loads it, and the name that it is loaded under.
 
 vLLM loads an adapter of another base, or one with NaN weights, without a word, and answers garbage;
-and it serves the old one's key-value cache where a name is loaded again (vllm issues 42125, 30931).
+and it serves the old one's key-value cache if a name is loaded again (vllm issues 42125, 30931).
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from driftloop_vllm.weights import (
 
 _NAME = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight$")
 BASE_FINGERPRINT = "driftloop_base"
-"""Key of adapter_config.json under which `fingerprint` of the base is recorded, where it is."""
+"""Key of adapter_config.json under which `fingerprint` of the base may be recorded."""
 
 
 def check_adapter(folder: Path, base: Path, *, max_rank: int) -> None:
@@ -55,7 +55,7 @@ def content_name(model: str, folder: Path) -> str:
 
 
 def check_place(path: Path, roots: Iterable[str | Path]) -> Path:
-    """The path with its symbolic links resolved. Raises Rejected where that, or any file in it,
+    """The path with its symbolic links resolved. Raises Rejected if that, or any file in it,
     lies outside the allowed roots."""
     allowed = [Path(root).expanduser().resolve() for root in roots if "://" not in str(root)]
     resolved = path.expanduser().resolve()

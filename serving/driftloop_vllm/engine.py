@@ -131,7 +131,7 @@ class Engine:
         text = tokenizer.encode(call.text, add_special_tokens=False)[: room // 2]
         asked = (await self._prompt_ids(call))[-(room - len(text)) :]
         if not text or not asked:
-            raise Rejected("there is no text, or nothing that it answers")
+            raise Rejected("the text or the prompt that it answers is missing")
         prompt = TokensPrompt(prompt_token_ids=[*asked, *text])
         params = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
         adapter = self._models.lora_requests.get(name)

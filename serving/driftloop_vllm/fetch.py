@@ -1,4 +1,4 @@
-"""Weights from where they lie: a local folder as it is, an object store's once as a copy."""
+"""The weights of a version: a local folder as it is, an object store's copied once."""
 
 import hashlib
 import os

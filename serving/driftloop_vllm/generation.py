@@ -1,5 +1,5 @@
-"""What an engine generated for one HTTP request, seen where it comes out of the engine: the same
-for every API, streamed or not, also where the client leaves in between."""
+"""What an engine generated for one HTTP request, taken as it leaves the engine: the same
+for every API, streamed or not, also if the client leaves in between."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from typing import Any
 @dataclass(slots=True)
 class Choice:
     """One answer. `first_token_s`: from the request's arrival; `token_s`: between two tokens, on
-    average; NaN where no token came, or only one. `finish_reason`: vLLM's; None: it was not
+    average; NaN if no token came, or only one. `finish_reason`: vLLM's; None: it was not
     finished."""
 
     parts: list[str] = field(default_factory=list)

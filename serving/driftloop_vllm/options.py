@@ -122,7 +122,7 @@ def installed_build() -> Build | None:
 
 def process_environment(options: LanguageOptions) -> dict[str, str]:
     """What an engine's process must find when it starts: nothing is asked of the internet, no usage
-    is reported; and without a GPU, what makes vLLM start where there is no compiler."""
+    is reported; and without a GPU, what lets vLLM start without a compiler."""
     environment = {
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",

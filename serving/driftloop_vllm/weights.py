@@ -35,7 +35,7 @@ class Tensor:
 
 def tensors(file: Path) -> list[Tensor]:
     """What the header of a safetensors file lists. Raises Rejected for a file that is none."""
-    broken = Rejected(f"{file.name} is no safetensors file")
+    broken = Rejected(f"{file.name} is not a safetensors file")
     try:
         with file.open("rb") as opened:
             size = file.stat().st_size

@@ -1,9 +1,9 @@
-"""What of `SpoolWriter` is compiled where there is a C compiler: the append of a usual run to a
-mapped segment.
+"""The part of `SpoolWriter` that is compiled if there is a C compiler: the append of a usual run to
+a mapped segment.
 
 By the time of an append its code and data are cold, so that one in Python is a tenth of what a
-request alone takes; compiled, without a call of the kernel, it is a thirtieth (ADR 18). What stands
-here does without a compiler, and `_appender.pyx` takes its place.
+request alone takes; compiled, without a call of the kernel, it is a thirtieth (ADR 18). This module
+works without a compiler, and `_appender.pyx` takes its place.
 """
 
 import contextlib
@@ -18,8 +18,7 @@ COMPILED = False
 
 class Source:
     """What is counted under one key: a version's predictions, or labels. `served`: its counter's
-    slot;
-    `encoder`: of its records; `sequence`: of its next request."""
+    slot; `encoder`: of its records; `sequence`: of its next request."""
 
     __slots__ = ("encoder", "key", "sequence", "served")
 
@@ -32,7 +31,7 @@ class Source:
 
 class Appender:
     """What an append needs: the number of the segment that is written, from where on it is full,
-    where its last record ends, and, where it is mapped, up to where the map may be filled; the
+    where its last record ends, and, if it is mapped, up to where the map may be filled; the
     sources, by model and version; the counters."""
 
     _segment: int
@@ -44,7 +43,7 @@ class Appender:
     _counters: memoryview
 
     def append(self, batches: Sequence[PredictionBatch]) -> bool:
-        """Keep the answered requests of some runs, all or none; False where they were dropped and
+        """Keep the answered requests of some runs, all or none; False if they were dropped and
         counted. Their time is now."""
         return self.append_slowly(batches)
 

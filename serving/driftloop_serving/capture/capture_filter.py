@@ -75,7 +75,7 @@ class CaptureFilter:
 def capture_filter(
     rules: CaptureRules, signature: Signature, settings: CaptureSettings
 ) -> CaptureFilter | None:
-    """The filter of a version; None where all of it is captured.
+    """The filter of a version; None if all of it is captured.
 
     A deploy is refused whose rules cannot be applied. Where that shows only here (a later version
     has another type, the key was taken away) the column is dropped: neither is it captured against

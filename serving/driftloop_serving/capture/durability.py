@@ -22,7 +22,7 @@ import structlog
 from driftloop_serving.capture.position_file import AckedPosition
 from driftloop_serving.capture.spool import LABELS, SpoolWriter
 from driftloop_serving.capture.spool_record import PredictionBatch
-from driftloop_serving.capture.wakeup_pipe import Ringer
+from driftloop_serving.capture.wakeup_pipe import WakeupSender
 from driftloop_settings import CaptureSettings
 
 log = structlog.get_logger()
@@ -179,13 +179,13 @@ class Acknowledgement:
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._acked = AckedPosition(spool.folder)
-        self._ringer = Ringer(spool.folder.parent)
+        self._wakeup = WakeupSender(spool.folder.parent)
         self._waiting: deque[_Waiting] = deque()
         self._away_until = 0
         """The position whose acknowledgement says that Kafka is there again."""
 
     def after(self, rows: Rows, then: Callable[[], None]) -> None:
-        self._ringer.ring()
+        self._wakeup.wake()
         if self._acked.value < self._away_until:
             _count_degraded(self._spool, rows, ACK_TIMEOUT)
             then()
@@ -198,7 +198,7 @@ class Acknowledgement:
     def close(self) -> None:
         while self._waiting:
             self._give_up(self._waiting.popleft())
-        self._ringer.close()
+        self._wakeup.close()
         self._acked.close()
 
     def _look(self) -> None:

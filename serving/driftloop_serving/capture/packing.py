@@ -19,7 +19,7 @@ def pack(
 ) -> Iterator[tuple[PredictionHeaders, bytes | None]]:
     """Headers and value of each Kafka record, in order of sequence.
 
-    A value is None where a single request is larger than `limit_bytes`: it cannot be sent.
+    A value is None if a single request is larger than `limit_bytes`: it cannot be sent.
     """
     for _, same in groupby(batches, key=lambda b: (b.model, b.version, b.signature)):
         for chunk in _chunks(list(same), pack_rows):

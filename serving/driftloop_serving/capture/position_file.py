@@ -1,10 +1,10 @@
-"""Up to where a spool was acknowledged, and what was counted up to there, in one file.
+"""Up to where a spool was acknowledged, and the counts up to there, in one file.
 
-The writer of the spool makes the file in full size, so that the shipper needs no disk space to go
-on where a disk is full: going on is what frees it. `<acked u64>`, then two slots that are written
-in turn, `<generation u64><length u32><crc32c u32><JSON>`: of a write that was cut the other slot
-tells, so the place and the counts always belong together. `acked` is for the writer, which may wait
-for it.
+The writer of the spool makes the file in full size, so that the shipper needs no disk space to
+continue on a full disk: its progress is what frees space. `<acked u64>`, then two slots that are
+written in turn, `<generation u64><length u32><crc32c u32><JSON>`: after a write that was cut the
+other slot counts, so the place and the counts always belong together. `acked` is for the writer,
+which may wait for it.
 """
 
 import mmap
@@ -39,7 +39,7 @@ class PositionFile:
         self._generation = 0
 
     def read(self) -> dict[str, Any] | None:
-        """The newest whole document; None where there was none."""
+        """The newest whole document; None if there was none."""
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:

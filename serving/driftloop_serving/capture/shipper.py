@@ -25,7 +25,7 @@ from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS
 from driftloop_serving.capture.packing import pack
 from driftloop_serving.capture.spool import LABELS as LABEL_ROWS
 from driftloop_serving.capture.spool_reader import Chunk, SpoolReader
-from driftloop_serving.capture.wakeup_pipe import Bell
+from driftloop_serving.capture.wakeup_pipe import WakeupPipe
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
 
@@ -229,8 +229,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     root = settings.spool_dir
     left = [other for other in settings.spool_dirs if other != root]
     shipper = Shipper(root, bus, store, settings.capture.pack_rows, left)
-    bell = Bell(root) if settings.capture.durability == "acked" else None
-    wait_for_more = bell.wait if bell else stop.wait
+    wakeup = WakeupPipe(root) if settings.capture.durability == "acked" else None
+    wait_for_more = wakeup.wait if wakeup else stop.wait
     wrote_at = 0.0
     try:
         while not stop.is_set():
@@ -247,8 +247,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
         shipper.write_ledger()
         shipper.close()
         store.close()
-        if bell:
-            bell.close()
+        if wakeup:
+            wakeup.close()
 
 
 def await_topics(bus: Bus, settings: Settings, stop: threading.Event) -> bool:

@@ -166,7 +166,7 @@ class SpoolWriter(Appender):
         self._let_go()
         self.retire(self._file)
         self._page.close()
-        os.close(self._lock)  # releases the flock: what is left is the shipper's
+        os.close(self._lock)  # releases the flock: the rest is the shipper's
 
     def _new_source(self, batch: PredictionBatch) -> Source:
         key = f"{batch.model}/{batch.version}"
@@ -190,7 +190,7 @@ class SpoolWriter(Appender):
             if written == len(data):
                 self._size = end
             else:
-                self._mend()
+                self._cut_torn_record()
                 dropped = "disk"
         counters = self._counters
         for source, _, count in parts:
@@ -201,7 +201,7 @@ class SpoolWriter(Appender):
             counters[source.served] += count
         return dropped is None
 
-    def _mend(self) -> None:
+    def _cut_torn_record(self) -> None:
         """After a write that failed: half a frame would end the segment for its reader."""
         with contextlib.suppress(OSError):
             self._truncate()

@@ -68,7 +68,7 @@ class SpoolReader:
         self._stats: Stats = {}
 
     def read(self, limit_bytes: int) -> Chunk:
-        """The next records, about `limit_bytes` of them; none where nothing new is there."""
+        """The next records, about `limit_bytes` of them; none if nothing is new."""
         while True:
             # Asked before reading: a segment with a successor is whole, and what is read of it is
             # all there is. Asked afterwards, records written in between would be skipped.
@@ -186,7 +186,7 @@ class SpoolReader:
 
 
 def _read(file: BinaryIO, place: SpoolPosition, limit_bytes: int) -> Chunk:
-    """The next records of a segment, at least one where one is whole. A little is read first: what
+    """The next records of a segment, at least one if one is whole. A little is read first: what
     follows the last record may be megabytes of an older segment."""
     file.seek(place.offset)
     records: list[SpoolRecord] = []
@@ -204,7 +204,7 @@ def _read(file: BinaryIO, place: SpoolPosition, limit_bytes: int) -> Chunk:
 
 
 def writer_is_dead(folder: Path) -> bool:
-    """Whether nobody holds the lock of a spool's folder, or there is none any more."""
+    """Whether nobody holds the lock of a spool's folder, or the lock is gone."""
     try:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

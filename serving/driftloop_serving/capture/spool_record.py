@@ -31,7 +31,7 @@ END = bytes(FRAME.size)
 
 
 Tensors = Mapping[str, np.ndarray | None]
-"""By name; None where a capture rule drops the column."""
+"""By name; None if a capture rule drops the column."""
 
 
 class PredictionBatch(NamedTuple):

@@ -8,42 +8,44 @@ from pathlib import Path
 NAME = ".bell"
 
 
-class Bell:
+class WakeupPipe:
     """The shipper's end."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkfifo(root / NAME, 0o600)
-        # Also opened for writing: a FIFO whose last writer has left would be readable for ever.
+        # Also opened for writing: a FIFO whose last writer has left would stay readable.
         self._file = os.open(root / NAME, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def wait(self, timeout_s: float) -> bool:
-        """Until somebody rang since the last call, or `timeout_s` have passed; whether one did."""
-        rang = bool(select.select([self._file], [], [], timeout_s)[0])
-        if rang:
+        """Until a replica wakes it, or `timeout_s` have passed; whether one did, since the last
+        call."""
+        woken = bool(select.select([self._file], [], [], timeout_s)[0])
+        if woken:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._file, 1 << 16)
-        return rang
+        return woken
 
     def close(self) -> None:
         os.close(self._file)
 
 
-class Ringer:
-    """A replica's end. While no shipper listens, ringing does nothing: it will look by itself."""
+class WakeupSender:
+    """A replica's end. While no shipper listens, waking does nothing: a shipper looks by itself
+    when it starts."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / NAME
         self._file = -1
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         try:
             if self._file < 0:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             os.write(self._file, b"!")
         except BlockingIOError:
-            pass  # it has not even heard those before
+            pass  # full of wake-ups that it has not read yet
         except OSError:
             self.close()
 

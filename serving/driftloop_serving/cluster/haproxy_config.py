@@ -2,7 +2,7 @@
 
 Serve 2.60 renders a fixed template: its statistics listen to every interface on fixed ports, every
 request is logged to a syslog port, any local user may administer it, errors are plain text, and a
-client may take for ever to send its headers. None of it is an option. What is one is the program
+client may take any time to send its headers. None of it is an option. What is one is the program
 that Serve starts (RAY_SERVE_HAPROXY_BINARY_PATH): `write_launcher` makes a program that rewrites
 the configuration in place and becomes HAProxy. (HAProxy 2.8 answers what it cannot parse with a
 page of its own.)
@@ -24,7 +24,7 @@ HEAD_BYTES = 96 << 10
 """What is over these limits gets HAProxy's own page; the replica's are lower, and its answer says
 why."""
 ERRORS: Mapping[int, tuple[str, str]] = {
-    400: ("Bad Request", "the request is no valid HTTP"),
+    400: ("Bad Request", "malformed HTTP request"),
     408: ("Request Timeout", "the request did not arrive in time"),
     413: ("Content Too Large", "the request is too large"),
     500: ("Internal Server Error", "internal error"),
@@ -44,7 +44,7 @@ _NO_APPLICATION = "backend default_backend"
 
 def rewrite(config: str, pages: Path) -> str:
     """`config` as Serve wrote it, or as this wrote it before. `pages`: the folder of `write_pages`.
-    Raises ValueError where it is not the template that this knows."""
+    Raises ValueError if the template is not the known one."""
     sections = [section for section in _SECTION.split(config) if section.strip()]
     found = {section.split("\n", 1)[0].strip() for section in sections}
     if not {"global", "defaults", "frontend http_frontend", _NO_APPLICATION} <= found:

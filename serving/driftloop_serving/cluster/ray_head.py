@@ -20,7 +20,7 @@ RAY = {
     # address; a head of our own must not listen to the network.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
-    # The role `serving` drains the replicas; where it is dead, nobody is there to wait half a
+    # The role `serving` drains the replicas; if it is dead, nobody waits half a
     # minute for.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5",
     # Idle workers kept warm would take the memory and the start-up time of two cores.
@@ -57,7 +57,7 @@ HAPROXY = {
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
     # How long a replica that is to end is still reachable: HAProxy knows of it after about one
-    # second, and asks another one where it is refused.
+    # second, and asks another one if it is refused.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
 }
 

@@ -2,7 +2,7 @@
 
 gRPC's own server cannot leave gently: a call that reaches it once it stops is cancelled. So it
 listens on a socket of this machine, and this front, which owns the port, passes the bytes to and
-fro. When the replica leaves, each client is told by a GOAWAY frame to open its next streams on a
+fro. When the replica leaves, a GOAWAY frame asks each client to open its next streams on a
 new connection, which another replica accepts; the old one ends with its last answer.
 """
 
@@ -69,7 +69,7 @@ class GrpcFront:
         self._server = await loop.create_server(self._client, sock=self._listener)
 
     async def leave(self, patience_s: float) -> None:
-        """Take no more clients and ask the others to go elsewhere. Returns when the last has gone,
+        """Accept no more clients and ask the others to reconnect. Returns when the last has gone,
         after `patience_s` at the latest; bytes are passed on as long as either side sends."""
         assert self._server is not None
         waiting = waiting_connections(self._listener)

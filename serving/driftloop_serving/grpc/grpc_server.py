@@ -2,7 +2,7 @@
 
 ModelInfer goes to the batcher as any other protocol's call. Every other call is its REST form: it
 is asked of the replica's HTTP application, and the JSON answer becomes the message, so that both
-say the same.
+agree.
 """
 
 import time
@@ -53,7 +53,7 @@ Handler = Callable[[Any, Context], Awaitable[Any]]
 @dataclass(frozen=True, slots=True)
 class RestForm:
     """A call's REST form. `path` makes the URL of a request; `document` the answer's fields of the
-    JSON, where they differ; `unready`: statuses that say "not ready", which is no error here."""
+    JSON, where they differ; `unready`: statuses that mean "not ready", not an error."""
 
     request: Any
     response: Any
@@ -141,7 +141,7 @@ class GrpcServer:
                 # Channels live long: without an age, a new replica would never meet an old client.
                 ("grpc.max_connection_age_ms", 300_000),
                 ("grpc.max_connection_age_grace_ms", 60_000),
-                # Clients that vanished without a word must not hold their connections for ever.
+                # Clients that vanished silently must not hold their connections indefinitely.
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
             ],

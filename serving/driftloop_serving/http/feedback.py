@@ -20,12 +20,12 @@ from driftloop_http.request_body import ClientGone, read_body
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 MAX_LINE_BYTES = 1 << 20
 MAX_ERRORS = 100
-"""So many bad lines are told; all are counted."""
+"""How many bad lines are listed; all are counted."""
 BATCH_LINES = 64
-"""After so many, others get their turn: some milliseconds of work."""
+"""Lines between two turns of the event loop: some milliseconds of work."""
 
 Keep = Callable[[Sequence[LabelEvent]], bool]
-"""Keeps all of these labels for good; False, and none is kept, where there is no room now."""
+"""Keeps all of these labels; False, and keeps none, if there is no room now."""
 Settled = Callable[[], Awaitable[None]]
 """Waits until what was kept is as durable as `capture.durability` wants it."""
 
@@ -37,16 +37,16 @@ async def accept(
     clock: Callable[[], datetime],
     settled: Settled | None = None,
 ) -> dict[str, Any]:
-    """Keep the labels of a request and tell how many they were; of a stream also which lines were
+    """Keep the labels of a request and return how many they were; of a stream also which lines were
     bad.
 
-    limit_bytes: of a body that is no stream. Raises Rejected where nothing was good, RetryLater
-    where not all could be kept.
+    limit_bytes: of a body that is not a stream. Raises Rejected if no label was good, RetryLater
+    if not all could be kept.
     """
     try:
         return await _accept(request, keep, limit_bytes, clock)
     finally:
-        # Also where a part was kept: the answer says so.
+        # Also if only a part was kept: the answer says so.
         if settled is not None:
             await settled()
 
@@ -68,7 +68,7 @@ async def _accept(
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises ClientGone where it is cut."""
+    """The body as it comes. Raises ClientGone if it is cut."""
     more = True
     while more:
         message = await request.receive()
@@ -94,7 +94,7 @@ class Lines:
         self._add(rest)
 
     def end(self) -> Iterator[tuple[int, bytes | None]]:
-        """The last line, where no newline ended it."""
+        """The last line, if no newline ended it."""
         if self._rest or self._too_long:
             yield self._take()
 
@@ -184,5 +184,5 @@ def labels_of(body: bytes, now: datetime, what: str = "the body") -> list[LabelE
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Rejected(f"feedback: {what} is no valid JSON: {error}") from None
+        raise Rejected(f"feedback: {what} is not valid JSON: {error}") from None
     return parse_feedback(document, now)

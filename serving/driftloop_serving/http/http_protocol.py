@@ -267,7 +267,7 @@ class FastProtocol(HttpToolsProtocol):
             return
         self._call = None
         call.received_at = time.perf_counter()
-        call.payload = bytes(call.body)  # the same object, where it is bytes already
+        call.payload = bytes(call.body)  # the same object if it is bytes already
         call.routing_key = self._routing_key
         try:
             if self._given_id is not None:

@@ -1,5 +1,5 @@
-"""Every URL of the serving port but the fast path of infer: health, metadata, repository,
-statistics, configuration, metrics, feedback, and infer for whoever reaches it in another way (an
+"""Every URL of the serving port except the fast path of infer: health, metadata, repository,
+statistics, configuration, metrics, feedback, and infer for requests that take another way (an
 encoded URL)."""
 
 import asyncio
@@ -44,7 +44,7 @@ PLATFORMS = {TABULAR: "onnx_onnxv1", LANGUAGE: "vllm"}
 Document = TypeVar("Document", bound=BaseModel)
 
 
-def make_management(
+def make_rest_api(
     batcher: Batcher,
     spool: SpoolWriter,
     counts: MeterFiles,
@@ -54,8 +54,8 @@ def make_management(
     timeout_s: float = inf,
     settled: Settled | None = None,
 ) -> FastAPI:
-    """`store` opens the store on first use; it is called in a thread. `timeout_s`: as in `Call`.
-    `settled`: waits for the labels that `spool` keeps."""
+    """`store` opens the store on first use; it is called in a thread. `timeout_s`: as in
+    `InferCall`. `settled`: waits for the labels that `spool` keeps."""
     app = FastAPI(
         title="driftloop inference API",
         version=VERSION,
@@ -190,10 +190,10 @@ def _repository(app: FastAPI, batcher: Batcher, store: Callable[[], Store]) -> N
     async def bring(request: Request, model: str, *, loaded: bool) -> Response:
         given = await _document(request, documents.LoadRequest)
         if not loaded or not given.parameters:
-            wished = await asyncio.to_thread(
-                lambda: desired_state.wish(store(), model, loaded=loaded)
+            wanted = await asyncio.to_thread(
+                lambda: desired_state.set_loaded(store(), model, loaded=loaded)
             )
-            await desired_state.until_shown(lambda: batcher.table, wished)
+            await desired_state.until_applied(lambda: batcher.table, wanted)
             return Response()
         raise Rejected("load takes no parameters here: a model's options come with its deployment")
 

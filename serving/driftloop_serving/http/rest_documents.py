@@ -44,7 +44,7 @@ class ModelReady(BaseModel):
 class TensorMetadata(BaseModel):
     name: str
     datatype: Datatype
-    shape: list[int] = Field(description="-1 where a dimension is free")
+    shape: list[int] = Field(description="-1 for a free dimension")
 
 
 class ModelMetadata(BaseModel):

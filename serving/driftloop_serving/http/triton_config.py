@@ -10,7 +10,7 @@ _DEVICES = {"cuda": "KIND_GPU", "tensorrt": "KIND_GPU"}
 
 
 def configuration(served: Served, version: int, options: BackendOptions) -> dict[str, Any]:
-    """`max_batch_size` 0: requests share no run, and `dims` hold the row dimension as well."""
+    """`max_batch_size` 0: requests do not share a run, and `dims` include the row dimension."""
     wanted = served.deployment.version(version)
     assert wanted is not None
     loaded = served.versions.get(version)

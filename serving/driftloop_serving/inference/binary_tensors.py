@@ -67,7 +67,7 @@ def raw_array(buffer: bytes, plan: InputPlan) -> np.ndarray:
         return np.array([text_of(buffer, plan)], np.object_).reshape([1] * len(plan.shape))
     if free > 1:
         raise plan.refused(
-            f" has the shape {list(plan.shape)}; a raw request can't tell which is sent"
+            f" has the shape {list(plan.shape)}; a raw request cannot say which is sent"
         )
     known = plan.fixed_size * plan.kind.itemsize
     length = len(buffer) // known if free and known else 1

@@ -1,5 +1,4 @@
-"""ModelInfer's messages: a request's tensors, typed or raw, as arrays, and answers in the same
-form.
+"""ModelInfer's messages: a request's tensors, typed or raw, as arrays, and answers likewise.
 
 A request with `raw_input_contents` gets raw outputs, any other typed ones. FP16 has no typed form:
 an answer that holds it is raw.
@@ -133,7 +132,7 @@ def _array(tensor: Tensor, raw: bytes | None, plan: InputPlan) -> np.ndarray:
 
 
 def _outputs(request: pb.ModelInferRequest, plan: Plan) -> tuple[str, ...]:
-    """The names asked for, each once; all where none is named."""
+    """The names asked for, each once; all if none is named."""
     names = tuple(dict.fromkeys(output.name for output in request.outputs))
     for name in names:
         if name not in plan.outputs:

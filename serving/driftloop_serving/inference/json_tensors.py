@@ -17,11 +17,11 @@ _OUT_OF_INT64 = 2.0**63
 
 
 def document_of(body: bytes) -> dict[str, Any]:
-    """Raises Rejected for what is no JSON object."""
+    """Raises Rejected for anything but a JSON object."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Rejected(f"the body is no valid JSON: {error}") from None
+        raise Rejected(f"the body is not valid JSON: {error}") from None
     if type(document) is not dict:
         raise Rejected("the body must be a JSON object")
     return document
@@ -30,7 +30,7 @@ def document_of(body: bytes) -> dict[str, Any]:
 def array_of(data: Any, shape: list[int], size: int, plan: InputPlan) -> np.ndarray:
     """`data` in the plan's dtype; `shape` and `size` as `InputPlan.fitted` gives them.
 
-    Raises Rejected where the number, nesting, type or range of the values is wrong.
+    Raises Rejected if the number, nesting, type or range of the values is wrong.
     """
     kind = plan.kind
     if not (
@@ -52,7 +52,7 @@ def _packer(code: str, size: int) -> Any:
 
 
 def _completed(given: Any, shape: list[int], size: int, plan: InputPlan) -> list[Any]:
-    """The values of nested lists, and NaN for nulls; raises Rejected for what neither explains."""
+    """The values of nested lists, and NaN for nulls; raises Rejected for anything else."""
     if type(given) is not list:
         raise plan.refused(": `data` must be a list")
     data: list[Any] = given

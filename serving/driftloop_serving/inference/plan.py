@@ -63,7 +63,7 @@ def plan_of(signature: Signature) -> Plan:
 
 
 def rows_of(inputs: Mapping[str, np.ndarray], plan: Plan) -> int:
-    """The number of rows that the inputs agree on; 1 where none counts rows. Raises Rejected."""
+    """The number of rows that the inputs agree on; 1 if none counts rows. Raises Rejected."""
     rows = 0
     for name in plan.row_names:
         here = inputs[name].shape[0]

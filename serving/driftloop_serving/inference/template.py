@@ -1,9 +1,8 @@
 """What a client's requests have in common: all but the values of one JSON tensor.
 
-Where a body begins and ends as an earlier one did, and what stands between is a JSON value, that
-value is the tensor's data and everything else is as it was in the earlier request: putting another
-value in the place of a value changes nothing else of a JSON document. So only the values are read
-again.
+If a body begins and ends as an earlier one did, with a JSON value in between, that value is the
+tensor's data and everything else is as in the earlier request: replacing a value by another changes
+nothing else of a JSON document. So only the values are parsed.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from driftloop_serving.inference.tensor_plan import InputPlan
 KEPT = 4
 """Templates of a model: as many shapes and ways of writing are recognised at a time."""
 LEARN_EVERY = 16
-"""Of the requests that fit none, so many are read without looking for a template."""
+"""One of this many requests that fit no template becomes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Template:
     rows: int
 
     def value_of(self, body: bytes) -> Any:
-        """The value in the tensor's place; None where the body is another."""
+        """The value in the tensor's place; None if the body does not match."""
         if not (body.startswith(self.before) and body.endswith(self.after)):
             return None
         try:

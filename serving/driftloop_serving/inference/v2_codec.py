@@ -114,7 +114,7 @@ V2 = V2Codec()
 
 
 def _like_another(payload: bytes, plan: Plan) -> InferRequest | None:
-    """The request, where it differs from an earlier one in the values of its tensor only."""
+    """The request, if it differs from an earlier one only in the values of its tensor."""
     for t in plan.templates:
         data = t.value_of(payload)
         if data is not None:

@@ -20,7 +20,7 @@ TOKEN_BOUNDS_S = (
 """The same of a language model's times: to the first token, and from one token to the next."""
 
 Key = tuple[str, int, str]
-"""Model, version, arm; version 0 and arm "" where a request failed before one was chosen."""
+"""Model, version, arm; version 0 and arm "" if a request failed before one was chosen."""
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class Counts:
 
 
 class Generated(Protocol):
-    """What is counted of one answer of a language model; NaN where a time is unknown."""
+    """The counts of one answer of a language model; NaN for an unknown time."""
 
     @property
     def prompt_tokens(self) -> int: ...

@@ -18,7 +18,7 @@ GIVE_WAY_S = 2.0
 
 class Likelihoods:
     """One text at a time. `busy`: whether answers are under way; `held`: the engine and the name
-    that it knows a version by, which raises where there is none."""
+    that it knows a version by, which raises if there is none."""
 
     def __init__(
         self, busy: Callable[[], bool], held: Callable[[str, int], tuple[RunningEngine, str]]

@@ -20,7 +20,7 @@ from driftloop_serving.openai.openai_retries import Retries, Try
 from driftloop_serving.openai.upstream_headers import NOT_BEGUN, Hop
 
 IN_FLIGHT_LIMIT = 512
-"""Calls that may be under way in one engine; more are told to try again."""
+"""Calls that may be under way in one engine; more are answered with RetryLater."""
 
 
 @dataclass(frozen=True, slots=True)

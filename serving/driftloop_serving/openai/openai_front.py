@@ -107,7 +107,7 @@ def language_model(table: ModelTable, name: str) -> Served:
             f"the model {shown(name)} does not exist; known: {', '.join(known) or 'none'}"
         )
     if not found.is_language_model:
-        raise Rejected(f"model {name!r} is no language model; ask /v2/models/{name}/infer")
+        raise Rejected(f"model {name!r} is not a language model; ask /v2/models/{name}/infer")
     return found
 
 
@@ -152,7 +152,7 @@ def _addresses(served: Served, hop: Hop) -> tuple[str, ...]:
 
 
 def _by_affinity(addresses: tuple[str, ...], hop: Hop) -> tuple[str, ...]:
-    """A conversation, and a second try of a call, come to the engine that knows them; where that is
+    """A conversation, and a second try of a call, come to the engine that knows them; if that is
     away, the next in an order of the conversation's own."""
 
     def weight(address: str) -> bytes:

@@ -27,8 +27,8 @@ PROMPTS = {
     "embeddings": "input",
 }
 ENCODINGS = ("float", "base64")
-"""OpenAI's. vLLM's others are no JSON: who answered would be lost, and so would headers that they
-need."""
+"""OpenAI's. vLLM's others are not JSON: which version answered would be lost, and so would headers
+that they need."""
 STICKY = ("prompt_cache_key", "conversation", "safety_identifier", "user")
 """Fields of a body that stand for a conversation or its user, the narrowest first."""
 _UNTOLD = frozenset(
@@ -56,7 +56,7 @@ def read(path: str, content: bytes) -> Asked:
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise Rejected(f"the body is no JSON: {error}") from None
+        raise Rejected(f"the body is not valid JSON: {error}") from None
     if not isinstance(body, dict):
         raise Rejected("the body must be a JSON object")
     named = body.get("model")

@@ -2,9 +2,9 @@
 
 A try is known by the id that the client chose (`x-prediction-id`), by its `Idempotency-Key`, or,
 for OpenAI's SDK, which sends neither but says `x-stainless-retry-count`, by what it asks for. A
-second try waits for the first one's answer where that is under way, gets it again where it is
-whole, and takes over its prediction id where it came to nothing. What came to nothing is kept back
-from capture for a while: a first try that timed out is no prediction of its own.
+second try waits for the first one's answer if that is under way, gets it again if it is complete,
+and takes over its prediction id if it failed. A failed try is kept back from capture for a while:
+a first try that timed out is not a prediction of its own.
 """
 
 import asyncio

@@ -35,7 +35,7 @@ class Upstreams:
         self, addresses: tuple[str, ...], path: str, headers: dict[str, str], body: bytes
     ) -> "Connection":
         """Send the call to the first address that takes it; `others` of the connection are those
-        after it. Raises OSError where none does; once one has begun it, it goes to no other: what
+        after it. Raises OSError if none does; once one has begun it, it goes to no other: what
         ended one engine must not end the next."""
         lost: OSError = ConnectionRefusedError("no engine is known")
         for number, address in enumerate(addresses, 1):

@@ -1,4 +1,4 @@
-"""How many replicas a load needs. Serve calls `policy`; what a replica tells is `LoadMeter`'s.
+"""How many replicas a load needs. Serve calls `policy`; a replica reports by its `LoadMeter`.
 
 Serve itself counts requests under way, and sees none of those that our protocol takes. A replica's
 limit is its event loop, which cannot use more than one core: the load is how much of a core the
@@ -19,8 +19,8 @@ boundary."""
 
 class LoadMeter:
     """`busy_s`, `cpu_s`: seconds that the event loop worked, and that all threads had a core, since
-    the start. The greater tells: the first also shows a loop that other processes keep from a core,
-    the second also what runs beside the loop."""
+    the start. The greater counts: the first also shows a loop that other processes keep from a
+    core, the second also what runs beside the loop."""
 
     def __init__(
         self,
@@ -39,9 +39,8 @@ class LoadMeter:
 
 
 def wanted(replicas: int, loads: Mapping[str, float], target: float) -> int:
-    """Replicas that bring the mean load of those that told theirs to `target` (a share of one
-    core); `replicas`, the present number, where nobody did or the load is near the target
-    already."""
+    """Replicas that bring the mean load of those that reported theirs to `target` (a share of one
+    core); `replicas`, the present number, if none did or the load is near the target already."""
     if not loads:
         return replicas
     total = sum(loads.values())
@@ -57,6 +56,6 @@ class Policy:
         self._target = target_load
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
-        told = (context.aggregated_metrics or {}).get(LOAD, {})
-        loads = {str(replica): load for replica, load in told.items()}
+        reported = (context.aggregated_metrics or {}).get(LOAD, {})
+        loads = {str(replica): load for replica, load in reported.items()}
         return wanted(context.target_num_replicas, loads, self._target), {}

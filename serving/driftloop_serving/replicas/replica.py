@@ -3,8 +3,8 @@ own.
 
 Ingress `direct`: the replica owns a port. Ingress `haproxy`: Serve's HAProxy stands in front of the
 HTTP server that Serve runs in the replica; infer requests are taken from its connections as well.
-In both, Serve's own request path is used by nobody but its fallback proxy, while HAProxy knows of
-no replica.
+In both, only Serve's fallback proxy uses Serve's own request path, while HAProxy knows of no
+replica.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from driftloop_serving.capture.durability import labels_kept
 from driftloop_serving.grpc import grpc_server
 from driftloop_serving.http.http_protocol import Ingress
 from driftloop_serving.http.listener import GRACE_S, Listener
-from driftloop_serving.http.rest_api import make_management
+from driftloop_serving.http.rest_api import make_rest_api
 from driftloop_serving.openai.openai_front import Front, add_openai
 from driftloop_serving.replicas.application import REPLICA
 from driftloop_serving.replicas.model_host import ModelHost
@@ -41,7 +41,7 @@ class Replica:
             "body_limit_bytes": serving.body_limit_bytes,
             "timeout_s": serving.request_timeout_s,
         }
-        self._app = make_management(
+        self._app = make_rest_api(
             self._host.batcher,
             self._host.spool,
             self._host.counts,
@@ -77,7 +77,7 @@ class Replica:
             self._listener = Listener(self._app, protocol, serving.host, serving.port)
 
     async def __call__(self, request: Request) -> Response:
-        """What Serve's fallback proxy hands on."""
+        """A request that Serve's fallback proxy passes on."""
         started: MutableMapping[str, Any] = {}
         chunks: list[bytes] = []
 

@@ -20,7 +20,7 @@ from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_serving.http.http_protocol import ConnectionLimits, Ingress
-from driftloop_serving.http.rest_api import make_management
+from driftloop_serving.http.rest_api import make_rest_api
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_settings import CaptureSettings
@@ -46,7 +46,7 @@ class ServingPort:
         counts = MeterFiles(
             root / "metrics", root / "spool", self.spool.replica, self.meter, lambda: Load(0, 0.0)
         )
-        app = make_management(
+        app = make_rest_api(
             self.batcher, self.spool, counts, lambda: 1 / 0, body_limit_bytes=BODY_LIMIT
         )
         self.ingress = Ingress(

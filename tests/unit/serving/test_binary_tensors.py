@@ -105,7 +105,7 @@ def test_the_length_of_the_json_must_be_right() -> None:
             decode(body, wrong)
     with pytest.raises(Rejected, match="1 bytes are left in the body"):
         decode(body + b"\0", json_length)
-    with pytest.raises(Rejected, match="no valid JSON"):
+    with pytest.raises(Rejected, match="not valid JSON"):
         decode(body, None)
     with pytest.raises(Rejected, match=r"'flag'.*needs the header"):
         decode(body[:json_length], None)

@@ -28,7 +28,7 @@ from driftloop_serving.capture.shipper import Shipper
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
-from driftloop_serving.capture.wakeup_pipe import Bell
+from driftloop_serving.capture.wakeup_pipe import WakeupPipe, WakeupSender
 from driftloop_settings import CaptureSettings
 from driftloop_store import open_store
 
@@ -142,18 +142,18 @@ class Kafka:
     def __init__(self, root: Path) -> None:
         self.bus = MemoryBus()
         self.bus.ensure_topics(TOPICS, partitions=1, retention_hours=1)
-        self._bell, self._stop = Bell(root / "spool"), threading.Event()
+        self._wakeup, self._stop = WakeupPipe(root / "spool"), threading.Event()
         self._root = root
         self._shipper: Shipper | None = None
         self._thread = threading.Thread(target=self._ship)
         self._thread.start()
 
     def _ship(self) -> None:
-        # Nothing but the bell wakes it: the time-out is longer than the test.
+        # Nothing but a replica wakes it: the time-out is longer than the test.
         with closing(open_store(f"sqlite:///{self._root / 'store.db'}")) as store:
             self._shipper = shipper = Shipper(self._root / "spool", self.bus, store, 100)
             while not self._stop.is_set():
-                self._bell.wait(30)
+                self._wakeup.wait(30)
                 while shipper.step(0.05) or (shipper._under_way and not self._stop.is_set()):
                     pass
 
@@ -164,11 +164,9 @@ class Kafka:
 
     def close(self) -> None:
         self._stop.set()
-        from driftloop_serving.capture.wakeup_pipe import Ringer
-
-        Ringer(self._root / "spool").ring()
+        WakeupSender(self._root / "spool").wake()
         self._thread.join()
-        self._bell.close()
+        self._wakeup.close()
 
 
 @pytest.fixture
@@ -222,7 +220,7 @@ async def test_once_kafka_is_back_answers_wait_for_it_again(
         assert await again == 1
 
 
-async def test_while_nobody_ships_the_bell_is_not_heard_and_does_no_harm(
+async def test_while_nobody_ships_a_wake_up_does_no_harm(
     spool: SpoolWriter,
 ) -> None:
     with closing(Acknowledgement(spool, 0.01)) as acked:

@@ -15,7 +15,7 @@ from driftloop_serving.batching.batcher import Batcher
 from driftloop_serving.batching.model_table import reload
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.grpc import grpc_server
-from driftloop_serving.http.rest_api import make_management
+from driftloop_serving.http.rest_api import make_rest_api
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
@@ -38,7 +38,7 @@ class World:
         counts = MeterFiles(
             folder / "metrics", self.settings.spool_dir, spool.replica, meter, lambda: Load(0, 0.0)
         )
-        self.application = make_management(
+        self.application = make_rest_api(
             self.batcher,
             spool,
             counts,

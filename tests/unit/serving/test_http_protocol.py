@@ -94,7 +94,7 @@ async def test_pipelined_requests_are_answered_in_order_whoever_answers_them(
         if n % 3 == 0:
             wanted.append((live, b'{"live":true}'))
         elif n % 7 == 0:
-            wanted.append((request(b"{"), b"no valid JSON"))
+            wanted.append((request(b"{"), b"not valid JSON"))
         else:
             wanted.append((request(orjson.dumps(body([float(n)]))), b"[%d.0]" % (2 * n)))
     async with connected(port) as client:

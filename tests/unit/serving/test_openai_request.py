@@ -38,7 +38,7 @@ def test_a_name_with_a_version_is_pinned() -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"{bad", "no JSON"),
+        (b"{bad", "not valid JSON"),
         (b"[]", "must be a JSON object"),
         (b"{}", "name the `model`"),
         (b'{"model": 3}', "name the `model`"),

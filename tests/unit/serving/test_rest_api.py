@@ -16,7 +16,7 @@ from driftloop_serving.batching.batcher import Batcher
 from driftloop_serving.batching.model_table import reload
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
-from driftloop_serving.http.rest_api import make_management
+from driftloop_serving.http.rest_api import make_rest_api
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_settings import CaptureSettings
@@ -39,7 +39,7 @@ class World:
             root / "metrics", root / "spool", self.spool.replica, meter, lambda: Load(0, 0.0)
         )
         self._root = root
-        app = make_management(
+        app = make_rest_api(
             self.batcher, self.spool, counts, lambda: self.store, body_limit_bytes=BODY_LIMIT
         )
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
@@ -193,9 +193,9 @@ async def test_unload_may_have_parameters_as_tritons_clients_send_them(world: Wo
 async def test_a_load_that_no_replica_follows_is_told_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wished = desired_state.wish(world.store, "m", loaded=False)
+    wanted = desired_state.set_loaded(world.store, "m", loaded=False)
     with pytest.raises(desired_state.RetryLater, match=r"model 'm' is not unloaded after 0.05 s"):
-        await desired_state.until_shown(lambda: world.batcher.table, wished, patience_s=0.05)
+        await desired_state.until_applied(lambda: world.batcher.table, wanted, patience_s=0.05)
 
 
 async def test_a_load_that_fails_says_why(world: World, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ async def test_labels_go_into_the_spool(world: World, tmp_path: Path) -> None:
             400,
             "no param",
         ),
-        ("POST", "/feedback", b"{", 400, "feedback: the body is no valid JSON"),
+        ("POST", "/feedback", b"{", 400, "feedback: the body is not valid JSON"),
         ("POST", "/feedback", b"7", 400, "feedback: "),
         ("POST", "/feedback", b'{"prediction_id": "p"}', 400, "feedback: "),
         ("POST", "/feedback", b" " * (BODY_LIMIT + 1), 413, "the body is over"),

@@ -100,7 +100,7 @@ def test_a_cut_file_is_refused(base: Path, adapter: Callable[..., Path]) -> None
     file.write_bytes(file.read_bytes()[:-8])
     assert "is cut" in refused(folder, base)
     file.write_bytes(b"no")
-    assert "no safetensors file" in refused(folder, base)
+    assert "not a safetensors file" in refused(folder, base)
 
 
 def test_the_name_of_an_adapter_is_its_content(adapter: Callable[..., Path]) -> None:
