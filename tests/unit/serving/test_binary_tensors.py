@@ -169,7 +169,7 @@ def test_a_raw_request_of_bytes_is_one_text() -> None:
     ("inputs", "names"),
     [
         (MIXED.inputs, "models of one input"),
-        ((TensorSpec("x", "FP32", (-1, -1)),), "can't tell"),
+        ((TensorSpec("x", "FP32", (-1, -1)),), "cannot say"),
         ((TensorSpec("x", "BYTES", (-1, 2)),), "one"),
         ((TensorSpec("x", "FP32", (2, 3)),), "24 bytes"),
         ((TensorSpec("x", "FP32", (-1, 0)),), "no elements"),
