@@ -8,8 +8,7 @@ CLIENTS := .venv-clients
 CLIENTS_SYNCED := $(CLIENTS)/.synced
 COMPILED := $(wildcard serving/driftloop_serving/capture/_*.pyx serving/driftloop_serving/capture/_*.pxd)
 PROTOCOL := driftloop_serving/inference/grpc_protocol/open_inference.proto
-PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs services/driftloop_cli \
-  $(addprefix services/driftloop_, settings gateway contracts)
+PROSE = README.md CONTRIBUTING.md CHANGELOG.md docs $(SOURCES)
 SOURCES := services serving monitoring retrain deploy
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.lock)
 PYTEST := $(BIN)/pytest

@@ -1,4 +1,4 @@
-"""Tells the registry how rollouts ended. Traffic never waits for it: what is due is kept in the
+"""Tells the registry how rollouts ended. Traffic never waits for it: due changes are kept in the
 store and tried again until the registry has it."""
 
 import threading

@@ -51,7 +51,7 @@ class Controller:
         self._observer = Observer(settings, store, open_lake)
 
     def tick(self, now: datetime) -> bool:
-        """One look at each rollout; whether one of them is waiting for replicas to change."""
+        """One cycle over all rollouts; whether one of them is waiting for replicas to change."""
         busy = False
         for record in self._store.active_rollouts():
             try:
@@ -67,7 +67,7 @@ class Controller:
         return busy
 
     def _drive(self, rollout: Rollout, now: datetime) -> State:
-        """Go on until there is nothing to do but wait."""
+        """Continue until there is nothing to do but wait."""
         while (after := self._next(rollout, now)) is not None:
             moved = len(after.history) > len(rollout.history)
             rollout = Rollout.from_record(save(self._store, after, rollout))

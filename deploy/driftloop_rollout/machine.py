@@ -211,7 +211,7 @@ def apply(
     actor: str = "controller",
     numbers: Mapping[str, Any] | None = None,
 ) -> Rollout:
-    """The rollout after the event. Raises Conflict where the table has no such transition."""
+    """The rollout after the event. Raises Conflict if the table has no such transition."""
     what = f"rollout {rollout.id}"
     state = follow(TRANSITIONS, rollout.state, event, what)
     if event is Event.ADVANCE and rollout.step >= len(rollout.rungs) - 1:

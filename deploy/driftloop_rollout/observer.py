@@ -30,7 +30,7 @@ from driftloop_store.store import Store
 
 PAST_ROWS = 5_000
 MAX_SPAN = timedelta(minutes=10)
-"""How much of the past one look reads while it catches up with late labels."""
+"""How much of the past one cycle reads while it catches up with late labels."""
 
 
 class Observer:
@@ -47,7 +47,7 @@ class Observer:
         self._lake = cache(open_lake)
 
     def look(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> RolloutEvidence | None:
-        """The evidence, with what the lake has of it since the last look."""
+        """The evidence, with what the lake has of it since the last cycle."""
         seen = rollout.evidence or self.started(rollout, spec, now)
         pin = self._lake().pin(rollout.model)
         if seen is None or pin is None:

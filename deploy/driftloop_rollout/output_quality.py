@@ -32,7 +32,7 @@ def scorer_of(spec: ModelSpec) -> Scorer | None:
 
 
 def malformed(table: pa.Table, scorer: Scorer | None) -> NDArray[np.float64]:
-    """How malformed each answer is, 0 to 1; NaN where nobody can say: an error, an embedding, a
+    """How malformed each answer is, 0 to 1; NaN if nobody can say: an error, an embedding, a
     client that left, a column that is not captured, or a scorer that fails."""
     names = [*(INPUT_PREFIX + n for n in _INPUTS), *(OUTPUT_PREFIX + n for n in _OUTPUTS)]
     columns = [table[name].to_pylist() for name in names]

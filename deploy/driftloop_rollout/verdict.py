@@ -112,7 +112,7 @@ class Metric:
     @classmethod
     def start(cls, rule: Rule, rungs: Sequence[float], prior: float | None) -> "Metric":
         """rungs: the canary's weights, ascending, all below 1. prior: the champion's historic mean
-        loss; None where there is no history."""
+        loss; None if there is no history."""
         m, after = rule.margin, [*rungs[1:], 1.0]
         gates = tuple(BettingTest(rule.gate_margin(w), -1, m) for w in after)
         return cls(

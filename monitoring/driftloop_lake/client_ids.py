@@ -21,7 +21,7 @@ TURN = "client-ids"
 RETRIES = "retries"
 """The mark of how many rows were left out so far."""
 WITHIN = timedelta(hours=1)
-"""How long before a prediction its first try may have been; what is older is not looked at."""
+"""How long before a prediction its first try may have been; an older one is not looked at."""
 
 _KEY = ["prediction_id", "row", "version"]
 Key = tuple[str, int, int]

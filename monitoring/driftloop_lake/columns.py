@@ -49,9 +49,9 @@ def named(table: pa.Schema) -> dict[str, tuple[list[pa.Field], pa.DataType]]:
 
 def merged(table: pa.Schema | None, rows: pa.Schema) -> pa.Schema:
     """The table's schema with the columns that `rows` needs besides, which are nullable; the schema
-    of a new table where there is none.
+    of a new table if there is none.
 
-    Raises Rejected where the table would have too many columns.
+    Raises Rejected if the table would have too many columns.
     """
     fields = list(table or [])
     known, taken = _by_name(fields), {field.name.lower() for field in fields}

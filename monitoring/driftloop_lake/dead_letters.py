@@ -52,7 +52,7 @@ class DeadLetters:
         take the letter out; gives the rows written. Killed in between and done again, it writes
         none twice.
 
-        Raises Rejected where the record does not fit its table.
+        Raises Rejected if the record does not fit its table.
         """
         while True:
             try:

@@ -197,7 +197,7 @@ class DeltaLake:
         return table
 
     def _at(self, uri: str, version: int) -> LakeTable:
-        """Raises NotFound where there is no such version (any more)."""
+        """Raises NotFound if there is no such version (any more)."""
         newest = self._newest.get(uri)
         if newest is not None and newest.version == version:
             return newest
@@ -270,7 +270,7 @@ def _oldest(
     times: Callable[[datetime | None, datetime | None], pa.Array],
 ) -> datetime | None:
     """Until when there are `wanted` of the rows whose `times(since, until)` these are; `until`
-    where there are fewer. Rows of other versions and arms fall away, so it looks further until
+    if there are fewer. Rows of other versions and arms fall away, so it looks further until
     there are enough."""
     take = 2 * wanted
     while (bound := table.held_up_to(TIME, take, since)) is not None:

@@ -2,7 +2,7 @@
 
 To read version V one needs the newest checkpoint up to V and the commits after it. So when no
 version before a checkpoint is read any more, all files of those versions may go, but for the
-checkpoints that stand at pinned versions.
+checkpoints at pinned versions.
 """
 
 import re
@@ -23,7 +23,7 @@ class LogFile:
 
 
 def horizon(files: Iterable[LogFile], before: datetime) -> int:
-    """The newest version with a checkpoint that was committed before a time; 0 where there is
+    """The newest version with a checkpoint that was committed before a time; 0 if there is
     none."""
     versions = {_version(f.name): f for f in files if f.name.endswith(_COMMIT)}
     checkpoints = {_version(f.name) for f in files if f.name.endswith(_CHECKPOINT)}

@@ -30,7 +30,7 @@ class LabelArrival:
     """Of one version. Delays are from the prediction to its first label, in seconds; None without
     one.
     `other_kind`: of the labelled rows, those that are not judged, because their latest label does
-    not compare with the output (a text where that is a number)."""
+    not compare with the output (a text for a number)."""
 
     version: int
     rows: int

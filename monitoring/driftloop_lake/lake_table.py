@@ -79,7 +79,7 @@ class LakeTable:
 
     @classmethod
     def open(cls, uri: str, version: int | None = None) -> Self | None:
-        """The table at a version (default: the newest), or None where there is none (any more)."""
+        """The table at a version (default: the newest), or None if there is none (any more)."""
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
@@ -130,7 +130,7 @@ class LakeTable:
         return self.own_names.read(own.empty_table()).schema
 
     def mark(self, name: str) -> int:
-        """The mark's number in this snapshot; NO_MARK where it was never set. Raises RetryLater."""
+        """The mark's number in this snapshot; NO_MARK if it was never set. Raises RetryLater."""
         if name not in self._marks:
             with translated():
                 found = self._handle.transaction_version(name)
@@ -189,8 +189,8 @@ class LakeTable:
             return int(self._handle.count())
 
     def reached_by(self, column: str, rows: int) -> Any:
-        """A value that at least so many rows of the table reach in a column, near the largest such,
-        from the statistics of the files; None where the table has fewer, or they do not tell."""
+        """A value that at least `rows` rows of the table reach in a column, near the largest such,
+        from the statistics of the files; None if the table has fewer, or they do not tell."""
         with translated():
             files = pa.table(self._handle.get_add_actions(flatten=True))
         least = f"min.{self.own_names[column]}"
@@ -202,8 +202,8 @@ class LakeTable:
         return None if enough < 0 else files.column(least)[enough].as_py()
 
     def held_up_to(self, column: str, rows: int, since: Any) -> Any:
-        """A value up to which files alone hold at least so many rows, of those files that reach
-        `since` (None: all), the smallest such; None where they have fewer, or do not tell."""
+        """A value up to which files alone hold at least `rows` rows, of those files that reach
+        `since` (None: all), the smallest such; None if they have fewer, or do not tell."""
         with translated():
             files = pa.table(self._handle.get_add_actions(flatten=True))
         most = f"max.{self.own_names[column]}"
@@ -246,7 +246,7 @@ class LakeTable:
         return united(found.cast(pa.schema([schema.field(name) for name in found.schema.names])))
 
     def at(self, version: int) -> Self | None:
-        """This table at another version; None where it has none such (any more)."""
+        """This table at another version; None if it has none such (any more)."""
         return type(self).open(self._handle.table_uri, version)
 
     def dataset(self) -> Any:
@@ -255,7 +255,7 @@ class LakeTable:
             return self._handle.to_pyarrow_dataset()
 
     def committed_at(self, version: int) -> datetime | None:
-        """When a version up to this one was written, to the millisecond; None where the log
+        """When a version up to this one was written, to the millisecond; None if the log
         forgot."""
         return dict(self._commits(self.version - version + 1)).get(version)
 

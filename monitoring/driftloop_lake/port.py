@@ -14,7 +14,7 @@ from driftloop_contracts.model import Arm
 class Pin:
     """A version of a model's predictions table and of the labels table, read together.
 
-    Reading through a pin gives the same rows for ever (until retention removes them).
+    Reading through a pin gives the same rows forever (until retention removes them).
     """
 
     predictions: int
@@ -25,7 +25,7 @@ class Pin:
 
 
 class LakeReader(Protocol):
-    """All reads go through a pin, so that whoever judged can name what it saw."""
+    """All reads go through a pin, so that every judgement can name the data that it saw."""
 
     def pin(self, model: str) -> Pin | None:
         """The newest versions, or None while the model has no prediction in the lake."""

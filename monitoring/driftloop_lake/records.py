@@ -16,7 +16,7 @@ DEAD_LETTER_SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
         # Whole, so that it can be replayed; the bus takes no record above 8 MiB.
         pa.field("value", pa.binary(), nullable=False),
-        # JSON: a list of [name, value] with bytes that are no UTF-8 replaced.
+        # JSON: a list of [name, value] with bytes that are not UTF-8 replaced.
         pa.field("headers", pa.string(), nullable=False),
     ]
 )

@@ -17,7 +17,7 @@ from driftloop_lake.records import DEAD_LETTER_SCHEMA, DeadLetter, PredictionRec
 @dataclass(frozen=True, slots=True)
 class Fit:
     """How prediction records go into their model's table: `records` do, with the columns of
-    `schema`; `refused` never will. `table` is None where no record fits."""
+    `schema`; `refused` never will. `table` is None if no record fits."""
 
     table: LakeTable | None
     schema: pa.Schema
@@ -31,7 +31,7 @@ class Fit:
 
 
 def fit_records(tables: LakeTables, model: str, records: Sequence[PredictionRecord]) -> Fit:
-    """Makes the table where there is none. Raises RetryLater.
+    """Makes the table if there is none. Raises RetryLater.
 
     Whether a record fits does not change by reading it again: a table only gains columns.
     """

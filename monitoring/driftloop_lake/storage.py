@@ -11,7 +11,7 @@ from typing import Any
 
 
 def files(uri: str, folder: str) -> list[tuple[str, datetime]]:
-    """(name, last written) of the files right below a folder; empty where there is none."""
+    """(name, last written) of the files right below a folder; empty if there is none."""
     from pyarrow import fs
 
     return [

@@ -28,8 +28,9 @@ Pinned = Callable[[], Iterable[tuple[str, Pin]]]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """compact_files: so many small files are compacted. vacuum_hours: how long versions that are
-    not pinned stay readable. retention_days: rows of older days are dropped; None: never."""
+    """compact_files: the number of small files that are compacted at once. vacuum_hours: how long
+    versions that are not pinned stay readable. retention_days: rows of older days are dropped;
+    None: never."""
 
     compact_files: int
     vacuum_hours: int

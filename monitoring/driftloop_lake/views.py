@@ -53,7 +53,7 @@ class Version:
 
 
 def column_names(columns: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
-    """What a view calls the lake's columns: tensors by their own name where it is free, bookkeeping
+    """What a view calls the lake's columns: tensors by their own name if it is free, bookkeeping
     columns too, else as `lake_…`. `taken`: names that the view has anyway."""
     own = {c: _own(c) for c in columns if c.startswith((INPUT_PREFIX, OUTPUT_PREFIX))}
     used = [name.casefold() for name in (*taken, *own.values())]
@@ -240,9 +240,9 @@ def open_views(
     """Views of the newest version, or of a given one, with what was predicted and received up to
     `at`.
 
-    output: the tensor that labels compare with. `value` of a label is a text where that is one,
+    output: the tensor that labels compare with. `value` of a label is a text if that is one,
     else a number (null for a label of another kind; `value_json` has each as it was sent);
-    `text_labels` says it outright. Raises NotFound where the lake has no such model or version.
+    `text_labels` says it outright. Raises NotFound if the lake has no such model or version.
     """
     if not NAME.match(model):
         raise Rejected(f"model name {model!r}: letters, digits, '_', '.', '-', at most 64")

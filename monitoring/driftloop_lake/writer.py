@@ -3,8 +3,8 @@
 A Kafka partition feeds several tables, and a crash may fall between the commits to two of them. So
 each table keeps, per partition, the offset up to which *it* has everything, as a mark in the commit
 that brings the rows (the fence); and `offsets`, a table without rows, keeps the offset up to which
-*all* tables have everything, moved after them. Whoever starts reads from `offsets` + 1. What lies
-between is read again and each table ignores what is at or below its own fence: nothing is lost
+*all* tables have everything, moved after them. An archiver starts reading at `offsets` + 1. What
+lies between is read again and each table ignores what is at or below its own fence: nothing is lost
 (`offsets` never runs ahead of a table), nothing doubled (a fence moves with its rows). A table that
 does not exist yet has no fence and takes everything. The same holds for two writers at once, one of
 which may not know yet that it lost a partition: they collide on its fence, and the loser looks
@@ -55,7 +55,7 @@ class LakeWriter:
         self._tables = LakeTables(uri)
 
     def lake_id(self) -> str:
-        """Made with the lake, which is made where there is none. Raises RetryLater."""
+        """Made with the lake, which is made if there is none. Raises RetryLater."""
         return self._tables.offsets().id
 
     def positions(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
@@ -73,7 +73,7 @@ class LakeWriter:
         """Write records, given in offset order per partition and without gaps since `positions`.
 
         The counts are those of the last attempt: after a collision with another writer, what the
-        first attempt wrote counts as repeated. Raises RetryLater where the storage is away: call
+        first attempt wrote counts as repeated. Raises RetryLater if the storage is away: call
         again with the same records.
         """
         while True:
@@ -197,7 +197,7 @@ def sequence_mark(headers: PredictionHeaders) -> str:
 
 def missing_mark(replica: str, version: int) -> str:
     """The mark that counts the requests of a replica's version whose sequence never came. Replicas
-    give sequences without gaps, and Kafka keeps their order: what is skipped is lost."""
+    give sequences without gaps, and Kafka keeps their order: skipped ones are lost."""
     return f"missing:{replica}:{version}"
 
 

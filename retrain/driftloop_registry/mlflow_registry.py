@@ -132,7 +132,7 @@ class MlflowRegistry:
                 return sorted(found, key=lambda record: record.version)
 
     def set_alias(self, model: str, alias: Alias, version: int | None) -> None:
-        """Raises NotFound where there is no such version."""
+        """Raises NotFound if there is no such version."""
         if version is not None:
             self.version(model, version)
             self._client.set_registered_model_alias(model, alias, str(version))

@@ -4,7 +4,7 @@ Delivery: a producer never gives a record up by itself. Batches do not expire, s
 away for an hour delays records and neither loses nor reorders them (a batch that expired would be
 overtaken by the one behind it). Memory is bounded by the caller, who sees what is unacknowledged.
 What the cluster refuses for good (a record too large for its topic, a time too far from its clock,
-a right that was taken away) breaks the producer. The library would go on with the records behind
+a right that was taken away) breaks the producer. The library would continue with the records behind
 it, or fail all of them until the process ends.
 """
 

@@ -24,7 +24,7 @@ BESIDE_VALUE_BYTES = 16 << 10
 class RefreshedMetadata(ClusterMetadata):  # type: ignore[misc]
     """Goes on looking for leaders. kafka-python 3.0.12 stops for good at the first error that is
     not its own, such as a connection that is reset while TLS begins: its producers then ask a
-    broker that is gone for ever, a thousand times a second."""
+    broker that is gone forever, a thousand times a second."""
 
     async def _refresh_loop(self) -> None:
         while not self.closed:

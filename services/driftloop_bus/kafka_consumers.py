@@ -21,8 +21,8 @@ _SESSION_MS = 10_000
 """A member that is silent for so long is dead; the broker's least is 6 s."""
 _HEARTBEAT_MS = 2_000
 _METADATA_MS = 5_000
-"""How often it is asked what partitions there are; kafka-python overlooks that it has just been
-told to."""
+"""How often it is asked what partitions there are; kafka-python overlooks a request that it
+has just been sent."""
 
 
 class _Connected:
@@ -70,7 +70,7 @@ class KafkaBusConsumer(_Connected):
 
 class _InformedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
     """Shares out partitions only once it knows of them. kafka-python's own gives nobody one where
-    its leader joins before it was told of the topics, and the group stays like that."""
+    its leader joins before it knows of the topics, and the group stays like that."""
 
     def assign(self, cluster: Any, members: Any) -> Any:
         for topic in {topic for member in members for topic in member.metadata.topics}:

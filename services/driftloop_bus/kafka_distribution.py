@@ -50,7 +50,7 @@ class Lock:
 
 
 def read_lock(path: Path | None = None) -> Lock:
-    """The committed lock; raises Unavailable where it is missing or cannot be read."""
+    """The committed lock; raises Unavailable if it is missing or cannot be read."""
     path = path or _lock_path()
     try:
         text = path.read_bytes()

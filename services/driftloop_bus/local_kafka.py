@@ -1,7 +1,7 @@
 """The single-node Apache Kafka of this machine: its command line, and starting and stopping it.
 
-Everything it keeps lies in `kafka` under the state directory. One stack has one broker: whoever
-starts one first ends what a killed supervisor left behind, and no process is ever signalled that
+Everything it keeps lies in `kafka` under the state directory. One stack has one broker: the first
+role to start it ends what a killed supervisor left behind, and no process is ever signalled that
 does not run with this state directory's `server.properties`.
 """
 

@@ -81,8 +81,8 @@ class Movement:
 
 class Member(Protocol):
     """Reads the partitions that fall to it while it shares topics with the others of its group. Who
-    dies or hangs loses its partitions to them. Nobody is told *before* another may read what was
-    lost: what a member does with its messages must hold against that. For one thread."""
+    dies or hangs loses its partitions to them. There is no notice *before* another may read what
+    was lost: what a member does with its messages must hold against that. For one thread."""
 
     def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
         """As `Consumer.poll`. What came is not read before `start`."""

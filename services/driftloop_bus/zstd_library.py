@@ -14,7 +14,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "arm64": "aarch64"}
 
 
 def zstd_options(class_path: str, cache: Path) -> list[str]:
-    """The Java options that name the library in `cache`, written there where it is missing; none
+    """The Java options that name the library in `cache`, written there if it is missing; none
     where the jars have none for this machine, or there is no room: the broker is then on its
     own."""
     jars = map(Path, class_path.split(os.pathsep))

@@ -228,7 +228,7 @@ def _views(settings: Settings, model: str, at: str | None, version: str | None) 
 
 
 def _judged_output(settings: Settings, model: str) -> str | None:
-    """The tensor that labels compare with; None where the store does not know the model."""
+    """The tensor that labels compare with; None if the store does not know the model."""
     from driftloop_store import open_store
 
     path = settings.store_url.removeprefix("sqlite:///")

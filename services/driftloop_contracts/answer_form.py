@@ -10,7 +10,7 @@ JSON_FORMATS = ("json_object", "json_schema")
 def well_formed(
     text: str, tool_calls: str, finish_reason: str, parameters: Mapping[str, Any]
 ) -> bool | None:
-    """It says something, and is JSON where the request asked for JSON; None where the client left
+    """It says something, and is JSON where the request asked for JSON; None if the client left
     before its end. Texts as in `driftloop_contracts.language.SIGNATURE`."""
     if finish_reason == "abort":
         return None

@@ -45,7 +45,7 @@ class CaptureRules:
         return self.drop | self.hash | self.truncate.keys()
 
     def check_types(self, signature: Signature) -> None:
-        """Raises Rejected where a rule for texts names a column of another type."""
+        """Raises Rejected if a rule for texts names a column of another type."""
         texts = [("hash", column) for column in self.hash]
         texts += [("truncate", column) for column in self.truncate]
         kinds = [*signature.inputs, *signature.outputs]
@@ -59,7 +59,7 @@ class CaptureRules:
 
 
 def parse_capture(options: Mapping[str, Any]) -> CaptureRules:
-    """The rules of a spec's `options`. Raises Rejected where they are none."""
+    """The rules of a spec's `options`. Raises Rejected if they are none."""
     wanted = options.get("capture") or {}
     if not isinstance(wanted, Mapping):
         raise Rejected(f"the option `capture` must be an object with {', '.join(KEYS)}")

@@ -91,7 +91,7 @@ class PredictionHeaders:
 
     @classmethod
     def decode(cls, headers: list[tuple[str, bytes]]) -> "PredictionHeaders":
-        """Raises Rejected where a header is missing or no number."""
+        """Raises Rejected if a header is missing or no number."""
         found = {name: value.decode("utf-8", "replace") for name, value in headers}
         try:
             return cls(

@@ -49,7 +49,7 @@ def check_all(rules: Mapping[str, InputRule], inputs: Mapping[str, np.ndarray]) 
 
 
 def parse_rules(options: Mapping[str, Any]) -> dict[str, InputRule]:
-    """The rules of a spec's `options`. Raises Rejected where they are none."""
+    """The rules of a spec's `options`. Raises Rejected if they are none."""
     wanted = options.get("inputs") or {}
     if not isinstance(wanted, Mapping):
         raise Rejected("the option `inputs` must be an object with rules for each input")

@@ -26,7 +26,7 @@ SIGNATURE = Signature(
         TensorSpec("finish_reason", "BYTES", (-1,)),
         TensorSpec("prompt_tokens", "INT32", (-1,)),
         TensorSpec("completion_tokens", "INT32", (-1,)),
-        # Seconds; NaN where no token came, or only one.
+        # Seconds; NaN if no token came, or only one.
         TensorSpec("first_token_s", "FP32", (-1,)),
         TensorSpec("token_s", "FP32", (-1,)),
     ),

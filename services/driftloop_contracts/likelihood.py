@@ -34,7 +34,7 @@ class LikelihoodCall:
 
     @classmethod
     def read(cls, headers: Mapping[str, str], body: bytes) -> "LikelihoodCall":
-        """Raises Rejected where the call comes from somebody else."""
+        """Raises Rejected if the call comes from somebody else."""
         try:
             asked = json.loads(body)
             messages, text = tuple(asked["messages"]), asked["text"]

@@ -20,7 +20,7 @@ class CarefulClient:
     async def post(
         self, http: httpx.AsyncClient, url: str, body: object, headers: dict[str, str]
     ) -> httpx.Response:
-        """Raises TimeoutError where patience ends, and what httpx raises for a 4xx."""
+        """Raises TimeoutError if patience ends, and what httpx raises for a 4xx."""
         deadline = time.monotonic() + self.patience_s
         while True:
             try:

@@ -22,7 +22,7 @@ REQUEST_TIMEOUT_S = 120.0
 @dataclass
 class ChatTraffic:
     """`satisfied`: whether an answer is as the users want it; `corrects`: whether they say how it
-    should have been where it is not. `paused_s`: how long a user waits between two questions, at
+    should have been if it is not. `paused_s`: how long a user waits between two questions, at
     this moment.
     """
 

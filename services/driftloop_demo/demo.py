@@ -26,8 +26,8 @@ SETTINGS = (
 )  # fmt: skip
 
 RATE_BEFORE, RATE_AFTER, RATE_RETRAIN = 1_000.0, 500.0, 150.0
-"""Rows per second before the drift, from then on, and while a retrain runs: the file has only so
-many rows after the drift, and the canary needs new ones."""
+"""Rows per second before the drift, from then on, and while a retrain runs: the file has few
+rows after the drift, and the canary needs new ones."""
 FIRST_ROW = 50_000
 """Version 1 is trained on the rows before."""
 ROWS_AFTER_PROMOTION = 5_000
@@ -44,7 +44,7 @@ def run_demo(
     make_room(home)
     command = Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
     say(
-        "[bold]driftloop demo[/bold]: a loan model is served, its world changes, the loop repairs "
+        "[bold]driftloop demo[/bold]: a loan model is served, drift is injected, the loop repairs "
         "it"
     )
     say(f"everything it keeps lies in {home}")
@@ -147,10 +147,7 @@ async def _watch(
             )
         if not told_drift and scenario == "drift" and traffic.sent >= traffic.rows.drift_at:
             told_drift = True
-            story.say(
-                f"[dim]{story.elapsed():6.1f} s[/dim]  row 75,000: the world changes; nobody is "
-                f"told"
-            )
+            story.say(f"[dim]{story.elapsed():6.1f} s[/dim]  row 75,000: drift is injected")
         if story.over:
             answered_at_end = answered_at_end or traffic.answered
             enough = 0 if scenario == "bad-candidate" else ROWS_AFTER_PROMOTION

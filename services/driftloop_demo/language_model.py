@@ -37,8 +37,8 @@ def cache_dir() -> Path:
 
 def smollm2(folder: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Path:
     """The folder with config.json, model.safetensors (about 260 MB, bfloat16) and the tokenizer,
-    made where it is missing: about a minute and a download of 90 MB. Safe to call from several
-    processes. Raises Unavailable with what to do where the download or the extra `finetune` is
+    made if it is missing: about a minute and a download of 90 MB. Safe to call from several
+    processes. Raises Unavailable with what to do if the download or the extra `finetune` is
     missing."""
     home = folder or cache_dir() / NAME
     if (home / DONE).is_file():
@@ -71,7 +71,7 @@ def _make(home: Path, say: Callable[[str], None]) -> None:
 
 
 def _installer(target: Path) -> list[str]:
-    """uv where there is one, else pip."""
+    """uv if there is one, else pip."""
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.is_file() else shutil.which("uv")
     if uv:

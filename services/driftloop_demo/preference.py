@@ -59,7 +59,7 @@ def meets(answer: str) -> bool:
 
 
 def corrected(answer: str) -> str:
-    """As the users would have it: the answer's first sentence, cut where it is too long."""
+    """As the users would have it: the answer's first sentence, cut if it is too long."""
     text = " ".join(answer.replace(START.strip(), "").split())
     sentence = re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0] or "I do not know."
     words = sentence.split()[:MAX_WORDS]

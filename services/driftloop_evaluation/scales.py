@@ -32,7 +32,7 @@ def rmse(errors: Floats) -> float | None:
 
 
 def error_scale(outputs: Any, labels: Labels, min_rows: int = 1) -> float | None:
-    """SCALE_RMSE times the RMSE of outputs [n]; None where fewer than `min_rows` have a label, or
+    """SCALE_RMSE times the RMSE of outputs [n]; None if fewer than `min_rows` have a label, or
     none of them is wrong."""
     found = errors(outputs, labels)
     error = rmse(found) if found.size >= min_rows else None

@@ -72,7 +72,7 @@ def write_run_state(state_dir: Path, state: RunState) -> None:
 
 
 def read_run_state(state_dir: Path) -> RunState | None:
-    """The state a supervisor last wrote, alive or not; None where none ever ran."""
+    """The state a supervisor last wrote, alive or not; None if none ever ran."""
     document = read_json(run_dir(state_dir) / "supervisor.json")
     if document is None:
         return None

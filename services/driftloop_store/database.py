@@ -82,7 +82,7 @@ class Database:
 
 
 def columns_of(record: Record) -> Record:
-    """A record as it is kept: what is no column of its own is in the body."""
+    """A record as it is kept: the fields without a column are in the body."""
     columns = {name: record[name] for name in ("id", "model", "at", "state", "revision")}
     return {**columns, "body": {k: v for k, v in record.items() if k not in columns}}
 

@@ -33,7 +33,7 @@ _shared_arena = threading.Lock()
 class OnnxModel:
     """A loaded graph. `run` may be called from several threads.
 
-    Raises Rejected where the file is no ONNX graph, has inputs that no protocol datatype holds, or
+    Raises Rejected if the file is not an ONNX graph, has inputs that no protocol datatype holds, or
     cannot run on the first of the providers.
     """
 
@@ -49,7 +49,7 @@ class OnnxModel:
             session = _open(file, wanted)
         except Exception as error:  # onnxruntime's own errors share no public base
             reason = str(error).splitlines()[0].replace(str(file), file.name)
-            raise Rejected(f"{file.name} is no ONNX model that can be loaded: {reason}") from None
+            raise Rejected(f"{file.name} is not a loadable ONNX model: {reason}") from None
         if session.get_providers()[0] != PROVIDERS[wanted.providers[0]][0]:
             # onnxruntime leaves out, with a warning only, what this machine's devices cannot do.
             raise Rejected(f"the provider {wanted.providers[0]} cannot run on this machine")

@@ -30,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A graph that is ready for traffic. `why_not_batched`: None where requests may share a run."""
+    """A graph that is ready for traffic. `why_not_batched`: None if requests may share a run."""
 
     model: OnnxModel
     options: BackendOptions
@@ -70,7 +70,7 @@ def _why_not_batched(model: OnnxModel, options: BackendOptions) -> str | None:
 
 
 def mixes_rows(model: OnnxModel) -> str | None:
-    """Why a row's answer may depend on the others in its run, in a sentence; None where rows of
+    """Why a row's answer may depend on the others in its run, in a sentence; None if rows of
     made-up inputs are answered alike alone and together."""
     inputs = made_up(model.signature, ROWS)
     try:

@@ -82,7 +82,7 @@ def check_shapes(
     for tensor in listed:
         found = _NAME.match(tensor.name)
         if found is None:
-            raise Rejected(f"{tensor.name!r} is no LoRA weight that vLLM can load")
+            raise Rejected(f"{tensor.name!r} is not a LoRA weight that vLLM can load")
         module = found["module"]
         shape = _module_shape(module, base)
         if shape is None:

@@ -119,7 +119,7 @@ class Engine:
 
     async def nats_per_token(self, name: str, call: LikelihoodCall) -> float:
         """The mean of -ln p over the tokens of the call's text, given the newest tokens of its
-        conversation. Raises Rejected where the model generates nothing or takes no such
+        conversation. Raises Rejected if the model generates nothing or takes no such
         conversation."""
         if "generate" not in self.tasks:
             raise Rejected("the model generates no text")

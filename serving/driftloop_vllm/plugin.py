@@ -2,9 +2,9 @@
 
 An engine and its worker look for each other's messages in a loop, for a second after the last one.
 Beside a GPU that takes a core which nobody misses. Without one it takes half of a small machine
-from those who pass the answer on, and goes on when the answer is over. Here they sleep until they
-are told, a millisecond at
-most: what tells them may be lost, and vLLM itself would look again after five seconds only.
+from the processes that forward the answer, even after its end. Here they sleep until they are
+notified, a millisecond at most: a notification may be lost, and vLLM itself would look again only
+after five seconds.
 """
 
 import os

@@ -93,7 +93,7 @@ def config_of(folder: Path, name: str = BASE_CONFIG) -> dict[str, Any]:
     except FileNotFoundError:
         raise Rejected(f"{folder.name!r} holds no {name}") from None
     except (OSError, ValueError):
-        raise Rejected(f"{name} is no JSON") from None
+        raise Rejected(f"{name} is not JSON") from None
     if not isinstance(found, dict):
         raise Rejected(f"{name} must hold an object")
     return found

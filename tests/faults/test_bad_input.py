@@ -63,8 +63,8 @@ def test_bad_records_are_dead_letters_with_a_reason_and_stop_nothing(
         return PredictionHeaders(model, 1, replica, 0, 0, 1).encode()
 
     bad = [
-        (PREDICTIONS, b"no arrow", headers("f1"), "no Arrow stream"),
-        (PREDICTIONS, foreign(now, "f2")[:-120], headers("f2"), "no Arrow stream"),
+        (PREDICTIONS, b"no arrow", headers("f1"), "not an Arrow stream"),
+        (PREDICTIONS, foreign(now, "f2")[:-120], headers("f2"), "not an Arrow stream"),
         (PREDICTIONS, foreign(now, "f3"), [], "bad headers"),
         (PREDICTIONS, foreign(now, "f4"), headers("f4", "nobody"), "nobody"),
         (PREDICTIONS, foreign(now, "f5", lacking), headers("f5"), "`at`"),

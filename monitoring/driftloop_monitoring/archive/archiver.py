@@ -142,14 +142,14 @@ class Archiver:
         self._buffer = Buffer()
 
     def run(self, stop: Event) -> None:
-        """Until `stop`; then what was read is flushed, if the lake takes it at once."""
+        """Until `stop`; then the rows in memory are flushed, if the lake takes it at once."""
         while not stop.is_set():
             self.step(stop)
         if self._buffer.records:
             self._flush(stop)
 
     def step(self, stop: Event) -> None:
-        """Read once, follow the group, and flush where it is due."""
+        """Read once, follow the group, and flush if it is due."""
         latest = self._clock() + AHEAD
         for message in self._member.poll(self._settings.flush_seconds / 4, POLL_MESSAGES):
             self._buffer.add(self._refused(read_record(message, latest)), self._monotonic())

@@ -54,7 +54,7 @@ def read_record(message: Message, latest: datetime = LATEST) -> LakeRecord:
 
 
 def _sent_at(timestamp_ms: int) -> datetime:
-    """Producers may write any number there; one that is no time of our days becomes the nearest."""
+    """Producers may write any number there; an impossible time becomes the nearest possible one."""
     last_ms = int(LATEST.timestamp() * 1000) - 1
     return datetime.fromtimestamp(max(0, min(timestamp_ms, last_ms)) / 1000, UTC)
 
@@ -84,7 +84,7 @@ def _predictions(origin: Origin, headers: PredictionHeaders, latest: datetime) -
         rows = pa.ipc.open_stream(origin.value).read_all()
         rows.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise Rejected(f"prediction record is no Arrow stream: {error}") from None
+        raise Rejected(f"prediction record is not an Arrow stream: {error}") from None
     rows = with_todays_names(rows)
     rows = pa.Table.from_arrays(rows.columns, schema=_kept_schema(rows.schema))
     for name in _NEVER_NULL:
@@ -101,7 +101,7 @@ def _predictions(origin: Origin, headers: PredictionHeaders, latest: datetime) -
 def _kept_schema(schema: pa.Schema) -> pa.Schema:
     """The fixed columns as the contract has them and nullable inputs and outputs.
 
-    Raises Rejected where a record has other columns, or types that the lake has not."""
+    Raises Rejected if a record has other columns, or types that the lake has not."""
     found = {column.name: column.type for column in schema}
     if len(found) != len(schema):
         raise Rejected("prediction record has a column twice")
@@ -117,7 +117,7 @@ def _kept_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _check_headers(rows: pa.Table, headers: PredictionHeaders) -> None:
-    """Raises Rejected where the headers, by which repeats are told, speak of other rows."""
+    """Raises Rejected if the headers, which identify repeats, describe other rows."""
     if rows.num_rows != headers.rows or not rows.num_rows:
         raise Rejected(f"prediction record has {rows.num_rows} rows, its headers {headers.rows}")
     first, last = _range(rows.column("sequence"))

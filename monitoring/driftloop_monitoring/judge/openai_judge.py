@@ -58,7 +58,7 @@ class OpenAiJudge:
 
     @classmethod
     def of(cls, settings: JudgeSettings) -> "OpenAiJudge":
-        """Raises Rejected where the variable that should hold the key is not set."""
+        """Raises Rejected if the variable that should hold the key is not set."""
         named = settings.key_env
         key = os.environ.get(named) if named else None
         if named and not key:

@@ -34,7 +34,7 @@ class Agreement:
 
 
 def rated_well(rating: float) -> bool | None:
-    """Of a rating 0 to 1; None where it is neither well nor badly rated, or NaN."""
+    """Of a rating 0 to 1; None if it is neither well nor badly rated, or NaN."""
     return bool(rating > 0.5) if rating > 0.5 or rating < 0.5 else None
 
 

@@ -28,7 +28,7 @@ MAX_PROMPTS = 2_000
 MAX_CHARS, MAX_TOKENS = 2_000, 256
 """Of a prompt, from its beginning."""
 MAX_SIZE = 256
-"""Wider embeddings are projected to so many dimensions, at random and always alike: distances stay
+"""Wider embeddings are projected to this size, at random and always alike: distances stay
 (Johnson, Lindenstrauss), and a window takes as long for any model."""
 SMOOTHING = 1e-3
 _EMBEDDINGS = re.compile(

@@ -58,8 +58,8 @@ class RetrainContext:
 
 
 def run_retrain(context: RetrainContext, retrain_id: str) -> RetrainState:
-    """Run a requested retrain, or go on with a running one, and return the state it ended in:
-    succeeded, rejected or failed. Raises RetryLater where the lake or the registry cannot be
+    """Run a requested retrain, or continue a running one, and return the state it ended in:
+    succeeded, rejected or failed. Raises RetryLater if the lake or the registry cannot be
     reached; then it is to be run again."""
     store = context.store
     retrain = store.retrain(retrain_id)
@@ -150,7 +150,7 @@ def _run(
 def _lineage(
     context: RetrainContext, retrain: Retrain, order: TrainingOrder, trained: Trained
 ) -> Lineage:
-    """It is written beside the version's files, so that whoever has one has the other."""
+    """It is written beside the version's files, so that one implies the other."""
     outcome, pin, model = trained.outcome, order.pin, order.spec.name
     offsets = or_later("the lake", lambda: context.lake.offsets(model, pin))
     return Lineage(

@@ -1,8 +1,8 @@
 """The role `retrain`: runs what the store has asked for, one after the other, each in a process of
 its own at low priority.
 
-The process dies with the role, and the role may die at any moment: whoever comes next finds the
-record still `running` and goes on with it.
+The process dies with the role, and the role may die at any moment: its successor finds the
+record still `running` and resumes it.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Run retrains until stopped; one that is under way then goes on at the next start."""
+    """Run retrains until stopped; one in progress then is resumed at the next start."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     store = await_store(settings.store_url, stop)
     if store is None:

@@ -25,7 +25,7 @@ RETRY, STORE_AWAY = 75, 76
 
 
 class Order(BaseModel):
-    """`settings` come without Kafka's, whose password is no business of a recipe."""
+    """`settings` come without Kafka's, whose password a recipe must not see."""
 
     settings: Settings
     retrain_id: str

@@ -21,7 +21,7 @@ DESCRIPTION = "driftloop.json"
 
 
 def device_of(settings: TuningSettings) -> str:
-    """cuda or cpu, on this machine. Raises Rejected where a GPU is wanted here and there is
+    """cuda or cpu, on this machine. Raises Rejected if a GPU is wanted here and there is
     none."""
     import torch
 

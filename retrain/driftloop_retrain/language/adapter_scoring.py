@@ -14,7 +14,7 @@ from driftloop_settings import TuningSettings
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 LOGITS = 1 << 26
-"""So many numbers (256 MiB) of a batch's logits are held at once, at most."""
+"""The most numbers (256 MiB) of a batch's logits that are held at once."""
 MAX_BATCH = 16
 
 
@@ -75,7 +75,7 @@ class Arms:
             yield
 
     def _batches(self, answers: Sequence[Encoded]) -> Iterator[list[int]]:
-        """Indices of answers of like length, so many that their logits fit."""
+        """Indices of answers of like length, as many as their logits allow."""
         batch: list[int] = []
         for index in sorted(range(len(answers)), key=lambda i: len(answers[i])):
             longest = max((len(answers[i].answer) for i in [*batch, index]), default=1)
@@ -93,7 +93,7 @@ class Arms:
         ids, mask, places = self._left_padded([(*e.prompt, *e.answer) for e in batch])
         longest = max(len(e.answer) for e in batch)
         with torch.inference_mode():
-            # Answers stand at the end: only there the logits are needed.
+            # Answers are at the end: only there the logits are needed.
             logits = self._model(
                 input_ids=ids,
                 attention_mask=mask,

@@ -70,7 +70,7 @@ def make_lesson(
     settings: TuningSettings,
     recipe: LanguageRecipe,
 ) -> Lesson:
-    """Raises Rejected where too little is left to train on."""
+    """Raises Rejected if too little is left to train on."""
     cleaned = clean(answers, settings.min_rating)
     dropped = Counter(cleaned.dropped)
     examples = _encoded_examples(cleaned.examples, tokens, settings, dropped)

@@ -55,7 +55,7 @@ def check_language_recipe(
         return folder / name
 
     first = run("one")
-    _expect(bool(told) and all(0.0 <= share <= 1.0 for share in told), "no progress was told")
+    _expect(bool(told) and all(0.0 <= share <= 1.0 for share in told), "no progress was reported")
     check_adapter(first, base, max_rank=max(16, asked.rank))
     arms = Arms(base, {CANDIDATE: first}, asked)
     held = data.validation_answers

@@ -84,7 +84,7 @@ def evaluate(
     champion: Path | None,
     held: HeldOut,
 ) -> Evaluation:
-    """champion: its adapter; None: the base itself. Raises Rejected where the spec names a scorer
+    """champion: its adapter; None: the base itself. Raises Rejected if the spec names a scorer
     or a suite that cannot be used."""
     adapters = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
     scorer = find_scorer(spec.options)

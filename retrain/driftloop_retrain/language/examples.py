@@ -1,6 +1,6 @@
 """What of the answers is fit to train on, and why the rest is not. Pure.
 
-Rules. The text that an answer should have been is its correction; without one, its own text where
+Rules. The text that an answer should have been is its correction; without one, its own text if
 it was rated well. An unrated answer may be replayed against forgetting, if its version's rated ones
 are good on average. A pair is an answer and a better one: its correction, the preferred one, or one
 to the same prompt that was rated much better.

@@ -53,7 +53,7 @@ def no_harm(
     strict: bool = False,
 ) -> Check:
     """Scores [n], higher is better, on the same prompts: the candidate's mean may be lower by
-    `allowed`, or by more if that is within chance. `strict`: chance is no excuse, as where the same
+    `allowed`, or by more if that is within chance. `strict`: without regard to chance, for the same
     few prompts are asked each time."""
     gain, _, p_worse = _paired(candidate - champion)
     passed = -gain <= allowed or (not strict and p_worse >= SIGNIFICANCE)
@@ -71,7 +71,7 @@ def no_harm(
 
 
 def decide(checks: Sequence[Check]) -> GateResult:
-    """The first check is the overall one. Inconclusive where it has too few prompts."""
+    """The first check is the overall one. Inconclusive if it has too few prompts."""
     if checks[0].rows < MIN_PROMPTS:
         return GateResult("inconclusive", tuple(checks))
     passed = all(check.passed for check in checks)

@@ -3,7 +3,7 @@
 The newest prompts are the hold-out that the gate judges by, so that it looks at what came after
 what was trained on; of the others a share, chosen by their hash, is for validation. A prompt is as
 old as its first
-answer: one that is asked again and again stays where it was.
+answer: one that is asked again and again stays in its part.
 """
 
 from collections.abc import Sequence
@@ -54,8 +54,8 @@ MOST_HELD_OUT = 0.4
 def part(
     items: Sequence[Grouped], holdout_share: float, validation_share: float, at_least: int = 1
 ) -> Groups:
-    """at_least: so many prompts the hold-out should have, if it need not take more than
-    MOST_HELD_OUT of them. Raises Rejected where there are too few different prompts for three
+    """at_least: the prompts that the hold-out should have, if it need not take more than
+    MOST_HELD_OUT of them. Raises Rejected if there are too few different prompts for three
     parts."""
     first: dict[str, datetime] = {}
     for item in items:
@@ -74,6 +74,6 @@ def part(
 
 
 def mixed(examples: Sequence[T], replay: Sequence[T], share: float) -> list[T]:
-    """The examples with so many of the newest replayed ones that these are `share` of the whole."""
+    """The examples with as many of the newest replayed ones as make these `share` of the whole."""
     wanted = min(len(replay), round(len(examples) * share / (1.0 - share)))
     return [*examples, *replay[len(replay) - wanted :]]

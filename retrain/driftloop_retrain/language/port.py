@@ -31,7 +31,7 @@ class EncodedPair:
 
 @dataclass(frozen=True)
 class TuneData:
-    """Answers to imitate and pairs to tell apart; `validation`s are of other prompts. A recipe that
+    """Answers to imitate and pairs to rank; `validation`s are of other prompts. A recipe that
     needs answers may find no pairs, and the other way round."""
 
     answers: tuple[Encoded, ...]

@@ -2,7 +2,7 @@
 every batch, and torch.distributed makes one step of them. The only module that knows ray.train.
 
 Base, start adapter, checkpoints and result lie in folders that every node has at the same path. The
-training is this process's: where it is killed, Ray ends the workers, and the next call goes on from
+training is this process's: if it is killed, Ray ends the workers, and the next call goes on from
 the last checkpoint, as Ray's own next attempt does where a worker dies.
 """
 
@@ -30,7 +30,7 @@ POLL_S = 0.5
 def tune_on_ray(
     recipe: LanguageRecipe, data: TuneData, context: TuneContext, folder: Path
 ) -> Tuned:
-    """As `recipe.tune`. Raises Rejected where recipe or settings do not fit, RetryLater where the
+    """As `recipe.tune`. Raises Rejected if recipe or settings do not fit, RetryLater where the
     cluster is not reached, WorkerGroupError with what the workers raised at last."""
     check_spread(recipe, context.settings)
     context.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def check_spread(recipe: LanguageRecipe, settings: TuningSettings) -> None:
 
 
 def worker_settings(settings: TuningSettings, gpus: float) -> TuningSettings:
-    """As a worker trains, on a cluster with so many GPUs."""
+    """As a worker trains, on a cluster with this number of GPUs."""
     enough = gpus >= settings.workers
     device = settings.device
     if device == "auto":

@@ -48,7 +48,7 @@ def general_prompts() -> list[Conversation]:
 
 
 def read_suite(path: Path) -> list[Task]:
-    """Raises Rejected with the line where the file is not as it should be."""
+    """Raises Rejected with the line if the file is not as it should be."""
     try:
         lines = path.expanduser().read_text().splitlines()
     except OSError as error:

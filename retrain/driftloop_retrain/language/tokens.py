@@ -22,7 +22,7 @@ class Encoded:
 
 
 class ChatTokens:
-    """The tokenizer of a model's folder, with its chat template. Raises Rejected where it has
+    """The tokenizer of a model's folder, with its chat template. Raises Rejected if it has
     none."""
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +38,7 @@ class ChatTokens:
         self.end = int(self.tokenizer.eos_token_id)
 
     def prompt(self, conversation: Conversation) -> tuple[int, ...]:
-        """Raises Rejected with the template's sentence where it does not take the conversation."""
+        """Raises Rejected with the template's sentence if it does not take the conversation."""
         if not conversation.chat:
             return tuple(self.tokenizer(conversation.prompt)["input_ids"])
         return self._ids(self._text(conversation, None))

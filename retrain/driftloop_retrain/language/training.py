@@ -99,7 +99,7 @@ def train(
 ) -> Tuned:
     """Train with a trainer of trl's from the last whole checkpoint if there is one, and save the
     adapter of the best validation loss. `row`: what the trainer is given of one; `length`: in
-    tokens. Raises Rejected where the loss is no number."""
+    tokens. Raises Rejected if the loss is not a number."""
     from datasets import Dataset, disable_progress_bars
     from transformers import EarlyStoppingCallback, PrinterCallback
 

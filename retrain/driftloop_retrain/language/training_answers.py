@@ -158,7 +158,7 @@ def _tags(text: str | None) -> dict[str, Any]:
 
 
 def parse_conversation(text: str, *, chat: bool = True) -> Conversation | None:
-    """From the lake's JSON; None where it holds more than texts, or is broken."""
+    """From the lake's JSON; None if it holds more than texts, or is broken."""
     try:
         document = json.loads(text)
     except ValueError:

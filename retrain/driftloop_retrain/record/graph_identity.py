@@ -6,7 +6,7 @@ from pathlib import Path
 
 def graph_hash(folder: Path) -> str:
     """SHA-256 of `model.onnx` and its external data without producers, versions, doc strings and
-    metadata. Raises OSError where there is none."""
+    metadata. Raises OSError if there is none."""
     import onnx
 
     model = onnx.load(folder / "model.onnx")

@@ -98,7 +98,7 @@ class Lineage(Part):
 
 def read_lineage(version: VersionRecord) -> Lineage | None:
     """None for a version that was deployed from outside, or made before versions had a lineage.
-    Raises Rejected where the file cannot be read."""
+    Raises Rejected if the file cannot be read."""
     try:
         return Lineage.model_validate_json((Path(version.path) / FILE).read_text())
     except FileNotFoundError:

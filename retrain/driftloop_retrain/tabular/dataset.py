@@ -76,7 +76,7 @@ def from_lake(
     max_rows: int,
 ) -> Dataset:
     """The newest `max_rows` rows with a label received up to `as_of`; those answered with an error
-    are left out. Raises Rejected where none is left or labels are not what the task needs."""
+    are left out. Raises Rejected if none is left or labels are not what the task needs."""
     table = lake.labelled(spec.name, pin, as_of=as_of, newest=max_rows)
     table = table.filter(pc.is_null(table["error"]))
     output = next((t for t in signature.outputs if t.name == spec.output), None)
@@ -109,7 +109,7 @@ def from_file(
     path: Path, task: Task, label: str, time_column: str | None, drop: Sequence[str] = ()
 ) -> Dataset:
     """All rows of a parquet or CSV file that have a label, in the order of `time_column`, or in the
-    file's. Raises Rejected with the column's name where one is missing or no model input."""
+    file's. Raises Rejected with the column's name if one is missing or no model input."""
     table = _read(path)
     missing = sorted({label, *drop, *filter(None, [time_column])} - set(table.column_names))
     if missing:
@@ -192,7 +192,7 @@ def input_tensors(features: pa.Table) -> tuple[TensorSpec, ...]:
 @dataclass(frozen=True)
 class Split:
     """train | validation | hold-out, each newer than the one before. `fresh_from`: the first row of
-    train + validation since the change, or None where no change is known."""
+    train + validation since the change, or None if no change is known."""
 
     train: Dataset
     validation: Dataset
@@ -203,7 +203,7 @@ class Split:
 
 
 def split(data: Dataset, settings: RetrainSettings, change_at: datetime | None) -> Split:
-    """Part the rows by time. Raises Rejected where a part would be empty."""
+    """Part the rows by time. Raises Rejected if a part would be empty."""
     fresh_from = None
     holdout = int(data.rows * settings.holdout_share)
     validation = int(data.rows * settings.validation_share)

@@ -35,7 +35,7 @@ def train_first(
 ) -> dict[str, Any]:
     """Train on a file and write `model.yaml`, `model.onnx` and `reference.parquet` into `output`,
     for `driftloop deploy`. Returns the paths, the family that won and its metrics on the hold-out.
-    Raises Rejected where the file or its columns are not fit for it."""
+    Raises Rejected if the file or its columns are not fit for it."""
     if task not in ("classification", "regression"):
         raise Rejected(f"task {task!r}: must be classification or regression")
     kind = cast("Task", task)

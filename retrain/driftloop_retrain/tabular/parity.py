@@ -12,7 +12,7 @@ from driftloop_retrain.tabular.evaluate import Outputs
 
 
 class ParityBroken(DriftloopError):
-    """The exported graph differs from the model it was made from: the recipe must be mended."""
+    """The exported graph differs from the model it was made from: the recipe must be fixed."""
 
 
 @dataclass(frozen=True, slots=True)

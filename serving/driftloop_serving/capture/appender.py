@@ -56,8 +56,8 @@ class Appender:
 
 def keeps_room(file: int) -> bool:  # noqa: ARG001
     """Whether the file system keeps room that was once allocated for a file, as those do that write
-    in place (ext2 to 4, XFS, tmpfs): only there a full disk is no signal that ends whoever has it
-    mapped."""
+    in place (ext2 to 4, XFS, tmpfs): only there does a full disk raise no signal that ends the
+    process."""
     return False
 
 

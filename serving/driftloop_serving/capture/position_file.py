@@ -55,7 +55,7 @@ class PositionFile:
         return found
 
     def write(self, document: dict[str, Any], acked: int) -> None:
-        """Raises FileNotFoundError where the folder is gone."""
+        """Raises FileNotFoundError if the folder is gone."""
         data = orjson.dumps(document)
         head = _HEAD.pack(self._generation + 1, len(data), crc32c.crc32c(data))
         file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)

@@ -2,7 +2,7 @@
 
 Serve 2.60 renders a fixed template: its statistics listen to every interface on fixed ports, every
 request is logged to a syslog port, any local user may administer it, errors are plain text, and a
-client may take any time to send its headers. None of it is an option. What is one is the program
+client may take any time to send its headers. None of it is an option, but the program is
 that Serve starts (RAY_SERVE_HAPROXY_BINARY_PATH): `write_launcher` makes a program that rewrites
 the configuration in place and becomes HAProxy. (HAProxy 2.8 answers what it cannot parse with a
 page of its own.)

@@ -21,7 +21,7 @@ from driftloop_vllm.options import LanguageOptions, process_environment
 from driftloop_vllm.options import parse_options as parse_language_options
 
 ENGINE_KEY = "DRIFTLOOP_ENGINE"
-"""Stands in an engine's environment for what it was started with: Serve replaces a replica whose
+"""In an engine's environment: identifies what it was started with: Serve replaces a replica whose
 environment changes, the new one before the old one ends."""
 
 

@@ -43,7 +43,7 @@ SERVE = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     # Our listener, batcher and spool belong to one event loop.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    # Each look of the controller takes 3 ms of a core from what is being computed there; its
+    # Each cycle of the controller takes 3 ms of a core from what is being computed there; its
     # default is .1.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
 }

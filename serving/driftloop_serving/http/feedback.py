@@ -27,7 +27,7 @@ BATCH_LINES = 64
 Keep = Callable[[Sequence[LabelEvent]], bool]
 """Keeps all of these labels; False, and keeps none, if there is no room now."""
 Settled = Callable[[], Awaitable[None]]
-"""Waits until what was kept is as durable as `capture.durability` wants it."""
+"""Waits until the kept labels are as durable as `capture.durability` wants it."""
 
 
 async def accept(

@@ -2,7 +2,7 @@
 every other URL to the ASGI application.
 
 A subclass of uvicorn's HttpToolsProtocol (pinned; tests/unit/serving/test_protocol.py runs a real
-server). It keeps uvicorn's order of answers on a connection: an infer request stands in the same
+server). It keeps uvicorn's order of answers on a connection: an infer request is in the same
 pipeline as the requests of the application. What uvicorn leaves open is bounded here: heads,
 bodies, slow senders and slow readers.
 """

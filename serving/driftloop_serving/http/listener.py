@@ -2,7 +2,7 @@
 
 The replicas of a machine share the port by SO_REUSEPORT: the kernel gives each new connection to
 one of the listeners. A connection that waits to be accepted belongs to its listener and is reset
-with it, so whoever leaves first accepts all that wait. What is left is the instant between the last
+with it, so the first to leave accepts all that wait. There remains the instant between the last
 of them and the close; `net.ipv4.tcp_migrate_req=1` lets the kernel move even those to another
 listener.
 """

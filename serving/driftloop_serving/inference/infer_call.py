@@ -86,7 +86,7 @@ class InferCall:
     the id that the client chose, as `checked_id` gives it; `timeout_s`: how long after
     `received_at` the call may wait for its run.
 
-    `received_at`: `time.perf_counter()` at the request's last byte. `done`: set by whoever submits
+    `received_at`: `time.perf_counter()` at the request's last byte. `done`: set by the submitter of
     the call. `cancelled`: set when the client has left. `prediction_id` and `request`: set by the
     batcher.
     """

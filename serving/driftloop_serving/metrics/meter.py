@@ -125,7 +125,7 @@ class ReplicaMeter:
             buckets[bisect_left(BOUNDS_S, latency_s)] += 1
 
     def generated(self, model: str, version: int, arm: Arm, answers: Sequence[Generated]) -> None:
-        """The tokens of answers that `answered` was told of."""
+        """The tokens of answers that `answered` has counted."""
         counts = self.counts.setdefault((model, version, arm), Counts())
         counts.prompt_tokens += answers[0].prompt_tokens if answers else 0
         for answer in answers:

@@ -1,5 +1,5 @@
 """The counts of all replicas of this machine: each writes its own to a file every second, and
-whoever is asked for metrics reads them all, since the replicas of a machine share one port."""
+any replica reads them all for `/metrics`, since the replicas of a machine share one port."""
 
 import asyncio
 import contextlib

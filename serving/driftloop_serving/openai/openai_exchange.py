@@ -293,7 +293,7 @@ class Exchange:
             self._unsettled = rows_of([batch])
 
     async def _settled(self) -> None:
-        """Until what was appended is as durable as set."""
+        """Until the appended rows are as durable as set."""
         rows, self._unsettled = self._unsettled, ()
         if self._durability is not None and rows:
             done = asyncio.Event()

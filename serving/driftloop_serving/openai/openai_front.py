@@ -211,7 +211,7 @@ class _PassedOn(Response):
         except UpstreamLost:
             over = True
             if gone.done():
-                return  # nobody is there to be told
+                return  # the client has left
             log.warning("llm.engine_lost", model=self._hop.model, version=self._hop.version)
             if not started:
                 await error_response(_away(self._hop))(scope, receive, send)

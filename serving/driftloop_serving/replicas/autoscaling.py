@@ -32,7 +32,7 @@ class LoadMeter:
         self._before = self._look()
 
     def load(self) -> float:
-        """Cores in use since the last look."""
+        """Cores in use since the last call."""
         before, self._before = self._before, self._look()
         busy_s, cpu_s, passed_s = (a - b for a, b in zip(self._before, before, strict=True))
         return max(busy_s, cpu_s) / passed_s if passed_s > 0 else 0.0

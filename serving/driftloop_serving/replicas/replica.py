@@ -1,7 +1,7 @@
 """The Ray Serve deployment that takes requests, and holds every model that has no replicas of its
 own.
 
-Ingress `direct`: the replica owns a port. Ingress `haproxy`: Serve's HAProxy stands in front of the
+Ingress `direct`: the replica owns a port. Ingress `haproxy`: Serve's HAProxy is in front of the
 HTTP server that Serve runs in the replica; infer requests are taken from its connections as well.
 In both, only Serve's fallback proxy uses Serve's own request path, while HAProxy knows of no
 replica.

@@ -14,7 +14,7 @@ def loaded_versions(
 ) -> LoadedVersions:
     """A version is `held` when all replicas of an application hold it, a revision is when all of
     them have applied it; without applications, `revision` has been applied. A version that is held
-    counts among the `versions` when those who are asked for it know where it is.
+    counts among the `versions` when those who are asked for it know if it is.
 
     by_application: the reports of the running replicas of each application that holds some of the
     model's versions. known: what each shared replica knows to be held by others; None: they hold

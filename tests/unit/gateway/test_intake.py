@@ -106,7 +106,7 @@ def test_at_once_replaces_the_champion(store: Store, registry: MemoryRegistry) -
         (archive({"../../etc/passwd": b"x"}), "only hold"),
         (archive({"model.json": b'{"name": "m"}'}), "model.onnx"),
         (archive({"model.json": b"[]", "model.onnx": graph()}), "object"),
-        (model(onnx_file=b"not a graph"), "no ONNX model"),
+        (model(onnx_file=b"not a graph"), "not a loadable ONNX model"),
         (model({"name": "../m"}), "model name"),
         (model({"colour": "blue"}), "colour"),
         (model({"task": "clustering", "output": "y"}), "clustering"),

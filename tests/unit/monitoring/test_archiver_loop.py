@@ -38,9 +38,9 @@ HEADERS = PredictionHeaders("loan", 1, "r1", 0, 1, 4)
 @pytest.mark.parametrize(
     ("value", "headers", "reason"),
     [
-        (b"no arrow", HEADERS.encode(), "no Arrow stream"),
+        (b"no arrow", HEADERS.encode(), "not an Arrow stream"),
         (arrow_bytes(GOOD), [], "bad headers"),
-        (arrow_bytes(GOOD)[:-300], HEADERS.encode(), "no Arrow stream"),
+        (arrow_bytes(GOOD)[:-300], HEADERS.encode(), "not an Arrow stream"),
         (arrow_bytes(GOOD), PredictionHeaders("../x", 1, "r1", 0, 1, 4).encode(), "model"),
         (arrow_bytes(GOOD), PredictionHeaders("loan", 1, "r1", 0, 1, 5).encode(), "rows"),
         (arrow_bytes(GOOD), PredictionHeaders("loan", 2**40, "r1", 0, 1, 4).encode(), "version"),

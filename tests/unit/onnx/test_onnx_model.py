@@ -72,7 +72,7 @@ def test_what_is_no_graph_is_refused_without_its_path(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(Rejected) as refused:
         OnnxModel(tmp_path)
-    assert "model.onnx is no ONNX model" in str(refused.value)
+    assert "model.onnx is not a loadable ONNX model" in str(refused.value)
     assert str(tmp_path) not in str(refused.value)
 
 

@@ -46,7 +46,7 @@ def test_an_adapter_that_fits_is_taken(base: Path, adapter: Callable[..., Path])
         (lora(rank=3), "for this base it must be"),
         (lora("model.layers.7.self_attn.q_proj"), "the base has no module"),
         (dict(list(lora().items())[:1]), "only one of lora_A and lora_B"),
-        ({"base_model.model.lm_head.weight": np.ones((2, 2))}, "no LoRA weight"),
+        ({"base_model.model.lm_head.weight": np.ones((2, 2))}, "not a LoRA weight"),
         ({k: v * np.nan for k, v in lora().items()}, "NaN"),
         ({k: v * np.inf for k, v in lora().items()}, "NaN or infinite"),
     ],

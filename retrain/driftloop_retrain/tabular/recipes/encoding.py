@@ -89,8 +89,8 @@ class Encoding:
 
 
 def fit_encoding(features: pa.Table, inputs: Sequence[TensorSpec]) -> Encoding:
-    """The encoding for these inputs, with the categories of `features`. Raises Rejected where an
-    input is no column of numbers or texts."""
+    """The encoding for these inputs, with the categories of `features`. Raises Rejected if an
+    input is not a column of numbers or texts."""
     return Encoding(tuple(_fit(tensor, features[tensor.name]) for tensor in inputs))
 
 
@@ -121,7 +121,7 @@ def _encoded(item: EncodedInput, column: pa.ChunkedArray) -> NDArray[np.float32]
 
 
 def numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """A column of numbers, booleans, or lists of them, flattened; NaN where missing."""
+    """A column of numbers, booleans, or lists of them, flattened; NaN if missing."""
     if pa.types.is_list(column.type):
         column = pc.list_flatten(column)
     return np.asarray(

@@ -23,7 +23,7 @@ class FitContext:
     """inputs: the tensors that the exported graph must take. classes: the label's values, ascending
     (classification), else None. checkpoints: a folder that only this fit uses and that outlives a
     killed process: the same fit called again may go on from what it finds there. rounds: how long
-    to train where there is no validation part (trees, epochs): the `rounds` of the fit that had
+    to train if there is no validation part (trees, epochs): the `rounds` of the fit that had
     one.
     report: told (share done, validation loss or None) as often as one likes."""
 

@@ -136,7 +136,7 @@ def _forward(network: Any, dense: Any, codes: Any) -> Any:
 
 
 class _Training:
-    """The state of one fit, epoch by epoch; read from its checkpoint where there is one."""
+    """The state of one fit, epoch by epoch; read from its checkpoint if there is one."""
 
     def __init__(
         self,
