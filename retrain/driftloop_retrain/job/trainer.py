@@ -1,4 +1,4 @@
-"""What a job asks of whoever trains models of one kind. The job does the rest: it pins what is
+"""What a job asks of the trainer of one kind of model. The job does the rest: it pins what is
 read, writes lineage, asks the gate, registers, starts the rollout, and compares reproductions."""
 
 from collections.abc import Callable, Mapping

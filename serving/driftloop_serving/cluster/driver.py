@@ -61,7 +61,7 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
     reported_at = 0.0
     known_issues: dict[str, str] = {}
     while not stop.is_set():
-        with suppress(StoreAway):  # replicas serve on what they were told
+        with suppress(StoreAway):  # replicas serve on what they were sent
             deployments = store.deployments()
             loaded = {d.model.name: store.loaded_versions(d.model.name) for d in deployments}
             wanted = place(deployments, loaded)
