@@ -19,6 +19,7 @@ from driftloop_contracts.retrain import Retrain, RetrainEvent
 from driftloop_gateway.intake import take_in
 from driftloop_gateway.overview import overview
 from driftloop_http.http_errors import install_error_handlers
+from driftloop_http.openapi import without_422
 from driftloop_http.request_body import write_body
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
@@ -71,6 +72,8 @@ def make_app(context: GatewayContext) -> FastAPI:
     install_error_handlers(app)
     _inspection(app, context)
     _actions(app, context)
+    written = app.openapi
+    app.openapi = lambda: without_422(written())  # type: ignore[method-assign]  # FastAPI's own way
     return app
 
 
@@ -83,18 +86,22 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
 
     @app.get("/api/health")
     def health() -> dict[str, bool]:
+        """Whether the process answers."""
         return {"live": True}
 
     @app.get("/api/status")
     def status() -> dict[str, Any]:
+        """Roles, models, traffic, alerts, retrains and rollouts in one document."""
         return overview(store, context.lake, context.run_state())
 
     @app.get("/api/models")
     def models() -> list[dict[str, Any]]:
+        """The deployed models: spec, versions and traffic split."""
         return [d.to_dict() for d in store.deployments()]
 
     @app.get("/api/models/{model}/versions")
     def versions(model: str) -> list[dict[str, Any]]:
+        """The registered versions of a model, with aliases, metrics and tags."""
         store.require_deployment(model)
         registry = context.registry()
         aliases = registry.aliases(model)
@@ -111,31 +118,38 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
 
     @app.get("/api/models/{model}/windows")
     def windows(model: str, limit: int = 100) -> list[dict[str, Any]]:
+        """The judged windows of a model, newest first."""
         store.require_deployment(model)
         return store.windows(model, limit)
 
     @app.get("/api/findings")
     def findings(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Findings, newest first."""
         return store.findings(model, limit)
 
     @app.get("/api/alerts")
     def alerts(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Alerts, newest first."""
         return [alert.to_dict() for alert in store.alerts(model, limit)]
 
     @app.get("/api/decisions")
     def decisions(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Decisions to retrain or to wait, newest first, with evidence and reason."""
         return store.decisions(model, limit)
 
     @app.get("/api/retrains")
     def retrains(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Retrains, newest first."""
         return [retrain.to_dict() for retrain in store.retrains(model, limit)]
 
     @app.get("/api/rollouts")
     def rollouts(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Rollouts, newest first."""
         return store.rollouts(model, limit)
 
     @app.get("/api/rollouts/{rollout_id}/events")
     def rollout_events(rollout_id: str) -> list[dict[str, Any]]:
+        """The events of a rollout, oldest first."""
         store.rollout(rollout_id)
         return store.rollout_events(rollout_id)
 
@@ -146,10 +160,12 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
 
     @app.get("/api/audit")
     def audit(limit: int = 100) -> list[dict[str, Any]]:
+        """Who did what, newest first."""
         return store.audits(limit)
 
     @app.get("/api/reports/{name}")
     def report(name: str) -> FileResponse:
+        """An HTML report of an alert or of a fine-tune."""
         path = context.settings.reports_dir / Path(name).name
         if not path.is_file():
             raise errors.NotFound(f"there is no report {name!r}")
@@ -161,6 +177,7 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
 
     @app.post("/api/models")
     async def deploy(request: Request, at_once: bool = False) -> dict[str, Any]:
+        """Deploy the archive of a model. `at_once`: without a rollout."""
         from starlette.concurrency import run_in_threadpool
 
         scratch = context.settings.state_dir / "uploads"
@@ -185,6 +202,7 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
 
     @app.post("/api/retrains")
     def retrain(wanted: RetrainRequest) -> dict[str, Any]:
+        """Request a retrain."""
         deployment = store.require_deployment(wanted.model)
         if deployment.model.recipe is None and not wanted.recipes:
             raise errors.Rejected(f"model {wanted.model!r} names no recipe to retrain it with")
@@ -219,12 +237,14 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
 
     @app.post("/api/retrains/{retrain_id}/cancel")
     def cancel(retrain_id: str) -> dict[str, Any]:
+        """Cancel a retrain that has not ended."""
         cancelled = store.change_retrain(retrain_id, lambda r: r.after(RetrainEvent.CANCEL))
         store.audit("operator", "cancel-retrain", {"retrain": retrain_id})
         return cancelled.to_dict()
 
     @app.post("/api/rollouts")
     def start_rollout(wanted: RolloutRequest) -> dict[str, Any]:
+        """Request a rollout of a registered version."""
         rollout = commands.request(
             store, context.registry, wanted.model, wanted.version, wanted.reason, context.clock()
         )
@@ -235,16 +255,19 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
     def steer(
         rollout_id: str, event: Literal["pause", "resume", "promote", "abort"], by: CommandRequest
     ) -> dict[str, Any]:
+        """Pause, resume, promote or abort a rollout."""
         commands.command(store, rollout_id, event, by.actor, by.reason, context.clock())
         store.audit(by.actor, event, {"rollout": rollout_id, "reason": by.reason})
         return store.rollout(rollout_id)
 
     @app.post("/api/alerts/{alert_id}/ack")
     def acknowledge(alert_id: str) -> dict[str, str]:
+        """Acknowledge an alert."""
         store.change_alert(alert_id, lambda alert: alert.after(AlertEvent.ACKNOWLEDGE))
         store.audit("operator", "acknowledge", {"alert": alert_id})
         return {"id": alert_id, "state": "acknowledged"}
 
     @app.post("/feedback")
     async def feedback(request: Request) -> dict[str, Any]:
+        """Labels, ratings and corrections; as on the serving port."""
         return await context.labels.accept(request)

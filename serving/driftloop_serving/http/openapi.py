@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from driftloop_http.openapi import without_422
 from driftloop_serving.http import rest_documents as documents
 
 REFERENCE = "#/components/schemas/{model}"
@@ -48,10 +49,7 @@ def describe(app: FastAPI) -> None:
                 [(model, "validation") for model in BODIES], ref_template=REFERENCE
             )
             document["components"]["schemas"] |= defined["$defs"]
-            for path in document["paths"].values():
-                for operation in path.values():
-                    operation["responses"].pop("422", None)  # FastAPI's; a 400 here
-            app.openapi_schema = document
+            app.openapi_schema = without_422(document)
         return app.openapi_schema
 
     app.openapi = written  # type: ignore[method-assign]  # FastAPI's own way

@@ -77,6 +77,7 @@ def make_rest_api(
 def _health(app: FastAPI, batcher: Batcher) -> None:
     @app.get("/v2/health/live")
     async def live() -> documents.Live:
+        """Whether the process answers."""
         return documents.Live(live=True)
 
     @app.get(
@@ -85,11 +86,13 @@ def _health(app: FastAPI, batcher: Batcher) -> None:
         responses={503: {"model": documents.Ready}},
     )
     async def ready() -> Response:
+        """Whether every deployed model is loaded."""
         return _readiness({"ready": batcher.table.ready})
 
     @app.get("/v2")
     @app.get("/v2/", include_in_schema=False)
     async def server() -> documents.Server:
+        """The server's name, version and extensions."""
         return documents.Server(name="driftloop", version=VERSION, extensions=EXTENSIONS)
 
 
@@ -99,6 +102,7 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
     @app.get("/v2/models/{model}", responses=errors(404))
     @app.get("/v2/models/{model}/versions/{version}", responses=errors(404))
     async def metadata(model: str, version: str | None = None) -> documents.ModelMetadata:
+        """The inputs and outputs of a version."""
         served, number = _asked(batcher.table, model, version)
         wanted = served.deployment.version(number)
         return documents.ModelMetadata(
@@ -118,6 +122,7 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
         responses=unready,
     )
     async def model_ready(model: str, version: str | None = None) -> Response:
+        """Whether a version is loaded."""
         served, number = _asked(batcher.table, model, version)
         document = {"name": model, "ready": served.holds(number)}
         if served.is_language_model:  # as OpenAI's API gives a model
@@ -126,6 +131,7 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
 
     @app.get("/v1/models")
     async def models() -> documents.Models:
+        """The names of the models."""
         known = batcher.table.models
         listed = [
             documents.LanguageModel(id=name, created=began)
@@ -137,6 +143,7 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
     @app.get("/v2/models/{model}/config", responses=errors(404))
     @app.get("/v2/models/{model}/versions/{version}/config", responses=errors(404))
     async def config(model: str, version: str | None = None) -> dict[str, Any]:
+        """A version in the form of Triton's model configuration."""
         served, number = _asked(batcher.table, model, version)
         return configuration(served, number, parse_options(served.deployment.model.options))
 
@@ -146,11 +153,13 @@ def _counts(app: FastAPI, batcher: Batcher, counts: MeterFiles) -> None:
     # query.
     @app.get("/v2/models/stats")
     async def all_stats() -> documents.Statistics:
+        """Counts and durations of all versions, in Triton's form."""
         return await stats()
 
     @app.get("/v2/models/{model}/stats", responses=errors(404))
     @app.get("/v2/models/{model}/versions/{version}/stats", responses=errors(404))
     async def stats(model: str | None = None, version: str | None = None) -> documents.Statistics:
+        """Counts and durations of a model's versions, in Triton's form."""
         table = batcher.table
         wanted = [table.served(model)] if model is not None else table.models.values()
         versions = [
@@ -169,6 +178,7 @@ def _counts(app: FastAPI, batcher: Batcher, counts: MeterFiles) -> None:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics(request: Request) -> Response:
+        """Metrics of all replicas of this machine, for Prometheus."""
         found = await counts.read_all()
         accept = request.headers.get("accept", "")
         text, content_type = await asyncio.to_thread(render, found, accept)
@@ -183,6 +193,7 @@ def _repository(app: FastAPI, batcher: Batcher, store: Callable[[], Store]) -> N
         openapi_extra=body(documents.IndexRequest, required=False),
     )
     async def index(request: Request) -> list[dict[str, str]]:
+        """Every version and whether it is loaded, in Triton's form."""
         wanted = await _document(request, documents.IndexRequest)
         entries = [entry for served in batcher.table.models.values() for entry in _entries(served)]
         return [entry for entry in entries if entry["state"] == "READY" or not wanted.ready]
@@ -204,6 +215,7 @@ def _repository(app: FastAPI, batcher: Batcher, store: Callable[[], Store]) -> N
         openapi_extra=body(documents.LoadRequest, required=False),
     )
     async def load(request: Request, model: str) -> Response:
+        """Load a model on every replica; returns once this one holds it."""
         return await bring(request, model, loaded=True)
 
     @app.post(
@@ -213,6 +225,7 @@ def _repository(app: FastAPI, batcher: Batcher, store: Callable[[], Store]) -> N
         openapi_extra=body(documents.LoadRequest, required=False),
     )
     async def unload(request: Request, model: str) -> Response:
+        """Unload a model from every replica; it stays deployed."""
         return await bring(request, model, loaded=False)
 
 
@@ -271,6 +284,7 @@ def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -
         openapi_extra=body(documents.InferRequest, required=True),
     )
     async def infer(request: Request, model: str, version: str | None = None) -> Response:
+        """Predict, in the form of the Open Inference Protocol v2."""
         return await answer(request, V2, model, version)
 
     @app.post(
@@ -281,6 +295,7 @@ def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -
     )
     @app.post("/v1/models/{model}/versions/{version}:predict", include_in_schema=False)
     async def predict(request: Request, model: str, version: str | None = None) -> Response:
+        """Predict, in the form of KServe's protocol v1."""
         return await answer(request, V1, model, version)
 
 
