@@ -157,7 +157,7 @@ def test_what_cannot_be_sent_is_said_before_it_is_sent(base: Path, tmp_path: Pat
         packed(spec(tmp_path, model="nowhere"))
     (base / "model.safetensors").unlink()
     (base / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(Rejected, match="pickles are not taken"):
+    with pytest.raises(Rejected, match="pickles are refused"):
         packed(base)
     (base / "config.json").unlink()
     with pytest.raises(Rejected, match="neither"):
