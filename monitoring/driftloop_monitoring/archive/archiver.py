@@ -29,7 +29,7 @@ from driftloop_contracts.events import LABELS, PREDICTIONS
 from driftloop_lake.records import DeadLetter, LakeRecord, PredictionRecord
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
-from driftloop_monitoring.archive.instance_lock import seat
+from driftloop_monitoring.archive.instance_lock import locked_instance
 from driftloop_monitoring.archive.known_models import KnownModels
 from driftloop_monitoring.archive.lake_maintenance import kept, pinned
 from driftloop_settings import LakeSettings, Settings
@@ -55,7 +55,7 @@ def run(settings: Settings, stop: Event) -> None:
 
     bus, lake, leads = connect(settings), open_lake(settings), Event()
     writer = lake.writer()
-    with seat(settings.state_dir / "archiver") as instance, ExitStack() as stack:
+    with locked_instance(settings.state_dir / "archiver") as instance, ExitStack() as stack:
         store = await_store(settings.store_url, stop)
         if store is None:
             return

@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 @contextmanager
-def seat(folder: Path) -> Iterator[str]:
-    """The first free seat of the folder: its name, unique in the world, is ours until the process
-    ends, however it ends. Who comes after a death finds the seat of the dead."""
+def locked_instance(folder: Path) -> Iterator[str]:
+    """The name of the first instance of the folder that no process holds, a UUID. It is this
+    process's until it ends, however it ends; then the next process that starts gets it."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count():
         with (folder / f"{number}.seat").open("a+") as file:

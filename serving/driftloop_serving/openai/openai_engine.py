@@ -17,7 +17,7 @@ from driftloop_serving.openai.openai_errors import error_response
 from driftloop_serving.openai.openai_exchange import Exchange, Receive, RunningEngine, Send
 from driftloop_serving.openai.openai_request import OPERATIONS, TOKEN_CALLS, Asked, read
 from driftloop_serving.openai.openai_retries import Retries, Try
-from driftloop_serving.openai.upstream_headers import NOT_BEGUN, Hop
+from driftloop_serving.openai.upstream_headers import NOT_BEGUN, UpstreamHeaders
 
 IN_FLIGHT_LIMIT = 512
 """Calls that may be under way in one engine; more are answered with RetryLater."""
@@ -101,7 +101,9 @@ class EngineApp:
         path = scope["path"]
         if scope["method"] != "POST" or path not in (*OPERATIONS, *TOKEN_CALLS):
             raise NotFound(f"there is nothing at {path[:200]}")
-        hop = Hop.read({k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]})
+        hop = UpstreamHeaders.read(
+            {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        )
         asked = read(path, await read_body(receive, self._limit))
         engine, hop, name = self._chosen(hop, path)
         if self.in_flight > IN_FLIGHT_LIMIT:
@@ -127,7 +129,7 @@ class EngineApp:
         key: bytes,
         engine: RunningEngine,
         asked: Asked,
-        hop: Hop,
+        hop: UpstreamHeaders,
         name: str,
         receive: Receive,
         send: Send,
@@ -150,12 +152,14 @@ class EngineApp:
                 mine.keep_back(exchange.capture_left)
             self._retries.finish(key, mine, answered=outcome == "answered")
 
-    def _exchange(self, asked: Asked, hop: Hop, name: str) -> Exchange:
+    def _exchange(self, asked: Asked, hop: UpstreamHeaders, name: str) -> Exchange:
         return Exchange(
             asked, hop, name, self._spool, self._meter, self.held.capture, self._durability
         )
 
-    def _chosen(self, hop: Hop, path: str) -> tuple[RunningEngine, Hop, str]:
+    def _chosen(
+        self, hop: UpstreamHeaders, path: str
+    ) -> tuple[RunningEngine, UpstreamHeaders, str]:
         """A canary that this engine does not hold must not cost an answer."""
         held = self.held
         if held.engine is None or held.engine.dead:

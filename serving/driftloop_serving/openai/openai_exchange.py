@@ -26,7 +26,7 @@ from driftloop_serving.openai.openai_rows import (
     outputs_of,
     tool_calls_of,
 )
-from driftloop_serving.openai.upstream_headers import Hop
+from driftloop_serving.openai.upstream_headers import UpstreamHeaders
 from driftloop_vllm.generation import CURRENT, Choice, Generation
 
 log = structlog.get_logger()
@@ -64,7 +64,7 @@ class Exchange:
     def __init__(
         self,
         asked: Asked,
-        hop: Hop,
+        hop: UpstreamHeaders,
         served: str,
         spool: SpoolWriter,
         meter: ReplicaMeter,

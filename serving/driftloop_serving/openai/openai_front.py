@@ -37,7 +37,7 @@ from driftloop_serving.openai.openai_request import (
     routing_key,
 )
 from driftloop_serving.openai.openai_upstream import Connection, Header, UpstreamLost, Upstreams
-from driftloop_serving.openai.upstream_headers import GIVEN_ID, NOT_BEGUN, Hop
+from driftloop_serving.openai.upstream_headers import GIVEN_ID, NOT_BEGUN, UpstreamHeaders
 
 log = structlog.get_logger()
 
@@ -111,7 +111,7 @@ def language_model(table: ModelTable, name: str) -> Served:
     return found
 
 
-def _hop(asked: Asked, served: Served, headers: Mapping[str, str]) -> Hop:
+def _hop(asked: Asked, served: Served, headers: Mapping[str, str]) -> UpstreamHeaders:
     """Where the call goes. The body stands for a call of OpenAI's SDK, whose retries carry no
     key."""
     given = headers.get("x-prediction-id")
@@ -135,10 +135,12 @@ def _hop(asked: Asked, served: Served, headers: Mapping[str, str]) -> Hop:
         arm, version = served.deployment.split.arm(key)
     if arm == "canary" and not served.holds(version):
         arm, version = "stable", served.deployment.split.stable
-    return Hop(asked.model, version, arm, prediction_id, retry_key, is_retry, key.hex()[:32])
+    return UpstreamHeaders(
+        asked.model, version, arm, prediction_id, retry_key, is_retry, key.hex()[:32]
+    )
 
 
-def _addresses(served: Served, hop: Hop) -> tuple[str, ...]:
+def _addresses(served: Served, hop: UpstreamHeaders) -> tuple[str, ...]:
     """Of the engines that hold the version. Raises what says why there are none."""
     if not served.deployment.loaded:
         raise Unavailable(f"model {hop.model!r} is unloaded")
@@ -151,7 +153,7 @@ def _addresses(served: Served, hop: Hop) -> tuple[str, ...]:
     return found
 
 
-def _by_affinity(addresses: tuple[str, ...], hop: Hop) -> tuple[str, ...]:
+def _by_affinity(addresses: tuple[str, ...], hop: UpstreamHeaders) -> tuple[str, ...]:
     """A conversation, and a second try of a call, come to the engine that knows them; if that is
     away, the next in an order of the conversation's own."""
 
@@ -161,7 +163,7 @@ def _by_affinity(addresses: tuple[str, ...], hop: Hop) -> tuple[str, ...]:
     return tuple(sorted(addresses, key=weight)) if len(addresses) > 1 else addresses
 
 
-def _away(hop: Hop) -> RetryLater:
+def _away(hop: UpstreamHeaders) -> RetryLater:
     return RetryLater(f"no engine of model {hop.model!r} can answer now; try again", RESTART_S)
 
 
@@ -172,7 +174,7 @@ class _PassedOn(Response):
     def __init__(
         self,
         connection: Connection,
-        hop: Hop,
+        hop: UpstreamHeaders,
         timeout_s: float,
         ask: Callable[[tuple[str, ...]], Awaitable[Connection]],
     ) -> None:

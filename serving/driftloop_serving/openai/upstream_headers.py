@@ -16,7 +16,7 @@ GIVEN_ID = "id:"
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
+class UpstreamHeaders:
     """`retry_key`: what the client's other tries have in common with this one, if it may repeat a
     call; `is_retry`: whether this try says that there was one before it; `affinity`: what chooses
     one of several engines, which need not know it."""
@@ -44,7 +44,7 @@ class Hop:
         }
 
     @classmethod
-    def read(cls, headers: Mapping[str, str]) -> "Hop":
+    def read(cls, headers: Mapping[str, str]) -> "UpstreamHeaders":
         """Raises Rejected if the call comes from elsewhere."""
         try:
             arms: dict[str, Arm] = {arm: arm for arm in get_args(Arm)}

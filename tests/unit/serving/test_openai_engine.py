@@ -16,11 +16,11 @@ from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.openai.openai_engine import EngineApp, Held
-from driftloop_serving.openai.upstream_headers import GIVEN_ID, NOT_BEGUN, Hop
+from driftloop_serving.openai.upstream_headers import GIVEN_ID, NOT_BEGUN, UpstreamHeaders
 from driftloop_settings import CaptureSettings
 
 CHAT = "/v1/chat/completions"
-HOP = Hop("tiny", 1, "stable", "p-1")
+HOP = UpstreamHeaders("tiny", 1, "stable", "p-1")
 SDK = replace(HOP, retry_key="body:abc")
 GIVEN = replace(HOP, retry_key=f"{GIVEN_ID}p-1", is_retry=True)
 NAMES = {1: "tiny", 2: "tiny@sha"}
@@ -38,7 +38,11 @@ class Port:
         self.app.held = Held(engine, names, TrafficSplit(1, 2, 0.5), None, frozenset([CHAT]))
 
     async def ask(
-        self, hop: Hop, path: str = CHAT, leave: asyncio.Event | None = None, **body: Any
+        self,
+        hop: UpstreamHeaders,
+        path: str = CHAT,
+        leave: asyncio.Event | None = None,
+        **body: Any,
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body. `leave`: when the client leaves."""
         content = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], **body}
@@ -265,7 +269,7 @@ async def _silent(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize(("hop", "chosen"), [(HOP, False), (SDK, False), (GIVEN, True)])
 async def test_the_lake_is_told_where_the_client_chose_the_id(
-    port: Port, hop: Hop, chosen: bool
+    port: Port, hop: UpstreamHeaders, chosen: bool
 ) -> None:
     """Such an id can come again after this process died: the archiver looks for it."""
     port.hold(FakeEngine())
