@@ -39,28 +39,33 @@ def counts(driftloop: Driftloop) -> dict[str, int]:
     return dict(model(driftloop)["counts"])
 
 
-def test_every_answer_and_label_is_in_the_lake_once(upgraded: Driftloop) -> None:
-    """Those that only Kafka and only the spool had, too."""
+@pytest.fixture(scope="module")
+def seen(upgraded: Driftloop) -> dict[str, Any]:
+    """What is there after the upgrade, before a test changes it: status and rows of predictions."""
     rows = upgraded(
         "query", "loans", "SELECT prediction_id AS id, count(*) AS rows FROM labelled GROUP BY ALL",
         "--limit", "0",
     )  # fmt: skip
-    assert {row["id"]: row["rows"] for row in rows} == dict.fromkeys(expected()["ids"], 10)
-    found = counts(upgraded)
+    return {**upgraded("status"), "rows": rows}
+
+
+def test_every_answer_and_label_is_in_the_lake_once(seen: dict[str, Any]) -> None:
+    """Those that only Kafka and only the spool had, too."""
+    assert {row["id"]: row["rows"] for row in seen["rows"]} == dict.fromkeys(expected()["ids"], 10)
+    found = seen["models"][0]["counts"]
     total = 10 * len(expected()["ids"])
     assert (found["lake_rows"], found["labels"], found["served"]) == (total, total, total)
     assert found["dropped"] == found["duplicates"] == found["unexplained"] == 0
 
 
-def test_records_are_as_they_were(upgraded: Driftloop) -> None:
-    status = upgraded("status")
-    assert [alert["id"] for alert in status["alerts"]] == expected()["alarms"]
-    assert {r["id"]: r["state"] for r in status["retrains"]} == expected()["retrains"]
-    found = {r["id"]: r["state"] for r in status["rollouts"]}
-    assert found == expected()["rollouts"]
-    assert model(upgraded)["split"] == expected()["split"]
+def test_records_are_as_they_were(seen: dict[str, Any]) -> None:
+    assert [alert["id"] for alert in seen["alerts"]] == expected()["alarms"]
+    assert {r["id"]: r["state"] for r in seen["retrains"]} == expected()["retrains"]
+    assert {r["id"]: r["state"] for r in seen["rollouts"]} == expected()["rollouts"]
+    assert seen["models"][0]["split"] == expected()["split"]
 
 
+@pytest.mark.usefixtures("seen")
 def test_the_paused_canary_goes_on(upgraded: Driftloop) -> None:
     """Both versions answer as before the upgrade, and the rollout can be resumed and ended."""
     inference = upgraded("status")["endpoints"]["inference"]
