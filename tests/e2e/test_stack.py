@@ -242,9 +242,10 @@ def test_two_models_have_schedules_windows_and_steps_of_their_own(
     changed = {**QUICK, "rollout": {"steps": [0.4]}}  # it holds without a restart
     deploy_with_policy(stack, tmp_path, "quick", changed)
     deploy_with_policy(stack, tmp_path, "steady", STEADY)
+    ours = ("quick", "steady")  # other tests roll out models on this stack, too
     rollouts = eventually(
-        lambda: control.get("/api/rollouts").json(),
-        lambda found: all(row["steps"] for row in found),
+        lambda: [row for row in control.get("/api/rollouts").json() if row["model"] in ours],
+        lambda found: len(found) == 2 and all(row.get("steps") for row in found),
     )
     steps = {row["model"]: row["steps"] for row in rollouts}
     assert steps == {"quick": [0.4, 1.0], "steady": [0.07, 0.6, 1.0]}
