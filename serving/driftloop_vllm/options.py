@@ -74,9 +74,6 @@ class LanguageOptions:
         return float(parts) if installed_build() == "cuda" else 0.0
 
 
-_OWN = ("engine", "replicas", "cpus", "gpus")
-
-
 def parse_options(options: Mapping[str, Any]) -> LanguageOptions:
     """From a spec's `options`, of which other parts of driftloop read the rest. Raises Rejected,
     naming the option."""
