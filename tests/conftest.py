@@ -9,10 +9,13 @@ from postgres_server import PostgresServer, find_programs, postgres_server
 
 from driftloop_bus import Bus, connect
 from driftloop_settings import Settings
+from driftloop_settings.loopback import exempt_loopback
 
 # Machines are shared and noisy: how long a case takes says nothing of the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
+
+exempt_loopback(os.environ)  # the tests' own clients ask this machine's stacks, not a proxy
 
 
 @pytest.fixture(scope="session")

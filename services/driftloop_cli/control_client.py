@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import httpx
 
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater, Unavailable
+from driftloop_http.clients import own_client
 from driftloop_settings.run_state import read_run_state
 
 PIECE_BYTES = 1 << 20
@@ -26,7 +27,7 @@ class ControlClient:
             raise Unavailable(
                 f"no stack is running under {state_dir}; start one with `driftloop up`"
             )
-        self._http = httpx.Client(base_url=running.endpoints["control"], timeout=60.0)
+        self._http = own_client(base_url=running.endpoints["control"], timeout=60.0)
         self._patience_s = patience_s
 
     def get(self, path: str, **params: Any) -> Any:

@@ -1,5 +1,6 @@
 """The command `driftloop`. Each command imports what it needs when it runs."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from driftloop_cli.options import (
     stack_command,
 )
 from driftloop_contracts.errors import Conflict, Rejected, Unavailable
+from driftloop_settings.loopback import exempt_loopback
 
 app = typer.Typer(
     name="driftloop",
@@ -53,6 +55,7 @@ app.add_typer(control_commands.rollout, name="rollout")
 
 
 def main() -> None:
+    exempt_loopback(os.environ)  # before any library reads it; roles and their children inherit it
     app()
 
 

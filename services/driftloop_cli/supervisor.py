@@ -25,6 +25,7 @@ import structlog
 
 from driftloop_cli.roles import STOP_ORDER, Role, roles_of
 from driftloop_contracts.errors import Conflict
+from driftloop_http.clients import own_client
 from driftloop_settings import Settings
 from driftloop_settings.run_state import (
     ProcessId,
@@ -194,8 +195,8 @@ class Supervisor:
     def _await_ready(self, stop: threading.Event, begun: float) -> None:
         url = self._endpoints["inference"] + "/v2/health/ready"
         while not stop.is_set():
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(url, timeout=2.0).status_code == 200:
+            with contextlib.suppress(httpx.HTTPError), own_client(timeout=2.0) as http:
+                if http.get(url).status_code == 200:
                     self._ready = True
                     self._say(f"ready after {time.monotonic() - begun:.1f} s")
                     return

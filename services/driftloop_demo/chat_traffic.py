@@ -13,6 +13,7 @@ import httpx
 from driftloop_demo.careful_client import CarefulClient
 from driftloop_demo.preference import corrected
 from driftloop_demo.traffic import Tally
+from driftloop_http.clients import own_async_client
 
 MAX_TOKENS = 48
 PATIENCE_S = 300.0
@@ -42,7 +43,7 @@ class ChatTraffic:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; returns when all answers and ratings are in."""
-        async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT_S) as http:
+        async with own_async_client(timeout=REQUEST_TIMEOUT_S) as http:
             await asyncio.gather(*(self._user(http, stop) for _ in range(self.users)))
 
     async def _user(self, http: httpx.AsyncClient, stop: asyncio.Event) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import yaml
 from rich.markup import escape
 
@@ -19,6 +18,7 @@ from driftloop_demo.harmful_adapter import harmful_adapter
 from driftloop_demo.language_model import smollm2
 from driftloop_demo.stack import FREE_PORTS, Commands, Record, Say, make_room, read_status
 from driftloop_demo.story import Story
+from driftloop_http.clients import own_async_client
 
 MODEL = "assistant"
 SCENARIOS = ("feedback", "bad-candidate")
@@ -177,7 +177,7 @@ def _ratings(traffic: ChatTraffic) -> str:
 async def _side_by_side(traffic: ChatTraffic, champion: int) -> list[SideBySide]:
     prompts = preference.held_out_prompts()
     slots = asyncio.Semaphore(traffic.users)
-    async with httpx.AsyncClient(timeout=120.0) as http:
+    async with own_async_client(timeout=120.0) as http:
 
         async def answers(version: int) -> list[str]:
             async def one(prompt: str) -> str:

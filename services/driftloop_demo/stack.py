@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from driftloop_contracts.errors import Conflict, Unavailable
+from driftloop_http.clients import own_client
 
 Record = dict[str, Any]
 Say = Callable[[str], None]
@@ -71,8 +72,8 @@ def read_status(control: str) -> Record:
     deadline = time.monotonic() + 60.0
     while True:
         try:
-            response = httpx.get(f"{control}/api/status", timeout=30.0)
-            response.raise_for_status()
+            with own_client(timeout=30.0) as http:
+                response = http.get(f"{control}/api/status").raise_for_status()
             document: Record = response.json()
             return document
         except httpx.HTTPError:

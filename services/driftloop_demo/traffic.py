@@ -17,6 +17,7 @@ from driftloop_contracts.ids import new_prediction_id
 from driftloop_demo.careful_client import CarefulClient
 from driftloop_demo.data_set import MODEL, LiveRows
 from driftloop_demo.replay import Replay
+from driftloop_http.clients import own_async_client
 
 IN_FLIGHT = 4
 PATIENCE_S = 120.0
@@ -59,7 +60,7 @@ class Traffic:
         slots = asyncio.Semaphore(IN_FLIGHT)
         limits = httpx.Limits(max_connections=IN_FLIGHT + 2)
         async with (
-            httpx.AsyncClient(timeout=15.0, limits=limits) as http,
+            own_async_client(timeout=15.0, limits=limits) as http,
             asyncio.TaskGroup() as tasks,
         ):
             due = time.monotonic()

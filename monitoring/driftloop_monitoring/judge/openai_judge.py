@@ -12,6 +12,7 @@ import httpx
 from pydantic import SecretStr
 
 from driftloop_contracts.errors import Rejected
+from driftloop_http.clients import client_for
 from driftloop_monitoring.judge.judge import TIME_OVER, JudgedAnswer, within
 from driftloop_settings import JudgeSettings
 
@@ -71,7 +72,8 @@ class OpenAiJudge:
         until = time.monotonic() + limit_s
         key = self._key.get_secret_value() if self._key else ""
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        with httpx.Client(headers=headers) as http, ThreadPoolExecutor(AT_ONCE) as pool:
+        asking = client_for(self._url, headers=headers)
+        with asking as http, ThreadPoolExecutor(AT_ONCE) as pool:
             found = list(pool.map(lambda answer: self._score(http, answer, until), answers))
         why = next((f for f in reversed(found) if isinstance(f, str)), "")
         return [f if isinstance(f, float) else None for f in found], why

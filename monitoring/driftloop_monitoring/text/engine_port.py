@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import httpx
 
 from driftloop_contracts.likelihood import NATS, PATH, LikelihoodCall
+from driftloop_http.clients import own_client
 
 
 def nats_per_token(
@@ -16,7 +17,7 @@ def nats_per_token(
     that the model does not accept are skipped. addresses: host:port of the engines."""
     found: list[float] = []
     until = time.monotonic() + limit_s
-    with httpx.Client(trust_env=False) as http:
+    with own_client() as http:
         for call in calls:
             left_s = until - time.monotonic()
             if left_s <= 0:
