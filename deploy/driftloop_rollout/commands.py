@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_registry.port import Registry
-from driftloop_rollout.machine import OPERATOR_EVENTS, Event, Rollout, apply
+from driftloop_rollout.machine import OPERATOR_EVENTS, TRANSITIONS, Event, Rollout, apply
 from driftloop_store.store import Record, Store
 
 
@@ -45,6 +45,23 @@ def command(
             return save(store, after, rollout)
         except Conflict:  # the controller was faster: does the command still fit?
             continue
+
+
+def end(store: Store, model: str, reason: str, now: datetime) -> None:
+    """End the active rollout of a model that is not deployed any more, if it has one: no replica
+    has to settle."""
+    for record in store.active_rollouts():
+        while record["model"] == model:
+            try:
+                rollout = Rollout.from_record(store.rollout(record["id"]))
+                while not rollout.finished:
+                    abortable = (rollout.state, Event.ABORT) in TRANSITIONS
+                    event = Event.ABORT if abortable else Event.SETTLE
+                    after = apply(rollout, event, now, reason, actor="operator")
+                    rollout = Rollout.from_record(save(store, after, rollout))
+                break
+            except Conflict:  # the controller was faster: from what it wrote
+                continue
 
 
 def save(store: Store, after: Rollout, before: Rollout) -> Record:

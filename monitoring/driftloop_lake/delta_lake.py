@@ -20,6 +20,7 @@ from driftloop_lake.port import LakeCounts, Pin
 from driftloop_lake.queries import Queries
 from driftloop_lake.repeats import Repeats
 from driftloop_lake.upkeep import Pinned, Rules, Upkeep
+from driftloop_lake.upkeep_table import UpkeepTable
 from driftloop_lake.writer import LakeWriter, fence, missing_mark
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ class DeltaLake:
         """What keeps the tables small and quick."""
         rules = Rules(settings.compact_files, settings.vacuum_hours, settings.retention_days)
         return Upkeep(self._uri, rules, pinned)
+
+    def erase(self, model: str) -> None:
+        """Delete all rows of a model's predictions; their files go when versions that nobody pins
+        are vacuumed. Raises RetryLater."""
+        table = UpkeepTable.open(layout.predictions_uri(self._uri, model))
+        if table is not None and table.version > 0:
+            table.delete(f"{layout.DATE} IS NOT NULL")  # of the partition: no file is read
 
     def dead_letters(self) -> DeadLetters:
         """What the lake could not take."""

@@ -36,6 +36,9 @@ class ControlClient:
     def post(self, path: str, body: Any = None) -> Any:
         return self._call("POST", path, json=body)
 
+    def delete(self, path: str, **params: Any) -> Any:
+        return self._call("DELETE", path, params=params)
+
     def put_archive(self, path: str, archive: BinaryIO, **params: Any) -> Any:
         """Sends the file from its start; large ones take their time."""
 

@@ -1,5 +1,6 @@
 """Commands that talk to a running stack: status, deploy, retrain, rollout."""
 
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -120,6 +121,34 @@ def _await_loaded(client: ControlClient, answer: dict[str, Any]) -> None:
 
 
 @stack_command
+def remove(
+    run: Invocation,
+    model: Model,
+    delete_data: Annotated[
+        bool,
+        typer.Option("--delete-data", help="Delete its predictions from the lake too."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before.")] = False,
+) -> None:
+    """Remove a model: nothing of it is served, watched or retrained any more.
+
+    A retrain or a rollout under way ends. Its versions stay in the registry, and its predictions
+    and labels in the lake, where `driftloop query` reads them; deployed again under its name, it
+    continues with the next version. With --delete-data its predictions are deleted: their files
+    follow after `lake.vacuum_hours`. Labels, which hold no inputs, stay as long as
+    `lake.retention_days` says.
+    """
+    client = ControlClient(run.settings.state_dir)
+    if not yes:
+        data = "and delete its predictions" if delete_data else "and keep its data"
+        if not sys.stdin.isatty():
+            raise Rejected(f"to remove {model} {data}, repeat the command with --yes")
+        typer.confirm(f"Remove {model} {data}?", abort=True, err=True)
+    answer = client.delete(f"/api/models/{model}", delete_data=str(delete_data).lower())
+    run.emit(answer, lambda: console.print(f"removed {model}; its data are {answer['lake']}"))
+
+
+@stack_command
 def retrain(
     run: Invocation,
     model: Model,
@@ -147,9 +176,17 @@ def retrain(
     record = client.post("/api/retrains", body)
     if wait:
         record = _follow_retrain(client, record, quiet=run.as_json)
-    run.emit(record, lambda: console.print(f"retrain {record['id']}: {record['state']}"))
+    run.emit(record, lambda: _show_retrain(record))
     if record["state"] == "failed":
         raise typer.Exit(1)
+
+
+def _show_retrain(record: dict[str, Any]) -> None:
+    console.print(f"retrain {record['id']}: {record['state']}")
+    for sentence in record.get("reasons") or ():
+        console.print(f"  {sentence}")
+    if record["state"] == "failed" and record.get("error"):
+        console.print(record["error"].rstrip())
 
 
 def _follow_retrain(

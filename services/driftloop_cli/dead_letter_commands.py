@@ -64,7 +64,7 @@ def _replayed(settings: Settings, wanted: "list[KafkaPosition] | None") -> list[
     from driftloop_monitoring.archive.replay import replay
     from driftloop_store import open_store
 
-    names = {deployment.model.name for deployment in open_store(settings.store_url).deployments()}
+    names = set(open_store(settings.store_url).known_models())
     letters = open_lake(settings).dead_letters()
     return [
         {"place": _text(one.place), "rows": one.rows, "reason": one.reason}

@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(control_commands.status)
 app.command()(control_commands.deploy)
+app.command()(control_commands.remove)
 app.command()(control_commands.retrain)
 for _command in (
     lake_commands.query,

@@ -12,7 +12,16 @@ from driftloop_contracts.signature import Signature
 Arm = Literal["stable", "canary", "pinned"]
 """Which side of the split answered; `pinned` where the caller named a version."""
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+RESERVED = frozenset({"stats"})
+"""Names that a URL of the serving port has in the place of a model's: `/v2/models/stats`."""
+
+
+def check_new_name(name: str) -> None:
+    """Raises Rejected for the name of a model that could not be reached by every URL. Models that
+    an earlier release took under such a name go on serving."""
+    if name in RESERVED:
+        raise Rejected(f"model name {name!r} is reserved: a URL of the serving port has it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from driftloop_contracts.judgement import Decision
 from driftloop_contracts.retrain import Retrain, RetrainEvent
 from driftloop_gateway.intake import take_in
 from driftloop_gateway.overview import overview
+from driftloop_gateway.removal import remove
 from driftloop_http.http_errors import install_error_handlers
 from driftloop_http.openapi import without_422
 from driftloop_http.request_body import write_body
@@ -43,6 +44,8 @@ class GatewayContext:
     labels: LabelIntake
     run_state: Callable[[], RunState | None]
     clock: Clock
+    erase: Callable[[str], None]
+    """Deletes a model's rows from the lake."""
 
 
 class RetrainRequest(BaseModel):
@@ -198,6 +201,15 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
                 scratch_dir=scratch,
             )
         store.audit("operator", "deploy", answer)
+        return answer
+
+    @app.delete("/api/models/{model}")
+    def remove_model(model: str, delete_data: bool = False) -> dict[str, Any]:
+        """Remove a model: its replicas, retrain, rollout and alerts end. Its versions stay in the
+        registry, its rows in the lake unless `delete_data`."""
+        erase = context.erase if delete_data else None
+        answer = remove(store, model, context.clock(), erase)
+        store.audit("operator", "remove", answer)
         return answer
 
     @app.post("/api/retrains")

@@ -19,7 +19,13 @@ from driftloop_contracts.capture import check_capture
 from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind, kind_of
 from driftloop_contracts.language import WEIGHTS_SUFFIXES
-from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.model import (
+    Deployment,
+    ModelSpec,
+    ServedVersion,
+    TrafficSplit,
+    check_new_name,
+)
 from driftloop_contracts.signature import Signature
 from driftloop_gateway.incoming_version import Reader
 from driftloop_gateway.intake_graph import read_graph
@@ -51,6 +57,8 @@ def take_in(
         folder = Path(scratch)
         document = _unpack(archive, folder)
         current = store.deployment(str(document.get("name")))
+        if current is None:
+            check_new_name(str(document.get("name")))
         read = READERS[kind_of(str(document.get("runtime", TABULAR.runtime)))]
         try:
             found = read(document, folder, current, folder / "fetched", settings.llm.roots)

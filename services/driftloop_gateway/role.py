@@ -30,14 +30,16 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
         return open_registry(settings)
 
+    lake = open_lake(settings)
     context = GatewayContext(
         settings,
         store,
-        open_lake(settings),
+        lake,
         registry,
         labels,
         partial(read_run_state, settings.state_dir),
         system_clock,
+        lake.erase,
     )
     config = uvicorn.Config(
         make_app(context),

@@ -1,14 +1,20 @@
 """What is to be served: one deployment for each model, written on top of the revision read."""
 
+from datetime import datetime
+
 import sqlalchemy as sa
 
 from driftloop_contracts.errors import Conflict, NotFound
 from driftloop_contracts.model import Deployment
-from driftloop_store.database import Database
+from driftloop_store.database import Record
+from driftloop_store.readers import Readers
+from driftloop_store.tables import cursors
 from driftloop_store.tables import deployments as table
 
+_REMOVED = "removed:"
 
-class Deployments(Database):
+
+class Deployments(Readers):
     def deployments(self) -> list[Deployment]:
         with self._begin() as c:
             rows = c.execute(sa.select(table.c.body).order_by(table.c.model))
@@ -28,13 +34,17 @@ class Deployments(Database):
         return found
 
     def put_deployment(self, deployment: Deployment) -> Deployment:
-        """Write on top of `deployment.revision` (0 creates); returns it with its new revision."""
+        """Write on top of `deployment.revision` (0 creates); returns it with its new revision. A
+        model that was removed continues with the revision after its last, so that no replica takes
+        the new one for what it holds."""
         name, revision = deployment.model.name, deployment.revision
-        body = {**deployment.to_dict(), "revision": revision + 1}
         if revision == 0:
-            if not self._insert(table, {"model": name, "revision": 1, "body": body}):
+            first = self._removed(name).get("revision", 0) + 1
+            body = {**deployment.to_dict(), "revision": first}
+            if not self._insert(table, {"model": name, "revision": first, "body": body}):
                 raise Conflict(f"model {name!r} is already deployed")
             return Deployment.from_dict(body)
+        body = {**deployment.to_dict(), "revision": revision + 1}
         update = (
             table.update()
             .where(table.c.model == name, table.c.revision == revision)
@@ -44,3 +54,38 @@ class Deployments(Database):
             if c.execute(update).rowcount != 1:
                 raise Conflict(f"model {name!r} was changed by someone else; read it again")
         return Deployment.from_dict(body)
+
+    def remove_deployment(self, model: str) -> Deployment:
+        """Forget what is to be served of a model; returns what it was. Raises NotFound."""
+        while True:
+            found = self.require_deployment(model)
+            body = {**self._removed(model), "revision": found.revision}
+            where = (table.c.model == model, table.c.revision == found.revision)
+            with self._begin() as c:
+                if c.execute(sa.delete(table).where(*where)).rowcount == 1:
+                    insert = self._insert_into(cursors).values(name=_REMOVED + model, body=body)
+                    c.execute(
+                        insert.on_conflict_do_update(index_elements=["name"], set_={"body": body})
+                    )
+                    return found
+
+    def known_models(self) -> list[str]:
+        """The names of all that were ever deployed, removed ones too: their last predictions may
+        still be on their way to the lake."""
+        query = sa.select(cursors.c.name).where(cursors.c.name.startswith(_REMOVED))
+        with self._begin() as c:
+            removed = [name.removeprefix(_REMOVED) for (name,) in c.execute(query)]
+            deployed = [name for (name,) in c.execute(sa.select(table.c.model))]
+        return sorted({*removed, *deployed})
+
+    def put_erased(self, model: str, at: datetime) -> None:
+        """Note that a removed model's rows were deleted from the lake: none of an earlier time is
+        kept for a version's sake."""
+        self.put_cursor(_REMOVED + model, {**self._removed(model), "erased_at": at.isoformat()})
+
+    def erased_at(self, model: str) -> datetime | None:
+        text = self._removed(model).get("erased_at")
+        return None if text is None else datetime.fromisoformat(text)
+
+    def _removed(self, model: str) -> Record:
+        return self.cursor(_REMOVED + model) or {}

@@ -60,7 +60,7 @@ def run(settings: Settings, stop: Event) -> None:
         if store is None:
             return
         stack.callback(store.close)
-        known = KnownModels(lambda: [d.model.name for d in store.deployments()])
+        known = KnownModels(store.known_models)
         upkeep = lake.upkeep(settings.lake, lambda: pinned(store))
         stack.enter_context(kept(upkeep, leads.is_set))
         while not stop.is_set():

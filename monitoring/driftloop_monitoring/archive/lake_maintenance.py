@@ -49,8 +49,11 @@ def kept(
 
 
 def pinned(store: Store) -> Iterable[tuple[str, Pin]]:
-    """What retrains that are under way or gave a version have read."""
+    """What retrains that are under way or gave a version have read, unless it was erased since."""
     gave_none = (RetrainState.REJECTED, RetrainState.FAILED)
+    erased = {model: store.erased_at(model) for model in store.known_models()}
     for retrain in store.retrains(limit=_ALL):
-        if retrain.data is not None and retrain.state not in gave_none:
+        since = erased.get(retrain.model)
+        kept = since is None or retrain.at > since
+        if retrain.data is not None and retrain.state not in gave_none and kept:
             yield retrain.model, Pin(retrain.data.predictions, retrain.data.labels)

@@ -21,6 +21,7 @@ import structlog
 
 from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.retrain import Retrain, RetrainEvent, RetrainState
+from driftloop_retrain.job.last_words import LastWords
 from driftloop_retrain.job.worker_process import STORE_AWAY
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
@@ -87,6 +88,7 @@ class _Run:
         """Until the record is in a final state, or the role is to stop."""
         while self._active(stop) and not stop.is_set():
             process = self._start()
+            said = LastWords(process.stderr) if process.stderr else None
             try:
                 while process.poll() is None and not stop.wait(POLL_S):
                     if not self._active(stop):  # cancelled
@@ -104,7 +106,7 @@ class _Run:
             self._deaths += 1
             log.warning("retrain.died", retrain_id=self._id, code=process.returncode)
             if self._deaths >= MAX_DEATHS:
-                self._fail(self._last_words(process.returncode))
+                self._fail(*self._last_words(process.returncode, said.text() if said else ""))
                 return
             stop.wait(restart_delay_s(self._deaths))
 
@@ -121,18 +123,23 @@ class _Run:
         passed_s = (datetime.now(UTC) - self._started).total_seconds()
         return passed_s > self._deadline_s
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, error: str = "") -> None:
+        """`error`: what people need beside the reason, such as a traceback."""
         now = datetime.now(UTC)
         self._store.change_retrain(
             self._id,
             lambda retrain: replace(
-                retrain.after(RetrainEvent.FAIL), error=reason, reasons=(reason,), ended_at=now
+                retrain.after(RetrainEvent.FAIL),
+                error=error or reason,
+                reasons=(reason,),
+                ended_at=now,
             ),
         )
 
-    def _last_words(self, code: int) -> str:
+    def _last_words(self, code: int, said: str) -> tuple[str, str]:
+        """Why it ended, and what it wrote at last."""
         waiting = self._store.retrain(self._id).waiting_for
-        return waiting or f"its process ended {self._deaths} times, at last with {code}"
+        return waiting or f"its process ended {self._deaths} times, at last with {code}", said
 
     def _start(self) -> "subprocess.Popen[bytes]":
         from driftloop_retrain.job.worker_process import Order
@@ -141,6 +148,7 @@ class _Run:
         process = subprocess.Popen(
             [sys.executable, "-m", "driftloop_retrain.job.worker_process"],
             stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             # Fine-tuning takes more threads, which must not spin while others need the cores.
             env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
             preexec_fn=_die_with_parent,

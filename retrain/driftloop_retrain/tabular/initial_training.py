@@ -9,8 +9,9 @@ import yaml
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.kind import Task
-from driftloop_contracts.model import ModelSpec
+from driftloop_contracts.model import ModelSpec, check_new_name
 from driftloop_retrain.tabular.candidate import classes_of, make_candidate
+from driftloop_retrain.tabular.data_warnings import data_warnings
 from driftloop_retrain.tabular.dataset import from_file, input_tensors, split
 from driftloop_retrain.tabular.export import REFERENCE
 from driftloop_retrain.tabular.recipes import find_recipe, recipe_names
@@ -34,16 +35,21 @@ def train_first(
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Train on a file and write `model.yaml`, `model.onnx` and `reference.parquet` into `output`,
-    for `driftloop deploy`. Returns the paths, the family that won and its metrics on the hold-out.
+    for `driftloop deploy`. Returns the paths, the family that won, its metrics on the hold-out, and
+    what the data are too few for.
     Raises Rejected if the file or its columns are not fit for it."""
     if task not in ("classification", "regression"):
         raise Rejected(f"task {task!r}: must be classification or regression")
+    check_new_name(name)
     kind = cast("Task", task)
     spec = ModelSpec(name, kind, "label" if kind == "classification" else "value", TABULAR)
     names = recipe_names(TABULAR, families, settings.retrain.families)
     recipes = [find_recipe(family) for family in names]
     rows = from_file(data, kind, label, time_column, drop)
     parts = split(rows, settings.retrain, None)
+    warnings = data_warnings(parts, kind)
+    for warning in warnings:
+        say(f"warning: {warning}")
     said: set[str] = set()
 
     def report(_: float, message: str) -> None:
@@ -72,5 +78,6 @@ def train_first(
         "family": candidate.found.best.family,
         "metrics": candidate.metrics,
         "rows": rows.rows,
+        "warnings": warnings,
         "trials": [trial.to_dict() for trial in candidate.found.trials],
     }

@@ -1,6 +1,7 @@
 """The control API's actions on records with a life: the JSON they answer, and what is refused."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,18 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TENSOR = TensorSpec("x", "FP32", (-1, 1))
 SERVED = ServedVersion(1, "somewhere", Signature((TENSOR,), (TENSOR,)))
 NOT_USED: Any = None
+ALERT = Alert(
+    id="a",
+    model="m",
+    at=NOW,
+    kind=CheckKind.PERFORMANCE,
+    severity=Severity.CRITICAL,
+    message="worse",
+    version=1,
+    findings=("f",),
+    window="w",
+    change_at=NOW,
+)
 
 
 @pytest.fixture
@@ -32,7 +45,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def client(store: Store, tmp_path: Path) -> TestClient:
+def erased() -> list[str]:
+    """The models whose rows were deleted from the lake."""
+    return []
+
+
+@pytest.fixture
+def client(store: Store, tmp_path: Path, erased: list[str]) -> TestClient:
     context = GatewayContext(
         settings=Settings(state_dir=tmp_path),
         store=store,
@@ -41,6 +60,7 @@ def client(store: Store, tmp_path: Path) -> TestClient:
         labels=NOT_USED,
         run_state=lambda: None,
         clock=lambda: NOW,
+        erase=erased.append,
     )
     return TestClient(make_app(context))
 
@@ -82,20 +102,7 @@ def test_an_unknown_retrain_is_not_found(client: TestClient) -> None:
 def test_an_open_alert_is_acknowledged_and_a_closed_one_is_not(
     client: TestClient, store: Store
 ) -> None:
-    store.raise_alert(
-        Alert(
-            id="a",
-            model="m",
-            at=NOW,
-            kind=CheckKind.PERFORMANCE,
-            severity=Severity.CRITICAL,
-            message="worse",
-            version=1,
-            findings=("f",),
-            window="w",
-            change_at=NOW,
-        )
-    )
+    store.raise_alert(ALERT)
     acknowledged = client.post("/api/alerts/a/ack")
     assert acknowledged.json() == {"id": "a", "state": "acknowledged"}
     store.change_alert("a", lambda alert: alert.after(AlertEvent.CLOSE))
@@ -110,3 +117,36 @@ def test_an_ended_retrain_shows_what_it_gave(client: TestClient, store: Store) -
         store.change_retrain("r", lambda retrain, event=event: retrain.after(event))
     (record,) = client.get("/api/retrains").json()
     assert (record["state"], record["revision"]) == ("succeeded", 3)
+
+
+def test_a_removed_model_is_not_served_and_what_ran_of_it_ends(
+    client: TestClient, store: Store, erased: list[str]
+) -> None:
+    retrain = ask(client)["id"]
+    rollout = store.request_rollout("r", replace(SERVED, version=2), "m", NOW, "")["id"]
+    store.raise_alert(ALERT)
+    answer = client.delete("/api/models/m")
+    assert answer.json() == {"model": "m", "lake": "kept", "retrains": [retrain]}
+    assert client.get("/api/models").json() == []
+    assert store.retrain(retrain).state == "cancelled"
+    assert store.rollout(rollout)["state"] == "aborted"
+    assert [alert.state for alert in store.alerts("m")] == ["closed"]
+    assert erased == []
+    assert client.delete("/api/models/m").status_code == 404
+
+
+def test_its_rows_are_deleted_only_if_that_is_asked_for(
+    client: TestClient, store: Store, erased: list[str]
+) -> None:
+    assert client.delete("/api/models/nobody?delete_data=true").status_code == 404
+    client.delete("/api/models/m")
+    assert client.delete("/api/models/m?delete_data=true").json()["lake"] == "deleted"
+    assert erased == ["m"]
+    assert store.erased_at("m") == NOW
+
+
+def test_rows_that_are_under_way_when_a_model_is_removed_are_still_known(store: Store) -> None:
+    store.remove_deployment("m")
+    assert store.known_models() == ["m"]
+    again = store.put_deployment(Deployment(ModelSpec("m"), (SERVED,), TrafficSplit(1)))
+    assert again.revision == 2  # replicas tell it from the one they held

@@ -226,3 +226,13 @@ def test_each_version_from_the_horizon_on_and_each_pinned_one_stays_readable(
     assert bound <= hours
     assert all(readable(v) for v in range(61) if v >= bound or v in pinned)
     assert "_last_checkpoint" in left
+
+
+def test_the_rows_of_an_erased_model_are_gone_and_later_ones_are_kept(tmp_path: Path) -> None:
+    world = Kept(str(tmp_path))
+    world.write(3)
+    world.lake.erase("loan")
+    world.lake.erase("nobody")
+    assert world.lake.labelled("loan", world.pin(), only_labelled=False).num_rows == 0
+    world.write(2)
+    assert world.lake.labelled("loan", world.pin(), only_labelled=False).num_rows == 4

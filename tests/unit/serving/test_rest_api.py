@@ -8,8 +8,17 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi.routing import APIRoute
 
-from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts import errors
+from driftloop_contracts.model import (
+    RESERVED,
+    Deployment,
+    ModelSpec,
+    ServedVersion,
+    TrafficSplit,
+    check_new_name,
+)
 from driftloop_onnx import signature_of
 from driftloop_serving.batching import desired_state
 from driftloop_serving.batching.batcher import Batcher
@@ -368,3 +377,21 @@ def _references(document: Any) -> list[str]:
         own = [document["$ref"]] if isinstance(document.get("$ref"), str) else []
         return own + [ref for item in document.values() for ref in _references(item)]
     return []
+
+
+def test_every_url_without_a_models_name_in_its_place_is_a_reserved_name() -> None:
+    """Else a model of that name could not be asked for by every URL."""
+    not_used: Any = None
+    app = make_rest_api(not_used, not_used, not_used, not_used, body_limit_bytes=1)
+    paths = {route.path for route in app.routes if isinstance(route, APIRoute)}
+    places = {path.partition("{model}")[0] for path in paths if "{model}" in path}
+    fixed = {
+        path.removeprefix(place).partition("/")[0]
+        for path in paths
+        for place in places
+        if path.startswith(place) and not path.startswith(place + "{")
+    }
+    assert fixed <= RESERVED
+    for name in RESERVED:
+        with pytest.raises(errors.Rejected, match="reserved"):
+            check_new_name(name)

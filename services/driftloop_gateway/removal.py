@@ -1,0 +1,54 @@
+"""Removing a model: nothing of it serves, runs or alerts any more. What it did stays on record."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from driftloop_contracts.alert import AlertEvent, AlertState
+from driftloop_contracts.errors import Conflict, NotFound, RetryLater
+from driftloop_contracts.retrain import RetrainEvent
+from driftloop_rollout import commands
+from driftloop_store import Store
+
+ERASE_TRIES = 5
+_ALL = 1_000_000
+
+
+def remove(
+    store: Store, model: str, now: datetime, erase: Callable[[str], None] | None
+) -> dict[str, Any]:
+    """Forget a deployment: replicas unload it, its retrain is cancelled, its rollout aborted, its
+    alerts closed. Its versions stay in the registry, so that a number never names two. `erase`
+    deletes its rows from the lake; None keeps them. With it, a model that is removed already is
+    only erased, so that an erasure can be repeated. Raises NotFound, or RetryLater if the lake
+    could not be written to."""
+    try:
+        store.remove_deployment(model)
+    except NotFound:
+        if erase is None or model not in store.known_models():
+            raise
+    ended = [r.id for r in store.active_retrains() if r.model == model]
+    for retrain_id in ended:
+        with suppress(Conflict):  # it ended by itself
+            store.change_retrain(retrain_id, lambda retrain: retrain.after(RetrainEvent.CANCEL))
+    commands.end(store, model, "the model was removed", now)
+    for alert in store.alerts(model, _ALL):
+        if alert.state is not AlertState.CLOSED:
+            with suppress(Conflict):
+                store.change_alert(alert.id, lambda alert: alert.after(AlertEvent.CLOSE))
+    if erase is not None:
+        _erase(erase, model)
+        store.put_erased(model, now)
+    return {"model": model, "lake": "kept" if erase is None else "deleted", "retrains": ended}
+
+
+def _erase(erase: Callable[[str], None], model: str) -> None:
+    """The archiver writes beside it."""
+    for left in reversed(range(ERASE_TRIES)):
+        try:
+            erase(model)
+            return
+        except RetryLater:
+            if not left:
+                raise
