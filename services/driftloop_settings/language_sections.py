@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from driftloop_settings.addresses import host_port
 from driftloop_settings.section import GLOBAL, ModelSection
 
 
@@ -66,7 +67,7 @@ class TuningSettings(ModelSection):
     """The rank of the LoRA adapter."""
     alpha: float = Field(32.0, gt=0)
     """The scale of the LoRA adapter: its weights count `alpha / rank`."""
-    targets: str = "all-linear"
+    targets: str = Field("all-linear", pattern=r"[^,\s]")
     """The modules that get an adapter, comma-separated."""
     learning_rate: float = Field(1e-3, gt=0)
     """The highest learning rate of the training."""
@@ -88,14 +89,14 @@ class TuningSettings(ModelSection):
     """lora-dpo: how strongly it holds to where it started from."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What the training runs on; auto: a GPU if this machine has one."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=1_024)
     """The threads of a training without a GPU; 0: one for each core."""
-    ray_address: str = Field("", pattern=r"^([^/:\s]+:\d+)?$")
+    ray_address: Annotated[str, AfterValidator(host_port)] = ""
     """HOST:PORT of a Ray cluster to train on, of which this machine is a node; "": train here."""
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, le=1_024)
     """The workers on that cluster, each on its share of every batch; with a GPU of its own if
     `device` is cuda, or auto and the cluster has enough."""
-    worker_cpus: float = Field(1.0, gt=0)
+    worker_cpus: float = Field(1.0, ge=0.0001, le=1_024)
     """The CPU cores that each worker asks Ray for, and its threads if `threads` is 0."""
     generated: int = Field(16, ge=0)
     """The number of held-out prompts that champion and candidate answer, for the report and the
@@ -107,6 +108,20 @@ class TuningSettings(ModelSection):
     max_forgetting: float = Field(2.0, gt=0)
     """The most that the base's own answers to general prompts may become less likely, in nats per
     token."""
+
+    @model_validator(mode="after")
+    def _can_train(self) -> "TuningSettings":
+        if self.min_examples > self.answers:
+            raise ValueError(
+                f"tuning.min_examples {self.min_examples} is over tuning.answers {self.answers}: "
+                "nothing could be trained"
+            )
+        if self.ray_address and self.batch % self.workers:
+            raise ValueError(
+                f"tuning.batch {self.batch} is not a multiple of tuning.workers {self.workers}, "
+                "which share it"
+            )
+        return self
 
 
 class JudgeSettings(ModelSection):

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from driftloop_contracts.errors import Rejected
 from driftloop_settings.describe import known_keys
 from driftloop_settings.language_sections import JudgeSettings, TuningSettings
-from driftloop_settings.section import nearest
+from driftloop_settings.section import first_problem, nearest
 from driftloop_settings.settings import Settings
 
 ENV_PREFIX = "DRIFTLOOP_"
@@ -120,9 +120,3 @@ def _put(target: dict[str, Any], key: str, value: Any, source: str) -> None:
         raise Rejected(f"{source}: unknown setting `{key}`; did you mean `{nearest(key, known)}`?")
     section, _, name = key.rpartition(".")
     (target.setdefault(section, {}) if section else target)[name] = value
-
-
-def first_problem(error: ValidationError) -> str:
-    """`section.key: what is wrong`."""
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -1,17 +1,17 @@
 """Settings of the loop: when a model is worth an alert, a retrain, a promotion."""
 
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from driftloop_settings.schedule import cron_expression, time_zone
 from driftloop_settings.section import GLOBAL, ModelSection
 
 
 class MonitoringSettings(ModelSection):
     interval_s: Annotated[float, GLOBAL] = Field(2.0, gt=0)
     """Seconds between two monitoring cycles."""
-    window_rows: int = Field(2_000, ge=100)
+    window_rows: int = Field(2_000, ge=100, le=10_000_000)
     """The number of rows at which a window closes."""
     window_least_seconds: float = Field(5.0, ge=0)
     """The least seconds that a window spans: with much traffic it has more rows."""
@@ -20,7 +20,7 @@ class MonitoringSettings(ModelSection):
     inconclusive."""
     min_rows: int = Field(500, ge=10)
     """The least rows that a window is judged by."""
-    reference_rows: int = Field(20_000, ge=1_001)
+    reference_rows: int = Field(20_000, ge=1_001, le=10_000_000)
     """The most rows of the champion's training data that windows are compared with."""
     drift_effect: float = Field(0.1, gt=0)
     """The smallest distance of a column from its reference that is a finding, in the distance's
@@ -28,7 +28,7 @@ class MonitoringSettings(ModelSection):
     drift_significance: float = Field(0.001, gt=0, lt=1)
     """The highest p-value of a drift finding, for all columns of a window together: it is divided
     by the number of columns."""
-    performance_margin: float = Field(0.01, gt=0)
+    performance_margin: float = Field(0.01, gt=0, lt=1)
     """A rise of the mean error (of the loss in [0, 1]) that is worth an alert."""
     average_run_length: float = Field(1e5, gt=1)
     """The least number of labelled rows, on average, between two false alerts of the performance
@@ -38,38 +38,37 @@ class MonitoringSettings(ModelSection):
     label_timeout_s: float = Field(86_400.0, gt=0)
     """Seconds after which rows are judged by the labels they have."""
 
+    @model_validator(mode="after")
+    def _windows_can_be_judged(self) -> "MonitoringSettings":
+        if self.min_rows > self.window_rows:
+            raise ValueError(
+                f"monitoring.min_rows {self.min_rows} is over monitoring.window_rows "
+                f"{self.window_rows}: no window could be judged"
+            )
+        if self.window_least_seconds > self.window_seconds:
+            raise ValueError(
+                f"monitoring.window_least_seconds {self.window_least_seconds:g} is over "
+                f"monitoring.window_seconds {self.window_seconds:g}"
+            )
+        return self
+
 
 class TriggerSettings(ModelSection):
     cooldown_s: float = Field(3_600.0, ge=0)
     """The least seconds between two retrains that an alert or corrections start."""
     min_fresh_labels: int = Field(2_000, ge=0)
     """The number of labels since the last retrain that the next one needs."""
-    schedule: str | None = None
-    """Cron expression of the regular retrain, such as `0 3 * * *`; None: only on alerts."""
-    timezone: str = "UTC"
+    schedule: Annotated[str | None, AfterValidator(cron_expression)] = None
+    """Cron expression of the regular retrain, such as `0 3 * * *` (a sixth column has the seconds);
+    None: only on alerts."""
+    timezone: Annotated[str, AfterValidator(time_zone)] = "UTC"
     """The time zone of `schedule`, such as Europe/Berlin."""
-
-    @field_validator("schedule")
-    @classmethod
-    def _is_cron(cls, schedule: str | None) -> str | None:
-        from croniter import croniter
-
-        if schedule is not None and not croniter.is_valid(schedule):
-            raise ValueError(f"{schedule!r} is not a cron expression, such as `0 3 * * *`")
-        return schedule
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_known(cls, timezone: str) -> str:
-        try:
-            ZoneInfo(timezone)
-        except (KeyError, ValueError):
-            raise ValueError(f"{timezone!r} is not a time zone, such as Europe/Berlin") from None
-        return timezone
 
 
 class RetrainSettings(ModelSection):
-    families: tuple[str, ...] = ("gradient-boosting", "tabular-network")
+    families: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        ("gradient-boosting", "tabular-network"), min_length=1
+    )
     """The recipes that compete if a model names the recipe `tabular`."""
     max_rows: int = Field(200_000, ge=100)
     """The newest labelled rows that a retrain reads."""
@@ -92,7 +91,7 @@ class RetrainSettings(ModelSection):
     """Seconds after which a retrain fails."""
     nice: Annotated[int, GLOBAL] = Field(10, ge=0, le=19)
     """The niceness of the process that trains: serving has priority."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
     """The seed of all random choices of a training."""
 
 
@@ -103,11 +102,11 @@ class RolloutSettings(ModelSection):
     """The canary's shares of the traffic, ascending; 1 is the promotion, whether written or not."""
     interval_s: Annotated[float, GLOBAL] = Field(1.0, gt=0)
     """Seconds between two looks of the rollout controller at its rollouts."""
-    quality_margin: float = Field(0.02, gt=0)
+    quality_margin: float = Field(0.02, gt=0, lt=1)
     """A rise of the mean loss that a canary must be shown not to have."""
-    error_margin: float = Field(0.01, gt=0)
+    error_margin: float = Field(0.01, gt=0, lt=1)
     """A rise of the share of failed requests that a canary must be shown not to have."""
-    latency_margin: float = Field(0.1, gt=0)
+    latency_margin: float = Field(0.1, gt=0, lt=1)
     """Allowed rise of the share of requests above the champion's 95th percentile."""
     label_age_s: float = Field(0.0, ge=0)
     """Only predictions at least this many seconds old are compared, so that nearly all labels are

@@ -10,7 +10,14 @@ from pydantic import BaseModel, ValidationError
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_settings.section import ModelSection, Scope, Section, nearest, scope_of
+from driftloop_settings.section import (
+    ModelSection,
+    Scope,
+    Section,
+    first_problem,
+    nearest,
+    scope_of,
+)
 
 
 def policy_of(spec: ModelSpec) -> Mapping[str, Any]:
@@ -44,9 +51,7 @@ def own_sections(settings: BaseModel, policy: Mapping[str, Any]) -> dict[str, Se
         try:
             found[name] = type(section)(**{**section.model_dump(), **given})
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in ("policy", name, *first["loc"]))
-            raise Rejected(f"{place}: {first['msg']}") from None
+            raise Rejected(first_problem(error, "policy", name)) from None
     return found
 
 

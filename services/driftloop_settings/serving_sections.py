@@ -1,10 +1,18 @@
 """Settings of the replicas: how they answer, and what they capture of it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, FieldSerializationInfo, SecretStr, field_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    FieldSerializationInfo,
+    SecretStr,
+    field_serializer,
+    model_validator,
+)
 
+from driftloop_settings.addresses import host_name, ray_cluster
 from driftloop_settings.section import Section
 
 WITH_SECRETS = "with secrets"
@@ -13,18 +21,18 @@ WITH_SECRETS = "with secrets"
 class ServingSettings(Section):
     ingress: Literal["haproxy", "direct"] = "haproxy"
     """direct: replicas own the port. haproxy: Ray Serve's proxy is in front of them."""
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
     """The address that the inference ports listen on."""
     port: int = Field(8000, ge=0, le=65535)
     """The TCP port of the HTTP inference API; 0: any free one."""
     grpc_port: int = Field(8002, ge=0, le=65535)
     """The TCP port of the gRPC inference API, owned by the replicas with either ingress; 0: any
     free one."""
-    replicas: int = Field(1, ge=1)
+    replicas: int = Field(1, ge=1, le=1_000)
     """The number of replicas, if it does not follow the load."""
-    min_replicas: int | None = Field(None, ge=1)
+    min_replicas: int | None = Field(None, ge=1, le=1_000)
     """The least replicas, if their number follows the load; None: `replicas`."""
-    max_replicas: int | None = Field(None, ge=1)
+    max_replicas: int | None = Field(None, ge=1, le=1_000)
     """The most replicas, if their number follows the load; None: `replicas`."""
     target_load: float = Field(0.6, gt=0, lt=1)
     """The share of a core that each replica is to use; its event loop has no more than one."""
@@ -32,9 +40,9 @@ class ServingSettings(Section):
     """Seconds that the load must ask for more replicas before they are started."""
     scale_down_after_s: float = Field(120.0, ge=0)
     """Seconds that the load must allow fewer replicas before any is stopped."""
-    replica_cpus: float = Field(0.2, gt=0)
+    replica_cpus: float = Field(0.2, ge=0.0001, le=1_024)
     """The CPU cores that each replica reserves in Ray."""
-    ray_address: str | None = None
+    ray_address: Annotated[str | None, AfterValidator(ray_cluster)] = None
     """An existing Ray cluster; None: `driftloop up` starts one on this machine."""
     ray_port: int = Field(0, ge=0, le=65535)
     """The TCP port of the Ray head that `driftloop up` starts; 0: any free one."""
@@ -74,7 +82,7 @@ class CaptureSettings(Section):
     `options.capture.sample` overrides it. The others are counted as dropped, `sampled`."""
     hash_key: SecretStr | None = None
     """The secret of the rule `hash` of `options.capture`: hashes of one key compare."""
-    segment_bytes: int = Field(8 << 20, ge=1 << 16)
+    segment_bytes: int = Field(8 << 20, ge=1 << 16, le=1 << 30)
     """The size of a spool file in bytes."""
     quota_bytes: int = Field(1 << 30, ge=1 << 16)
     """Bytes of spool per replica: when this much waits for Kafka, predictions are dropped from

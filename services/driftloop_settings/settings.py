@@ -3,6 +3,7 @@
 from hashlib import blake2b
 from pathlib import Path
 
+from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from driftloop_contracts.model import ModelSpec
@@ -14,6 +15,7 @@ from driftloop_settings.loop_sections import (
     TriggerSettings,
 )
 from driftloop_settings.policy import own_sections, policy_of
+from driftloop_settings.section import check_usable
 from driftloop_settings.serving_sections import CaptureSettings, ServingSettings
 from driftloop_settings.storage_sections import (
     ControlSettings,
@@ -45,6 +47,30 @@ class Settings(BaseSettings):
     control: ControlSettings = ControlSettings()
     registry: RegistrySettings = RegistrySettings()
     store: StoreSettings = StoreSettings()
+
+    @field_validator("state_dir")
+    @classmethod
+    def _usable(cls, folder: Path) -> Path:
+        check_usable("state_dir", folder)
+        return folder
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> "Settings":
+        """Those of what this machine starts."""
+        ours = {
+            "serving.port": self.serving.port,
+            "serving.grpc_port": self.serving.grpc_port,
+            "control.port": self.control.port,
+        }
+        if not self.kafka.bootstrap_servers:
+            ours["kafka.port"] = self.kafka.port
+        if not self.serving.ray_address:
+            ours["serving.ray_port"] = self.serving.ray_port
+        taken: dict[int, str] = {}
+        for key, port in ours.items():
+            if port and taken.setdefault(port, key) != key:
+                raise ValueError(f"{key} and {taken[port]} are both {port}: give each its own")
+        return self
 
     @classmethod
     def settings_customise_sources(

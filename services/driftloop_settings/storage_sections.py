@@ -1,21 +1,22 @@
 """Settings of what the roles share: Kafka, the lake, the store, the registry, the control API."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from driftloop_settings.addresses import host_name, host_ports, lake_place, store_url
 from driftloop_settings.section import Section
 
 
 class KafkaSettings(Section):
-    bootstrap_servers: str | None = None
+    bootstrap_servers: Annotated[str | None, AfterValidator(host_ports)] = None
     """Your own cluster, as HOST:PORT,HOST:PORT; None: `driftloop up` runs a single-node Apache
     Kafka."""
     port: int = Field(9092, ge=0, le=65535)
     """The TCP port of the Kafka that `driftloop up` starts; 0: any free one."""
-    heap_mb: int = Field(384, ge=128)
+    heap_mb: int = Field(384, ge=128, le=1 << 20)
     """The Java heap in MiB of the Kafka that `driftloop up` starts."""
-    partitions: int = Field(2, ge=1)
+    partitions: int = Field(2, ge=1, le=10_000)
     """The partitions of each topic that driftloop creates."""
     retention_hours: int = Field(72, ge=1)
     """Hours that Kafka keeps a record; a longer outage of the archiver loses predictions."""
@@ -35,12 +36,25 @@ class KafkaSettings(Section):
     sasl_password: SecretStr | None = None
     """The SASL user's password; it is never shown."""
 
+    @model_validator(mode="after")
+    def _complete(self) -> "KafkaSettings":
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("kafka.ssl_keyfile needs kafka.ssl_certfile, the certificate")
+        by_password = (self.sasl_mechanism or "PLAIN").startswith(("PLAIN", "SCRAM"))
+        if self.security_protocol.startswith("SASL") and by_password:
+            for key in ("sasl_username", "sasl_password"):
+                if getattr(self, key) is None:
+                    raise ValueError(
+                        f"kafka.security_protocol {self.security_protocol} needs kafka.{key}"
+                    )
+        return self
+
 
 class LakeSettings(Section):
-    uri: str | None = None
+    uri: Annotated[str | None, AfterValidator(lake_place)] = None
     """The place of the Delta tables, a path or `s3://bucket/prefix` (its credentials, region and
     endpoint from the environment, `AWS_…`); None: `lake` under the state directory."""
-    flush_rows: int = Field(20_000, ge=1)
+    flush_rows: int = Field(20_000, ge=1, le=10_000_000)
     """The archiver writes once this many rows wait."""
     flush_seconds: float = Field(2.0, gt=0)
     """The archiver writes what waits after this many seconds."""
@@ -54,7 +68,7 @@ class LakeSettings(Section):
 
 
 class ControlSettings(Section):
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
     """The address that the control API listens on."""
     port: int = Field(8001, ge=0, le=65535)
     """The TCP port of the control API; 0: any free one."""
@@ -66,5 +80,5 @@ class RegistrySettings(Section):
 
 
 class StoreSettings(Section):
-    url: str | None = None
+    url: Annotated[str | None, AfterValidator(store_url)] = None
     """The store's SQLAlchemy URL; None: SQLite under the state directory."""

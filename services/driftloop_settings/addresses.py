@@ -1,0 +1,64 @@
+"""Addresses and places that a setting names: whether they can be meant, without a look at the
+network."""
+
+import re
+from ipaddress import AddressValueError, IPv4Address
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_LAKES = ("s3://", "s3a://", "file://")
+
+
+def host_name(name: str) -> str:
+    """A host name or IPv4 address. Raises ValueError for anything else."""
+    if ":" in name:
+        raise ValueError(f"{name!r}: give a host name or an IPv4 address, without a port")
+    if re.fullmatch(r"[\d.]+", name):
+        try:
+            IPv4Address(name)
+        except AddressValueError as error:
+            raise ValueError(f"{name!r} is not an IPv4 address: {error}") from None
+    elif len(name) > 253 or not _HOST.fullmatch(name):
+        raise ValueError(f"{name!r} is neither a host name nor an IPv4 address")
+    return name
+
+
+def host_port(address: str | None) -> str | None:
+    """HOST:PORT. Raises ValueError for anything else."""
+    if address:
+        name, colon, port = address.rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65_535:
+            raise ValueError(f"{address!r} is not HOST:PORT")
+        if not re.fullmatch(r"\[[0-9a-fA-F:.]+\]", name):
+            host_name(name)
+    return address
+
+
+def ray_cluster(address: str | None) -> str | None:
+    """HOST:PORT, or auto for the cluster that this machine is a node of. Raises ValueError for
+    anything else, such as the address of a Ray client."""
+    return address if address == "auto" else host_port(address)
+
+
+def host_ports(addresses: str | None) -> str | None:
+    """HOST:PORT,HOST:PORT; the port may be missing. Raises ValueError for anything else."""
+    for address in addresses.split(",") if addresses else ():
+        named = address.strip()
+        if not named:
+            raise ValueError(f"{addresses!r} is not HOST:PORT,HOST:PORT")
+        host_port(named) if ":" in named else host_name(named)
+    return addresses
+
+
+def lake_place(uri: str | None) -> str | None:
+    """A path, or a URI that the lake can be kept under. Raises ValueError for another scheme."""
+    if uri and "://" in uri and not uri.startswith(_LAKES):
+        raise ValueError(f"{uri!r} is neither a path nor s3://bucket/prefix")
+    return uri
+
+
+def store_url(url: str | None) -> str | None:
+    """SQLAlchemy's URL of an SQLite or PostgreSQL database. Raises ValueError for another one; the
+    message does not show the URL, which may hold a password."""
+    if url and not re.match(r"(sqlite|postgresql)(\+\w+)?:/", url):
+        raise ValueError("give sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+    return url
