@@ -89,7 +89,9 @@ def stack_command(command: Callable[Concatenate[Invocation, ...], None]) -> Call
         **arguments: Any,
     ) -> None:
         with reported(as_json):
-            command(Invocation(state_dir, tuple(sets or ()), config, as_json), **arguments)
+            invocation = Invocation(state_dir, tuple(sets or ()), config, as_json)
+            _ = invocation.settings  # every command refuses wrong ones, before it does anything
+            command(invocation, **arguments)
 
     # Typer reads the options from these two.
     run.__signature__ = Signature([*own, *common])  # type: ignore[attr-defined]

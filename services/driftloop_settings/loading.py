@@ -70,8 +70,25 @@ def read_settings(
         settings = Settings(**merged)
     except ValidationError as error:
         raise Rejected(f"setting {first_problem(error)}") from None
+    _check_ports(settings)
     absolute = settings.state_dir.expanduser().absolute()
     return LoadedSettings(settings.model_copy(update={"state_dir": absolute}), sources)
+
+
+def _check_ports(settings: Settings) -> None:
+    """Of what this machine starts no two may listen on one port."""
+    serving, kafka = settings.serving, settings.kafka
+    ports = {
+        "serving.port": serving.port,
+        "serving.grpc_port": serving.grpc_port,
+        "control.port": settings.control.port,
+        "kafka.port": 0 if kafka.bootstrap_servers else kafka.port,
+        "serving.ray_port": 0 if serving.ray_address else serving.ray_port,
+    }
+    taken: dict[int, str] = {}
+    for key, port in ports.items():
+        if port and taken.setdefault(port, key) != key:
+            raise Rejected(f"setting {key}: {taken[port]} is {port} too; give each its own port")
 
 
 def _given(

@@ -3,7 +3,7 @@
 from hashlib import blake2b
 from pathlib import Path
 
-from pydantic import field_validator, model_validator
+from pydantic import field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from driftloop_contracts.model import ModelSpec
@@ -53,24 +53,6 @@ class Settings(BaseSettings):
     def _usable(cls, folder: Path) -> Path:
         check_usable("state_dir", folder)
         return folder
-
-    @model_validator(mode="after")
-    def _ports_differ(self) -> "Settings":
-        """Those of what this machine starts."""
-        ours = {
-            "serving.port": self.serving.port,
-            "serving.grpc_port": self.serving.grpc_port,
-            "control.port": self.control.port,
-        }
-        if not self.kafka.bootstrap_servers:
-            ours["kafka.port"] = self.kafka.port
-        if not self.serving.ray_address:
-            ours["serving.ray_port"] = self.serving.ray_port
-        taken: dict[int, str] = {}
-        for key, port in ours.items():
-            if port and taken.setdefault(port, key) != key:
-                raise ValueError(f"{key} and {taken[port]} are both {port}: give each its own")
-        return self
 
     @classmethod
     def settings_customise_sources(
