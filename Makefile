@@ -26,6 +26,7 @@ $(SYNCED): requirements.lock pyproject.toml hatch_build.py $(COMPILED)
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet requirements.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+	@echo 'Ready. `source $(BIN)/activate` puts the command `driftloop` on your path.'
 
 .PHONY: clients
 clients: $(CLIENTS_SYNCED)  ## Make .venv-clients: other people's clients, which the tests ask us with
