@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,20 @@ FREE_PORTS = ("serving.port=0", "serving.grpc_port=0", "control.port=0", "kafka.
 
 @dataclass(frozen=True)
 class Driftloop:
-    """Runs `driftloop … --json` against one state directory."""
+    """Runs `driftloop … --json` against one state directory; `environ`: default this process's."""
 
     state_dir: Path
+    environ: Mapping[str, str] | None = None
 
     def __call__(self, *words: str, check: bool = True, timeout: float = 180) -> Any:
         argv = [sys.executable, "-m", "driftloop_cli", *words, "--state-dir", str(self.state_dir)]
         done = subprocess.run(
-            [*argv, "--json"], capture_output=True, text=True, timeout=timeout, check=False
+            [*argv, "--json"],
+            env=self.environ,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=timeout,
+            check=False,
         )
         if check:
             assert done.returncode == 0, done.stdout + done.stderr

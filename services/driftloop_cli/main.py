@@ -27,6 +27,7 @@ from driftloop_cli.options import (
     stack_command,
 )
 from driftloop_contracts.errors import Conflict, Rejected, Unavailable
+from driftloop_settings.locale_encoding import adopt_utf8, start_anew
 from driftloop_settings.loopback import exempt_loopback
 
 app = typer.Typer(
@@ -56,6 +57,8 @@ app.add_typer(control_commands.rollout, name="rollout")
 
 
 def main() -> None:
+    if adopt_utf8(os.environ):
+        start_anew(os.environ)
     exempt_loopback(os.environ)  # before any library reads it; roles and their children inherit it
     app()
 
@@ -217,8 +220,18 @@ def train(
     family: Annotated[
         list[str] | None, typer.Option(help="Families of models that compete; repeatable.")
     ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="What parts the fields of a CSV file.  [default: found]")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Its encoding, such as latin-1.  [default: found]")
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(help="Its decimal mark, . or ,  [default: found]")
+    ] = None,
 ) -> None:
     """Train a first version from a file, ready for `driftloop deploy OUTPUT/model.yaml`."""
+    from driftloop_retrain.tabular.csv_file import CsvForm
     from driftloop_retrain.tabular.initial_training import train_first
 
     if task not in ("classification", "regression"):
@@ -235,6 +248,7 @@ def train(
         drop=tuple(drop or ()),
         families=tuple(family or ()),
         say=lambda message: None if run.as_json else console.print(message),
+        form=CsvForm(separator, encoding, decimal),
     )
     run.emit(document, lambda: console.print(f"wrote {document['spec']}"))
 

@@ -20,6 +20,7 @@ from driftloop_settings.describe import known_keys
 from driftloop_settings.language_sections import JudgeSettings, TuningSettings
 from driftloop_settings.section import first_problem, nearest
 from driftloop_settings.settings import Settings
+from driftloop_settings.state_path import check_state_dir
 
 ENV_PREFIX = "DRIFTLOOP_"
 MOVED = {f"llm.tune_{key}": f"tuning.{key}" for key in TuningSettings.model_fields} | {
@@ -72,6 +73,7 @@ def read_settings(
         raise Rejected(f"setting {first_problem(error)}") from None
     _check_ports(settings)
     absolute = settings.state_dir.expanduser().absolute()
+    check_state_dir(absolute)
     return LoadedSettings(settings.model_copy(update={"state_dir": absolute}), sources)
 
 
@@ -98,8 +100,8 @@ def _given(
     path = file or Path("driftloop.toml")
     if file is not None or path.is_file():
         try:
-            document = tomllib.loads(path.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise Rejected(f"settings file {path}: {error}") from None
         for key, value in _leaves(document):
             yield key, value, str(path)

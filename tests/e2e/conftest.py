@@ -1,5 +1,6 @@
 """A stack that the tests of a module share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,8 +9,14 @@ from command_line import FREE_PORTS, Driftloop
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driftloop]:
-    """Stopped before the next module begins: two stacks would share two cores."""
-    driftloop = Driftloop(tmp_path_factory.mktemp("stack"))
+    """Stopped before the next module begins: two stacks would share two cores. Its commands have an
+    environment that a stack of ours must not follow."""
+    hostile = {
+        **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9"),
+        "LC_ALL": "C",
+    }
+    without = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    driftloop = Driftloop(tmp_path_factory.mktemp("zustand ü"), without | hostile)
     ports = [word for port in FREE_PORTS for word in ("--set", port)]
     driftloop("up", "--detach", *ports, "--set", "lake.flush_seconds=0.5")
     yield driftloop

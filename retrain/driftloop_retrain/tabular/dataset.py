@@ -3,7 +3,7 @@
 A data set comes from the lake through a pin, so that it can be read again, or from a file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from driftloop_contracts.signature import Datatype, Signature, TensorSpec
 from driftloop_evaluation.labels import floats, label_names
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_retrain.record.pinning import source_of
+from driftloop_retrain.tabular.csv_file import FOUND, USUAL, CsvForm, is_csv, read_csv
 from driftloop_settings import RetrainSettings
 
 FRESH_HOLDOUT_SHARE, FRESH_VALIDATION_SHARE = 0.3, 0.15
@@ -106,11 +107,18 @@ def _lake_labels(
 
 
 def from_file(
-    path: Path, task: Task, label: str, time_column: str | None, drop: Sequence[str] = ()
+    path: Path,
+    task: Task,
+    label: str,
+    time_column: str | None,
+    drop: Sequence[str] = (),
+    form: CsvForm = FOUND,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Dataset:
     """All rows of a parquet or CSV file that have a label, in the order of `time_column`, or in the
-    file's. Raises Rejected with the column's name if one is missing or no model input."""
-    table = _read(path)
+    file's. `form`: how a CSV file is written, as far as that is not to be found; what was found is
+    said. Raises Rejected with the column's name if one is missing or no model input."""
+    table = _read(path, form, say)
     missing = sorted({label, *drop, *filter(None, [time_column])} - set(table.column_names))
     if missing:
         raise Rejected(f"{path.name} has no column {missing[0]!r}; it has {table.column_names}")
@@ -130,14 +138,15 @@ def from_file(
     return dataset_of(pa.table(columns), labels, at, f"file {path.name}")
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, form: CsvForm, say: Callable[[str], None]) -> pa.Table:
     if not path.is_file():
         raise Rejected(f"there is no file {path}")
     try:
-        if path.suffix == ".csv":
-            from pyarrow import csv
-
-            return csv.read_csv(path)
+        if is_csv(path):
+            table, found = read_csv(path, form)
+            if found not in USUAL:
+                say(f"{path.name} is read as {found.words()}")
+            return table
         import pyarrow.parquet as pq
 
         return pq.read_table(path)

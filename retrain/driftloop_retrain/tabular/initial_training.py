@@ -11,6 +11,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.kind import Task
 from driftloop_contracts.model import ModelSpec, check_new_name
 from driftloop_retrain.tabular.candidate import classes_of, make_candidate
+from driftloop_retrain.tabular.csv_file import FOUND, CsvForm
 from driftloop_retrain.tabular.data_warnings import data_warnings
 from driftloop_retrain.tabular.dataset import from_file, input_tensors, split
 from driftloop_retrain.tabular.export import REFERENCE
@@ -33,6 +34,7 @@ def train_first(
     drop: tuple[str, ...],
     families: tuple[str, ...],
     say: Callable[[str], None],
+    form: CsvForm = FOUND,
 ) -> dict[str, Any]:
     """Train on a file and write `model.yaml`, `model.onnx` and `reference.parquet` into `output`,
     for `driftloop deploy`. Returns the paths, the family that won, its metrics on the hold-out, and
@@ -45,7 +47,7 @@ def train_first(
     spec = ModelSpec(name, kind, "label" if kind == "classification" else "value", TABULAR)
     names = recipe_names(TABULAR, families, settings.retrain.families)
     recipes = [find_recipe(family) for family in names]
-    rows = from_file(data, kind, label, time_column, drop)
+    rows = from_file(data, kind, label, time_column, drop, form, say)
     parts = split(rows, settings.retrain, None)
     warnings = data_warnings(parts, kind)
     for warning in warnings:

@@ -81,3 +81,8 @@ def test_a_damaged_process_file_reads_as_no_broker(tmp_path: Path, text: str) ->
     folder.root.mkdir()
     folder.process.write_text(text)
     assert local_kafka.status(Settings(state_dir=tmp_path))["running"] is False
+
+
+def test_a_folder_of_any_script_is_written_as_java_reads_it() -> None:
+    lines = server_properties(Path("/zustand ü/日本/😀"), 1, 2).splitlines()
+    assert "log.dirs=/zustand \\u00fc/\\u65e5\\u672c/\\ud83d\\ude00" in lines

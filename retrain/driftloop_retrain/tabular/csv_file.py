@@ -1,0 +1,156 @@
+"""CSV files as other programs write them: separator, encoding and decimal mark are found, or said.
+
+Found means: a byte order mark or valid UTF-8, else Windows-1252, which holds Latin-1; the separator
+that parts the first lines into the same number of fields; a decimal comma if the fields have
+numbers with one and none with a point.
+"""
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from driftloop_contracts.errors import Rejected
+
+ENDINGS = (".csv", ".tsv", ".txt")
+SEPARATORS = (",", ";", "\t", "|")
+_WORDS = {"tab": "\t", "\\t": "\t"}
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WESTERN = "windows-1252"
+_SAMPLE_LINES = 100
+_PIECE_BYTES = 1 << 20
+_WITH_COMMA, _WITH_POINT = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d+\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class CsvForm:
+    """None: it is found. separator: one character; encoding: a name that Python knows; decimal:
+    "." or ","."""
+
+    separator: str | None = None
+    encoding: str | None = None
+    decimal: str | None = None
+
+    def words(self) -> str:
+        separator = self.separator or ""
+        found = [f"{_NAMES.get(separator, repr(separator))}-separated", str(self.encoding)]
+        return ", ".join(found + (["decimal commas"] if self.decimal == "," else []))
+
+
+FOUND = CsvForm()
+"""Nothing is said."""
+USUAL = (CsvForm(",", "utf-8", "."), CsvForm(",", "utf-8-sig", "."))
+
+
+def is_csv(path: Path) -> bool:
+    """By its name, of a compressed file too."""
+    name = path.name.lower().removesuffix(".gz").removesuffix(".zst").removesuffix(".bz2")
+    return name.endswith(ENDINGS)
+
+
+def read_csv(path: Path, said: CsvForm = FOUND) -> tuple[pa.Table, CsvForm]:
+    """The file's rows, and the form that it was read in. Raises Rejected, saying how it was read
+    and how to say another form; OSError."""
+    from pyarrow import csv as arrow_csv
+
+    form = found_form(path, said)
+    try:
+        table = arrow_csv.read_csv(
+            path,
+            read_options=arrow_csv.ReadOptions(encoding=str(form.encoding)),
+            parse_options=arrow_csv.ParseOptions(delimiter=form.separator, newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(decimal_point=form.decimal),
+        )
+    except (pa.ArrowInvalid, UnicodeError) as error:
+        why = str(error).partition("\n")[0]
+        raise Rejected(
+            f"{path.name}, read as {form.words()}: {why}; --separator, --encoding and --decimal "
+            "say what it is"
+        ) from None
+    return table, form
+
+
+def found_form(path: Path, said: CsvForm = FOUND) -> CsvForm:
+    """What is said, and the rest as the file shows it. Raises Rejected for a form that cannot
+    be."""
+    given = _WORDS.get(said.separator or "", said.separator)
+    if given is not None and len(given) != 1:
+        raise Rejected(f"--separator {given!r}: must be one character, or tab")
+    if said.decimal not in (None, ".", ","):
+        raise Rejected(f"--decimal {said.decimal!r}: must be '.' or ','")
+    encoding = said.encoding or _encoding(path)
+    try:
+        lines = list(islice(_lines(path, encoding), _SAMPLE_LINES))
+    except LookupError:
+        raise Rejected(f"--encoding {encoding!r}: there is no such encoding") from None
+    except UnicodeError:
+        raise Rejected(f"{path.name} is not {encoding}; --encoding says what it is") from None
+    separator = given or _separator(lines)
+    decimal = said.decimal or _decimal(lines, separator)
+    if decimal == separator:
+        raise Rejected(f"{separator!r} cannot part the fields and be the decimal mark too")
+    return CsvForm(separator, encoding, decimal)
+
+
+def _encoding(path: Path) -> str:
+    """The whole file is read: the first letter outside of ASCII may be in its last line."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with pa.input_stream(str(path)) as file:
+        piece = file.read(_PIECE_BYTES)
+        for mark, encoding in _MARKS:
+            if piece.startswith(mark):
+                return encoding
+        try:
+            while piece:
+                decoder.decode(piece)
+                piece = file.read(_PIECE_BYTES)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return _WESTERN
+    return "utf-8"
+
+
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    rest = ""
+    with pa.input_stream(str(path)) as file:
+        while piece := file.read(_PIECE_BYTES):
+            *lines, rest = (rest + decoder.decode(piece)).splitlines(keepends=True) or [""]
+            yield from lines
+    if rest := rest + decoder.decode(b"", final=True):
+        yield rest
+
+
+def _rows(lines: list[str], separator: str) -> list[list[str]]:
+    return [row for row in csv.reader(StringIO("".join(lines)), delimiter=separator) if row]
+
+
+def _separator(lines: list[str]) -> str:
+    """The one that gives most fields, the same number in nearly all lines."""
+
+    def worth(separator: str) -> tuple[bool, int]:
+        counts = [len(row) for row in _rows(lines, separator)]
+        usual = max(set(counts), key=counts.count, default=1)
+        return counts.count(usual) >= 0.9 * len(counts) and usual > 1, usual
+
+    return max(SEPARATORS, key=worth)
+
+
+def _decimal(lines: list[str], separator: str) -> str:
+    if separator == ",":
+        return "."
+    fields = [field.strip() for row in _rows(lines, separator)[1:] for field in row]
+    commas = any(_WITH_COMMA.fullmatch(field) for field in fields)
+    points = any(_WITH_POINT.fullmatch(field) for field in fields)
+    return "," if commas and not points else "."
