@@ -16,5 +16,5 @@ def test_folders_of_any_script_hold_a_stack(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("character", [*REFUSED, "\n", "\x1b", "\udcfc"])
 def test_what_some_program_would_misread_is_refused_with_the_character(character: str) -> None:
-    with pytest.raises(Rejected, match="state.dir"):
+    with pytest.raises(Rejected, match=r"state.dir"):
         load_settings(state_dir=Path(f"/tmp/a{character}b"), environ={})
