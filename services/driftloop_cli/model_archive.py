@@ -12,6 +12,7 @@ import yaml
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG, WEIGHTS_SUFFIXES
+from driftloop_registry.graph_files import external_files
 
 Spec = dict[str, Any]
 
@@ -54,13 +55,10 @@ def _from_yaml(path: Path) -> tuple[Spec, Mapping[str, Path]]:
 
 
 def _graph(graph: Path) -> dict[str, Path]:
+    """The graph under its name in a version, and the files that it names, where it names them."""
     if not graph.is_file():
         raise NotFound(f"there is no file {graph}")
-    files = {"model.onnx": graph}
-    data = graph.with_name(graph.name + ".data")
-    if data.is_file():
-        files["model.onnx.data"] = data
-    return files
+    return {"model.onnx": graph, **external_files(graph)}
 
 
 def _folder(spec: Spec, folder: Path) -> tuple[Spec, Mapping[str, Path]]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Rejected, listed
 from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.signature import Signature
 
@@ -48,7 +48,7 @@ class CaptureRules:
         """Raises Rejected if a rule for texts names a column of another type."""
         texts = [("hash", column) for column in self.hash]
         texts += [("truncate", column) for column in self.truncate]
-        kinds = [*signature.inputs, *signature.outputs]
+        kinds = [*signature.accepted, *signature.outputs]
         for rule, column in sorted(texts):
             for tensor in kinds:
                 if tensor.name == column and tensor.datatype != "BYTES":
@@ -103,13 +103,14 @@ def check_capture(spec: ModelSpec, signature: Signature, *, has_key: bool) -> No
     has_key: whether the setting `capture.hash_key` is given.
     """
     rules = parse_capture(spec.options)
-    inputs = {t.name for t in signature.inputs}
+    inputs = {t.name for t in signature.accepted}
     known = inputs | {t.name for t in signature.outputs}
     for rule, columns in _by_rule(rules):
         for column in sorted(columns):
             if column not in known:
                 raise Rejected(
-                    f"capture: {rule}: the model has no column {column!r}; it has {sorted(known)}"
+                    f"capture: {rule}: the model has no column {column!r}; it has "
+                    f"{listed(sorted(known))}"
                 )
             if spec.task is not None and column == spec.output:
                 raise Rejected(

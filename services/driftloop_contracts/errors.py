@@ -3,8 +3,10 @@
 `str(error)` is always safe to show to a client: it names their input, never our internals.
 """
 
+from collections.abc import Iterable
 from reprlib import Repr
 
+LISTED = 32
 _repr = Repr()
 _repr.maxlevel = 2
 
@@ -12,6 +14,13 @@ _repr.maxlevel = 2
 def shown(value: object) -> str:
     """What a client sent, short enough for an error's sentence however large and deep it is."""
     return _repr.repr(value)[:100]
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names for an error's sentence: all if they are few, else the first and how many there are."""
+    known = [str(name) for name in names]
+    more = len(known) - LISTED
+    return ", ".join(known) if more <= 0 else f"{', '.join(known[:LISTED])} and {more:,} more"
 
 
 class DriftloopError(Exception):

@@ -68,7 +68,7 @@ def column_type(tensor: TensorSpec) -> pa.DataType:
 
 def prediction_schema(signature: Signature) -> pa.Schema:
     """Columns of a prediction record: the fixed ones, then `in_<name>`s, then `out_<name>`s."""
-    inputs = [pa.field(INPUT_PREFIX + t.name, column_type(t)) for t in signature.inputs]
+    inputs = [pa.field(INPUT_PREFIX + t.name, column_type(t)) for t in signature.accepted]
     outputs = [pa.field(OUTPUT_PREFIX + t.name, column_type(t)) for t in signature.outputs]
     return pa.schema([*FIXED_COLUMNS, *inputs, *outputs])
 

@@ -23,42 +23,67 @@ Datatype = Literal[
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor. `shape` has -1 where a dimension is free; the first dimension counts rows."""
+    """One tensor. `shape` has -1 where a dimension is free; the first dimension counts rows. None:
+    the graph does not say the rank, so each request chooses one."""
 
     name: str
     datatype: Datatype
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
 
     @property
     def scalar(self) -> bool:
         """Whether a row of this tensor is one value ([-1] or [-1, 1]): a plain column in the
         lake."""
-        return self.shape[1:] in ((), (1,))
+        return self.shape is not None and self.shape[1:] in ((), (1,))
+
+    @property
+    def free_rows(self) -> bool:
+        """Whether its first dimension is free: the number of rows."""
+        return self.shape is not None and self.shape[:1] == (-1,)
+
+    @property
+    def row_shape(self) -> tuple[int, ...] | None:
+        """The dimensions behind the rows."""
+        return None if self.shape is None else self.shape[1:]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
+        shape = None if self.shape is None else list(self.shape)
+        return {"name": self.name, "datatype": self.datatype, "shape": shape}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "TensorSpec":
-        return cls(value["name"], value["datatype"], tuple(value["shape"]))
+        shape = value["shape"]
+        return cls(value["name"], value["datatype"], None if shape is None else tuple(shape))
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Inputs and outputs of a model, in the graph's order."""
+    """Inputs and outputs of a model, in the graph's order. `optional`: inputs for which the graph
+    has values of its own; a request may give others. They are captured, but neither watched nor
+    trained on."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    optional: tuple[TensorSpec, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[TensorSpec, ...]:
+        """All that a request may give."""
+        return self.inputs + self.optional
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        written = {
             "inputs": [t.to_dict() for t in self.inputs],
             "outputs": [t.to_dict() for t in self.outputs],
         }
+        if self.optional:
+            written["optional"] = [t.to_dict() for t in self.optional]
+        return written
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Signature":
         return cls(
             tuple(TensorSpec.from_dict(t) for t in value["inputs"]),
             tuple(TensorSpec.from_dict(t) for t in value["outputs"]),
+            tuple(TensorSpec.from_dict(t) for t in value.get("optional", ())),
         )

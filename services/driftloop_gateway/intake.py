@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from uuid import uuid4
 
 from driftloop_contracts.capture import check_capture
-from driftloop_contracts.errors import Conflict, Rejected
+from driftloop_contracts.errors import Conflict, Rejected, listed, shown
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind, kind_of
-from driftloop_contracts.language import WEIGHTS_SUFFIXES
 from driftloop_contracts.model import (
     Deployment,
     ModelSpec,
@@ -27,15 +26,13 @@ from driftloop_contracts.model import (
     check_new_name,
 )
 from driftloop_contracts.signature import Signature
-from driftloop_gateway.incoming_version import Reader
+from driftloop_gateway.incoming_version import SPEC_FILE, Reader
 from driftloop_gateway.intake_graph import read_graph
-from driftloop_gateway.intake_language import WEIGHTS, read_language
+from driftloop_gateway.intake_language import read_language
 from driftloop_registry.port import BASE_TAG, Registry
 from driftloop_settings import Settings
 from driftloop_store import Store
 
-SPEC_FILE = "model.json"
-FILES = {SPEC_FILE, "model.onnx", "model.onnx.data", "reference.parquet"}
 READERS: Mapping[ModelKind, Reader] = {TABULAR: read_graph, LANGUAGE: read_language}
 
 
@@ -61,7 +58,7 @@ def take_in(
             check_new_name(str(document.get("name")))
         read = READERS[kind_of(str(document.get("runtime", TABULAR.runtime)))]
         try:
-            found = read(document, folder, current, folder / "fetched", settings.llm.roots)
+            found = read(document, folder, current, folder / "fetched", settings)
         except TypeError as error:
             raise Rejected(f"model spec: {str(error).rpartition('() ')[2]}") from None
         spec, signature, base = found.spec, found.signature, found.base
@@ -115,10 +112,10 @@ def _unpack(archive: BinaryIO, folder: Path) -> dict[str, Any]:
     try:
         with tarfile.open(fileobj=archive) as tar:
             for member in tar:
-                if not _is_known(member):
+                if not _is_file(member):
                     raise Rejected(
-                        f"the archive may only hold {sorted(FILES)}, "
-                        f"or {SPEC_FILE} and {WEIGHTS}/ with *{', *'.join(WEIGHTS_SUFFIXES)}"
+                        f"the archive holds {shown(member.name)}; it may only hold files and "
+                        "folders, no links and no absolute paths"
                     )
                 tar.extract(member, folder, filter="data")
         spec = json.loads((folder / SPEC_FILE).read_text())
@@ -131,10 +128,10 @@ def _unpack(archive: BinaryIO, folder: Path) -> dict[str, Any]:
     return spec
 
 
-def _is_known(member: tarfile.TarInfo) -> bool:
-    folder, slash, name = member.name.partition("/")
-    is_weights = folder == WEIGHTS and slash and "/" not in name and name.endswith(WEIGHTS_SUFFIXES)
-    return member.isfile() and (member.name in FILES or bool(is_weights))
+def _is_file(member: tarfile.TarInfo) -> bool:
+    place = PurePosixPath(member.name)
+    is_inside = not place.is_absolute() and ".." not in place.parts
+    return is_inside and (member.isreg() or member.isdir())
 
 
 def _check_same(current: Deployment, spec: ModelSpec, signature: Signature) -> None:
@@ -148,11 +145,18 @@ def _check_same(current: Deployment, spec: ModelSpec, signature: Signature) -> N
     assert stable is not None
     theirs, ours = stable.signature, signature
     for side in ("inputs", "outputs"):
-        a = {(t.name, t.datatype, t.shape[1:]) for t in getattr(theirs, side)}
-        b = {(t.name, t.datatype, t.shape[1:]) for t in getattr(ours, side)}
+        a = {(t.name, t.datatype, t.row_shape) for t in getattr(theirs, side)}
+        b = {(t.name, t.datatype, t.row_shape) for t in getattr(ours, side)}
         if a != b:
-            names = sorted({name for name, *_ in a ^ b})
+            names = listed(sorted({name for name, *_ in a ^ b}))
             raise Rejected(
                 f"{current.model.name!r} already serves with other {side}: {names} differ; "
                 "deploy it under another name"
             )
+    lost = {t.name for t in theirs.optional} - {t.name for t in ours.optional}
+    if lost:
+        raise Rejected(
+            f"{current.model.name!r} already serves with the optional inputs "
+            f"{listed(sorted(lost))}, which this version does not take; deploy it "
+            "under another name"
+        )

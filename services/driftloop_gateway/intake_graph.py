@@ -1,15 +1,18 @@
 """Reading a model that is an ONNX graph: its spec must agree with what the graph says of itself."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Rejected, listed
 from driftloop_contracts.input_rules import parse_rules
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_contracts.signature import Signature
-from driftloop_gateway.incoming_version import IncomingVersion
-from driftloop_onnx import parse_options, require_providers, signature_of
+from driftloop_gateway.incoming_version import IncomingVersion, only_holds
+from driftloop_onnx import first_load, parse_options, require_providers
+from driftloop_registry.graph_files import external_files
+from driftloop_settings import Settings
+
+MODEL, REFERENCE = "model.onnx", "reference.parquet"
 
 
 def read_graph(
@@ -17,13 +20,26 @@ def read_graph(
     folder: Path,
     current: Deployment | None,
     cache: Path,
-    roots: Sequence[str],
+    settings: Settings,
 ) -> IncomingVersion:
     """See `Reader`; the document may hold the `signature` that the team expects."""
-    del current, cache, roots
+    del current, cache
     declared = document.pop("signature", {})
     spec = ModelSpec.from_dict(document)
-    signature = signature_of(folder)
+    parse_rules(spec.options)
+    options = parse_options(spec.options)
+    require_providers(options)
+    graph = folder / MODEL
+    if not graph.is_file():
+        raise Rejected(f"there is no model file {MODEL!r} in the archive")
+    known = {MODEL, REFERENCE, *external_files(graph)}
+    only_holds(folder, known.__contains__, f"{MODEL}, {REFERENCE} and the files that it names")
+    signature = first_load(
+        folder,
+        options,
+        timeout_s=settings.serving.load_timeout_s,
+        memory_bytes=settings.serving.load_memory_bytes,
+    )
     _check_signature(signature, declared)
     _check_spec(spec, signature)
     return IncomingVersion(spec, folder, signature)
@@ -36,11 +52,12 @@ def _check_signature(signature: Signature, declared: dict[str, Any]) -> None:
             name = tensor.get("name")
             if name not in actual:
                 raise Rejected(
-                    f"the spec names the {side[:-1]} {name!r}; the graph has {sorted(actual)}"
+                    f"the spec names the {side[:-1]} {name!r}; "
+                    f"the graph has {listed(sorted(actual))}"
                 )
             for key, found in (
                 ("datatype", actual[name].datatype),
-                ("shape", list(actual[name].shape)),
+                ("shape", actual[name].to_dict()["shape"]),
             ):
                 if tensor.get(key, found) != found:
                     raise Rejected(
@@ -54,11 +71,17 @@ def _check_signature(signature: Signature, declared: dict[str, Any]) -> None:
 
 def _check_spec(spec: ModelSpec, signature: Signature) -> None:
     if spec.output and spec.output not in {t.name for t in signature.outputs}:
-        names = sorted(t.name for t in signature.outputs)
+        names = listed(sorted(t.name for t in signature.outputs))
         raise Rejected(f"the spec's output {spec.output!r} is not in the graph; it has {names}")
-    parse_rules(spec.options)
-    require_providers(parse_options(spec.options))
     inputs = {t.name for t in signature.inputs}
     for column in (*spec.slices, *spec.options.get("inputs", {})):
         if column not in inputs:
-            raise Rejected(f"the spec names the column {column!r}; the inputs are {sorted(inputs)}")
+            raise Rejected(
+                f"the spec names the column {column!r}; the inputs are {listed(sorted(inputs))}"
+            )
+    if spec.recipe is not None and signature.optional:
+        raise Rejected(
+            f"the input {signature.optional[0].name!r} has a default, and the recipe "
+            f"{spec.recipe!r} would train versions that do not take it; make it a constant of the "
+            "graph or an input without a default, or deploy without a recipe"
+        )

@@ -1,13 +1,13 @@
 """Taking a language model in: a folder of weights, or an adapter for weights that serve already."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from driftloop_contracts.errors import Rejected, Unavailable
-from driftloop_contracts.language import ADAPTER_CONFIG, SIGNATURE
+from driftloop_contracts.language import ADAPTER_CONFIG, SIGNATURE, WEIGHTS_SUFFIXES
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
-from driftloop_gateway.incoming_version import IncomingVersion
+from driftloop_gateway.incoming_version import IncomingVersion, only_holds
+from driftloop_settings import Settings
 from driftloop_vllm.adapters import check_adapter, check_place
 from driftloop_vllm.fetch import local_folder
 from driftloop_vllm.options import installed_build, parse_options
@@ -23,7 +23,7 @@ def read_language(
     folder: Path,
     current: Deployment | None,
     cache: Path,
-    roots: Sequence[str],
+    settings: Settings,
 ) -> IncomingVersion:
     """See `Reader`. `document`: the spec, with `base` (a version, for an adapter) or `model_uri`
     (weights in an object store) beside it."""
@@ -35,7 +35,10 @@ def read_language(
     document.pop("signature", None)
     wanted, uri = document.pop("base", None), document.pop(URI, None)
     weights = folder / WEIGHTS
-    if uri is not None:
+    if uri is None:
+        only_holds(folder, _is_weights, f"{WEIGHTS}/ with *{', *'.join(WEIGHTS_SUFFIXES)}")
+    else:
+        roots = settings.llm.roots
         weights = check_place(local_folder(str(uri), cache, roots), [cache, *roots])
     spec = ModelSpec.from_dict(document)
     if not (weights / ADAPTER_CONFIG).is_file():
@@ -51,6 +54,12 @@ def read_language(
     check_adapter(weights, Path(base.path), max_rank=rank)
     # What a team says of its model came with the weights; an adapter leaves it as it is.
     return IncomingVersion(current.model, weights, SIGNATURE, base.version)
+
+
+def _is_weights(name: str) -> bool:
+    inside, slash, file = name.partition("/")
+    named = inside == WEIGHTS and slash and "/" not in file
+    return bool(named and file.endswith(WEIGHTS_SUFFIXES))
 
 
 def base_of(current: Deployment, wanted: object) -> ServedVersion:

@@ -50,6 +50,12 @@ class ServingSettings(Section):
     """The largest request body in bytes; a larger one is answered with 413."""
     request_timeout_s: float = Field(30.0, gt=0)
     """Seconds that a request may wait for its run."""
+    load_timeout_s: float = Field(300.0, gt=0)
+    """Seconds that a deployed graph may take until it is loaded and has run once; a process of its
+    own tries it."""
+    load_memory_bytes: int | None = Field(None, ge=1 << 20)
+    """Bytes of memory that a deployed graph may take for that; None: 2 GiB and four times its
+    files."""
     keep_previous: int = Field(1, ge=0)
     """The number of former champions that stay loaded."""
 

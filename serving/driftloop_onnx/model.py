@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.onnx_file import shapeless
 from driftloop_contracts.signature import Datatype, Signature, TensorSpec
 from driftloop_onnx.options import PROVIDERS, BackendOptions, require_providers
 
@@ -27,6 +29,9 @@ _OPTIMIZATION = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 _GROW_AS_ASKED = 1
+OPTIONAL_LIMIT = 32
+"""A graph with more inputs that have a default lists its weights among its inputs, as some
+exporters do; none of them is offered."""
 _shared_arena = threading.Lock()
 
 
@@ -53,10 +58,7 @@ class OnnxModel:
         if session.get_providers()[0] != PROVIDERS[wanted.providers[0]][0]:
             # onnxruntime leaves out, with a warning only, what this machine's devices cannot do.
             raise Rejected(f"the provider {wanted.providers[0]} cannot run on this machine")
-        self.signature = Signature(
-            tuple(_spec(node) for node in session.get_inputs()),
-            tuple(_spec(node) for node in session.get_outputs()),
-        )
+        self.signature = _signature(session, file)
         self._outputs = [t.name for t in self.signature.outputs]
         # The public `run` checks names that we know to be right, which takes a fifth of a small
         # graph's run (tests/unit/serving/test_onnx_model.py).
@@ -103,12 +105,53 @@ def _share_arena(limit_bytes: int) -> None:
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(config))
 
 
-def _spec(node: ort.NodeArg) -> TensorSpec:
+def _signature(session: ort.InferenceSession, file: Path) -> Signature:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    overridable = session.get_overridable_initializers()
+    # onnxruntime gives [] for an unknown rank as for a scalar.
+    unclear = any(not node.shape for node in (*inputs, *outputs))
+    unknown = shapeless(file.read_bytes()) if unclear else frozenset()
+    if len(overridable) > OPTIONAL_LIMIT:
+        overridable = []
+    return Signature(
+        tuple(_spec(node, "input", unknown) for node in inputs),
+        tuple(_spec(node, "output", unknown) for node in outputs),
+        tuple(_spec(node, "input", unknown) for node in overridable if node.type in _DATATYPES),
+    )
+
+
+def _spec(node: ort.NodeArg, side: str, unknown: AbstractSet[str]) -> TensorSpec:
     datatype = _DATATYPES.get(node.type)
     if datatype is None:
-        raise Rejected(f"tensor {node.name!r} has the type {node.type}, which no request can carry")
+        raise Rejected(_why_refused(f"{side} {node.name!r}", node.type))
+    if not node.shape and node.name in unknown:
+        return TensorSpec(node.name, datatype, None)
     shape = tuple(d if isinstance(d, int) else -1 for d in node.shape)
     return TensorSpec(node.name, datatype, shape)
+
+
+def _why_refused(tensor: str, kind: str) -> str:
+    if kind.startswith(("seq(map", "map")):
+        return (
+            f"{tensor} is a map ({kind}), which no request or answer can carry; export the "
+            "classifier with its scores as a tensor: `zipmap=False` (onnxmltools), "
+            "`options={'zipmap': False}` (skl2onnx)"
+        )
+    if kind.startswith("seq"):
+        return (
+            f"{tensor} is a sequence ({kind}), which no request or answer can carry; export it as "
+            "one tensor (the operator ConcatFromSequence makes one), or each element as an "
+            f"{tensor.partition(' ')[0]} of its own"
+        )
+    if kind.startswith("optional"):
+        return (
+            f"{tensor} is optional by its type ({kind}), which no request can leave out; export it "
+            "as a tensor with a default value (an initializer of the same name)"
+        )
+    return (
+        f"{tensor} has the type {kind}, which no request or answer can carry; cast it in the "
+        "graph (the operator Cast) to one of the protocol's datatypes"
+    )
 
 
 def signature_of(path: Path | str) -> Signature:

@@ -1,15 +1,18 @@
 """How a model is run: `options.onnx` of its spec."""
 
 from collections.abc import Mapping
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import onnxruntime as ort
-from pydantic import ConfigDict, Field, ValidationError
-from pydantic.dataclasses import dataclass
+from annotated_types import Ge, Gt, Le
 
 from driftloop_contracts.errors import Rejected
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 
@@ -22,7 +25,7 @@ PROVIDERS: dict[Provider, tuple[str, str]] = {
 """ONNX Runtime's name of each, and the package that brings it."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+@dataclass(frozen=True)
 class BackendOptions:
     """`providers`: in order of preference; what none of them can run, the CPU runs.
     `memory_limit_mb`: for the tensors of a run, not the weights; None: no limit.
@@ -31,18 +34,20 @@ class BackendOptions:
     `placement`: own gives the model replicas apart from the other models', `replicas` of them with
     `cpus` each."""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
     providers: tuple[Provider, ...] = field(default=("cpu",))
-    threads: Annotated[int, Field(ge=1)] = 1
-    inter_op_threads: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Ge(1)] = 1
+    inter_op_threads: Annotated[int, Ge(1)] = 1
     graph_optimization: Literal["disabled", "basic", "extended", "all"] = "all"
-    warm_up: Annotated[int, Field(ge=0)] = 1
-    memory_limit_mb: Annotated[int, Field(ge=1)] | None = None
+    warm_up: Annotated[int, Ge(0)] = 1
+    memory_limit_mb: Annotated[int, Ge(1)] | None = None
     batching: Literal["auto", "on", "off"] = "auto"
-    max_batch_rows: Annotated[int, Field(ge=1)] = 1024
-    max_queue_delay_ms: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    max_batch_rows: Annotated[int, Ge(1)] = 1024
+    max_queue_delay_ms: Annotated[float, Ge(0), Le(1000)] = 0.0
     placement: Literal["shared", "own"] = "shared"
-    replicas: Annotated[int, Field(ge=1)] = 1
-    cpus: Annotated[float, Field(gt=0)] = 0.2
+    replicas: Annotated[int, Ge(1)] = 1
+    cpus: Annotated[float, Gt(0)] = 0.2
 
 
 _NAMES = tuple(f.name for f in fields(BackendOptions))
@@ -60,14 +65,23 @@ def parse_options(options: Mapping[str, Any]) -> BackendOptions:
             raise Rejected(f"there is no option onnx.{name}; did you mean onnx.{nearest}?")
     if isinstance(given.get("providers"), list):
         given = {**given, "providers": tuple(given["providers"])}
+    from pydantic_core import ArgsKwargs, ValidationError
+
     try:
-        parsed = BackendOptions(**given)
+        parsed = _validator().validate_python(ArgsKwargs((), given))
     except ValidationError as error:
         first = error.errors()[0]
         raise Rejected(f"option onnx.{first['loc'][0]}: {first['msg']}") from None
     if not parsed.providers:
         raise Rejected("option onnx.providers: name at least one")
     return parsed
+
+
+@cache
+def _validator() -> "TypeAdapter[BackendOptions]":
+    from pydantic import TypeAdapter  # half a second that the first load's process does without
+
+    return TypeAdapter(BackendOptions)
 
 
 def require_providers(options: BackendOptions) -> None:

@@ -13,19 +13,15 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_onnx.made_up import Arrays, made_up
 from driftloop_onnx.model import OnnxModel
 from driftloop_onnx.options import BackendOptions
 
 log = structlog.get_logger()
 
 ROWS = 8
-FREE_DIMENSION = 16
-"""The size of made-up inputs in free dimensions other than the rows."""
 RTOL, ATOL = 1e-3, 1e-5
 """How far rows may differ alone and together: kernels round differently for different sizes."""
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,7 @@ def _why_not_batched(model: OnnxModel, options: BackendOptions) -> str | None:
     if options.batching == "off":
         return "batching is off"
     for tensor in model.signature.inputs:
-        if tensor.shape[:1] != (-1,):
+        if not tensor.free_rows:
             return f"input {tensor.name!r} has no free first dimension"
     return mixes_rows(model) if options.batching == "auto" else None
 
@@ -97,22 +93,3 @@ def _alike(alone: np.ndarray, together: np.ndarray) -> bool:
     if alone.dtype.kind == "f":
         return np.allclose(alone, together, RTOL, ATOL, equal_nan=True)
     return bool(np.array_equal(alone, together))
-
-
-def made_up(signature: Signature, rows: int) -> Arrays:
-    """Inputs that fit a signature, the same each time; `rows` where the first dimension is free."""
-    dice = np.random.default_rng(0)
-    return {t.name: _made_up(t, rows, dice) for t in signature.inputs}
-
-
-def _made_up(tensor: TensorSpec, rows: int, dice: np.random.Generator) -> np.ndarray:
-    sizes = (rows if place == 0 else FREE_DIMENSION for place in range(len(tensor.shape)))
-    shape = tuple(
-        size if free == -1 else free for free, size in zip(tensor.shape, sizes, strict=True)
-    )
-    if tensor.datatype == "BYTES":
-        return np.array(dice.choice(["a", "b"], shape), object)
-    if tensor.datatype.startswith("FP"):
-        return dice.normal(size=shape).astype(f"f{int(tensor.datatype[2:]) // 8}")
-    # Whole numbers are mostly indices, and every table has a 0 and a 1.
-    return dice.integers(0, 2, shape).astype(tensor.datatype.lower())

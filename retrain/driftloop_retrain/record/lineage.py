@@ -154,9 +154,11 @@ def _report(version: VersionRecord) -> str | None:
 
 
 def _files(folder: Path) -> Mapping[str, str]:
-    """SHA-256 by name."""
+    """SHA-256 by path in the folder."""
     found = {}
-    for path in sorted(folder.iterdir() if folder.is_dir() else ()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(
+                file, "sha256"
+            ).hexdigest()
     return found

@@ -32,7 +32,7 @@ def outputs_of(model: OnnxModel, features: pa.Table) -> dict[str, NDArray[np.gen
 
 
 def _tensor(tensor: TensorSpec, column: pa.ChunkedArray) -> NDArray[np.generic]:
-    shape = (-1, *(d for d in tensor.shape[1:]))
+    shape = (-1, *(tensor.row_shape or ()))
     if tensor.datatype == "BYTES":
         return np.array(pc.fill_null(column, "").to_pylist(), dtype=object).reshape(shape)
     dtype = np.dtype(_DTYPES[tensor.datatype])

@@ -196,7 +196,7 @@ class Batcher:
         if queue is None:
             if len(self._queues) >= self._queues_kept:
                 self._forget_idle_queues()
-            queue = self._queues[key] = BatchQueue(key, chosen)
+            queue = self._queues[key] = BatchQueue(key, chosen.for_inputs(request.inputs))
         queue.calls.append(call)
         return queue
 

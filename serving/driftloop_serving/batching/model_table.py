@@ -1,7 +1,7 @@
 """The versions that a replica holds, and which one answers a request."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -52,6 +52,13 @@ class Chosen:
     one_shape: bool
     capture: CaptureFilter | None = None
     graph_key: object = field(default_factory=object)
+
+    def for_inputs(self, given: Collection[str]) -> "Chosen":
+        """For a queue of requests that give these inputs: those with values for optional ones run
+        alone, since the graph was seen to answer each row alone with its own values only."""
+        if len(given) == len(self.signature.inputs):
+            return self
+        return replace(self, batchable=False)
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,8 @@ class Served:
             options.max_batch_rows,
             options.max_queue_delay_ms / 1e3,
             signature,
-            one_shape=all(-1 not in tensor.shape[1:] for tensor in signature.inputs),
+            one_shape=not signature.optional
+            and all(t.row_shape is not None and -1 not in t.row_shape for t in signature.inputs),
             capture=capture_filter(
                 parse_capture(self.deployment.model.options), signature, self.capture
             ),

@@ -7,7 +7,7 @@ import numpy as np
 import structlog
 
 from driftloop_serving.batching.model_table import Chosen
-from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.capture.spool_record import PredictionBatch, Tensors
 from driftloop_serving.inference.infer_call import InferCall
 
 log = structlog.get_logger()
@@ -79,6 +79,9 @@ def _gathered(calls: Sequence[InferCall]) -> Mapping[str, np.ndarray]:
 def record_of(run: Run, latencies_s: list[float]) -> PredictionBatch:
     calls, chosen = run.calls, run.chosen
     given_ids = [call.given_id for call in calls]
+    inputs: Tensors = run.inputs
+    if chosen.signature.optional:
+        inputs = {tensor.name: run.inputs.get(tensor.name) for tensor in chosen.signature.accepted}
     batch = PredictionBatch(
         calls[0].model,
         chosen.version,
@@ -87,7 +90,7 @@ def record_of(run: Run, latencies_s: list[float]) -> PredictionBatch:
         latencies_s,
         run.counts,
         chosen.model.signature,
-        run.inputs,
+        inputs,
         run.outputs,
         run.error,
         client_ids=given_ids.count(None) < len(given_ids),

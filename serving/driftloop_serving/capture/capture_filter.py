@@ -81,7 +81,7 @@ def capture_filter(
     has another type, the key was taken away) the column is dropped: neither is it captured against
     its rule, nor does the model stop serving.
     """
-    texts = {t.name for t in (*signature.inputs, *signature.outputs) if t.datatype == "BYTES"}
+    texts = {t.name for t in (*signature.accepted, *signature.outputs) if t.datatype == "BYTES"}
     changes: dict[str, Change] = dict.fromkeys(rules.columns, _dropped)
     changes |= {c: _truncated(length) for c, length in rules.truncate.items() if c in texts}
     if rules.hash and settings.hash_key is None:

@@ -100,7 +100,7 @@ def to_batch(batches: Sequence[PredictionBatch], replica: str) -> pa.RecordBatch
         of_requests([s for b in batches for s in b.latencies_s], pa.float32()),
         of_runs([b.error for b in batches], pa.string()),
     ]
-    inputs = [_column(t, [b.inputs[t.name] for b in batches], rows) for t in signature.inputs]
+    inputs = [_column(t, [b.inputs[t.name] for b in batches], rows) for t in signature.accepted]
     outputs = [
         _column(t, [None if b.outputs is None else b.outputs[t.name] for b in batches], rows)
         for t in signature.outputs
@@ -124,7 +124,7 @@ def _column(
 
 
 def _rows(tensor: TensorSpec, array: np.ndarray, rows: int, kind: pa.DataType) -> pa.Array:
-    if not array.shape or array.shape[0] != rows:
+    if array.shape[:1] != (rows,):
         array = np.broadcast_to(array, (rows, *array.shape))
     flat = array.reshape(rows, -1)
     value_kind = kind if tensor.scalar else kind.value_type

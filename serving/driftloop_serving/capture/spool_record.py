@@ -31,7 +31,7 @@ END = bytes(FRAME.size)
 
 
 Tensors = Mapping[str, np.ndarray | None]
-"""By name; None if a capture rule drops the column."""
+"""By name; None if a capture rule drops the column, or an optional input was not given."""
 
 
 class PredictionBatch(NamedTuple):
@@ -168,9 +168,10 @@ class PredictionEncoder:
                 "v": version,
                 "x": _specs(signature.inputs),
                 "y": _specs(signature.outputs),
+                **({"o": _specs(signature.optional)} if signature.optional else {}),
             }
         )
-        self.inputs = _columns(signature.inputs)
+        self.inputs = _columns(signature.accepted)
         self.outputs = _columns(signature.outputs)
 
     def append(
@@ -192,6 +193,9 @@ class PredictionEncoder:
             batch.client_ids,
         )
         _append_frame(data, self.beginning, record, segment)
+
+
+_SPEC = ("name", "datatype", "shape")
 
 
 def _specs(tensors: Sequence[TensorSpec]) -> list[Any]:
@@ -256,7 +260,7 @@ def decode(payload: bytes) -> SpoolRecord:
         found.latencies_s,
         found.counts,
         signature,
-        _arrays(signature.inputs, found.inputs),
+        _arrays(signature.accepted, found.inputs),
         outputs,
         found.error,
         found.first_sequence,
@@ -270,7 +274,8 @@ def _known_head(head: bytes) -> tuple[str, str, int, Signature]:
     """Kind, model, version and signature."""
     fields = orjson.loads(head)
     tensors = [
-        tuple(TensorSpec(t[0], t[1], tuple(t[2])) for t in fields.get(side, ())) for side in "xy"
+        tuple(TensorSpec.from_dict(dict(zip(_SPEC, t, strict=True))) for t in fields.get(side, ()))
+        for side in "xyo"
     ]
     return fields["k"], fields.get("m", ""), fields.get("v", 0), Signature(*tensors)
 

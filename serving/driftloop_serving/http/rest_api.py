@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.kind import LANGUAGE, TABULAR
+from driftloop_contracts.signature import Signature
 from driftloop_http.http_errors import install_error_handlers
 from driftloop_http.request_body import read_body
 from driftloop_onnx import parse_options
@@ -24,6 +25,7 @@ from driftloop_serving.batching.model_table import ModelTable, Served
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.http import rest_documents as documents
 from driftloop_serving.http.feedback import Settled, accept
+from driftloop_serving.http.model_metadata import tensors
 from driftloop_serving.http.openapi import body, describe, errors
 from driftloop_serving.http.triton_config import configuration
 from driftloop_serving.inference.infer_call import Codec, InferCall, checked_id, checked_json_length
@@ -99,8 +101,12 @@ def _health(app: FastAPI, batcher: Batcher) -> None:
 def _models(app: FastAPI, batcher: Batcher) -> None:
     began = int(time.time())
 
-    @app.get("/v2/models/{model}", responses=errors(404))
-    @app.get("/v2/models/{model}/versions/{version}", responses=errors(404))
+    @app.get("/v2/models/{model}", responses=errors(404), response_model_exclude_none=True)
+    @app.get(
+        "/v2/models/{model}/versions/{version}",
+        responses=errors(404),
+        response_model_exclude_none=True,
+    )
     async def metadata(model: str, version: str | None = None) -> documents.ModelMetadata:
         """The inputs and outputs of a version."""
         served, number = _asked(batcher.table, model, version)
@@ -109,7 +115,7 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
             name=model,
             versions=[str(v.version) for v in served.deployment.versions],
             platform=PLATFORMS[served.deployment.model.kind],
-            **wanted.signature.to_dict() if wanted else {"inputs": [], "outputs": []},
+            **tensors(wanted.signature if wanted else Signature((), ())),
         )
 
     unready: dict[int | str, dict[str, Any]] = {503: {"model": documents.ModelReady}, **errors(404)}

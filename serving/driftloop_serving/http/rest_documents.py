@@ -45,14 +45,22 @@ class TensorMetadata(BaseModel):
     name: str
     datatype: Datatype
     shape: list[int] = Field(description="-1 for a free dimension")
+    parameters: dict[str, bool] | None = Field(
+        None,
+        description="`unknown_rank`: the graph does not say how many dimensions there are, and "
+        "takes any shape that it can work with. `optional`: it has a default and may be left out",
+    )
 
 
 class ModelMetadata(BaseModel):
+    """`properties`: the same for clients of the gRPC API, whose tensors have no parameters."""
+
     name: str
     versions: list[str]
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
+    properties: dict[str, str] | None = None
 
 
 class LanguageModel(BaseModel):

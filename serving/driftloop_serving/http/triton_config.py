@@ -24,7 +24,11 @@ def configuration(served: Served, version: int, options: BackendOptions) -> dict
             "specific": {"versions": [v.version for v in served.deployment.versions]}
         },
         "max_batch_size": options.max_batch_rows if batched else 0,
-        "input": [_tensor(tensor, batched) for tensor in wanted.signature.inputs],
+        "input": [
+            *(_tensor(tensor, batched) for tensor in wanted.signature.inputs),
+            # Its first dimension does not count rows: requests that give one run alone.
+            *(_tensor(tensor, False) | {"optional": True} for tensor in wanted.signature.optional),
+        ],
         "output": [_tensor(tensor, batched) for tensor in wanted.signature.outputs],
         "instance_group": [
             {"name": name, "kind": _DEVICES.get(options.providers[0], "KIND_CPU"), "count": 1}
@@ -53,7 +57,9 @@ def _parameters(options: BackendOptions, why_not_batched: str | None) -> dict[st
 
 
 def _tensor(tensor: TensorSpec, batched: bool) -> dict[str, Any]:
-    dims = tensor.shape[1:] if batched else tensor.shape
+    dims = tensor.row_shape if batched else tensor.shape
+    if dims is None:
+        dims = (-1,)
     return {
         "name": tensor.name,
         "data_type": f"TYPE_{_type(tensor.datatype)}",

@@ -60,6 +60,8 @@ def text_of(element: bytes, plan: InputPlan) -> str:
 def raw_array(buffer: bytes, plan: InputPlan) -> np.ndarray:
     """The tensor that is all of `buffer`; its one free dimension follows from the length, and of
     BYTES it is a single element, without a length in front. Raises Rejected."""
+    if plan.shape is None:
+        raise plan.refused(" may have any shape; a raw request cannot say which is sent")
     free = plan.shape.count(-1)
     if plan.kind.text:
         if plan.fixed_size != 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from driftloop_contracts.errors import Rejected, shown
+from driftloop_contracts.errors import Rejected, listed, shown
 from driftloop_contracts.input_rules import InputRule, check_all
 from driftloop_contracts.signature import Signature
 from driftloop_serving.inference.binary_tensors import array_at, buffer_of, text_of
@@ -101,15 +101,12 @@ def _inputs(request: pb.ModelInferRequest, plan: Plan) -> dict[str, np.ndarray]:
     for place, tensor in enumerate(request.inputs):
         wanted = plan.inputs.get(tensor.name)
         if wanted is None:
-            known = ", ".join(plan.inputs)
+            known = listed(plan.inputs)
             raise Rejected(f"unknown input {shown(tensor.name)}; the model takes {known}")
         if tensor.name in found:
             raise wanted.refused(" is given twice")
         found[tensor.name] = _array(tensor, buffers[place] if buffers else None, wanted)
-    for name, wanted in plan.inputs.items():
-        if name not in found:
-            raise wanted.refused(" is missing")
-    return {name: found[name] for name in plan.input_names}
+    return plan.ordered(found)
 
 
 def _array(tensor: Tensor, raw: bytes | None, plan: InputPlan) -> np.ndarray:
@@ -136,6 +133,6 @@ def _outputs(request: pb.ModelInferRequest, plan: Plan) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(output.name for output in request.outputs))
     for name in names:
         if name not in plan.outputs:
-            known = ", ".join(plan.outputs)
+            known = listed(plan.outputs)
             raise Rejected(f"unknown output {shown(name)}; the model gives {known}")
     return names or plan.output_names

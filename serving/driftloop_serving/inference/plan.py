@@ -20,8 +20,11 @@ class Plan:
     inputs: dict[str, InputPlan]
     outputs: dict[str, OutputPlan]
     input_names: list[str]
+    """Those that a request must give."""
     row_names: list[str]
     """The inputs whose first dimension counts rows."""
+    unranked_names: list[str]
+    """The inputs of any rank; if no other counts rows, they may."""
     output_names: tuple[str, ...]
     starts: dict[tuple[str, int], bytes] = field(default_factory=dict)
     """The beginning of an answer's JSON, by model and version."""
@@ -33,21 +36,23 @@ class Plan:
     def of(cls, signature: Signature) -> "Plan":
         return cls(
             signature,
-            {spec.name: InputPlan.of(spec) for spec in signature.inputs},
+            {spec.name: InputPlan.of(spec) for spec in signature.accepted},
             {spec.name: OutputPlan(spec.name, spec.datatype) for spec in signature.outputs},
             [spec.name for spec in signature.inputs],
-            [spec.name for spec in signature.inputs if spec.shape[:1] == (-1,)],
+            [spec.name for spec in signature.inputs if spec.free_rows],
+            [spec.name for spec in signature.inputs if spec.shape is None],
             tuple(spec.name for spec in signature.outputs),
         )
 
     def ordered(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The inputs in the signature's order. Raises Rejected if one is missing."""
+        """The inputs in the signature's order. Raises Rejected if one is missing that has no
+        default."""
         if [*found] == self.input_names:
             return found
         for name in self.input_names:
             if name not in found:
                 raise Rejected(f"input {name!r} is missing")
-        return {name: found[name] for name in self.input_names}
+        return {name: found[name] for name in self.inputs if name in found}
 
 
 _plans: dict[int, Plan] = {}
@@ -71,7 +76,13 @@ def rows_of(inputs: Mapping[str, np.ndarray], plan: Plan) -> int:
             sizes = ", ".join(f"{n}: {inputs[n].shape[0]}" for n in plan.row_names)
             raise Rejected(f"the inputs have different numbers of rows ({sizes})")
         rows = here
-    return rows or 1
+    return rows or _unranked_rows(inputs, plan)
+
+
+def _unranked_rows(inputs: Mapping[str, np.ndarray], plan: Plan) -> int:
+    """What the inputs of any rank agree on, if they do: the graph may take others."""
+    found = {inputs[name].shape[0] for name in plan.unranked_names if inputs[name].shape}
+    return found.pop() if len(found) == 1 else 1
 
 
 K = TypeVar("K")

@@ -11,14 +11,14 @@ from driftloop_serving.inference.datatypes import KINDS, Kind
 
 @dataclass(frozen=True, slots=True)
 class InputPlan:
-    """`counts_rows`: its first dimension is the number of rows; `column`: [-1, 1], for which
-    clients may leave out the second dimension; `fixed_size`: the product of its dimensions that
-    aren't free;
+    """`counts_rows`: its first dimension is the number of rows; `shape` None: of any
+    rank; `column`: [-1, 1], for which clients may leave out the second dimension; `fixed_size`: the
+    product of its dimensions that aren't free;
     `tail`: the dimensions behind the rows of the commonest shapes, [-1] and [-1, n]; else None."""
 
     name: str
     datatype: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     kind: Kind
     counts_rows: bool
     column: bool
@@ -27,16 +27,17 @@ class InputPlan:
 
     @classmethod
     def of(cls, spec: TensorSpec) -> "InputPlan":
-        common = spec.shape[:1] == (-1,) and len(spec.shape) <= 2 and -1 not in spec.shape[1:]
-        tail = list(spec.shape[1:]) if common else None
+        known = spec.shape or ()
+        common = spec.free_rows and len(known) <= 2 and -1 not in known[1:]
+        tail = list(known[1:]) if common else None
         return cls(
             spec.name,
             spec.datatype,
             spec.shape,
             KINDS[spec.datatype],
-            spec.shape[:1] == (-1,),
+            spec.free_rows,
             spec.shape == (-1, 1),
-            prod(d for d in spec.shape if d != -1),
+            prod(d for d in known if d != -1),
             tail,
         )
 
@@ -55,15 +56,16 @@ class InputPlan:
         if self.column and len(shape) == 1:
             shape = [*shape, 1]
         size = 1
-        fits = len(shape) == len(self.shape)
-        for given, wanted in zip(shape, self.shape, strict=False):
+        known = [-1] * len(shape) if self.shape is None else self.shape
+        fits = len(shape) == len(known)
+        for given, wanted in zip(shape, known, strict=False):
             if type(given) is not int or given < 0:
                 raise self.refused(": `shape` must be a list of whole numbers from 1")
             if given != wanted and wanted != -1:
                 fits = False
             size *= given
         if not fits:
-            raise self.refused(f" has the shape {shown(shape)}; it must be {list(self.shape)}")
+            raise self.refused(f" has the shape {shown(shape)}; it must be {list(known)}")
         if size == 0:
             what = "no rows" if self.counts_rows and shape[0] == 0 else "no elements"
             raise self.refused(f" has {what}")

@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 import orjson
 
-from driftloop_contracts.errors import Rejected, shown
+from driftloop_contracts.errors import Rejected, listed, shown
 from driftloop_contracts.input_rules import InputRule, check_all
 from driftloop_contracts.signature import Signature
 from driftloop_serving.inference.infer_call import InferRequest
 from driftloop_serving.inference.json_tensors import array_of, document_of
 from driftloop_serving.inference.plan import Plan, plan_of, rows_of
 from driftloop_serving.inference.tensor_plan import InputPlan
+
+MAX_RANK = 32
+"""How deep the lists of an input may be nested whose graph does not say the rank."""
 
 
 class V1Codec:
@@ -75,20 +78,25 @@ def _columns(instances: Any, plan: Plan) -> dict[str, Any]:
     """The rows of each input."""
     if type(instances) is not list or not instances:
         raise Rejected("`instances` must be a list of at least one row")
-    for given in plan.inputs.values():
-        if not given.counts_rows:
+    names = plan.input_names
+    for given in (plan.inputs[name] for name in names):
+        if not given.counts_rows and given.shape is not None:
             raise given.refused(" is the same for all rows; give it, and the others, in `inputs`")
     objects = sum(type(instance) is dict for instance in instances)
-    if objects == 0 and len(plan.inputs) == 1:
-        return dict.fromkeys(plan.inputs, instances)
+    if objects == 0 and len(names) == 1:
+        return dict.fromkeys(names, instances)
     if objects < len(instances):
-        raise Rejected(f"each instance must be an object with {', '.join(plan.inputs)}")
+        raise Rejected(f"each instance must be an object with {listed(names)}")
+    wanted = set(names)
     for place, instance in enumerate(instances):
-        if instance.keys() != plan.inputs.keys():
+        if instance.keys() != wanted:
             _known(instance, plan)
-            missing = min(plan.inputs.keys() - instance.keys())
-            raise Rejected(f"input {missing!r} is missing in instance {place}")
-    return {name: [instance[name] for instance in instances] for name in plan.inputs}
+            missing = wanted - instance.keys()
+            if missing:
+                raise Rejected(f"input {min(missing)!r} is missing in instance {place}")
+            name = min(instance.keys() - wanted)
+            raise Rejected(f"input {name!r} has a default for all rows; give others in `inputs`")
+    return {name: [instance[name] for instance in instances] for name in names}
 
 
 def _named(inputs: Any, plan: Plan) -> dict[str, Any]:
@@ -96,26 +104,27 @@ def _named(inputs: Any, plan: Plan) -> dict[str, Any]:
     if type(inputs) is dict:
         _known(inputs, plan)
         return inputs
-    if type(inputs) is list and len(plan.inputs) == 1:
-        return dict.fromkeys(plan.inputs, inputs)
-    raise Rejected(f"`inputs` must be an object with {', '.join(plan.inputs)}")
+    if type(inputs) is list and len(plan.input_names) == 1:
+        return dict.fromkeys(plan.input_names, inputs)
+    raise Rejected(f"`inputs` must be an object with {listed(plan.inputs)}")
 
 
 def _known(names: Mapping[str, Any], plan: Plan) -> None:
     for name in names:
         if name not in plan.inputs:
-            raise Rejected(f"unknown input {shown(name)}; the model takes {', '.join(plan.inputs)}")
+            raise Rejected(f"unknown input {shown(name)}; the model takes {listed(plan.inputs)}")
 
 
 def _array(data: Any, given: InputPlan) -> np.ndarray:
     """Nested lists as the input's tensor; the shape is that of their first elements."""
     dimensions: list[int] = []
     level = data
-    while type(level) is list and len(dimensions) < len(given.shape):
+    rank = MAX_RANK if given.shape is None else len(given.shape)
+    while type(level) is list and len(dimensions) < rank:
         dimensions.append(len(level))
         level = level[0] if level else None
     shape, size = given.fitted(dimensions)
-    return array_of(data if given.shape else [data], shape, size, given)
+    return array_of(data if shape else [data], shape, size, given)
 
 
 def _rows(array: np.ndarray, rows: int) -> Any:

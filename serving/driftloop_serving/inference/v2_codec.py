@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from driftloop_contracts.errors import Rejected, shown
+from driftloop_contracts.errors import Rejected, listed, shown
 from driftloop_contracts.input_rules import InputRule, check_all
 from driftloop_contracts.signature import Signature
 from driftloop_serving.inference.binary_tensors import array_at, buffer_of, raw_array
@@ -154,12 +154,12 @@ def _json_part(payload: bytes, json_length: int) -> bytes:
 
 def _raw_request(payload: bytes, plan: Plan) -> InferRequest:
     """A body without JSON: the buffer of the only input; all outputs are answered as buffers."""
-    if len(plan.inputs) != 1:
+    if len(plan.input_names) != 1:
         raise Rejected(
             "Inference-Header-Content-Length 0 is for models of one input;"
-            f" this one takes {', '.join(plan.inputs)}"
+            f" this one takes {listed(plan.inputs)}"
         )
-    (given,) = plan.inputs.values()
+    given = plan.inputs[plan.input_names[0]]
     inputs = {given.name: raw_array(payload, given)}
     return InferRequest(
         None, inputs, plan.output_names, rows_of(inputs, plan), frozenset(plan.output_names)
@@ -177,7 +177,7 @@ def _inputs(
         name = tensor.get("name") if type(tensor) is dict else None
         given = plan.inputs.get(name) if type(name) is str else None
         if given is None:
-            raise Rejected(f"unknown input {shown(name)}; the model takes {', '.join(plan.inputs)}")
+            raise Rejected(f"unknown input {shown(name)}; the model takes {listed(plan.inputs)}")
         if name in found:
             raise given.refused(" is given twice")
         if tensor.get("datatype") != given.datatype:
@@ -226,9 +226,7 @@ def _outputs(document: dict[str, Any], plan: Plan) -> tuple[tuple[str, ...], fro
     for output in wanted:
         name = output.get("name") if type(output) is dict else None
         if type(name) is not str or name not in plan.outputs:
-            raise Rejected(
-                f"unknown output {shown(name)}; the model gives {', '.join(plan.outputs)}"
-            )
+            raise Rejected(f"unknown output {shown(name)}; the model gives {listed(plan.outputs)}")
         parameters = _parameters(output)
         if parameters.get("classification"):
             raise Rejected(f"output {name!r}: `classification` is not supported")

@@ -13,6 +13,7 @@ from s3_server import environment, put, s3_server, store
 
 from driftloop_contracts.errors import Rejected, RetryLater
 from driftloop_gateway.intake_language import read_language
+from driftloop_settings import Settings
 from driftloop_settings.ports import free_port
 from driftloop_vllm.fetch import local_folder
 
@@ -164,8 +165,8 @@ def test_a_deploy_takes_weights_from_under_a_root_only(endpoint: str, tmp_path: 
     def taken(uri: str) -> Path:
         spec = {"name": "m", "runtime": "vllm", "task": "generation", "output": "text"}
         document = {**spec, "model_uri": uri}
-        roots = ["s3://models/whole"]
-        return read_language(document, tmp_path, None, tmp_path / "fetched", roots).folder
+        settings = Settings(llm={"roots": ["s3://models/whole"]})
+        return read_language(document, tmp_path, None, tmp_path / "fetched", settings).folder
 
     assert sorted(files(taken("s3://models/whole"))) == [
         "config.json",

@@ -6,7 +6,7 @@ from onnx import NodeProto, TensorProto, helper
 from onnx_graphs import value, write
 
 from driftloop_onnx import BackendOptions, OnnxModel, load
-from driftloop_onnx.warm_up import made_up
+from driftloop_onnx.made_up import made_up
 
 node = helper.make_node
 STRING, INT64 = TensorProto.STRING, TensorProto.INT64

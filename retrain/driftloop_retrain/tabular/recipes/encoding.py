@@ -29,7 +29,7 @@ class EncodedInput:
 
     @property
     def width(self) -> int:
-        return self.tensor.shape[1] if len(self.tensor.shape) == 2 else 1
+        return (self.tensor.row_shape or (1,))[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,11 @@ class Encoding:
                 )
             else:
                 nodes.append(helper.make_node("Cast", [name], [part], to=TensorProto.FLOAT))
-            if len(item.tensor.shape) == 1:
+            if item.tensor.row_shape == ():
                 nodes.append(helper.make_node("Reshape", [part, "column"], [part + "_column"]))
                 part += "_column"
             parts.append(part)
-        if any(len(item.tensor.shape) == 1 for item in self.inputs):
+        if any(item.tensor.row_shape == () for item in self.inputs):
             shape = helper.make_tensor("column", TensorProto.INT64, [2], [-1, 1])
             nodes.insert(0, helper.make_node("Constant", [], ["column"], value=shape))
         return [*nodes, helper.make_node("Concat", parts, [output], axis=1)]
@@ -95,9 +95,10 @@ def fit_encoding(features: pa.Table, inputs: Sequence[TensorSpec]) -> Encoding:
 
 
 def _fit(tensor: TensorSpec, column: pa.ChunkedArray) -> EncodedInput:
-    if len(tensor.shape) > 2 or (len(tensor.shape) == 2 and tensor.shape[1] < 1):
+    shape = tensor.row_shape
+    if shape is None or len(shape) > 1 or any(size < 1 for size in shape):
         raise Rejected(
-            f"input {tensor.name!r} has the shape {list(tensor.shape)}: no table's column"
+            f"input {tensor.name!r} has the shape {tensor.to_dict()['shape']}: no table's column"
         )
     if tensor.datatype != "BYTES":
         return EncodedInput(tensor)

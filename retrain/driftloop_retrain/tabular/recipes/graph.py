@@ -78,4 +78,4 @@ def _value_info(tensor: TensorSpec) -> Any:
 
     assert tensor.datatype in ARROW_TYPES
     element = getattr(TensorProto, _ELEMENTS.get(tensor.datatype, tensor.datatype))
-    return helper.make_tensor_value_info(tensor.name, element, ["n", *tensor.shape[1:]])
+    return helper.make_tensor_value_info(tensor.name, element, ["n", *(tensor.row_shape or ())])

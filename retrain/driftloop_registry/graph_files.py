@@ -1,0 +1,66 @@
+"""The files of a graph: the `.onnx` file, and those that it names for its weights (ONNX's external
+data)."""
+
+import mmap
+from pathlib import Path, PurePosixPath
+
+from driftloop_contracts.errors import NotFound, Rejected
+from driftloop_contracts.onnx_file import external_locations
+
+RESERVED = frozenset({"model.json", "model.onnx", "reference.parquet", "lineage.json"})
+"""Names of files that a version's folder holds beside external data."""
+
+
+def external_files(graph: Path) -> dict[str, Path]:
+    """The files that a graph names, by their paths relative to its folder. Raises Rejected for one
+    that does not lie in that folder as a file of its own: a link would let a model read what is
+    not part of it."""
+    return {str(place): _checked(graph, place) for place in map(_place, _named(graph))}
+
+
+def _named(graph: Path) -> list[str]:
+    if not graph.stat().st_size:
+        return []
+    with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"location") < 0:  # the key of each entry of external data
+            return []
+    try:
+        return external_locations(graph.read_bytes())
+    except (ValueError, KeyError):
+        raise Rejected(f"{graph.name} is not a loadable ONNX model") from None
+
+
+def _place(location: str) -> PurePosixPath:
+    place = PurePosixPath(location)
+    if not location or "\0" in location or place.is_absolute() or ".." in place.parts:
+        raise Rejected(
+            f"the graph keeps weights in {location!r}, outside its own folder; save them beside "
+            "it: onnx.save(model, path, save_as_external_data=True, location='model.onnx.data')"
+        )
+    if str(place) in RESERVED:
+        raise Rejected(
+            f"the graph keeps weights in {location!r}; that name is used for another file"
+        )
+    return place
+
+
+def _checked(graph: Path, place: PurePosixPath) -> Path:
+    path = graph.parent
+    for part in place.parts:
+        path /= part
+        if path.is_symlink():
+            raise Rejected(
+                f"{graph.name} keeps weights in {str(place)!r}, and {part!r} is a symbolic link; "
+                "put a copy of the file in its place (cp -L)"
+            )
+    if not path.is_file():
+        raise NotFound(
+            f"{graph.name} keeps weights in {str(place)!r}, and {graph.parent.name or '.'!r} has "
+            "no such file; it belongs to the model"
+        )
+    if path.stat().st_nlink > 1:
+        raise Rejected(
+            f"{graph.name} keeps weights in {str(place)!r}, which is a hard link: the file has "
+            "another name too; put a copy in its place"
+        )
+    return path

@@ -1,0 +1,120 @@
+"""The first load of a graph that somebody sent, in a process of its own with limits on time and
+memory: a graph can crash ONNX Runtime or take all memory, and then neither a role nor a replica
+dies of it."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from driftloop_contracts.errors import DriftloopError, Rejected
+from driftloop_contracts.signature import Signature
+from driftloop_onnx.made_up import made_up
+from driftloop_onnx.model import OnnxModel
+from driftloop_onnx.options import BackendOptions
+
+BASE_BYTES = 2 << 30
+"""Memory for a graph's tensors beside the weights."""
+COPIES = 4
+"""How often the weights may be in memory while a session is made: mapped, copied, laid out anew."""
+_NO_MEMORY = ("bad_alloc", "allocate memory", "bad allocation", "Cannot allocate")
+_PAGE_COUNTS = Path("/proc/self/statm")
+
+
+def first_load(
+    folder: Path,
+    options: BackendOptions | None = None,
+    *,
+    timeout_s: float = 300.0,
+    memory_bytes: int | None = None,
+) -> Signature:
+    """Load the graph in a folder and run it once, in a child process, and give its signature.
+    `memory_bytes` None: in proportion to the folder's files. Raises Rejected if it does not load,
+    crashes, or needs more than it may take."""
+    limit = memory_bytes or BASE_BYTES + COPIES * _size(folder)
+    order = {
+        "folder": str(folder),
+        "options": asdict(options or BackendOptions()),
+        "memory_bytes": limit,
+    }
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-c", "from driftloop_onnx.first_load import main; main()"],
+            input=json.dumps(order).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "MALLOC_ARENA_MAX": "2"},  # each reserves address space
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Rejected(
+            f"the model was not loaded within {timeout_s:g} seconds (serving.load_timeout_s)"
+        ) from None
+    if child.returncode < 0:
+        name = signal.Signals(-child.returncode).name
+        raise Rejected(
+            f"the model crashes ONNX Runtime while it is loaded or run ({name}), or needs "
+            f"more than {limit >> 20:,} MiB of memory (serving.load_memory_bytes)"
+        )
+    try:
+        answer = json.loads(child.stdout)
+    except ValueError:
+        raise Rejected(f"the model ended the process that loads it ({child.returncode})") from None
+    if "rejected" in answer:
+        raise Rejected(answer["rejected"])
+    return Signature.from_dict(answer["signature"])
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _limit_memory(more_bytes: int, options: BackendOptions) -> None:
+    """Of this process, beside what it has mapped by now. CUDA maps more than a machine has, so
+    that only a graph for the CPU is limited."""
+    if options.providers == ("cpu",) and _PAGE_COUNTS.exists():
+        mapped = int(_PAGE_COUNTS.read_text().split()[0]) * resource.getpagesize()
+        limit = mapped + more_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _answer(order: dict[str, Any]) -> dict[str, Any]:
+    given: dict[str, Any] = order["options"]
+    options = BackendOptions(**{**given, "providers": tuple(given["providers"])})
+    limit: int = order["memory_bytes"]
+    _limit_memory(limit, options)
+    try:
+        model = OnnxModel(order["folder"], options)
+    except (DriftloopError, MemoryError) as error:
+        return {"rejected": _too_much(error, limit) or str(error)}
+    try:
+        model.run(made_up(model.signature, 1))
+    except Exception as error:  # other inputs than these may do, but not with more memory
+        if refused := _too_much(error, limit):
+            return {"rejected": refused}
+    return {"signature": model.signature.to_dict()}
+
+
+def _too_much(error: Exception, limit: int) -> str | None:
+    is_memory = isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
+    if not is_memory:
+        return None
+    return (
+        f"the model needs more than {limit >> 20:,} MiB of memory to be loaded and run once "
+        "(serving.load_memory_bytes)"
+    )
+
+
+def main() -> None:
+    """The child: an order on standard input, its answer on standard output."""
+    out = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is not the answer
+    written = json.dumps(_answer(json.load(sys.stdin))).encode()
+    with os.fdopen(out, "wb") as file:
+        file.write(written)
