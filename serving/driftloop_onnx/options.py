@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import onnxruntime as ort
 from annotated_types import Ge, Gt, Le
 
 from driftloop_contracts.errors import Rejected
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 
@@ -33,8 +30,6 @@ class BackendOptions:
     says that it does; off never shares.
     `placement`: own gives the model replicas apart from the other models', `replicas` of them with
     `cpus` each."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
     providers: tuple[Provider, ...] = field(default=("cpu",))
     threads: Annotated[int, Ge(1)] = 1
@@ -65,10 +60,10 @@ def parse_options(options: Mapping[str, Any]) -> BackendOptions:
             raise Rejected(f"there is no option onnx.{name}; did you mean onnx.{nearest}?")
     if isinstance(given.get("providers"), list):
         given = {**given, "providers": tuple(given["providers"])}
-    from pydantic_core import ArgsKwargs, ValidationError
+    from pydantic import ValidationError
 
     try:
-        parsed = _validator().validate_python(ArgsKwargs((), given))
+        parsed = BackendOptions(**vars(_checked()(**given)))
     except ValidationError as error:
         first = error.errors()[0]
         raise Rejected(f"option onnx.{first['loc'][0]}: {first['msg']}") from None
@@ -78,10 +73,12 @@ def parse_options(options: Mapping[str, Any]) -> BackendOptions:
 
 
 @cache
-def _validator() -> "TypeAdapter[BackendOptions]":
-    from pydantic import TypeAdapter  # half a second that the first load's process does without
+def _checked() -> Any:
+    """The same class with types and ranges checked."""
+    from pydantic import ConfigDict  # half a second, which a graph's first load does without
+    from pydantic.dataclasses import dataclass
 
-    return TypeAdapter(BackendOptions)
+    return dataclass(BackendOptions, config=ConfigDict(extra="forbid", strict=True), frozen=True)
 
 
 def require_providers(options: BackendOptions) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import onnx.external_data_helper as external
 import pytest
+from exporters import REAL_LAYOUTS, layouts, write_layout
 from hypothesis import given, settings
-from layouts import REAL_LAYOUTS, layouts, write_layout
 from onnx import TensorProto, helper, numpy_helper
 
 from driftloop_cli.model_archive import pack

@@ -6,11 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from exporters import write_layout
 from onnx import TensorProto, helper
 
+from driftloop_cli.model_archive import pack
 from driftloop_contracts.errors import Rejected
 from driftloop_gateway.intake import take_in
+from driftloop_onnx import OnnxModel
 from driftloop_registry.memory_registry import MemoryRegistry
 from driftloop_settings import Settings
 from driftloop_store import Store, open_store
@@ -146,3 +150,39 @@ def test_a_version_with_other_inputs_is_refused(store: Store, registry: MemoryRe
             settings=Settings(),
         )
     assert [v.version for v in registry.versions("m")] == [1]
+
+
+def test_an_archive_may_hold_only_what_the_graph_names(
+    store: Store, registry: MemoryRegistry
+) -> None:
+    spec = json.dumps({"name": "m"}).encode()
+    body = archive({"model.json": spec, "model.onnx": graph(), "weights/w.bin": b"w"})
+    with pytest.raises(Rejected, match="it may only hold model"):
+        take_in(body, store, registry, NOW, at_once=False, settings=Settings())
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_an_archive_may_hold_no_links(store: Store, registry: MemoryRegistry, kind: bytes) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo("w.bin")
+        info.type, info.linkname = kind, "/etc/passwd"
+        tar.addfile(info)
+    buffer.seek(0)
+    with pytest.raises(Rejected, match="no links"):
+        take_in(buffer, store, registry, NOW, at_once=False, settings=Settings())
+
+
+def test_weights_in_sub_folders_are_registered_where_the_graph_names_them(
+    store: Store, registry: MemoryRegistry, tmp_path: Path
+) -> None:
+    made = write_layout(tmp_path / "made", ("net.onnx.data", "a/b/w.bin"))
+    body = io.BytesIO()
+    pack(body, made, "m")
+    body.seek(0)
+    take_in(body, store, registry, NOW, at_once=False, settings=Settings())
+    folder = Path(store.require_deployment("m").versions[0].path)
+    x = np.ones((1, 4), np.float32)
+    assert OnnxModel(folder).run({"x": x})["y"].tolist() == (
+        OnnxModel(made).run({"x": x})["y"].tolist()
+    )
