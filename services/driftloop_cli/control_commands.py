@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.live import Live
 
 from driftloop_cli.control_client import ControlClient
 from driftloop_cli.model_archive import pack
-from driftloop_cli.options import (
-    Invocation,
-    Model,
-    console,
-    stack_command,
-)
-from driftloop_cli.status_view import rollout_table, status_view
+from driftloop_cli.options import Invocation, Model, stack_command
+from driftloop_cli.status_view import rollout_rows, status_view
+from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import NotFound, Rejected
 
 LOAD_TIMEOUT_S = 900.0
@@ -35,12 +32,13 @@ def status(
     client = ControlClient(run.settings.state_dir)
     if not watch or run.as_json:
         document = client.get("/api/status")
-        run.emit(document, lambda: console.print(status_view(document)))
+        run.emit(document, lambda: console.show(status_view(document, console.width_limit)))
         return
     with Live(console=console, auto_refresh=False) as live:
         try:
             while True:
-                live.update(status_view(client.get("/api/status")), refresh=True)
+                lines = status_view(client.get("/api/status"), console.width)
+                live.update(Group(*lines), refresh=True)
                 time.sleep(1.0)
         except KeyboardInterrupt:
             return
@@ -107,7 +105,7 @@ def _await_loaded(client: ControlClient, answer: dict[str, Any]) -> None:
     version, began = answer["version"], time.monotonic()
     with console.status("") as shown:
         while (waited_s := time.monotonic() - began) < LOAD_TIMEOUT_S:
-            shown.update(f"loading {answer['model']} version {version} ({waited_s:.0f} s)")
+            shown.update(styled(f"loading {answer['model']} version {version} ({waited_s:.0f} s)"))
             for model in client.get("/api/status")["models"]:
                 if model["name"] != answer["model"]:
                     continue
@@ -230,7 +228,7 @@ def rollout_status(
     """Show rollouts, newest first."""
     client = ControlClient(run.settings.state_dir)
     rows = client.get("/api/rollouts", **({"model": model} if model else {}))
-    run.emit(rows, lambda: console.print(rollout_table(rows)))
+    run.emit(rows, lambda: console.show(rollout_rows(rows).lines(console.width_limit)))
 
 
 def _steering(event: str, help_text: str) -> None:

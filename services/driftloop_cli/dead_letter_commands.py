@@ -3,13 +3,10 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from driftloop_cli.options import (
-    Invocation,
-    console,
-    stack_command,
-)
+from driftloop_cli.options import Invocation, stack_command
+from driftloop_cli.table_layout import Rows
+from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import Rejected
 from driftloop_settings import Settings
 
@@ -73,15 +70,14 @@ def _replayed(settings: Settings, wanted: "list[KafkaPosition] | None") -> list[
 
 
 def _show(found: list[dict[str, Any]]) -> None:
-    table = Table(box=None)
     columns = [name for name in ("place", "at", "rows", "reason") if found and name in found[0]]
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for one in found[:_SHOWN]:
-        table.add_row(*("" if one[name] is None else str(one[name]) for name in columns))
-    console.print(table)
+    rows = [
+        ["" if one[name] is None else str(one[name]) for name in columns] for one in found[:_SHOWN]
+    ]
+    if found:
+        console.show(Rows(columns, rows, frozenset({"reason"})).lines(console.width_limit))
     more = f", {_SHOWN} shown; --json gives all" if len(found) > _SHOWN else ""
-    console.print(f"[dim]{len(found)} dead letters{more}[/dim]")
+    console.print(styled((f"{len(found)} dead letters{more}", "dim")))
 
 
 def _place(text: str) -> "KafkaPosition":

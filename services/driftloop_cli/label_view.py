@@ -2,30 +2,29 @@
 
 from typing import Any
 
-from rich.table import Table
+from driftloop_cli.table_layout import Rows
 
 
-def arrival_table(versions: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+def arrival_rows(versions: list[dict[str, Any]]) -> Rows:
     ages = [_duration(cohort["age_s"]) for cohort in versions[0]["by_age"]] if versions else []
-    for column in ("version", "predictions", "labelled", "delay p50", "delay p90"):
-        table.add_column(column)
-    for age in ages:
-        table.add_column(f"by {age}")
+    columns = ("version", "predictions", "labelled", "delay p50", "delay p90")
+    rows = []
     for found in versions:
         shares = [
             "–" if c["coverage"] is None else f"{c['coverage']:.1%} of {c['predictions']:,}"
             for c in found["by_age"]
         ]
         delays = [_duration(found[f"delay_{p}_s"]) for p in ("p50", "p90")]
-        table.add_row(
-            f"v{found['version']}",
-            f"{found['predictions']:,}",
-            f"{found['labelled']:,}",
-            *delays,
-            *shares,
+        rows.append(
+            (
+                f"v{found['version']}",
+                f"{found['predictions']:,}",
+                f"{found['labelled']:,}",
+                *delays,
+                *shares,
+            )
         )
-    return table
+    return Rows((*columns, *(f"by {age}" for age in ages)), rows)
 
 
 def unjudged(model: str, versions: list[dict[str, Any]]) -> list[str]:

@@ -8,15 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from driftloop_cli.options import (
-    Invocation,
-    Model,
-    console,
-    stack_command,
-)
+from driftloop_cli.options import Invocation, Model, stack_command
+from driftloop_cli.table_layout import Rows
+from driftloop_cli.terminal import Terminal, console, styled
 from driftloop_contracts.errors import Rejected
 from driftloop_settings import Settings
 
@@ -70,23 +65,20 @@ def query(
 def _show(answer: "QueryResult", views: "Views", limit: int) -> None:
     from driftloop_cli.rows import cell
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in answer.columns:
-        table.add_column(column, no_wrap=True)
+    rows: list[list[str]] = []
     more = False
     for batch in answer:
-        room = limit - table.row_count
+        room = limit - len(rows)
         for row in batch.slice(0, room).to_pylist():
-            table.add_row(*(cell(row[column]) for column in answer.columns))
+            rows.append([cell(row[column]) for column in answer.columns])
         more = batch.num_rows > room
         if more:
             break
-    # A file or a pipe has no width to fit into.
-    width = None if sys.stdout.isatty() else 10_000
-    Console(highlight=False, markup=False, width=width).print(table)
+    out = Terminal()
+    out.show(Rows(answer.columns, rows).lines(out.width_limit))
     held = f"predictions@{views.version.predictions} labels@{views.version.labels}"
     rest = f"the first {limit} rows; --limit or --json gives more" if more else None
-    console.print(f"[dim]{rest or f'{table.row_count} rows'} ({held})[/dim]")
+    console.print(styled((f"{rest or f'{len(rows)} rows'} ({held})", "dim")))
 
 
 @stack_command
@@ -100,7 +92,7 @@ def labels(
     `by 1 h` is the share of the rows at least an hour old that had their label within the hour:
     versions are comparable there, whatever their age.
     """
-    from driftloop_cli.label_view import arrival_table, unjudged
+    from driftloop_cli.label_view import arrival_rows, unjudged
     from driftloop_lake.label_arrival import label_arrival
 
     now = _time(at, "--at") or datetime.now(UTC)
@@ -112,9 +104,9 @@ def labels(
     }
 
     def show() -> None:
-        console.print(arrival_table(document["versions"]))
+        console.show(arrival_rows(document["versions"]).lines(console.width_limit))
         for sentence in unjudged(name, document["versions"]):
-            console.print(f"[yellow]{sentence}[/yellow]")
+            console.print(styled((sentence, "yellow")))
 
     run.emit(document, show)
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 
-from driftloop_cli.options import (
-    Invocation,
-    Model,
-    console,
-    stack_command,
-)
+from driftloop_cli.options import Invocation, Model, stack_command
+from driftloop_cli.terminal import console, printable
+
+TREE_WIDTH = 100_000
+"""Rich cuts what is wider: a digest or a path must be whole."""
 
 Version = Annotated[int, typer.Argument(metavar="VERSION", help="Its version.")]
 
@@ -32,7 +32,7 @@ def lineage(
 
     settings = run.settings
     document = lineage_document(open_registry(settings), name, version)
-    run.emit(document, lambda: console.print(lineage_tree(document)))
+    run.emit(document, lambda: console.print(lineage_tree(document), width=TREE_WIDTH))
 
 
 @stack_command
@@ -55,7 +55,7 @@ def reproduce(
     """
     # Read once, when the libraries load; the retrain had them too.
     os.environ["OMP_NUM_THREADS"] = "1"
-    from driftloop_cli.lineage_view import reproduction_table
+    from driftloop_cli.lineage_view import reproduction_lines
     from driftloop_lake.delta_lake import open_lake
     from driftloop_registry.mlflow_registry import open_registry
     from driftloop_retrain.job.reproduce import reproduce as train_again
@@ -76,8 +76,10 @@ def reproduce(
             record,
             Path(work),
             tolerance,
-            lambda done, words: bar.update(task, completed=done, description=words),
+            lambda done, words: bar.update(
+                task, completed=done, description=escape(printable(words))
+            ),
         )
-    run.emit(found.to_dict(), lambda: console.print(reproduction_table(found)))
+    run.emit(found.to_dict(), lambda: console.show(reproduction_lines(found, console.width_limit)))
     if not found.ok:
         raise typer.Exit(1)

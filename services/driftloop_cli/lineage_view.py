@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
+
+from driftloop_cli.table_layout import Cell, Rows
+from driftloop_cli.terminal import styled
 
 if TYPE_CHECKING:
     from driftloop_retrain.job.reproduce import Reproduction
@@ -13,23 +14,23 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
-def lineage_tree(document: Record) -> RenderableType:
+def lineage_tree(document: Record) -> Tree:
     aliases = f" ({', '.join(document['aliases'])})" if document["aliases"] else ""
-    tree = Tree(f"[bold]{document['model']} version {document['version']}[/bold]{aliases}")
+    tree = Tree(styled((f"{document['model']} version {document['version']}", "bold"), aliases))
     if document["source"] == "deployed":
-        tree.add("deployed from outside")
+        tree.add(styled("deployed from outside"))
     elif "data" in document:
         _trained(tree, document)
     else:
-        tree.add("retrained, before versions kept their lineage")
+        tree.add(styled("retrained, before versions kept their lineage"))
     if document.get("tags"):
         _branch(tree, "tags", document["tags"])
     if document["metrics"]:
         _branch(tree, "metrics", {n: f"{value:.6g}" for n, value in document["metrics"].items()})
     if document["ancestors"]:
-        tree.add("parents: " + " ← ".join(f"v{number}" for number in document["ancestors"]))
+        tree.add(styled("parents: " + " ← ".join(f"v{number}" for number in document["ancestors"])))
     if document["report"]:
-        tree.add(Text(f"report: {document['report']}", overflow="fold"))
+        tree.add(styled(f"report: {document['report']}"))
     _branch(tree, "files (SHA-256)", document["files"])
     return tree
 
@@ -37,28 +38,38 @@ def lineage_tree(document: Record) -> RenderableType:
 def _trained(tree: Tree, document: Record) -> None:
     data, training = document["data"], document["training"]
     code, environment = document["code"], document["environment"]
-    tree.add(f"retrained {document['made_at'][:19]}: {document['reason'] or document['trigger']}")
-    lake = tree.add(f"data: predictions@{data['predictions']} labels@{data['labels']}")
-    lake.add(f"labels received up to {data['as_of']}")
+    tree.add(
+        styled(f"retrained {document['made_at'][:19]}: {document['reason'] or document['trigger']}")
+    )
+    lake = tree.add(styled(f"data: predictions@{data['predictions']} labels@{data['labels']}"))
+    lake.add(styled(f"labels received up to {data['as_of']}"))
     rows = f"{data['rows']:,} rows: {data['trained_rows']:,} trained on"
-    lake.add(f"{rows}, {data['holdout_rows']:,} held out, {data['fresh_rows']:,} since the change")
+    lake.add(
+        styled(
+            f"{rows}, {data['holdout_rows']:,} held out, {data['fresh_rows']:,} since the change"
+        )
+    )
     for table, offsets in data["offsets"].items():
         places = ", ".join(f"{place}@{offset}" for place, offset in offsets.items())
-        lake.add(f"Kafka offsets of {table}: {places or 'none'}")
-    won = tree.add(f"recipe: {training['family']}, {training['rounds']} rounds")
-    won.add(f"on the span {training['span']}; competed: {', '.join(training['recipes'])}")
-    won.add(f"seed {document['seed']}")
+        lake.add(styled(f"Kafka offsets of {table}: {places or 'none'}"))
+    won = tree.add(styled(f"recipe: {training['family']}, {training['rounds']} rounds"))
+    won.add(styled(f"on the span {training['span']}; competed: {', '.join(training['recipes'])}"))
+    won.add(styled(f"seed {document['seed']}"))
     _branch(won, "settings", training["settings"])
-    source = tree.add(f"code: driftloop {code['version']}, commit {code['commit'] or 'unknown'}")
-    source.add(f"sources {code['sha256'][:16]}")
+    source = tree.add(
+        styled(f"code: driftloop {code['version']}, commit {code['commit'] or 'unknown'}")
+    )
+    source.add(styled(f"sources {code['sha256'][:16]}"))
     for name, digest in code["recipes"].items():
-        source.add(f"recipe {name} {digest[:16]}")
+        source.add(styled(f"recipe {name} {digest[:16]}"))
     tree.add(
-        f"environment: Python {environment['python']}, {environment['machine']}, "
-        f"{len(environment['packages'])} packages {environment['sha256'][:16]}"
+        styled(
+            f"environment: Python {environment['python']}, {environment['machine']}, "
+            f"{len(environment['packages'])} packages {environment['sha256'][:16]}"
+        )
     )
     tuning = document.get("tuning")
-    tree.add(f"{'adapter' if tuning else 'graph'}: {document['graph_sha256'][:16]}")
+    tree.add(styled(f"{'adapter' if tuning else 'graph'}: {document['graph_sha256'][:16]}"))
     if tuning:
         _tuned(tree, tuning)
 
@@ -67,8 +78,10 @@ def _tuned(tree: Tree, tuning: Record) -> None:
     begun = tuning["start_version"]
     origin = "from nothing" if begun is None else f"from version {begun}'s weights"
     tree.add(
-        f"adapter on version {tuning['base_version']} ({tuning['base_fingerprint'][:16]}), "
-        f"trained {origin}"
+        styled(
+            f"adapter on version {tuning['base_version']} ({tuning['base_fingerprint'][:16]}), "
+            f"trained {origin}"
+        )
     )
     _branch(tree, "learnt from", tuning["kinds"])
     _branch(tree, "left out", tuning["dropped"])
@@ -76,24 +89,22 @@ def _tuned(tree: Tree, tuning: Record) -> None:
 
 
 def _branch(tree: Tree, name: str, items: Record) -> None:
-    branch = tree.add(name)
+    branch = tree.add(styled(name))
     for key, value in items.items():
-        branch.add(Text(f"{key}: {value}", overflow="fold"))
+        branch.add(styled(f"{key}: {value}"))
 
 
-def reproduction_table(found: "Reproduction") -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("", "recorded", "again", ""):
-        table.add_column(column)
+def reproduction_lines(found: "Reproduction", width: int | None) -> list[Text]:
+    rows: list[tuple[Cell, ...]] = []
     for item in (*found.compared, found.graph):
-        mark = "[green]same[/green]" if item.same else "[red]differs[/red]"
-        table.add_row(item.name, _short(item.recorded), _short(item.again), mark)
-    lines: list[RenderableType] = [table]
+        mark = ("same", "green") if item.same else ("differs", "red")
+        rows.append((item.name, _short(item.recorded), _short(item.again), mark))
+    lines = Rows(("", "recorded", "again", ""), rows).lines(width)
     if found.differences:
-        lines.append(Text("not as it was then: " + "; ".join(found.differences)))
+        lines.append(styled("not as it was then: " + "; ".join(found.differences)))
     name = f"{found.model} version {found.version}"
-    lines.append(Text(f"{name} was {'reproduced' if found.ok else 'not reproduced'}", "bold"))
-    return Group(*lines)
+    verdict = "reproduced" if found.ok else "not reproduced"
+    return [*lines, styled((f"{name} was {verdict}", "bold"))]
 
 
 def _short(value: float | str) -> str:

@@ -22,10 +22,10 @@ from driftloop_cli.options import (
     Invocation,
     Sets,
     StateDir,
-    console,
     reported,
     stack_command,
 )
+from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import Conflict, Rejected, Unavailable
 from driftloop_settings.locale_encoding import adopt_utf8, start_anew
 from driftloop_settings.loopback import exempt_loopback
@@ -265,8 +265,8 @@ def doctor(
 
     def show() -> None:
         for check in checks:
-            mark = "[green]ok[/green]  " if check["ok"] else "[red]fail[/red]"
-            console.print(f"{mark} {check['name']}: {check['detail']}")
+            mark = ("ok  ", "green") if check["ok"] else ("fail", "red")
+            console.print(styled(mark, f" {check['name']}: {check['detail']}"))
 
     run.emit({"ok": all(c["ok"] for c in checks), "checks": checks}, show)
     if not all(check["ok"] for check in checks):
@@ -330,7 +330,7 @@ def demo(
             state_dir=state_dir,
             sets=tuple(sets or ()),
             keep=keep,
-            say=console.print,
+            say=lambda *parts: console.print(styled(*parts)),
         )
         text = json.dumps(summary, indent=2) + "\n"
         if json_file is not None and str(json_file) == "-":

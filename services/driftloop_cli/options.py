@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate
 
 import typer
-from rich.console import Console
 
+from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import DriftloopError
 from driftloop_settings import Settings, load_settings
 
@@ -37,9 +37,6 @@ ConfigFile = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")
 ]
-
-console = Console(stderr=True, highlight=False)
-"""Words for people go to standard error, so that standard output can be piped."""
 
 
 @dataclass(frozen=True)
@@ -108,5 +105,5 @@ def reported(as_json: bool) -> Iterator[None]:
         if as_json:
             sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
         else:
-            console.print(f"[red]error:[/red] {error}", markup=True)
+            console.print(styled(("error:", "red"), f" {error}"))
         raise typer.Exit(1) from None

@@ -44,14 +44,14 @@ def run_demo(
     make_room(home)
     command = Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
     say(
-        "[bold]driftloop demo[/bold]: a loan model is served, drift is injected, the loop repairs "
-        "it"
+        ("driftloop demo", "bold"),
+        ": a loan model is served, drift is injected, the loop repairs it",
     )
     say(f"everything it keeps lies in {home}")
     try:
         endpoints = _prepare(command, home, say)
         ready = time.monotonic() - begun
-        say(f"[dim]{ready:6.1f} s[/dim]  version 1 answers at {endpoints['inference']}")
+        say((f"{ready:6.1f} s", "dim"), f"  version 1 answers at {endpoints['inference']}")
         say(f"         look closer: driftloop status --watch --state-dir {home}")
         traffic = _traffic(live_rows(), scenario, seed, endpoints["inference"])
         story = Story(
@@ -147,7 +147,7 @@ async def _watch(
             )
         if not told_drift and scenario == "drift" and traffic.sent >= traffic.rows.drift_at:
             told_drift = True
-            story.say(f"[dim]{story.elapsed():6.1f} s[/dim]  row 75,000: drift is injected")
+            story.say((f"{story.elapsed():6.1f} s", "dim"), "  row 75,000: drift is injected")
         if story.over:
             answered_at_end = answered_at_end or traffic.answered
             enough = 0 if scenario == "bad-candidate" else ROWS_AFTER_PROMOTION

@@ -104,4 +104,4 @@ def tell_books(summary: Record, say: Say, *, rows: str, labels: str) -> None:
         why = ", ".join(f"{reason} {count}" for reason, count in reasons)
         say(f"the client had to repeat {summary['client_retries']} calls: {why}")
     if not summary["ok"]:
-        say("[red]the story did not come out as it should[/red]")
+        say(("the story did not come out as it should", "red"))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from rich.markup import escape
 
 from driftloop_contracts.errors import Unavailable
 from driftloop_demo import preference
@@ -60,9 +59,9 @@ def run_language_demo(
     weights = smollm2(say=say)
     command = Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
     say(
-        "[bold]driftloop demo --llm[/bold]: a small language model is served, its users rate and "
-        "correct "
-        "its answers, and it learns what they want"
+        ("driftloop demo --llm", "bold"),
+        ": a small language model is served, its users rate and correct its answers, and it learns "
+        "what they want",
     )
     say(f"everything it keeps lies in {home}")
     try:
@@ -71,7 +70,7 @@ def run_language_demo(
         say("loading SmolLM2-135M-Instruct into vLLM")
         command("deploy", str(_spec(home, weights)))
         ready = time.monotonic() - begun
-        say(f"[dim]{ready:6.1f} s[/dim]  version 1 answers at {endpoints['inference']}/v1")
+        say((f"{ready:6.1f} s", "dim"), f"  version 1 answers at {endpoints['inference']}/v1")
         say(f"         look closer: driftloop status --watch --state-dir {home}")
         traffic = _traffic(scenario, seed, endpoints["inference"])
         story = Story(
@@ -232,12 +231,12 @@ def _share(answers: Sequence[str]) -> float | None:
 
 
 def _excerpt(answer: str) -> str:
-    return escape(" ".join(answer.split())[:160])
+    return " ".join(answer.split())[:160]
 
 
 def _tell_end(summary: Record, told: Sequence[SideBySide], say: Say) -> None:
     for row in told[:: max(1, len(told) // SHOWN)][:SHOWN]:
-        say(f"[bold]{row.prompt}[/bold]")
+        say((row.prompt, "bold"))
         say(f"  base      {_excerpt(row.base)}")
         if row.promoted is not None:
             say(f"  promoted  {_excerpt(row.promoted)}")

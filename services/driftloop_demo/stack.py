@@ -5,9 +5,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -15,7 +15,13 @@ from driftloop_contracts.errors import Conflict, Unavailable
 from driftloop_http.clients import own_client
 
 Record = dict[str, Any]
-Say = Callable[[str], None]
+
+
+class Say(Protocol):
+    """Shows one line: strings, and (string, style) pairs."""
+
+    def __call__(self, *parts: str | tuple[str, str]) -> None: ...
+
 
 FREE_PORTS = ("serving.port=0", "serving.grpc_port=0", "control.port=0", "kafka.port=0")
 """Any free ones: a demo never meets a stack that already runs here."""

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from driftloop_demo.stack import Say
+
 Record = dict[str, Any]
-Say = Callable[[str], None]
 FINISHED_RETRAINS = ("succeeded", "rejected", "failed", "cancelled")
 FINISHED_ROLLOUTS = ("promoted", "rolled_back", "aborted")
 
@@ -52,7 +53,7 @@ class Story:
             return
         self.alerts[alert["id"]] = {**alert, "live_row": self.rows()}
         self.seconds.setdefault("alert", self.elapsed())
-        self.line(f"[red]ALERT[/red] {alert.get('message', alert['id'])}")
+        self.line(("ALERT", "red"), f" {alert.get('message', alert['id'])}")
 
     def _retrain(self, retrain: Record) -> None:
         self.retrain = retrain
@@ -63,7 +64,7 @@ class Story:
             self._once(f"progress {message}", f"retrain: {message}")
         if retrain["state"] in FINISHED_RETRAINS:
             self.seconds.setdefault("retrain", self.elapsed())
-            self._once(f"ended {retrain['id']}", f"retrain [bold]{retrain['state']}[/bold]")
+            self._once(f"ended {retrain['id']}", "retrain ", (retrain["state"], "bold"))
 
     def _rollout(self, rollout: Record) -> None:
         self.rollout = rollout
@@ -74,15 +75,19 @@ class Story:
         if rollout["state"] in FINISHED_ROLLOUTS:
             self.seconds.setdefault("promotion", self.elapsed())
             verdict = rollout.get("verdict") or "undecided"
-            text = f"canary [bold]{rollout['state'].replace('_', ' ')}[/bold]: {verdict}"
-            self._once(f"rollout {rollout['id']}", f"{text}; {rollout.get('reason', '')}")
+            self._once(
+                f"rollout {rollout['id']}",
+                "canary ",
+                (rollout["state"].replace("_", " "), "bold"),
+                f": {verdict}; {rollout.get('reason', '')}",
+            )
 
-    def _once(self, key: str, text: str) -> None:
+    def _once(self, key: str, *parts: str | tuple[str, str]) -> None:
         if key not in self._told:
             self._told.add(key)
-            self.line(text)
+            self.line(*parts)
 
-    def line(self, text: str) -> None:
+    def line(self, *parts: str | tuple[str, str]) -> None:
         """Say it, with when and where."""
         here = f"{self.place} {self.first_row + self.rows():,}"
-        self.say(f"[dim]{self.elapsed():6.1f} s  {here}[/dim]  {text}")
+        self.say((f"{self.elapsed():6.1f} s  {here}", "dim"), "  ", *parts)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from driftloop_cli.status_view import status_view
 
@@ -35,7 +34,5 @@ def test_a_row_that_was_served_twice_and_kept_once_does_not_wait(served: int, wa
         "retrains": [],
         "rollouts": [],
     }
-    console = Console(width=200, record=True)
-    console.print(status_view(document))
-    row = next(line for line in console.export_text().splitlines() if "loan" in line)
+    row = next(line.plain for line in status_view(document, 200) if "loan" in line.plain)
     assert f"{served} 100 {waiting}" in " ".join(row.split())
