@@ -87,7 +87,7 @@ def up(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    Supervisor(settings, _arguments(run), say=console.print).run(stop)
+    Supervisor(settings, say=console.print).run(stop)
 
 
 def _arguments(run: Invocation) -> list[str]:

@@ -31,6 +31,10 @@ class Role:
     late: bool = False
     nice: int = 0
 
+    @property
+    def module(self) -> str:
+        return self.entry.partition(":")[0]
+
 
 ROLES = (
     Role(
@@ -38,8 +42,8 @@ ROLES = (
     ),
     # Its replicas are drained by then, and nothing in it is kept.
     Role("ray", "driftloop_serving.cluster.ray_head:command", program=True, stop_s=1.0),
-    Role("gateway", "driftloop_gateway.role:run"),
     Role("serving", "driftloop_serving.cluster.driver:run", stop_s=30.0),
+    Role("gateway", "driftloop_gateway.role:run"),
     Role("shipper", "driftloop_serving.capture.shipper:run", late=True, nice=5),
     Role("archiver", "driftloop_monitoring.archive.archiver:run", late=True, nice=5),
     Role("monitor", "driftloop_monitoring.watch.worker:run", late=True, nice=5),
@@ -75,8 +79,8 @@ def enter(name: str, settings: Settings) -> None:
         give_way(role.nice)
     if not role.program:
         keep_trimmed()  # before the role's module uses Arrow
-    module, _, attribute = role.entry.partition(":")
-    function: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+    _, _, attribute = role.entry.partition(":")
+    function: Callable[..., object] = getattr(importlib.import_module(role.module), attribute)
     if role.program:
         argv = function(settings)
         assert isinstance(argv, list)

@@ -1,32 +1,33 @@
 """Runs the roles of one machine: starts them, restarts what dies, stops them in order.
 
-A role runs in a session of its own. Whatever a dead role left behind in its session is killed
+A role is forked into a session of its own. Whatever a dead role left behind in it is killed
 before it is started again. When the supervisor itself dies, the kernel ends its roles with it
 (PR_SET_PDEATHSIG), and the next `up` removes what is still there.
 """
 
 import contextlib
-import ctypes
 import fcntl
+import http
+import http.client
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-import httpx
 import psutil
 import structlog
 
-from driftloop_cli.roles import STOP_ORDER, Role, roles_of
+from driftloop_cli.logs import configure_logs
+from driftloop_cli.role_process import RoleProcess, import_before_fork
+from driftloop_cli.roles import STOP_ORDER, Role, enter, roles_of
 from driftloop_contracts.errors import Conflict
-from driftloop_http.clients import own_client
 from driftloop_settings import Settings
+from driftloop_settings.memory import few_heaps
 from driftloop_settings.run_state import (
     ProcessId,
     RoleState,
@@ -39,7 +40,6 @@ from driftloop_settings.run_state import (
 
 log = structlog.get_logger()
 
-PR_SET_PDEATHSIG = 1
 LATE_START_S = 25.0
 """A role that waits for the first prediction starts after this long at the latest."""
 
@@ -52,6 +52,9 @@ def restart_delay_s(deaths: int) -> float:
 LEFTOVERS_S = 15.0
 """How long the last run's processes may take to leave their ports."""
 
+READY_S = 1.0
+"""How long one question whether predictions can be answered may hold up the supervisor."""
+
 STEADY_S = 30.0
 """A role that lived this long has its deaths in a row forgotten."""
 
@@ -61,7 +64,7 @@ class Child:
     """One role's process, and how it fared."""
 
     role: Role
-    process: subprocess.Popen[bytes] | None = None
+    process: RoleProcess | None = None
     created_s: float | None = None
     started_at: float = 0.0
     restarts: int = 0
@@ -83,13 +86,11 @@ class Child:
 
 
 class Supervisor:
-    """`run` blocks until `stop` is set. `arguments`: what every role's command line repeats."""
+    """`run` blocks until `stop` is set; it must be called in the only thread of the process, since
+    it forks."""
 
-    def __init__(
-        self, settings: Settings, arguments: list[str], *, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, settings: Settings, *, say: Callable[[str], None]) -> None:
         self._settings = settings
-        self._arguments = arguments
         self._say = say
         self._children = {role.name: Child(role) for role in roles_of(settings)}
         self._ready = False
@@ -101,12 +102,15 @@ class Supervisor:
         begun = time.monotonic()
         self._remove_leftovers()
         self._take_ports()
+        few_heaps()  # before a role's module uses Arrow
         try:
-            threading.Thread(target=self._await_ready, args=(stop, begun), daemon=True).start()
             written: list[RoleState] = []
             was_ready = False
             while not stop.is_set():
                 self._tick(begun)
+                if not self._ready and answers(self._endpoints["inference"]):
+                    self._ready = True
+                    self._say(f"ready after {time.monotonic() - begun:.1f} s")
                 states = [child.state() for child in self._children.values()]
                 if states != written or was_ready != self._ready:
                     self._write(states)
@@ -136,8 +140,8 @@ class Supervisor:
     def _take_ports(self) -> None:
         """Choose the ports that the settings leave open, and tell every role."""
         # What a killed supervisor's Ray left holds its port until it notices that Ray is gone.
-        settings, ports = resolve_ports(self._settings, LEFTOVERS_S)
-        self._arguments += [part for port in ports for part in ("--set", port)]
+        settings, _ = resolve_ports(self._settings, LEFTOVERS_S)
+        self._settings = settings
         self._endpoints = {
             "inference": f"http://{settings.serving.host}:{settings.serving.port}",
             "grpc": f"{settings.serving.host}:{settings.serving.grpc_port}",
@@ -178,29 +182,16 @@ class Supervisor:
     def _start(self, child: Child, now: float) -> None:
         logs = self._settings.state_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "driftloop_cli", "role", child.role.name, *self._arguments]
-        with (logs / f"{child.role.name}.log").open("ab") as sink:
-            child.process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
+        role = child.role
+        import_before_fork(role.module)
+        child.process = RoleProcess(
+            partial(_become, role.name, self._settings),
+            f"driftloop role {role.name} --state-dir {self._settings.state_dir}",
+            logs / f"{role.name}.log",
+        )
         identity = ProcessId.of(child.process.pid)
         child.created_s = identity.created_s if identity else None
         child.started_at = now
-
-    def _await_ready(self, stop: threading.Event, begun: float) -> None:
-        url = self._endpoints["inference"] + "/v2/health/ready"
-        while not stop.is_set():
-            with contextlib.suppress(httpx.HTTPError), own_client(timeout=2.0) as http:
-                if http.get(url).status_code == 200:
-                    self._ready = True
-                    self._say(f"ready after {time.monotonic() - begun:.1f} s")
-                    return
-            stop.wait(0.2)
 
     def _remove_leftovers(self) -> None:
         """Ends what a supervisor that was killed left running under the same state directory."""
@@ -220,16 +211,14 @@ class Supervisor:
 
     def _end(self, child: Child) -> None:
         process = _of(child)
-        try:
-            process.wait(child.role.stop_s)
-        except subprocess.TimeoutExpired:
+        if not process.wait(child.role.stop_s):
             log.warning("role.killed", role=child.role.name, after_s=child.role.stop_s)
         kill_session(process.pid)
         process.wait()
         child.process = None
 
 
-def _of(child: Child) -> "subprocess.Popen[bytes]":
+def _of(child: Child) -> RoleProcess:
     assert child.process is not None
     return child.process
 
@@ -248,11 +237,21 @@ def kill_session(leader: int) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
+def _become(role: str, settings: Settings) -> None:
+    configure_logs()
+    enter(role, settings)
 
 
-def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def answers(endpoint: str) -> bool:
+    """Whether predictions can be answered there, as `/v2/health/ready` says."""
+    connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=READY_S)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def stop_stack(state_dir: Path, timeout_s: float = 90.0) -> bool:

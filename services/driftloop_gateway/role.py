@@ -14,7 +14,7 @@ from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
 from driftloop_serving.label_intake import LabelIntake
 from driftloop_settings import Settings
-from driftloop_settings.run_state import read_run_state
+from driftloop_settings.run_state import RunState, read_run_state
 from driftloop_store import await_store
 
 
@@ -54,17 +54,23 @@ def run(settings: Settings, stop: threading.Event) -> None:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    threading.Thread(target=_warm, args=(registry,), daemon=True).start()
+    warm = threading.Thread(target=_warm, args=(registry,), daemon=True)
     while not stop.wait(0.2) and thread.is_alive():
-        pass
+        if warm.ident is None and _answers_predictions(context.run_state()):
+            warm.start()
     server.should_exit = True
     thread.join(10.0)
     labels.close()
     store.close()
 
 
+def _answers_predictions(state: RunState | None) -> bool:
+    return state is None or state.ready
+
+
 def _warm(registry: Callable[[], Registry]) -> None:
-    """MLflow makes its tables on first use, which takes seconds: not those of the first deploy."""
+    """MLflow makes its tables on first use, which takes seconds: not those of the first deploy, and
+    not those of the start."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
     with contextlib.suppress(Exception):  # a caller that needs it gets the error
         registry().aliases("")

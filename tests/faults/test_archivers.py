@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -13,7 +14,6 @@ from contextlib import closing
 from itertools import cycle, islice
 from pathlib import Path
 
-import psutil
 import pytest
 from answered_load import answered_load
 from fault_stack import MODEL, FaultStack, until
@@ -68,7 +68,9 @@ def test_two_archivers_that_come_hang_and_die_lose_and_double_nothing(
     stack: FaultStack, report: Report
 ) -> None:
     began, killed, dice = time.monotonic(), Counter[str](), random.Random(0)
-    command = psutil.Process(stack.await_pid("archiver")).cmdline()
+    port = stack.kafka.rpartition(":")[2]
+    command = [sys.executable, "-m", "driftloop_cli", "role", "archiver"]
+    command += ["--state-dir", str(stack.state_dir), "--set", f"kafka.port={port}"]
     log = stack.state_dir / "logs" / "archiver-2.log"
 
     def another() -> "subprocess.Popen[bytes]":

@@ -140,14 +140,16 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     """Watch until `stop` is set."""
     from driftloop_lake.delta_lake import open_lake
 
-    threading.Thread(target=evidently_adapter.preload, daemon=True).start()
     store = await_store(settings.store_url, stop)
     if store is None:
         return
     monitor = Monitor(settings, store, open_lake(settings), FindingsTopic(settings))
+    preload = threading.Thread(target=evidently_adapter.preload, daemon=True)
     log.info("monitor.started")
     while not stop.is_set():
         with suppress(StoreAway):  # what came meanwhile is judged when it is back
+            if preload.ident is None and store.deployments():
+                preload.start()
             monitor.step(clock())
         stop.wait(settings.monitoring.interval_s)
     monitor.close()

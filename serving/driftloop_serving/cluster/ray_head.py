@@ -112,7 +112,7 @@ def command(settings: Settings) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "ray.scripts.scripts",
+        "driftloop_serving.cluster.ray_start",
         "start",
         "--head",
         "--block",
@@ -125,7 +125,6 @@ def command(settings: Settings) -> list[str]:
         "--num-cpus=2",
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         f"--temp-dir={temp_dir(settings)}",
-        f"--ray-client-server-port={free_port()}",
         "--dashboard-agent-listen-port=0",
         "--dashboard-agent-grpc-port=0",
         "--metrics-export-port=0",
