@@ -91,6 +91,10 @@ bench-serving: setup  ## Compare serving with baselines and peers, about 20 minu
 bench-stream: setup  ## Measure Kafka to lake and window queries, about 5 minutes (ARGS=--quick: 1)
 	$(BIN)/python tests/bench/bench_stream.py $(ARGS)
 
+.PHONY: bench-start
+bench-start: setup  ## Measure how long a stack takes to start and what it costs while idle, 2 minutes
+	$(BIN)/python tests/bench/bench_start.py
+
 .PHONY: fuzz
 fuzz: setup  ## Ask the request codec 100,000 broken and whole requests (ARGS="1000000 7": more, another seed)
 	PYTHONPATH=tests $(BIN)/python tests/bench/fuzz_codec.py $(ARGS)

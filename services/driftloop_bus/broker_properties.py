@@ -93,10 +93,13 @@ def _escaped(value: str) -> str:
 def java_options(folder: BrokerFolder, heap_mb: int) -> list[str]:
     """Options of the broker's Java: small, quick to start, quiet."""
     return [
-        # The whole heap from the start: one that fills for hours looks like a leak.
-        f"-Xms{heap_mb}m",
+        # It grows on demand and shrinks again. A small nursery is collected often: garbage does not
+        # pile up for hours, which would look like a leak.
+        "-Xms48m",
         f"-Xmx{heap_mb}m",
-        "-XX:+AlwaysPreTouch",
+        "-XX:MaxNewSize=32m",
+        "-XX:MinHeapFreeRatio=10",
+        "-XX:MaxHeapFreeRatio=30",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",

@@ -1,21 +1,38 @@
 """`ray start` without the parts of Ray that nobody asks here: the dashboard's server and the server
-of remote Ray clients, and the dashboard's agent as small as it gets. They would cost every start
-several seconds of a core and the machine 200 MB. Ray has no option to leave them out.
+of remote Ray clients, with the dashboard's agent as small as it gets; and in place of the process
+that looks after the head's others, one without Ray in it. They would cost every start several
+seconds of a core and the machine 350 MB. Ray has no options for that.
 
-The names that are replaced are private to Ray; `tests/contract/test_ray_parts.py` holds them.
+What is replaced is private to Ray; `tests/contract/test_ray_head_parts.py` holds it.
 """
+
+import os
+import sys
+from pathlib import Path
 
 import ray._private.utils as utils
 from ray._private.node import Node
 from ray.scripts.scripts import main
 
+from driftloop_serving.cluster import ray_wait
+
 
 def leave_out_the_unasked() -> None:
-    """Replace what starts these parts, in this process only."""
+    """In this process only: what starts these parts starts nothing."""
     Node.start_api_server = lambda _node, **_options: None
     Node.start_ray_client_server = lambda _node: None
     # The agent then loads none of the modules that need the dashboard's dependencies.
     utils.get_dashboard_dependency_error = lambda: ImportError("left out")
+    # `ray start --block` asks this every second once all have started.
+    Node.dead_processes = _only_wait
+
+
+def _only_wait(node: Node) -> None:
+    """Become the program that only waits for the head's processes; they stay our children."""
+    processes = [info.process for infos in node.all_processes.values() for info in infos]
+    pids = [str(process.pid) for process in processes]
+    argv = [sys.executable, "-E", "-S", str(Path(ray_wait.__file__)), *pids]
+    os.execv(sys.executable, argv)
 
 
 if __name__ == "__main__":
