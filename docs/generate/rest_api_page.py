@@ -7,6 +7,7 @@ from layout import page, table
 
 from driftloop_gateway.app import make_app
 from driftloop_serving.http.rest_api import make_rest_api
+from driftloop_settings import Settings
 
 INTRODUCTION = """\
 `driftloop status` shows the addresses. [Send predictions and labels](../guides/send-labels.md)
@@ -16,7 +17,7 @@ explains headers, binary tensors and gRPC."""
 def render() -> str:
     # Routes are only described here: what they call is never reached.
     serving = make_rest_api(Mock(), Mock(), Mock(), Mock(), body_limit_bytes=1)
-    control = make_app(Mock())
+    control = make_app(Mock(settings=Settings()))
     parts = []
     for title, where, app in (
         ("Serving port", "/openapi.json", serving),

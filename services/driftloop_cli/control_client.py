@@ -27,7 +27,11 @@ class ControlClient:
             raise Unavailable(
                 f"no stack is running under {state_dir}; start one with `driftloop up`"
             )
-        self._http = own_client(base_url=running.endpoints["control"], timeout=60.0)
+        self._http = own_client(
+            base_url=running.endpoints["control"],
+            headers={"content-type": "application/json"},  # of calls without a body too
+            timeout=60.0,
+        )
         self._patience_s = patience_s
 
     def get(self, path: str, **params: Any) -> Any:

@@ -19,6 +19,7 @@ from driftloop_cli import (
     settings_view,
 )
 from driftloop_cli.options import (
+    Insecure,
     Invocation,
     Sets,
     StateDir,
@@ -72,6 +73,7 @@ def up(
         typer.Option("--detach", help="Return once predictions can be answered; stop with `down`."),
     ] = False,
     timeout_s: Annotated[float, typer.Option(help="Seconds that --detach waits.")] = 300.0,
+    insecure: Insecure = False,
 ) -> None:
     """Run everything on this machine: Kafka, Ray Serve, archiver, monitor, retraining, rollouts.
 
@@ -79,6 +81,7 @@ def up(
     """
     from driftloop_cli.supervisor import Supervisor
 
+    run = run.with_insecure(insecure)
     if detach:
         run.emit(_detached(run, timeout_s), lambda: None)
         return
@@ -167,12 +170,13 @@ def down(
 def role(
     run: Invocation,
     name: Annotated[str, typer.Argument(help="kafka, ray, serving, shipper, archiver, …")],
+    insecure: Insecure = False,
 ) -> None:
     """Run one role in the foreground, for a set-up with roles on several machines."""
     from driftloop_cli.logs import configure_logs
     from driftloop_cli.roles import enter
 
-    settings = run.settings
+    settings = run.with_insecure(insecure).settings
     configure_logs()
     enter(name, settings)
 

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -37,6 +37,14 @@ ConfigFile = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")
 ]
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        help="Let other machines in (`serving.host`, `control.host`), though nothing asks who "
+        "calls.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,9 @@ class Invocation:
     @cached_property
     def settings(self) -> Settings:
         return load_settings(self.sets, state_dir=self.state_dir, file=self.config)
+
+    def with_insecure(self, insecure: bool) -> "Invocation":
+        return replace(self, sets=(*self.sets, "control.insecure=true")) if insecure else self
 
     def emit(self, document: Any, show: Callable[[], None]) -> None:
         """Print the document as JSON, or call `show`, which prints it for people."""

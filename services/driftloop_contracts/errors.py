@@ -39,6 +39,14 @@ class TooLarge(Rejected):
     """The input is over a limit. Send less at once."""
 
 
+class Forbidden(Rejected):
+    """The caller may not ask this here: a page of another site, or a host name that is not ours."""
+
+
+class UnsupportedMediaType(Rejected):
+    """The body, or what its headers say of it, is of another kind. Send one that is named."""
+
+
 class Conflict(Rejected):
     """The state of the thing does not allow this. Read its state, then decide."""
 

@@ -19,9 +19,11 @@ from driftloop_contracts.retrain import Retrain, RetrainEvent
 from driftloop_gateway.intake import take_in
 from driftloop_gateway.overview import overview
 from driftloop_gateway.removal import remove
+from driftloop_http.callers import Callers
 from driftloop_http.http_errors import install_error_handlers
 from driftloop_http.openapi import without_422
 from driftloop_http.request_body import write_body
+from driftloop_http.request_guard import RequestGuard
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
 from driftloop_rollout import commands
@@ -30,6 +32,14 @@ from driftloop_settings import Settings
 from driftloop_settings.run_state import RunState
 from driftloop_store import Store
 
+REPORT_HEADERS = {
+    # Scripts draw it; they run in an origin of their own, and can neither ask nor send anything.
+    "content-security-policy": "sandbox allow-scripts; default-src 'none'; "
+    "script-src 'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; worker-src blob:",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 ARCHIVE_LIMIT_BYTES = 512 << 30
 
 
@@ -72,6 +82,7 @@ def make_app(context: GatewayContext) -> FastAPI:
     app = FastAPI(
         title="driftloop control API", openapi_url="/api/openapi.json", docs_url="/api/docs"
     )
+    app.add_middleware(RequestGuard, callers=Callers.of(context.settings), typed=True)
     install_error_handlers(app)
     _inspection(app, context)
     _actions(app, context)
@@ -172,7 +183,7 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
         path = context.settings.reports_dir / Path(name).name
         if not path.is_file():
             raise errors.NotFound(f"there is no report {name!r}")
-        return FileResponse(path)
+        return FileResponse(path, headers=REPORT_HEADERS)
 
 
 def _actions(app: FastAPI, context: GatewayContext) -> None:

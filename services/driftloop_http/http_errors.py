@@ -17,6 +17,7 @@ from driftloop_http.request_body import ClientGone
 log = structlog.get_logger()
 
 STATUS: tuple[tuple[type[errors.DriftloopError], int], ...] = (
+    (errors.Forbidden, 403), (errors.UnsupportedMediaType, 415),
     (errors.NotFound, 404), (errors.TooLarge, 413), (errors.Conflict, 409), (errors.Rejected, 400),
     (errors.RetryLater, 503), (errors.Unavailable, 503),
 )  # fmt: skip

@@ -18,6 +18,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_address(host: str) -> bool:
+    """Whether it is an IP address (IPv6 with or without brackets), not a name."""
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
 def exempt_loopback(environ: MutableMapping[str, str]) -> None:
     """Add this machine to `no_proxy`, for our processes and whatever library they call with. What
     `no_proxy` already says stays, in both spellings, since some libraries read only one."""

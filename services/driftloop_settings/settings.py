@@ -3,7 +3,7 @@
 from hashlib import blake2b
 from pathlib import Path
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from driftloop_contracts.model import ModelSpec
@@ -14,6 +14,7 @@ from driftloop_settings.loop_sections import (
     RolloutSettings,
     TriggerSettings,
 )
+from driftloop_settings.loopback import is_loopback
 from driftloop_settings.policy import own_sections, policy_of
 from driftloop_settings.section import check_usable
 from driftloop_settings.serving_sections import CaptureSettings, ServingSettings
@@ -47,6 +48,16 @@ class Settings(BaseSettings):
     control: ControlSettings = ControlSettings()
     registry: RegistrySettings = RegistrySettings()
     store: StoreSettings = StoreSettings()
+
+    @model_validator(mode="after")
+    def _is_reached_from_this_machine_alone(self) -> "Settings":
+        for section, host in (("serving", self.serving.host), ("control", self.control.host)):
+            if not (self.control.insecure or is_loopback(host)):
+                raise ValueError(
+                    f"{section}.host={host} would let other machines in, and nothing asks who "
+                    "calls: keep 127.0.0.1, or say `--insecure` (control.insecure=true)"
+                )
+        return self
 
     @field_validator("state_dir")
     @classmethod

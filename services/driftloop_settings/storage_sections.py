@@ -72,6 +72,13 @@ class ControlSettings(Section):
     """The address that the control API listens on."""
     port: int = Field(8001, ge=0, le=65535)
     """The TCP port of the control API; 0: any free one."""
+    insecure: bool = False
+    """Whether `serving.host` and `control.host` may be reached from other machines. Nothing of a
+    stack asks who calls: whoever reaches it may deploy, which runs code. `driftloop up --insecure`
+    sets it."""
+    hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = ()
+    """Names that clients call the stack by, beside localhost: of this machine, or of a proxy in
+    front of it. Requests to any other name are refused (DNS rebinding)."""
 
 
 class RegistrySettings(Section):

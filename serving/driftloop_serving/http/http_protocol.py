@@ -17,6 +17,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from driftloop_contracts import errors
+from driftloop_http.callers import Callers
 from driftloop_http.http_errors import error_bytes, status_of
 from driftloop_serving.batching.batcher import Batcher
 from driftloop_serving.http.http_call import HttpCall
@@ -58,6 +59,8 @@ _LENGTHS_READ_HERE = frozenset(
             "x-routing-key",
             "inference-header-content-length",
             "expect",
+            "host",
+            "origin",
         ),
     )
 )
@@ -75,8 +78,10 @@ class Ingress:
         body_limit_bytes: int,
         timeout_s: float,
         limits: ConnectionLimits | None = None,
+        callers: Callers | None = None,
     ) -> None:
         self.batcher = batcher
+        self.callers = callers or Callers()
         self.body_limit_bytes = body_limit_bytes
         self.timeout_s = timeout_s
         self.limits = limits or ConnectionLimits()
@@ -182,6 +187,8 @@ class FastProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
+        self._host: bytes | None = None
+        self._origin: bytes | None = None
         self._given_id: bytes | None = None
         self._routing_key: bytes | None = None
         self._json_length: bytes | None = None
@@ -196,6 +203,10 @@ class FastProtocol(HttpToolsProtocol):
         name = name.lower()
         if name == b"content-length":
             self._length = int(value)  # the parser has checked it
+        elif name == b"host":
+            self._host = value if self._host is None else b""  # one only
+        elif name == b"origin":
+            self._origin = value
         elif name == b"x-prediction-id":
             self._given_id = value
         elif name == b"x-routing-key":
@@ -211,6 +222,10 @@ class FastProtocol(HttpToolsProtocol):
             return
         if len(self.headers) > HEADERS_LIMIT:
             self._refuse(errors.Rejected(f"more than {HEADERS_LIMIT} headers"), 431)
+            return
+        refused = self.ingress.callers.refusal(self._host, self._origin)
+        if refused is not None:
+            self._refuse(refused)
             return
         parser = self.parser
         route = self.ingress.route(self.url) if parser.get_method() == b"POST" else None

@@ -21,6 +21,8 @@ from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ServedVersion
 from driftloop_contracts.replica import HeldVersions
+from driftloop_http.callers import Callers
+from driftloop_http.request_guard import RequestGuard
 from driftloop_serving.capture.capture_filter import capture_filter
 from driftloop_serving.capture.durability import durability
 from driftloop_serving.capture.spool import SpoolWriter
@@ -100,7 +102,8 @@ class EngineReplica:
             await self._unload_all_but(set(names.values()))
             if self._engine is not None and self._listener is None:
                 host = "127.0.0.1" if self._is_local else ray.util.get_node_ip_address()
-                self._listener = Listener(self._app, HttpToolsProtocol, host, 0)
+                app = RequestGuard(self._app, Callers(is_open=not self._is_local))
+                self._listener = Listener(app, HttpToolsProtocol, host, 0)
                 self._address = f"{host}:{self._listener.port}"
             held = HeldVersions(
                 revision=deployment.revision, versions=tuple(sorted(names)), failed=failed

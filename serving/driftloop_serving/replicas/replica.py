@@ -14,6 +14,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from driftloop_http.callers import Callers
+from driftloop_http.request_guard import RequestGuard
 from driftloop_serving.capture.durability import labels_kept
 from driftloop_serving.grpc import grpc_server
 from driftloop_serving.http.http_protocol import Ingress
@@ -56,7 +58,9 @@ class Replica:
             timeout_s=self._settings.llm.request_timeout_s,
         )
         add_openai(self._app, front)
-        self._ingress = Ingress(self._host.batcher, **limits)
+        callers = Callers.of(self._settings)
+        self._guarded = RequestGuard(self._app, callers)
+        self._ingress = Ingress(self._host.batcher, **limits, callers=callers)
         self._listener: Listener | None = None
         self._grpc: grpc_server.GrpcServer | None = None
         if serving.ingress == "haproxy":
@@ -87,7 +91,7 @@ class Replica:
             else:
                 chunks.append(message.get("body", b""))
 
-        await self._app(request.scope, request.receive, send)
+        await self._guarded(request.scope, request.receive, send)
         response = Response(b"".join(chunks), started.get("status", 499))
         response.raw_headers = list(started.get("headers", []))
         return response

@@ -62,7 +62,8 @@ def client(store: Store, tmp_path: Path, erased: list[str]) -> TestClient:
         clock=lambda: NOW,
         erase=erased.append,
     )
-    return TestClient(make_app(context))
+    json = {"content-type": "application/json"}
+    return TestClient(make_app(context), base_url="http://127.0.0.1", headers=json)
 
 
 def ask(client: TestClient) -> dict[str, Any]:
@@ -150,3 +151,21 @@ def test_rows_that_are_under_way_when_a_model_is_removed_are_still_known(store: 
     assert store.known_models() == ["m"]
     again = store.put_deployment(Deployment(ModelSpec("m"), (SERVED,), TrafficSplit(1)))
     assert again.revision == 2  # replicas tell it from the one they held
+
+
+def test_a_report_runs_in_a_sandbox(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "a.html").write_text("<script>top.location</script>")
+    headers = client.get("/api/reports/a.html").headers
+    assert headers["content-security-policy"].startswith(
+        "sandbox allow-scripts; default-src 'none'"
+    )
+    assert "allow-same-origin" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_a_form_of_a_page_can_send_changes_nothing(client: TestClient) -> None:
+    for kind in ("text/plain", "multipart/form-data", "application/x-www-form-urlencoded"):
+        answer = client.delete("/api/models/m", headers={"content-type": kind})
+        assert answer.status_code == 415
+    assert client.get("/api/models", headers={"host": "evil.example"}).status_code == 403

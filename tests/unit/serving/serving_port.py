@@ -13,6 +13,7 @@ import httpx
 import uvicorn
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_http.callers import Callers
 from driftloop_onnx import signature_of
 from driftloop_serving.batching.batcher import Batcher
 from driftloop_serving.batching.model_table import reload
@@ -50,7 +51,11 @@ class ServingPort:
             self.batcher, self.spool, counts, lambda: 1 / 0, body_limit_bytes=BODY_LIMIT
         )
         self.ingress = Ingress(
-            self.batcher, body_limit_bytes=BODY_LIMIT, timeout_s=timeout_s, limits=limits
+            self.batcher,
+            body_limit_bytes=BODY_LIMIT,
+            timeout_s=timeout_s,
+            limits=limits,
+            callers=Callers(["x"]),
         )
         config = uvicorn.Config(
             app,

@@ -313,3 +313,17 @@ def test_whatever_bytes_arrive_the_port_answers_in_its_form_and_goes_on(
 def test_an_error_answer_is_json_with_its_length() -> None:
     answer = error_bytes(Rejected("no"), 400, b"\r\n\r\n")
     assert answer.endswith(b'content-length: 14\r\n\r\n{"error":"no"}')
+
+
+@pytest.mark.parametrize("line", [b"POST /v2/models/m/infer", b"GET /v2/health/live", b"PUT /x"])
+@pytest.mark.parametrize(
+    "header", [b"host: evil.example", b"host: x\r\nhost: x", b"host: x\r\norigin: http://evil"]
+)
+async def test_pages_of_other_sites_are_refused(tmp_path: Path, line: bytes, header: bytes) -> None:
+    async with serving_port(tmp_path) as port:
+        head = line + b" HTTP/1.1\r\n" + header + b"\r\ncontent-length: 0\r\n\r\n"
+        async with connected(port) as client:
+            client.send(head)
+            status, _, content = await client.answer()
+        assert status == 403
+        assert b"error" in content

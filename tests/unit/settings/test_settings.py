@@ -9,7 +9,9 @@ from driftloop_settings.describe import known_keys
 
 def test_a_later_source_wins(tmp_path: Path) -> None:
     file = tmp_path / "driftloop.toml"
-    file.write_text("[serving]\nport = 1\nreplicas = 2\nhost = 'file'\n")
+    file.write_text(
+        "[control]\ninsecure = true\n[serving]\nport = 1\nreplicas = 2\nhost = 'file'\n"
+    )
     settings = load_settings(
         ["serving.port=3"],
         file=file,
