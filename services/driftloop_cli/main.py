@@ -105,12 +105,14 @@ def _arguments(run: Invocation) -> list[str]:
 
 def _detached(run: Invocation, timeout_s: float) -> dict[str, Any]:
     """Start `up` in a session of its own and wait until it can answer predictions."""
+    from driftloop_cli.supervisor import refuse_taken_ports
     from driftloop_settings.run_state import read_run_state
 
     settings = run.settings
     running = read_run_state(settings.state_dir)
     if running is not None and running.supervisor.alive():
         raise Conflict(f"a stack is already running under {settings.state_dir}")
+    refuse_taken_ports(settings)
     log = settings.state_dir / "logs" / "supervisor.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "driftloop_cli", "up"]

@@ -1,5 +1,7 @@
 """Runs the roles of one machine: starts them, restarts what dies, stops them in order.
 
+It owns the serving ports (ADR 29), so that nobody is refused while a replica starts.
+
 A role is forked into a session of its own. Whatever a dead role left behind in it is killed
 before it is started again. When the supervisor itself dies, the kernel ends its roles with it
 (PR_SET_PDEATHSIG), and the next `up` removes what is still there.
@@ -26,8 +28,10 @@ from driftloop_cli.logs import configure_logs
 from driftloop_cli.role_process import RoleProcess, import_before_fork
 from driftloop_cli.roles import STOP_ORDER, Role, enter, roles_of
 from driftloop_contracts.errors import Conflict
+from driftloop_serving.ports.port_owner import PortOwner, own_ports, serving_ports
 from driftloop_settings import Settings
 from driftloop_settings.memory import few_heaps
+from driftloop_settings.ports import require_free
 from driftloop_settings.run_state import (
     ProcessId,
     RoleState,
@@ -87,7 +91,7 @@ class Child:
 
 class Supervisor:
     """`run` blocks until `stop` is set; it must be called in the only thread of the process, since
-    it forks."""
+    it forks. (The owner of the ports has one that is always in a system call when it forks.)"""
 
     def __init__(self, settings: Settings, *, say: Callable[[str], None]) -> None:
         self._settings = settings
@@ -95,13 +99,16 @@ class Supervisor:
         self._children = {role.name: Child(role) for role in roles_of(settings)}
         self._ready = False
         self._lock: IO[str] | None = None
+        self._owner: PortOwner | None = None
         self._endpoints: dict[str, str] = {}
 
     def run(self, stop: threading.Event) -> None:
         self._acquire()
         begun = time.monotonic()
-        self._remove_leftovers()
-        self._take_ports()
+        last = read_run_state(self._settings.state_dir)
+        if last is not None:
+            remove_leftovers(last)
+        self._take_ports(0.0 if last is None or last.stopped else LEFTOVERS_S)
         few_heaps()  # before a role's module uses Arrow
         try:
             written: list[RoleState] = []
@@ -137,9 +144,11 @@ class Supervisor:
                 "`driftloop status` shows it, `driftloop down` stops it"
             ) from None
 
-    def _take_ports(self) -> None:
-        """Choose the ports that the settings leave open, and tell every role."""
-        # What a killed supervisor's Ray left holds its port until it notices that Ray is gone.
+    def _take_ports(self, patience_s: float) -> None:
+        """Choose the ports that the settings leave open, and own those of serving. Raises Conflict
+        if another process has one for longer than `patience_s`: what a killed supervisor's Ray left
+        holds its ports until it notices that Ray is gone."""
+        deadline = time.monotonic() + patience_s
         settings, _ = resolve_ports(self._settings, LEFTOVERS_S)
         self._settings = settings
         self._endpoints = {
@@ -148,6 +157,15 @@ class Supervisor:
             "control": f"http://{settings.control.host}:{settings.control.port}",
             "kafka": settings.kafka.bootstrap_servers or f"127.0.0.1:{settings.kafka.port}",
         }
+        while True:
+            try:
+                require_free("control.port", settings.control.port)
+                self._owner = own_ports(settings)
+                return
+            except Conflict:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def _write(self, states: list[RoleState]) -> None:
         me = ProcessId.of(os.getpid())
@@ -193,14 +211,10 @@ class Supervisor:
         child.created_s = identity.created_s if identity else None
         child.started_at = now
 
-    def _remove_leftovers(self) -> None:
-        """Ends what a supervisor that was killed left running under the same state directory."""
-        last = read_run_state(self._settings.state_dir)
-        for role in last.roles if last else ():
-            if role.pid and role.created_s and _is_ours(ProcessId(role.pid, role.created_s)):
-                kill_session(role.pid)
 
     def _stop_all(self) -> None:
+        if self._owner is not None:
+            self._owner.close()  # the ports end with the last replica
         for names in STOP_ORDER:
             children = [c for name in names if (c := self._children.get(name)) and c.process]
             for child in children:
@@ -221,6 +235,24 @@ class Supervisor:
 def _of(child: Child) -> RoleProcess:
     assert child.process is not None
     return child.process
+
+
+def refuse_taken_ports(settings: Settings) -> None:
+    """Raises Conflict if another process has a port of which the settings say the number, unless a
+    killed supervisor's replicas may still have it: `Supervisor` waits for them."""
+    last = read_run_state(settings.state_dir)
+    if last is not None and not last.stopped:
+        return
+    for name, port in (serving_ports(settings) | {"control.port": settings.control.port}).items():
+        if port:
+            require_free(name, port)
+
+
+def remove_leftovers(last: RunState) -> None:
+    """Ends what a supervisor that was killed left running."""
+    for role in last.roles:
+        if role.pid and role.created_s and _is_ours(ProcessId(role.pid, role.created_s)):
+            kill_session(role.pid)
 
 
 def _is_ours(leader: ProcessId) -> bool:

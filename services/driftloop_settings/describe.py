@@ -48,7 +48,8 @@ def describe_settings() -> list[SettingDescription]:
 
 def _described(section: str, key: str, field: FieldInfo, scope: Scope) -> SettingDescription:
     meaning = " ".join((field.description or "").split())
-    return SettingDescription(section, key, field.default, meaning, scope, _allowed(field))
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return SettingDescription(section, key, default, meaning, scope, _allowed(field))
 
 
 def _allowed(field: FieldInfo) -> str:

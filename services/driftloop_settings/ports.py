@@ -1,12 +1,19 @@
-"""A TCP port of this machine for a server that is to listen soon."""
+"""TCP ports of this machine: a free one for a server that is to listen soon, and who has one."""
 
+import contextlib
 import random
 import socket
 from collections.abc import Container
 from pathlib import Path
 
+import psutil
+
+from driftloop_contracts.errors import Conflict
+
 LOWEST = 15_000
 TRIES = 200
+WORDS = 120
+"""The most characters of a command line that an error shows."""
 
 
 def free_port(taken: Container[int] = ()) -> int:
@@ -29,6 +36,36 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def listening_processes(port: int) -> list[psutil.Process]:
+    """The processes that listen at `port`, the eldest first; those of other users are not seen."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(
+                connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+                for connection in process.net_connections("tcp")
+            ):
+                found.append(process)
+    return sorted(found, key=lambda process: (process.create_time(), process.pid))
+
+
+def taken(setting: str, port: int) -> str:
+    """That another process has the port of a setting: which, if that can be known, and what to
+    do."""
+    holder = ""
+    for process in listening_processes(port)[:1]:
+        with contextlib.suppress(psutil.Error):
+            words = " ".join(process.cmdline()) or process.name()
+            holder = f" by process {process.pid} ({words[:WORDS]})"
+    return f"port {port} is taken{holder}; set {setting} to another, or to 0 for a free one"
+
+
+def require_free(setting: str, port: int) -> None:
+    """Raises Conflict, as `taken` says it, if another process has the port of a setting."""
+    if not is_free(port):
+        raise Conflict(taken(setting, port))
 
 
 def _first_ephemeral() -> int:

@@ -59,12 +59,22 @@ class RunState:
     endpoints: Mapping[str, str] = field(default_factory=dict)
     ready: bool = False
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the supervisor stopped all roles before it ended."""
+        return all(role.state == "stopped" for role in self.roles)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def run_dir(state_dir: Path) -> Path:
     return state_dir / "run"
+
+
+def ports_socket(state_dir: Path) -> Path:
+    """The Unix socket where the supervisor hands out the serving ports."""
+    return run_dir(state_dir) / "ports.sock"
 
 
 def write_run_state(state_dir: Path, state: RunState) -> None:

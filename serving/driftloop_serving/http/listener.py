@@ -1,11 +1,4 @@
-"""The port that a replica owns (ingress `direct`), and how it is left without losing a connection.
-
-The replicas of a machine share the port by SO_REUSEPORT: the kernel gives each new connection to
-one of the listeners. A connection that waits to be accepted belongs to its listener and is reset
-with it, so the first to leave accepts all that wait. There remains the instant between the last
-of them and the close; `net.ipv4.tcp_migrate_req=1` lets the kernel move even those to another
-listener.
-"""
+"""The HTTP port of a replica, and how it is left without losing a connection."""
 
 import asyncio
 import socket
@@ -13,15 +6,17 @@ from typing import Any
 
 import uvicorn
 
+from driftloop_serving.ports.acceptor import Acceptor
+from driftloop_serving.ports.open_port import OpenPort
+
 GRACE_S = 10
 """How long answers under way may take when the replica leaves."""
 
 
 class Listener:
-    """Serves `app` with the connections of `protocol` (a uvicorn protocol class) on
-    `host`:`port`."""
+    """Serves `app` with the connections of `protocol` (a uvicorn protocol class) on `port`."""
 
-    def __init__(self, app: Any, protocol: type[asyncio.Protocol], host: str, port: int) -> None:
+    def __init__(self, app: Any, protocol: type[asyncio.Protocol], port: OpenPort) -> None:
         config = uvicorn.Config(
             app,
             http=protocol,
@@ -31,12 +26,10 @@ class Listener:
             log_level="warning",
             timeout_graceful_shutdown=GRACE_S,
         )
-        self._server = _Leaving(config)
-        listener = socket.create_server((host, port), backlog=1024, reuse_port=True)
-        listener.setblocking(False)
-        self.port: int = listener.getsockname()[1]
+        self.port: int = port.number
+        self._server = _Server(config, port)
         # Not `serve`: it would take the process's signals, which are Ray's.
-        self._serving = asyncio.create_task(self._server._serve([listener]))
+        self._serving = asyncio.create_task(self._server._serve())
 
     @property
     def ended(self) -> bool:
@@ -49,16 +42,20 @@ class Listener:
         await self._serving
 
 
-class _Leaving(uvicorn.Server):
+class _Server(uvicorn.Server):
+    """uvicorn's server, with an acceptor of our own."""
+
+    def __init__(self, config: uvicorn.Config, port: OpenPort) -> None:
+        super().__init__(config)
+        self._port = port
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        self.servers = []
+        self._acceptor = Acceptor(self._port, self._connection)
+        self.started = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        waiting = [
-            accepted for listener in sockets or [] for accepted in waiting_connections(listener)
-        ]
-        for server in self.servers:
-            server.close()
-        loop = asyncio.get_running_loop()
-        for accepted in waiting:
-            await loop.connect_accepted_socket(self._connection, accepted)
+        await self._acceptor.close()
         await super().shutdown(sockets)
 
     def _connection(self) -> asyncio.Protocol:
@@ -67,15 +64,3 @@ class _Leaving(uvicorn.Server):
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
         return protocol
-
-
-def waiting_connections(listener: socket.socket) -> list[socket.socket]:
-    """The connections that wait to be accepted."""
-    found = []
-    while True:
-        try:
-            found.append(listener.accept()[0])
-        except BlockingIOError:
-            return found
-        except ConnectionAbortedError:  # a client that did not wait
-            continue

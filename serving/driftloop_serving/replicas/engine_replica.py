@@ -8,6 +8,7 @@ serving.
 
 import asyncio
 import os
+import socket
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_serving.openai.openai_engine import EngineApp, Held
 from driftloop_serving.openai.openai_request import TOKEN_CALLS
+from driftloop_serving.ports.handover import BACKLOG
+from driftloop_serving.ports.open_port import OpenPort
 from driftloop_serving.replicas.ray_http_patch import keep_to_loopback
 from driftloop_serving.replicas.replica_config import EngineConfig
 from driftloop_serving.replicas.replica_report import report_engine, report_left
@@ -103,7 +106,8 @@ class EngineReplica:
             if self._engine is not None and self._listener is None:
                 host = "127.0.0.1" if self._is_local else ray.util.get_node_ip_address()
                 app = RequestGuard(self._app, Callers(is_open=not self._is_local))
-                self._listener = Listener(app, HttpToolsProtocol, host, 0)
+                port = OpenPort(socket.create_server((host, 0), backlog=BACKLOG))
+                self._listener = Listener(app, HttpToolsProtocol, port)
                 self._address = f"{host}:{self._listener.port}"
             held = HeldVersions(
                 revision=deployment.revision, versions=tuple(sorted(names)), failed=failed

@@ -1,10 +1,10 @@
 """The Ray Serve deployment that takes requests, and holds every model that has no replicas of its
 own.
 
-Ingress `direct`: the replica owns a port. Ingress `haproxy`: Serve's HAProxy is in front of the
-HTTP server that Serve runs in the replica; infer requests are taken from its connections as well.
-In both, only Serve's fallback proxy uses Serve's own request path, while HAProxy knows of no
-replica.
+Ingress `direct`: the replica accepts at the HTTP port. Ingress `haproxy`: Serve's HAProxy is in
+front of the HTTP server that Serve runs in the replica; infer requests are taken from its
+connections as well. In both, only Serve's fallback proxy uses Serve's own request path, while
+HAProxy knows of no replica.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from driftloop_serving.http.http_protocol import Ingress
 from driftloop_serving.http.listener import GRACE_S, Listener
 from driftloop_serving.http.rest_api import make_rest_api
 from driftloop_serving.openai.openai_front import Front, add_openai
+from driftloop_serving.ports.open_port import open_port
 from driftloop_serving.replicas.application import REPLICA
 from driftloop_serving.replicas.model_host import ModelHost
 from driftloop_serving.replicas.own_replica import OwnReplicaClient
@@ -72,13 +73,15 @@ class Replica:
         await self._open()
 
     async def _open(self) -> None:
-        """Open the ports that are the replica's own; never before it can answer."""
-        serving = self._settings.serving
+        """Accept connections; never before it can answer."""
         if self._grpc is None:
-            self._grpc = await grpc_server.start(self._host.batcher, self._app, self._settings)
-        if serving.ingress == "direct" and self._listener is None:
-            protocol = self._ingress.protocol()
-            self._listener = Listener(self._app, protocol, serving.host, serving.port)
+            port = await asyncio.to_thread(open_port, self._settings, "grpc_port")
+            self._grpc = await grpc_server.start(
+                self._host.batcher, self._app, self._settings, port
+            )
+        if self._settings.serving.ingress == "direct" and self._listener is None:
+            port = await asyncio.to_thread(open_port, self._settings, "port")
+            self._listener = Listener(self._app, self._ingress.protocol(), port)
 
     async def __call__(self, request: Request) -> Response:
         """A request that Serve's fallback proxy passes on."""

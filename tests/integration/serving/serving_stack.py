@@ -1,4 +1,5 @@
-"""Real Ray and the real role `serving`, without the rest of a stack."""
+"""Real Ray and the real role `serving`, and the owner of their ports, without the rest of a
+stack."""
 
 import os
 import signal
@@ -23,6 +24,7 @@ from driftloop_contracts.replica import LoadedVersions
 from driftloop_onnx import signature_of
 from driftloop_serving.cluster import ray_head
 from driftloop_serving.cluster.driver import ANSWERING
+from driftloop_serving.ports.port_owner import own_ports
 from driftloop_settings import Settings, load_settings
 from driftloop_settings.ports import free_port
 from driftloop_store import Store, open_store
@@ -109,6 +111,8 @@ def running_stack(state_dir: Path, *sets: str) -> Iterator[Stack]:
     store.put_deployment(Deployment(ModelSpec("m"), (served,), TrafficSplit(1)))
     words = [word for item in (*ports, *sets) for word in ("--set", item)]
     stack = Stack(settings, store, {}, ["--state-dir", str(state_dir), *words])
+    owner = own_ports(settings)
+    assert owner is not None
     try:
         for role in ("ray", "serving"):
             stack.start(role)
@@ -122,6 +126,7 @@ def running_stack(state_dir: Path, *sets: str) -> Iterator[Stack]:
             if session(pid) in {role.pid for role in stack.roles.values()}:
                 os.kill(pid, signal.SIGKILL)
         ray_head.clean(settings)
+        owner.close()
         store.close()
     # It shut Serve down, which drains the replicas.
     assert stack.roles["serving"].returncode == 0

@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPException
 
 import grpc
 import orjson
-from serving_stack import Stack
+from serving_stack import Stack, eventually
 
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
 
@@ -29,6 +29,15 @@ class Tally:
                 self.answered += 1
             else:
                 self.failures[failure] += 1
+
+
+def answered(count: int, *tallies: Tally) -> None:
+    """Wait until each has had `count` more answers."""
+    wanted = [tally.answered + count for tally in tallies]
+    eventually(
+        lambda: [tally.answered for tally in tallies],
+        lambda found: all(a >= b for a, b in zip(found, wanted, strict=True)),
+    )
 
 
 @contextmanager
@@ -82,7 +91,7 @@ def _call(address: str, stop: threading.Event, tally: Tally) -> None:
         )
         while not stop.is_set():
             try:
-                infer(request, timeout=20)
+                infer(request, timeout=60)
             except grpc.RpcError as error:
                 tally.add(f"{error.code().name}: {error.details()}")
             else:
@@ -91,7 +100,7 @@ def _call(address: str, stop: threading.Event, tally: Tally) -> None:
 
 
 def _ask(port: int, stop: threading.Event, tally: Tally, keep: bool) -> None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     while not stop.is_set():
         try:
             # http.client closes and opens anew by itself where it was told `connection: close`.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from serving_stack import Stack, eventually, running_stack
-from steady_load import Tally, steady_calls, steady_load
+from steady_load import answered, steady_calls, steady_load
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -28,30 +28,22 @@ def changed(stack: Stack, *sets: str) -> None:
     stack.start("serving", *sets)
 
 
-def answers(count: int, *tallies: Tally) -> None:
-    wanted = [tally.answered + count for tally in tallies]
-    eventually(
-        lambda: [tally.answered for tally in tallies],
-        lambda found: all(a >= b for a, b in zip(found, wanted, strict=True)),
-    )
-
-
 def test_a_redeploy_and_a_scale_down_cost_no_request(stack: Stack) -> None:
     before = set(stack.answering())
     with steady_load(stack) as (kept, opened), steady_calls(stack) as called:
-        answers(100, kept, opened, called)
+        answered(100, kept, opened, called)
         # A setting that replicas read: both are replaced.
         changed(stack, "serving.replicas=2", "serving.body_limit_bytes=1000000")
         eventually(
             lambda: set(stack.answering()), lambda now: len(now) == 2 and not now & before, 120
         )
-        answers(100, kept, opened, called)
+        answered(100, kept, opened, called)
         middle = set(stack.answering())
         # The scale alone: one is taken away, the other stays.
         changed(stack, "serving.replicas=1", "serving.body_limit_bytes=1000000")
         eventually(lambda: set(stack.answering()), lambda now: len(now) == 1 and now < middle, 60)
         eventually(lambda: alive(middle), lambda count: count == 1, 60)
-        answers(100, kept, opened, called)
+        answered(100, kept, opened, called)
     assert (kept.failures, opened.failures, called.failures) == ({}, {}, {})
 
 

@@ -14,6 +14,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from serving_stack import Stack, eventually, running_stack, session, write_version
+from steady_load import answered, steady_calls, steady_load
 
 from driftloop_bus.memory_bus import MemoryBus
 from driftloop_contracts.events import PREDICTIONS, TOPICS
@@ -54,7 +55,7 @@ def test_versions_and_split_change_without_a_restart(direct: Stack, tmp_path: Pa
 
 def test_a_replica_killed_under_load_loses_and_doubles_nothing_it_answered(direct: Stack) -> None:
     (victim,) = direct.answering()
-    answered: dict[str, int] = {}
+    told: dict[str, int] = {}
     stop = threading.Event()
 
     def client(number: int) -> int:
@@ -69,17 +70,17 @@ def test_a_replica_killed_under_load_loses_and_doubles_nothing_it_answered(direc
                     stop.wait(0.05)
                     continue
                 answer.raise_for_status()
-                answered[answer.headers["x-prediction-id"]] = 1 + number
+                told[answer.headers["x-prediction-id"]] = 1 + number
         return failures
 
     with ThreadPoolExecutor() as pool:
         clients = [pool.submit(client, number) for number in range(4)]
         try:
-            eventually(lambda: len(answered), lambda count: count > 200)
+            eventually(lambda: len(told), lambda count: count > 200)
             os.kill(victim, signal.SIGKILL)
             eventually(direct.answering, lambda pids: pids and pids != [victim])
-            before = len(answered)
-            eventually(lambda: len(answered), lambda count: count > before + 200)
+            before = len(told)
+            eventually(lambda: len(told), lambda count: count > before + 200)
         finally:
             stop.set()
         assert sum(c.result() for c in clients) > 0
@@ -99,9 +100,25 @@ def test_a_replica_killed_under_load_loses_and_doubles_nothing_it_answered(direc
             ids, rows = table["prediction_id"].to_pylist(), table["row"].to_pylist()
             seen.extend(zip(ids, rows, strict=True))
     assert len(seen) == len(set(seen))
-    assert {(i, n) for i, count in answered.items() for n in range(count)} <= set(seen)
+    assert {(i, n) for i, count in told.items() for n in range(count)} <= set(seen)
     ledger = direct.store.ledger("m")
     assert sum(e["acked"] for e in ledger) == sum(e["served"] for e in ledger) == len(seen)
+
+
+def test_no_connection_is_refused_while_the_only_replica_is_replaced(direct: Stack) -> None:
+    """At c=16. Lost is at most what was under way: one request for each client."""
+    (victim,) = direct.answering()
+    with steady_load(direct, keeping=8, opening=8) as loads, steady_calls(direct) as called:
+        tallies = (*loads, called)
+        answered(50, *tallies)
+        os.kill(victim, signal.SIGKILL)
+        eventually(direct.answering, lambda pids: pids and pids != [victim])
+        answered(50, *tallies)
+    lost = [sum(tally.failures.values()) for tally in tallies]
+    assert all(few <= most for few, most in zip(lost, (8, 8, 2), strict=True)), tallies
+    assert not {"ConnectionRefusedError", "TimeoutError"} & set().union(
+        *(tally.failures for tally in loads)
+    )
 
 
 def test_nothing_listens_to_the_network(direct: Stack) -> None:

@@ -1,6 +1,7 @@
 """Leaving the gRPC port."""
 
 import asyncio
+import socket
 import struct
 
 import grpc
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop_serving.grpc.grpc_front import GOAWAY, Frames, GrpcFront
+from driftloop_serving.ports.open_port import OpenPort
 
 ECHO = "/test.Echo/Echo"
 
@@ -49,7 +51,7 @@ def test_the_farewell_is_a_whole_frame() -> None:
 class Replica:
     """A gRPC server that echoes, behind its front."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, listener: socket.socket) -> None:
         async def echo(request: bytes, context: object) -> bytes:
             return request
 
@@ -60,20 +62,25 @@ class Replica:
         )
         upstream = f"test-{id(self)}"
         self.server.add_insecure_port(f"unix-abstract:{upstream}")
-        self.front = GrpcFront("127.0.0.1", port, upstream)
-        self.port = self.front.port
+        self.front = GrpcFront(OpenPort(listener), upstream)
+        self.port = listener.getsockname()[1]
 
     async def start(self) -> None:
         await self.server.start()
-        await self.front.open()
+        self.front.open()
 
     async def stop(self) -> None:
         await self.front.leave(10.0)
         await self.server.stop(0)
 
 
+def listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
 async def test_no_call_is_lost_when_a_replica_leaves_and_another_stays() -> None:
-    first = Replica(0)
+    shared = listener()
+    first = Replica(shared.dup())
     await first.start()
     answered, ended = 0, asyncio.Event()
 
@@ -93,7 +100,7 @@ async def test_no_call_is_lost_when_a_replica_leaves_and_another_stays() -> None
 
     clients = [asyncio.create_task(client()) for _ in range(8)]
     await answers(50)
-    second = Replica(first.port)
+    second = Replica(shared)
     await second.start()
     await answers(answered + 50)
     assert first.front.clients
@@ -107,7 +114,7 @@ async def test_no_call_is_lost_when_a_replica_leaves_and_another_stays() -> None
 
 
 async def test_a_client_that_stays_silent_is_left_after_the_grace() -> None:
-    replica = Replica(0)
+    replica = Replica(listener())
     await replica.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
     writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
@@ -122,7 +129,7 @@ async def test_a_client_that_stays_silent_is_left_after_the_grace() -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n\r\n", bytes(100_000)])
 async def test_who_speaks_something_else_is_let_go(sent: bytes) -> None:
-    replica = Replica(0)
+    replica = Replica(listener())
     await replica.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
     writer.write(sent)

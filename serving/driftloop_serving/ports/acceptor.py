@@ -1,0 +1,89 @@
+"""How a replica accepts connections, from a queue of its own or one that it shares.
+
+A shared queue gives each connection to the replica that accepts first. If several connect at once,
+the first replica to wake would have them all before the second is awake, and clients keep their
+connections. So a replica accepts one, lets a moment pass, then accepts two, four, and so on, until
+it finds the queue empty: replicas that are idle share a burst evenly, and one that is busy leaves
+more to the others.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import structlog
+
+from driftloop_serving.ports.open_port import OpenPort
+
+log = structlog.get_logger()
+
+PAUSE_S = 0.001
+"""Long enough for another process to wake; the event loop waits whole milliseconds."""
+AT_ONCE = 64
+"""The most connections that are accepted before requests are looked at."""
+EXHAUSTED_S = 0.5
+"""How long to wait if no more files can be opened."""
+
+
+class Acceptor:
+    """Gives each connection at `port` a new `protocol()`, from now on until `close`."""
+
+    def __init__(self, port: OpenPort, protocol: Callable[[], asyncio.Protocol]) -> None:
+        port.listener.setblocking(False)
+        self._port = port
+        self._protocol = protocol
+        self._share = 1
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[object]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._watch()
+
+    def _watch(self) -> None:
+        self._share = 1 if self._port.shared else AT_ONCE
+        self._loop.add_reader(self._port.listener, self._accept)
+
+    def _rest(self, seconds: float, then: Callable[[], None]) -> None:
+        self._loop.remove_reader(self._port.listener)
+        self._pause = self._loop.call_later(seconds, then)
+
+    def _accept(self) -> None:
+        try:
+            found = self._take(self._share)
+        except OSError as error:
+            log.warning("port.not_accepted", error=error.strerror)
+            self._rest(EXHAUSTED_S, self._watch)
+            return
+        if found < self._share:
+            self._watch()
+        elif self._port.shared:
+            self._share = min(2 * self._share, AT_ONCE)
+            self._rest(PAUSE_S, self._accept)
+
+    def _take(self, most: int) -> int:
+        """Accept up to `most` connections; how many there were. Raises OSError if this process or
+        the system can open no more files."""
+        for count in range(most):
+            try:
+                accepted, _ = self._port.listener.accept()
+            except BlockingIOError:
+                return count
+            except ConnectionAbortedError:  # a client that did not wait
+                continue
+            opening = self._loop.create_task(self._open(accepted))
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
+        return most
+
+    async def _open(self, accepted: socket.socket) -> None:
+        await self._loop.connect_accepted_socket(self._protocol, accepted)
+
+    async def close(self) -> None:
+        """Accept what waits, and no more. In a queue of one's own it would be reset; in a shared
+        one it may be that nobody else is left."""
+        self._loop.remove_reader(self._port.listener)
+        if self._pause is not None:
+            self._pause.cancel()
+        while self._take(AT_ONCE) == AT_ONCE:
+            pass
+        self._port.listener.close()
+        await asyncio.gather(*self._opening)
