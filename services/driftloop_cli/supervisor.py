@@ -211,7 +211,6 @@ class Supervisor:
         child.created_s = identity.created_s if identity else None
         child.started_at = now
 
-
     def _stop_all(self) -> None:
         if self._owner is not None:
             self._owner.close()  # the ports end with the last replica

@@ -67,7 +67,7 @@ def test_a_second_stack_is_refused_within_three_seconds_before_anything_starts(
     settings = load_settings(others, state_dir=tmp_path / "own", environ={})
     settings.state_dir.mkdir()
     port, begun = settings.serving.port, time.monotonic()
-    supervisor = Supervisor(settings, [], say=lambda _: None)
+    supervisor = Supervisor(settings, say=lambda _: None)
     with pytest.raises(Conflict, match=f"port {port} .* process {os.getpid()} .*serving.port"):
         supervisor.run(threading.Event())
     assert time.monotonic() - begun < 3
