@@ -72,5 +72,6 @@ def test_what_clients_ask_again_under_its_id_after_a_death_is_one_prediction(
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
 def test_a_few_kills_lose_and_double_nothing(tmp_path: Path, report: Report) -> None:
-    with fault_stack(tmp_path / "state") as stack:
+    """The others are at ingress `direct`, the default."""
+    with fault_stack(tmp_path / "state", "serving.ingress=haproxy") as stack:
         run(stack, "kill -9, the short form", 6, report)

@@ -58,17 +58,15 @@ class GrpcFront:
         self.upstream = upstream
         self.clients: set[_Client] = set()
         self.leaving = False
-        self._port = port
-        self._acceptor: Acceptor | None = None
+        self._acceptor = Acceptor(port, self._client)
         self._empty = asyncio.Event()
 
-    def open(self) -> None:
-        self._acceptor = Acceptor(self._port, self._client)
+    async def open(self) -> None:
+        await self._acceptor.open()
 
     async def leave(self, patience_s: float) -> None:
         """Accept no more clients and ask the others to reconnect. Returns when the last has gone,
         after `patience_s` at the latest; bytes are passed on as long as either side sends."""
-        assert self._acceptor is not None
         self.leaving = True
         for client in self.clients:
             client.say_goodbye()

@@ -160,7 +160,7 @@ class GrpcServer:
 
     async def start(self) -> None:
         await self._server.start()
-        self._front.open()
+        await self._front.open()
 
     async def stop(self, grace_s: float) -> None:
         """Send clients to another replica, then answer what is under way, for `grace_s` at the

@@ -52,6 +52,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         self.servers = []
         self._acceptor = Acceptor(self._port, self._connection)
+        await self._acceptor.open()
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
+from driftloop_serving.ports.handover import BACKLOG
 from driftloop_serving.ports.open_port import OpenPort
 
 log = structlog.get_logger()
@@ -26,20 +27,29 @@ EXHAUSTED_S = 0.5
 
 
 class Acceptor:
-    """Gives each connection at `port` a new `protocol()`, from now on until `close`."""
+    """Gives each connection at `port` a new `protocol()`, from `open` until `close`."""
 
     def __init__(self, port: OpenPort, protocol: Callable[[], asyncio.Protocol]) -> None:
-        port.listener.setblocking(False)
         self._port = port
         self._protocol = protocol
-        self._share = 1
         self._loop = asyncio.get_running_loop()
+        self._server: asyncio.Server | None = None
+        self._share = 1
         self._opening: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
-        self._watch()
+
+    async def open(self) -> None:
+        listener = self._port.listener
+        listener.setblocking(False)
+        if self._port.shared:
+            self._watch()
+        else:  # the event loop's own way costs less
+            self._server = await self._loop.create_server(
+                self._protocol, sock=listener, backlog=BACKLOG
+            )
 
     def _watch(self) -> None:
-        self._share = 1 if self._port.shared else AT_ONCE
+        self._share = 1
         self._loop.add_reader(self._port.listener, self._accept)
 
     def _rest(self, seconds: float, then: Callable[[], None]) -> None:
@@ -55,7 +65,7 @@ class Acceptor:
             return
         if found < self._share:
             self._watch()
-        elif self._port.shared:
+        else:
             self._share = min(2 * self._share, AT_ONCE)
             self._rest(PAUSE_S, self._accept)
 
@@ -80,10 +90,13 @@ class Acceptor:
     async def close(self) -> None:
         """Accept what waits, and no more. In a queue of one's own it would be reset; in a shared
         one it may be that nobody else is left."""
-        self._loop.remove_reader(self._port.listener)
+        if self._server is None:
+            self._loop.remove_reader(self._port.listener)
         if self._pause is not None:
             self._pause.cancel()
         while self._take(AT_ONCE) == AT_ONCE:
             pass
+        if self._server is not None:
+            self._server.close()
         self._port.listener.close()
         await asyncio.gather(*self._opening)

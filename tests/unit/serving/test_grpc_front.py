@@ -67,7 +67,7 @@ class Replica:
 
     async def start(self) -> None:
         await self.server.start()
-        self.front.open()
+        await self.front.open()
 
     async def stop(self) -> None:
         await self.front.leave(10.0)

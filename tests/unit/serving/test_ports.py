@@ -188,8 +188,10 @@ class Greeting(asyncio.Protocol):
         opened.close()
 
 
-def acceptor(listener: socket.socket, word: bytes, *, shared: bool = True) -> Acceptor:
-    return Acceptor(OpenPort(listener.dup(), shared), lambda: Greeting(word))
+async def accepting(listener: socket.socket, word: bytes, *, shared: bool = True) -> Acceptor:
+    acceptor = Acceptor(OpenPort(listener.dup(), shared), lambda: Greeting(word))
+    await acceptor.open()
+    return acceptor
 
 
 async def words(connections: list[socket.socket]) -> list[bytes]:
@@ -206,7 +208,7 @@ def burst(listener: socket.socket, count: int) -> list[socket.socket]:
 
 async def test_idle_replicas_share_a_burst_of_connections() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        both = [acceptor(listener, word) for word in (b"a", b"b")]
+        both = [await accepting(listener, word) for word in (b"a", b"b")]
         for size in (2, 16, 64):
             answers = await words(burst(listener, size))
             assert size / 4 <= answers.count(b"a") <= 3 * size / 4
@@ -217,18 +219,18 @@ async def test_idle_replicas_share_a_burst_of_connections() -> None:
 async def test_a_replica_takes_all_that_no_other_takes() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=300) as listener:
         for shared in (True, False):
-            alone = acceptor(listener, b"a", shared=shared)
+            alone = await accepting(listener, b"a", shared=shared)
             assert await words(burst(listener, 200)) == [b"a"] * 200
             await alone.close()
 
 
 async def test_who_leaves_answers_what_waits_and_the_next_one_the_rest() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        first = acceptor(listener, b"a")
+        first = await accepting(listener, b"a")
         waiting = burst(listener, 20)
         await first.close()
         later = burst(listener, 20)
-        second = acceptor(listener, b"b")
+        second = await accepting(listener, b"b")
         assert await words(waiting) == [b"a"] * 20
         assert await words(later) == [b"b"] * 20
         await second.close()
