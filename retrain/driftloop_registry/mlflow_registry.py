@@ -4,7 +4,6 @@ Safe to use from several processes. Opening is cheap: MLflow is imported with th
 """
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.signature import Signature
+from driftloop_registry import signature_tags
 from driftloop_registry.port import Alias, VersionRecord
 
 if TYPE_CHECKING:
     from driftloop_settings import Settings
 
 T = TypeVar("T")
-SIGNATURE_TAG = "driftloop.signature"
 FOLDER = "version"
 """Where in a run's artifacts the version's files lie."""
 MAX_PARAM_CHARS = 500
@@ -82,7 +81,7 @@ class MlflowRegistry:
             model,
             f"{run.info.artifact_uri}/{FOLDER}",
             run_id,
-            tags={**tags, SIGNATURE_TAG: json.dumps(signature.to_dict())},
+            tags={**tags, **signature_tags.to_tags(signature)},
             await_creation_for=0,
         )
         return self._record(version, dict(metrics))
@@ -147,8 +146,7 @@ class MlflowRegistry:
     def _record(self, version: Any, metrics: Mapping[str, float] | None = None) -> VersionRecord:
         if metrics is None:
             metrics = self._client.get_run(version.run_id).data.metrics if version.run_id else {}
-        tags = dict(version.tags)
-        signature = Signature.from_dict(json.loads(tags.pop(SIGNATURE_TAG)))
+        signature, tags = signature_tags.from_tags(version.tags)
         path = self._path(version)
         return VersionRecord(
             version.name, int(version.version), str(path), signature, metrics, tags

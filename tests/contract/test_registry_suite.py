@@ -1,5 +1,6 @@
 """What every registry does: the one in memory and MLflow's."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,3 +105,15 @@ def test_what_is_not_there_is_not_found(registry: Registry, register: Callable[.
     register()
     with pytest.raises(NotFound, match="version 7"):
         registry.set_alias("loans", "champion", 7)
+
+
+def test_a_wide_models_signature_comes_back_whole(registry: Registry, folder: Path) -> None:
+    inputs = tuple(
+        TensorSpec(f"column {n} {hashlib.sha512(str(n).encode()).hexdigest()}", "FP32", (-1, 1))
+        for n in range(10_000)
+    )
+    wide = Signature(inputs, SIGNATURE.outputs)
+    registry.register("wide", folder, wide, metrics={}, params={}, tags={"source": "deploy"})
+    (record,) = registry.versions("wide")
+    assert record.signature == wide
+    assert record.tags == {"source": "deploy"}

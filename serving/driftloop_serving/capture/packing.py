@@ -116,6 +116,11 @@ def _column(
     A tensor that does not count rows (its first dimension is fixed) is repeated in each row.
     """
     kind = column_type(tensor)
+    if tensor.scalar and all(
+        a is not None and a.shape[:1] == (n,) for a, n in zip(arrays, counts, strict=True)
+    ):
+        # The usual case, in one step: a wide model has thousands of columns.
+        return _values(np.concatenate([a.ravel() for a in arrays if a is not None]), kind)
     parts = [
         pa.nulls(n, kind) if array is None else _rows(tensor, array, n, kind)
         for array, n in zip(arrays, counts, strict=True)
