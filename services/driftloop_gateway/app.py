@@ -24,6 +24,7 @@ from driftloop_http.http_errors import install_error_handlers
 from driftloop_http.openapi import without_422
 from driftloop_http.request_body import write_body
 from driftloop_http.request_guard import RequestGuard
+from driftloop_http.spoken import speak_http
 from driftloop_lake.port import LakeReader
 from driftloop_registry.port import Registry
 from driftloop_rollout import commands
@@ -84,6 +85,12 @@ def make_app(context: GatewayContext) -> FastAPI:
     )
     app.add_middleware(RequestGuard, callers=Callers.of(context.settings), typed=True)
     install_error_handlers(app)
+    speak_http(
+        app,
+        body_limit_bytes=context.settings.serving.body_limit_bytes,
+        streamed=frozenset({"/feedback", "/api/models"}),
+        origins=context.settings.control.cors_origins,
+    )
     _inspection(app, context)
     _actions(app, context)
     written = app.openapi

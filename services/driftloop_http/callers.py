@@ -31,7 +31,12 @@ class Callers:
     @classmethod
     def of(cls, settings: Settings) -> "Callers":
         control = settings.control
-        return cls(control.hosts, is_open=control.insecure)
+        return cls(control.hosts, origins=control.cors_origins, is_open=control.insecure)
+
+    @property
+    def has_pages(self) -> bool:
+        """Whether pages of other sites may call at all."""
+        return bool(self._origins)
 
     def refusal(self, host: bytes | None, origin: bytes | None) -> Forbidden | None:
         """Why a request with these headers is refused; None if it is not."""
@@ -54,7 +59,7 @@ class Callers:
     def _cross_site(self, host: bytes | None, origin: bytes) -> Forbidden | None:
         origin = origin.lower()
         same = host is not None and origin.partition(b"://")[2] == host.lower()
-        if same or origin in self._origins:
+        if same or origin in self._origins or b"*" in self._origins:
             return None
         return Forbidden(f"pages of {origin.decode('latin-1')[:100]!r} may not call this stack")
 

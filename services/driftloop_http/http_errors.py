@@ -12,6 +12,9 @@ from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from driftloop_contracts import errors
+from driftloop_contracts.internal_error import InternalError
+from driftloop_http.content_encoding import SUPPORTED
+from driftloop_http.methods import allowed
 from driftloop_http.request_body import ClientGone
 
 log = structlog.get_logger()
@@ -34,6 +37,14 @@ def retry_after_s(error: errors.DriftloopError) -> int | None:
     return max(1, round(error.retry_after_s)) if isinstance(error, errors.RetryLater) else None
 
 
+def headers_of(error: errors.DriftloopError) -> dict[str, str]:
+    """Of an answer that says no more than the error."""
+    if isinstance(error, errors.UnsupportedMediaType):
+        return {"accept-encoding": SUPPORTED}
+    seconds = retry_after_s(error)
+    return {} if seconds is None else {"retry-after": str(seconds)}
+
+
 def error_bytes(error: errors.DriftloopError, status: int, tail: bytes) -> bytes:
     """The whole HTTP/1.1 answer. `tail`: the end of its head, after the last header's value."""
     body = orjson.dumps({"error": str(error)})
@@ -49,9 +60,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(errors.DriftloopError)
     async def ours(_: Request, error: errors.DriftloopError) -> Response:
-        seconds = retry_after_s(error)
-        headers = None if seconds is None else {"retry-after": str(seconds)}
-        return _answer(str(error), status_of(error), headers)
+        return _answer(str(error), status_of(error), headers_of(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -61,11 +70,16 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, errors.DriftloopError):
+            return await ours(request, error.__cause__)  # FastAPI's, of reading the body
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers = {"allow": allowed(request.scope)}
         sentence = {
             404: f"no such URL: {request.url.path[:200]}",
             405: f"{request.method[:20]} is not allowed at {request.url.path[:200]}",
         }.get(error.status_code, str(error.detail))
-        return _answer(sentence, error.status_code, dict(error.headers or {}))
+        return _answer(sentence, error.status_code, headers)
 
     @app.exception_handler(ClientGone)
     async def gone(_: Request, __: ClientGone) -> Response:
@@ -73,8 +87,10 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broke(request: Request, error: Exception) -> Response:
-        log.error("request.broke", path=request.url.path[:200], exc_info=error)
-        return _answer("internal error", 500)
+        broken = InternalError()
+        path = request.url.path[:200]
+        log.error("request.broke", error_id=broken.error_id, path=path, exc_info=error)
+        return await ours(request, broken)
 
 
 def _answer(sentence: str, status: int, headers: dict[str, str] | None = None) -> Response:

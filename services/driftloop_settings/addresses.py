@@ -39,6 +39,17 @@ def ray_cluster(address: str | None) -> str | None:
     return address if address == "auto" else host_port(address)
 
 
+def web_origin(origin: str) -> str:
+    """SCHEME://HOST or SCHEME://HOST:PORT, as a browser sends it, or * for any. Raises ValueError
+    for anything else."""
+    scheme, found, address = origin.partition("://")
+    if origin != "*":
+        if not found or scheme not in ("http", "https") or not address:
+            raise ValueError(f"{origin!r} is not an origin such as https://app.example")
+        host_port(address) if ":" in address else host_name(address)
+    return origin
+
+
 def host_ports(addresses: str | None) -> str | None:
     """HOST:PORT,HOST:PORT; the port may be missing. Raises ValueError for anything else."""
     for address in addresses.split(",") if addresses else ():

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from driftloop_settings.addresses import host_name, host_ports, lake_place, store_url
+from driftloop_settings.addresses import host_name, host_ports, lake_place, store_url, web_origin
 from driftloop_settings.section import Section
 
 
@@ -79,6 +79,9 @@ class ControlSettings(Section):
     hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = ()
     """Names that clients call the stack by, beside localhost: of this machine, or of a proxy in
     front of it. Requests to any other name are refused (DNS rebinding)."""
+    cors_origins: tuple[Annotated[str, AfterValidator(web_origin)], ...] = ()
+    """Origins, such as `https://app.example`, whose pages may call the inference and control APIs
+    from a browser (CORS); none by default."""
 
 
 class RegistrySettings(Section):

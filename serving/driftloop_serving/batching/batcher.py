@@ -22,6 +22,7 @@ import structlog
 
 from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_contracts.ids import new_prediction_id
+from driftloop_contracts.internal_error import InternalError
 from driftloop_serving.batching.batch_queue import INLINE_S, BatchQueue
 from driftloop_serving.batching.model_table import Chosen, ModelTable
 from driftloop_serving.batching.repeats import Repeats
@@ -370,9 +371,11 @@ class Batcher:
 
     def _broke(self, call: InferCall, chosen: Chosen | None = None) -> None:
         """For an unexpected exception: its text must not reach a client."""
-        version = chosen.version if chosen else None
-        log.exception("inference.broke", model=call.model, version=version)
-        self._failed(call, DriftloopError("internal error"), chosen)
+        version, broken = chosen.version if chosen else None, InternalError()
+        log.exception(
+            "inference.broke", error_id=broken.error_id, model=call.model, version=version
+        )
+        self._failed(call, broken, chosen)
 
     def _failed(self, call: InferCall, error: DriftloopError, chosen: Chosen | None = None) -> None:
         known = call.model if call.model in self._table.models else ""

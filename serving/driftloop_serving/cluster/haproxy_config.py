@@ -31,7 +31,7 @@ ERRORS: Mapping[int, tuple[str, str]] = {
     400: ("Bad Request", "malformed HTTP request"),
     408: ("Request Timeout", "the request did not arrive in time"),
     413: ("Content Too Large", "the request is too large"),
-    500: ("Internal Server Error", "internal error"),
+    500: ("Internal Server Error", "the proxy in front of the replicas failed; try again"),
     502: ("Bad Gateway", "the replica ended before its answer was whole"),
     503: ("Service Unavailable", "no replica can answer now; try again"),
     504: ("Gateway Timeout", "the replica did not answer in time"),

@@ -20,6 +20,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
 from driftloop_contracts import errors
+from driftloop_contracts.internal_error import InternalError
 from driftloop_http.http_errors import retry_after_s, status_of
 from driftloop_serving.batching.batcher import Batcher
 from driftloop_serving.grpc.grpc_front import GrpcFront
@@ -199,8 +200,9 @@ def _infer(batcher: Batcher, patience_s: float) -> Handler:
             later = None if seconds is None else str(seconds)
             await _abort(context, status_of(error), str(error), later)
         except Exception:
-            log.exception("inference.broke", model=request.model_name)
-            await _abort(context, 500, "internal error")
+            broken = InternalError()
+            log.exception("inference.broke", error_id=broken.error_id, model=request.model_name)
+            await _abort(context, 500, str(broken))
         await context.send_initial_metadata(
             (
                 ("x-prediction-id", answer.prediction_id),

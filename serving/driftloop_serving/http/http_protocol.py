@@ -61,6 +61,7 @@ _LENGTHS_READ_HERE = frozenset(
             "expect",
             "host",
             "origin",
+            "content-encoding",
         ),
     )
 )
@@ -192,6 +193,7 @@ class FastProtocol(HttpToolsProtocol):
         self._given_id: bytes | None = None
         self._routing_key: bytes | None = None
         self._json_length: bytes | None = None
+        self._is_encoded = False
         self._length = 0
         self._receiving = True
         self._since = time.monotonic()
@@ -213,6 +215,8 @@ class FastProtocol(HttpToolsProtocol):
             self._routing_key = value
         elif name == b"inference-header-content-length":
             self._json_length = value
+        elif name == b"content-encoding":
+            self._is_encoded = True
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
 
@@ -229,7 +233,7 @@ class FastProtocol(HttpToolsProtocol):
             return
         parser = self.parser
         route = self.ingress.route(self.url) if parser.get_method() == b"POST" else None
-        if route is None:
+        if route is None or self._is_for_application():
             self._hand_to_application()
             return
         if parser.should_upgrade():
@@ -244,6 +248,11 @@ class FastProtocol(HttpToolsProtocol):
         self.cycle = self._call  # type: ignore[assignment]
         if self.expect_100_continue and (self._before is None or self._before.response_complete):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _is_for_application(self) -> bool:
+        """Infer requests that few send: it decodes their bodies, and answers pages of other
+        sites."""
+        return self._is_encoded or (self._origin is not None and self.ingress.callers.has_pages)
 
     def _hand_to_application(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue

@@ -4,7 +4,7 @@ encoded URL)."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from math import inf
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from driftloop_contracts.kind import LANGUAGE, TABULAR
 from driftloop_contracts.signature import Signature
 from driftloop_http.http_errors import install_error_handlers
 from driftloop_http.request_body import read_body
+from driftloop_http.spoken import speak_http
 from driftloop_onnx import parse_options
 from driftloop_serving.batching import desired_state
 from driftloop_serving.batching.batcher import Batcher
@@ -55,6 +56,7 @@ def make_rest_api(
     body_limit_bytes: int,
     timeout_s: float = inf,
     settled: Settled | None = None,
+    cors_origins: Sequence[str] = (),
 ) -> FastAPI:
     """`store` opens the store on first use; it is called in a thread. `timeout_s`: as in
     `InferCall`. `settled`: waits for the labels that `spool` keeps."""
@@ -73,6 +75,12 @@ def make_rest_api(
     _infer(app, batcher, body_limit_bytes, timeout_s)
     _feedback(app, spool, body_limit_bytes, settled)
     describe(app)
+    speak_http(
+        app,
+        body_limit_bytes=body_limit_bytes,
+        streamed=frozenset({"/feedback"}),
+        origins=cors_origins,
+    )
     return app
 
 
@@ -275,7 +283,7 @@ def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -
             headers["inference-header-content-length"] = str(answered.json_length)
         return Response(answered.payload, headers=headers)
 
-    failures = errors(400, 404, 413, 500, 503)
+    failures = errors(400, 404, 413, 415, 500, 503)
 
     @app.post(
         "/v2/models/{model}/infer",
@@ -308,7 +316,7 @@ def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -
 def _feedback(app: FastAPI, spool: SpoolWriter, limit_bytes: int, settled: Settled | None) -> None:
     @app.post(
         "/feedback",
-        responses=errors(400, 413, 503),
+        responses=errors(400, 413, 415, 503),
         response_model_exclude_none=True,
         openapi_extra=body(documents.Label, required=True, or_list=True),
     )

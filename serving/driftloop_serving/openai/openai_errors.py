@@ -3,9 +3,10 @@
 from fastapi.responses import JSONResponse
 
 from driftloop_contracts.errors import DriftloopError, NotFound
-from driftloop_http.http_errors import retry_after_s, status_of
+from driftloop_http.http_errors import headers_of, status_of
 
 TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 413: "invalid_request_error",
+         415: "invalid_request_error",
          409: "conflict_error", 429: "rate_limit_error", 503: "overloaded_error"}  # fmt: skip
 
 
@@ -17,6 +18,4 @@ def error_document(error: DriftloopError) -> dict[str, object]:
 
 
 def error_response(error: DriftloopError) -> JSONResponse:
-    seconds = retry_after_s(error)
-    headers = None if seconds is None else {"retry-after": str(seconds)}
-    return JSONResponse(error_document(error), status_of(error), headers)
+    return JSONResponse(error_document(error), status_of(error), headers_of(error))

@@ -50,6 +50,7 @@ class Replica:
             self._host.counts,
             lambda: store(self._settings.store_url),
             settled=lambda: labels_kept(self._host.durability),
+            cors_origins=self._settings.control.cors_origins,
             **limits,
         )
         front = Front(

@@ -4,7 +4,7 @@ Ray."""
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class ServingPort:
         *,
         limits: ConnectionLimits | None = None,
         in_flight_limit: int = IN_FLIGHT_LIMIT,
+        cors_origins: Sequence[str] = (),
         **batching: int,
     ) -> None:
         self.spool = SpoolWriter(root / "spool", "replica", CaptureSettings())
@@ -47,18 +48,23 @@ class ServingPort:
         counts = MeterFiles(
             root / "metrics", root / "spool", self.spool.replica, self.meter, lambda: Load(0, 0.0)
         )
-        app = make_rest_api(
-            self.batcher, self.spool, counts, lambda: 1 / 0, body_limit_bytes=BODY_LIMIT
+        self.app = make_rest_api(
+            self.batcher,
+            self.spool,
+            counts,
+            lambda: 1 / 0,
+            body_limit_bytes=BODY_LIMIT,
+            cors_origins=cors_origins,
         )
         self.ingress = Ingress(
             self.batcher,
             body_limit_bytes=BODY_LIMIT,
             timeout_s=timeout_s,
             limits=limits,
-            callers=Callers(["x"]),
+            callers=Callers(["x"], origins=cors_origins),
         )
         config = uvicorn.Config(
-            app,
+            self.app,
             http=self.ingress.protocol(),
             ws="none",
             lifespan="off",

@@ -336,7 +336,7 @@ async def test_headers_that_cannot_be_are_refused(world: World, header: str, giv
 
 async def test_a_wrong_method_is_told_the_right_one(world: World) -> None:
     answer = await world.http.put("/v2/models/m")
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 async def test_what_to_try_again_says_when(world: World) -> None:
