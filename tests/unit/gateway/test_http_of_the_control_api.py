@@ -28,7 +28,7 @@ def client(tmp_path: Path) -> TestClient:
         clock=NOT_USED,
         erase=NOT_USED,
     )
-    return TestClient(make_app(context), raise_server_exceptions=False)
+    return TestClient(make_app(context), "http://localhost", raise_server_exceptions=False)
 
 
 def retrain(client: TestClient, content: bytes, encoding: str) -> tuple[int, str]:
@@ -51,7 +51,7 @@ def test_head_and_options(client: TestClient) -> None:
     assert client.head("/api/health").status_code == 200
     assert client.head("/api/health").content == b""
     assert client.options("/api/rollouts").headers["allow"] == "GET, HEAD, OPTIONS, POST"
-    assert client.put("/api/retrains").headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert client.put("/api/retrains", json={}).headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 def test_what_nobody_foresaw_is_found_in_the_log_by_its_id(client: TestClient) -> None:
