@@ -15,9 +15,9 @@ explains headers, binary tensors and gRPC.
 
 Bodies may be sent with `content-encoding` gzip or deflate; other encodings are answered with 415.
 Limits hold for what a body decodes to. HEAD is answered as GET without a body, OPTIONS with
-`Allow`. Pages of the origins in `control.cors_origins` may call both ports from a browser (CORS); by
-default none may. What nobody foresaw is answered with 500 and an id, which finds the cause in the
-log: `grep ID STATE/logs/*`."""
+`Allow`. Pages of the origins in `control.cors_origins` may call both ports from a browser (CORS);
+by default none may. What nobody foresaw is answered with 500 and an id, which finds the cause in
+the log: `grep ID STATE/logs/*`."""
 
 
 def render() -> str:
