@@ -250,8 +250,7 @@ class FastProtocol(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _is_for_application(self) -> bool:
-        """Infer requests that few send: it decodes their bodies, and answers pages of other
-        sites."""
+        """It decodes bodies, and answers pages of other sites."""
         return self._is_encoded or (self._origin is not None and self.ingress.callers.has_pages)
 
     def _hand_to_application(self) -> None:
