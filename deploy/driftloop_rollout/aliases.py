@@ -3,6 +3,7 @@ store and tried again until the registry has it."""
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -11,6 +12,7 @@ from driftloop_contracts.errors import Conflict, NotFound
 from driftloop_registry.port import Registry
 from driftloop_rollout.machine import Rollout, State
 from driftloop_store import Store, StoreAway
+from driftloop_store.cycle_health import CycleHealth
 
 log = structlog.get_logger()
 RECENT = 200
@@ -41,10 +43,7 @@ def _set(registry: Registry, rollout: Rollout) -> None:
 
 def run_aliases(store: Store, open_registry: Callable[[], Registry], stop: threading.Event) -> None:
     """Settle until stopped."""
+    health = CycleHealth(store, "rollout/registry")
     while not stop.wait(RETRY_S):
-        try:
+        with suppress(StoreAway), health.cycle(), suppress(Conflict):
             settle_aliases(store, open_registry)
-        except (Conflict, StoreAway):
-            continue
-        except Exception as error:  # a registry that is away has many faces; it is tried again
-            log.warning("rollout.registry_away", error=str(error))

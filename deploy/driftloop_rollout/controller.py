@@ -7,6 +7,7 @@ name the revision that was read, so an operator's command in between wins and th
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -17,6 +18,7 @@ import structlog
 
 from driftloop_contracts.clock import Clock, system_clock
 from driftloop_contracts.errors import Conflict
+from driftloop_contracts.health import Health, Unreported
 from driftloop_contracts.model import Deployment
 from driftloop_lake.port import LakeReader
 from driftloop_rollout.aliases import run_aliases
@@ -34,6 +36,7 @@ from driftloop_rollout.verdict import (
 )
 from driftloop_settings import RolloutSettings, Settings
 from driftloop_store import Store, StoreAway, await_store
+from driftloop_store.cycle_health import CycleHealth
 
 log = structlog.get_logger()
 BUSY_S = 0.25
@@ -44,8 +47,13 @@ class Controller:
     """Drives every active rollout, one tick at a time."""
 
     def __init__(
-        self, settings: Settings, store: Store, open_lake: Callable[[], LakeReader]
+        self,
+        settings: Settings,
+        store: Store,
+        open_lake: Callable[[], LakeReader],
+        health: Health | None = None,
     ) -> None:
+        self._health = health or Unreported()
         self._settings = settings
         self._store = store
         self._observer = Observer(settings, store, open_lake)
@@ -53,17 +61,20 @@ class Controller:
     def tick(self, now: datetime) -> bool:
         """One cycle over all rollouts; whether one of them is waiting for replicas to change."""
         busy = False
-        for record in self._store.active_rollouts():
+        active = self._store.active_rollouts()
+        self._health.keep_only({"", *(record["model"] for record in active)})
+        for record in active:
             try:
                 state = self._drive(Rollout.from_record(record), now)
                 busy = busy or state not in (State.RUNNING, State.PAUSED)
+                self._health.succeeded(record["model"])
             except Conflict as conflict:
                 log.info("rollout.retried", rollout_id=record["id"], reason=str(conflict))
                 busy = True
             except StoreAway:
                 raise
             except Exception as error:  # a lake that is away has many faces: try again
-                log.warning("rollout.delayed", rollout_id=record["id"], error=repr(error))
+                self._health.failed(error, record["model"])
         return busy
 
     def _drive(self, rollout: Rollout, now: datetime) -> State:
@@ -264,15 +275,16 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
 
     registrar = threading.Thread(target=run_aliases, args=(store, open_registry, stop), daemon=True)
     registrar.start()
-    controller = Controller(settings, store, open_lake)
+    health = CycleHealth(store, "rollout", clock)
+    controller = Controller(settings, store, open_lake, health)
     log.info("rollout.started", interval_s=settings.rollout.interval_s)
     busy = False
     while not stop.wait(
         min(BUSY_S, settings.rollout.interval_s) if busy else settings.rollout.interval_s
     ):
-        try:
-            busy = controller.tick(clock())
-        except StoreAway:
-            busy = False  # it is tried again after the usual interval
+        with suppress(StoreAway):  # it is tried again after the usual interval
+            busy = False
+            with health.cycle():
+                busy = controller.tick(clock())
     registrar.join(timeout=5.0)
     store.close()

@@ -47,10 +47,7 @@ def label_day(prediction_id: str, received_at: datetime) -> date:
     Ids that carry no time, or one that cannot be (clients may choose ids, and a partition for each
     odd day would cost every reader), are filed under the day the label came.
     """
-    try:
-        made = time_of(prediction_id)
-    except (ValueError, OverflowError, OSError):  # a UUIDv7 after the year 9999
-        made = None
+    made = time_of(prediction_id)
     if made is None or not received_at - _OLDEST <= made <= received_at + _AHEAD:
         made = received_at
     return made.date()

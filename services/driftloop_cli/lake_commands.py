@@ -13,6 +13,7 @@ from driftloop_cli.options import Invocation, Model, stack_command
 from driftloop_cli.table_layout import Rows
 from driftloop_cli.terminal import Terminal, console, styled
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.event_times import parse_time
 from driftloop_settings import Settings
 
 if TYPE_CHECKING:
@@ -231,13 +232,7 @@ def _judged_output(settings: Settings, model: str) -> str | None:
 
 
 def _time(text: str | None, option: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise Rejected(f"{option} {text}: write a time such as 2026-11-24T12:00:00Z") from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    return None if text is None else parse_time(text, option)
 
 
 def _until_interrupted(answer: "QueryResult", act: Callable[[], None]) -> None:

@@ -11,7 +11,8 @@ from driftloop_cli.terminal import styled
 Record = dict[str, Any]
 STYLES = {
     "running": "green", "promoted": "green", "succeeded": "green", "closed": "green",
-    "backoff": "red", "failed": "red", "rolled_back": "yellow", "open": "red", "rejected": "yellow",
+    "backoff": "red", "degraded": "red", "failed": "red", "open": "red", "rolled_back": "yellow",
+    "rejected": "yellow",
 }  # fmt: skip
 _SHOWN = 5
 
@@ -21,6 +22,7 @@ def status_view(document: Record, width: int | None) -> list[Text]:
     parts: list[Sequence[Text]] = [
         _models(document["models"], width),
         _roles(document["roles"]).lines(width),
+        [styled((_degraded(found), "red")) for found in document.get("degraded", ())],
         [styled((name, "dim"), f" {at}") for name, at in document["endpoints"].items()],
     ]
     if document["alerts"]:
@@ -104,6 +106,11 @@ def _roles(roles: list[Record]) -> Rows:
             for role in roles
         ],
     )
+
+
+def _degraded(found: Record) -> str:
+    what = f"{found['role']} ({found['subject']})" if found["subject"] else found["role"]
+    return f"{what} degraded: {found['reason']} since {found['since'][:19]}"
 
 
 def _alerts(alerts: list[Record]) -> Rows:

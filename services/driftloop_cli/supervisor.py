@@ -73,20 +73,15 @@ class Child:
     started_at: float = 0.0
     restarts: int = 0
     deaths_in_a_row: int = 0
+    code: int | None = None
     restart_at: float = 0.0
 
     def state(self) -> RoleState:
+        fared = (self.restarts, self.deaths_in_a_row, self.code)
         if self.process is not None:
-            return RoleState(
-                self.role.name, "running", self.process.pid, self.created_s, self.restarts
-            )
-        return RoleState(
-            self.role.name,
-            "backoff" if self.deaths_in_a_row else "starting",
-            None,
-            None,
-            self.restarts,
-        )
+            return RoleState(self.role.name, "running", self.process.pid, self.created_s, *fared)
+        state = "backoff" if self.deaths_in_a_row else "starting"
+        return RoleState(self.role.name, state, None, None, *fared)
 
 
 class Supervisor:
@@ -190,6 +185,7 @@ class Supervisor:
         code = child.process.returncode
         kill_session(child.process.pid)
         child.process = None
+        child.code = code
         child.restarts += 1
         child.deaths_in_a_row += 1
         delay = restart_delay_s(child.deaths_in_a_row)

@@ -8,12 +8,13 @@ version in a short interval: its value is an Arrow IPC stream with one record ba
 
 import json
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.event_times import Bounds, parse_time
 from driftloop_contracts.ids import MAX_ID_CHARS, PredictionId
 from driftloop_contracts.opinions import FIELDS as OPINION_FIELDS
 from driftloop_contracts.opinions import opinions_of
@@ -144,18 +145,22 @@ LABEL_SCHEMA = pa.schema(
 )
 
 
-def parse_feedback(document: object, now: datetime) -> list[LabelEvent]:
+def parse_feedback(
+    document: object, now: datetime, bounds: Bounds | None = None
+) -> list[LabelEvent]:
     """Labels of a `POST /feedback` body (one object or a list) or of a label record.
 
     `label` with a list and no `row` labels the rows 0, 1, … in order. `row` is 0 if it is not
-    given, `observed_at` is `now`. Of a language model's answer see `opinions_of` too. Raises
-    Rejected with a sentence that names the item and the field.
+    given, `observed_at` is `now`. Of a language model's answer see `opinions_of` too. bounds: of
+    the times; None: those of what arrives at `now`. Raises Rejected with a sentence that names the
+    item and the field.
     """
+    allowed = bounds or Bounds.at(now)
     items = document if isinstance(document, list) else [document]
     events: list[LabelEvent] = []
     for number, item in enumerate(items):
         where = f"feedback item {number}: " if isinstance(document, list) else "feedback: "
-        events.extend(_parse_item(item, now, where))
+        events.extend(_parse_item(item, now, allowed, where))
     return events
 
 
@@ -166,7 +171,7 @@ _FIELDS = {
 }  # fmt: skip
 
 
-def _parse_item(item: object, now: datetime, where: str) -> list[LabelEvent]:
+def _parse_item(item: object, now: datetime, bounds: Bounds, where: str) -> list[LabelEvent]:
     if not isinstance(item, dict):
         raise Rejected(where + "must be an object with `prediction_id` and `label`")
     unknown = sorted(set(item) - _FIELDS)
@@ -196,8 +201,10 @@ def _parse_item(item: object, now: datetime, where: str) -> list[LabelEvent]:
         isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < 2**31
     ):
         raise Rejected(where + "`row` must be a whole number from 0")
-    observed = _time(item.get("observed_at"), now, where + "`observed_at`")
-    received = _time(item.get("received_at"), now, where + "`received_at`")
+    observed, received = (
+        _time(item.get(name), now, bounds, f"{where}`{name}`")
+        for name in ("observed_at", "received_at")
+    )
     source, tags = item.get("source", "api"), item.get("tags", {})
     if not isinstance(source, str) or len(source) > MAX_ID_CHARS:
         raise Rejected(where + "`source` must be a short text")
@@ -236,16 +243,8 @@ def _parse_item(item: object, now: datetime, where: str) -> list[LabelEvent]:
     ]
 
 
-def _time(value: object, default: datetime, what: str) -> datetime:
-    if value is None:
-        return default
-    try:
-        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        parsed = None
-    if parsed is None:
-        raise Rejected(what + " must be an ISO 8601 time such as 2026-11-24T12:00:00Z")
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+def _time(value: object, default: datetime, bounds: Bounds, what: str) -> datetime:
+    return bounds.check(default if value is None else parse_time(value, what), what)
 
 
 def label_row(event: LabelEvent) -> dict[str, Any]:

@@ -30,11 +30,15 @@ def uuid7(unix_ms: int, bits: int) -> PredictionId:
 
 
 def time_of(prediction_id: str) -> datetime | None:
-    """When a UUIDv7 id was made (UTC), or None for an id of another kind."""
+    """When a UUIDv7 id was made (UTC), or None for an id of another kind or without a
+    possible time."""
     try:
         parsed = UUID(prediction_id)
     except ValueError:
         return None
     if parsed.version != 7:
         return None
-    return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
+    try:
+        return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
+    except ValueError:  # 48 bits reach beyond the year 9999
+        return None

@@ -29,6 +29,7 @@ class CheckKind(StrEnum):
     PREDICTION_DRIFT = "prediction_drift"  # outputs moved
     PERFORMANCE = "performance"  # the measured error rose
     JUDGE = "judge"  # a language model's scores by a judge fell
+    ROLE = "role"  # a role's cycles keep failing; there are no findings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

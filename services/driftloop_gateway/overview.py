@@ -1,5 +1,6 @@
 """One document that says how everything is: the answer of `driftloop status`."""
 
+from collections.abc import Container
 from typing import Any
 
 from driftloop_contracts.judgement import unexplained
@@ -49,6 +50,8 @@ def counts(model: str, store: Store, lake: LakeReader) -> Record:
 def overview(store: Store, lake: LakeReader, running: RunState | None) -> Record:
     """running: what the supervisor wrote, or None if roles run apart."""
     replicas = [status.to_dict() for status in store.replica_statuses().replicas]
+    degraded = store.degraded()
+    failing = {found.role.partition("/")[0] for found in degraded}
     models = []
     for deployment in store.deployments():
         name = deployment.model.name
@@ -70,7 +73,11 @@ def overview(store: Store, lake: LakeReader, running: RunState | None) -> Record
     return {
         "ready": running is None or running.ready,
         "endpoints": dict(running.endpoints) if running else {},
-        "roles": [*(_role(role) for role in (running.roles if running else ())), *replicas],
+        "roles": [
+            *(_role(role, failing) for role in (running.roles if running else ())),
+            *replicas,
+        ],
+        "degraded": [found.to_dict() for found in degraded],
         "models": models,
         "alerts": [alert.to_dict() for alert in store.alerts(limit=20)],
         "retrains": [retrain.to_dict() for retrain in store.retrains(limit=20)],
@@ -78,5 +85,7 @@ def overview(store: Store, lake: LakeReader, running: RunState | None) -> Record
     }
 
 
-def _role(role: RoleState) -> Record:
-    return {"name": role.name, "pid": role.pid, "state": role.state, "restarts": role.restarts}
+def _role(role: RoleState, failing: Container[str]) -> Record:
+    works = role.state != "running" or role.name not in failing
+    state = role.state if works else "degraded"
+    return {"name": role.name, "pid": role.pid, "state": state, "restarts": role.restarts}

@@ -10,6 +10,7 @@ import uvicorn
 
 from driftloop_contracts.clock import system_clock
 from driftloop_gateway.app import GatewayContext, make_app
+from driftloop_gateway.role_watch import RoleWatch
 from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
 from driftloop_serving.label_intake import LabelIntake
@@ -55,6 +56,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     warm = threading.Thread(target=_warm, args=(registry,), daemon=True)
+    watch = RoleWatch(store, context.run_state)
+    threading.Thread(target=watch.run, args=(stop,), daemon=True).start()
     while not stop.wait(0.2) and thread.is_alive():
         if warm.ident is None and _answers_predictions(context.run_state()):
             warm.start()

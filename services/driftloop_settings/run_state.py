@@ -43,13 +43,16 @@ class ProcessId:
 
 @dataclass(frozen=True, slots=True)
 class RoleState:
-    """state: starting | running | backoff | stopped. `restarts` counts deaths nobody asked for."""
+    """state: starting | running | backoff | stopped. `restarts` counts deaths nobody asked for;
+    `deaths` those in a row, until it lives for a while; `code`: what it last ended with."""
 
     name: str
     state: str
     pid: int | None = None
     created_s: float | None = None
     restarts: int = 0
+    deaths: int = 0
+    code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

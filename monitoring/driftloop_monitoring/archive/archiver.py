@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from datetime import timedelta
 from threading import Event
 
 import structlog
@@ -25,7 +24,9 @@ from driftloop_bus.port import Bus, Member
 from driftloop_bus.port import Partition as Partition
 from driftloop_contracts.clock import Clock, system_clock
 from driftloop_contracts.errors import NotFound, RetryLater
+from driftloop_contracts.event_times import Bounds
 from driftloop_contracts.events import LABELS, PREDICTIONS
+from driftloop_contracts.health import Health, Unreported
 from driftloop_lake.records import DeadLetter, LakeRecord, PredictionRecord
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
@@ -43,8 +44,6 @@ POLL_MESSAGES = 1_000
 RETRY_S = 1.0
 SUSPECT_AFTER = 30
 """Attempts to write a batch, after which its records are tried one by one."""
-AHEAD = timedelta(days=1)
-"""Clocks may differ; what is of a later time is a mistake."""
 
 
 def run(settings: Settings, stop: Event) -> None:
@@ -52,6 +51,7 @@ def run(settings: Settings, stop: Event) -> None:
     from driftloop_bus import connect
     from driftloop_lake.delta_lake import open_lake
     from driftloop_store import await_store
+    from driftloop_store.cycle_health import CycleHealth
 
     bus, lake, leads = connect(settings), open_lake(settings), Event()
     writer = lake.writer()
@@ -62,7 +62,9 @@ def run(settings: Settings, stop: Event) -> None:
         stack.callback(store.close)
         known = KnownModels(store.known_models)
         upkeep = lake.upkeep(settings.lake, lambda: pinned(store))
-        stack.enter_context(kept(upkeep, leads.is_set))
+        health = CycleHealth(store, "archiver")
+        upkeep_health = CycleHealth(store, "archiver/upkeep")
+        stack.enter_context(kept(upkeep, leads.is_set, health=upkeep_health))
         while not stop.is_set():
             try:
                 bus.ensure_topics(
@@ -73,10 +75,12 @@ def run(settings: Settings, stop: Event) -> None:
                 # The lake's own group: several lakes may be filled from one Kafka.
                 group = f"driftloop-archiver-{writer.lake_id()}"
                 with closing(bus.member(group, TOPICS, instance)) as member:
-                    Archiver(bus, member, writer, settings.lake, known, leads).run(stop)
+                    Archiver(bus, member, writer, settings.lake, known, leads, health=health).run(
+                        stop
+                    )
             except (RetryLater, NotFound) as error:
                 # What was read and not flushed is read again: the lake knows what it has.
-                log.warning("archiver.waiting", reason=str(error))
+                health.failed(error)
                 stop.wait(RETRY_S)
             finally:
                 leads.clear()
@@ -130,7 +134,9 @@ class Archiver:
         leads: Event,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Clock = system_clock,
+        health: Health | None = None,
     ) -> None:
+        self._health = health or Unreported()
         self._bus = bus
         self._member = member
         self._writer = writer
@@ -145,14 +151,16 @@ class Archiver:
         """Until `stop`; then the rows in memory are flushed, if the lake takes it at once."""
         while not stop.is_set():
             self.step(stop)
+            if not self._buffer.records:  # what waits may be what the lake does not take
+                self._health.succeeded()
         if self._buffer.records:
             self._flush(stop)
 
     def step(self, stop: Event) -> None:
         """Read once, follow the group, and flush if it is due."""
-        latest = self._clock() + AHEAD
+        bounds = Bounds.at(self._clock())
         for message in self._member.poll(self._settings.flush_seconds / 4, POLL_MESSAGES):
-            self._buffer.add(self._refused(read_record(message, latest)), self._monotonic())
+            self._buffer.add(self._refused(read_record(message, bounds)), self._monotonic())
         # After the messages: those just read may be of a partition that is gone.
         moved = self._member.moved()
         if moved.gone:
@@ -188,7 +196,7 @@ class Archiver:
             try:
                 return self._write() if attempt % SUSPECT_AFTER else self._write_one_by_one()
             except RetryLater as error:
-                log.warning("archiver.lake_away", reason=str(error), attempt=attempt)
+                self._health.failed(error)
                 if stop.wait(RETRY_S):
                     return
 

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from driftloop_bus.port import Message
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.event_times import ANY_TIME, EARLIEST, LATEST, Bounds
 from driftloop_contracts.events import (
     ARROW_TYPES,
     FIXED_COLUMNS,
@@ -29,15 +30,13 @@ from driftloop_lake.records import (
     PredictionRecord,
 )
 
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-"""Times outside are mistakes; each would open a partition of its own in the lake."""
 _TYPES = frozenset(ARROW_TYPES.values())
 _NEVER_NULL = tuple(column.name for column in FIXED_COLUMNS if not column.nullable)
 
 
-def read_record(message: Message, latest: datetime = LATEST) -> LakeRecord:
+def read_record(message: Message, bounds: Bounds = ANY_TIME) -> LakeRecord:
     """What a message says; a DeadLetter with the reason where it says nothing that can be kept.
-    `latest`: rows and labels of a later time are mistakes."""
+    `bounds`: of the times of rows; those of labels were checked when they were taken in."""
     headers = [(name, value or b"") for name, value in message.headers]
     origin = Origin(
         KafkaPosition(message.topic, message.partition, message.offset),
@@ -47,8 +46,8 @@ def read_record(message: Message, latest: datetime = LATEST) -> LakeRecord:
     )
     try:
         if message.topic == LABELS:
-            return _labels(origin, latest)
-        return _predictions(origin, PredictionHeaders.decode(headers), latest)
+            return _labels(origin, bounds.widened())
+        return _predictions(origin, PredictionHeaders.decode(headers), bounds)
     except Rejected as error:
         return DeadLetter(origin, str(error))
 
@@ -59,9 +58,9 @@ def _sent_at(timestamp_ms: int) -> datetime:
     return datetime.fromtimestamp(max(0, min(timestamp_ms, last_ms)) / 1000, UTC)
 
 
-def _labels(origin: Origin, latest: datetime) -> LabelRecord:
+def _labels(origin: Origin, bounds: Bounds) -> LabelRecord:
     try:
-        labels = tuple(parse_feedback(json.loads(origin.value), origin.at))
+        labels = tuple(parse_feedback(json.loads(origin.value), origin.at, bounds))
         for label in labels:
             # What JSON can say and the lake cannot hold: halves of surrogate pairs, huge integers.
             for text in (label.prediction_id, label.source, label.metric):
@@ -70,14 +69,10 @@ def _labels(origin: Origin, latest: datetime) -> LabelRecord:
                 float(label.value)
     except (ValueError, OverflowError, RecursionError) as error:
         raise Rejected(f"label record cannot be read: {error}") from None
-    for label in labels:
-        for time_of_label in (label.observed_at, label.received_at):
-            if not EARLIEST <= time_of_label < latest:
-                raise Rejected(f"label record is of an impossible time: {time_of_label}")
     return LabelRecord(origin, labels)
 
 
-def _predictions(origin: Origin, headers: PredictionHeaders, latest: datetime) -> PredictionRecord:
+def _predictions(origin: Origin, headers: PredictionHeaders, bounds: Bounds) -> PredictionRecord:
     if not NAME.match(headers.model):
         raise Rejected(f"prediction record names no possible model: {headers.model[:100]!r}")
     try:
@@ -92,7 +87,7 @@ def _predictions(origin: Origin, headers: PredictionHeaders, latest: datetime) -
             raise Rejected(f"prediction record has nulls in `{name}`")
     _check_headers(rows, headers)
     first, last = _range(rows.column("predicted_at").cast(pa.int64()))
-    if not _microseconds(EARLIEST) <= first <= last < _microseconds(latest):
+    if not _microseconds(EARLIEST) <= first <= last < _microseconds(bounds.latest):
         raise Rejected("prediction record is of an impossible time")
     return PredictionRecord(origin, headers, rows)
 

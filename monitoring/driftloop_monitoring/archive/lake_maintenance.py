@@ -5,15 +5,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-import structlog
-
 from driftloop_contracts.clock import Clock, system_clock
+from driftloop_contracts.health import Health, Unreported
 from driftloop_contracts.retrain import RetrainState
 from driftloop_lake.port import Pin
 from driftloop_lake.upkeep import Upkeep
 from driftloop_store.store import Store
-
-log = structlog.get_logger()
 
 EVERY_S = 10.0
 _ALL = 1_000_000
@@ -25,10 +22,12 @@ def kept(
     leads: Callable[[], bool],
     clock: Clock = system_clock,
     every_s: float = EVERY_S,
+    health: Health | None = None,
 ) -> Iterator[None]:
     """Keeps the lake while this archiver `leads`. Leaving waits for the table that is being worked
     on."""
     stop = threading.Event()
+    reported = health or Unreported()
 
     def work() -> None:
         while not stop.wait(every_s):
@@ -36,8 +35,9 @@ def kept(
                 continue
             try:
                 upkeep.step(clock())
-            except Exception:  # neither the store nor the storage may end the archiver
-                log.exception("lake.upkeep_failed")
+                reported.succeeded()
+            except Exception as error:  # neither the store nor the storage may end the archiver
+                reported.failed(error)
 
     thread = threading.Thread(target=work, name="lake-keeper", daemon=True)
     thread.start()

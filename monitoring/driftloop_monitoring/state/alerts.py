@@ -15,11 +15,14 @@ log = structlog.get_logger()
 
 
 def open_alerts(store: Store, model: str, kind: CheckKind | None = None) -> list[Alert]:
-    """Alerts of a model (of one cause) that are not closed, the newest first."""
+    """Alerts on a model (of one cause) that are not closed, the newest first. Those on a role that
+    fails are the role's."""
     return [
         alert
         for alert in store.alerts(model)
-        if alert.state is not AlertState.CLOSED and kind in (None, alert.kind)
+        if alert.state is not AlertState.CLOSED
+        and alert.kind is not CheckKind.ROLE
+        and kind in (None, alert.kind)
     ]
 
 

@@ -1,10 +1,10 @@
 """The monitor's state of one model, kept in the store between steps.
 
-It is written last in a step. The records that a step writes before have ids made from this state: a
-step that is repeated after a crash writes the same records again, and they are kept once.
+It is written last, after the records of each judgement. Their ids are made from the state before: a
+judgement that is repeated after a crash writes the same records again, and they are kept once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -78,3 +78,21 @@ class MonitorState:
             tuple(value.get("nats", ())),
             JudgeState.from_dict(value["judge"]) if value.get("judge") else None,
         )
+
+
+class Standing:
+    """The state between the judgements of a step. What was put is saved, whatever fails later."""
+
+    def __init__(
+        self, saved: MonitorState | None, fresh: MonitorState, save: Callable[[MonitorState], None]
+    ) -> None:
+        self.state = saved or fresh
+        self._saved = saved
+        self._save = save
+
+    def put(self, state: MonitorState) -> None:
+        """Raises as `save` does; then the state is as before."""
+        if state != self._saved:
+            self._save(state)
+            self._saved = state
+        self.state = state

@@ -1,11 +1,12 @@
 """Watching one model: a step reads the new rows from the lake, judges them, and records the
 result.
 
-Order of a step: read through one pin → windows, findings and alerts → decision and retrain request
-→ state. Ids are made from the state, so a step that is cut off anywhere and repeated changes
-nothing twice.
+Order of a step: read through one pin → for each judgement: windows, findings and alerts → state.
+Then the decision and retrain request → state. Ids are made from the state, so a step that is cut
+off anywhere and repeated changes nothing twice, and what was judged before stays judged.
 """
 
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -21,7 +22,7 @@ from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_monitoring.state import alerts, reference
 from driftloop_monitoring.state.judging_policy import judging_policy
-from driftloop_monitoring.state.monitor_state import MonitorState
+from driftloop_monitoring.state.monitor_state import MonitorState, Standing
 from driftloop_monitoring.state.reference import Reference
 from driftloop_monitoring.statistics.drift import Distance
 from driftloop_monitoring.statistics.performance import LossBaseline
@@ -79,6 +80,9 @@ class ModelWatch:
         self._distance = distance
         self._reports = reports
         self._read_rows = max(read_rows, 2 * settings.monitoring.window_rows)
+        self.can_decide = False
+        """Whether the last step found out what is known of the champion. Rows that could not be
+        judged do not hold up a decision."""
         self._language = (
             LanguageWatch(spec, store, lake, settings) if spec.kind is LANGUAGE else None
         )
@@ -90,29 +94,39 @@ class ModelWatch:
         """Of the version that was judged last."""
         return self._reference[1].baseline if self._reference else None
 
-    def step(self, deployment: Deployment, state: MonitorState, now: datetime) -> MonitorState:
-        """Judge the new rows of the stable version; returns the next state, which is not saved."""
+    def step(self, deployment: Deployment, standing: Standing, now: datetime) -> None:
+        """Judge the new rows of the stable version, and put the state after each judgement."""
+        self.can_decide = False
         version = deployment.split.stable
-        if state.version != version:
+        if standing.state.version != version:
             log.info("monitor.champion_changed", model=self._name, version=version)
-            state = self._record(new_champion(state, version, now), now)
+            self._record(new_champion(standing.state, version, now), standing, now)
             self._read = None
         pin = self._lake.pin(self._name)
         if pin is None or not self._due(pin, now):
-            return state
+            self.can_decide = True
+            return
         if self._language is not None:
             self.corrections = self._language.corrections(pin)
         known = self._known_reference(deployment)
+        self.can_decide = True
         if known is None:
-            state = self._keep_live_reference(state, pin, now)
+            self._keep_live_reference(standing, pin, now)
         else:
-            state = self._judge_labels(state, known, pin, now)
-            state = self._judge_windows(state, known, pin, now)
-            if self._language is not None:
-                state = self._record(self._language.learn(state, known, pin, now), now)
-            attach_reports(self._reports, self._store, self._lake, known, version, pin)
+            self._judge(standing, known, pin, now)
         self._read = (pin, now)
-        return state
+
+    def _judge(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> None:
+        """Each part whether or not one before it failed."""
+        version = standing.state.version
+        with ExitStack() as then:  # the last one first
+            then.callback(
+                attach_reports, self._reports, self._store, self._lake, known, version, pin
+            )
+            if self._language is not None:
+                then.callback(self._learn, self._language, standing, known, pin, now)
+            then.callback(self._judge_windows, standing, known, pin, now)
+            self._judge_labels(standing, known, pin, now)
 
     def _due(self, pin: Pin, now: datetime) -> bool:
         if self._read is None:
@@ -160,30 +174,30 @@ class ModelWatch:
         # What a capture rule changes is not judged: it would be an alert in every window.
         return self._reference[1].without(parse_capture(self.spec.options).columns)
 
-    def _keep_live_reference(self, state: MonitorState, pin: Pin, now: datetime) -> MonitorState:
+    def _keep_live_reference(self, standing: Standing, pin: Pin, now: datetime) -> None:
+        state = standing.state
         rows = self._rows(pin, state.version, state.tested, now)
         labelled = self.spec.task is not None
         wanted = live_reference_rows(rows, now, self._policy, labelled=labelled)
         if wanted is None:
-            return state
+            return
         live_file = reference.live_file(self.settings.state_dir, self._name, state.version)
         reference.keep(rows[:wanted], live_file)
         here = position_of(rows, wanted - 1)
-        return replace(state, windowed=here, tested=here)
+        standing.put(replace(state, windowed=here, tested=here))
 
     # -- judging -------------------------------------------------------------------------------
-    def _judge_labels(
-        self, state: MonitorState, known: Reference, pin: Pin, now: datetime
-    ) -> MonitorState:
+    def _judge_labels(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> None:
+        state = standing.state
         if known.baseline is None:
-            return replace(state, tested=state.windowed)
+            standing.put(replace(state, tested=state.windowed))
+            return
         rows = self._rows(pin, state.version, state.tested, now)
         judged = judge_labels(state, known, rows, now, self._policy, pin.predictions)
-        return self._record(judged, now)
+        self._record(judged, standing, now)
 
-    def _judge_windows(
-        self, state: MonitorState, known: Reference, pin: Pin, now: datetime
-    ) -> MonitorState:
+    def _judge_windows(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> None:
+        state = standing.state
         waiting = self._rows(pin, state.version, state.windowed, now)
         while (found := self._cut(waiting, now)) is not None:
             rows, waiting = waiting[: found.rows], waiting[found.rows :]
@@ -192,8 +206,7 @@ class ModelWatch:
             closed = ClosedWindow(rows=rows, cut=found, loss=loss, lake_version=pin.predictions)
             state, observed = self._observe(state, known, closed, pin, now)
             judged = judge_window(state, known, closed, self._policy, self._distance, observed)
-            state = self._record(judged, now)
-        return state
+            state = self._record(judged, standing, now)
 
     def _cut(self, waiting: pa.Table, now: datetime) -> Cut | None:
         m = self.settings.monitoring
@@ -216,9 +229,19 @@ class ModelWatch:
             return state, Observation()
         return self._language.observe(state, window, known, pin, closed.rows, now)
 
+    def _learn(
+        self,
+        language: LanguageWatch,
+        standing: Standing,
+        known: Reference,
+        pin: Pin,
+        now: datetime,
+    ) -> None:
+        self._record(language.learn(standing.state, known, pin, now), standing, now)
+
     # -- writing -------------------------------------------------------------------------------
-    def _record(self, judged: Judgement, now: datetime) -> MonitorState:
-        """Write the window, then its findings, then alerts; returns the next state."""
+    def _record(self, judged: Judgement, standing: Standing, now: datetime) -> MonitorState:
+        """Write the window, then its findings, then alerts, then the state, which is returned."""
         window, state = judged.window, judged.state
         if window is not None:
             self._store.add_window(window)
@@ -235,4 +258,5 @@ class ModelWatch:
                 findings=len(judged.findings),
                 mean_loss=window.mean_loss,
             )
+        standing.put(state)
         return state

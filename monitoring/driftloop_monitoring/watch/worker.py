@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.events import FINDINGS
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_lake.port import LakeReader
-from driftloop_monitoring.state.monitor_state import MonitorState
+from driftloop_monitoring.state.monitor_state import MonitorState, Standing
 from driftloop_monitoring.statistics import evidently_adapter
 from driftloop_monitoring.statistics.drift import Distance
 from driftloop_monitoring.watch.decisions import decide, trigger_policy
@@ -24,6 +24,7 @@ from driftloop_monitoring.watch.model_watch import READ_ROWS, ModelWatch
 from driftloop_monitoring.watch.reports import ReportWriter
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
+from driftloop_store.cycle_health import CycleHealth
 
 log = structlog.get_logger()
 
@@ -80,6 +81,7 @@ class Monitor:
         topic: FindingsTopic,
         distance: Distance = evidently_adapter.distance,
         read_rows: int = READ_ROWS,
+        health: CycleHealth | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -87,33 +89,49 @@ class Monitor:
         self._topic = topic
         self._distance = distance
         self._read_rows = read_rows
+        self._health = health or CycleHealth(store, "monitor")
         self.reports = ReportWriter(settings.reports_dir)
         self._watches: dict[str, ModelWatch] = {}
 
     def step(self, now: datetime) -> None:
-        for deployment in self._store.deployments():
-            try:
+        deployments = self._store.deployments()
+        for deployment in deployments:
+            with self._health.cycle(deployment.model.name):
                 self._step(deployment, now)
-            except StoreAway:
-                raise
-            except Exception as error:  # a lake that is away: it may come back
-                log.warning("monitor.step_failed", model=deployment.model.name, error=repr(error))
+        self._health.keep_only({deployment.model.name for deployment in deployments})
 
     def _step(self, deployment: Deployment, now: datetime) -> None:
+        """Judge, decide and send. What fails holds up nothing else, and loses nothing that was
+        judged: the state is saved after each judgement."""
         spec = deployment.model
         watch = self._watch(spec)
         cursor = f"monitor/{spec.name}"
         saved = self._store.cursor(cursor)
-        before = MonitorState.from_dict(saved) if saved else None
-        state = watch.step(deployment, before or MonitorState(deployment.split.stable, now), now)
-        policy = trigger_policy(watch.settings, spec)
-        state = decide(
-            self._store, deployment, state, watch.baseline, policy, now, watch.corrections
+        standing = Standing(
+            MonitorState.from_dict(saved) if saved else None,
+            MonitorState(deployment.split.stable, now),
+            lambda state: self._store.put_cursor(cursor, state.to_dict()),
         )
-        if state != before:
-            self._store.put_cursor(cursor, state.to_dict())
-        if state.outbox and self._topic.send(state.outbox):
-            self._store.put_cursor(cursor, replace(state, outbox=()).to_dict())
+        standing.put(standing.state)
+        with ExitStack() as then:  # the last one first, even if what was before it failed
+            then.callback(self._send, standing)
+            then.callback(self._decide, watch, deployment, standing, now)
+            watch.step(deployment, standing, now)
+
+    def _decide(
+        self, watch: ModelWatch, deployment: Deployment, standing: Standing, now: datetime
+    ) -> None:
+        if watch.can_decide:
+            policy = trigger_policy(watch.settings, deployment.model)
+            known, corrections = watch.baseline, watch.corrections
+            standing.put(
+                decide(self._store, deployment, standing.state, known, policy, now, corrections)
+            )
+
+    def _send(self, standing: Standing) -> None:
+        outbox = standing.state.outbox
+        if outbox and self._topic.send(outbox):
+            standing.put(replace(standing.state, outbox=()))
 
     def _watch(self, spec: ModelSpec) -> ModelWatch:
         """A model that is deployed with another spec, which may change its policy, gets a new

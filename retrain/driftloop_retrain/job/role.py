@@ -26,6 +26,7 @@ from driftloop_retrain.job.worker_process import STORE_AWAY
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
+from driftloop_store.cycle_health import CycleHealth
 
 log = structlog.get_logger()
 
@@ -41,9 +42,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
     store = await_store(settings.store_url, stop)
     if store is None:
         return
+    health = CycleHealth(store, "retrain")
     while not stop.is_set():
         # The record says where to resume, or that it was cancelled meanwhile.
-        with suppress(StoreAway, Conflict):
+        with suppress(StoreAway), health.cycle(), suppress(Conflict):
             for retrain in store.active_retrains()[:1]:
                 _Run(settings, store, retrain.id).to_its_end(stop)
                 if not stop.is_set():

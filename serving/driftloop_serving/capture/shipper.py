@@ -20,14 +20,16 @@ import structlog
 
 from driftloop_bus import Bus, connect
 from driftloop_bus.port import MAX_VALUE_BYTES
-from driftloop_contracts.errors import DriftloopError, RetryLater
+from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS
+from driftloop_contracts.health import Health
 from driftloop_serving.capture.packing import pack
 from driftloop_serving.capture.spool import LABELS as LABEL_ROWS
 from driftloop_serving.capture.spool_reader import Chunk, SpoolReader
 from driftloop_serving.capture.wakeup_pipe import WakeupPipe
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
+from driftloop_store.cycle_health import CycleHealth
 
 log = structlog.get_logger()
 
@@ -94,6 +96,7 @@ class Shipper:
         self._under_way: dict[str, Shipment] = {}
         self._written: dict[tuple[str, str, int], object] = {}
         self._rests: dict[str, Rest] = {}
+        self._refusals: dict[str, str] = {}
         self.behind = False
 
     def step(self, patience_s: float) -> bool:
@@ -125,6 +128,11 @@ class Shipper:
             self._settle(name, shipment)
         self.behind = any(s.chunk.more for s in settled.values())
         return bool(settled)
+
+    @property
+    def refused(self) -> str:
+        """Why Kafka does not take what waits, of one folder; "" if it takes all."""
+        return next(iter(self._refusals.values()), "")
 
     def close(self) -> None:
         self._producer.close()
@@ -180,9 +188,11 @@ class Shipper:
         if errors:
             # The whole chunk goes again: what did arrive is known by its sequences.
             log.warning("shipper.again", replica=shipment.reader.replica, error=str(errors[0]))
+            self._refusals[name] = str(errors[0])
             self._rests[name] = Rest.after(self._rests.get(name))
             return
         self._rests.pop(name, None)
+        self._refusals.pop(name, None)
         try:
             shipment.reader.acknowledge(shipment.chunk, shipment.undeliverable)
         except FileNotFoundError:
@@ -203,12 +213,14 @@ class Shipper:
                 rows=lost,
             )
         self._readers.pop(reader.replica, None)
+        self._refusals.pop(reader.replica, None)
 
     def _retire(self, reader: SpoolReader) -> None:
         reader.close_books()
         self._write_ledger(reader)
         reader.remove()
         del self._readers[reader.replica]
+        self._refusals.pop(reader.replica, None)
         log.info("shipper.spool_closed", replica=reader.replica)
 
     def _write_ledger(self, reader: SpoolReader) -> None:
@@ -223,8 +235,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     store = await_store(settings.store_url, stop)
     if store is None:
         return
-    bus = connect(settings)
-    if not await_topics(bus, settings, stop):
+    bus, health = connect(settings), CycleHealth(store, "shipper")
+    if not await_topics(bus, settings, stop, health):
         return
     root = settings.spool_dir
     left = [other for other in settings.spool_dirs if other != root]
@@ -235,6 +247,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
     try:
         while not stop.is_set():
             shipper.step(patience_s=1.0)
+            if shipper.refused:
+                health.failed(shipper.refused)
+            else:
+                health.succeeded()
             if time.monotonic() - wrote_at > LEDGER_S:
                 shipper.write_ledger()
                 wrote_at = time.monotonic()
@@ -251,7 +267,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
             wakeup.close()
 
 
-def await_topics(bus: Bus, settings: Settings, stop: threading.Event) -> bool:
+def await_topics(bus: Bus, settings: Settings, stop: threading.Event, health: Health) -> bool:
     """Create the topics as soon as a broker answers; False if asked to stop before."""
     kafka = settings.kafka
     while not stop.is_set():
@@ -260,9 +276,7 @@ def await_topics(bus: Bus, settings: Settings, stop: threading.Event) -> bool:
                 TOPICS, partitions=kafka.partitions, retention_hours=kafka.retention_hours
             )
             return True
-        except RetryLater:
-            log.info("shipper.broker_away")
         except DriftloopError as error:
-            log.warning("shipper.topics", error=str(error))
+            health.failed(error)
         stop.wait(0.5)
     return False

@@ -23,6 +23,7 @@ from driftloop_contracts.replica import (
 from driftloop_serving.cluster.ray_head import environment
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
+from driftloop_store.cycle_health import CycleHealth
 
 if TYPE_CHECKING:
     from driftloop_serving.cluster.placement import Placement
@@ -41,19 +42,24 @@ def run(settings: Settings, stop: threading.Event) -> None:
     store = await_store(settings.store_url, stop)
     if store is None:
         return
+    health = CycleHealth(store, "serving")
     while not stop.is_set():
         try:
             if serve_client.connect(settings):
-                _reconcile(settings, store, stop)
+                _reconcile(settings, store, stop, health)
+            else:
+                health.failed("Ray does not answer")
         except Exception as error:  # Ray's errors share no base; the next round connects anew
-            log.warning("serving.retry", error=str(error), kind=type(error).__name__)
+            health.failed(error)
         own = settings.serving.ray_address is None
         serve_client.disconnect(shut_down=stop.is_set() and own)
         stop.wait(0.5)
     store.close()
 
 
-def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
+def _reconcile(
+    settings: Settings, store: Store, stop: threading.Event, health: CycleHealth
+) -> None:
     from driftloop_serving.cluster import serve_client
     from driftloop_serving.cluster.placement import place
 
@@ -78,6 +84,10 @@ def _reconcile(settings: Settings, store: Store, stop: threading.Event) -> None:
                     if why != known_issues.get(application):
                         log.warning("serving.issue", application=application, why=why)
                 known_issues = issues
+                if issues:
+                    health.failed("; ".join(f"{name}: {why}" for name, why in issues.items()))
+                else:
+                    health.succeeded()
                 reported_at = time.monotonic()
         stop.wait(INTERVAL_S)
 

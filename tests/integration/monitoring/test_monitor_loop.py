@@ -13,9 +13,12 @@ from monitored_world import SPEC, START, MemoryLake, deployment, rows, served
 
 from driftloop_contracts.model import TrafficSplit
 from driftloop_monitoring.state.monitor_state import MonitorState
+from driftloop_monitoring.statistics import evidently_adapter
+from driftloop_monitoring.statistics.drift import Distance
 from driftloop_monitoring.watch.model_watch import READ_ROWS
 from driftloop_monitoring.watch.worker import FindingsTopic, Monitor
 from driftloop_settings import Settings
+from driftloop_store.cycle_health import CycleHealth
 from driftloop_store.store import Store, open_store
 
 pytestmark = pytest.mark.integration
@@ -44,12 +47,19 @@ class World:
         self.folder = folder
         self.lake = MemoryLake()
         self.topic = ListedTopic(self.settings)
+        self.distance: Distance = evidently_adapter.distance
         self.restart()
 
     def restart(self) -> None:
         """As after kill -9: only the store and the lake remain."""
         self.monitor = Monitor(
-            self.settings, self.store, self.lake, self.topic, read_rows=self.read_rows
+            self.settings,
+            self.store,
+            self.lake,
+            self.topic,
+            self.distance,
+            read_rows=self.read_rows,
+            health=CycleHealth(self.store, "monitor", patience_s=0.0),
         )
 
     def live(self, *tables: pa.Table) -> None:
@@ -247,3 +257,43 @@ def test_an_alert_gets_its_report(world: World) -> None:
     assert path.parent == world.settings.reports_dir
     assert "in_amount" in path.read_text()
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_decision_that_fails_loses_nothing_that_was_judged(world: World) -> None:
+    never = world.settings.trigger.model_copy(update={"schedule": "0 3 31 2 *"})
+    whole, world.settings = world.settings, world.settings.model_copy(update={"trigger": never})
+    world.restart()
+    world.live(CALM)
+    windows = world.store.windows()
+    world.look()
+    assert len(windows) == 4
+    saved = world.store.cursor("monitor/loans")
+    assert saved is not None
+    assert MonitorState.from_dict(saved).windowed is not None
+    assert world.store.windows() == windows
+    (degraded,) = world.store.degraded()
+    assert (degraded.subject, "0 3 31 2 *" in degraded.reason) == ("loans", True)
+    assert [alert.kind for alert in world.store.alerts()] == ["role"]
+    world.settings = whole
+    world.restart()
+    world.look()
+    assert world.store.degraded() == []
+    assert [alert.state for alert in world.store.alerts()] == ["closed"]
+
+
+def test_rows_that_cannot_be_judged_hold_up_neither_labels_nor_decision(world: World) -> None:
+    def fails(*_: object) -> float:
+        raise ArithmeticError("no distance")
+
+    world.distance = fails  # type: ignore[assignment]
+    world.restart()
+    world.live(CALM, rows(8_000, 6_000, error=0.2, shift=0.5))
+    assert {alert.kind for alert in world.store.alerts()} == {"performance", "role"}
+    assert len(world.store.retrains()) == 1
+    assert len(world.store.windows()) == 5  # four calm ones, and that of the labels
+    assert ["no distance" in found.reason for found in world.store.degraded()] == [True]
+    world.distance = evidently_adapter.distance
+    world.restart()
+    world.look()
+    assert world.store.degraded() == []
+    assert len(world.store.windows()) == 8

@@ -19,6 +19,7 @@ from lake_records import (
 
 from driftloop_bus.memory_bus import MemoryBus, MemoryMember
 from driftloop_contracts.errors import RetryLater
+from driftloop_contracts.event_times import Bounds
 from driftloop_contracts.events import LABELS, PREDICTIONS, PredictionHeaders
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import LakeTable
@@ -83,8 +84,8 @@ def test_no_record_whatever_it_holds_stops_the_archiver(
 def test_a_time_that_is_to_come_is_a_mistake() -> None:
     latest = time_of_request(1)
     sent = prediction_message(GOOD, 0)
-    assert isinstance(read_record(sent, latest), DeadLetter)
-    assert isinstance(read_record(sent, latest + timedelta(seconds=1)), PredictionRecord)
+    assert isinstance(read_record(sent, Bounds(latest)), DeadLetter)
+    assert isinstance(read_record(sent, Bounds(latest + timedelta(seconds=1))), PredictionRecord)
 
 
 @pytest.fixture

@@ -1,0 +1,50 @@
+"""Reports the roles of this machine that die again and again: they cannot say so themselves."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from driftloop_settings.run_state import RunState
+from driftloop_store import Store, StoreAway
+from driftloop_store.cycle_health import CycleHealth
+
+EVERY_S = 2.0
+DEATHS = 3
+"""In a row: a role that is killed once or twice is started again at once."""
+
+
+class RoleWatch:
+    """running: what the supervisor wrote last; None if the roles run apart."""
+
+    def __init__(
+        self,
+        store: Store,
+        running: Callable[[], RunState | None],
+        make_health: Callable[[Store, str], CycleHealth] = CycleHealth,
+    ) -> None:
+        self._store = store
+        self._running = running
+        self._make_health = make_health
+        self._health: dict[str, CycleHealth] = {}
+
+    def look(self) -> None:
+        """Raises StoreAway."""
+        running = self._running()
+        for role in running.roles if running else ():
+            name = f"{role.name}/process"
+            if name not in self._health:
+                self._health[name] = self._make_health(self._store, name)
+            health = self._health[name]
+            if role.deaths >= DEATHS:
+                health.failed(
+                    f"its process ended {role.deaths} times in a row, at last with {role.code}; "
+                    f"see logs/{role.name}.log in the state directory"
+                )
+            elif not role.deaths:
+                health.succeeded()
+
+    def run(self, stop: threading.Event) -> None:
+        """Look until stopped."""
+        while not stop.wait(EVERY_S):
+            with suppress(StoreAway):
+                self.look()

@@ -1,0 +1,123 @@
+"""How the cycles of a role end, kept in the store: the one mechanism for all roles.
+
+A role whose cycles have failed for `patience_s` is degraded: the store says so (`driftloop status`
+shows it), and one alert is raised. The first cycle that succeeds takes both back. A failure that
+is over before is only logged. While the store is away nothing can be said in it; it is said when
+the store is back.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from hashlib import blake2b
+
+import structlog
+
+from driftloop_contracts.alert import Alert, AlertEvent, AlertState
+from driftloop_contracts.clock import Clock, system_clock
+from driftloop_contracts.errors import DriftloopError, NotFound
+from driftloop_contracts.health import Degraded
+from driftloop_contracts.judgement import CheckKind, Severity
+from driftloop_store.engine import StoreAway
+from driftloop_store.store import Store
+
+log = structlog.get_logger()
+
+PATIENCE_S = 30.0
+MAX_REASON = 300
+
+
+class CycleHealth:
+    """The health of one role (`driftloop_contracts.health.Health`). One thread at a time may report
+    on a subject."""
+
+    def __init__(
+        self, store: Store, role: str, clock: Clock = system_clock, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._store = store
+        self._role = role
+        self._clock = clock
+        self._patience = timedelta(seconds=patience_s)
+        self._failing: dict[str, Degraded] = {}
+        self._written: dict[str, Degraded] | None = None
+
+    @contextmanager
+    def cycle(self, subject: str = "") -> Iterator[None]:
+        """What is raised in the block has been reported, and ends the block only. StoreAway is for
+        the caller: nothing is wrong with the role, and nothing could be written."""
+        try:
+            yield
+        except StoreAway:
+            raise
+        except Exception as error:
+            self.failed(error, subject)
+        else:
+            self.succeeded(subject)
+
+    def failed(self, error: Exception | str, subject: str = "") -> None:
+        reason, before = _reason(error), self._failing.get(subject)
+        is_new = before is None or before.reason != reason
+        trace = error if is_new and isinstance(error, Exception) else None
+        log.warning(f"{self._role}.cycle_failed", subject=subject, reason=reason, exc_info=trace)
+        with suppress(StoreAway):
+            since = (before or self._known().get(subject) or self._now(subject)).since
+            failing = Degraded(self._role, since, reason, subject)
+            self._failing[subject] = failing
+            if self._clock() - since >= self._patience and self._known().get(subject) != failing:
+                self._store.put_degraded(failing)
+                self._store.raise_alert(_alert(failing))
+                self._known()[subject] = failing
+
+    def succeeded(self, subject: str = "") -> None:
+        self._failing.pop(subject, None)
+        with suppress(StoreAway):
+            written = self._known().get(subject)
+            if written is None:
+                return
+            with suppress(NotFound):
+                self._store.change_alert(_alert(written).id, _closed)
+            self._store.drop_degraded(written)
+            del self._known()[subject]
+            log.info(f"{self._role}.recovered", subject=subject)
+
+    def keep_only(self, subjects: Collection[str]) -> None:
+        with suppress(StoreAway):
+            for subject in {*self._failing, *self._known()}.difference(subjects):
+                self.succeeded(subject)
+
+    def _known(self) -> dict[str, Degraded]:
+        """What the store says of this role: this process is its only writer."""
+        if self._written is None:
+            of_role = (d for d in self._store.degraded() if d.role == self._role)
+            self._written = {degraded.subject: degraded for degraded in of_role}
+        return self._written
+
+    def _now(self, subject: str) -> Degraded:
+        return Degraded(self._role, self._clock(), "", subject)
+
+
+def _reason(error: Exception | str) -> str:
+    ours = isinstance(error, str | DriftloopError)
+    said = str(error) if ours else f"{type(error).__name__}: {error}"
+    return " ".join(said.split())[:MAX_REASON]
+
+
+def _alert(degraded: Degraded) -> Alert:
+    digest = blake2b(f"{degraded.key}:{degraded.since.isoformat()}".encode(), digest_size=16)
+    what = f"{degraded.role} of {degraded.subject}" if degraded.subject else degraded.role
+    return Alert(
+        id=digest.hexdigest(),
+        model=degraded.subject,
+        at=degraded.since,
+        kind=CheckKind.ROLE,
+        severity=Severity.CRITICAL,
+        message=f"{what} keeps failing: {degraded.reason}",
+        version=None,
+        findings=(),
+        window="",
+        change_at=degraded.since,
+    )
+
+
+def _closed(alert: Alert) -> Alert:
+    return alert if alert.state is AlertState.CLOSED else alert.after(AlertEvent.CLOSE)

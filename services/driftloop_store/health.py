@@ -1,0 +1,24 @@
+"""Which roles are degraded. Kept among the cursors."""
+
+import sqlalchemy as sa
+
+from driftloop_contracts.health import Degraded
+from driftloop_store.readers import Readers
+from driftloop_store.tables import cursors
+
+PREFIX = "health:"
+
+
+class RoleHealth(Readers):
+    def degraded(self) -> list[Degraded]:
+        """Those that fail for the longest time first."""
+        query = sa.select(cursors.c.body).where(cursors.c.name.startswith(PREFIX))
+        with self._begin() as c:
+            found = [Degraded.from_dict(body) for body in c.execute(query).scalars()]
+        return sorted(found, key=lambda degraded: degraded.since)
+
+    def put_degraded(self, degraded: Degraded) -> None:
+        self.put_cursor(PREFIX + degraded.key, degraded.to_dict())
+
+    def drop_degraded(self, degraded: Degraded) -> None:
+        self.drop_cursor(PREFIX + degraded.key)
