@@ -22,6 +22,7 @@ from driftloop_evaluation.labels import floats, label_names
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_retrain.record.pinning import source_of
 from driftloop_retrain.tabular.csv_file import FOUND, USUAL, CsvForm, is_csv, read_csv
+from driftloop_retrain.tabular.graph_names import check_feature_names
 from driftloop_settings import RetrainSettings
 
 FRESH_HOLDOUT_SHARE, FRESH_VALIDATION_SHARE = 0.3, 0.15
@@ -122,6 +123,7 @@ def from_file(
     missing = sorted({label, *drop, *filter(None, [time_column])} - set(table.column_names))
     if missing:
         raise Rejected(f"{path.name} has no column {missing[0]!r}; it has {table.column_names}")
+    check_feature_names(name for name in table.column_names if name not in drop)
     table = table.filter(pc.is_valid(table[label]))
     if time_column is not None:
         table = table.sort_by(time_column)

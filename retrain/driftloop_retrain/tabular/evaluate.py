@@ -14,6 +14,7 @@ from driftloop_contracts.kind import Task
 from driftloop_evaluation.labels import Labels
 from driftloop_evaluation.losses import losses_of
 from driftloop_evaluation.scales import UNIT_SCALE, error_scale
+from driftloop_retrain.tabular.graph_names import probabilities_of
 
 Outputs = Mapping[str, NDArray[np.generic]]
 TINY = 1e-7
@@ -61,8 +62,9 @@ def metrics(
         error = outputs[output].reshape(-1).astype(np.float64) - labels.astype(np.float64)
         return {"rmse": float(np.sqrt((error**2).mean())), "mae": float(np.abs(error).mean())}
     found = {"accuracy": float(1.0 - losses(task, labels, outputs[output]).mean())}
-    if classes is not None and "probabilities" in outputs:
-        found["log_loss"] = _log_loss(labels, outputs["probabilities"], classes)
+    probabilities = probabilities_of(outputs)
+    if classes is not None and probabilities is not None:
+        found["log_loss"] = _log_loss(labels, probabilities, classes)
     return found
 
 

@@ -15,6 +15,7 @@ from driftloop_retrain.tabular.csv_file import FOUND, CsvForm
 from driftloop_retrain.tabular.data_warnings import data_warnings
 from driftloop_retrain.tabular.dataset import from_file, input_tensors, split
 from driftloop_retrain.tabular.export import REFERENCE
+from driftloop_retrain.tabular.graph_names import output_name
 from driftloop_retrain.tabular.recipes import find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.recipe_catalogue import TABULAR
 from driftloop_settings import Settings
@@ -44,10 +45,11 @@ def train_first(
         raise Rejected(f"task {task!r}: must be classification or regression")
     check_new_name(name)
     kind = cast("Task", task)
-    spec = ModelSpec(name, kind, "label" if kind == "classification" else "value", TABULAR)
     names = recipe_names(TABULAR, families, settings.retrain.families)
     recipes = [find_recipe(family) for family in names]
     rows = from_file(data, kind, label, time_column, drop, form, say)
+    answer = "label" if kind == "classification" else "value"
+    spec = ModelSpec(name, kind, output_name(answer, rows.features.column_names), TABULAR)
     parts = split(rows, settings.retrain, None)
     warnings = data_warnings(parts, kind)
     for warning in warnings:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import DriftloopError
 from driftloop_retrain.tabular.evaluate import Outputs
+from driftloop_retrain.tabular.graph_names import probabilities_of
 
 
 class ParityBroken(DriftloopError):
@@ -62,7 +63,7 @@ def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> NDArr
 
 
 def _tied(outputs: Outputs, rows: int, tolerance: float) -> NDArray[np.bool_]:
-    probabilities = outputs.get("probabilities")
+    probabilities = probabilities_of(outputs)
     if probabilities is None or probabilities.shape[1] < 2:
         return np.zeros(rows, dtype=bool)
     best = np.sort(probabilities.astype(np.float64), axis=1)

@@ -26,6 +26,7 @@ from driftloop_retrain.tabular.candidate import Candidate, classes_of, make_cand
 from driftloop_retrain.tabular.dataset import Dataset, Split, from_lake, split
 from driftloop_retrain.tabular.evaluate import loss_scale, losses, metrics, slices
 from driftloop_retrain.tabular.gate import gate
+from driftloop_retrain.tabular.graph_names import probabilities_of
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import Recipe, find_recipe, recipe_names
 from driftloop_retrain.tabular.search import answer_tensor
@@ -163,7 +164,7 @@ def _judge(
         settings.retrain,
     )
     classes = classes_of(spec, data)
-    probabilities = theirs.get("probabilities")
+    probabilities = probabilities_of(theirs)
     comparable = (
         classes is not None
         and probabilities is not None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import TensorSpec
 
+RAW = "raw_input_"
 MAX_CATEGORIES = 1_000
 """The most frequent ones; a rarer text is as one never seen."""
 
@@ -57,13 +58,17 @@ class Encoding:
         parts = [_encoded(item, features[item.tensor.name]) for item in self.inputs]
         return np.concatenate(parts, axis=1)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(item.tensor.name for item in self.inputs)
+
     def nodes(self, output: str) -> list[Any]:
-        """ONNX nodes from the inputs to the matrix, named `output`."""
+        """ONNX nodes from the inputs, `RAW` with their numbers, to the matrix, named `output`."""
         from onnx import TensorProto, helper
 
         nodes, parts = [], []
         for number, item in enumerate(self.inputs):
-            name, part = item.tensor.name, f"encoded_{number}"
+            name, part = f"{RAW}{number}", f"encoded_{number}"
             if item.tensor.datatype == "BYTES":
                 nodes.append(
                     helper.make_node(

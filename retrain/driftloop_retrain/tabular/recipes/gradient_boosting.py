@@ -104,7 +104,7 @@ class BoostedTrees:
         scores = np.asarray(raw).reshape(len(matrix), -1)
         if self._binary:
             scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
-        return head(scores, self.classes)
+        return head(scores, self.classes, self.encoding.names)
 
     def export(self, folder: Path) -> None:
         from onnx import helper

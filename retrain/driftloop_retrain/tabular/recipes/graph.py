@@ -4,7 +4,7 @@ raw inputs → encoding → `matrix` [n, width] → the family's body → `score
 For classes the scores are [n, classes] logits, for values [n, 1] the value itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,26 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.events import ARROW_TYPES
 from driftloop_contracts.signature import TensorSpec
-from driftloop_retrain.tabular.recipes.encoding import Encoding
+from driftloop_retrain.tabular.graph_names import OUTPUTS, output_name, renamed
+from driftloop_retrain.tabular.recipes.encoding import RAW, Encoding
 
 MATRIX, SCORES = "matrix", "scores"
 Classes = NDArray[np.generic] | None
 
 
-def head(scores: NDArray[np.floating[Any]], classes: Classes) -> dict[str, NDArray[np.generic]]:
-    """What the graph's head computes, in numpy: outputs from scores [n, classes] or [n, 1]."""
+def head(
+    scores: NDArray[np.floating[Any]], classes: Classes, inputs: Collection[str] = ()
+) -> dict[str, NDArray[np.generic]]:
+    """What the graph's head computes, in numpy: outputs from scores [n, classes] or [n, 1].
+    inputs: the names of the graph's inputs."""
     if classes is None:
-        return {"value": scores[:, 0].astype(np.float32)}
+        return {output_name("value", inputs): scores[:, 0].astype(np.float32)}
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
-    return {"label": classes[probabilities.argmax(axis=1)], "probabilities": probabilities}
+    return {
+        output_name("label", inputs): classes[probabilities.argmax(axis=1)],
+        output_name("probabilities", inputs): probabilities,
+    }
 
 
 def write_graph(
@@ -40,11 +47,12 @@ def write_graph(
     from onnx import TensorProto, helper, numpy_helper
 
     inputs = [_value_info(item.tensor) for item in encoding.inputs]
+    own = {name: output_name(name, encoding.names) for name in OUTPUTS}
     constants = list(initializers)
     if classes is None:
         constants.append(numpy_helper.from_array(np.array([-1], np.int64), "flat"))
         tail = [helper.make_node("Reshape", [SCORES, "flat"], ["value"])]
-        outputs = [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n"])]
+        outputs = [helper.make_tensor_value_info(own["value"], TensorProto.FLOAT, ["n"])]
     else:
         kind = TensorProto.STRING if classes.dtype == object else TensorProto.INT64
         values = [v.encode() for v in classes] if classes.dtype == object else classes
@@ -55,10 +63,14 @@ def write_graph(
             helper.make_node("Gather", ["classes", "best"], ["label"], axis=0),
         ]
         outputs = [
-            helper.make_tensor_value_info("label", kind, ["n"]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", len(classes)]),
+            helper.make_tensor_value_info(own["label"], kind, ["n"]),
+            helper.make_tensor_value_info(
+                own["probabilities"], TensorProto.FLOAT, ["n", len(classes)]
+            ),
         ]
     nodes = [*encoding.nodes(MATRIX), *body, *tail]
+    own |= {f"{RAW}{number}": name for number, name in enumerate(encoding.names)}
+    renamed(nodes, constants, own)
     graph = helper.make_graph(nodes, "driftloop", inputs, outputs, constants)
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
     # An older IR version than onnx's newest: more runtimes load it.

@@ -269,7 +269,8 @@ class FittedNetwork:
         with torch.no_grad():
             inputs = _prepared(self.layout, self.encoding.matrix(features))
             scores = _forward(network, *inputs).numpy()
-        return head(scores * self.layout.spread + self.layout.center, self.classes)
+        scores = scores * self.layout.spread + self.layout.center
+        return head(scores, self.classes, self.encoding.names)
 
     def export(self, folder: Path) -> None:
         nodes, constants = network_body(self.layout, self.weights)
