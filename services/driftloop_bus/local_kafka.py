@@ -34,6 +34,7 @@ from driftloop_bus.zstd_library import zstd_options
 from driftloop_contracts.errors import RetryLater, Unavailable
 from driftloop_settings import Settings
 from driftloop_settings.ports import free_port
+from driftloop_settings.private_files import private_folder
 
 __all__ = ["command", "find_java", "start", "status", "stop"]
 
@@ -48,6 +49,7 @@ def command(settings: Settings) -> list[str]:
     written, storage formatted. Safe to repeat after a kill at any point. The caller is expected to
     become that program; its process id is noted. Raises Unavailable."""
     folder = _folder(settings)
+    private_folder(settings.state_dir)
     folder.root.mkdir(parents=True, exist_ok=True)
     java, jars = find_java(), class_path()
     _end(folder)

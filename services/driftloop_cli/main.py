@@ -30,6 +30,7 @@ from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import Conflict, Rejected, Unavailable
 from driftloop_settings.locale_encoding import adopt_utf8, start_anew
 from driftloop_settings.loopback import exempt_loopback
+from driftloop_settings.private_files import private_folder
 
 app = typer.Typer(
     name="driftloop",
@@ -86,7 +87,7 @@ def up(
         run.emit(_detached(run, timeout_s), lambda: None)
         return
     settings = run.settings
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(settings.state_dir)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -114,7 +115,8 @@ def _detached(run: Invocation, timeout_s: float) -> dict[str, Any]:
         raise Conflict(f"a stack is already running under {settings.state_dir}")
     refuse_taken_ports(settings)
     log = settings.state_dir / "logs" / "supervisor.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(settings.state_dir)
+    log.parent.mkdir(exist_ok=True)
     argv = [sys.executable, "-m", "driftloop_cli", "up"]
     argv += _arguments(run)
     with log.open("ab") as sink:
@@ -180,6 +182,7 @@ def role(
 
     settings = run.with_insecure(insecure).settings
     configure_logs()
+    private_folder(settings.state_dir)
     enter(name, settings)
 
 

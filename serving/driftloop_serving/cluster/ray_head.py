@@ -10,7 +10,8 @@ from pathlib import Path
 from driftloop_serving.cluster.haproxy_config import write_launcher
 from driftloop_settings import Settings
 from driftloop_settings.ports import free_port
-from driftloop_settings.run_state import ports_socket
+from driftloop_settings.private_files import private_folder, secret_file
+from driftloop_settings.run_state import ports_socket, run_dir
 
 OBJECT_STORE_BYTES = 80 << 20
 RAY = {
@@ -29,9 +30,9 @@ RAY = {
     # Ray would run its workers, the replicas too, at 15: behind the trainings that they must go
     # before.
     "RAY_worker_niceness": "0",
-    # Unset, it depends on whether any Ray of this user ever made a token: head and driver would
-    # differ.
-    "RAY_AUTH_MODE": "disabled",
+    # Who can call a head runs code as its user. Unset, it depends on whether any Ray of this user
+    # ever made a token: head and driver would differ.
+    "RAY_AUTH_MODE": "token",
     # Whatever wakes on a core takes time from an answer that is being computed there. Nobody reads
     # Ray's own metrics, and the one node of this Ray need not tell itself ten times a second what
     # it has.
@@ -74,9 +75,12 @@ def temp_dir(settings: Settings) -> Path:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What the driver must find when it imports Ray; a head of our own starts with it, too."""
-    own = settings.serving.ray_address is None
-    return serve_environment(settings) | (RAY if own else {})
+    """What the driver must find when it imports Ray; a head of our own starts with it, too. Its
+    token is made by whoever asks first."""
+    if settings.serving.ray_address is not None:
+        return serve_environment(settings)
+    token = secret_file(run_dir(settings.state_dir) / "ray.token")
+    return serve_environment(settings) | RAY | {"RAY_AUTH_TOKEN_PATH": str(token)}
 
 
 def serve_environment(settings: Settings) -> dict[str, str]:
@@ -108,6 +112,7 @@ def _haproxy_files(folder: Path, owner: Path) -> dict[str, str]:
 def command(settings: Settings) -> list[str]:
     """The argv that becomes the Ray head; removes what an earlier one left."""
     clean(settings)
+    private_folder(temp_dir(settings))  # Ray lets everybody in
     os.environ.update(environment(settings))
     if settings.serving.ingress == "haproxy":
         owner = ports_socket(settings.state_dir)
