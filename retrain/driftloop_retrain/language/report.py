@@ -46,7 +46,7 @@ def report(model: str, outcome: Mapping[str, Any]) -> str:
     learnt = f"{outcome['trained_rows']:,} to train on, {outcome['holdout_rows']:,} held out"
     parts = [
         f"<h1>{escape(model)}: fine-tuned with {escape(outcome['family'])}</h1>",
-        f"<p>Gate: <b class={verdict}>{gate['verdict']}</b>. {outcome['rounds']} steps on "
+        f"<p>Gate: <b class={verdict}>{escape(gate['verdict'])}</b>. {outcome['rounds']} steps on "
         f"{outcome['rows']:,} answers from the {escape(outcome['data'])}: {learnt}.</p>",
         "<h2>Checks</h2>",
         _table(("", "champion", "candidate", ""), checks),

@@ -39,6 +39,7 @@ from driftloop_serving.capture.spool_record import (
 )
 from driftloop_serving.capture.stats_page import DEGRADED, DROPPED, SERVED, StatsPage
 from driftloop_settings import CaptureSettings
+from driftloop_settings.private_files import private_folder
 
 log = structlog.get_logger()
 
@@ -79,8 +80,8 @@ class SpoolWriter(Appender):
         self._may_map, self._rescan_s = mapped, rescan_s
         self._segment_bytes, self._quota_bytes = capture.segment_bytes, capture.quota_bytes
         # Locked before it can be seen: a folder without its lock is a dead writer's.
-        hidden = root / f".{self.replica}"
-        hidden.mkdir(parents=True)
+        hidden = private_folder(root) / f".{self.replica}"
+        hidden.mkdir()
         self._lock = os.open(hidden / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         position_file.make(hidden)

@@ -5,6 +5,8 @@ import os
 import select
 from pathlib import Path
 
+from driftloop_settings.private_files import private_folder
+
 NAME = ".bell"
 
 
@@ -12,7 +14,7 @@ class WakeupPipe:
     """The shipper's end."""
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
+        private_folder(root)
         with contextlib.suppress(FileExistsError):
             os.mkfifo(root / NAME, 0o600)
         # Also opened for writing: a FIFO whose last writer has left would stay readable.
