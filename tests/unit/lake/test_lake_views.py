@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hostile_texts import HOSTILE
 from lake_records import (
     SIGNATURE,
     id_of_request,
@@ -272,3 +273,21 @@ def test_large_unsigned_numbers_stay_whole(tmp_path: Path) -> None:
         )
     )
     assert made.ask("SELECT key FROM predictions") == [(Decimal(2**64 - 1),)]
+
+
+@pytest.mark.parametrize("name", [text for text in HOSTILE if "\x00" not in text])
+def test_a_column_of_any_name_is_queried_by_its_name(tmp_path: Path, name: str) -> None:
+    """No name ends its identifier, or a file's."""
+    lake = Lake(str(tmp_path))
+    schema = prediction_schema(
+        Signature((TensorSpec(name, "FP32", (-1, 1)),), (TensorSpec("y", "FP32", (-1, 1)),))
+    )
+    rows = prediction_rows(1, 1)
+    own = [field.name for field in rows.schema if field.name.startswith(("in_", "out_"))]
+    rows = rows.drop_columns(own)
+    for field_ in schema:
+        if field_.name not in rows.schema.names:
+            rows = rows.append_column(field_, pa.array([1.5] * rows.num_rows, field_.type))
+    lake.predict(rows.select(schema.names))
+    quoted = '"' + name.replace('"', '""') + '"'
+    assert lake.ask(f"SELECT {quoted} FROM predictions")[0] == (1.5,)
