@@ -149,7 +149,7 @@ def test_of_a_stream_that_is_cut_the_whole_lines_are_kept(stack: FaultStack) -> 
     host, port = urlsplit(stack.inference).netloc.split(":")
     lines = b"".join(b'{"prediction_id": "cut-%d", "label": 1}\n' % n for n in range(100))
     head = (
-        "POST /feedback HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"
+        "POST /feedback HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n"
         f"content-length: {2 * len(lines)}\r\n\r\n"
     )
     with socket.create_connection((host, int(port))) as connection:
