@@ -55,7 +55,7 @@ def write_report(reference: Path, current: Path, target: Path) -> None:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset, DataSummaryPreset
 
-    old, new = pd.read_parquet(reference), pd.read_parquet(current)
+    old, new = _disarmed(pd.read_parquet(reference)), _disarmed(pd.read_parquet(current))
     shared = [c for c in old.columns if c in new.columns and old[c].notna().any()]
     shared = [c for c in shared if new[c].notna().any()]
     numbers = [c for c in shared if pd.api.types.is_numeric_dtype(old[c]) and old[c].dtype != bool]
@@ -70,7 +70,30 @@ def write_report(reference: Path, current: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     snapshot.save_html(str(part))
+    _arm(part)
     part.replace(target)
+
+
+_LESS_THAN = "\ue000"
+"""Stands for `<` in names and values while Evidently works: it writes them into a script as they
+are, where `</script>` would end it."""
+
+
+def _disarmed(frame: Any) -> Any:
+    def without(value: Any) -> Any:
+        return value.replace("<", _LESS_THAN) if isinstance(value, str) else value
+
+    for name in frame.select_dtypes(["object", "string"]).columns:
+        frame[name] = frame[name].map(without)
+    return frame.rename(columns=without)
+
+
+def _arm(page: Path) -> None:
+    """As a script's strings have it."""
+    text = page.read_text(encoding="utf-8")
+    for standing in (_LESS_THAN, "\\ue000"):
+        text = text.replace(standing, "\\u003c")
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,11 @@ class Wire:
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
 
     def raw(self) -> bytes:
-        head = [f"POST {self.path} HTTP/1.1", "host: localhost", f"content-length: {len(self.body)}"]
+        head = [
+            f"POST {self.path} HTTP/1.1",
+            "host: localhost",
+            f"content-length: {len(self.body)}",
+        ]
         head += [f"{name}: {value}" for name, value in self.headers]
         return "\r\n".join([*head, "", ""]).encode() + self.body
 
