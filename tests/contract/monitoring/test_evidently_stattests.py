@@ -27,14 +27,21 @@ def test_categories_give_jensen_shannon() -> None:
     assert found == pytest.approx(js**0.5)
 
 
-def test_a_report_is_written_whole(tmp_path: Path) -> None:
+ATTACK = "</script><script>alert(1)</script>"
+
+
+def test_a_report_is_written_whole_and_no_name_or_value_ends_a_script(tmp_path: Path) -> None:
     r = np.random.default_rng(2)
     for name, shift in (("old", 0.0), ("new", 1.0)):
-        frame = pd.DataFrame({"in_a": r.normal(shift, 1, 300), "in_c": ["x", "y", None] * 100})
+        frame = pd.DataFrame({"in_a": r.normal(shift, 1, 300), "in_c": ["x", ATTACK, None] * 100})
+        frame[f"in_{ATTACK}"] = r.random(300)
         frame["out_label"] = r.integers(0, 2, 300)
         frame["in_b"] = r.random(300) < 0.5
         frame.to_parquet(tmp_path / f"{name}.parquet")
     target = tmp_path / "reports" / "r.html"
     write_report(tmp_path / "old.parquet", tmp_path / "new.parquet", target)
-    assert "in_a" in target.read_text()
+    page = target.read_text()
+    assert "in_a" in page
+    assert ATTACK not in page
+    assert "\\u003c/script>" in page
     assert list(target.parent.iterdir()) == [target]
