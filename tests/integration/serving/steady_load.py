@@ -15,6 +15,8 @@ from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
 
 BODY = orjson.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]})
 URL = "/v2/models/m/infer"
+PATIENCE_S = 120.0
+"""Longer than a replica's start on a busy machine."""
 
 
 @dataclass
@@ -82,7 +84,12 @@ def _call(address: str, stop: threading.Event, tally: Tally) -> None:
     request = pb.ModelInferRequest(
         model_name="m", inputs=[tensor], raw_input_contents=[b"\0\0\x80\x3f"]
     )
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    options = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),
+        # Else an attempt to connect ends after 20 s, as those of real clients do.
+        ("grpc.min_reconnect_backoff_ms", int(PATIENCE_S * 1000)),
+    ]
     with grpc.insecure_channel(address, options) as channel:
         infer = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
@@ -91,7 +98,7 @@ def _call(address: str, stop: threading.Event, tally: Tally) -> None:
         )
         while not stop.is_set():
             try:
-                infer(request, timeout=60)
+                infer(request, timeout=PATIENCE_S)
             except grpc.RpcError as error:
                 tally.add(f"{error.code().name}: {error.details()}")
             else:
@@ -100,7 +107,7 @@ def _call(address: str, stop: threading.Event, tally: Tally) -> None:
 
 
 def _ask(port: int, stop: threading.Event, tally: Tally, keep: bool) -> None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     while not stop.is_set():
         try:
             # http.client closes and opens anew by itself where it was told `connection: close`.
