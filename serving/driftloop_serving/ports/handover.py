@@ -13,7 +13,7 @@ from pathlib import Path
 
 BACKLOG = 1024
 """How many connections may wait to be accepted, by all replicas together."""
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 MESSAGE_BYTES = 4096
 SOCKETS = 16
 """The most that one message can carry."""
