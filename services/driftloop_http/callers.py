@@ -50,7 +50,7 @@ class Callers:
         name = _without_port(host.decode("latin-1").lower())
         known = is_loopback(name) or name in self._names or (self._is_open and is_address(name))
         refused = None if known else Forbidden(
-            f"no host of this stack: {name[:100]!r}; control.hosts names further ones"
+            f"{name[:100]!r} is not a name of this stack; control.hosts adds one"
         )  # fmt: skip
         if len(self._known) < REMEMBERED:  # clients choose them
             self._known[host] = refused
