@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ from driftloop_bus.memory_bus import MemoryBus
 from driftloop_contracts.events import PREDICTIONS, TOPICS
 from driftloop_contracts.model import TrafficSplit
 from driftloop_serving.capture.shipper import Shipper
+from driftloop_serving.cluster import ray_head
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -131,3 +134,20 @@ def test_nothing_listens_to_the_network(direct: Stack) -> None:
         and connection.laddr.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
     ]
     assert open_to_all == []
+
+
+CONNECT = """
+import sys, ray
+try:
+    ray.init(sys.argv[1], logging_level=50, log_to_driver=False)
+except ConnectionError:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("mode", ["disabled", "token"])
+def test_who_has_not_the_stacks_token_cannot_use_its_ray(direct: Stack, mode: str) -> None:
+    """Else any process of the machine could run code as the stack's user."""
+    environ = {**os.environ, **ray_head.RAY, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": "guessed"}
+    argv = [sys.executable, "-c", CONNECT, ray_head.address(direct.settings)]
+    assert subprocess.run(argv, env=environ, timeout=100, check=False).returncode == 3
