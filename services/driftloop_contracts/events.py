@@ -171,6 +171,12 @@ _FIELDS = {
 }  # fmt: skip
 
 
+SEVERAL_VALUES = (
+    "if a row has several values (multi-label), send each as an item of its own, with `row`, a "
+    "`metric` that you name, and `value`"
+)
+
+
 def _parse_item(item: object, now: datetime, bounds: Bounds, where: str) -> list[LabelEvent]:
     if not isinstance(item, dict):
         raise Rejected(where + "must be an object with `prediction_id` and `label`")
@@ -226,7 +232,9 @@ def _parse_item(item: object, now: datetime, bounds: Bounds, where: str) -> list
         ]
     if isinstance(value, list):
         if row is not None:
-            raise Rejected(where + "a list of labels goes without `row`")
+            raise Rejected(
+                where + f"a list labels the rows 0, 1, … in order, without `row`; {SEVERAL_VALUES}"
+            )
         rows = list(enumerate(value))
     else:
         rows = [(row or 0, value)]
@@ -234,7 +242,10 @@ def _parse_item(item: object, now: datetime, bounds: Bounds, where: str) -> list
         if not isinstance(one, (bool, int, float, str, type(None))) or (
             isinstance(one, float) and not abs(one) < float("inf")
         ):
-            raise Rejected(where + "a label must be a finite number, a text, a boolean or null")
+            hint = f"; {SEVERAL_VALUES}" if isinstance(one, list | dict) else ""
+            raise Rejected(
+                where + f"a label must be a finite number, a text, a boolean or null{hint}"
+            )
     return [
         LabelEvent(
             PredictionId(prediction_id), index, one, observed, received, source, metric, tags

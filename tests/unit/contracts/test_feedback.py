@@ -54,6 +54,17 @@ def test_bad_feedback_is_refused_with_its_place(document: object, names: str) ->
         parse_feedback(document, NOW)
 
 
+@pytest.mark.parametrize(
+    "several",
+    [{"label": [[1, 0], [0, 1]]}, {"row": 0, "label": [1, 0]}, {"label": {"cat": 1, "dog": 0}}],
+)
+def test_a_row_with_several_labels_is_refused_with_what_to_do(several: dict[str, object]) -> None:
+    with pytest.raises(Rejected, match=r"multi-label.* `row`, a `metric` .* and `value`"):
+        parse_feedback({"prediction_id": "p", **several}, NOW)
+    kept = [{"prediction_id": "p", "metric": name, "value": 1} for name in ("cat", "dog")]
+    assert [label.metric for label in parse_feedback(kept, NOW)] == ["cat", "dog"]
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
