@@ -4,15 +4,17 @@
 replica, sequence, latency_s, error. `labels`: the fields of a label, of this model's predictions.
 `labelled`: their inner join, each row with its latest label. A column has its tensor's own name,
 unless the view has that name already or an input and an output share it (DuckDB takes `Age` and
-`age` for one): then it keeps the lake's prefix, `in_…` or `out_…`.
+`age` for one): then it keeps the lake's prefix, `in_…` or `out_…`, and a number if that is taken
+too: `in_Age`, `in_age_2`.
 
 With `queries`, the only module that knows DuckDB.
 """
 
+import itertools
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -57,9 +59,21 @@ def column_names(columns: Sequence[str], taken: Sequence[str]) -> dict[str, str]
     columns too, else as `lake_…`. `taken`: names that the view has anyway."""
     own = {c: _own(c) for c in columns if c.startswith((INPUT_PREFIX, OUTPUT_PREFIX))}
     used = [name.casefold() for name in (*taken, *own.values())]
-    names = {c: c if used.count(name.casefold()) > 1 else name for c, name in own.items()}
-    used = [name.casefold() for name in (*taken, *names.values())]
-    return names | {c: f"lake_{c}" if c in used else c for c in BOOKKEEPING if c in columns}
+    alone = {c: name for c, name in own.items() if used.count(name.casefold()) == 1}
+    used = [name.casefold() for name in (*taken, *alone.values())]
+    names = {}
+    for column in own:
+        names[column] = alone.get(column) or _numbered(column, used)
+        used.append(names[column].casefold())
+    for column in (c for c in BOOKKEEPING if c in columns):
+        names[column] = _numbered(f"lake_{column}", used) if column in used else column
+        used.append(names[column].casefold())
+    return names
+
+
+def _numbered(name: str, used: Container[str]) -> str:
+    tried = (name if number == 1 else f"{name}_{number}" for number in itertools.count(1))
+    return next(name for name in tried if name.casefold() not in used)
 
 
 def _own(column: str) -> str:

@@ -8,7 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from awkward_names import AWKWARD_NAMES
 from hostile_texts import HOSTILE
+from hypothesis import example, given
+from hypothesis import strategies as st
 from lake_records import (
     SIGNATURE,
     id_of_request,
@@ -21,7 +24,15 @@ from lake_records import (
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.events import prediction_schema
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_lake.views import Version, Views, column_names, open_views
+from driftloop_lake.views import (
+    BOOKKEEPING,
+    KEY,
+    LABEL,
+    Version,
+    Views,
+    column_names,
+    open_views,
+)
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
 
@@ -236,6 +247,31 @@ def test_names_that_clash_keep_their_prefix() -> None:
         "sequence": "sequence",
     }
     assert column_names(["out_value"], ("value",)) == {"out_value": "out_value"}
+
+
+def test_names_that_differ_only_by_case_are_numbered() -> None:
+    columns = ["in_Age", "in_age", "in_AGE", "in_in_age_2", "in_größe", "in_GRÖSSE"]
+    found = column_names(columns, ())
+    assert list(found.values()) == [
+        "in_Age",
+        "in_age_3",
+        "in_AGE_4",
+        "in_age_2",
+        "in_größe",
+        "in_GRÖSSE_2",
+    ]
+    assert len({name.casefold() for name in found.values()}) == len(columns)
+
+
+@example(["error", "lake_error"], KEY)
+@example(list(AWKWARD_NAMES), (*KEY, *LABEL))
+@given(
+    st.lists(st.sampled_from(AWKWARD_NAMES), unique=True), st.sampled_from([KEY, (*KEY, *LABEL)])
+)
+def test_a_view_names_each_column_once(tensors: list[str], taken: tuple[str, ...]) -> None:
+    columns = [*map("in_{}".format, tensors), *map("out_{}".format, tensors[:2]), *BOOKKEEPING]
+    named = [*taken, *column_names(columns, taken).values()]
+    assert len({name.casefold() for name in named}) == len(named)
 
 
 def test_a_column_of_several_types_is_one(lake: Lake, retyped: Callable[[], pa.Table]) -> None:
