@@ -43,7 +43,7 @@ demo: setup  ## Watch the loop close on a real data set (about two minutes)
 .PHONY: test
 test: setup clients  ## Run every test: unit, contract, integration (real services), end to end
 	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
-	$(PYTEST) -m "integration and not faults" --timeout 300
+	$(PYTEST) -n 2 --dist loadgroup -m "integration and not faults" --timeout 300
 	$(PYTEST) -m "e2e and not faults" --timeout 600
 
 .PHONY: test-unit
