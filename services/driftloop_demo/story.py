@@ -30,7 +30,8 @@ class Story:
 
     def tell(self, status: Record) -> None:
         for alert in reversed(status["alerts"]):
-            self._alert(alert)
+            if alert["kind"] != "role":  # say, of a broker that starts slowly
+                self._alert(alert)
         for retrain in reversed(status["retrains"]):
             self._retrain(retrain)
         for rollout in reversed(status["rollouts"]):

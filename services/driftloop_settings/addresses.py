@@ -1,5 +1,5 @@
-"""Addresses and places that a setting names: whether they can be meant, without a look at the
-network."""
+"""Addresses and places that a setting names: whether they are well-formed. The network is not
+asked."""
 
 import re
 from ipaddress import AddressValueError, IPv4Address

@@ -23,7 +23,8 @@ from driftloop_store.store import Store
 
 log = structlog.get_logger()
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
+"""A broker that starts beside a role may take half a minute on a busy machine."""
 MAX_REASON = 300
 
 

@@ -81,7 +81,7 @@ class MonitorState:
 
 
 class Standing:
-    """The state between the judgements of a step. What was put is saved, whatever fails later."""
+    """The state between the judgements of a step: each is saved at once, whatever fails later."""
 
     def __init__(
         self, saved: MonitorState | None, fresh: MonitorState, save: Callable[[MonitorState], None]

@@ -26,7 +26,9 @@ class World:
         self.now = datetime(2026, 11, 24, 12, tzinfo=UTC)
         self.roles = (DYING, RUNNING)
         self.watch = RoleWatch(
-            store, self.running, lambda store, name: CycleHealth(store, name, lambda: self.now)
+            store,
+            self.running,
+            lambda store, name: CycleHealth(store, name, lambda: self.now, 30.0),
         )
 
     def running(self) -> RunState:
@@ -68,7 +70,7 @@ def test_a_process_that_was_killed_twice_is_not(world: World) -> None:
 def test_status_says_which_role_is_degraded_why_and_since_when(
     world: World, tmp_path: Path
 ) -> None:
-    health = CycleHealth(world.store, "monitor", lambda: world.now)
+    health = CycleHealth(world.store, "monitor", lambda: world.now, 30.0)
     for _ in range(2):
         health.failed("the schedule never comes", "churn [eu]")
         world.now += timedelta(seconds=40)
