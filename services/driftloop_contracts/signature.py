@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from driftloop_contracts.errors import Rejected
+
 Datatype = Literal[
     "BOOL",
     "UINT8",
@@ -56,6 +58,21 @@ class TensorSpec:
         return cls(value["name"], value["datatype"], None if shape is None else tuple(shape))
 
 
+MAX_WIDTH = 4_000
+"""The most inputs and outputs of a model: each is a column of its table in the lake, which has at
+most 4,096 (`driftloop_lake.columns`), some for the prediction itself and for changes of type."""
+
+
+def check_width(width: int) -> None:
+    """Raises Rejected for more inputs and outputs together than can be captured."""
+    if width > MAX_WIDTH:
+        raise Rejected(
+            f"the model has {width:,} inputs and outputs, and each is a column of its table in the "
+            f"lake, which holds {MAX_WIDTH:,}; put columns of one type together into one input of "
+            "the shape [-1, n]"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """Inputs and outputs of a model, in the graph's order. `optional`: inputs for which the graph
@@ -65,6 +82,10 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     optional: tuple[TensorSpec, ...] = ()
+
+    def check_width(self) -> None:
+        """Raises Rejected if the model is wider than can be captured."""
+        check_width(len(self.accepted) + len(self.outputs))
 
     @property
     def accepted(self) -> tuple[TensorSpec, ...]:

@@ -40,6 +40,7 @@ def read_graph(
         timeout_s=settings.serving.load_timeout_s,
         memory_bytes=settings.serving.load_memory_bytes,
     )
+    signature.check_width()
     _check_signature(signature, declared)
     _check_spec(spec, signature)
     return IncomingVersion(spec, folder, signature)

@@ -10,6 +10,7 @@ import yaml
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.kind import Task
 from driftloop_contracts.model import ModelSpec, check_new_name
+from driftloop_contracts.signature import check_width
 from driftloop_retrain.tabular.candidate import classes_of, make_candidate
 from driftloop_retrain.tabular.csv_file import FOUND, CsvForm
 from driftloop_retrain.tabular.data_warnings import data_warnings
@@ -20,6 +21,8 @@ from driftloop_retrain.tabular.recipes import find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.recipe_catalogue import TABULAR
 from driftloop_settings import Settings
 
+OUTPUTS = 2
+"""The most that a recipe's graph has."""
 MODEL, SPEC = "model.onnx", "model.yaml"
 
 
@@ -50,6 +53,8 @@ def train_first(
     rows = from_file(data, kind, label, time_column, drop, form, say)
     answer = "label" if kind == "classification" else "value"
     spec = ModelSpec(name, kind, output_name(answer, rows.features.column_names), TABULAR)
+    inputs = input_tensors(rows.features)
+    check_width(len(inputs) + OUTPUTS)
     parts = split(rows, settings.retrain, None)
     warnings = data_warnings(parts, kind)
     for warning in warnings:
@@ -66,7 +71,7 @@ def train_first(
         candidate = make_candidate(
             settings,
             spec,
-            input_tensors(rows.features),
+            inputs,
             parts,
             recipes,
             classes_of(spec, rows),
