@@ -2,7 +2,7 @@
 first, so that what the roles share is imported and held in memory once.
 
 Only a process without other threads may fork: a lock that another thread holds would stay locked in
-the child for ever.
+the child forever.
 """
 
 import atexit

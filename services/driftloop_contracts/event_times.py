@@ -8,7 +8,7 @@ from driftloop_contracts.errors import Rejected, shown
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 """Times outside are mistakes; each would open a partition of its own in the lake."""
 AHEAD = timedelta(days=1)
-"""The clocks of clients may be this far ahead; what is dated later is a mistake."""
+"""The clocks of clients may be this far ahead; a later time is a mistake."""
 SKEW = timedelta(days=1)
 """Our own clocks may differ by this much: the archiver must not refuse what HTTP accepted."""
 

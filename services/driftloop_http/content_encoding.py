@@ -1,5 +1,5 @@
-"""Request bodies that come compressed: decoded as they are read, so that whoever reads them bounds
-what comes out, however little was sent."""
+"""Request bodies that come compressed: decoded as they are read, so that the reader bounds what
+comes out, however little was sent."""
 
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping

@@ -74,7 +74,7 @@ class ControlSettings(Section):
     """The TCP port of the control API; 0: any free one."""
     insecure: bool = False
     """Whether `serving.host` and `control.host` may be reached from other machines. Nothing of a
-    stack asks who calls: whoever reaches it may deploy, which runs code. `driftloop up --insecure`
+    stack asks who calls: every caller may deploy, which runs code. `driftloop up --insecure`
     sets it."""
     hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = ()
     """Names that clients call the stack by, beside localhost: of this machine, or of a proxy in

@@ -76,7 +76,7 @@ def temp_dir(settings: Settings) -> Path:
 
 def environment(settings: Settings) -> dict[str, str]:
     """What the driver must find when it imports Ray; a head of our own starts with it, too. Its
-    token is made by whoever asks first."""
+    token is made by the first that asks."""
     if settings.serving.ray_address is not None:
         return serve_environment(settings)
     token = secret_file(run_dir(settings.state_dir) / "ray.token")

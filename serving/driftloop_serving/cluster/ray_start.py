@@ -3,7 +3,7 @@ of remote Ray clients, with the dashboard's agent as small as it gets; and in pl
 that looks after the head's others, one without Ray in it. They would cost every start several
 seconds of a core and the machine 350 MB. Ray has no options for that.
 
-What is replaced is private to Ray; `tests/contract/test_ray_head_parts.py` holds it.
+The replaced parts are private to Ray; `tests/contract/test_ray_head_parts.py` holds it.
 """
 
 import os
