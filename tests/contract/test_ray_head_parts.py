@@ -24,6 +24,7 @@ def test_ray_still_asks_for_them_when_a_head_starts() -> None:
     assert "self.start_api_server(" in inspect.getsource(Node.start_head_processes)
     assert "self.start_ray_client_server(" in inspect.getsource(Node.start_head_processes)
     assert "node.dead_processes()" in inspect.getsource(scripts.start.callback)
+    assert "services.get_node(" in inspect.getsource(Node.__init__)
     assert callable(utils.get_dashboard_dependency_error)
 
 

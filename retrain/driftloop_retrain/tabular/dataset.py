@@ -117,7 +117,8 @@ def from_file(
     say: Callable[[str], None] = lambda _: None,
 ) -> Dataset:
     """All rows of a parquet or CSV file that have a label, in the order of `time_column`, or in the
-    file's. `form`: how a CSV file is written, as far as that cannot be found; the form found is said. Raises Rejected with the column's name if one is missing or no model input."""
+    file's. `form`: how a CSV file is written, as far as that cannot be found; the form found is
+    said. Raises Rejected with the column's name if one is missing or no model input."""
     table = _read(path, form, say)
     missing = sorted({label, *drop, *filter(None, [time_column])} - set(table.column_names))
     if missing:

@@ -23,6 +23,8 @@ RAY = {
     # The role `serving` drains the replicas; if it is dead, nobody waits half a
     # minute for.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5",
+    # As long as `ray_start` waits for the node.
+    "RAY_gcs_server_port_wait_time_s": "150",
     # Idle workers kept warm would take the memory and the start-up time of two cores.
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",

@@ -8,13 +8,21 @@ The replaced parts are private to Ray; `tests/contract/test_ray_head_parts.py` h
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import ray._private.services as services
 import ray._private.utils as utils
 from ray._private.node import Node
 from ray.scripts.scripts import main
 
 from driftloop_serving.cluster import ray_wait
+
+START_S = 150.0
+"""How long the head may take on a busy machine. Ray gives up after 30 s; started
+again, it would meet the same machine."""
 
 
 def leave_out_the_unasked() -> None:
@@ -23,8 +31,25 @@ def leave_out_the_unasked() -> None:
     Node.start_ray_client_server = lambda _node: None
     # The agent then loads none of the modules that need the dashboard's dependencies.
     utils.get_dashboard_dependency_error = lambda: ImportError("left out")
+    services.get_node = _patient(services.get_node)
     # `ray start --block` asks this every second once all have started.
     Node.dead_processes = _only_wait
+
+
+def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
+    """Ray asks for its own node until it is registered."""
+
+    def found(*arguments: Any) -> Any:
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
+    return found
 
 
 def _only_wait(node: Node) -> None:
