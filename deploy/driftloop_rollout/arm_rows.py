@@ -13,7 +13,8 @@ from driftloop_evaluation.losses import LossRule
 from driftloop_evaluation.settling import INSTANT
 from driftloop_rollout.kind_evidence import EVIDENCE
 from driftloop_rollout.output_quality import Scorer
-from driftloop_rollout.verdict import Losses
+from driftloop_rollout.units import NO_KEY
+from driftloop_rollout.units import Floats as Losses
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -23,8 +24,8 @@ class ArmRows:
     """Rows of both arms as arrays, in order of `at` (µs since 1970).
 
     first: the first row of its request; loss is NaN for a row that is not judged;
-    malformed: 0 to 1 for a language model's answers, else NaN. The latency of a language model is
-    its seconds per token.
+    malformed: 0 to 1 for a language model's answers, else NaN; key: the routing key's hash, or
+    NO_KEY. The latency of a language model is its seconds per token.
     """
 
     at: NDArray[np.int64]
@@ -35,6 +36,7 @@ class ArmRows:
     labelled: NDArray[np.bool_]
     loss: Losses
     malformed: Losses
+    key: NDArray[np.int64]
 
     def where(self, mask: NDArray[np.bool_]) -> "ArmRows":
         return ArmRows(
@@ -46,11 +48,12 @@ class ArmRows:
             self.labelled[mask],
             self.loss[mask],
             self.malformed[mask],
+            self.key[mask],
         )
 
     def between(self, since: datetime, until: datetime) -> "ArmRows":
         """Rows with since ≤ at < until."""
-        return self.where((self.at >= _us_of(since)) & (self.at < _us_of(until)))
+        return self.where((self.at >= us_of(since)) & (self.at < us_of(until)))
 
     @property
     def has_both_arms(self) -> bool:
@@ -85,6 +88,7 @@ def read_arm_rows(
         labelled=_numpy(table["label"].is_valid()).astype(bool),
         loss=LossRule(spec, scale).losses(table),
         malformed=kind.malformed(table, scorer),
+        key=_keys(table),
     )
     return rows.where(chosen)
 
@@ -94,13 +98,22 @@ def time_of(us: int) -> datetime:
     return EPOCH + us * INSTANT
 
 
-def _us_of(at: datetime) -> int:
+def us_of(at: datetime) -> int:
+    """The microseconds since 1970."""
     return (at - EPOCH) // INSTANT
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
     found: NDArray[Any] = column.to_numpy()
     return found
+
+
+def _keys(table: pa.Table) -> NDArray[np.int64]:
+    """Hashes of routing keys; tables of earlier releases have none."""
+    if "routing_key_hash" not in table.schema.names:
+        return np.full(table.num_rows, NO_KEY, np.int64)
+    filled = table["routing_key_hash"].fill_null(NO_KEY)
+    return np.asarray(filled.to_numpy(), dtype=np.int64)
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:

@@ -157,6 +157,7 @@ class Controller:
             rollout,
             steps=planned_steps(rules.steps),
             champion=champion,
+            sticky_s=None if rules.sticky_s == "forever" else rules.sticky_s,
             deadline_at=now + timedelta(seconds=rules.deadline_s),
         )
         return apply(planned, Event.ADOPT, now, rollout.reason)
@@ -206,7 +207,8 @@ class Controller:
         return apply(rollout, Event.SETTLE, now, rollout.reason)
 
     def _judge(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
-        seen = self._observer.look(rollout, deployment.model, now)
+        served = self._served(deployment) is not None
+        seen = self._observer.look(rollout, deployment.model, now, served=served)
         if seen is None:
             held = replace(rollout, reason="waiting for the champion's traffic to compare with")
             return held if held != rollout else None
@@ -230,7 +232,7 @@ class Controller:
         missing = self._observer.unaccounted(rollout) - seen.unaccounted
         if missing > 0:
             return f"inconclusive: {missing} served rows are not accounted for"
-        if rollout.stepped_at is None or seen.requests_until <= rollout.stepped_at:
+        if not seen.saw_step:
             return f"no traffic seen at {rollout.weight:.0%} yet"
         if verdict.action == "promote" and not (seen.quality_is_judged or rules.promote_unlabelled):
             return "quality is not judged (the model has no `task`): an operator has to promote"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from driftloop_evaluation.settling import INSTANT
 from driftloop_rollout.arm_rows import ArmRows, time_of
@@ -44,31 +45,38 @@ class Coverage:
 
 
 def labelled_until(
-    rows: ArmRows, label_coverage: float, label_age_s: float, before: Coverage
+    rows: ArmRows,
+    usable: NDArray[np.bool_],
+    label_coverage: float,
+    label_age_s: float,
+    before: Coverage,
 ) -> tuple[datetime | None, str]:
     """The latest time up to which both arms are labelled well enough, or None; and why no later.
 
-    label_coverage: the share of rows that must have a label. label_age_s: the age at which every
-    label that will come has come; 0 if that is unknown. before: what was used already, for few rows
-    alone show no difference between the arms.
+    usable: after which rows [n] a part that is used may end. label_coverage: the share of rows that
+    must have a label. label_age_s: the age at which every label that will come has come; 0 if that
+    is unknown. before: what was used already, for few rows alone show no difference between the
+    arms.
     """
-    if not len(rows.at):
+    if not usable.any():
         return None, ""
     shares = []
     for arm in (rows.canary, ~rows.canary):
         seen = np.cumsum(arm)
         labelled = np.cumsum(arm & rows.labelled)
         shares.append(np.where(seen > 0, labelled / np.maximum(seen, 1), 1.0))
-    ends = np.append(rows.at[1:] != rows.at[:-1], True)  # never cut through one request
+    ends = usable.copy()
     ends[: MIN_COVERED_ROWS - 1] = False
     good = ends & (shares[0] >= label_coverage) & (shares[1] >= label_coverage)
     canary, stable = float(shares[0][-1]), float(shares[1][-1])
     if good.any():
         return time_of(int(rows.at[np.flatnonzero(good)[-1]])) + INSTANT, ""
     if label_age_s > 0 and min(canary, stable) > 0:
-        if len(rows.at) < MIN_AGED_ROWS or not rows.has_both_arms:
+        last = int(usable.nonzero()[0][-1])
+        aged = rows.where(np.arange(len(rows.at)) <= last)
+        if last + 1 < MIN_AGED_ROWS or not aged.has_both_arms:
             return None, ""
         # Equal shares are then a fair sample.
-        if before.with_rows(rows).is_equal:
-            return time_of(int(rows.at[-1])) + INSTANT, ""
+        if before.with_rows(aged).is_equal:
+            return time_of(int(rows.at[last])) + INSTANT, ""
     return None, f"labels are late: {canary:.0%} of canary rows and {stable:.0%} of stable rows"

@@ -1,12 +1,14 @@
-"""What was seen of a rollout: losses of both arms, each row used once, cohorts of equal age.
+"""What was seen of a rollout: losses of what was drawn for either arm, each row used once, cohorts
+of equal age.
 
 Requests (errors, latency) are used as soon as they are surely complete in the lake, rows (quality)
 only up to a time before which nearly all rows of both arms have their label: judging what was
 labelled first would compare the arms on different kinds of rows. Two cursors say up to where each
-was used; they are saved together with the tests' wealth, so a crash uses nothing twice.
+was used; they are saved together with the tests' wealth, so a crash uses nothing twice. Neither
+passes over a part of an epoch in which routing keys were seen: such an epoch is used whole.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,12 +18,14 @@ import numpy as np
 from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.settling import settled_until
 from driftloop_rollout.arm_rows import EPOCH, ArmRows, time_of
+from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn, usable
 from driftloop_rollout.coverage import Coverage, labelled_until
-from driftloop_rollout.verdict import Losses, Metric, Rule, Trial
+from driftloop_rollout.units import Floats, KeyHistory, Units, spread_of
+from driftloop_rollout.verdict import Metric, Rule, Trial
 
 MIN_PAST_REQUESTS = 100
 PATIENCE = timedelta(minutes=5)
-"""How long requests wait for one of the other arm to be compared with."""
+"""How long requests wait for one of an arm that is silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class ChampionBaseline:
     """The champion's past. Rates are mean losses; None: unknown.
 
     slow_above_s: a request slower than this counts as slow (the 95th percentile, or the floor).
-    scale: see `LossRule`; None for classes.
+    scale: see `LossRule`; None for classes. quality_spread, malformed_spread: how far requests of
+    several rows spread, beyond chance (variances of their means).
     """
 
     slow_above_s: float
@@ -55,6 +60,8 @@ class ChampionBaseline:
     requests_per_s: float
     rows_per_s: float
     malformed_rate: float = 0.0
+    quality_spread: float = 0.0
+    malformed_spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,8 @@ class RolloutEvidence:
     """What was seen of a rollout so far, and up to where.
 
     unaccounted: rows of both versions that loss accounting could not find when the rollout began.
-    waiting: why labelled rows are not used yet; empty if they are.
+    waiting: why labelled rows are not used yet; empty if they are. splits: one for each step that
+    was taken.
     """
 
     baseline: ChampionBaseline
@@ -72,6 +80,7 @@ class RolloutEvidence:
     unaccounted: int = 0
     waiting: str = ""
     coverage: Coverage = field(default_factory=Coverage)
+    splits: tuple[SplitSpan, ...] = ()
 
     @property
     def quality_is_judged(self) -> bool:
@@ -86,6 +95,7 @@ class RolloutEvidence:
             "unaccounted": self.unaccounted,
             "waiting": self.waiting,
             "coverage": asdict(self.coverage),
+            "splits": [span.to_dict() for span in self.splits],
         }
 
     @classmethod
@@ -98,7 +108,36 @@ class RolloutEvidence:
             value["unaccounted"],
             value["waiting"],
             Coverage(**value.get("coverage", {})),
+            tuple(SplitSpan.from_dict(span) for span in value.get("splits", ())),
         )
+
+    def with_step(
+        self,
+        salt: str,
+        weight: float,
+        sticky_s: float | None,
+        taken: datetime,
+        served: bool,
+        now: datetime,
+    ) -> "RolloutEvidence":
+        """With the split of the present step, which was taken at `taken`. served: whether all
+        replicas have it now; what was answered before counts for nothing."""
+        splits = self.splits
+        if not splits or splits[-1].since != taken:
+            before = splits[-1].weight if splits else 0.0
+            splits = (
+                *(replace(span, ended=span.ended or taken) for span in splits),
+                SplitSpan(salt, weight, taken, sticky_s, before),
+            )
+        if served and splits[-1].started is None:
+            splits = (*splits[:-1], replace(splits[-1], started=now))
+        return replace(self, splits=splits)
+
+    @property
+    def saw_step(self) -> bool:
+        """Whether traffic of the present step's split was used."""
+        started = self.splits[-1].started if self.splits else None
+        return started is not None and self.requests_until > started
 
 
 def start(
@@ -119,6 +158,7 @@ def start(
     limit = max(p95, margins.latency_floor_s)
     seconds = max((past.at[-1] - past.at[0]) / 1e6, 1e-3)
     losses, formed = past.arms(past.loss)[1], past.arms(past.malformed)[1]
+    champion = past.where(~past.canary)
     baseline = ChampionBaseline(
         slow_above_s=limit,
         error_rate=float(requests.failed.mean()),
@@ -129,6 +169,8 @@ def start(
         # Of answers only those that somebody rates bring a verdict nearer.
         rows_per_s=len(losses if spec.task == "generation" else past.at) / seconds,
         malformed_rate=float(formed.mean()) if len(formed) else 0.0,
+        quality_spread=_spread(champion, champion.loss),
+        malformed_spread=_spread(champion, champion.malformed),
     )
     judged = spec.task is not None
     metrics = [Metric.start(Rule("errors", margins.errors, not judged), rungs, baseline.error_rate)]
@@ -145,43 +187,103 @@ def start(
 
 
 def extend(
-    evidence: RolloutEvidence, recent: ArmRows, aged: ArmRows, margins: Margins, now: datetime
+    evidence: RolloutEvidence,
+    recent: ArmRows,
+    aged: ArmRows,
+    margins: Margins,
+    now: datetime,
+    past: ArmRows | None = None,
 ) -> RolloutEvidence:
     """The evidence with what can be used of the lake's rows since `requests_until` (`recent`) and
-    since `labels_until` (`aged`); both may hold older rows too, which are not used again."""
-    losses: dict[str, tuple[Losses, Losses]] = {}
+    since `labels_until` (`aged`); both may hold older rows too, which are not used again. past: the
+    champion's rows before both, from which what to expect of a routing key is learned."""
+    units: dict[str, Units] = {}
     complete = max(_settled_until(recent, now), evidence.requests_until)
-    new = recent.between(evidence.requests_until, complete)
-    requests_until = complete
-    if not new.has_both_arms and complete - evidence.requests_until < PATIENCE:
-        # Nothing is compared with an arm that is silent; with little traffic that is most of the
-        # ticks.
-        new, requests_until = new.where(np.zeros(len(new.at), bool)), evidence.requests_until
-    requests = new.where(new.first)
-    losses["errors"] = requests.arms(requests.failed.astype(np.float64))
-    slow = (requests.latency_s > evidence.baseline.slow_above_s).astype(np.float64)
-    slow[np.isnan(requests.latency_s)] = np.nan
-    losses["latency"] = requests.arms(slow)
-    losses["format"] = new.arms(new.malformed)
+    new = drawn(recent.between(evidence.requests_until, complete), evidence.splits)
+    requests_until = usable(new, evidence.requests_until, complete)
+    new = new.part(requests_until)
+    silent = new.has_silent_arm
+    if silent and requests_until - evidence.requests_until < PATIENCE:
+        # Nothing is compared with an arm that is silent.
+        requests_until = evidence.requests_until
+    elif not silent:
+        rows, slow_above_s = new.rows, evidence.baseline.slow_above_s
+        units["errors"] = _units(evidence, "errors", new, _failed(rows), past, _failed)
+
+        def slow(rows: ArmRows) -> Floats:
+            return _slow(rows, slow_above_s)
+
+        units["latency"] = _units(evidence, "latency", new, slow(rows), past, slow)
+        units["format"] = _units(evidence, "format", new, rows.malformed, past, _malformed)
     labels_until, waiting, coverage = evidence.labels_until, "", evidence.coverage
     if evidence.quality_is_judged:
         old_enough = min(complete, now - timedelta(seconds=margins.label_age_s))
         rows = aged.between(labels_until, old_enough)
-        rows = rows.where(~rows.failed)
-        until, waiting = labelled_until(rows, margins.label_coverage, margins.label_age_s, coverage)
+        labelled = drawn(rows.where(~rows.failed), evidence.splits)
+        until, waiting = labelled_until(
+            labelled.rows,
+            labelled.usable_until(old_enough),
+            margins.label_coverage,
+            margins.label_age_s,
+            coverage,
+        )
         if until is not None:
-            used = rows.between(labels_until, until)
-            losses["quality"] = used.arms(used.loss)
-            coverage = coverage.with_rows(used)
+            used = labelled.part(until)
+            if not used.has_silent_arm:
+                units["quality"] = _units(evidence, "quality", used, used.rows.loss, past, _loss)
+            coverage = coverage.with_rows(used.rows)
             labels_until = until
     return replace(
         evidence,
-        trial=evidence.trial.update(losses),
+        trial=evidence.trial.update(units),
         requests_until=requests_until,
         labels_until=labels_until,
         waiting=waiting,
         coverage=coverage,
     )
+
+
+def _units(
+    evidence: RolloutEvidence,
+    name: str,
+    rows: DrawnRows,
+    values: Floats,
+    past: ArmRows | None,
+    judge: Callable[[ArmRows], Floats],
+) -> Units:
+    metric, baseline = evidence.trial.metric(name), evidence.baseline
+    q = 0.0 if metric is None else metric.q
+    history = NO_HISTORY
+    if past is not None:
+        champion = past.where(~past.canary)
+        history = KeyHistory.of(champion.key, judge(champion))
+    alone = {"quality": baseline.quality_spread, "format": baseline.malformed_spread}
+    return rows.units(values, history, q, alone.get(name, 0.0))
+
+
+def _failed(rows: ArmRows) -> Floats:
+    """1 for a failed request, at its first row."""
+    return np.where(rows.first, rows.failed.astype(np.float64), np.nan)
+
+
+def _slow(rows: ArmRows, above_s: float) -> Floats:
+    """1 for a slow request, at its first row."""
+    slow = (rows.latency_s > above_s).astype(np.float64)
+    return np.where(rows.first & ~np.isnan(rows.latency_s), slow, np.nan)
+
+
+def _malformed(rows: ArmRows) -> Floats:
+    return rows.malformed
+
+
+def _loss(rows: ArmRows) -> Floats:
+    return np.where(rows.failed, np.nan, rows.loss)
+
+
+def _spread(rows: ArmRows, values: Floats) -> float:
+    """Of requests of several rows."""
+    known = ~np.isnan(values)
+    return spread_of(np.cumsum(rows.first)[known], values[known]) or 0.0
 
 
 def _settled_until(rows: ArmRows, now: datetime) -> datetime:

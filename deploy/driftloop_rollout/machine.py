@@ -113,7 +113,8 @@ class Rollout:
     """A rollout as the store keeps it; `revision` is the store's.
 
     steps: the canary's weights, ascending, the last one 1 (the promotion). champion: the stable
-    version when the rollout was adopted, the one to go back to. verdict: see `verdict.Word`.
+    version when the rollout was adopted, the one to go back to. sticky_s: how many seconds a
+    routing key stays on its arm, None: for ever. verdict: see `verdict.Word`.
     registry_due: the registry's aliases are still to be set. outlook: how long this traffic needs.
     """
 
@@ -127,6 +128,7 @@ class Rollout:
     steps: tuple[float, ...] = ()
     step: int = 0
     champion: ServedVersion | None = None
+    sticky_s: float | None = None
     verdict: str = "undecided"
     stepped_at: datetime | None = None
     deadline_at: datetime | None = None
@@ -166,6 +168,7 @@ class Rollout:
             "step": self.step,
             "weight": self.weight,
             "champion": self.champion.to_dict() if self.champion else None,
+            "sticky_s": self.sticky_s,
             "verdict": self.verdict,
             "stepped_at": _text(self.stepped_at),
             "deadline_at": _text(self.deadline_at),
@@ -191,6 +194,7 @@ class Rollout:
             steps=tuple(record.get("steps", ())),
             step=record.get("step", 0),
             champion=ServedVersion.from_dict(champion) if champion else None,
+            sticky_s=record.get("sticky_s"),
             verdict=record.get("verdict", "undecided"),
             stepped_at=_time(record.get("stepped_at")),
             deadline_at=_time(record.get("deadline_at")),

@@ -25,10 +25,15 @@ from driftloop_rollout.evidence import (
 )
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.output_quality import FORMED_BY, scorer_of
+from driftloop_rollout.units import NO_KEY
 from driftloop_settings import LlmSettings, RolloutSettings, Settings
 from driftloop_store.store import Store
 
 PAST_ROWS = 5_000
+KEYS_PAST_ROWS = 20_000
+"""How many of the champion's newest rows tell what to expect of routing keys."""
+OPEN_EPOCH_S = 5.0
+"""Between two looks at an open epoch with routing keys, which cannot be used yet."""
 MAX_SPAN = timedelta(minutes=10)
 """How much of the past one cycle reads while it catches up with late labels."""
 
@@ -45,12 +50,21 @@ class Observer:
         self._settings = settings
         self._store = store
         self._lake = cache(open_lake)
+        self._waits: dict[str, datetime] = {}
 
-    def look(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> RolloutEvidence | None:
-        """The evidence, with what the lake has of it since the last cycle."""
+    def look(
+        self, rollout: Rollout, spec: ModelSpec, now: datetime, *, served: bool
+    ) -> RolloutEvidence | None:
+        """The evidence, with what the lake has of it since the last cycle. served: whether all
+        replicas have the present step's split."""
         seen = rollout.evidence or self.started(rollout, spec, now)
+        if seen is None:
+            return None
+        seen = seen.with_step(
+            rollout.id, rollout.weight, rollout.sticky_s, rollout.stepped_at or now, served, now
+        )
         pin = self._lake().pin(rollout.model)
-        if seen is None or pin is None:
+        if pin is None or now < self._waits.get(rollout.id, now):
             return seen
         older, newer = sorted((seen.labels_until, seen.requests_until))
         if newer - older <= MAX_SPAN or not seen.quality_is_judged:
@@ -60,7 +74,18 @@ class Observer:
             recent = self._rows(rollout, spec, pin, None, seen.requests_until, None)
             until = seen.labels_until + MAX_SPAN
             aged = self._rows(rollout, spec, pin, seen.baseline.scale, seen.labels_until, until)
-        return extend(seen, recent, aged, self._margins(spec), now)
+        past = None
+        if (recent.key != NO_KEY).any() or (aged.key != NO_KEY).any():
+            past = self._rows(
+                rollout, spec, pin, seen.baseline.scale, None, older, newest=KEYS_PAST_ROWS
+            )
+        after = extend(seen, recent, aged, self._margins(spec), now, past)
+        before = (seen.requests_until, seen.labels_until)
+        if past is None or (after.requests_until, after.labels_until) != before:
+            self._waits.pop(rollout.id, None)
+        else:
+            self._waits[rollout.id] = now + timedelta(seconds=OPEN_EPOCH_S)
+        return after
 
     def _rows(
         self,
@@ -68,8 +93,9 @@ class Observer:
         spec: ModelSpec,
         pin: Pin,
         scale: float | None,
-        since: datetime,
+        since: datetime | None,
         until: datetime | None,
+        newest: int | None = None,
     ) -> ArmRows:
         stable, candidate = _versions(rollout)
         table = self._lake().labelled(
@@ -77,6 +103,7 @@ class Observer:
             pin,
             since=since,
             until=until,
+            newest=newest,
             versions=(stable, candidate),
             only_labelled=False,
         )

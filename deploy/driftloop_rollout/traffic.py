@@ -27,8 +27,17 @@ def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
     if rollout.state is State.PROMOTING:
         split = TrafficSplit(candidate.version)
     elif rollout.weight:
-        # The salt stays for the whole rollout: a key that went to the canary keeps going there.
-        split = TrafficSplit(champion.version, candidate.version, rollout.weight, rollout.id)
+        # The salt stays for the whole rollout, so that hashes of keys do; what draws keys anew is
+        # the step's beginning.
+        since = rollout.stepped_at.timestamp() if rollout.stepped_at else 0.0
+        split = TrafficSplit(
+            champion.version,
+            candidate.version,
+            rollout.weight,
+            rollout.id,
+            since,
+            rollout.sticky_s,
+        )
     else:
         split = TrafficSplit(champion.version)
     return _holding(replace(deployment, split=split), champion, candidate)

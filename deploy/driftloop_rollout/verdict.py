@@ -1,11 +1,18 @@
-"""Is the canary worse, better or neither? Two-arm betting e-processes, valid however often looked
-at.
+"""Is the canary worse, better or neither? Betting e-processes on the draw of the arms, valid
+however often looked at.
 
 A metric is a loss in [0, 1] per request or row; d is the canary's mean loss less the stable arm's.
-Each tick hands in the losses of the same slice of time from both arms. Test martingales after
-Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting" (2024): under the
-null hypothesis the wealth exceeds 1/alpha with a probability of at most alpha, ever. Which test
-decides what, and why, is in docs/adr/0004-rollback-rule.md.
+What is bet on is the draw itself. Of a unit (see `units`) with n rows and the summed loss L, drawn
+for the canary (Z = 1, else 0) with the probability w, with p the loss of a row that was expected,
+
+    (Z - w) (L - Z d0 n - p n)
+
+has the mean 0 if d = d0, given all that was seen before the draw, whatever units are like and
+however their rows depend on each other: it is w (1 - w) times the unit's loss in one arm less that
+in the other, less d0 n. Test martingales after Waudby-Smith and Ramdas, "Estimating means of
+bounded random variables by betting" (2024), for a randomised experiment: under the null hypothesis
+the wealth exceeds 1/alpha with a probability of at most alpha, ever. Which test decides what, and
+why, is in docs/adr/0004-rollback-rule.md; why it bets on draws, in 0034-verdicts-by-assignment.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +21,9 @@ from math import ceil, inf, log, sqrt
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Losses = NDArray[np.float64]
+from driftloop_rollout.units import Units
+
 Action = Literal["roll_back", "promote", "advance", "hold"]
 Word = Literal["worse", "better", "equivalent", "not worse", "undecided"]
 
@@ -26,6 +33,7 @@ PROOF_ALPHA = 0.01  # promotions of a canary that is worse by the margin
 GATE_ALPHA = 0.05  # steps to the next rung, and proofs of guards
 GUARD_PROOF_MARGIN = 0.05  # what a guard must exclude before a promotion, at least
 PRIOR_WEIGHT = 100.0  # pseudo-observations at the champion's historic rate
+MOST_AT_STAKE = 0.9  # of the wealth, in one unit's worst outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +49,17 @@ class BettingTest:
     log_wealth: tuple[float, ...] = (0.0,) * len(BETS)
     best: float = 0.0
 
-    def update(self, canary: Losses, stable: Losses, q: float) -> "BettingTest":
-        """Bet on one tick. q: the stable arm's mean loss in the past, this tick not included."""
-        rho = len(canary) / (len(canary) + len(stable))
-        d0, b = self.d0, self.side * self.scale * BETS
-        m, qc = q + b * rho, min(max(q + d0, 0.002), 0.998)
-        v = (1 - rho) * qc * (1 - qc) + rho * q * (1 - q)
-        lc, ls = b * (1 - rho) / v, -b * rho / v
-        worst = np.min([-lc * (m + d0), lc * (1 - m - d0), -ls * m, ls * (1 - m)], axis=0)
-        k = np.minimum(1.0, 0.9 / np.maximum(-worst, 1e-12))
-        wealth = np.array(self.log_wealth)
-        wealth += np.log1p(k * lc * (canary[:, None] - m - d0)).sum(0)
-        wealth += np.log1p(k * ls * (stable[:, None] - m)).sum(0)
+    def update(self, units: Units) -> "BettingTest":
+        """Bet on units. What is expected of them is of the past, these units not included."""
+        n, p, w = units.rows, units.expected, units.share
+        v = np.clip(p * (1 - p), 0.002, None) + n * units.spread
+        stake = self.side * self.scale * BETS[:, None] / v  # a heavy unit's rows count less
+        high, low = n * (1 - p), -n * p
+        ends = [(1 - w) * (high - self.d0 * n), (1 - w) * (low - self.d0 * n), -w * high, -w * low]
+        worst = np.max(ends, axis=0) if self.side < 0 else -np.min(ends, axis=0)
+        stake = self.side * np.minimum(np.abs(stake), MOST_AT_STAKE / np.maximum(worst, 1e-12))
+        gain = (units.canary - w) * (units.loss - n * (units.canary * self.d0 + p))
+        wealth = np.array(self.log_wealth) + np.log1p(stake * gain).sum(1)
         top = wealth.max()
         mean = float(top + np.log(np.exp(wealth - top).mean()))
         return replace(self, log_wealth=tuple(float(w) for w in wealth), best=max(self.best, mean))
@@ -140,25 +147,22 @@ class Metric:
             return None
         return self.canary_sum / self.canary_count - self.stable_sum / self.stable_count
 
-    def update(self, canary: Losses, stable: Losses) -> "Metric":
-        """One tick's losses; a tick in which an arm is empty says nothing of the difference."""
-        metric = self
-        if len(canary) and len(stable):
-            q = self.q
-            metric = replace(
-                self,
-                worse=self.worse.update(canary, stable, q),
-                better=self.better.update(canary, stable, q),
-                near=self.near.update(canary, stable, q),
-                proof=self.proof.update(canary, stable, q),
-                gates=tuple(gate.update(canary, stable, q) for gate in self.gates),
-            )
+    def update(self, units: Units) -> "Metric":
+        """Units that were not handed in before."""
+        if not len(units):
+            return self
+        canary, stable = units.canary, ~units.canary
         return replace(
-            metric,
-            canary_sum=self.canary_sum + float(canary.sum()),
-            canary_count=self.canary_count + len(canary),
-            stable_sum=self.stable_sum + float(stable.sum()),
-            stable_count=self.stable_count + len(stable),
+            self,
+            worse=self.worse.update(units),
+            better=self.better.update(units),
+            near=self.near.update(units),
+            proof=self.proof.update(units),
+            gates=tuple(gate.update(units) for gate in self.gates),
+            canary_sum=self.canary_sum + float(units.loss[canary].sum()),
+            canary_count=self.canary_count + int(units.rows[canary].sum()),
+            stable_sum=self.stable_sum + float(units.loss[stable].sum()),
+            stable_count=self.stable_count + int(units.rows[stable].sum()),
         )
 
     @property
@@ -192,14 +196,14 @@ class Trial:
 
     metrics: tuple[Metric, ...]
 
-    def update(self, losses: Mapping[str, tuple[Losses, Losses]]) -> "Trial":
-        """losses: metric name → (canary, stable) of one tick; metrics not named stay as they
-        are."""
+    def update(self, units: Mapping[str, Units]) -> "Trial":
+        """units: metric name → its units; metrics not named stay as they are."""
         return Trial(
-            tuple(
-                m.update(*losses[m.rule.name]) if m.rule.name in losses else m for m in self.metrics
-            )
+            tuple(m.update(units[m.rule.name]) if m.rule.name in units else m for m in self.metrics)
         )
+
+    def metric(self, name: str) -> Metric | None:
+        return next((m for m in self.metrics if m.rule.name == name), None)
 
     def harmed(self) -> Metric | None:
         """The metric on which the canary is shown to be worse, if any."""

@@ -1,7 +1,8 @@
 """A model's predictions and labels as SQL views, as of a time and a version of the lake. Read only.
 
 `predictions`: prediction_id, row, version, arm, predicted_at; one column for each input and output;
-replica, sequence, latency_s, error. `labels`: the fields of a label, of this model's predictions.
+replica, sequence, latency_s, error, routing_key_hash. `labels`: the fields of a label, of this
+model's predictions.
 `labelled`: their inner join, each row with its latest label. A column has its tensor's own name,
 unless the view has that name already or an input and an output share it (DuckDB takes `Age` and
 `age` for one): then it keeps the lake's prefix, `in_…` or `out_…`, and a number if that is taken

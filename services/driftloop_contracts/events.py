@@ -48,7 +48,11 @@ FIXED_COLUMNS: tuple[pa.Field, ...] = (
     pa.field("latency_s", pa.float32()),
     # The error a request was answered with: of a model that failed, or `Timeout`; else null.
     pa.field("error", pa.string()),
+    # While a canary answers a part of the requests: a salted hash of the routing key; else null.
+    pa.field("routing_key_hash", pa.int64()),
 )
+LATER_COLUMNS = frozenset({"routing_key_hash"})
+"""Fixed columns that records of earlier releases lack."""
 
 EARLIER_NAMES = {"at": "predicted_at"}
 """Columns of predictions as earlier releases called them, and their names today. Records and tables

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from struct import Struct
 from typing import Any, Literal
 
 from driftloop_contracts.errors import Rejected
@@ -112,14 +113,24 @@ class ServedVersion:
         return cls(value["version"], value["path"], signature, value.get("base"))
 
 
+_DRAW = Struct("<qq")
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficSplit:
-    """How requests that name no version are shared. `weight`: the canary's share, 0 to 1."""
+    """How requests that name no version are shared. `weight`: the canary's share, 0 to 1.
+
+    A routing key stays on its arm for an epoch of `sticky_s` seconds, counted from `since` (seconds
+    since 1970); then all keys are drawn anew. `sticky_s` None: it stays for as long as the split
+    has the same salt, and whatever `since` is.
+    """
 
     stable: int
     canary: int | None = None
     weight: float = 0.0
     salt: str = ""
+    since: float = 0.0
+    sticky_s: float | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight <= 1.0:
@@ -127,17 +138,45 @@ class TrafficSplit:
         if self.canary is None and self.weight:
             raise Rejected("a split with a weight needs a canary")
 
-    def arm(self, routing_key: bytes) -> tuple[Arm, int]:
-        """The arm and version for a key: uniform over keys, and the same for the same key.
+    def arm(self, routing_key: bytes, now_s: float = 0.0) -> tuple[Arm, int]:
+        """The arm and version of a key: uniform over keys, and the same for the same key at all
+        replicas within an epoch.
 
         The point of a key on [0, 1) does not depend on the weight: raising the weight only ever
         moves keys from stable to canary.
         """
+        return self.arm_of(self.key_hash(routing_key), self.epoch(now_s))
+
+    def epoch(self, now_s: float) -> int:
+        """The number of the epoch at a time in seconds since 1970, from 0."""
+        if self.sticky_s is None:
+            return 0
+        return max(0, int((now_s - self.since) // self.sticky_s))
+
+    def key_hash(self, routing_key: bytes) -> int:
+        """What is recorded of a routing key, from 0 to 2^63: the same for the same salt only."""
+        return int.from_bytes(self._hash(routing_key), "big") >> 1
+
+    def arm_of(self, key_hash: int, epoch: int) -> tuple[Arm, int]:
+        """The arm and version that `arm` gives to keys with this hash in this epoch."""
         if self.canary is None or self.weight <= 0.0:
             return "stable", self.stable
-        digest = blake2b(routing_key, digest_size=8, key=self.salt.encode()[:64]).digest()
-        if int.from_bytes(digest, "big") < self.weight * 2**64:
-            return "canary", self.canary
+        since_ms = 0 if self.sticky_s is None else round(self.since * 1000)
+        point = self._hash(key_hash.to_bytes(8, "big"), _DRAW.pack(since_ms, epoch))
+        return self._at(point, self.canary)
+
+    def arm_alone(self, prediction_id: str) -> tuple[Arm, int]:
+        """The arm and version of a request without a routing key."""
+        if self.canary is None or self.weight <= 0.0:
+            return "stable", self.stable
+        return self._at(self._hash(prediction_id.encode()), self.canary)
+
+    def _hash(self, what: bytes, draw: bytes = b"") -> bytes:
+        return blake2b(what, digest_size=8, key=self.salt.encode()[:64], salt=draw).digest()
+
+    def _at(self, point: bytes, canary: int) -> tuple[Arm, int]:
+        if int.from_bytes(point, "big") < self.weight * 2**64:
+            return "canary", canary
         return "stable", self.stable
 
 
@@ -169,6 +208,8 @@ class Deployment:
                 "canary": s.canary,
                 "weight": s.weight,
                 "salt": s.salt,
+                "since": s.since,
+                "sticky_s": s.sticky_s,
             },
             "revision": self.revision,
             "loaded": self.loaded,

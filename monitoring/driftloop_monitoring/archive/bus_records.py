@@ -15,6 +15,7 @@ from driftloop_contracts.events import (
     FIXED_COLUMNS,
     INPUT_PREFIX,
     LABELS,
+    LATER_COLUMNS,
     OUTPUT_PREFIX,
     PredictionHeaders,
     parse_feedback,
@@ -101,6 +102,8 @@ def _kept_schema(schema: pa.Schema) -> pa.Schema:
     if len(found) != len(schema):
         raise Rejected("prediction record has a column twice")
     for column in FIXED_COLUMNS:
+        if column.name in LATER_COLUMNS and column.name not in found:
+            continue
         if found.pop(column.name, None) != column.type:
             raise Rejected(f"prediction record lacks the column `{column.name}` of {column.type}")
     for name, type_ in found.items():

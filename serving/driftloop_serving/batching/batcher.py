@@ -185,8 +185,8 @@ class Batcher:
         if self._table.is_remote(call.model):
             self._send_on(call)
             return None
-        chosen = self._table.choose(
-            call.model, call.pinned, call.routing_key or call.prediction_id.encode()
+        chosen, call.key_hash = self._table.choose(
+            call.model, call.pinned, call.routing_key, call.prediction_id
         )
         request = call.request = call.codec.decode(
             call.payload, call.json_length, chosen.model.signature, chosen.rules

@@ -1,6 +1,7 @@
 """The versions that a replica holds, and which one answers a request."""
 
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -37,8 +38,8 @@ class Chosen:
 
     batchable: whether requests may share a run of up to `max_batch_rows` rows; for its sake a
     request may wait up to `max_queue_delay_s`. one_shape: whether all that fits the signature has
-    the same shape but for the rows. capture: what is left out of capture. graph_key: identifies
-    this graph in this arm.
+    the same shape but for the rows. capture: what is left out of capture. beside_canary: whether a
+    split decided. graph_key: identifies this graph in this arm.
     """
 
     arm: Arm
@@ -51,6 +52,7 @@ class Chosen:
     signature: Signature
     one_shape: bool
     capture: CaptureFilter | None = None
+    beside_canary: bool = False
     graph_key: object = field(default_factory=object)
 
     def for_inputs(self, given: Collection[str]) -> "Chosen":
@@ -131,6 +133,7 @@ class Served:
             capture=capture_filter(
                 parse_capture(self.deployment.model.options), signature, self.capture
             ),
+            beside_canary=self.deployment.split.canary is not None,
         )
 
 
@@ -157,22 +160,30 @@ class ModelTable:
             )
         return served is not None and served.remote is not None
 
-    def choose(self, model: str, pinned: str | None, routing_key: bytes) -> Chosen:
-        """Raises NotFound for an unknown model or version, RetryLater for one that is not loaded
+    def choose(
+        self, model: str, pinned: str | None, routing_key: bytes | None, prediction_id: str
+    ) -> tuple[Chosen, int | None]:
+        """Who answers, and the hash of the routing key if that decided it.
+
+        Raises NotFound for an unknown model or version, RetryLater for one that is not loaded
         yet, Unavailable for one that will not be."""
         served = self.served(model)
         if pinned is None and served.only is not None:
-            return served.only
-        if pinned is None:
-            choice = served.deployment.split.arm(routing_key)
+            return served.only, None
+        split, key_hash = served.deployment.split, None
+        if pinned is not None:
+            choice: Choice = ("pinned", self.pinned(served, pinned))
+        elif routing_key:
+            key_hash = split.key_hash(routing_key)
+            choice = split.arm_of(key_hash, split.epoch(time.time()))
         else:
-            choice = ("pinned", self.pinned(served, pinned))
+            choice = split.arm_alone(prediction_id)
         chosen = served.choices.get(choice)
         if chosen is None:
             if not served.deployment.loaded:
                 raise Unavailable(f"model {model!r} is unloaded")
             raise RetryLater(f"version {choice[1]} of model {model!r} is not loaded")
-        return chosen
+        return chosen, key_hash
 
     @staticmethod
     def pinned(served: Served, version: str) -> int:

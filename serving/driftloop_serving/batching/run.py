@@ -82,6 +82,8 @@ def record_of(run: Run, latencies_s: list[float]) -> PredictionBatch:
     inputs: Tensors = run.inputs
     if chosen.signature.optional:
         inputs = {tensor.name: run.inputs.get(tensor.name) for tensor in chosen.signature.accepted}
+    # Only a canary's split hashes routing keys.
+    hashes = [call.key_hash for call in calls] if chosen.beside_canary else [None]
     batch = PredictionBatch(
         calls[0].model,
         chosen.version,
@@ -94,5 +96,6 @@ def record_of(run: Run, latencies_s: list[float]) -> PredictionBatch:
         run.outputs,
         run.error,
         client_ids=given_ids.count(None) < len(given_ids),
+        key_hashes=hashes if hashes.count(None) < len(hashes) else None,
     )
     return batch if chosen.capture is None else chosen.capture.apply(batch)

@@ -47,7 +47,7 @@ cdef extern from *:
 
 cdef enum:  # the places of a `PredictionBatch`'s fields
     MODEL, VERSION, ARM, IDS, LATENCIES_S, COUNTS, SIGNATURE, INPUTS, OUTPUTS, ERROR
-    FIRST_SEQUENCE, AT_US, LEFT_OUT, CLIENT_IDS
+    FIRST_SEQUENCE, AT_US, LEFT_OUT, CLIENT_IDS, KEY_HASHES
 
 cdef enum:
     HEADER_BYTES = 8
@@ -58,7 +58,7 @@ np.import_array()
 choose_crc()
 if PredictionBatch._fields != (
     "model", "version", "arm", "ids", "latencies_s", "counts", "signature", "inputs", "outputs",
-    "error", "first_sequence", "at_us", "left_out", "client_ids",
+    "error", "first_sequence", "at_us", "left_out", "client_ids", "key_hashes",
 ):
     raise ImportError("compiled for another PredictionBatch")
 
@@ -100,7 +100,7 @@ cdef int put_record(
     """A `_Predictions`; counts its rows."""
     cdef list ids = batch[IDS], latencies_s = batch[LATENCIES_S], counts = batch[COUNTS]
     cdef uint64_t count
-    put_array(out, 10)
+    put_array(out, 11)
     put_text(out, batch[ARM])
     put_number(out, source.sequence)
     put_number(out, at_us)
@@ -122,7 +122,22 @@ cdef int put_record(
         put_nil(out)
     else:
         put_text(out, error)
-    return put_byte(out, 0xC3 if batch[CLIENT_IDS] else 0xC2)
+    put_byte(out, 0xC3 if batch[CLIENT_IDS] else 0xC2)
+    return put_key_hashes(out, batch[KEY_HASHES])
+
+
+cdef int put_key_hashes(Out *out, list hashes) except -1:
+    cdef uint64_t number
+    if hashes is None:
+        return put_nil(out)
+    put_array(out, len(hashes))
+    for each in hashes:
+        if each is None:
+            put_nil(out)
+        else:
+            number = each
+            put_number(out, number)
+    return 0
 
 
 cdef int put_tensors(Out *out, tuple columns, dict arrays) except -1:

@@ -61,6 +61,7 @@ class CaptureFilter:
             inputs=of_rows(batch.inputs),
             outputs=batch.outputs and of_rows(batch.outputs),
             left_out=int(total - rows.sum()),
+            key_hashes=batch.key_hashes and _where(batch.key_hashes, chosen),
         )
 
     def _changed(self, tensors: Tensors) -> Tensors:

@@ -39,7 +39,9 @@ class PredictionBatch(NamedTuple):
     an item for each; the tensors hold their rows one request after the other. `outputs` is None
     if the requests were answered with `error`. `first_sequence` and `at_us` (microseconds since
     1970) are of what the spool has kept. `left_out`: rows of the run that sampling keeps out of
-    capture, which are not in here. `client_ids`: whether a client chose one of the ids."""
+    capture, which are not in here. `client_ids`: whether a client chose one of the ids.
+    `key_hashes`: of the requests' routing keys (`TrafficSplit.key_hash`), None for one without;
+    None if no request has one."""
 
     model: str
     version: int
@@ -55,6 +57,7 @@ class PredictionBatch(NamedTuple):
     at_us: int = 0
     left_out: int = 0
     client_ids: bool = False
+    key_hashes: Sequence[int | None] | None = None
 
     @property
     def rows(self) -> int:
@@ -87,6 +90,7 @@ class PredictionBatch(NamedTuple):
             self.first_sequence + first,
             self.at_us,
             client_ids=self.client_ids,
+            key_hashes=self.key_hashes and self.key_hashes[first:end],
         )
 
 
@@ -118,6 +122,7 @@ class _Predictions(msgspec.Struct, array_like=True, gc=False):
     outputs: list[Tensor] | None
     error: str | None
     client_ids: bool
+    key_hashes: Sequence[int | None] | None = None  # records of earlier releases lack it
 
 
 class _Label(msgspec.Struct, array_like=True, gc=False):
@@ -191,6 +196,7 @@ class PredictionEncoder:
             None if outputs is None else _tensors(self.outputs, outputs),
             batch.error,
             batch.client_ids,
+            batch.key_hashes,
         )
         _append_frame(data, self.beginning, record, segment)
 
@@ -266,6 +272,7 @@ def decode(payload: bytes) -> SpoolRecord:
         found.first_sequence,
         found.at_us,
         client_ids=found.client_ids,
+        key_hashes=found.key_hashes,
     )
 
 

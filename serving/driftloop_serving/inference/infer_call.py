@@ -87,14 +87,15 @@ class InferCall:
     `received_at` the call may wait for its run.
 
     `received_at`: `time.perf_counter()` at the request's last byte. `done`: set by the submitter of
-    the call. `cancelled`: set when the client has left. `prediction_id` and `request`: set by the
-    batcher.
+    the call. `cancelled`: set when the client has left. `prediction_id`, `request` and `key_hash`
+    (of the routing key, if it decided the arm): set by the batcher.
     """
 
     done: Callable[[InferAnswer | DriftloopError], None]
     prediction_id: PredictionId
     request: InferRequest
     cancelled = False
+    key_hash: int | None = None
 
     def __init__(
         self,

@@ -286,6 +286,7 @@ class Exchange:
             outputs,
             error,
             client_ids=hop.client_chose_id,
+            key_hashes=None if hop.key_hash is None else [hop.key_hash],
         )
         if self._filter is not None:
             batch = self._filter.apply(batch)

@@ -3,6 +3,7 @@ answers, and its answer goes through as it comes."""
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -129,14 +130,17 @@ def _hop(asked: Asked, served: Served, headers: Mapping[str, str]) -> UpstreamHe
     else:
         retry_key, is_retry = "", False
     arm: Arm
+    key_hash: int | None = None
     if asked.pinned is not None:
         arm, version = "pinned", ModelTable.pinned(served, asked.pinned)
     else:
-        arm, version = served.deployment.split.arm(key)
+        split = served.deployment.split
+        key_hash = None if split.canary is None else split.key_hash(key)
+        arm, version = split.arm_of(key_hash or 0, split.epoch(time.time()))
     if arm == "canary" and not served.holds(version):
         arm, version = "stable", served.deployment.split.stable
     return UpstreamHeaders(
-        asked.model, version, arm, prediction_id, retry_key, is_retry, key.hex()[:32]
+        asked.model, version, arm, prediction_id, retry_key, is_retry, key.hex()[:32], key_hash
     )
 
 

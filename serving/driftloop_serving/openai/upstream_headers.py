@@ -19,7 +19,7 @@ GIVEN_ID = "id:"
 class UpstreamHeaders:
     """`retry_key`: what the client's other tries have in common with this one, if it may repeat a
     call; `is_retry`: whether this try says that there was one before it; `affinity`: what chooses
-    one of several engines, which need not know it."""
+    one of several engines, which need not know it; `key_hash`: see `PredictionBatch`."""
 
     model: str
     version: int
@@ -28,6 +28,7 @@ class UpstreamHeaders:
     retry_key: str = ""
     is_retry: bool = False
     affinity: str = ""
+    key_hash: int | None = None
 
     @property
     def client_chose_id(self) -> bool:
@@ -41,6 +42,7 @@ class UpstreamHeaders:
             f"{_PREFIX}prediction-id": self.prediction_id,
             f"{_PREFIX}retry-key": self.retry_key,
             f"{_PREFIX}is-retry": "1" if self.is_retry else "",
+            f"{_PREFIX}key-hash": "" if self.key_hash is None else str(self.key_hash),
         }
 
     @classmethod
@@ -55,6 +57,7 @@ class UpstreamHeaders:
                 PredictionId(headers[f"{_PREFIX}prediction-id"]),
                 headers[f"{_PREFIX}retry-key"],
                 bool(headers[f"{_PREFIX}is-retry"]),
+                key_hash=int(hashed) if (hashed := headers[f"{_PREFIX}key-hash"]) else None,
             )
         except (KeyError, ValueError):
             raise Rejected("this port answers the serving port's replicas only") from None

@@ -12,6 +12,7 @@ from driftloop_evaluation.scales import SCALE_RMSE, scale_of
 from driftloop_evaluation.settling import SETTLE, SILENCE
 from driftloop_rollout.arm_rows import ArmRows, read_arm_rows
 from driftloop_rollout.evidence import Margins, RolloutEvidence, extend, start
+from driftloop_rollout.units import NO_KEY
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 US = round(START.timestamp() * 1e6)
@@ -42,6 +43,7 @@ def rows(
         labelled=known,
         loss=np.where(known, (number % 10 == 0).astype(float), np.nan),
         malformed=np.full(n, np.nan),
+        key=np.full(n, NO_KEY),
     )
 
 
@@ -49,7 +51,7 @@ def rows(
 def fresh() -> RolloutEvidence:
     found = start(CLASSES, MARGINS, RUNGS, rows(), None, START)
     assert found is not None
-    return found
+    return found.with_step("r1", 0.5, 300.0, START, True, START)
 
 
 def counts(evidence: RolloutEvidence) -> dict[str, tuple[int, int]]:

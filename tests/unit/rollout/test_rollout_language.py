@@ -130,7 +130,8 @@ def begun(stable: dict[str, float], limit: Margins, seed: int = 0) -> RolloutEvi
     past = read_arm_rows(answers(seed, 300, {}, stable, share=0.0), CHAT, None, 1, 2)
     found = start(CHAT, limit, RUNGS, past, None, NOW + timedelta(seconds=300))
     assert found is not None
-    return found
+    taken = NOW + timedelta(seconds=300)
+    return found.with_step("r1", 0.5, 300.0, taken, True, taken)
 
 
 def judged(

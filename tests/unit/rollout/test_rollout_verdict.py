@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from math import log
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driftloop_rollout.units import Units
 from driftloop_rollout.verdict import (
     BettingTest,
     Metric,
@@ -46,22 +48,22 @@ def walk(
     stable: float = 0.085,
     failing: float = 0.0,
     slow: float = 0.01,
-    ticks: int = 120,
-    requests: int = 50,
-    rows: int = 20,
+    ticks: int = 200,
+    count: int = 500,
+    rows: int = 1,
 ) -> tuple[Verdict, int]:
     """The ladder over simulated traffic: the last verdict, and how many rows it took."""
     trial, rung, total = start(stable), 0, 0
     verdict = trial.judge(0, len(RUNGS))
     for _ in range(ticks):
-        n = rng.binomial(requests, RUNGS[rung])
-        total += requests * rows
-        s = requests - n
+        total += count * rows
+        q = {m.rule.name: m.q for m in trial.metrics}
+        w = RUNGS[rung]
         trial = trial.update(
             {
-                "quality": (draw(rng, n * rows, canary), draw(rng, s * rows, stable)),
-                "errors": (draw(rng, n, failing), draw(rng, s, 0.0)),
-                "latency": (draw(rng, n, slow), draw(rng, s, 0.01)),
+                "quality": requests(rng, count, w, (canary, stable), q["quality"], rows),
+                "errors": requests(rng, count, w, (failing, 0.0), q["errors"]),
+                "latency": requests(rng, count, w, (slow, 0.01), q["latency"]),
             }
         )
         verdict = trial.judge(rung, len(RUNGS))
@@ -71,41 +73,62 @@ def walk(
     return verdict, total
 
 
-class Reference:
-    """The rule as it was measured, in its first form: what ours must equal."""
-
-    bets = np.array([0.5, 1, 2, 4, 8])
-
-    def __init__(self, d0: float, side: int, scale: float) -> None:
-        self.d0, self.b, self.logk, self.best = d0, side * scale * self.bets, np.zeros(5), -np.inf
-
-    def update(self, xc: Any, xs: Any, q: float) -> None:
-        rho, d0 = len(xc) / (len(xc) + len(xs)), self.d0
-        m, qc = q + self.b * rho, np.clip(q + d0, 0.002, 0.998)
-        v = (1 - rho) * qc * (1 - qc) + rho * q * (1 - q)
-        lc, ls = self.b * (1 - rho) / v, -self.b * rho / v
-        worst = np.min([-lc * (m + d0), lc * (1 - m - d0), -ls * m, ls * (1 - m)], axis=0)
-        k = np.minimum(1, 0.9 / np.maximum(-worst, 1e-12))
-        self.logk += np.log1p(k * lc * (np.c_[xc] - m - d0)).sum(0)
-        self.logk += np.log1p(k * ls * (np.c_[xs] - m)).sum(0)
-        top = self.logk.max()
-        self.best = max(self.best, top + np.log(np.exp(self.logk - top).mean()))
+def units(canary: Any, stable: Any, share: float, expected: float) -> Units:
+    return Units.of_rows(np.asarray(canary), np.asarray(stable), share, expected)
 
 
-losses = st.lists(st.floats(0, 1), min_size=1, max_size=20).map(np.array)
+def requests(
+    rng: np.random.Generator, n: int, share: float, rates: Any, q: float, rows: int = 1
+) -> Units:
+    """n requests of some rows, each drawn for an arm. rates: of the canary and the stable arm."""
+    canary = rng.random(n) < share
+    loss = rng.binomial(rows, np.where(canary, *rates)).astype(float)
+    return Units(
+        canary, np.full(n, share), np.full(n, float(rows)), loss, np.full(n, q), np.zeros(n)
+    )
 
 
-@given(
-    st.sampled_from([(0.0, 1), (0.0, -1), (-0.02, 1), (0.02, -1), (0.2, -1)]),
-    st.lists(st.tuples(losses, losses, st.floats(0, 1)), min_size=1, max_size=8),
-)
-def test_a_test_is_the_measured_rule(kind: tuple[float, int], ticks: list[Any]) -> None:
-    ours, reference = BettingTest(*kind, 0.02), Reference(*kind, 0.02)
-    for canary, stable, q in ticks:
-        ours = ours.update(canary, stable, q)
-        reference.update(canary, stable, q)
-    np.testing.assert_allclose(ours.log_wealth, reference.logk)
-    assert ours.best == pytest.approx(max(0.0, reference.best))
+KINDS = [(0.0, 1), (0.0, -1), (-0.02, 1), (0.02, -1), (0.2, -1)]
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> tuple[Units, Any]:
+    """A few units of any kind, and what each loses on the stable arm; nobody was drawn yet."""
+    n = draw(st.integers(1, 5))
+
+    def each(low: float, high: float) -> Any:
+        return np.array(draw(st.lists(st.floats(low, high), min_size=n, max_size=n)))
+
+    rows = np.array(draw(st.lists(st.integers(1, 300), min_size=n, max_size=n)), float)
+    share, expected, spread = each(0.01, 0.99), each(0.0, 1.0), each(0.0, 0.2)
+    lost = each(0.0, 1.0) * rows
+    return Units(np.zeros(n, bool), share, rows, lost, expected, spread), lost
+
+
+@given(st.sampled_from(KINDS), alike())
+@settings(max_examples=200)
+def test_no_bet_gains_on_average_over_the_draws(kind: tuple[float, int], given: Any) -> None:
+    """The wealth is a supermartingale under the null hypothesis, whatever the units lose: where the
+    canary loses d0 more on each row, its mean over all possible draws is what it was."""
+    one, lost = given
+    test, n, d0 = BettingTest(*kind, 0.02), len(one), kind[0]
+    lost = lost * (1 - abs(d0)) + max(0.0, -d0) * one.rows  # that of the canary is in range then
+    wealth = np.zeros(len(test.log_wealth))
+    for number in range(2**n):
+        canary = (number >> np.arange(n)) % 2 == 1
+        chance = np.where(canary, one.share, 1 - one.share).prod()
+        after = test.update(replace(one, canary=canary, loss=lost + canary * d0 * one.rows))
+        wealth += chance * np.exp(after.log_wealth)
+    np.testing.assert_allclose(wealth, 1.0, rtol=1e-9)
+
+
+@given(st.sampled_from(KINDS), alike(), st.lists(st.booleans(), min_size=5, max_size=5))
+def test_no_unit_loses_all(kind: tuple[float, int], given: Any, arms: list[bool]) -> None:
+    one, _ = given
+    canary = np.array(arms[: len(one)])
+    for loss in (np.zeros(len(one)), one.rows):
+        after = BettingTest(*kind, 0.02).update(replace(one, canary=canary, loss=loss))
+        assert min(after.log_wealth) >= len(one) * log(0.1) - 1e-9
 
 
 @given(st.integers(0, 2**32), st.integers(1, 6))
@@ -114,17 +137,18 @@ def test_a_trial_that_went_through_json_goes_on_as_if_it_had_not(seed: int, tick
     rng = np.random.default_rng(seed)
     plain = stored = start()
     for _ in range(ticks):
-        tick = {m.rule.name: (draw(rng, 9, 0.2), draw(rng, 30, 0.1)) for m in plain.metrics}
+        tick = {
+            m.rule.name: units(draw(rng, 9, 0.2), draw(rng, 30, 0.1), 0.25, m.q)
+            for m in plain.metrics
+        }
         plain = plain.update(tick)
         stored = Trial.from_dict(json.loads(json.dumps(stored.update(tick).to_dict())))
     assert stored == plain
 
 
-def test_a_tick_without_the_canary_moves_no_test() -> None:
+def test_nothing_new_changes_nothing() -> None:
     trial = start()
-    after = trial.update({"quality": (np.array([]), np.ones(50))})
-    assert after.metrics[0].proof == trial.metrics[0].proof
-    assert after.metrics[0].stable_count == 50
+    assert trial.update({"quality": units([], [], 0.05, 0.1)}) == trial
 
 
 def test_nothing_is_judged_from_nothing() -> None:
@@ -169,7 +193,7 @@ def test_a_guard_has_to_be_seen_before_a_promotion() -> None:
     rng = np.random.default_rng(0)
     trial = start()
     for _ in range(60):
-        trial = trial.update({"quality": (draw(rng, 250, 0.05), draw(rng, 250, 0.085))})
+        trial = trial.update({"quality": requests(rng, 500, 0.5, (0.05, 0.085), 0.085)})
     verdict = trial.judge(2, 3)
     assert verdict.action == "hold"
     assert "errors" in verdict.reason
@@ -182,9 +206,9 @@ def test_the_word_says_how_much_is_known() -> None:
         for _ in range(100):
             trial = trial.update(
                 {
-                    "quality": (draw(rng, 300, canary), draw(rng, 300, 0.085)),
-                    "errors": (np.zeros(15), np.zeros(15)),
-                    "latency": (np.zeros(15), np.zeros(15)),
+                    "quality": requests(rng, 600, 0.5, (canary, 0.085), 0.085),
+                    "errors": units(np.zeros(15), np.zeros(15), 0.5, 0.001),
+                    "latency": units(np.zeros(15), np.zeros(15), 0.5, 0.01),
                 }
             )
         return trial.judge(2, 3).word
@@ -200,7 +224,7 @@ def test_the_estimate_of_the_verdict_is_of_the_right_size() -> None:
     for seed in range(20):
         rng, test, n = np.random.default_rng(seed), BettingTest(0.02, -1, 0.02), 0
         while test.best < log(100):
-            test, n = test.update(draw(rng, 100, 0.1), draw(rng, 100, 0.1), 0.1), n + 100
+            test, n = test.update(requests(rng, 200, 0.5, (0.1, 0.1), 0.1)), n + 100
         taken.append(n)
     assert needed / 2 < np.median(taken) < needed * 2
     assert smallest_effect(0.1, 0.5, 0.01, 200.0, needed / 100) == pytest.approx(0.02, rel=0.01)

@@ -109,6 +109,7 @@ def batches(draw: st.DrawFn) -> PredictionBatch:
         draw(st.just(y) | st.none()),
         draw(st.none() | TEXTS),
         client_ids=draw(st.booleans()),
+        key_hashes=draw(st.none() | lists(st.none() | COUNTS | st.integers(0, 2**63 - 1))),
     )
 
 

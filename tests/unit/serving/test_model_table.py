@@ -44,25 +44,25 @@ def deployment(
 
 def test_the_split_chooses_and_says_which_arm(scaler: Path) -> None:
     table = reload(ModelTable(), [deployment(scaler, TrafficSplit(1, 2, 0.5), 1, 2)])
-    chosen = [table.choose("m", None, b"%d" % key) for key in range(50)]
+    chosen = [table.choose("m", None, b"%d" % key, "")[0] for key in range(50)]
     assert {(c.arm, c.version) for c in chosen} == {("stable", 1), ("canary", 2)}
-    assert table.choose("m", "2", b"").arm == "pinned"
+    assert table.choose("m", "2", b"", "")[0].arm == "pinned"
 
 
 def test_what_is_chosen_says_how_it_may_be_run(scaler: Path) -> None:
     options = {"max_batch_rows": 7, "max_queue_delay_ms": 2}
     table = reload(ModelTable(), [deployment(scaler, TrafficSplit(1), 1, **options)])
-    chosen = table.choose("m", None, b"")
+    chosen = table.choose("m", None, b"", "")[0]
     assert (chosen.batchable, chosen.max_batch_rows, chosen.max_queue_delay_s) == (True, 7, 0.002)
     assert (chosen.one_shape, chosen.signature) == (True, signature_of(scaler))
 
 
 def test_arms_and_versions_have_queues_of_their_own_and_one_keeps_its_own(scaler: Path) -> None:
     table = reload(ModelTable(), [deployment(scaler, TrafficSplit(1, 2, 0.5), 1, 2)])
-    pinned = table.choose("m", "1", b"").graph_key
-    stable = table.choose("m", None, b"0").graph_key
+    pinned = table.choose("m", "1", b"", "")[0].graph_key
+    stable = table.choose("m", None, b"0", "")[0].graph_key
     assert pinned != stable
-    assert table.choose("m", "1", b"").graph_key is pinned
+    assert table.choose("m", "1", b"", "")[0].graph_key is pinned
 
 
 def test_what_stays_is_not_loaded_again(scaler: Path, load: Loader) -> None:
@@ -82,17 +82,17 @@ def test_other_options_load_it_again(scaler: Path, load: Loader) -> None:
 def test_a_version_that_fails_to_load_keeps_no_other_from_serving(scaler: Path) -> None:
     table = reload(ModelTable(), [deployment(scaler, TrafficSplit(1, 2, 1.0), 1, 2, gone=(2,))])
     assert "no model file" in table.models["m"].failed[2]
-    chosen = table.choose("m", None, b"")
+    chosen = table.choose("m", None, b"", "")[0]
     assert (chosen.arm, chosen.version) == ("stable", 1)
     with pytest.raises(RetryLater, match="version 2 of model 'm' is not loaded"):
-        table.choose("m", "2", b"")
+        table.choose("m", "2", b"", "")[0]
     assert table.ready
 
 
 def test_without_its_stable_version_a_model_is_not_ready(scaler: Path) -> None:
     table = reload(ModelTable(), [deployment(scaler, TrafficSplit(1), 1, 2, gone=(1,))])
     assert not table.ready
-    assert table.choose("m", "2", b"").version == 2
+    assert table.choose("m", "2", b"", "")[0].version == 2
 
 
 def test_a_loader_that_breaks_tells_clients_nothing_of_its_inside(scaler: Path) -> None:
@@ -115,7 +115,7 @@ def test_an_unloaded_model_holds_nothing_and_harms_no_readiness(scaler: Path) ->
     assert table.models["m"].versions == {}
     assert table.ready
     with pytest.raises(Unavailable, match="model 'm' is unloaded"):
-        table.choose("m", None, b"")
+        table.choose("m", None, b"", "")[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,211 @@
+"""What the split drew for the rows of a rollout, told again from its salt and the rows' times.
+
+Each step of a rollout has a split of its own, whose epochs begin with the step: a key is drawn anew
+with each step and each epoch. A key counts with all its rows of an epoch, whichever arm answered
+them (a replica may have been seconds late): what was drawn is independent of everything else, what
+answered need not be. So an epoch with keys can be used only once it is over.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop_contracts.model import TrafficSplit
+from driftloop_rollout.arm_rows import ArmRows, time_of, us_of
+from driftloop_rollout.units import NO_KEY, Floats, Ints, KeyHistory, Units
+
+CUT_OFF = timedelta(days=1)
+"""After this long a key that never changes its arm counts, once, with its rows until then."""
+SILENT = 1e-6
+"""An arm without a row is silent if draws leave it empty less often than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSpan:
+    """A step's split. since: the beginning of its first epoch; started: from when on all replicas
+    had it, None: not yet; ended: when the next step was taken, None: not yet. sticky_s None: a key
+    never changes its arm but when the weight rises; `before` is then the former step's weight."""
+
+    salt: str
+    weight: float
+    since: datetime
+    sticky_s: float | None
+    before: float = 0.0
+    started: datetime | None = None
+    ended: datetime | None = None
+
+    @property
+    def split(self) -> TrafficSplit:
+        """Of stable version 0 and canary 1."""
+        return TrafficSplit(0, 1, self.weight, self.salt, self.since.timestamp(), self.sticky_s)
+
+    @property
+    def epoch(self) -> timedelta:
+        return CUT_OFF if self.sticky_s is None else timedelta(seconds=self.sticky_s)
+
+    @property
+    def key_share(self) -> float:
+        """The probability that a key which can be drawn is drawn for the canary."""
+        if self.sticky_s is not None:
+            return self.weight
+        return (self.weight - self.before) / (1.0 - self.before)
+
+    def draws(self, keys: Ints, epochs: Ints) -> NDArray[np.int8]:
+        """For keys (hashes) in epochs [n]: 1 if drawn for the canary, 0 if for the stable arm, -1
+        if this split did not draw it: it was the canary's before the weight rose."""
+        split = self.split
+        former = TrafficSplit(0, 1, self.before, self.salt)
+        found = np.empty(len(keys), np.int8)
+        for i, (key, epoch) in enumerate(zip(keys.tolist(), epochs.tolist(), strict=True)):
+            if self.sticky_s is None and former.arm_of(key, 0)[1]:
+                found[i] = -1
+            else:
+                found[i] = split.arm_of(key, epoch)[1]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        value = asdict(self)
+        return {**value, **{n: value[n] and value[n].isoformat() for n in _TIMES}}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "SplitSpan":
+        times = {n: value[n] and datetime.fromisoformat(value[n]) for n in _TIMES}
+        return cls(**{**value, **times})
+
+
+_TIMES = ("since", "started", "ended")
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnRows:
+    """Rows with what was drawn for them, as arrays [n].
+
+    draw: a number for each step and epoch, -1 for a row that counts for nothing; closes: when its
+    epoch is over (µs since 1970); canary and share: as in `Units`.
+    """
+
+    rows: ArmRows
+    draw: Ints
+    closes: Ints
+    canary: NDArray[np.bool_]
+    share: Floats
+
+    @property
+    def counts(self) -> NDArray[np.bool_]:
+        counts: NDArray[np.bool_] = self.draw >= 0
+        return counts
+
+    @property
+    def keyed(self) -> NDArray[np.bool_]:
+        keyed: NDArray[np.bool_] = (self.draw >= 0) & (self.rows.key != NO_KEY)
+        return keyed
+
+    def usable_until(self, until: datetime) -> NDArray[np.bool_]:
+        """After which rows [n] a part of them that is used now may end, at the time `until`: not
+        within a request, nor within an open epoch of which a row with a key was seen."""
+        at, n = self.rows.at, len(self.draw)
+        if not n:
+            return np.zeros(0, bool)
+        draw = np.maximum.accumulate(self.draw)  # of rows that count for nothing: the last one
+        begins = np.append(True, draw[1:] != draw[:-1])
+        keyed: Ints = np.cumsum(self.keyed)
+        first = np.maximum.accumulate(np.where(begins, np.arange(n), 0))
+        held = keyed > (keyed - self.keyed)[first]
+        over = np.append(begins[1:], self.closes.max() <= us_of(until))
+        found: NDArray[np.bool_] = np.append(at[1:] != at[:-1], True) & (~held | over)
+        return found
+
+    def part(self, until: datetime) -> "DrawnRows":
+        """Those before a time."""
+        n = int(np.searchsorted(self.rows.at, us_of(until)))
+        mask = np.arange(len(self.draw)) < n
+        return DrawnRows(
+            self.rows.where(mask), self.draw[:n], self.closes[:n], self.canary[:n], self.share[:n]
+        )
+
+    @property
+    def has_silent_arm(self) -> bool:
+        """Whether an arm answered nothing though it was surely drawn: there is nothing to compare
+        then."""
+        if not self.counts.any():
+            return False
+        arms, answered = self.rows.canary[self.counts], (True, False)
+        if all((arms == arm).any() for arm in answered):
+            return False
+        units = self.units(np.zeros(len(self.draw)), KeyHistory.of(*_NOTHING), 0.5, 0.0)
+        chance = np.log1p(-units.share) if not arms.any() else np.log(units.share)
+        return bool(chance.sum() < np.log(SILENT))
+
+    def units(self, values: Floats, history: KeyHistory, q: float, alone: float) -> Units:
+        """values: a loss for each row, NaN for one that is not judged. q: the champion's mean loss
+        so far; alone: how far the means of requests without a key spread (a variance)."""
+        known = np.flatnonzero(self.counts & ~np.isnan(values))
+        if not len(known):
+            return Units.of_rows(np.zeros(0), np.zeros(0), 0.5, q)
+        keyed, request = self.keyed[known], np.cumsum(self.rows.first)[known]
+        draw = np.where(keyed, self.draw[known], -1)
+        what = np.where(keyed, self.rows.key[known], request)
+        order = np.lexsort((what, draw))
+        draw, what, known = draw[order], what[order], known[order]
+        begins = np.append(True, (draw[1:] != draw[:-1]) | (what[1:] != what[:-1])).nonzero()[0]
+        place = known[begins]
+        keys = np.where(self.keyed[place], self.rows.key[place], NO_KEY)
+        expected, spread = history.expect(keys, q)
+        return Units(
+            self.canary[place],
+            self.share[place],
+            np.diff(np.append(begins, len(known))).astype(np.float64),
+            np.add.reduceat(values[known], begins),
+            np.where(keys == NO_KEY, q, expected),
+            np.where(keys == NO_KEY, alone, spread),
+        )
+
+
+_NOTHING = (np.zeros(0, np.int64), np.zeros(0))
+NO_HISTORY = KeyHistory.of(*_NOTHING)
+
+
+def drawn(rows: ArmRows, spans: Sequence[SplitSpan]) -> DrawnRows:
+    """Rows in order of their time; those of no span count for nothing."""
+    n = len(rows.at)
+    draw, closes = np.full(n, -1, np.int64), np.zeros(n, np.int64)
+    canary, share = rows.canary.copy(), np.zeros(n)
+    for number, span in enumerate(spans):
+        if span.started is None:
+            continue
+        inside = rows.at >= us_of(span.started)
+        if span.ended is not None:
+            inside &= rows.at < us_of(span.ended)
+        since, length = us_of(span.since), span.epoch // timedelta(microseconds=1)
+        epochs = np.maximum(rows.at - since, 0) // length
+        has_key = rows.key != NO_KEY
+        if span.sticky_s is None:
+            inside &= ~has_key | (epochs == 0)
+        places = np.flatnonzero(inside & has_key)
+        pairs, which = np.unique(
+            np.stack([epochs[places], rows.key[places]], axis=1), axis=0, return_inverse=True
+        )
+        found = span.draws(pairs[:, 1], pairs[:, 0])[which.ravel()]
+        canary[places] = found == 1
+        inside[places[found < 0]] = False
+        draw[inside] = (number << 40) + epochs[inside]
+        ends = since + (epochs[inside] + 1) * length
+        closes[inside] = ends if span.ended is None else np.minimum(ends, us_of(span.ended))
+        share[inside] = np.where(has_key[inside], span.key_share, span.weight)
+    return DrawnRows(rows, draw, closes, canary, share)
+
+
+def usable(rows: DrawnRows, since: datetime, until: datetime) -> datetime:
+    """Up to when rows from `since` up to `until` may be used: `until`, or no further than where an
+    open epoch with keys begins."""
+    if not len(rows.draw):
+        return until
+    ends = np.flatnonzero(rows.usable_until(until))
+    if not len(ends):
+        return since
+    last = int(ends[-1])
+    return until if last == len(rows.draw) - 1 else time_of(int(rows.rows.at[last]) + 1)
