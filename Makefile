@@ -83,6 +83,10 @@ format: setup  ## Format and fix what can be fixed
 bench: setup  ## Run the benches and print their tables
 	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
+.PHONY: bench-verdict
+bench-verdict: setup  ## Simulate rollouts through the verdict's own code (ARGS="--runs 100" is quicker)
+	$(BIN)/python tests/bench/bench_verdict.py $(ARGS)
+
 .PHONY: bench-serving
 bench-serving: setup  ## Compare serving with baselines and peers, about 20 minutes (ARGS=--quick: 4)
 	$(BIN)/python tests/bench/serving/run.py $(ARGS)

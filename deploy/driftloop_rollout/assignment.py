@@ -104,9 +104,9 @@ class DrawnRows:
         keyed: NDArray[np.bool_] = (self.draw >= 0) & (self.rows.key != NO_KEY)
         return keyed
 
-    def usable_until(self, until: datetime) -> NDArray[np.bool_]:
-        """After which rows [n] a part of them that is used now may end, at the time `until`: not
-        within a request, nor within an open epoch of which a row with a key was seen."""
+    def usable_until(self, over_by: datetime) -> NDArray[np.bool_]:
+        """After which rows [n] a part of them that is used now may end: not within a request, nor
+        within an epoch of which a row with a key was seen, unless that is over by `over_by`."""
         at, n = self.rows.at, len(self.draw)
         if not n:
             return np.zeros(0, bool)
@@ -115,7 +115,7 @@ class DrawnRows:
         keyed: Ints = np.cumsum(self.keyed)
         first = np.maximum.accumulate(np.where(begins, np.arange(n), 0))
         held = keyed > (keyed - self.keyed)[first]
-        over = np.append(begins[1:], self.closes.max() <= us_of(until))
+        over = np.append(begins[1:], self.closes.max() <= us_of(over_by))
         found: NDArray[np.bool_] = np.append(at[1:] != at[:-1], True) & (~held | over)
         return found
 
@@ -199,12 +199,12 @@ def drawn(rows: ArmRows, spans: Sequence[SplitSpan]) -> DrawnRows:
     return DrawnRows(rows, draw, closes, canary, share)
 
 
-def usable(rows: DrawnRows, since: datetime, until: datetime) -> datetime:
+def usable(rows: DrawnRows, since: datetime, until: datetime, over_by: datetime) -> datetime:
     """Up to when rows from `since` up to `until` may be used: `until`, or no further than where an
-    open epoch with keys begins."""
+    epoch with keys begins that is not over by `over_by`."""
     if not len(rows.draw):
         return until
-    ends = np.flatnonzero(rows.usable_until(until))
+    ends = np.flatnonzero(rows.usable_until(over_by))
     if not len(ends):
         return since
     last = int(ends[-1])

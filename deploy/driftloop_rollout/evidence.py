@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from driftloop_contracts.model import ModelSpec
-from driftloop_evaluation.settling import settled_until
+from driftloop_evaluation.settling import SILENCE, settled_until
 from driftloop_rollout.arm_rows import EPOCH, ArmRows, time_of
 from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn, usable
 from driftloop_rollout.coverage import Coverage, labelled_until
@@ -200,7 +200,8 @@ def extend(
     units: dict[str, Units] = {}
     complete = max(_settled_until(recent, now), evidence.requests_until)
     new = drawn(recent.between(evidence.requests_until, complete), evidence.splits)
-    requests_until = usable(new, evidence.requests_until, complete)
+    over_by = max(complete, now - SILENCE)  # an epoch ends although traffic has stopped
+    requests_until = usable(new, evidence.requests_until, complete, over_by)
     new = new.part(requests_until)
     silent = new.has_silent_arm
     if silent and requests_until - evidence.requests_until < PATIENCE:
@@ -217,12 +218,13 @@ def extend(
         units["format"] = _units(evidence, "format", new, rows.malformed, past, _malformed)
     labels_until, waiting, coverage = evidence.labels_until, "", evidence.coverage
     if evidence.quality_is_judged:
-        old_enough = min(complete, now - timedelta(seconds=margins.label_age_s))
+        aged_at = now - timedelta(seconds=margins.label_age_s)
+        old_enough = min(complete, aged_at)
         rows = aged.between(labels_until, old_enough)
         labelled = drawn(rows.where(~rows.failed), evidence.splits)
         until, waiting = labelled_until(
             labelled.rows,
-            labelled.usable_until(old_enough),
+            labelled.usable_until(min(over_by, aged_at)),
             margins.label_coverage,
             margins.label_age_s,
             coverage,

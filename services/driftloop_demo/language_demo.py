@@ -30,7 +30,7 @@ SETTINGS = (
     "llm.min_corrections=160", "tuning.generated=8", "tuning.generated_tokens=48",
     # One step of the canary: about 200 answers, half of them its own, are enough to exclude that it
     # fails or answers badly; what users think of it is plain before that.
-    "rollout.steps=[0.5]",
+    "rollout.steps=[0.5]", "rollout.sticky_s=5",
 )  # fmt: skip
 
 ANSWERS_BEFORE_BAD_CANDIDATE = 120

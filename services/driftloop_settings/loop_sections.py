@@ -108,7 +108,7 @@ class RolloutSettings(ModelSection):
     """A rise of the share of failed requests that a canary must be shown not to have."""
     latency_margin: float = Field(0.1, gt=0, lt=1)
     """Allowed rise of the share of requests above the champion's 95th percentile."""
-    sticky_s: Annotated[float, Field(gt=0)] | Literal["forever"] = 300.0
+    sticky_s: Annotated[float, Field(ge=1, le=31_536_000)] | Literal["forever"] = 300.0
     """How many seconds a routing key stays on its arm; then all keys are drawn anew, and the rows
     of that time count. `forever`: it changes only when the canary's share grows, and each key
     counts once a step, with its rows of the step's first day: a verdict needs many keys then."""

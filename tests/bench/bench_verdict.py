@@ -14,15 +14,15 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from driftloop_rollout.arm_rows import ArmRows, us_of
-from driftloop_rollout.assignment import NO_HISTORY, SplitSpan, drawn
-from driftloop_rollout.units import NO_KEY, Floats, KeyHistory
+from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn
+from driftloop_rollout.units import NO_KEY, Floats, Ints, KeyHistory
 from driftloop_rollout.verdict import Metric, Rule, Trial
 
 RUNGS = (0.05, 0.25, 0.5)
 BASE, EPOCH_ROWS, STICKY_S = 0.1, 1_000, 60.0
 START = datetime(2026, 11, 29, tzinfo=UTC)
 CANARIES = {"equal": 0.0, "2 points worse": 0.02, "8 points worse": 0.08, "2 points better": -0.02}
-HISTORY_ROWS = 20_000
+HISTORY_EPOCHS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class Traffic:
 TRAFFIC = (
     Traffic("independent rows"),
     Traffic("independent rows, 20 a request", rows=20),
-    *(
-        Traffic(f"{users:,} users, {correlation}", users, correlation)
-        for users in (2_000, 500, 100)
-        for correlation in (0.05, 0.1, 0.2)
-    ),
+    Traffic("2,000 users, .05", 2_000, 0.05),
+    Traffic("500 users, .05", 500, 0.05),
+    Traffic("500 users, .1", 500, 0.1),
+    Traffic("500 users, .2", 500, 0.2),
+    Traffic("100 users, .1", 100, 0.1),
 )
 
 
@@ -67,7 +67,8 @@ class Simulation:
             self.own *= BASE / (self.own @ self.activity)  # the base error of the traffic is BASE
             self.keys = self.rng.integers(0, 2**62, traffic.users)
 
-    def epoch(self, span: SplitSpan, number: int) -> ArmRows:
+    def epoch(self, span: SplitSpan, number: int) -> tuple[DrawnRows, Floats]:
+        """Its rows with their draws, and their losses."""
         n, rng = EPOCH_ROWS, self.rng
         request = np.arange(n) // self.traffic.rows
         begins = us_of(span.since) + number * round(STICKY_S * 1e6)
@@ -75,23 +76,22 @@ class Simulation:
         if self.traffic.users:
             user = rng.choice(self.traffic.users, n, p=self.activity)
             key, wrong = self.keys[user], self.own[user]
-            drawn_for, which = np.unique(key, return_inverse=True)
-            canary = (span.draws(drawn_for, np.full(len(drawn_for), number)) == 1)[which]
         else:
             key, wrong = np.full(n, NO_KEY), np.full(n, BASE)
-            canary = (rng.random(request[-1] + 1) < span.weight)[request]
-        loss = rng.random(n) < np.clip(wrong + canary * self.effect, 0, 1)
-        return ArmRows(
+        rows = ArmRows(
             at,
-            canary,
+            (rng.random(request[-1] + 1) < span.weight)[request],  # of requests without a key
             np.append(True, request[1:] != request[:-1]),
             np.full(n, 0.01),
             np.zeros(n, bool),
             np.ones(n, bool),
-            loss.astype(np.float64),
+            np.full(n, np.nan),
             np.full(n, np.nan),
             key,
         )
+        draws = drawn(rows, (span,))
+        loss = rng.random(n) < np.clip(wrong + draws.canary * self.effect, 0, 1)
+        return draws, loss.astype(np.float64)
 
 
 def walk(traffic: Traffic, effect: float, seed: int, max_rows: int) -> Outcome:
@@ -106,28 +106,27 @@ def walk(traffic: Traffic, effect: float, seed: int, max_rows: int) -> Outcome:
     rung = total = on_canary = number = 0
     now = START
     span = SplitSpan(str(seed), RUNGS[0], now, STICKY_S, started=now)
-    keys: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+    keys: list[Ints] = []
     losses: list[Floats] = []
     while total < max_rows:
-        rows = simulation.epoch(span, number)
-        history = KeyHistory.of(
-            np.concatenate([np.zeros(0, np.int64), *keys]), np.concatenate([np.zeros(0), *losses])
-        )
-        draws = drawn(rows, (span,))
-        requests = np.where(rows.first, 0.0, np.nan)
-        slow = np.where(rows.first, simulation.rng.random(len(rows.at)) < 0.01, np.nan)
-        values = {"quality": rows.loss, "errors": requests, "latency": slow}
+        draws, loss = simulation.epoch(span, number)
+        rows, stable = draws.rows, ~draws.canary
+        history = NO_HISTORY if not keys else KeyHistory.of(np.hstack(keys), np.hstack(losses))
+        slow = simulation.rng.random(len(loss)) < 0.01
+        values = {
+            "quality": loss,
+            "errors": np.where(rows.first, 0.0, np.nan),
+            "latency": np.where(rows.first, slow, np.nan),
+        }
         known = {"quality": history}
         units = {
             (name := m.rule.name): draws.units(values[name], known.get(name, NO_HISTORY), m.q, 0.0)
             for m in trial.metrics
         }
         trial = trial.update(units)
-        keys.append(rows.key[~rows.canary])
-        losses.append(rows.loss[~rows.canary])
-        while sum(map(len, keys)) > HISTORY_ROWS:
-            keys, losses = keys[1:], losses[1:]
-        total, on_canary = total + len(rows.at), on_canary + int(rows.canary.sum())
+        keys = [*keys, rows.key[stable]][-HISTORY_EPOCHS:]
+        losses = [*losses, loss[stable]][-HISTORY_EPOCHS:]
+        total, on_canary = total + len(loss), on_canary + int(draws.canary.sum())
         number, now = number + 1, now + timedelta(seconds=STICKY_S)
         verdict = trial.judge(rung, len(RUNGS))
         if verdict.action in ("promote", "roll_back"):
@@ -138,12 +137,12 @@ def walk(traffic: Traffic, effect: float, seed: int, max_rows: int) -> Outcome:
     return Outcome("hold", total, on_canary)
 
 
-def table(traffics: Sequence[Traffic], runs: int, max_rows: int) -> None:
+def table(traffics: Sequence[Traffic], canaries: Sequence[str], runs: int, max_rows: int) -> None:
     print("| traffic | canary | promoted | rolled back | undecided | rows: median, 90 % | canary |")
     print("|---|---|---|---|---|---|---|")
     for traffic in traffics:
-        for name, effect in CANARIES.items():
-            found = [walk(traffic, effect, seed, max_rows) for seed in range(runs)]
+        for name in canaries:
+            found = [walk(traffic, CANARIES[name], seed, max_rows) for seed in range(runs)]
             count = Counter(outcome.action for outcome in found)
             shares = [f"{count[a] / runs:.1%}" for a in ("promote", "roll_back", "hold")]
             median, most = np.quantile([outcome.rows for outcome in found], [0.5, 0.9])
@@ -157,9 +156,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--max-rows", type=int, default=200_000)
     parser.add_argument("--only", default="", help="traffic whose name contains this")
+    parser.add_argument("--canary", default="", help="canaries whose name contains this")
     arguments = parser.parse_args()
     chosen = [traffic for traffic in TRAFFIC if arguments.only in traffic.name]
-    table(chosen, arguments.runs, arguments.max_rows)
+    canaries = [name for name in CANARIES if arguments.canary in name]
+    table(chosen, canaries, arguments.runs, arguments.max_rows)
 
 
 if __name__ == "__main__":
