@@ -124,13 +124,13 @@ def test_an_unloaded_model_holds_nothing_and_harms_no_readiness(scaler: Path) ->
 def test_an_unknown_version_is_not_found(scaler: Path, version: str) -> None:
     table = reload(ModelTable(), [deployment(scaler, TrafficSplit(1), 1)])
     with pytest.raises(NotFound, match="unknown version"):
-        table.choose("m", version, b"")
+        table.choose("m", version, b"", "")
 
 
 def test_an_unknown_model_is_not_found_and_the_known_ones_are_named(scaler: Path) -> None:
     table = reload(ModelTable(), [deployment(scaler, TrafficSplit(1), 1)])
     with pytest.raises(NotFound, match="unknown model 'n'; known: m"):
-        table.choose("n", None, b"")
+        table.choose("n", None, b"", "")
 
 
 def test_a_deployment_written_before_models_could_be_unloaded_is_loaded(scaler: Path) -> None:
