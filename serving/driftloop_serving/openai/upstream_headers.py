@@ -57,7 +57,7 @@ class UpstreamHeaders:
                 PredictionId(headers[f"{_PREFIX}prediction-id"]),
                 headers[f"{_PREFIX}retry-key"],
                 bool(headers[f"{_PREFIX}is-retry"]),
-                key_hash=int(hashed) if (hashed := headers[f"{_PREFIX}key-hash"]) else None,
+                key_hash=int(hashed) if (hashed := headers.get(f"{_PREFIX}key-hash")) else None,
             )
         except (KeyError, ValueError):
             raise Rejected("this port answers the serving port's replicas only") from None

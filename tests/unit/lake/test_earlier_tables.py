@@ -13,6 +13,7 @@ from lake_records import (
     time_of_request,
 )
 
+from driftloop_contracts.event_times import Bounds
 from driftloop_contracts.events import EARLIER_NAMES, LATER_COLUMNS, prediction_schema
 from driftloop_lake import layout
 from driftloop_lake.delta_lake import DeltaLake
@@ -109,5 +110,5 @@ def test_a_record_of_an_earlier_release_is_archived_as_one_of_today(tmp_path: Pa
     assert record.rows.equals(prediction_rows(0, 1).drop_columns(list(LATER_COLUMNS)))
     late = prediction_message(as_written_earlier(prediction_rows(0, 1)), 0)
     assert not isinstance(
-        read_record(late, time_of_request(0) - timedelta(days=1)), PredictionRecord
+        read_record(late, Bounds(time_of_request(0) - timedelta(days=1))), PredictionRecord
     )

@@ -104,6 +104,7 @@ def test_predictions_have_a_column_for_each_tensor_under_its_own_name(lake: Lake
         "sequence",
         "latency_s",
         "error",
+        "routing_key_hash",
     ]
     (row,) = lake.ask(
         "SELECT prediction_id, row, version, arm, predicted_at, age, job, label, probabilities "
