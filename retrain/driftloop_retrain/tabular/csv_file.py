@@ -6,6 +6,7 @@ numbers with one and none with a point.
 """
 
 import codecs
+import contextlib
 import csv
 import re
 from collections.abc import Iterator
@@ -133,7 +134,12 @@ def _lines(path: Path, encoding: str) -> Iterator[str]:
 
 
 def _rows(lines: list[str], separator: str) -> list[list[str]]:
-    return [row for row in csv.reader(StringIO("".join(lines)), delimiter=separator) if row]
+    """Those that a CSV reader understands."""
+    rows = []
+    with contextlib.suppress(csv.Error):
+        for row in csv.reader(StringIO("".join(lines), newline=""), delimiter=separator):
+            rows += [row] if row else []
+    return rows
 
 
 def _separator(lines: list[str]) -> str:

@@ -103,7 +103,7 @@ def test_a_table_shows_the_first_rows_and_says_that_there_are_more(state: Path) 
         (("query", "loan", "DELETE FROM predictions"), "one SELECT"),
         (("query", "loan", "SELECT nope FROM labels"), "nope"),
         (("query", "other", "SELECT 1"), "no prediction of 'other'"),
-        (("query", "loan", "SELECT 1", "--at", "yesterday"), "--at yesterday"),
+        (("query", "loan", "SELECT 1", "--at", "yesterday"), "not 'yesterday'"),
         (("query", "loan", "SELECT 1", "--version", "77"), "no version 77"),
         (("query", "loan", "SELECT 1", "--version", "x"), "version 'x'"),
         (("export", "loan", "--out", "x.json"), "parquet or csv"),
