@@ -80,6 +80,7 @@ def _archive(settings: Settings) -> None:
         "replica": ["r"] * ANSWERS,
         "sequence": list(range(ANSWERS)),
         "latency_s": [0.1] * ANSWERS,
+        "routing_key_hash": [None] * ANSWERS,
         "error": [None] * ANSWERS,
         "in_messages": [
             json.dumps([{"role": "user", "content": f"what is module {i}?"}])

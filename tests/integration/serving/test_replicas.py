@@ -148,6 +148,8 @@ except ConnectionError:
 @pytest.mark.parametrize("mode", ["disabled", "token"])
 def test_who_has_not_the_stacks_token_cannot_use_its_ray(direct: Stack, mode: str) -> None:
     """Else any process of the machine could run code as the stack's user."""
-    environ = {**os.environ, **ray_head.RAY, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": "guessed"}
+    soon = {"RAY_GCS_SERVER_REQUEST_TIMEOUT_SECONDS": "5", "RAY_NUM_REDIS_GET_RETRIES": "1"}
+    said = {"RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": "guessed"}
+    environ = {**os.environ, **ray_head.RAY, **soon, **said}
     argv = [sys.executable, "-c", CONNECT, ray_head.address(direct.settings)]
     assert subprocess.run(argv, env=environ, timeout=100, check=False).returncode == 3
