@@ -12,6 +12,8 @@ PROSE = README.md CONTRIBUTING.md CHANGELOG.md docs $(SOURCES)
 SOURCES := services serving monitoring retrain deploy
 UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.lock)
 PYTEST := $(BIN)/pytest
+# Each of these starts a Ray of its own: two at once would share two cores.
+RAYS := tests/integration/serving
 
 .PHONY: help
 help:  ## Show this list
@@ -43,7 +45,8 @@ demo: setup  ## Watch the loop close on a real data set (about two minutes)
 .PHONY: test
 test: setup clients  ## Run every test: unit, contract, integration (real services), end to end
 	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
-	$(PYTEST) -n 2 --dist loadgroup -m "integration and not faults" --timeout 300
+	$(PYTEST) -n 2 --dist loadfile -m "integration and not faults" --timeout 300 --ignore $(RAYS)
+	$(PYTEST) -m "integration and not faults" --timeout 300 $(RAYS)
 	$(PYTEST) -m "e2e and not faults" --timeout 600
 
 .PHONY: test-unit

@@ -17,18 +17,6 @@ settings.load_profile("shared")
 
 exempt_loopback(os.environ)  # the tests' own clients ask this machine's stacks, not a proxy
 
-ONE_AT_A_TIME = "tests/integration/serving/"
-"""Each of these starts a Ray of its own: two at once would share two cores."""
-
-
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a file stays on one worker, where it shares its fixtures."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = ONE_AT_A_TIME if file.startswith(ONE_AT_A_TIME) else file
-        item.add_marker(pytest.mark.xdist_group(group))
-
 
 @pytest.fixture(scope="session")
 def kafka_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:

@@ -7,7 +7,7 @@ import pytest
 from serving_stack import Stack, eventually, running_stack
 from steady_load import answered, steady_calls, steady_load
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(
@@ -35,7 +35,7 @@ def test_a_redeploy_and_a_scale_down_cost_no_request(stack: Stack) -> None:
         # A setting that replicas read: both are replaced.
         changed(stack, "serving.replicas=2", "serving.body_limit_bytes=1000000")
         eventually(
-            lambda: set(stack.answering()), lambda now: len(now) == 2 and not now & before, 120
+            lambda: set(stack.answering()), lambda now: len(now) == 2 and not now & before, 240
         )
         answered(100, kept, opened, called)
         middle = set(stack.answering())
