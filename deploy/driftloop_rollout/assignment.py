@@ -2,8 +2,8 @@
 
 Each step of a rollout has a split of its own, whose epochs begin with the step: a key is drawn anew
 with each step and each epoch. A key counts with all its rows of an epoch, whichever arm answered
-them (a replica may have been seconds late): what was drawn is independent of everything else, what
-answered need not be. So an epoch with keys can be used only once it is over.
+them (a replica may have been seconds late): the draw is independent of everything else, the answer
+need not be. So an epoch with keys can be used only once it is over.
 """
 
 from collections.abc import Mapping, Sequence

@@ -114,7 +114,7 @@ class Rollout:
 
     steps: the canary's weights, ascending, the last one 1 (the promotion). champion: the stable
     version when the rollout was adopted, the one to go back to. sticky_s: how many seconds a
-    routing key stays on its arm, None: for ever. verdict: see `verdict.Word`.
+    routing key stays on its arm, None: forever. verdict: see `verdict.Word`.
     registry_due: the registry's aliases are still to be set. outlook: how long this traffic needs.
     """
 

@@ -2,7 +2,7 @@
 however often looked at.
 
 A metric is a loss in [0, 1] per request or row; d is the canary's mean loss less the stable arm's.
-What is bet on is the draw itself. Of a unit (see `units`) with n rows and the summed loss L, drawn
+The bet is on the draw itself. Of a unit (see `units`) with n rows and the summed loss L, drawn
 for the canary (Z = 1, else 0) with the probability w, with p the loss of a row that was expected,
 
     (Z - w) (L - Z d0 n - p n)
