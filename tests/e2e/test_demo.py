@@ -17,7 +17,7 @@ from postgres_server import find_programs
 
 from driftloop_settings.run_state import read_run_state
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1000)]
 
 ROLES = (
     "shipper", "archiver", "kafka", "replica", "serving", "ray", "gateway", "monitor", "retrain",
@@ -31,7 +31,7 @@ def start_demo(home: Path, *words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finish(demo: "subprocess.Popen[str]", home: Path, timeout: float = 480) -> dict[str, Any]:
+def finish(demo: "subprocess.Popen[str]", home: Path, timeout: float = 900) -> dict[str, Any]:
     try:
         said, _ = demo.communicate(timeout=timeout)
     finally:
