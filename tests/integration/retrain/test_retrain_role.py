@@ -37,7 +37,7 @@ from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
 from driftloop_settings import Settings
 from driftloop_store import Store, open_store
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 NOW = datetime.now(UTC)
 ENDS = ("succeeded", "rejected", "failed", "cancelled")
 RETRAIN = "0f4f7e7e-4f6d-4a5e-9a57-000000000002"
@@ -147,7 +147,7 @@ def request(store: Store, **body: object) -> None:
 
 
 def until(store: Store, wanted: Callable[[Retrain], bool]) -> Retrain:
-    for _ in range(1_200):
+    for _ in range(3_000):
         record = store.retrain(RETRAIN)
         if wanted(record):
             return record
