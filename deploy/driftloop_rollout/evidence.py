@@ -11,6 +11,7 @@ passes over a part of an epoch in which routing keys were seen: such an epoch is
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,7 @@ def extend(
     since `labels_until` (`aged`); both may hold older rows too, which are not used again. past: the
     champion's rows before both, from which what to expect of a routing key is learned."""
     units: dict[str, Units] = {}
+    champion = None if past is None else past.where(~past.canary)
     complete = max(_settled_until(recent, now), evidence.requests_until)
     new = drawn(recent.between(evidence.requests_until, complete), evidence.splits)
     over_by = max(complete, now - SILENCE)  # an epoch ends although traffic has stopped
@@ -208,14 +210,10 @@ def extend(
         # Nothing is compared with an arm that is silent.
         requests_until = evidence.requests_until
     elif not silent:
-        rows, slow_above_s = new.rows, evidence.baseline.slow_above_s
-        units["errors"] = _units(evidence, "errors", new, _failed(rows), past, _failed)
-
-        def slow(rows: ArmRows) -> Floats:
-            return _slow(rows, slow_above_s)
-
-        units["latency"] = _units(evidence, "latency", new, slow(rows), past, slow)
-        units["format"] = _units(evidence, "format", new, rows.malformed, past, _malformed)
+        slow = partial(_slow, above_s=evidence.baseline.slow_above_s)
+        units["errors"] = _units(evidence, "errors", new, champion, _failed)
+        units["latency"] = _units(evidence, "latency", new, champion, slow)
+        units["format"] = _units(evidence, "format", new, champion, _malformed)
     labels_until, waiting, coverage = evidence.labels_until, "", evidence.coverage
     if evidence.quality_is_judged:
         aged_at = now - timedelta(seconds=margins.label_age_s)
@@ -232,7 +230,7 @@ def extend(
         if until is not None:
             used = labelled.part(until)
             if not used.has_silent_arm:
-                units["quality"] = _units(evidence, "quality", used, used.rows.loss, past, _loss)
+                units["quality"] = _units(evidence, "quality", used, champion, _loss)
             coverage = coverage.with_rows(used.rows)
             labels_until = until
     return replace(
@@ -249,18 +247,16 @@ def _units(
     evidence: RolloutEvidence,
     name: str,
     rows: DrawnRows,
-    values: Floats,
-    past: ArmRows | None,
+    champion: ArmRows | None,
     judge: Callable[[ArmRows], Floats],
 ) -> Units:
     metric, baseline = evidence.trial.metric(name), evidence.baseline
     q = 0.0 if metric is None else metric.q
     history = NO_HISTORY
-    if past is not None:
-        champion = past.where(~past.canary)
+    if champion is not None:
         history = KeyHistory.of(champion.key, judge(champion))
     alone = {"quality": baseline.quality_spread, "format": baseline.malformed_spread}
-    return rows.units(values, history, q, alone.get(name, 0.0))
+    return rows.units(judge(rows.rows), history, q, alone.get(name, 0.0))
 
 
 def _failed(rows: ArmRows) -> Floats:

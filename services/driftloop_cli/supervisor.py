@@ -270,7 +270,9 @@ def _become(role: str, settings: Settings) -> None:
 
 
 def answers(endpoint: str) -> bool:
-    """Whether predictions can be answered there, as `/v2/health/ready` says."""
+    """Whether predictions can be answered there, as `/v2/health/ready` says. Asked ten times a
+    second: making a client of `driftloop_http` for each, with its TLS context, costs a start
+    seconds of CPU."""
     connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=READY_S)
     try:
         connection.request("GET", "/v2/health/ready")

@@ -2,14 +2,11 @@
 comes out, however little was sent."""
 
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from typing import Any
+from collections.abc import Iterator
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftloop_contracts.errors import Rejected, TooLarge, UnsupportedMediaType, shown
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-App = Callable[[Message, Receive, Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
 SUPPORTED = "gzip, deflate"
 CHUNK_BYTES = 256 << 10
@@ -64,13 +61,13 @@ class ContentDecoding:
     they read."""
 
     def __init__(
-        self, app: App, *, limit_bytes: int, streamed: frozenset[str] = frozenset()
+        self, app: ASGIApp, *, limit_bytes: int, streamed: frozenset[str] = frozenset()
     ) -> None:
         self._app = app
         self._limit = limit_bytes
         self._streamed = streamed
 
-    async def __call__(self, scope: Message, receive: Receive, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             given = [value for name, value in scope["headers"] if name == _HEADER]
             encoding = b",".join(given).decode("latin-1")
@@ -94,6 +91,7 @@ class _Decoded:
         self._inflater: Inflater | None = None
         self._parts: Iterator[bytes] = iter(())
         self._has_more = True
+        self._ended = False
 
     async def __call__(self) -> Message:
         if self._inflater is None:
@@ -122,5 +120,3 @@ class _Decoded:
         self._ended = True
         inflater.end()
         return {"type": "http.request", "body": b"", "more_body": False}
-
-    _ended = False

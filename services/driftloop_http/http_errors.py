@@ -60,13 +60,13 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(errors.DriftloopError)
     async def ours(_: Request, error: errors.DriftloopError) -> Response:
-        return _answer(str(error), status_of(error), headers_of(error))
+        return answer(str(error), status_of(error), headers_of(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first: dict[str, Any] = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"][1:])
-        return _answer(f"{place or first['loc'][0]}: {first['msg']}", 400)
+        return answer(f"{place or first['loc'][0]}: {first['msg']}", 400)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
@@ -79,7 +79,7 @@ def install_error_handlers(app: FastAPI) -> None:
             404: f"no such URL: {request.url.path[:200]}",
             405: f"{request.method[:20]} is not allowed at {request.url.path[:200]}",
         }.get(error.status_code, str(error.detail))
-        return _answer(sentence, error.status_code, headers)
+        return answer(sentence, error.status_code, headers)
 
     @app.exception_handler(ClientGone)
     async def gone(_: Request, __: ClientGone) -> Response:
@@ -93,5 +93,6 @@ def install_error_handlers(app: FastAPI) -> None:
         return await ours(request, broken)
 
 
-def _answer(sentence: str, status: int, headers: dict[str, str] | None = None) -> Response:
+def answer(sentence: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    """An error in the form of all of ours."""
     return JSONResponse({"error": sentence}, status, headers)

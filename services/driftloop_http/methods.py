@@ -1,16 +1,11 @@
 """HEAD and OPTIONS, which FastAPI's routes do not answer by themselves, for all of them."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
 from starlette.responses import Response
 from starlette.routing import Match
-
-Message = MutableMapping[str, Any]
-App = Callable[..., Awaitable[None]]
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-def allowed(scope: Message) -> str:
+def allowed(scope: Scope) -> str:
     """The methods of a URL, for `Allow`; empty if there is no such URL."""
     found: set[str] = set()
     for route in scope["app"].router.routes:
@@ -26,10 +21,10 @@ class Methods:
     """ASGI: answers HEAD as GET without its body, and OPTIONS with `Allow`. What the rules of CORS
     want of OPTIONS is answered before."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope.get("method")
         if method == "OPTIONS" and (methods := allowed(scope)):
             await Response(status_code=204, headers={"allow": methods})(scope, receive, send)

@@ -1,13 +1,11 @@
 """Reading a request's body from ASGI, bounded."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from starlette.types import Receive
 
 from driftloop_contracts.errors import TooLarge
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
 
 WRITE_BYTES = 8 << 20
 

@@ -1,18 +1,11 @@
 """ASGI: requests that a page of another site may have sent are refused before the application."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
-import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from driftloop_contracts.errors import DriftloopError, UnsupportedMediaType
 from driftloop_http.callers import Callers
-from driftloop_http.http_errors import status_of
+from driftloop_http.http_errors import answer, status_of
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 NO_FORM = frozenset(
     f"application/{kind}".encode() for kind in ("json", "x-tar", "x-ndjson", "ndjson", "jsonl")
@@ -24,24 +17,19 @@ class RequestGuard:
     """`typed`: whether calls that change something need one of NO_FORM as their content type, those
     without a body too."""
 
-    def __init__(self, app: App, callers: Callers, *, typed: bool = False) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers, *, typed: bool = False) -> None:
         self._app = app
         self._callers = callers
         self._typed = typed
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         problem = self._problem(scope) if scope["type"] == "http" else None
         if problem is None:
             await self._app(scope, receive, send)
-            return
-        body = orjson.dumps({"error": str(problem)})
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send(
-            {"type": "http.response.start", "status": status_of(problem), "headers": headers}
-        )
-        await send({"type": "http.response.body", "body": body})
+        else:
+            await answer(str(problem), status_of(problem))(scope, receive, send)
 
-    def _problem(self, scope: Message) -> DriftloopError | None:
+    def _problem(self, scope: Scope) -> DriftloopError | None:
         headers = dict(scope["headers"])
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             headers[b"host"] = b""

@@ -15,10 +15,11 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alert_cases import performance_alert
 
-from driftloop_contracts.alert import Alert, AlertEvent, AlertState
+from driftloop_contracts.alert import AlertEvent, AlertState
 from driftloop_contracts.errors import Conflict, NotFound
-from driftloop_contracts.judgement import CheckKind, Decision, Severity
+from driftloop_contracts.judgement import Decision
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.retrain import PinnedData, Retrain, RetrainEvent, Stage
 from driftloop_contracts.signature import Signature, TensorSpec
@@ -31,18 +32,7 @@ SERVED = ServedVersion(1, "somewhere", Signature((TENSOR,), (TENSOR,)))
 DEPLOYMENT = Deployment(ModelSpec("m"), (SERVED,), TrafficSplit(1))
 
 
-ALERT = Alert(
-    id="a",
-    model="m",
-    at=NOW,
-    kind=CheckKind.PERFORMANCE,
-    severity=Severity.CRITICAL,
-    message="worse",
-    version=1,
-    findings=("f",),
-    window="w",
-    change_at=NOW,
-)
+ALERT = performance_alert(NOW)
 DECISION = Decision(
     decision_id="d",
     model="m",

@@ -5,14 +5,13 @@ import os
 import sys
 
 
-def wait_for_first(children: set[int]) -> int:
-    """The exit code of the first of them to end, negative for a signal. Other children, which end
-    as they please, are not counted."""
+def wait_for_first(children: set[int]) -> None:
+    """Returns when one of them has ended. Other children end as they please."""
     while True:
-        pid, status = os.wait()
+        pid, _ = os.wait()
         if pid in children:
             print(f"Ray's process {pid} ended", file=sys.stderr)
-            return os.waitstatus_to_exitcode(status)
+            return
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alert_cases import performance_alert
 
 from driftloop_contracts import alert, retrain
 from driftloop_contracts.alert import Alert, AlertEvent, AlertState
 from driftloop_contracts.errors import Conflict
-from driftloop_contracts.judgement import CheckKind, Severity
 from driftloop_contracts.retrain import Retrain, RetrainEvent, RetrainState
 from driftloop_contracts.transitions import diagram, finished
 
@@ -25,19 +25,7 @@ def retrain_in(state: RetrainState) -> Retrain:
 
 
 def alert_in(state: AlertState) -> Alert:
-    return Alert(
-        id="a",
-        model="m",
-        at=NOW,
-        kind=CheckKind.PERFORMANCE,
-        severity=Severity.CRITICAL,
-        message="worse",
-        version=1,
-        findings=("f",),
-        window="w",
-        change_at=NOW,
-        state=state,
-    )
+    return performance_alert(NOW, state=state)
 
 
 @pytest.mark.parametrize(("state", "event"), product(RetrainState, RetrainEvent))

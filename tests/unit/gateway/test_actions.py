@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alert_cases import performance_alert
 from fastapi.testclient import TestClient
 
-from driftloop_contracts.alert import Alert, AlertEvent
-from driftloop_contracts.judgement import CheckKind, Severity
+from driftloop_contracts.alert import AlertEvent
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.retrain import Retrain, RetrainEvent
 from driftloop_contracts.signature import Signature, TensorSpec
@@ -22,18 +22,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TENSOR = TensorSpec("x", "FP32", (-1, 1))
 SERVED = ServedVersion(1, "somewhere", Signature((TENSOR,), (TENSOR,)))
 NOT_USED: Any = None
-ALERT = Alert(
-    id="a",
-    model="m",
-    at=NOW,
-    kind=CheckKind.PERFORMANCE,
-    severity=Severity.CRITICAL,
-    message="worse",
-    version=1,
-    findings=("f",),
-    window="w",
-    change_at=NOW,
-)
+ALERT = performance_alert(NOW)
 
 
 @pytest.fixture

@@ -1,0 +1,24 @@
+"""An alert as a monitor raises it."""
+
+from datetime import datetime
+from typing import Any
+
+from driftloop_contracts.alert import Alert
+from driftloop_contracts.judgement import CheckKind, Severity
+
+
+def performance_alert(at: datetime, **changes: Any) -> Alert:
+    """Of the model m at version 1, under the id a."""
+    given: dict[str, Any] = {
+        "id": "a",
+        "model": "m",
+        "at": at,
+        "kind": CheckKind.PERFORMANCE,
+        "severity": Severity.CRITICAL,
+        "message": "worse",
+        "version": 1,
+        "findings": ("f",),
+        "window": "w",
+        "change_at": at,
+    }
+    return Alert(**{**given, **changes})
