@@ -2,7 +2,7 @@
 
 from layout import page
 
-from driftloop_contracts import alert, retrain
+from driftloop_contracts import alert, incident, retrain
 from driftloop_contracts.transitions import diagram
 from driftloop_rollout import machine
 
@@ -16,6 +16,7 @@ def render() -> str:
         "Retrain": diagram(retrain.RetrainState.REQUESTED, retrain.TRANSITIONS),
         "Rollout": diagram(machine.State.PENDING, machine.TRANSITIONS),
         "Alert": diagram(alert.AlertState.OPEN, alert.TRANSITIONS),
+        "Incident": diagram(incident.IncidentState.OPEN, incident.TRANSITIONS),
     }
     sections = [f"## {name}\n\n```mermaid\n{picture}```" for name, picture in drawn.items()]
     return page("States", INTRODUCTION, *sections)

@@ -11,6 +11,7 @@ from driftloop_store.database import Record
 from driftloop_store.deployments import Deployments
 from driftloop_store.engine import StoreAway, make_engine
 from driftloop_store.health import RoleHealth
+from driftloop_store.incidents import Incidents
 from driftloop_store.judgements import Judgements
 from driftloop_store.replicas import Replicas
 from driftloop_store.retrains import Retrains
@@ -23,7 +24,7 @@ __all__ = ["FINISHED_ROLLOUTS", "Record", "Store", "await_store", "open_store"]
 FIRST_WAIT_S, MOST_WAIT_S = 0.25, 5.0
 
 
-class Store(Deployments, Judgements, Alerts, Retrains, Rollouts, Replicas, RoleHealth):
+class Store(Deployments, Judgements, Alerts, Incidents, Retrains, Rollouts, Replicas, RoleHealth):
     """See the module. Safe to use from several threads and processes."""
 
     def bring_up_to_date(self) -> None:

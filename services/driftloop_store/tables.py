@@ -51,6 +51,55 @@ rollouts = _records(
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("revision", sa.Integer, nullable=False),
 )
+incidents = _records(
+    "incidents",
+    sa.Column("cause", sa.String(32), nullable=False),
+    sa.Column("subject", sa.String(128), nullable=False),
+    sa.Column("urgency", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("updated_at", sa.String(40), nullable=False, index=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+_unresolved = incidents.c.state != "resolved"
+sa.Index(
+    "one_unresolved_incident",
+    *(incidents.c.model, incidents.c.cause, incidents.c.subject),
+    unique=True,
+    sqlite_where=_unresolved,
+    postgresql_where=_unresolved,
+)
+incident_events = sa.Table(
+    "incident_events",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("incident_id", sa.String(64), nullable=False, index=True),
+    sa.Column("at", sa.String(40), nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+)
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("route", sa.String(64), nullable=False),
+    sa.Column("incident_id", sa.String(64), nullable=False, index=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("at", sa.String(40), nullable=False),
+    # Of the delivery that took it on; NULL: it waits.
+    sa.Column("delivery_id", sa.String(64), index=True),
+)
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("route", sa.String(64), nullable=False),
+    sa.Column("at", sa.String(40), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("body", sa.JSON, nullable=False),
+)
+sa.Index("ix_deliveries_route_at", deliveries.c.route, deliveries.c.at)
+for _table in (windows, findings, decisions):
+    # The newest of one model among the many of all.
+    sa.Index(f"ix_{_table.name}_model_at", _table.c.model, _table.c.at, _table.c.id)
 _one_for_each_model("one_active_retrain", retrains, retrains.c.state.in_(ACTIVE))
 _one_for_each_model("one_active_rollout", rollouts, rollouts.c.state.not_in(FINISHED_ROLLOUTS))
 rollout_events = sa.Table(
