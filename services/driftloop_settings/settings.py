@@ -7,6 +7,7 @@ from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from driftloop_contracts.model import ModelSpec
+from driftloop_settings.alert_sections import AlertsSettings
 from driftloop_settings.language_sections import JudgeSettings, LlmSettings, TuningSettings
 from driftloop_settings.loop_sections import (
     MonitoringSettings,
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     llm: LlmSettings = LlmSettings()
     tuning: TuningSettings = TuningSettings()
     judge: JudgeSettings = JudgeSettings()
+    alerts: AlertsSettings = AlertsSettings()
     control: ControlSettings = ControlSettings()
     registry: RegistrySettings = RegistrySettings()
     store: StoreSettings = StoreSettings()

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
-from driftloop_contracts.alert import Alert
-from driftloop_store.database import Database, columns_of
+import sqlalchemy as sa
+
+from driftloop_contracts.alert import Alert, AlertState
+from driftloop_store.database import Database, as_record, columns_of
 from driftloop_store.tables import alerts as table
 
 
@@ -15,6 +17,13 @@ class Alerts(Database):
     def alerts(self, model: str | None = None, limit: int = 100) -> list[Alert]:
         """Newest first."""
         return [Alert.from_dict(record) for record in self._newest(table, model, limit)]
+
+    def unclosed_alerts(self) -> list[Alert]:
+        """All of them, oldest first."""
+        query = sa.select(table).where(table.c.state != AlertState.CLOSED)
+        with self._begin() as c:
+            rows = c.execute(query.order_by(table.c.at, table.c.id))
+            return [Alert.from_dict(as_record(row)) for row in rows]
 
     def change_alert(self, alert_id: str, change: Callable[[Alert], Alert]) -> Alert:
         """Write what `change` makes of an alert, on top of the revision that it was given. It is

@@ -4,7 +4,7 @@ An incident and the notices of its change are written in one transaction; so are
 notices that it takes on. Whatever is killed when, what was committed is sent. ADR 37.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -43,6 +43,15 @@ class Incidents(Database):
         query = sa.select(table).where(active).order_by(table.c.at, table.c.id)
         with self._begin() as c:
             return [_incident(row) for row in c.execute(query)]
+
+    def incidents_by_id(self, ids: Collection[str]) -> dict[str, Incident]:
+        """Those that there are."""
+        found = {}
+        with self._begin() as c:
+            for part in _parts(list(ids)):
+                for row in c.execute(sa.select(table).where(table.c.id.in_(part))):
+                    found[row.id] = _incident(row)
+        return found
 
     def incident_events(self, incident_id: str) -> list[Record]:
         """Its history, oldest first: at, event, actor, reason."""
@@ -87,16 +96,17 @@ class Incidents(Database):
         with self._begin() as c:
             return [dict(row._mapping) for row in c.execute(query)]
 
-    def add_delivery(self, delivery: Delivery, notices: Sequence[Notice]) -> None:
-        """The message that takes on these notices, in one transaction. Does nothing if another
-        writer took one of them on."""
+    def add_delivery(self, delivery: Delivery, notices: Sequence[Notice]) -> bool:
+        """The message that takes on these notices, in one transaction. False, and nothing changed,
+        if another writer took one of them on."""
         ids = [notice.id for notice in notices]
         with self._begin() as c:
             taken = sum(self._take(c, delivery.id, part) for part in _parts(ids))
             if taken != len(ids):
                 c.rollback()
-                return
+                return False
             c.execute(deliveries.insert().values(_delivery_columns(delivery)))
+            return True
 
     def drop_notices(self, notices: Sequence[Notice]) -> None:
         """Of a route that the settings do not name any more, or that are out of date."""

@@ -13,6 +13,7 @@ from driftloop_store.engine import StoreAway, make_engine
 from driftloop_store.health import RoleHealth
 from driftloop_store.incidents import Incidents
 from driftloop_store.judgements import Judgements
+from driftloop_store.newest import NewestRecords
 from driftloop_store.replicas import Replicas
 from driftloop_store.retrains import Retrains
 from driftloop_store.rollouts import Rollouts
@@ -24,7 +25,17 @@ __all__ = ["FINISHED_ROLLOUTS", "Record", "Store", "await_store", "open_store"]
 FIRST_WAIT_S, MOST_WAIT_S = 0.25, 5.0
 
 
-class Store(Deployments, Judgements, Alerts, Incidents, Retrains, Rollouts, Replicas, RoleHealth):
+class Store(
+    Deployments,
+    Judgements,
+    Alerts,
+    Incidents,
+    Retrains,
+    Rollouts,
+    Replicas,
+    RoleHealth,
+    NewestRecords,
+):
     """See the module. Safe to use from several threads and processes."""
 
     def bring_up_to_date(self) -> None:

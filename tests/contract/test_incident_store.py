@@ -99,8 +99,8 @@ def test_an_unknown_incident_is_named(store: Store) -> None:
 
 def test_a_delivery_takes_its_notices_on_once(store: Store) -> None:
     store.write_incidents([opened(NEW, notice(1), notice(2))])
-    store.add_delivery(delivery(), [notice(1)])
-    store.add_delivery(delivery("again"), [notice(1), notice(2)])
+    assert store.add_delivery(delivery(), [notice(1)])
+    assert not store.add_delivery(delivery("again"), [notice(1), notice(2)])
     assert store.pending_deliveries() == [delivery()]
     assert store.waiting_notices() == [notice(2)]
     assert [n["delivery"] for n in store.notices_of("i")] == ["pending", None]

@@ -1,0 +1,1 @@
+"""Incidents from what the watchers find, and their routes to people. ADR 37."""

@@ -1,0 +1,67 @@
+"""The role `alerts`: every `alerts.interval_s`, incidents are brought up to date and sent."""
+
+import threading
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from driftloop_alerts.cycle import AlertsCycle
+from driftloop_alerts.dispatcher import Dispatcher
+from driftloop_alerts.heartbeat import Heartbeat
+from driftloop_alerts.routing import routes_of
+from driftloop_alerts.senders.building import sender_for
+from driftloop_alerts.senders.http_post import HttpPost
+from driftloop_alerts.store_reader import StoreReader
+from driftloop_contracts.clock import Clock, system_clock
+from driftloop_settings import Settings
+from driftloop_store import Store, StoreAway, await_store
+from driftloop_store.cycle_health import CycleHealth
+
+log = structlog.get_logger()
+
+
+def make_cycle(settings: Settings, store: Store, clock: Clock = system_clock) -> AlertsCycle:
+    """The cycle of these settings. One process at a time runs it on a store: two would send each
+    message once, but group them worse."""
+    alerts = settings.alerts
+    senders = {route.name: sender_for(route, alerts) for route in alerts.routes}
+    return AlertsCycle(
+        store,
+        StoreReader(store, settings),
+        routes_of(alerts),
+        Dispatcher(store, senders, clock),
+        console_link(settings),
+        ZoneInfo(alerts.timezone),
+    )
+
+
+def console_link(settings: Settings) -> str:
+    """The console's address, without a slash at its end."""
+    control = settings.control
+    return (settings.alerts.link or f"http://{control.host}:{control.port}").rstrip("/")
+
+
+def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:
+    """Run cycles until `stop` is set."""
+    store = await_store(settings.store_url, stop)
+    if store is None:
+        return
+    alerts = settings.alerts
+    cycle, health = make_cycle(settings, store, clock), CycleHealth(store, "alerts")
+    url = alerts.heartbeat_url.get_secret_value() if alerts.heartbeat_url else None
+    heartbeat = Heartbeat(HttpPost(url, alerts.timeout_s), alerts.heartbeat_s) if url else None
+    log.info("alerts.started", routes=[route.name for route in alerts.routes])
+    while not stop.is_set():
+        try:
+            cycle.step(clock())
+        except StoreAway:
+            pass  # logged once by the store; what came meanwhile is told when it is back
+        except Exception as error:
+            health.failed(error)
+        else:
+            health.succeeded()
+            if heartbeat is not None:
+                heartbeat.beat(clock())
+        stop.wait(alerts.interval_s)
+    cycle.close()
+    store.close()

@@ -1,0 +1,68 @@
+"""The newest records of every deployed model at once."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from driftloop_store import tables as t
+from driftloop_store.database import Database, Record, as_record
+
+_PARAMETERS = 500
+
+
+class NewestRecords(Database):
+    def newest_windows(self, each: int) -> dict[str, list[Record]]:
+        """By model, newest first."""
+        return self._newest_of_each(t.windows, each)
+
+    def newest_retrains(self, each: int) -> dict[str, list[Record]]:
+        return self._newest_of_each(t.retrains, each)
+
+    def newest_rollouts(self) -> dict[str, list[Record]]:
+        return self._newest_of_each(t.rollouts, 1)
+
+    def newest_decisions(self) -> dict[str, list[Record]]:
+        return self._newest_of_each(t.decisions, 1)
+
+    def findings_at(self, model: str, at: datetime) -> list[Record]:
+        """Of the windows of a model that ended then."""
+        table = t.findings
+        query = sa.select(table).where(table.c.model == model, table.c.at == at.isoformat())
+        with self._begin() as c:
+            return [as_record(row) for row in c.execute(query)]
+
+    def first_window_after(self, model: str, at: datetime) -> datetime | None:
+        """When the first window that ended later than `at` ended."""
+        ended = t.windows.c.at
+        query = sa.select(sa.func.min(ended)).where(
+            t.windows.c.model == model, ended > at.isoformat()
+        )
+        with self._begin() as c:
+            found = c.execute(query).scalar()
+        return datetime.fromisoformat(found) if found else None
+
+    def _newest_of_each(self, table: sa.Table, each: int) -> dict[str, list[Record]]:
+        """One index look-up for each model and record: never a scan of the table."""
+        of_model = (
+            sa.select(table.c.id)
+            .where(table.c.model == t.deployments.c.model)
+            .order_by(table.c.at.desc(), table.c.id.desc())
+            .limit(1)
+            .correlate(t.deployments)
+        )
+        ids = sa.select(*(of_model.offset(n).scalar_subquery() for n in range(each)))
+        ids = ids.select_from(t.deployments)
+        found: dict[str, list[Record]] = {}
+        with self._begin() as c:
+            wanted = [id_ for row in c.execute(ids) for id_ in row if id_ is not None]
+            for part in _parts(wanted):
+                for row in c.execute(sa.select(table).where(table.c.id.in_(part))):
+                    found.setdefault(row.model, []).append(as_record(row))
+        for records in found.values():
+            records.sort(key=lambda record: (record["at"], record["id"]), reverse=True)
+        return found
+
+
+def _parts(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[start : start + _PARAMETERS] for start in range(0, len(ids), _PARAMETERS))
