@@ -23,6 +23,7 @@ from driftloop_contracts.model import Deployment
 from driftloop_lake.port import LakeReader
 from driftloop_rollout.aliases import run_aliases
 from driftloop_rollout.commands import save
+from driftloop_rollout.curve import extended
 from driftloop_rollout.evidence import RolloutEvidence
 from driftloop_rollout.machine import TRANSITIONS, Event, Rollout, State, apply
 from driftloop_rollout.observer import Observer
@@ -213,7 +214,12 @@ class Controller:
             held = replace(rollout, reason="waiting for the champion's traffic to compare with")
             return held if held != rollout else None
         verdict = seen.trial.judge(rollout.step, len(rollout.rungs))
-        judged = replace(rollout, evidence=seen, outlook=outlook(rollout, seen))
+        judged = replace(
+            rollout,
+            evidence=seen,
+            outlook=outlook(rollout, seen),
+            curve=extended(rollout.curve, seen.trial.metrics, now),
+        )
         if verdict.action == "roll_back":
             judged = replace(judged, verdict=verdict.word)
             return apply(judged, Event.HARM, now, verdict.reason, numbers=verdict.numbers)

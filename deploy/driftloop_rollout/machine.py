@@ -13,6 +13,7 @@ from typing import Any
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.model import ServedVersion
 from driftloop_contracts.transitions import finished, follow
+from driftloop_rollout.curve import CurvePoint
 from driftloop_rollout.evidence import RolloutEvidence
 
 
@@ -116,6 +117,7 @@ class Rollout:
     version when the rollout was adopted, the one to go back to. sticky_s: how many seconds a
     routing key stays on its arm, None: forever. verdict: see `verdict.Word`.
     registry_due: the registry's aliases are still to be set. outlook: how long this traffic needs.
+    curve: how the evidence grew, for people.
     """
 
     id: str
@@ -136,6 +138,7 @@ class Rollout:
     evidence: RolloutEvidence | None = None
     outlook: dict[str, float | None] = field(default_factory=dict)
     registry_due: bool = False
+    curve: tuple[CurvePoint, ...] = ()
     history: tuple[Transition, ...] = ()
 
     @property
@@ -176,6 +179,7 @@ class Rollout:
             "evidence": self.evidence.to_dict() if self.evidence else None,
             "outlook": self.outlook,
             "registry_due": self.registry_due,
+            "curve": [point.to_dict() for point in self.curve],
             "history": [transition.to_dict() for transition in self.history],
         }
 
@@ -202,6 +206,7 @@ class Rollout:
             evidence=RolloutEvidence.from_dict(evidence) if evidence else None,
             outlook=record.get("outlook", {}),
             registry_due=record.get("registry_due", False),
+            curve=tuple(CurvePoint.from_dict(point) for point in record.get("curve", ())),
             history=tuple(Transition.from_dict(t) for t in record.get("history", ())),
         )
 

@@ -84,7 +84,8 @@ def up(
 
     run = run.with_insecure(insecure)
     if detach:
-        run.emit(_detached(run, timeout_s), lambda: None)
+        started = _detached(run, timeout_s)
+        run.emit(started, lambda: console.print(f"console: {started['endpoints']['control']}/"))
         return
     settings = run.settings
     private_folder(settings.state_dir)

@@ -113,6 +113,7 @@ class Supervisor:
                 if not self._ready and answers(self._endpoints["inference"]):
                     self._ready = True
                     self._say(f"ready after {time.monotonic() - begun:.1f} s")
+                    self._say(f"console: {self._endpoints['control']}/")
                 states = [child.state() for child in self._children.values()]
                 if states != written or was_ready != self._ready:
                     self._write(states)

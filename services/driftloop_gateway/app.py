@@ -8,9 +8,11 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
+from driftloop_console.app import add_console
+from driftloop_console.context import ConsoleContext
 from driftloop_contracts import errors
 from driftloop_contracts.alert import AlertEvent
 from driftloop_contracts.clock import Clock
@@ -57,6 +59,8 @@ class GatewayContext:
     clock: Clock
     erase: Callable[[str], None]
     """Deletes a model's rows from the lake."""
+    stopping: Callable[[], bool] = lambda: False
+    """Whether the role is asked to stop: pages that are open do not hold it up."""
 
 
 class RetrainRequest(BaseModel):
@@ -93,6 +97,17 @@ def make_app(context: GatewayContext) -> FastAPI:
     )
     _inspection(app, context)
     _actions(app, context)
+    add_console(
+        app,
+        ConsoleContext(
+            context.settings,
+            context.store,
+            context.registry,
+            context.run_state,
+            context.clock,
+            context.stopping,
+        ),
+    )
     written = app.openapi
     app.openapi = lambda: without_422(written())  # type: ignore[method-assign]  # FastAPI's own way
     return app
@@ -100,10 +115,6 @@ def make_app(context: GatewayContext) -> FastAPI:
 
 def _inspection(app: FastAPI, context: GatewayContext) -> None:
     store = context.store
-
-    @app.get("/", include_in_schema=False)
-    def root() -> RedirectResponse:
-        return RedirectResponse("/api/docs")
 
     @app.get("/api/health")
     def health() -> dict[str, bool]:

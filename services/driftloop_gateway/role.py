@@ -41,6 +41,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         partial(read_run_state, settings.state_dir),
         system_clock,
         lake.erase,
+        stop.is_set,
     )
     config = uvicorn.Config(
         make_app(context),

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from driftloop_contracts.errors import NotFound
-from driftloop_store.engine import Availability
+from driftloop_store.engine import READ_ONLY, Availability
+from driftloop_store.tables import changes
 
 Record = dict[str, Any]
 
@@ -27,11 +28,28 @@ class Database:
         with self._availability.noticed(), self._engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        """One state of the store, which no writer holds up. Raises StoreAway."""
+        with self._availability.noticed(), self._engine.connect() as connection:
+            connection.execution_options(**READ_ONLY)
+            with connection.begin():
+                yield connection
+
     def _insert(self, table: sa.Table, values: Mapping[str, Any]) -> bool:
         """Whether it was inserted: a row in conflict with one that is there changes nothing."""
         with self._begin() as c:
             insert = self._insert_into(table).values(values).on_conflict_do_nothing()
-            return c.execute(insert.returning(sa.literal(1))).first() is not None
+            inserted = c.execute(insert.returning(sa.literal(1))).first() is not None
+            if inserted:
+                self._count_change(c, values["model"])
+            return inserted
+
+    def _count_change(self, c: sa.Connection, model: str) -> None:
+        """Those who show a model see from it that a record of its changed (`Changes`)."""
+        insert = self._insert_into(changes).values(model=model, revision=1)
+        more = {"revision": changes.c.revision + 1}
+        c.execute(insert.on_conflict_do_update(index_elements=["model"], set_=more))
 
     def _upsert(self, table: sa.Table, key: Record, values: Record) -> None:
         insert = self._insert_into(table).values({**key, **values})
@@ -53,7 +71,7 @@ class Database:
         query = sa.select(table).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit)
         if model is not None:
             query = query.where(table.c.model == model)
-        with self._begin() as c:
+        with self._read() as c:
             return [as_record(row) for row in c.execute(query)]
 
     def _get(self, table: sa.Table, id_: str) -> Record:
@@ -63,7 +81,7 @@ class Database:
         return found
 
     def _find(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> Record | None:
-        with self._begin() as c:
+        with self._read() as c:
             row = c.execute(sa.select(table).where(*where)).first()
         return as_record(row) if row is not None else None
 
@@ -77,6 +95,8 @@ class Database:
             update = table.update().where(*where).values(after).returning(table)
             with self._begin() as c:
                 row = c.execute(update).first()
+                if row is not None:
+                    self._count_change(c, row.model)
             if row is not None:
                 return as_record(row)
 

@@ -53,6 +53,7 @@ class Deployments(Readers):
         with self._begin() as c:
             if c.execute(update).rowcount != 1:
                 raise Conflict(f"model {name!r} was changed by someone else; read it again")
+            self._count_change(c, name)
         return Deployment.from_dict(body)
 
     def remove_deployment(self, model: str) -> Deployment:
@@ -67,6 +68,7 @@ class Deployments(Readers):
                     c.execute(
                         insert.on_conflict_do_update(index_elements=["name"], set_={"body": body})
                     )
+                    self._count_change(c, model)
                     return found
 
     def known_models(self) -> list[str]:

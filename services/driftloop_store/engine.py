@@ -21,6 +21,8 @@ from driftloop_contracts.errors import RetryLater
 
 log = structlog.get_logger()
 
+READ_ONLY = {"driftloop_read_only": True}
+"""Execution options of a connection that only reads: on SQLite it then waits for no writer."""
 _LIBPQ = {
     # A host that went without a word would hold a role up for a quarter of an hour.
     "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
@@ -67,7 +69,8 @@ def _configure_sqlite(engine: sa.Engine) -> None:
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         # A deferred transaction that later writes can fail with BUSY at once; this one waits.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = connection.get_execution_options().items() >= READ_ONLY.items()
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 class Availability:

@@ -14,11 +14,11 @@ class Replicas(Readers):
         self.put_cursor(_loaded(model), loaded.to_dict())
 
     def replica_statuses(self) -> ReplicaStatuses:
-        found = self.cursor(_STATUSES)
+        found = self.cursor(STATUSES)
         return ReplicaStatuses() if found is None else ReplicaStatuses.from_dict(found)
 
     def put_replica_statuses(self, statuses: ReplicaStatuses) -> None:
-        self.put_cursor(_STATUSES, statuses.to_dict())
+        self.put_cursor(STATUSES, statuses.to_dict())
 
     def replica_report(self, pid: int | None) -> ReplicaReport | None:
         """None if the process has not reported yet, or is gone."""
@@ -32,7 +32,7 @@ class Replicas(Readers):
         self.drop_cursor(_report(pid))
 
 
-_STATUSES = "replicas"
+STATUSES = "replicas"
 
 
 def _loaded(model: str) -> str:

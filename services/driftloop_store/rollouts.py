@@ -53,6 +53,7 @@ class Rollouts(Database):
             ).first()
             if row is None:
                 raise Conflict(f"rollout {rollout_id} was changed by someone else; read it again")
+            self._count_change(c, row.model)
             if event is not None:
                 values = {"rollout_id": rollout_id, "at": now, "body": event}
                 c.execute(rollout_events.insert().values(values))

@@ -7,9 +7,11 @@ newer one changes nothing. Times are kept as ISO 8601 text in UTC, which sorts.
 from threading import Event
 
 from driftloop_store.alerts import Alerts
+from driftloop_store.changes import Changes
 from driftloop_store.database import Record
 from driftloop_store.deployments import Deployments
 from driftloop_store.engine import StoreAway, make_engine
+from driftloop_store.fleet import Fleet
 from driftloop_store.health import RoleHealth
 from driftloop_store.incidents import Incidents
 from driftloop_store.judgements import Judgements
@@ -35,6 +37,8 @@ class Store(
     Replicas,
     RoleHealth,
     NewestRecords,
+    Fleet,
+    Changes,
 ):
     """See the module. Safe to use from several threads and processes."""
 

@@ -33,12 +33,18 @@ deployments = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("body", sa.JSON, nullable=False),
 )
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+)
 windows = _records("windows")
 findings = _records("findings", sa.Column("severity", sa.String(16), nullable=False))
 decisions = _records("decisions")
 alerts = _records(
     "alerts",
-    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
 )
 retrains = _records(
@@ -97,7 +103,7 @@ deliveries = sa.Table(
     sa.Column("body", sa.JSON, nullable=False),
 )
 sa.Index("ix_deliveries_route_at", deliveries.c.route, deliveries.c.at)
-for _table in (windows, findings, decisions):
+for _table in (windows, findings, decisions, alerts, retrains, rollouts, incidents):
     # The newest of one model among the many of all.
     sa.Index(f"ix_{_table.name}_model_at", _table.c.model, _table.c.at, _table.c.id)
 _one_for_each_model("one_active_retrain", retrains, retrains.c.state.in_(ACTIVE))

@@ -1,0 +1,123 @@
+"""The console's routes, added to the gateway's application. Thin: a page is built in `pages`."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from driftloop_console import actions
+from driftloop_console.assets import assets
+from driftloop_console.changes_feed import ChangesFeed, tokens
+from driftloop_console.context import ConsoleContext
+from driftloop_console.live import LivePages, parse_seen
+from driftloop_console.page import Page
+from driftloop_console.pages import PAGES, build_page
+from driftloop_console.rendering import render_error, render_page
+from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, listed, shown
+from driftloop_http.http_errors import headers_of, status_of
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+FOREVER = {
+    "cache-control": "public, max-age=31536000, immutable",
+    "x-content-type-options": "nosniff",
+}
+
+
+def add_console(app: FastAPI, context: ConsoleContext) -> None:
+    """Call it after the error handlers are installed: those of people's pages go before them."""
+    for path in PAGES:
+        _add_page(app, path, context)
+    _add_live(app, context)
+    actions.add_actions(app, context)
+    _add_errors(app)
+
+    @app.get("/console/{tag}/{name}", include_in_schema=False)
+    def asset(tag: str, name: str) -> Response:
+        found = assets().get(name)
+        if found is None or found.tag != tag:
+            raise NotFound(f"there is no file {name!r} of this release; load the page again")
+        return Response(found.content, media_type=found.media_type, headers=FOREVER)
+
+
+def _add_page(app: FastAPI, path: str, context: ConsoleContext) -> None:
+    def page(request: Request) -> Response:
+        query = dict(request.query_params)
+        path = request.url.path if request.url.path == "/" else unquote(request.scope["path"])
+        try:
+            kept = {k: v for k, v in query.items() if k not in ("format", "table")}
+            built = build_page(context, path, kept)
+            if "format" in query:
+                return _exported(built, query)
+            return HTMLResponse(render_page(built, path, kept), headers=HEADERS)
+        except DriftloopError as error:
+            return _error_page(status_of(error), str(error), headers_of(error))
+
+    app.add_api_route(path, page, methods=["GET"], include_in_schema=False)
+
+
+def _exported(page: Page, query: Mapping[str, str]) -> Response:
+    tables, form = page.tables, query["format"]
+    name = query.get("table") or next(iter(tables), "")
+    if name not in tables:
+        raise Rejected(f"table={shown(name)}: the page has {listed(tables) or 'no table'}")
+    if form == "csv":
+        kind, text = "text/csv", tables[name].to_csv()
+    elif form == "json":
+        kind, text = "application/json", tables[name].to_json()
+    else:
+        raise Rejected(f"format={shown(form)}: write csv or json")
+    named = {"content-disposition": f'attachment; filename="{name}.{form}"'}
+    return Response(text, media_type=kind, headers={**HEADERS, **named})
+
+
+def _add_live(app: FastAPI, context: ConsoleContext) -> None:
+    pages: list[LivePages] = []
+
+    @app.get("/live", include_in_schema=False)
+    async def live(page: str, seen: str = "") -> Response:
+        """The sections of a page that differ from those `seen`, now and whenever they change."""
+        url = urlsplit(page)
+        path, query = unquote(url.path), dict(parse_qsl(url.query))
+        try:
+            await run_in_threadpool(build_page, context, path, query)
+        except DriftloopError as error:
+            # 204 ends an event stream: the browser does not ask again.
+            gone = isinstance(error, NotFound)
+            return Response(status_code=204 if gone else status_of(error))
+        if not pages:  # in the event loop that it is used in
+            feed = ChangesFeed(lambda: tokens(context), context.stopping)
+            pages.append(LivePages(lambda p, q: build_page(context, p, q), feed))
+        events = pages[0].events(page, path, query, parse_seen(seen))
+        return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
+
+
+def _add_errors(app: FastAPI) -> None:
+    """A person who follows an old link gets a page; programs, and all of the API, get JSON."""
+    before: Any = app.exception_handlers[HTTPException]
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        wanted: str = request.headers.get("accept", "")
+        path = request.url.path
+        if error.status_code != 404 or "text/html" not in wanted or path.startswith("/api/"):
+            answer: Response = await before(request, error)
+            return answer
+        return _error_page(404, f"there is no page {path[:200]!r}", {})
+
+
+def _error_page(status: int, sentence: str, headers: Mapping[str, str]) -> Response:
+    return HTMLResponse(render_error(status, sentence), status, {**HEADERS, **headers})

@@ -1,0 +1,49 @@
+"""Charts as values: the browser draws them (uPlot), and a table beside them says the same."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import exp, sqrt
+from typing import Literal
+
+Z95 = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """values: one for each x; None: unknown. look: `line`; `limit`, a threshold; `low` and `high`,
+    the edges of a band around the line before."""
+
+    label: str
+    values: tuple[float | None, ...]
+    look: Literal["line", "limit", "low", "high"] = "line"
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """title: says in words what is drawn, for those who cannot see it. x: seconds since 1970,
+    ascending."""
+
+    title: str
+    x: tuple[float, ...]
+    series: tuple[Series, ...]
+    log: bool = False
+    small: bool = False
+
+    @property
+    def document(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def mean_interval(mean: float, rows: int) -> tuple[float, float]:
+    """About 95 % of such intervals hold the true mean of losses in [0, 1] (Wilson 1927). Exact in
+    spirit for losses 0 and 1; wider than needed for others, whose variance is lower."""
+    spread = Z95**2 / rows
+    middle = (mean + spread / 2) / (1 + spread)
+    half = Z95 * sqrt(max(mean * (1 - mean), 0.0) / rows + spread / (4 * rows)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def e_values(logs: Sequence[float | None]) -> tuple[float | None, ...]:
+    """From natural logarithms, at most 1e300."""
+    return tuple(None if value is None else exp(min(value, 690.0)) for value in logs)

@@ -1,0 +1,104 @@
+"""The pages of one model and of one of its versions."""
+
+from collections.abc import Mapping
+
+from driftloop_console.context import ConsoleContext
+from driftloop_console.model_records import one_model, rules
+from driftloop_console.page import Link, Page, Section, facts_section, table_section
+from driftloop_console.time_range import time_range
+from driftloop_console.views import model_page
+from driftloop_console.views.fleet import model_url
+from driftloop_contracts.alert import Alert
+from driftloop_contracts.errors import NotFound
+
+Params = Mapping[str, str]
+WINDOWS, RECORDS, FINDINGS = 300, 100, 2_000
+
+
+def model(context: ConsoleContext, params: Params, query: Params) -> Page:
+    store, name = context.store, params["model"]
+    deployment = store.require_deployment(name)
+    asked = time_range(query, context.clock())
+    ends = asked.since, asked.until
+    records, found = one_model(context, deployment)
+    windows = store.between("windows", name, *ends, WINDOWS)
+    # The oldest window that is shown: findings of older ones have no place.
+    since = min((w["started_at"] for w in windows), default=None)
+    findings = store.between("findings", name, *ends, FINDINGS) if since else []
+    policy = rules(context.settings, deployment.model)
+    error = model_page.error_chart(windows)
+    drift = model_page.drift_charts(findings, windows, policy.monitoring.drift_effect)
+    alerts = [Alert.from_dict(r) for r in store.between("alerts", name, *ends, RECORDS)]
+    loaded = store.loaded_versions(name)
+    sections = (
+        Section("condition", "", "condition.html", {"condition": found}),
+        table_section(
+            "Versions", model_page.versions_table(deployment, loaded, records.ledger), query
+        ),
+        Section("error", "Error", "charts.html", {
+            "charts": [error] if error else [],
+            "empty": "No labels arrived in this time: send them with `POST /feedback`.",
+        }),
+        table_section("Windows", model_page.windows_table(windows), query),
+        Section("drift", "Drift by column", "charts.html", {
+            "charts": drift, "empty": "No column moved away from the reference in this time.",
+        }),
+        table_section("Alerts", model_page.alerts_table(alerts), query),
+        table_section(
+            "Capture",
+            model_page.capture_table(records.ledger),
+            query,
+            model_page.capture_account(records.ledger),
+        ),
+        table_section(
+            "Decisions",
+            model_page.decisions_table(store.between("decisions", name, *ends, RECORDS)),
+            query,
+        ),
+        table_section(
+            "Rollouts",
+            model_page.rollouts_table(store.between("rollouts", name, *ends, RECORDS)),
+            query,
+        ),
+        table_section(
+            "Retrains", model_page.retrains_table(store.retrains(name, RECORDS)), query
+        ),
+    )  # fmt: skip
+    return Page(name, "Fleet", sections, frozenset({name}), ranged=True)
+
+
+def version(context: ConsoleContext, params: Params, query: Params) -> Page:
+    store, name, number = context.store, params["model"], int(params["version"])
+    deployment = store.require_deployment(name)
+    served = deployment.version(number)
+    of_version = [r for r in store.retrains(name, 1_000) if r.version == number]
+    rollouts = [r for r in store.rollouts(name, 1_000) if r["candidate"]["version"] == number]
+    if served is None and not of_version and not rollouts:
+        raise NotFound(f"model {name!r} has no version {number}; its page lists those it has")
+    ledger = [entry for entry in store.ledger(name) if entry["version"] == number]
+    split = deployment.split
+    role = {split.stable: "champion", split.canary: "challenger"}.get(number)
+    facts = {
+        "Model": Link(name, model_url(name)),
+        "Role": role or ("kept, so that a rollback is quick" if served else "not served any more"),
+        "Files": served.path if served else None,
+        "Adapter of version": served.base if served else None,
+        "Inputs": ", ".join(f"{t.name} ({t.datatype})" for t in served.signature.accepted)
+        if served
+        else None,
+        "Outputs": ", ".join(f"{t.name} ({t.datatype})" for t in served.signature.outputs)
+        if served
+        else None,
+        "Rebuild it with": f"driftloop reproduce {name} {number}" if of_version else None,
+    }
+    metrics = of_version[0].metrics if of_version else {}
+    sections = (
+        facts_section("facts", "", facts),
+        facts_section("metrics", "Measured before it was registered", dict(metrics)),
+        table_section(
+            "Capture", model_page.capture_table(ledger), query, model_page.capture_account(ledger)
+        ),
+        table_section("Retrains", model_page.retrains_table(of_version), query),
+        table_section("Rollouts", model_page.rollouts_table(rollouts), query),
+    )
+    return Page(f"{name}, version {number}", "Fleet", sections, frozenset({name}))

@@ -1,0 +1,64 @@
+"""Pages over all models: the fleet, incidents, decisions, settings and the system."""
+
+from collections.abc import Mapping
+
+from driftloop_console.context import ConsoleContext
+from driftloop_console.model_records import all_models
+from driftloop_console.page import Page, Section, facts_section, table_section
+from driftloop_console.time_range import time_range
+from driftloop_console.views import model_page, system_view
+from driftloop_console.views.fleet import fleet_table, summary
+from driftloop_console.views.settings_table import settings_table
+from driftloop_contracts.alert import Alert
+
+Params = Mapping[str, str]
+MOST_ROWS = 1_000
+
+
+def fleet(context: ConsoleContext, _: Params, query: Params) -> Page:
+    models = all_models(context)
+    counts = Section("summary", "", "summary.html", {"counts": summary(models)})
+    return Page("Fleet", "Fleet", (counts, table_section("Models", fleet_table(models), query)))
+
+
+def incidents(context: ConsoleContext, _: Params, query: Params) -> Page:
+    asked = time_range(query, context.clock())
+    found = context.store.between("alerts", None, asked.since, asked.until, MOST_ROWS)
+    table = model_page.alerts_table([Alert.from_dict(record) for record in found])
+    return Page("Incidents", "Incidents", (table_section("Alerts", table, query),), ranged=True)
+
+
+def decisions(context: ConsoleContext, _: Params, query: Params) -> Page:
+    asked = time_range(query, context.clock())
+    found = context.store.between("decisions", None, asked.since, asked.until, MOST_ROWS)
+    table = model_page.decisions_table(found)
+    note = "Each time a retrain could have started: whether it did, and why."
+    section = table_section("Decisions", table, query, note)
+    return Page("Decisions", "Decisions", (section,), ranged=True)
+
+
+def settings(context: ConsoleContext, _: Params, query: Params) -> Page:
+    table = settings_table(context.settings, context.store.deployments())
+    note = "What is in force, and from where. A model's `policy` holds for that model alone."
+    return Page(
+        "Settings", "Settings", (table_section("Settings", table, query, note),), frozenset()
+    )
+
+
+def system(context: ConsoleContext, _: Params, query: Params) -> Page:
+    running, store = context.run_state(), context.store
+    degraded, statuses = store.degraded(), store.replica_statuses()
+    return Page(
+        "System",
+        "System",
+        (
+            facts_section("state", "", system_view.state(running, degraded)),
+            table_section("Roles", system_view.roles_table(running, degraded), query),
+            table_section("Replicas", system_view.replicas_table(statuses), query),
+            table_section("Failing cycles", system_view.degraded_table(degraded), query),
+            table_section("Ports", system_view.endpoints_table(running, context.settings), query),
+            table_section(
+                "Lag", system_view.lag_table(store.ledger(), store.monitor_states()), query
+            ),
+        ),
+    )

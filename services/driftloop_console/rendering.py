@@ -1,0 +1,100 @@
+"""Pages and sections as HTML (Jinja2, which escapes whatever records say)."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from hashlib import blake2b
+from urllib.parse import urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from driftloop_console import words
+from driftloop_console.assets import assets
+from driftloop_console.page import Link, Page, Section
+
+NAVIGATION = (
+    ("Fleet", "/"), ("Incidents", "/incidents"), ("Decisions", "/decisions"),
+    ("Settings", "/settings"), ("System", "/system"),
+)  # fmt: skip
+RANGES = ("1h", "24h", "7d", "30d")
+HTMX = {
+    # What the content security policy forbids; and the answers of a button are shown whatever
+    # their status is.
+    "includeIndicatorStyles": False,
+    "allowEval": False,
+    "responseHandling": [{"code": "204", "swap": False}, {"code": "...", "swap": True}],
+}
+
+
+@cache
+def environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("driftloop_console"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+    )
+    names = ("number", "count", "share", "duration", "time", "clip")
+    found.filters |= {name: getattr(words, name) for name in names}
+    found.tests["link"] = lambda value: isinstance(value, Link)
+    return found
+
+
+def render_section(section: Section, path: str, query: Mapping[str, str]) -> str:
+    def with_query(**changes: str) -> str:
+        """The page's URL with some parameters changed."""
+        changed = {**query, **changes}
+        return f"{path}?{urlencode(changed)}"
+
+    template = environment().get_template(section.template)
+    return template.render(section=section, with_query=with_query, query=query, **section.data)
+
+
+def tag_of(html: str) -> str:
+    return blake2b(html.encode(), digest_size=6).hexdigest()
+
+
+def render_page(page: Page, path: str, query: Mapping[str, str]) -> str:
+    sections = [(s, render_section(s, path, query)) for s in page.sections]
+    seen = ",".join(f"{s.id}:{tag_of(html)}" for s, html in sections)
+    shown = path + (f"?{urlencode(query)}" if query else "")
+    ranges = [
+        (length, f"{path}?{urlencode({**_without_range(query), 'last': length})}")
+        for length in RANGES
+    ]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            page=page,
+            sections=[(s, Markup(html)) for s, html in sections],
+            live=f"/live?{urlencode({'page': shown, 'seen': seen})}",
+            ranges=ranges if page.ranged else [],
+            everything=path,
+            query=query,
+            **_frame(),
+        )
+    )
+
+
+def render_error(status: int, sentence: str) -> str:
+    return (
+        environment()
+        .get_template("error.html")
+        .render(status=status, sentence=sentence, **_frame())
+    )
+
+
+def _frame() -> dict[str, object]:
+    return {
+        "navigation": NAVIGATION,
+        "tags": {name: asset.tag for name, asset in assets().items()},
+        "htmx": json.dumps(HTMX),
+    }
+
+
+def _without_range(query: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in query.items() if name not in ("last", "from", "to")}

@@ -1,0 +1,1 @@
+"""From records of the store to what a page shows: pure."""

@@ -1,0 +1,276 @@
+"""One model: its versions, error, drift, alerts, capture account and decisions."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from driftloop_console.charts import Chart, Series, mean_interval
+from driftloop_console.tables import Column, Table
+from driftloop_console.views.fleet import retrain_url, rollout_url, version_url
+from driftloop_contracts.alert import Alert
+from driftloop_contracts.judgement import unexplained
+from driftloop_contracts.model import Deployment
+from driftloop_contracts.replica import LoadedVersions
+from driftloop_contracts.retrain import Retrain
+
+Record = Mapping[str, Any]
+MOST_COLUMNS = 24
+"""Small multiples of the columns that moved most."""
+DRIFT = ("drift", "prediction_drift")
+
+
+def versions_table(
+    deployment: Deployment, loaded: LoadedVersions, ledger: Sequence[Record]
+) -> Table:
+    split, name = deployment.split, deployment.model.name
+    columns = (
+        Column("version", "Version", "count", lambda row: version_url(name, row["version"])),
+        Column("role", "Role"),
+        Column("share", "Share of traffic", "share"),
+        Column("held", "Held by replicas"),
+        Column("served", "Rows served", "count"),
+    )
+    rows = []
+    for served in sorted(deployment.versions, key=lambda v: -v.version):
+        version = served.version
+        role = {split.stable: "champion", split.canary: "challenger"}.get(version, "kept")
+        shares = {split.stable: 1.0 - split.weight, split.canary: split.weight}
+        failed = loaded.failed.get(version)
+        rows.append(
+            {
+                "version": version,
+                "role": role,
+                "share": shares.get(version, 0.0),
+                "held": "yes" if version in loaded.versions else failed or "no",
+                "served": sum(e["served"] for e in ledger if e["version"] == version),
+            }
+        )
+    return Table("versions", columns, rows, "No version is deployed.")
+
+
+def windows_table(windows: Sequence[Record]) -> Table:
+    """windows: newest first."""
+    columns = (
+        Column("at", "Ended", "time"),
+        Column("kind", "Closed by"),
+        Column("status", "Status", "state"),
+        Column("rows", "Rows", "count"),
+        Column("labelled", "Labelled", "count"),
+        Column("error", "Error", "number"),
+        Column("low", "95 % from", "number"),
+        Column("high", "to", "number"),
+        Column("reference", "Reference", "number"),
+        Column("reason", "Note"),
+    )
+    rows = [
+        {
+            "at": window["ended_at"],
+            "kind": window["kind"],
+            "status": window["status"],
+            "rows": window["rows"],
+            "labelled": window["labelled"],
+            "error": window.get("mean_loss"),
+            "low": edges[0],
+            "high": edges[1],
+            "reference": window.get("performance", {}).get("baseline"),
+            "reason": window.get("reason", ""),
+        }
+        for window in windows
+        for edges in (_interval(window),)
+    ]
+    empty = "No window was judged in this time. Send requests, or choose a longer time."
+    return Table("windows", columns, rows, empty)
+
+
+def error_chart(windows: Sequence[Record]) -> Chart | None:
+    """The mean loss of each window with its interval, against the reference; None without labels.
+    windows: newest first."""
+    labelled = [w for w in reversed(windows) if w.get("mean_loss") is not None]
+    if not labelled:
+        return None
+    edges = [_interval(window) for window in labelled]
+    shown = [window.get("performance", {}) for window in labelled]
+    return Chart(
+        "Mean error of each window with its 95 % interval, and the reference",
+        tuple(_seconds(window["ended_at"]) for window in labelled),
+        (
+            Series("Error", tuple(window["mean_loss"] for window in labelled)),
+            Series("95 % low", tuple(low for low, _ in edges), "low"),
+            Series("95 % high", tuple(high for _, high in edges), "high"),
+            Series("Reference", tuple(one.get("baseline") for one in shown), "limit"),
+            Series("Ceiling", tuple(one.get("ceiling") for one in shown), "limit"),
+        ),
+    )
+
+
+def drift_charts(
+    findings: Sequence[Record], windows: Sequence[Record], limit: float
+) -> list[Chart]:
+    """For each column that moved, its distance from the reference in each window, the largest
+    first. Below `limit`, `monitoring.drift_effect`, a distance is not recorded."""
+    ends = {w["window_id"]: _seconds(w["ended_at"]) for w in reversed(windows)}
+    by_column: dict[str, dict[str, float]] = {}
+    for finding in findings:
+        if finding["kind"] in DRIFT and finding["window_id"] in ends:
+            for column in finding["columns"]:
+                by_column.setdefault(column, {})[finding["window_id"]] = finding["effect"]
+    largest = sorted(by_column, key=lambda column: (-max(by_column[column].values()), column))
+    x = tuple(ends.values())
+    return [
+        Chart(
+            column,
+            x,
+            (
+                Series("Distance", tuple(by_column[column].get(id_) for id_ in ends)),
+                Series("Threshold", (limit,) * len(x), "limit"),
+            ),
+            small=True,
+        )
+        for column in largest[:MOST_COLUMNS]
+    ]
+
+
+def alerts_table(alerts: Sequence[Alert]) -> Table:
+    columns = (
+        Column("at", "Raised", "time"),
+        Column(
+            "model", "Model", href=lambda row: f"/models/{row['model']}" if row["model"] else None
+        ),
+        Column("kind", "Cause"),
+        Column("severity", "Severity"),
+        Column("state", "State", "state"),
+        Column("message", "Message"),
+        Column(
+            "report", "Report", href=lambda row: row["report"] and f"/api/reports/{row['report']}"
+        ),
+    )
+    rows = [
+        {
+            "at": alert.at.isoformat(),
+            "model": alert.model,
+            "kind": str(alert.kind),
+            "severity": str(alert.severity),
+            "state": str(alert.state),
+            "message": alert.message,
+            "report": alert.report.rpartition("/")[2] if alert.report else None,
+        }
+        for alert in alerts
+    ]
+    empty = "Nothing was found that needs you. Alerts appear here while they are open and after."
+    return Table("alerts", columns, rows, empty)
+
+
+def capture_table(ledger: Sequence[Record]) -> Table:
+    """served = acked + spooled + dropped + unexplained, for each version and replica."""
+    columns = (
+        Column("version", "Version", "count"),
+        Column("replica", "Replica"),
+        Column("served", "Served", "count"),
+        Column("acked", "Acked", "count"),
+        Column("spooled", "Spooled", "count"),
+        Column("dropped", "Dropped", "count"),
+        Column("reasons", "Reasons"),
+        Column("unexplained", "Unexplained", "count"),
+    )
+    rows = [
+        {
+            "version": entry["version"],
+            "replica": entry["replica"],
+            "served": entry["served"],
+            "acked": entry["acked"],
+            "spooled": entry["spooled"],
+            "dropped": sum(entry["dropped"].values()),
+            "reasons": ", ".join(f"{k}: {v:,}" for k, v in sorted(entry["dropped"].items())),
+            "unexplained": unexplained(entry),
+        }
+        for entry in sorted(ledger, key=lambda e: (-e["version"], e["replica"]))
+    ]
+    return Table("capture", columns, rows, "No replica served a row yet. Send requests.")
+
+
+def capture_account(ledger: Sequence[Record]) -> str:
+    """The account in one sentence."""
+    served, acked, spooled = (
+        sum(e[name] for e in ledger) for name in ("served", "acked", "spooled")
+    )
+    dropped = sum(sum(entry["dropped"].values()) for entry in ledger)
+    missing = sum(unexplained(entry) for entry in ledger)
+    sentence = (
+        f"{served:,} rows served = {acked:,} acked + {spooled:,} spooled + {dropped:,} dropped"
+    )
+    return f"{sentence} + {missing:,} unexplained." if missing else f"{sentence}."
+
+
+def decisions_table(decisions: Sequence[Record]) -> Table:
+    columns = (
+        Column("at", "Time", "time"),
+        Column("model", "Model", href=lambda row: f"/models/{row['model']}"),
+        Column("verdict", "Verdict", "state"),
+        Column("trigger", "Trigger"),
+        Column("sentence", "Why"),
+    )
+    rows = [
+        {
+            "at": decision["at"],
+            "model": decision["model"],
+            "verdict": decision["verdict"],
+            "trigger": decision["trigger"],
+            "sentence": decision_sentence(decision),
+        }
+        for decision in decisions
+    ]
+    empty = "No decision yet: driftloop writes one when a retrain could have started."
+    return Table("decisions", columns, rows, empty)
+
+
+def decision_sentence(decision: Record) -> str:
+    did = "Retrains" if decision["verdict"] == "retrain" else "Did not retrain"
+    return f"{did} because {decision['reason']}."
+
+
+def rollouts_table(rollouts: Sequence[Record]) -> Table:
+    columns = (
+        Column("at", "Requested", "time"),
+        Column("id", "Rollout", href=lambda row: rollout_url(row["id"])),
+        Column("candidate", "Candidate", "count"),
+        Column("state", "State", "state"),
+        Column("weight", "Share", "share"),
+        Column("verdict", "Verdict"),
+        Column("reason", "Reason"),
+    )
+    rows = [{**rollout, "candidate": rollout["candidate"]["version"]} for rollout in rollouts]
+    empty = "No rollout yet: one starts when a candidate passes the gate, or a version is deployed."
+    return Table("rollouts", columns, rows, empty)
+
+
+def retrains_table(retrains: Sequence[Retrain]) -> Table:
+    columns = (
+        Column("at", "Requested", "time"),
+        Column("id", "Retrain", href=lambda row: retrain_url(row["id"])),
+        Column("trigger", "Trigger"),
+        Column("state", "State", "state"),
+        Column("version", "Version", "count"),
+        Column("reason", "Reason"),
+    )
+    rows = [
+        {
+            "at": retrain.at.isoformat(),
+            "id": retrain.id,
+            "trigger": retrain.trigger,
+            "state": str(retrain.state),
+            "version": retrain.version,
+            "reason": retrain.reason,
+        }
+        for retrain in retrains
+    ]
+    empty = "No retrain yet. `driftloop retrain NAME` starts one."
+    return Table("retrains", columns, rows, empty)
+
+
+def _interval(window: Record) -> tuple[float | None, float | None]:
+    mean, rows = window.get("mean_loss"), window.get("labelled", 0)
+    return (None, None) if mean is None or not rows else mean_interval(mean, rows)
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,87 @@
+"""A retrain: why, how far, what the gate said, and where it leads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from driftloop_console import words
+from driftloop_console.page import Link
+from driftloop_console.tables import Column, Table
+from driftloop_console.views.fleet import model_url, rollout_url, version_url
+from driftloop_contracts.retrain import Retrain
+
+Record = Mapping[str, Any]
+
+
+def facts(retrain: Retrain, decision: Record | None) -> dict[str, Any]:
+    data = retrain.data
+    return {
+        "Model": Link(retrain.model, model_url(retrain.model)),
+        "State": str(retrain.state),
+        "Trigger": retrain.trigger,
+        "Reason": retrain.reason,
+        "Champion to beat": retrain.champion,
+        "Error is higher since": words.time(retrain.change_at) if retrain.change_at else None,
+        "Requested": words.time(retrain.at),
+        "Started": words.time(retrain.started_at) if retrain.started_at else None,
+        "Ended": words.time(retrain.ended_at) if retrain.ended_at else None,
+        "Progress": _progress(retrain),
+        "Waiting for": retrain.waiting_for,
+        "Gave no version because": "; ".join(retrain.reasons),
+        "Error": retrain.error.strip().splitlines()[-1] if retrain.error else None,
+        "Gate overridden": "yes, by an operator" if retrain.override_gate else None,
+        "Decision": decision["reason"] if decision else None,
+        "Data": f"predictions@{data.predictions}, labels@{data.labels}, received up to "
+        f"{words.time(data.as_of)}"
+        if data
+        else None,
+    }
+
+
+def _progress(retrain: Retrain) -> str | None:
+    progress = retrain.progress
+    if progress is None or not retrain.active:
+        return None
+    return f"{words.share(progress.fraction)}: {progress.message}"
+
+
+def lineage(retrain: Retrain) -> dict[str, Any]:
+    """Where its version went."""
+    result, version = retrain.result or {}, retrain.version
+    if version is None:
+        return {}
+    rollout, model = result.get("rollout"), retrain.model
+    return {
+        "Version": Link(str(version), version_url(model, version)),
+        "Made from": f"{result.get('data', '')}, {words.count(result.get('trained_rows'))} rows",
+        "Recipe": result.get("family"),
+        "Rollout": Link(rollout, rollout_url(rollout)) if isinstance(rollout, str) else None,
+        "Lineage": f"driftloop lineage {model} {version}",
+        "Rebuild it with": f"driftloop reproduce {model} {version}",
+    }
+
+
+def gate_table(retrain: Retrain) -> Table:
+    columns = (
+        Column("name", "Check"),
+        Column("passed", "Passed"),
+        Column("rows", "Rows", "count"),
+        Column("champion", "Champion", "number"),
+        Column("candidate", "Candidate", "number"),
+        Column("improvement", "Improvement", "number"),
+        Column("p_worse", "p if it were as good", "number"),
+        Column("reason", "Reason"),
+    )
+    checks = (retrain.result or {}).get("gate", {}).get("checks", ())
+    rows = [{**check, "passed": "yes" if check["passed"] else "no"} for check in checks]
+    return Table("gate", columns, rows, "The gate has not judged a candidate.")
+
+
+def evidence(decision: Record | None) -> dict[str, Any]:
+    """What the trigger saw."""
+    if decision is None:
+        return {}
+    return {
+        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in decision.get("evidence", {}).items()
+        if value not in (None, [], "")
+    }

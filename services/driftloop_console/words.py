@@ -1,0 +1,42 @@
+"""Numbers and times as people read them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+CLIPPED_CHARS = 400
+
+
+def number(value: float | None) -> str:
+    """Four significant digits."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.3g} %"
+
+
+def duration(seconds: float | None) -> str:
+    """In the largest unit that fits."""
+    if seconds is None:
+        return "–"
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def time(value: datetime | str | None) -> str:
+    """In UTC, to the second."""
+    if not value:
+        return "–"
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def clip(value: Any, chars: int = CLIPPED_CHARS) -> str:
+    text = str(value)
+    return text if len(text) <= chars else f"{text[:chars]}…"

@@ -1,0 +1,208 @@
+"""A store as a stack of some weeks leaves it: models in every state, with windows and findings."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from math import sin
+
+import numpy as np
+
+from driftloop_contracts.alert import Alert
+from driftloop_contracts.judgement import CheckKind, Decision, Finding, Severity, Window
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.retrain import Retrain, RetrainEvent, Stage
+from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_rollout.curve import CurvePoint
+from driftloop_rollout.evidence import ChampionBaseline, RolloutEvidence
+from driftloop_rollout.machine import Event, Rollout, apply
+from driftloop_rollout.units import Units
+from driftloop_rollout.verdict import Metric, Rule, Trial
+from driftloop_store import Store
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+SIGNATURE = Signature((TensorSpec("income", "FP32", (-1, 1)),), (TensorSpec("y", "INT64", (-1,)),))
+HOSTILE = '<script>alert("x")</script> & "quotes" 🙂 ' * 40
+BASELINE = 0.08
+
+
+def served(version: int) -> ServedVersion:
+    return ServedVersion(version, f"models/{version}", SIGNATURE)
+
+
+def deploy(store: Store, name: str, *versions: int) -> Deployment:
+    spec = ModelSpec(name, "classification", "y", recipe="tabular")
+    held = tuple(served(v) for v in versions)
+    return store.put_deployment(Deployment(spec, held, TrafficSplit(versions[0])))
+
+
+def window(model: str, number: int, end: datetime = NOW) -> Window:
+    """The one that ended `number` hours before `end`."""
+    ended = end - timedelta(hours=number)
+    error = BASELINE + 0.01 * sin(number)
+    return Window(
+        window_id=f"{model}-w{number}",
+        model=model,
+        kind="count",
+        lake_version=number,
+        started_at=ended - timedelta(minutes=50),
+        ended_at=ended,
+        rows=2_000,
+        labelled=1_900,
+        status="judged",
+        mean_loss=error,
+        performance={
+            "mean_loss": error, "baseline": BASELINE, "ceiling": BASELINE + 0.01, "log_e": 0.3,
+            "rows": 1_900.0,
+        },
+    )  # fmt: skip
+
+
+def drift(model: str, number: int, column: str, end: datetime = NOW) -> Finding:
+    return Finding(
+        finding_id=f"{model}-{column}-f{number}",
+        model=model,
+        version=1,
+        kind=CheckKind.DRIFT,
+        check="distance",
+        severity=Severity.WARNING,
+        columns=(column,),
+        effect=0.12 + 0.02 * (number % 5),
+        significance=1e-6,
+        window_id=f"{model}-w{number}",
+        at=end - timedelta(hours=number),
+    )
+
+
+def monitor_state(at: datetime, drifted: tuple[str, ...] = ()) -> dict[str, object]:
+    """The fields that pages read."""
+    tested = at - timedelta(minutes=40)
+    return {
+        "windowed": {"at": at.isoformat()},
+        "tested": {"at": tested.isoformat()},
+        "drifted": list(drifted),
+        "broken": [],
+    }
+
+
+def alert(model: str, kind: CheckKind = CheckKind.PERFORMANCE, message: str = "worse") -> Alert:
+    return Alert(
+        id=f"{model}-alert",
+        model=model,
+        at=NOW - timedelta(hours=2),
+        kind=kind,
+        severity=Severity.CRITICAL,
+        message=message,
+        version=1,
+        findings=("f",),
+        window=f"{model}-w1",
+        change_at=NOW - timedelta(hours=3),
+    )
+
+
+def units(rows: int, canary_loss: float, seed: int = 0) -> Units:
+    """`rows` requests of one row each, half of them drawn for the canary."""
+    random = np.random.default_rng(seed)
+    canary = random.random(rows) < 0.5
+    mean = np.where(canary, canary_loss, BASELINE)
+    return Units(
+        canary=canary,
+        loss=(random.random(rows) < mean).astype(np.float64),
+        rows=np.ones(rows),
+        expected=np.full(rows, BASELINE),
+        share=np.full(rows, 0.5),
+        spread=np.zeros(rows),
+    )
+
+
+def running_rollout(store: Store, model: str) -> Rollout:
+    """A canary of version 2 at its second step, with evidence and a curve."""
+    record = store.request_rollout(f"{model}-rollout", served(2), model, NOW, "the gate passed it")
+    steps = (0.05, 0.25, 0.5, 1.0)
+    planned = replace(
+        Rollout.from_record(record),
+        steps=steps,
+        champion=served(1),
+        deadline_at=NOW + timedelta(days=7),
+        outlook={"seconds_to_verdict": 7_200.0},
+    )
+    names = (("quality", True), ("errors", False), ("latency", False))
+    metrics = [Metric.start(Rule(n, 0.02, d), steps[:-1], BASELINE) for n, d in names]
+    curve = []
+    for hour in range(24):
+        metrics = [m.update(units(300, 0.06, hour)) for m in metrics]
+        logs = {m.rule.name: (m.worse.best, m.proof.best) for m in metrics}
+        curve.append(CurvePoint(NOW - timedelta(hours=24 - hour), logs))
+    past = ChampionBaseline(0.05, 0.0, 0.05, BASELINE, None, 20.0, 20.0)
+    evidence = RolloutEvidence(past, Trial(tuple(metrics)), NOW, NOW)
+    after = replace(
+        apply(apply(planned, Event.ADOPT, NOW, "adopted"), Event.LOADED, NOW, "replicas hold it"),
+        evidence=evidence,
+        curve=tuple(curve),
+    )
+    saved = store.save_rollout(after.id, record["revision"], after.state, after.to_body())
+    return Rollout.from_record(saved)
+
+
+def running_retrain(store: Store, model: str) -> Retrain:
+    decision = Decision(
+        decision_id=f"{model}-decision",
+        model=model,
+        at=NOW,
+        trigger="alert",
+        verdict="retrain",
+        reason="the measured error rose by 0.031",
+        evidence={"rise": 0.031, "labels_since_change": 4_000, "drifted": ["income"]},
+        policy={},
+    )
+    store.add_decision(decision)
+    asked = Retrain(
+        id=f"{model}-retrain",
+        model=model,
+        at=NOW,
+        trigger="alert",
+        reason=decision.reason,
+        decision_id=decision.decision_id,
+        champion=1,
+    )
+    store.request_retrain(asked)
+    progress = Stage("search", 0.4, "trial 2 of 5: gradient-boosting")
+    return store.change_retrain(
+        asked.id,
+        lambda r: replace(r.after(RetrainEvent.START), started_at=NOW, progress=progress),
+    )
+
+
+def waited(model: str, number: int = 0) -> Decision:
+    return Decision(
+        decision_id=f"{model}-waited-{number}",
+        model=model,
+        at=NOW - timedelta(hours=number),
+        trigger="alert",
+        verdict="wait",
+        reason="the measured error rose by 0.030, but only 900 of 2000 fresh labels are there",
+        evidence={},
+        policy={},
+    )
+
+
+def fill(store: Store, hours: int = 48, end: datetime = NOW) -> Iterator[str]:
+    """One model in each state; yields their names."""
+    for name in ("healthy", "watching", "alert", "retraining", "canary", "unwatched"):
+        deploy(store, name, 1, *((2,) if name == "canary" else ()))
+        yield name
+        if name == "unwatched":
+            continue
+        for number in range(hours):
+            store.add_window(window(name, number, end))
+        drifted = ("income", "age") if name == "watching" else ()
+        for column in drifted:
+            for number in range(0, hours, 3):
+                store.add_finding(drift(name, number, column, end))
+        store.put_cursor(f"monitor/{name}", monitor_state(end, drifted))
+        store.put_ledger(
+            "replica-1", name, 1, served=96_010, acked=96_000, spooled=7, dropped={"quota": 3}
+        )
+    store.raise_alert(alert("alert", message=f"the error rose from 0.08 to 0.11 {HOSTILE}"))
+    store.add_decision(waited("alert"))
+    running_retrain(store, "retraining")
+    running_rollout(store, "canary")

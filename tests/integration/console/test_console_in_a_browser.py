@@ -1,0 +1,196 @@
+"""The console in Debian's Chromium: pages, the policy, accessibility, live changes, actions."""
+
+import csv
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from console_records import alert, fill
+from console_server import console
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+
+from driftloop_contracts.alert import AlertEvent
+from driftloop_store import Store, open_store
+
+pytestmark = pytest.mark.integration
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+AXE = Path(__file__).parents[2] / "console_browser" / "axe.min.js"
+PAGES = (
+    "/", "/models/alert", "/models/watching", "/models/unwatched", "/models/canary",
+    "/models/canary/versions/2", "/rollouts/canary-rollout", "/retrains/retraining-retrain",
+    "/incidents", "/decisions", "/settings", "/system", "/models/gone",
+)  # fmt: skip
+VISIBLE_MS = 2_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        message = "these tests need Debian's chromium: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    opened = open_store(f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}")
+    assert len(list(fill(opened, end=datetime.now(UTC)))) == 6
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def url(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with console(store, tmp_path_factory.mktemp("state")) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    """With nothing on its console log in the end, which the policy's refusals would be on."""
+    context = browser.new_context(base_url=url, bypass_csp=False)
+    opened = context.new_page()
+    said: list[str] = []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    yield opened
+    context.close()
+    assert [text for text in said if "404" not in text and "409" not in text] == []
+
+
+def axe(page: Page) -> list[str]:
+    """What axe finds; asked through the debugger, which the policy does not hold for."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("() => axe.run(document)")
+    return [
+        f"{violation['id']}: {node['html'][:200]}"
+        for violation in found["violations"]
+        for node in violation["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_opens_in_few_requests_and_is_accessible(page: Page, path: str, url: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path)
+    expect(page.locator("h1")).to_be_visible()
+    charts = page.locator(".chart")
+    for number in range(charts.count()):
+        expect(charts.nth(number).locator("canvas")).to_be_attached()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert axe(page) == []
+    assert len([a for a in asked if not a.startswith("data:")]) <= 5
+    assert all(a.startswith((url, "data:")) for a in asked)
+
+
+def test_a_change_in_the_store_is_seen_within_two_seconds(page: Page, store: Store) -> None:
+    page.goto("/")
+    row = page.locator("tr", has=page.get_by_role("link", name="healthy", exact=True))
+    expect(row.locator(".state").last).to_have_text("healthy")
+    page.wait_for_timeout(1_500)  # the stream is open, and its first poll is over
+    page.evaluate("window.stayed = true")
+    store.raise_alert(alert("healthy", message="raised while the page is open"))
+    began = time.monotonic()
+    expect(row.locator(".state").last).to_have_text("alert", timeout=20_000)
+    took_s = time.monotonic() - began
+    store.change_alert("healthy-alert", lambda found: found.after(AlertEvent.CLOSE))
+    expect(row.locator(".state").last).to_have_text("healthy", timeout=20_000)
+    assert page.evaluate("window.stayed"), "the page was loaded anew"
+    assert took_s * 1_000 <= VISIBLE_MS
+
+
+def test_an_operator_steers_a_rollout_and_a_second_one_is_told(
+    page: Page, browser: Browser, url: str
+) -> None:
+    second = browser.new_context(base_url=url, offline=False).new_page()
+    page.goto("/rollouts/canary-rollout")
+    second.goto("/rollouts/canary-rollout")
+    second.evaluate("document.querySelector('#live').remove = null")
+    stale = second.locator("#actions-body").inner_html()
+    page.get_by_label("Reason (optional)").fill("lunch")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#facts")).to_contain_text("paused", timeout=20_000)
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    expect(second.get_by_role("button", name="Resume")).to_be_visible(timeout=20_000)
+    second.evaluate(
+        "html => { const box = document.querySelector('#actions-body'); box.innerHTML = html;"
+        " htmx.process(box); }",
+        stale,
+    )
+    second.get_by_role("button", name="Pause").click()
+    expect(second.locator(".told")).to_contain_text("Nothing was done: an operator")
+    second.context.close()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#facts")).to_contain_text("running", timeout=20_000)
+
+
+def test_dark_mode_is_kept_and_charts_follow(page: Page) -> None:
+    page.emulate_media(color_scheme="light")
+    page.goto("/models/watching")
+    shown = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(shown)
+    page.get_by_role("button", name="Switch between dark and light").click()
+    assert page.evaluate(shown) != light
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate(shown) != light
+
+
+def test_a_sorted_table_is_exported_as_it_is_shown(page: Page) -> None:
+    page.goto("/models/watching?last=7d")
+    page.locator("#table-windows").get_by_role("link", name="Error", exact=True).click()
+    expect(page.locator("#table-windows th[aria-sort=descending]")).to_contain_text("Error")
+    assert "sort_windows=-error" in page.url
+    assert "last=7d" in page.url
+    with page.expect_download() as download:
+        page.locator("#table-windows").get_by_role("link", name="CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    errors = [float(row["error"]) for row in rows]
+    assert (len(errors), errors) == (48, sorted(errors, reverse=True))
+
+
+def test_a_phone_shows_what_matters_without_scrolling_sideways(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    for path in ("/", "/models/alert", "/rollouts/canary-rollout"):
+        page.goto(path)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390, path
+
+
+def test_the_keyboard_reaches_the_content_first(page: Page) -> None:
+    page.goto("/")
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+
+
+def test_a_chart_is_saved_as_a_picture(page: Page) -> None:
+    page.goto("/models/watching")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as PNG").first.click()
+    assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_policy_holds_against_what_a_record_might_inject(page: Page) -> None:
+    page.goto("/models/alert")
+    with pytest.raises(Error, match=r"unsafe-eval|Content Security Policy"):
+        page.add_script_tag(content="window.injected = 1")
+    assert page.evaluate("window.injected") is None
