@@ -1,0 +1,128 @@
+"""How long the console's pages take over a store of many models and windows (ADR 38).
+
+The gateway's application with its middleware, asked in the process: what a browser waits for
+without the network. Promise: 95 % of the requests of each page within 300 ms.
+
+    python tests/bench/bench_console.py [--models 500] [--windows 1000] [--requests 20]
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import sqlalchemy as sa
+from console_records import drift, fill, monitor_state, waited, window
+from fastapi.testclient import TestClient
+
+from driftloop_console.changes_feed import tokens
+from driftloop_console.context import ConsoleContext
+from driftloop_gateway.app import GatewayContext, make_app
+from driftloop_settings import Settings
+from driftloop_store import Store, open_store
+from driftloop_store import tables as t
+
+PROMISE_MS = 300.0
+NOT_USED: Any = None
+PAGES = (
+    "/", "/?sort_models=-error", "/?format=csv", "/models/model-7", "/models/model-7?last=7d",
+    "/models/model-7?format=json&table=windows", "/models/canary/versions/2",
+    "/rollouts/canary-rollout", "/retrains/retraining-retrain", "/incidents", "/decisions",
+    "/settings", "/system",
+)  # fmt: skip
+
+
+def fill_many(store: Store, url: str, models: int, windows: int) -> None:
+    """Written past the store's methods, which would take an hour."""
+    now = datetime.now(UTC)
+    list(fill(store, hours=200, end=now))
+    template = store.require_deployment("healthy").to_dict()
+    engine = sa.create_engine(url)
+    for number in range(models - 6):
+        name = f"model-{number}"
+        body = {**template, "model": {**template["model"], "name": name}, "revision": 1}
+        rows = [window(name, hour, now).to_dict() for hour in range(windows)]
+        moved = [drift(name, hour, f"c{hour % 7}", now).to_dict() for hour in range(0, windows, 4)]
+        decided = [waited(name, hour).to_dict() for hour in range(0, windows, 50)]
+        with engine.begin() as c:
+            c.execute(t.deployments.insert(), [{"model": name, "revision": 1, "body": body}])
+            c.execute(t.windows.insert(), [_row(r, "window_id", r["ended_at"]) for r in rows])
+            c.execute(
+                t.findings.insert(),
+                [{**_row(r, "finding_id", r["at"]), "severity": "warning"} for r in moved],
+            )
+            c.execute(t.decisions.insert(), [_row(r, "decision_id", r["at"]) for r in decided])
+            c.execute(t.cursors.insert(), [{"name": f"monitor/{name}", "body": monitor_state(now)}])
+            counts = {"served": 96_010, "acked": 96_000, "spooled": 7, "dropped": {"quota": 3}}
+            c.execute(
+                t.ledger.insert(), [{"replica": "replica-1", "model": name, "version": 1, **counts}]
+            )
+            c.execute(t.changes.insert(), [{"model": name, "revision": windows}])
+    engine.dispose()
+
+
+def _row(record: dict[str, Any], id_: str, at: str) -> dict[str, Any]:
+    return {"id": record[id_], "model": record["model"], "at": at, "body": record}
+
+
+def p95_ms(client: TestClient, url: str, requests: int) -> tuple[float, float]:
+    """Median and 95th percentile of what a page takes, in ms; asked once before."""
+    taken = []
+    for number in range(requests + 1):
+        begun = time.perf_counter()
+        answer = client.get(url)
+        if number:
+            taken.append((time.perf_counter() - begun) * 1e3)
+        if answer.status_code != 200:
+            raise SystemExit(f"{url} answered {answer.status_code}: {answer.text[:300]}")
+    return statistics.median(taken), sorted(taken)[int(0.95 * len(taken))]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--models", type=int, default=500)
+    arguments.add_argument("--windows", type=int, default=1_000)
+    arguments.add_argument("--requests", type=int, default=20)
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/store.db"
+        store = open_store(url)
+        begun = time.perf_counter()
+        fill_many(store, url, given.models, given.windows)
+        print(f"{given.models} models × {given.windows} windows, "
+              f"filled in {time.perf_counter() - begun:.0f} s")  # fmt: skip
+        settings = Settings(state_dir=Path(folder))
+
+        def now() -> datetime:
+            return datetime.now(UTC)
+
+        context = GatewayContext(
+            settings, store, NOT_USED, NOT_USED, NOT_USED, lambda: None, now, NOT_USED
+        )
+        console = ConsoleContext(settings, store, NOT_USED, lambda: None, now)
+        worst = 0.0
+        print(f"{'page':<45} {'median ms':>9} {'p95 ms':>9}")
+        with TestClient(make_app(context), base_url="http://127.0.0.1") as client:
+            for page in PAGES:
+                median, p95 = p95_ms(client, page, given.requests)
+                worst = max(worst, p95)
+                print(f"{page:<45} {median:>9.0f} {p95:>9.0f}")
+        begun = time.process_time()
+        for _ in range(50):
+            asyncio.run(asyncio.to_thread(tokens, console))
+        share = (time.process_time() - begun) / 50
+        print(f"one poll for all open pages, each second: {100 * share:.2f} % of a core")
+        store.close()
+    if worst > PROMISE_MS:
+        raise SystemExit(f"promised: {PROMISE_MS:.0f} ms; the slowest page took {worst:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
