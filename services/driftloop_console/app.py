@@ -38,7 +38,7 @@ FOREVER = {
 
 
 def add_console(app: FastAPI, context: ConsoleContext) -> None:
-    """Call it after the error handlers are installed: those of people's pages go before them."""
+    """Call it after the error handlers are installed: those for browsers have priority."""
     for path in PAGES:
         _add_page(app, path, context)
     _add_live(app, context)
