@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 from math import sin
 
 import numpy as np
+from incident_cases import incident_of
 
 from driftloop_contracts.alert import Alert
+from driftloop_contracts.incident import IncidentChange
 from driftloop_contracts.judgement import CheckKind, Decision, Finding, Severity, Window
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.retrain import Retrain, RetrainEvent, Stage
@@ -202,6 +204,8 @@ def fill(store: Store, hours: int = 48, end: datetime = NOW) -> Iterator[str]:
         store.put_ledger(
             "replica-1", name, 1, served=96_010, acked=96_000, spooled=7, dropped={"quota": 3}
         )
+    opened = incident_of(end, id="incident", model="alert", happened=f"It is worse. {HOSTILE}")
+    store.write_incidents([IncidentChange(opened, "opened")])
     store.raise_alert(alert("alert", message=f"the error rose from 0.08 to 0.11 {HOSTILE}"))
     store.add_decision(waited("alert"))
     running_retrain(store, "retraining")

@@ -12,9 +12,11 @@ from fastapi.responses import HTMLResponse, Response
 from markupsafe import escape
 from pydantic import BaseModel, Field
 
+from driftloop_console import words
 from driftloop_console.context import ConsoleContext
 from driftloop_console.views import rollout_page
 from driftloop_contracts.errors import Conflict, DriftloopError
+from driftloop_contracts.incident import Incident, IncidentChange, IncidentEvent
 from driftloop_contracts.retrain import RetrainEvent
 from driftloop_http.http_errors import headers_of, status_of
 from driftloop_rollout import commands
@@ -48,6 +50,25 @@ def add_actions(app: FastAPI, context: ConsoleContext) -> None:
                 raise Conflict(rollout_page.told(after, Event(event))) from None
             store.audit(ACTOR, event, {"rollout": rollout_id, "reason": pressed.reason})
             return f"Done: {ACTOR} {rollout_page.DONE[Event(event)]}."
+
+        return _answer(act)
+
+    @app.post("/incidents/{incident_id}/ack", include_in_schema=False)
+    def acknowledge(incident_id: str, pressed: Pressed) -> Response:
+        def change(incident: Incident) -> IncidentChange:
+            if incident.state != pressed.seen:
+                by = f" by {incident.by}" if incident.by else ""
+                at = words.time(incident.updated_at)
+                raise Conflict(
+                    f"Nothing was done: the incident is {incident.state}{by} since {at}."
+                )
+            after = incident.after(IncidentEvent.ACKNOWLEDGE, context.clock(), by=ACTOR)
+            return IncidentChange(after, IncidentEvent.ACKNOWLEDGE, ACTOR, pressed.reason)
+
+        def act() -> str:
+            store.change_incident(incident_id, change)
+            store.audit(ACTOR, "acknowledge", {"incident": incident_id, "reason": pressed.reason})
+            return "Done: it is acknowledged, and not repeated."
 
         return _answer(act)
 

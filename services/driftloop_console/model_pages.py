@@ -10,6 +10,7 @@ from driftloop_console.views import model_page
 from driftloop_console.views.fleet import model_url
 from driftloop_contracts.alert import Alert
 from driftloop_contracts.errors import NotFound
+from driftloop_contracts.incident import Incident
 
 Params = Mapping[str, str]
 WINDOWS, RECORDS, FINDINGS = 300, 100, 2_000
@@ -29,6 +30,7 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
     error = model_page.error_chart(windows)
     drift = model_page.drift_charts(findings, windows, policy.monitoring.drift_effect)
     alerts = [Alert.from_dict(r) for r in store.between("alerts", name, *ends, RECORDS)]
+    incidents = [Incident.from_dict(r) for r in store.between("incidents", name, *ends, RECORDS)]
     loaded = store.loaded_versions(name)
     sections = (
         Section("condition", "", "condition.html", {"condition": found}),
@@ -43,6 +45,7 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
         Section("drift", "Drift by column", "charts.html", {
             "charts": drift, "empty": "No column moved away from the reference in this time.",
         }),
+        table_section("Incidents", model_page.incidents_table(incidents), query),
         table_section("Alerts", model_page.alerts_table(alerts), query),
         table_section(
             "Capture",

@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 def all_models(context: ConsoleContext) -> list[tuple[ModelRecords, Condition]]:
     store = context.store
-    windows, decisions = store.newest_of_each("windows"), store.newest_of_each("decisions")
-    retrains, rollouts = store.newest_of_each("retrains"), store.newest_of_each("rollouts")
+    windows, decisions = store.newest_windows(1), store.newest_decisions()
+    retrains, rollouts = store.newest_retrains(1), store.newest_rollouts()
     monitors = store.monitor_states()
     alerts = _by_model((alert.model, alert) for alert in store.open_alerts())
     ledger = _by_model((entry["model"], entry) for entry in store.ledger())
@@ -27,10 +27,10 @@ def all_models(context: ConsoleContext) -> list[tuple[ModelRecords, Condition]]:
         name = deployment.model.name
         records = ModelRecords(
             deployment=deployment,
-            window=windows.get(name),
-            decision=decisions.get(name),
-            retrain=Retrain.from_dict(retrains[name]) if name in retrains else None,
-            rollout=rollouts.get(name),
+            window=_first(windows.get(name)),
+            decision=_first(decisions.get(name)),
+            retrain=Retrain.from_dict(retrains[name][0]) if name in retrains else None,
+            rollout=_first(rollouts.get(name)),
             alerts=alerts[name],
             ledger=ledger[name],
             monitor=monitors.get(name, {}),
@@ -64,6 +64,10 @@ def rules(settings: Settings, spec: ModelSpec) -> Settings:
         return settings.for_model(spec)
     except Rejected:
         return settings
+
+
+def _first(found: list[T] | None) -> T | None:
+    return found[0] if found else None
 
 
 def _by_model(pairs: Iterable[tuple[str, T]]) -> dict[str, list[T]]:

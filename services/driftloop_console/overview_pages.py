@@ -6,10 +6,11 @@ from driftloop_console.context import ConsoleContext
 from driftloop_console.model_records import all_models
 from driftloop_console.page import Page, Section, facts_section, table_section
 from driftloop_console.time_range import time_range
-from driftloop_console.views import model_page, system_view
+from driftloop_console.views import incident_page, model_page, system_view
 from driftloop_console.views.fleet import fleet_table, summary
 from driftloop_console.views.settings_table import settings_table
 from driftloop_contracts.alert import Alert
+from driftloop_contracts.incident import Incident
 
 Params = Mapping[str, str]
 MOST_ROWS = 1_000
@@ -23,9 +24,41 @@ def fleet(context: ConsoleContext, _: Params, query: Params) -> Page:
 
 def incidents(context: ConsoleContext, _: Params, query: Params) -> Page:
     asked = time_range(query, context.clock())
-    found = context.store.between("alerts", None, asked.since, asked.until, MOST_ROWS)
-    table = model_page.alerts_table([Alert.from_dict(record) for record in found])
-    return Page("Incidents", "Incidents", (table_section("Alerts", table, query),), ranged=True)
+    ends = asked.since, asked.until
+    found = context.store.between("incidents", None, *ends, MOST_ROWS)
+    alerts = context.store.between("alerts", None, *ends, MOST_ROWS)
+    sections = (
+        table_section(
+            "Incidents",
+            model_page.incidents_table([Incident.from_dict(record) for record in found]),
+            query,
+        ),
+        table_section(
+            "Alerts", model_page.alerts_table([Alert.from_dict(record) for record in alerts]), query
+        ),
+    )
+    return Page("Incidents", "Incidents", sections, ranged=True)
+
+
+def incident(context: ConsoleContext, params: Params, query: Params) -> Page:
+    store = context.store
+    found = store.incident(params["id"])
+    sections = (
+        Section("message", "", "prose.html", {
+            "sentences": [found.happened, found.next], "empty": "",
+        }),
+        Section("actions", "Answer it", "incident_actions.html", {"incident": found}),
+        facts_section("facts", "What is known", incident_page.facts(found)),
+        facts_section("evidence", "Evidence", incident_page.evidence(found)),
+        table_section(
+            "History", incident_page.history_table(store.incident_events(found.id)), query
+        ),
+        table_section("Messages", incident_page.told_table(store.notices_of(found.id)), query),
+    )  # fmt: skip
+    title = f"Incident: {found.cause.replace('_', ' ')}" + (
+        f" of {found.model}" * bool(found.model)
+    )
+    return Page(title, "Incidents", sections, frozenset({found.model}))
 
 
 def decisions(context: ConsoleContext, _: Params, query: Params) -> Page:

@@ -20,6 +20,7 @@ PAGES: Mapping[str, Builder] = {
     "/rollouts/{id}": run_pages.rollout,
     "/retrains/{id}": run_pages.retrain,
     "/incidents": overview_pages.incidents,
+    "/incidents/{id}": overview_pages.incident,
     "/decisions": overview_pages.decisions,
     "/settings": overview_pages.settings,
     "/system": overview_pages.system,

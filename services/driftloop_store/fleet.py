@@ -1,4 +1,4 @@
-"""Records as pages show them: the newest of every model at once, and those of a time range."""
+"""Records as pages show them: those of a time range, and what is kept of every model at once."""
 
 from datetime import datetime
 from typing import Literal
@@ -10,27 +10,11 @@ from driftloop_store import tables as t
 from driftloop_store.database import Record, as_record
 from driftloop_store.readers import Readers
 
-Kind = Literal["windows", "findings", "decisions", "alerts", "retrains", "rollouts"]
+Kind = Literal["windows", "findings", "decisions", "alerts", "retrains", "rollouts", "incidents"]
 _MONITOR = "monitor/"
 
 
 class Fleet(Readers):
-    def newest_of_each(self, kind: Kind) -> dict[str, Record]:
-        """The newest record of each deployed model that has one."""
-        table, models = t.metadata.tables[kind], t.deployments
-        of_model = table.alias()
-        newest = (
-            sa.select(of_model.c.id)
-            .where(of_model.c.model == models.c.model)
-            .order_by(of_model.c.at.desc(), of_model.c.id.desc())
-            .limit(1)
-            .correlate(models)
-            .scalar_subquery()
-        )
-        with self._read() as c:
-            rows = c.execute(sa.select(table).select_from(models).join(table, table.c.id == newest))
-            return {row.model: as_record(row) for row in rows}
-
     def between(
         self,
         kind: Kind,

@@ -166,6 +166,7 @@ class Incidents(Database):
         if row is None:
             return None
         written = _incident(row)
+        self._count_change(c, written.model)
         if change.event:
             at = written.updated_at.isoformat()
             body = {"event": change.event, "actor": change.actor, "reason": change.reason}

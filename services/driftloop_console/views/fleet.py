@@ -37,6 +37,10 @@ def rollout_url(id_: str) -> str:
     return f"/rollouts/{quote(id_, safe='')}"
 
 
+def incident_url(id_: str) -> str:
+    return f"/incidents/{quote(id_, safe='')}"
+
+
 def retrain_url(id_: str) -> str:
     return f"/retrains/{quote(id_, safe='')}"
 

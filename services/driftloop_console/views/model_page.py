@@ -6,8 +6,15 @@ from typing import Any
 
 from driftloop_console.charts import Chart, Series, mean_interval
 from driftloop_console.tables import Column, Table
-from driftloop_console.views.fleet import retrain_url, rollout_url, version_url
+from driftloop_console.views.fleet import (
+    incident_url,
+    model_url,
+    retrain_url,
+    rollout_url,
+    version_url,
+)
 from driftloop_contracts.alert import Alert
+from driftloop_contracts.incident import Incident, IncidentState, Urgency
 from driftloop_contracts.judgement import unexplained
 from driftloop_contracts.model import Deployment
 from driftloop_contracts.replica import LoadedVersions
@@ -158,6 +165,42 @@ def alerts_table(alerts: Sequence[Alert]) -> Table:
     ]
     empty = "Nothing was found that needs you. Alerts appear here while they are open and after."
     return Table("alerts", columns, rows, empty)
+
+
+def incidents_table(incidents: Sequence[Incident]) -> Table:
+    """Those that are not resolved first, the most urgent of them at the top."""
+    columns = (
+        Column("at", "Opened", "time", lambda row: incident_url(row["id"])),
+        Column("model", "Model", href=lambda row: row["model"] and model_url(row["model"])),
+        Column("urgency", "Urgency", "state"),
+        Column("cause", "Cause"),
+        Column("state", "State", "state"),
+        Column("happened", "What happened"),
+        Column("next", "What happens next"),
+        Column("updated_at", "Updated", "time"),
+        Column("id", "Incident", href=lambda row: incident_url(row["id"])),
+    )
+    urgencies = list(Urgency)
+
+    def need(incident: Incident) -> tuple[bool, int]:
+        return incident.state is IncidentState.RESOLVED, urgencies.index(incident.urgency)
+
+    rows = [
+        {
+            "id": incident.id,
+            "at": incident.at.isoformat(),
+            "model": incident.model,
+            "urgency": str(incident.urgency),
+            "cause": str(incident.cause),
+            "state": str(incident.state),
+            "happened": incident.happened,
+            "next": incident.next,
+            "updated_at": incident.updated_at.isoformat(),
+        }
+        for incident in sorted(incidents, key=need)
+    ]
+    empty = "No incident in this time. `driftloop alerts test` shows whether messages reach you."
+    return Table("incidents", columns, rows, empty)
 
 
 def capture_table(ledger: Sequence[Record]) -> Table:

@@ -22,7 +22,7 @@ NOT_USED: Any = None
 PAGES = (
     "/", "/models/alert", "/models/watching?last=24h", "/models/unwatched", "/models/canary",
     "/models/canary/versions/2", "/rollouts/canary-rollout", "/retrains/retraining-retrain",
-    "/incidents", "/decisions", "/settings", "/system",
+    "/incidents", "/incidents/incident", "/decisions", "/settings", "/system",
 )  # fmt: skip
 
 
@@ -130,6 +130,19 @@ def test_a_form_of_another_page_cannot_steer(client: TestClient) -> None:
         headers={"origin": "https://evil.example"},
     )
     assert foreign.status_code == 403
+
+
+def test_an_incident_is_acknowledged_once(client: TestClient, store: Store) -> None:
+    path = "/incidents/incident/ack"
+    assert "acknowledged" in client.post(path, json={"seen": "open"}).text
+    second = client.post(path, json={"seen": "open"})
+    assert second.status_code == 409
+    assert second.text.startswith(
+        "Nothing was done: the incident is acknowledged by an operator (console) since 2026-11-29"
+    )
+    assert [event["event"] for event in store.incident_events("incident")][-1] == "acknowledge"
+    (row,) = client.get("/incidents?format=json&table=incidents").json()
+    assert (row["state"], row["urgency"]) == ("acknowledged", "page")
 
 
 def test_a_retrain_is_cancelled_once(client: TestClient) -> None:
