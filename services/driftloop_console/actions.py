@@ -59,9 +59,8 @@ def add_actions(app: FastAPI, context: ConsoleContext) -> None:
             if incident.state != pressed.seen:
                 by = f" by {incident.by}" if incident.by else ""
                 at = words.time(incident.updated_at)
-                raise Conflict(
-                    f"Nothing was done: the incident is {incident.state}{by} since {at}."
-                )
+                now = f"the incident is {incident.state}{by} since {at}"
+                raise Conflict(f"Nothing was done: {now}.")
             after = incident.after(IncidentEvent.ACKNOWLEDGE, context.clock(), by=ACTOR)
             return IncidentChange(after, IncidentEvent.ACKNOWLEDGE, ACTOR, pressed.reason)
 

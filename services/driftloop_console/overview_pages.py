@@ -55,9 +55,8 @@ def incident(context: ConsoleContext, params: Params, query: Params) -> Page:
         ),
         table_section("Messages", incident_page.told_table(store.notices_of(found.id)), query),
     )  # fmt: skip
-    title = f"Incident: {found.cause.replace('_', ' ')}" + (
-        f" of {found.model}" * bool(found.model)
-    )
+    of_model = f" of {found.model}" if found.model else ""
+    title = f"Incident: {found.cause.replace('_', ' ')}{of_model}"
     return Page(title, "Incidents", sections, frozenset({found.model}))
 
 

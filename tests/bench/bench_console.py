@@ -34,8 +34,8 @@ NOT_USED: Any = None
 PAGES = (
     "/", "/?sort_models=-error", "/?format=csv", "/models/model-7", "/models/model-7?last=7d",
     "/models/model-7?format=json&table=windows", "/models/canary/versions/2",
-    "/rollouts/canary-rollout", "/retrains/retraining-retrain", "/incidents", "/incidents/incident", "/decisions",
-    "/settings", "/system",
+    "/rollouts/canary-rollout", "/retrains/retraining-retrain", "/incidents",
+    "/incidents/incident", "/decisions", "/settings", "/system",
 )  # fmt: skip
 
 
