@@ -1,5 +1,6 @@
 """How a rollout's evidence grew, kept in few points however long it runs."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from driftloop_rollout.curve import MOST_POINTS, CurvePoint, extended
@@ -23,8 +24,8 @@ def test_a_point_is_added_when_the_evidence_differs() -> None:
 def test_a_full_curve_is_thinned_and_still_begins_at_the_start() -> None:
     curve: tuple[CurvePoint, ...] = ()
     for minute in range(20 * MOST_POINTS):
-        point = CurvePoint(at(minute), {"quality": (float(minute), 0.0)})
-        curve = (*extended(curve, [METRIC], at(minute))[:-1], point)
+        grown = replace(METRIC, worse=replace(METRIC.worse, best=float(minute)))
+        curve = extended(curve, [grown], at(minute))
         assert len(curve) <= MOST_POINTS
     assert curve[0].at == at(0)
     assert curve[-1].at == at(20 * MOST_POINTS - 1)
