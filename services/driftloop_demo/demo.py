@@ -20,9 +20,9 @@ SETTINGS = (
     # A replay passes months in a minute, so the watchers look more often than in production.
     "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
     "trigger.cooldown_s=600", "trigger.min_fresh_labels=6000",
-    # Ten demos in a row are many rows: a false alert is to be rarer than in one night of
-    # production.
-    "monitoring.average_run_length=1000000",
+    # Rows that are replayed in a minute follow no hour of the day. Ten demos in a row are many
+    # rows: a false alert is to be rarer than in one night of production.
+    "monitoring.rhythm=none", "monitoring.average_run_length=1000000",
 )  # fmt: skip
 
 RATE_BEFORE, RATE_AFTER, RATE_RETRAIN = 1_000.0, 500.0, 150.0
@@ -32,7 +32,8 @@ FIRST_ROW = 50_000
 """Version 1 is trained on the rows before."""
 ROWS_AFTER_PROMOTION = 5_000
 ROWS_BEFORE_BAD_CANDIDATE = 6_000
-DEADLINE_S = 420.0
+PATIENCE_S = 420.0
+"""Seconds without an event after which the story is given up."""
 
 
 def run_demo(
@@ -122,10 +123,9 @@ async def _play(
 async def _watch(
     scenario: str, traffic: Traffic, story: Story, command: Commands, control: str
 ) -> None:
-    deadline = time.monotonic() + DEADLINE_S
     asked = told_drift = False
     answered_at_end: int | None = None
-    while time.monotonic() < deadline:
+    while story.elapsed() - story.told_at < PATIENCE_S:
         status = await asyncio.to_thread(read_status, control)
         story.tell(status)
         if (
@@ -134,7 +134,7 @@ async def _watch(
             and traffic.labelled >= ROWS_BEFORE_BAD_CANDIDATE
         ):
             asked = True
-            story.say("         now a harmful candidate is forced past the gate")
+            story.line("a harmful candidate is forced past the gate")
             await asyncio.to_thread(
                 command,
                 "retrain",
@@ -147,14 +147,16 @@ async def _watch(
             )
         if not told_drift and scenario == "drift" and traffic.sent >= traffic.rows.drift_at:
             told_drift = True
-            story.say((f"{story.elapsed():6.1f} s", "dim"), "  row 75,000: drift is injected")
+            story.line("drift is injected")
         if story.over:
             answered_at_end = answered_at_end or traffic.answered
             enough = 0 if scenario == "bad-candidate" else ROWS_AFTER_PROMOTION
             if traffic.answered - answered_at_end >= enough:
                 return
         await asyncio.sleep(0.5)
-    raise Unavailable(f"the story did not end within {DEADLINE_S:.0f} s")
+    raise Unavailable(
+        f"nothing happened for {PATIENCE_S:.0f} s: driftloop status shows what is waiting"
+    )
 
 
 def summarise(

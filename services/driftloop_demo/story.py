@@ -26,6 +26,8 @@ class Story:
     rollout: Record | None = None
     steps: list[float] = field(default_factory=list)
     retrain: Record | None = None
+    told_at: float = 0.0
+    """When the last line was said, as `elapsed` has it."""
     _told: set[str] = field(default_factory=set)
 
     def tell(self, status: Record) -> None:
@@ -90,5 +92,6 @@ class Story:
 
     def line(self, *parts: str | tuple[str, str]) -> None:
         """Say it, with when and where."""
+        self.told_at = self.elapsed()
         here = f"{self.place} {self.first_row + self.rows():,}"
         self.say((f"{self.elapsed():6.1f} s  {here}", "dim"), "  ", *parts)

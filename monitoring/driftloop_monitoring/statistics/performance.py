@@ -6,25 +6,41 @@ loss, given the past, is at most m0; R ← (R + 1)·f then grows by at most 1 a 
 the mean of several R, and the first row where it reaches A comes after A rows or more on average
 (the average run length), for any distribution and however often it is evaluated.
 
-Assumption: before a change the mean loss of the next row, given the past, is at most m0. m0 is the
-error on the reference plus 2.5 standard errors of it, because the reference is itself a sample.
+Real traffic has a rhythm, and its rows resemble each other (see `calm`). So m0 is the error on the
+reference, plus 2 standard errors because the reference is itself a sample, plus what is usual for
+the hour and the weekday; and the log of each factor is divided by the dispersion: rows in bursts
+count as the fewer independent rows that they are worth. For independent rows the bound stays exact.
+
+Assumption: before a change, blocks of rows vary about their usual mean as they did in the past.
+Until a whole day (week) was seen, a rhythm cannot be told from a rise: an alert then needs a larger
+one.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop_monitoring.statistics.calm import DAY, WEEK, Calm, Lesson
+
 Floats = NDArray[np.float64]
 
 RISES = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
 """Rises of the mean loss that the bets are best at, in units of the margin."""
-UPPER_Z = 2.5
+UPPER_Z = 2.0
 LARGEST_BET = 0.9
 """Of 1/m0, above which a loss of 0 could bankrupt a bet."""
+UNSEEN_DAY, UNSEEN_WEEK = 3.0, 2.0
+"""Rises that may be a rhythm as long as no day and no week was seen: in margins, and at most in
+points."""
+LEAST_MEAN = 1e-4
+"""Of m0, and of a row's variance: where no error was seen, the rhythm must not make it negative."""
+MONTH_DAYS = 30.44
+FIRST_RUN, SHORTEST_RUN = 1e5, 1e3
+"""Average run lengths in rows: before the rate of rows is known, and the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +51,10 @@ class LossBaseline:
     variance: float
     rows: int
 
-    @property
-    def ceiling(self) -> float:
-        """m0: the highest mean loss that is not called a rise."""
+    def ceiling(self, dispersion: float = 1.0) -> float:
+        """m0 before the rhythm: the highest mean loss that is not called a rise."""
         variance = max(self.variance, 1.0 / self.rows / self.rows)
-        return min(self.mean + UPPER_Z * math.sqrt(variance / self.rows), 1.0)
+        return min(self.mean + UPPER_Z * math.sqrt(variance * dispersion / self.rows), 1.0)
 
     @classmethod
     def of(cls, losses: Floats) -> "LossBaseline":
@@ -51,22 +66,47 @@ class LossBaseline:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """margin: a rise worth an alert; run_length: rows between false alerts, at least, on
-    average."""
+    """margin: a rise worth an alert; false_per_month: false alerts of this model in a month, at
+    most, on average; run_length: the rows between two false alerts instead, whatever time they
+    take; rhythm: the error may have one, False: it is known to have none;
+    independent: the rows were drawn at random."""
 
     margin: float
-    run_length: float
+    run_length: float | None = None
+    false_per_month: float = 1.0
+    rhythm: bool = True
+    independent: bool = False
 
-    def bets(self, baseline: LossBaseline) -> Floats:
-        """Near the growth-optimal bet rise/(variance + rise²) for each of RISES."""
+    def among(self, models: int) -> "Rule":
+        """This model's share of what `false_per_month` promises for all `models`."""
+        return replace(self, false_per_month=self.false_per_month / max(models, 1))
+
+    def bets(self, variance: float, highest: float) -> Floats:
+        """Near the growth-optimal bet rise/(variance + rise²) for each of RISES. variance: of a
+        row's loss; highest: the highest m0 among the rows."""
         rises = self.margin * np.array(RISES)
-        variance = max(baseline.variance, baseline.ceiling * 0.01)
-        return np.minimum(rises / (variance + rises**2), LARGEST_BET / baseline.ceiling)
+        variance = max(variance, highest * 0.01)
+        return np.minimum(rises / (variance + rises**2), LARGEST_BET / highest)
+
+    def level(self, lesson: Lesson) -> float:
+        """The log of the average run length in rows."""
+        if self.run_length is not None:
+            return math.log(self.run_length)
+        if lesson.rows_per_day is None:
+            return math.log(FIRST_RUN)
+        return math.log(max(lesson.rows_per_day * MONTH_DAYS / self.false_per_month, SHORTEST_RUN))
+
+    def unexplained(self, lesson: Lesson) -> float:
+        """A rise of the mean loss that may be a rhythm which was not seen yet."""
+        if not self.rhythm or lesson.seen >= WEEK:
+            return 0.0
+        return (UNSEEN_DAY if lesson.seen < DAY else UNSEEN_WEEK) * min(self.margin, 0.01)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Since where the losses speak for a rise. row: how many judged rows came before."""
+    """Since where the losses speak for a rise. row: how many judged rows came before; mean_loss:
+    less what is usual at that time of the day and the week."""
 
     row: int
     at: datetime
@@ -97,6 +137,7 @@ class State:
     loss: float = 0.0
     alert: Change | None = None
     log_e: float = -np.inf
+    calm: Calm = field(default_factory=Calm)
 
     @property
     def mean_loss(self) -> float | None:
@@ -120,6 +161,7 @@ class State:
         value["log_e"] = _finite(self.log_e)
         if self.alert is not None:
             value["alert"]["at"] = self.alert.at.isoformat()
+        value["calm"] = self.calm.to_dict()
         return value
 
     @classmethod
@@ -131,6 +173,7 @@ class State:
             value["loss"],
             Change(**{**alert, "at": datetime.fromisoformat(alert["at"])}) if alert else None,
             _or_minus_inf(value["log_e"]),
+            Calm.from_dict(value["calm"]) if "calm" in value else Calm(),
         )
 
 
@@ -149,34 +192,72 @@ def update(
     length.
 
     An alert needs significance (the average run length) and effect (the mean loss since the change
-    is half a margin or more above the baseline). Raises ValueError for a loss outside [0, 1].
+    is half a margin or more above the baseline and what a rhythm may explain). Raises ValueError
+    for a loss outside [0, 1].
     """
     if not losses.size:
         return state
     if not (losses.min() >= 0.0 and losses.max() <= 1.0):  # false for NaN too
         raise ValueError("losses must lie between 0 and 1")
-    rows, loss = state.rows + len(losses), state.loss + float(losses.sum())
-    if state.alert is not None:
-        a = state.alert
-        seen = a.rows + len(losses)
-        mean = (a.mean_loss * a.rows + float(losses.sum())) / seen
-        return State(state.bets, rows, loss, Change(a.row, a.at, seen, mean), state.log_e)
-    factors = np.log1p(rule.bets(baseline) * (losses[:, None] - baseline.ceiling))
+    seconds = np.array([at.timestamp() for at in times])
+    done = 0
+    while done < len(losses):
+        if state.alert is not None:
+            return _after_alert(state, state.alert, losses[done:], seconds[done:])
+        end = done + state.calm.room
+        part = slice(done, end)
+        state, used = _judge(state, losses[part], seconds[part], times[part], baseline, rule)
+        done += used
+    return state
+
+
+def _judge(
+    state: State,
+    losses: Floats,
+    seconds: Floats,
+    times: list[datetime],
+    baseline: LossBaseline,
+    rule: Rule,
+) -> tuple[State, int]:
+    """After rows of one block, or those up to an alert; and how many rows those are."""
+    lesson = state.calm.lesson
+    if rule.independent:
+        lesson = replace(lesson, dispersion=1.0)
+    usual = lesson.usual(seconds) if rule.rhythm else np.zeros(len(losses))
+    unexplained = rule.unexplained(lesson)
+    m0 = np.clip(baseline.ceiling(lesson.dispersion) + unexplained + usual, LEAST_MEAN, 1.0)
+    bets = rule.bets(baseline.variance, float(m0.max()))
+    factors = np.log1p(bets * (losses - m0)[:, None]) / lesson.dispersion
     log_r, log_e = _wealth(state, factors)
-    effect = baseline.mean + rule.margin / 2
-    for hit in np.flatnonzero(log_e >= np.log(rule.run_length)):
-        end = int(hit) + 1
-        at_hit = State(
-            _advance(state, factors[:end], log_r[:end], losses[:end], times),
-            state.rows + end,
-            state.loss + float(losses[:end].sum()),
-            log_e=float(log_e[hit]),
+    over = losses - usual
+    effect = baseline.mean + unexplained + rule.margin / 2
+    ends = [int(hit) + 1 for hit in np.flatnonzero(log_e >= rule.level(lesson))]
+    for end in (*ends, len(losses)):
+        seen = replace(
+            state,
+            bets=_advance(state, factors[:end], log_r[:end], over[:end], times),
+            rows=state.rows + end,
+            loss=state.loss + float(losses[:end].sum()),
+            log_e=float(log_e[end - 1]),
         )
-        change = at_hit.change
-        if change is not None and change.mean_loss >= effect:
-            alerted = State(at_hit.bets, at_hit.rows, at_hit.loss, change, at_hit.log_e)
-            return update(alerted, losses[end:], times[end:], baseline, rule)
-    return State(_advance(state, factors, log_r, losses, times), rows, loss, log_e=float(log_e[-1]))
+        change = seen.change
+        if end in ends and change is not None and change.mean_loss >= effect:
+            return replace(seen, alert=change), end
+    variance = max(baseline.variance, LEAST_MEAN)
+    return replace(seen, calm=state.calm.add(losses, seconds, baseline.mean, variance)), len(losses)
+
+
+def _after_alert(state: State, alert: Change, losses: Floats, seconds: Floats) -> State:
+    """The test is not asked again; rows and losses go on being counted."""
+    over = losses - state.calm.lesson.usual(seconds)
+    rows = alert.rows + len(losses)
+    mean = (alert.mean_loss * alert.rows + float(over.sum())) / rows
+    return replace(
+        state,
+        rows=state.rows + len(losses),
+        loss=state.loss + float(losses.sum()),
+        alert=replace(alert, rows=rows, mean_loss=mean),
+    )
 
 
 def _wealth(state: State, factors: Floats) -> tuple[Floats, Floats]:

@@ -31,10 +31,11 @@ from driftloop_monitoring.state.alert_actions import (
     judge_message,
 )
 from driftloop_monitoring.state.judge_state import MIN_REFERENCE, JudgeState
+from driftloop_monitoring.state.judging_policy import error_rule
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.state.reference import Reference
 from driftloop_monitoring.statistics.calibration import agreement, doubt, rated_well
-from driftloop_monitoring.statistics.performance import Change, LossBaseline, Rule, update
+from driftloop_monitoring.statistics.performance import Change, LossBaseline, update
 from driftloop_monitoring.statistics.windows import stable_id
 from driftloop_monitoring.watch.judgement import Judgement, Observation
 from driftloop_settings import Settings
@@ -98,7 +99,7 @@ class JudgeWatch:
         losses = np.array([1.0 - score for _, score in found])
         baseline = scored.baseline
         if baseline is not None:
-            rule = Rule(settings.llm.rating_margin, settings.monitoring.average_run_length)
+            rule = error_rule(settings.monitoring, settings.llm.rating_margin, drawn=True)
             test = update(scored.test, losses, [at for at, _ in found], baseline, rule)
             scored = replace(scored, test=test)
         doubtful = doubt(scored.rated, settings.judge.min_rated, settings.judge.min_auc)

@@ -285,7 +285,9 @@ def _performance(test: State, baseline: LossBaseline | None) -> dict[str, float]
     if test.mean_loss is not None:
         shown["mean_loss"] = test.mean_loss
     if baseline is not None:
-        shown |= {"baseline": baseline.mean, "ceiling": baseline.ceiling}
+        dispersion = test.calm.lesson.dispersion
+        shown |= {"baseline": baseline.mean, "ceiling": baseline.ceiling(dispersion)}
+        shown |= {"dispersion": round(dispersion, 2)}
     return shown
 
 

@@ -79,6 +79,7 @@ class ModelWatch:
         self._policy = judging_policy(settings, spec)
         self._distance = distance
         self._reports = reports
+        self._models = 1
         self._read_rows = max(read_rows, 2 * settings.monitoring.window_rows)
         self.can_decide = False
         """Whether the last step found out what is known of the champion. Rows that could not be
@@ -94,8 +95,13 @@ class ModelWatch:
         """Of the version that was judged last."""
         return self._reference[1].baseline if self._reference else None
 
-    def step(self, deployment: Deployment, standing: Standing, now: datetime) -> None:
-        """Judge the new rows of the stable version, and put the state after each judgement."""
+    def step(
+        self, deployment: Deployment, standing: Standing, now: datetime, models: int = 1
+    ) -> None:
+        """Judge the new rows of the stable version, and put the state after each judgement.
+
+        models: how many are watched, which share the false alerts of a month."""
+        self._models = models
         self.can_decide = False
         version = deployment.split.stable
         if standing.state.version != version:
@@ -193,7 +199,8 @@ class ModelWatch:
             standing.put(replace(state, tested=state.windowed))
             return
         rows = self._rows(pin, state.version, state.tested, now)
-        judged = judge_labels(state, known, rows, now, self._policy, pin.predictions)
+        policy = replace(self._policy, performance=self._policy.performance.among(self._models))
+        judged = judge_labels(state, known, rows, now, policy, pin.predictions)
         self._record(judged, standing, now)
 
     def _judge_windows(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> None:

@@ -97,10 +97,10 @@ class Monitor:
         deployments = self._store.deployments()
         for deployment in deployments:
             with self._health.cycle(deployment.model.name):
-                self._step(deployment, now)
+                self._step(deployment, len(deployments), now)
         self._health.keep_only({deployment.model.name for deployment in deployments})
 
-    def _step(self, deployment: Deployment, now: datetime) -> None:
+    def _step(self, deployment: Deployment, models: int, now: datetime) -> None:
         """Judge, decide and send. What fails holds up nothing else, and loses nothing that was
         judged: the state is saved after each judgement."""
         spec = deployment.model
@@ -116,7 +116,7 @@ class Monitor:
         with ExitStack() as then:  # the last one first, even if what was before it failed
             then.callback(self._send, standing)
             then.callback(self._decide, watch, deployment, standing, now)
-            watch.step(deployment, standing, now)
+            watch.step(deployment, standing, now, models)
 
     def _decide(
         self, watch: ModelWatch, deployment: Deployment, standing: Standing, now: datetime

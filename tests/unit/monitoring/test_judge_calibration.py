@@ -132,7 +132,11 @@ def test_the_middle_of_a_scale_is_neither(rating: float, well: bool | None) -> N
 
 def windows_until_alert(fall: float, windows: int, seed: int) -> int | None:
     """Of 32 scores each, against 400 of the reference, whose losses spread by .25."""
-    rng, state, rule = np.random.default_rng(seed), State(), Rule(0.05, 1e5)
+    rng, state, rule = (
+        np.random.default_rng(seed),
+        State(),
+        Rule(0.05, 1e5, rhythm=False, independent=True),
+    )
     baseline = LossBaseline.of(np.clip(rng.normal(0.3, 0.25, 400), 0, 1))
     times = [datetime(2026, 11, 24, tzinfo=UTC)] * 32
     for window in range(windows):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from driftloop_monitoring.statistics.performance import LossBaseline, Rule, State, update
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-RULE = Rule(margin=0.01, run_length=1e5)
+RULE = Rule(margin=0.01, run_length=1e5, rhythm=False)
 
 
 def times(n: int, first: int = 0) -> list[datetime]:
@@ -25,7 +25,7 @@ def baseline(rate: float, rows: int = 10_000) -> LossBaseline:
     return LossBaseline(rate, rate * (1 - rate), rows)
 
 
-def delay(before: float, after: float, seed: int, change: int = 5_000) -> int:
+def delay(before: float, after: float, seed: int, change: int = 20_000) -> int:
     """Rows after the change until the alert, to the next 50; negative for a false one."""
     losses = np.concatenate([errors(before, change, seed), errors(after, 20_000, seed + 1_000)])
     return first_alert(losses, before) - change
@@ -73,7 +73,7 @@ def test_the_change_is_placed_near_where_it_was() -> None:
 
 
 def test_a_rise_below_half_the_margin_never_alerts() -> None:
-    small = Rule(margin=0.1, run_length=1e3)
+    small = Rule(margin=0.1, run_length=1e3, rhythm=False)
     losses = np.full(3_000, 0.08)
     state = update(State(), losses, times(3_000), LossBaseline(0.055, 0.01, 10**6), small)
     assert state.alert is None

@@ -1,0 +1,208 @@
+"""How a model's error moves while nothing is wrong: over the day and the week, and between rows.
+
+The mean loss of real traffic has a rhythm, and rows of one user resemble each other. To a test that
+takes rows as independent, both look like a rise. `Calm` collects what the judged rows show; a
+`Lesson` is what the test takes from it, always from rows before those that it judges.
+
+The shape of the error over time is learned, never its level: a rise that stays is not usual.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+HOURS, WEEKDAYS = 24, 7
+BLOCK = 100
+"""Rows whose mean is one observation of the dispersion."""
+LAGS = 6
+"""Blocks that are taken to resemble each other (of Bartlett's window)."""
+KEPT = 0.95
+"""Share of what was learned that remains after a day: a rhythm may change with the season."""
+DAY, WEEK = 86_400.0, 7 * 86_400.0
+"""In seconds."""
+PRIOR_DISPERSION, PRIOR_BLOCKS = 2.0, 20.0
+"""The dispersion before it could be observed, and the blocks that this opinion is worth."""
+CAUTION = 1.1
+"""Factor of the observed dispersion, which is itself an estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """hours [24], weekdays [7]: the usual mean loss of an hour (UTC) and of a weekday, less the
+    mean over all; dispersion: the variance
+    of a mean of rows over that of as many independent rows, 1 or more; rows_per_day: of late, None:
+    not known yet; seen: seconds between the first row and the last."""
+
+    hours: tuple[float, ...] = (0.0,) * HOURS
+    weekdays: tuple[float, ...] = (0.0,) * WEEKDAYS
+    dispersion: float = PRIOR_DISPERSION
+    rows_per_day: float | None = None
+    seen: float = 0.0
+
+    def usual(self, times: Floats) -> Floats:
+        """The usual deviation of the mean loss from its level, at `times` in seconds since 1970,
+        which was a Thursday. Between the centres of two hours it is interpolated."""
+        hour = times / 3600.0 - 0.5
+        low = np.floor(hour)
+        part = hour - low
+        hours, weekdays = np.array(self.hours), np.array(self.weekdays)
+        at = low.astype(np.int64)
+        day = np.floor(times / DAY).astype(np.int64)
+        usual: Floats = (
+            (1 - part) * hours[at % HOURS]
+            + part * hours[(at + 1) % HOURS]
+            + weekdays[(day + 3) % WEEKDAYS]
+        )
+        return usual
+
+
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """Sums over judged rows, which lose weight with each day (see KEPT).
+
+    first, last: times of rows in seconds since 1970; rows: how many; hours, weekdays: rows and
+    summed loss less the baseline's mean, of each; block: rows and summed residual of the block that
+    is not full; recent: mean residuals of the last full blocks, the newest first; products: of a
+    block's mean residual and that of the block k before it, summed, k = 0 … LAGS; total: of the
+    mean residuals; blocks: their number; day: of the newest block, in days since 1970; next_lesson:
+    the blocks at the next lesson of the first day, then None: a lesson a day.
+    """
+
+    first: float | None = None
+    last: float = 0.0
+    rows: int = 0
+    hours: tuple[tuple[float, float], ...] = ((0.0, 0.0),) * HOURS
+    weekdays: tuple[tuple[float, float], ...] = ((0.0, 0.0),) * WEEKDAYS
+    block: tuple[int, float] = (0, 0.0)
+    recent: tuple[float, ...] = ()
+    products: tuple[float, ...] = (0.0,) * (LAGS + 1)
+    total: float = 0.0
+    blocks: float = 0.0
+    day: int = 0
+    next_lesson: float | None = 10.0
+    lesson: Lesson = Lesson()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Calm":
+        found: dict[str, Any] = {name: _tuples(part) for name, part in value.items()}
+        lesson = {name: _tuples(part) for name, part in value["lesson"].items()}
+        return cls(**{**found, "lesson": Lesson(**lesson)})
+
+    @property
+    def room(self) -> int:
+        """Rows until the block is full."""
+        return BLOCK - self.block[0]
+
+    def add(self, losses: Floats, times: Floats, mean: float, variance: float) -> "Calm":
+        """After at most `room` further rows: `losses` at `times` in seconds since 1970; mean,
+        variance: of a row of the baseline. Rows may come in any portions."""
+        over = losses - mean
+        hours = _added(self.hours, (times // 3600 % HOURS).astype(np.int64), over)
+        weekdays = _added(self.weekdays, ((times // 86_400 + 3) % WEEKDAYS).astype(np.int64), over)
+        residual = float((over - self.lesson.usual(times)).sum())
+        rows, summed = self.block[0] + len(losses), self.block[1] + residual
+        calm = replace(
+            self,
+            first=float(times[0]) if self.first is None else self.first,
+            last=float(times[-1]),
+            rows=self.rows + len(losses),
+            hours=hours,
+            weekdays=weekdays,
+            block=(rows, summed),
+            day=int(times[0] // DAY) if self.first is None else self.day,
+        )
+        return (
+            calm if rows < BLOCK else calm._closed(summed / rows, int(times[-1] // DAY), variance)
+        )
+
+    def _closed(self, mean: float, day: int, variance: float) -> "Calm":
+        recent = (mean, *self.recent)
+        products = tuple(
+            total + (mean * recent[k] if k < len(recent) else 0.0)
+            for k, total in enumerate(self.products)
+        )
+        calm = replace(
+            self,
+            block=(0, 0.0),
+            recent=recent[:LAGS],
+            products=products,
+            total=self.total + mean,
+            blocks=self.blocks + 1,
+        )
+        if day > self.day:
+            return calm._forget(KEPT ** (day - self.day), day)._learn(variance)
+        if calm.next_lesson is not None and calm.blocks >= calm.next_lesson:
+            return replace(calm, next_lesson=2 * calm.next_lesson)._learn(variance)
+        return calm
+
+    def _forget(self, kept: float, day: int) -> "Calm":
+        return replace(
+            self,
+            hours=tuple((n * kept, s * kept) for n, s in self.hours),
+            weekdays=tuple((n * kept, s * kept) for n, s in self.weekdays),
+            products=tuple(p * kept for p in self.products),
+            total=self.total * kept,
+            blocks=self.blocks * kept,
+            day=day,
+            next_lesson=None,
+        )
+
+    def _learn(self, variance: float) -> "Calm":
+        seen = self.last - (self.first or 0.0)
+        dispersion = self._dispersion(variance)
+        noise = variance * dispersion
+        lesson = Lesson(
+            _shape(self.hours, noise) if seen >= DAY else (0.0,) * HOURS,
+            _shape(self.weekdays, noise) if seen >= WEEK else (0.0,) * WEEKDAYS,
+            dispersion,
+            self.rows * DAY / seen if seen else None,
+            seen,
+        )
+        return replace(self, lesson=lesson)
+
+    def _dispersion(self, variance: float) -> float:
+        """From the long-run variance of the block means (Newey and West, 1987)."""
+        mean = self.total / self.blocks
+        covariances = [p / self.blocks - mean * mean for p in self.products]
+        weights = [1.0] + [2 * (1 - k / (LAGS + 1)) for k in range(1, LAGS + 1)]
+        long_run = sum(w * c for w, c in zip(weights, covariances, strict=True))
+        observed = max(1.0, CAUTION * BLOCK * long_run / max(variance, 1e-12))
+        n = self.blocks
+        return (n * observed + PRIOR_BLOCKS * PRIOR_DISPERSION) / (n + PRIOR_BLOCKS)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists for tuples."""
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
+
+
+def _added(
+    cells: tuple[tuple[float, float], ...], which: NDArray[np.int64], values: Floats
+) -> tuple[tuple[float, float], ...]:
+    rows = np.bincount(which, minlength=len(cells))
+    sums = np.bincount(which, values, minlength=len(cells))
+    return tuple(
+        (n + r, s + v) for (n, s), r, v in zip(cells, rows.tolist(), sums.tolist(), strict=True)
+    )
+
+
+def _shape(cells: tuple[tuple[float, float], ...], noise: float) -> tuple[float, ...]:
+    """Means of the cells less their mean, shrunk by signal / (signal + noise); 0 for an empty one.
+    noise: variance of one row, dependence included."""
+    rows, sums = np.array(cells).T
+    known = rows > 0
+    if known.sum() < 2:
+        return (0.0,) * len(cells)
+    means, noises = sums[known] / rows[known], noise / rows[known]
+    means = means - means.mean()
+    signal = max(0.0, float((means**2).mean() - noises.mean()))
+    shape = np.zeros(len(cells))
+    shape[known] = means * signal / (signal + noises)
+    return tuple(shape.tolist())

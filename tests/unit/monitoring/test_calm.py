@@ -1,0 +1,89 @@
+"""What is learned from calm traffic, and what the error test makes of it."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from driftloop_monitoring.statistics.calm import BLOCK, DAY, Calm
+from driftloop_monitoring.statistics.performance import LossBaseline, Rule, State, update
+
+MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+BASE = 0.1
+KNOWN = LossBaseline(BASE, BASE * (1 - BASE), 20_000)
+STEP_S = 4.0
+"""Seconds between two rows."""
+
+
+def errors(
+    days: float, seed: int, *, day: float = 0.0, burst: int = 1, rise_at: float = np.inf
+) -> np.ndarray:
+    """Losses of 0 and 1 about BASE, with a daily wave of height `day`, in bursts of users whose
+    errors correlate at .1, and with 5 points more from day `rise_at` on."""
+    rng, rows = np.random.default_rng(seed), int(days * DAY / STEP_S)
+    t = np.arange(rows) * STEP_S / DAY
+    rate = BASE + day * np.sin(2 * np.pi * t) + 0.05 * (t >= rise_at)
+    if burst > 1:
+        mean = rate[::burst] * 9
+        rate = np.repeat(rng.beta(mean, 9 - mean), burst)[:rows]
+    return (rng.random(rows) < rate).astype(float)
+
+
+def judged(losses: np.ndarray, rule: Rule) -> State:
+    times = [MONDAY + timedelta(seconds=i * STEP_S) for i in range(len(losses))]
+    return update(State(), losses, times, KNOWN, rule)
+
+
+NEVER = Rule(margin=0.01, run_length=1e300)
+
+
+def learned(losses: np.ndarray) -> Calm:
+    return judged(losses, NEVER).calm
+
+
+@pytest.mark.parametrize(("burst", "dispersion"), [(1, 1.1), (20, 1.1 * 2.9)])
+def test_bursts_count_as_the_fewer_rows_that_they_are_worth(burst: int, dispersion: float) -> None:
+    lesson = learned(errors(8, 1, burst=burst)).lesson
+    assert lesson.dispersion == pytest.approx(dispersion, rel=0.2)
+
+
+def test_the_hours_of_the_past_are_usual_and_a_flat_past_is_flat() -> None:
+    wave = learned(errors(4, 2, day=0.03)).lesson.hours
+    hours = (np.arange(24) + 0.5) / 24
+    assert np.abs(np.array(wave) - 0.03 * np.sin(2 * np.pi * hours)).mean() < 0.01
+    flat = learned(errors(4, 3)).lesson.hours
+    assert np.abs(flat).max() < 0.005
+
+
+def test_the_level_is_not_learned() -> None:
+    lesson = learned(errors(4, 4, rise_at=0)).lesson
+    assert np.mean(lesson.hours) == pytest.approx(0.0, abs=1e-3)
+    assert lesson.dispersion < 2.2
+
+
+def test_a_rhythm_is_told_from_a_rise_once_a_day_was_seen() -> None:
+    rule = Rule(margin=0.01)
+    assert judged(errors(6, 5, day=0.03), rule).alert is None
+    risen = judged(errors(6, 5, day=0.03, rise_at=4.5), rule)
+    assert risen.alert is not None
+    assert risen.alert.at > MONDAY + timedelta(days=4)
+
+
+def test_bursts_of_users_are_not_a_rise() -> None:
+    assert judged(errors(6, 6, burst=20), Rule(margin=0.01)).alert is None
+    careless = Rule(margin=0.01, run_length=1e3, rhythm=False)
+    assert judged(errors(1, 6, burst=BLOCK), careless).alert is not None
+
+
+def test_the_first_day_needs_a_larger_rise() -> None:
+    losses = (np.random.default_rng(7).random(12_000) < BASE + 0.03).astype(float)
+    assert judged(losses, Rule(margin=0.01)).alert is None
+    assert judged(losses, Rule(margin=0.01, rhythm=False)).alert is not None
+
+
+def test_models_share_the_false_alerts_of_a_month() -> None:
+    lesson = learned(errors(2, 8)).lesson
+    rule = Rule(margin=0.01, false_per_month=1.0)
+    rows_a_month = 30.44 * DAY / STEP_S
+    assert np.exp(rule.level(lesson)) == pytest.approx(rows_a_month, rel=0.01)
+    assert rule.among(10).level(lesson) == pytest.approx(rule.level(lesson) + np.log(10))
