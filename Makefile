@@ -90,6 +90,10 @@ bench: setup  ## Run the benches and print their tables
 bench-verdict: setup  ## Simulate rollouts through the verdict's own code (ARGS="--runs 100" is quicker)
 	$(BIN)/python tests/bench/bench_verdict.py $(ARGS)
 
+.PHONY: bench-detectors
+bench-detectors: setup  ## Simulate calm and risen errors, and drift, ten minutes
+	$(BIN)/python tests/bench/bench_detectors.py $(ARGS)
+
 .PHONY: bench-serving
 bench-serving: setup  ## Compare serving with baselines and peers, about 20 minutes (ARGS=--quick: 4)
 	$(BIN)/python tests/bench/serving/run.py $(ARGS)

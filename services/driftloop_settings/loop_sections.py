@@ -37,7 +37,7 @@ class MonitoringSettings(ModelSection):
     whatever time they take."""
     rhythm: Literal["learn", "none"] = "learn"
     """`learn`: the error may follow the hour and the weekday, which is learned. Until a day (a
-    week) was seen, a rhythm cannot be told from a rise, and a rise of 3 (2) margins, or points
+    week) was seen, a rhythm looks like a rise, so a rise of 3 (2) margins, or points
     if those are less, is taken for one. `none`: the traffic is known to have no rhythm."""
     label_coverage: float = Field(0.95, gt=0, le=1)
     """The share of rows that must have their label before rows are judged by them."""

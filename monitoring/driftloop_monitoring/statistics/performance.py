@@ -12,8 +12,7 @@ the hour and the weekday; and the log of each factor is divided by the dispersio
 count as the fewer independent rows that they are worth. For independent rows the bound stays exact.
 
 Assumption: before a change, blocks of rows vary about their usual mean as they did in the past.
-Until a whole day (week) was seen, a rhythm cannot be told from a rise: an alert then needs a larger
-one.
+Until a whole day (week) was seen, a rhythm looks like a rise: an alert then needs a larger one.
 """
 
 import math
