@@ -47,7 +47,7 @@ test: setup clients  ## Run every test: unit, contract, integration (real servic
 	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
 	$(PYTEST) -n 2 --dist loadfile -m "integration and not faults" --timeout 300 --ignore $(RAYS)
 	$(PYTEST) -m "integration and not faults" --timeout 300 $(RAYS)
-	$(PYTEST) -m "e2e and not faults" --timeout 600
+	$(PYTEST) -n 2 --dist loadfile -m "e2e and not faults" --timeout 600
 
 .PHONY: test-unit
 test-unit: setup  ## Run the tests that need no service

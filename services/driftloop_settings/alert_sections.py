@@ -155,6 +155,8 @@ class AlertsSettings(Section):
     """Seconds between two looks for incidents."""
     timeout_s: float = Field(10.0, gt=0, le=300)
     """Seconds that a receiver may take to answer."""
+    false_per_month: float = Field(1.0, gt=0)
+    """False alerts on a risen error in a month, at most, on average, of all models together."""
 
     @model_validator(mode="after")
     def _routes_can_be_used(self) -> "AlertsSettings":

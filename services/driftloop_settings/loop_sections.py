@@ -30,15 +30,13 @@ class MonitoringSettings(ModelSection):
     by the number of columns."""
     performance_margin: float = Field(0.01, gt=0, lt=1)
     """A rise of the mean error (of the loss in [0, 1]) that is worth an alert."""
-    false_alerts_per_month: Annotated[float, GLOBAL] = Field(1.0, gt=0)
-    """False alerts on a risen error in a month, at most, on average, of all models together."""
     average_run_length: float | None = Field(None, gt=1)
-    """Instead: the least number of labelled rows, on average, between two false alerts of a model,
-    whatever time they take."""
+    """The least number of labelled rows, on average, between two false alerts of the error test;
+    None: by the rate of rows, so that `alerts.false_per_month` holds."""
     rhythm: Literal["learn", "none"] = "learn"
-    """`learn`: the error may follow the hour and the weekday, which is learned. Until a day (a
-    week) was seen, a rhythm looks like a rise, so a rise of 3 (2) margins, or points
-    if those are less, is taken for one. `none`: the traffic is known to have no rhythm."""
+    """`learn`: the error may follow the hour and the weekday, and how it does is learned. Until a
+    day (a week) was seen, a rhythm looks like a rise, so an alert needs a rise of 3 (2) margins
+    more, or points if those are less. `none`: the traffic is known to have no rhythm."""
     label_coverage: float = Field(0.95, gt=0, le=1)
     """The share of rows that must have their label before rows are judged by them."""
     label_timeout_s: float = Field(86_400.0, gt=0)

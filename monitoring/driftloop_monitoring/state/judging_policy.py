@@ -13,7 +13,6 @@ from driftloop_monitoring.state.reference import MIN_BASELINE_ROWS
 from driftloop_monitoring.statistics.drift import DriftRule
 from driftloop_monitoring.statistics.performance import Rule
 from driftloop_settings import Settings
-from driftloop_settings.loop_sections import MonitoringSettings
 
 LIVE_REFERENCE_ROWS = 5_000
 MAX_UNRATED = 20_000
@@ -54,7 +53,7 @@ def judging_policy(settings: Settings, spec: ModelSpec) -> JudgingPolicy:
 def _by_labels(settings: Settings, _: ModelSpec) -> JudgingPolicy:
     m = settings.monitoring
     return JudgingPolicy(
-        performance=error_rule(m, m.performance_margin),
+        performance=error_rule(settings, m.performance_margin),
         drift=DriftRule(m.drift_effect, m.drift_significance),
         label_coverage=m.label_coverage,
         timeout_s=m.label_timeout_s,
@@ -65,7 +64,7 @@ def _by_labels(settings: Settings, _: ModelSpec) -> JudgingPolicy:
 def _by_ratings(settings: Settings, spec: ModelSpec) -> JudgingPolicy:
     m, llm = settings.monitoring, settings.llm
     return JudgingPolicy(
-        performance=error_rule(m, llm.rating_margin),
+        performance=error_rule(settings, llm.rating_margin),
         drift=DriftRule(m.drift_effect, m.drift_significance),
         label_coverage=m.label_coverage,
         timeout_s=llm.rating_age_s,
@@ -74,14 +73,14 @@ def _by_ratings(settings: Settings, spec: ModelSpec) -> JudgingPolicy:
     )
 
 
-def error_rule(monitoring: MonitoringSettings, margin: float, *, drawn: bool = False) -> Rule:
+def error_rule(settings: Settings, margin: float, *, drawn: bool = False) -> Rule:
     """Of one model, if it were the only one: see `Rule.among`. drawn: the rows are a random sample,
     such as the answers that a judge scores."""
     return Rule(
         margin,
-        monitoring.average_run_length,
-        monitoring.false_alerts_per_month,
-        rhythm=monitoring.rhythm == "learn" and not drawn,
+        settings.monitoring.average_run_length,
+        settings.alerts.false_per_month,
+        rhythm=settings.monitoring.rhythm == "learn" and not drawn,
         independent=drawn,
     )
 

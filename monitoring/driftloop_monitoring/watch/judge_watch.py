@@ -99,7 +99,7 @@ class JudgeWatch:
         losses = np.array([1.0 - score for _, score in found])
         baseline = scored.baseline
         if baseline is not None:
-            rule = error_rule(settings.monitoring, settings.llm.rating_margin, drawn=True)
+            rule = error_rule(settings, settings.llm.rating_margin, drawn=True)
             test = update(scored.test, losses, [at for at, _ in found], baseline, rule)
             scored = replace(scored, test=test)
         doubtful = doubt(scored.rated, settings.judge.min_rated, settings.judge.min_auc)
