@@ -157,7 +157,8 @@ class Controller:
         planned = replace(
             rollout,
             steps=planned_steps(rules.steps),
-            champion=champion,
+            # If it comes back after a promotion, its spec does, too.
+            champion=replace(champion, spec=champion.spec or deployment.model),
             sticky_s=None if rules.sticky_s == "forever" else rules.sticky_s,
             deadline_at=now + timedelta(seconds=rules.deadline_s),
         )

@@ -25,7 +25,8 @@ def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
     if rollout.state in (State.ROLLING_BACK, State.ABORTING):
         return _withdrawn(rollout, champion, deployment)
     if rollout.state is State.PROMOTING:
-        split = TrafficSplit(candidate.version)
+        promoted = deployment.serving(candidate, TrafficSplit(candidate.version))
+        return _holding(promoted, champion)
     elif rollout.weight:
         # The salt stays for the whole rollout, so that hashes of keys do; what draws keys anew is
         # the step's beginning.
@@ -71,7 +72,7 @@ def _withdrawn(rollout: Rollout, champion: ServedVersion, deployment: Deployment
         if not rollout.promotion_began:  # somebody else made it the stable one: theirs to undo
             return deployment
         split = TrafficSplit(champion.version)
-        deployment = _holding(deployment, champion)
+        deployment = deployment.serving(champion, split)
     elif split.canary == candidate:
         split = TrafficSplit(split.stable)
     versions = tuple(v for v in deployment.versions if v.version != candidate)

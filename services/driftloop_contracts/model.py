@@ -92,12 +92,14 @@ class ServedVersion:
     """A version that replicas must hold. `path`: the folder or URI with its `model.onnx`, or with
     the weights of a language model. `base`: the version whose weights this one, a LoRA adapter,
     goes with;
-    None: it has weights of its own."""
+    None: it has weights of its own. `spec`: the spec it was deployed with, which holds once it is
+    the stable one; None: a retrain made it, and the model's spec stays."""
 
     version: int
     path: str
     signature: Signature
     base: int | None = None
+    spec: ModelSpec | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -105,12 +107,14 @@ class ServedVersion:
             "path": self.path,
             "signature": self.signature.to_dict(),
             "base": self.base,
+            "spec": self.spec and self.spec.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "ServedVersion":
         signature = Signature.from_dict(value["signature"])
-        return cls(value["version"], value["path"], signature, value.get("base"))
+        spec = ModelSpec.from_dict(value["spec"]) if value.get("spec") else None
+        return cls(value["version"], value["path"], signature, value.get("base"), spec)
 
 
 _DRAW = Struct("<qq")
@@ -193,6 +197,12 @@ class Deployment:
 
     def version(self, version: int) -> ServedVersion | None:
         return next((v for v in self.versions if v.version == version), None)
+
+    def serving(self, served: ServedVersion, split: TrafficSplit) -> "Deployment":
+        """With a stable version, and the spec that it was deployed with. The policy is the model's,
+        not a version's."""
+        spec = served.spec and replace(served.spec, policy=self.model.policy)
+        return replace(self.with_version(served), split=split, model=spec or self.model)
 
     def with_version(self, served: ServedVersion) -> "Deployment":
         kept = tuple(v for v in self.versions if v.version != served.version)

@@ -80,7 +80,7 @@ def take_in(
                 **({} if base is None else {BASE_TAG: str(base)}),
             },
         )
-    served = ServedVersion(record.version, record.path, signature, base)
+    served = ServedVersion(record.version, record.path, signature, base, spec)
     answer: dict[str, Any] = {"model": spec.name, "version": record.version, "rollout": None}
     if current is None:
         split = TrafficSplit(stable=record.version)

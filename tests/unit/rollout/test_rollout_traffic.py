@@ -76,3 +76,24 @@ def test_former_champions_stay_warm_as_the_settings_say() -> None:
         for keep in (0, 1, 2)
     ]
     assert kept == [{2}, {1, 2}, {1, 2, 6}]
+
+
+def test_a_promoted_version_brings_its_spec_and_the_champions_comes_back_with_it() -> None:
+    theirs = ModelSpec("m", options={"onnx": {"max_batch": 8}}, policy={"retrain": {"max_rows": 9}})
+    policy = {"monitoring": {"min_rows": 50}}
+    first = replace(served(1), spec=ModelSpec("m"))
+    asked = replace(
+        rollout(State.PROMOTING), candidate=replace(served(2), spec=theirs), champion=first
+    )
+    before = replace(BOTH, model=ModelSpec("m", policy=policy))
+    promoted = desired(asked, before)
+    assert promoted.model == replace(theirs, policy=policy)
+    back = desired(
+        replace(asked, state=State.ROLLING_BACK, history=began(State.PROMOTING).history), promoted
+    )
+    assert back.model == before.model
+
+
+def test_a_version_of_a_retrain_leaves_the_spec() -> None:
+    before = replace(BOTH, model=ModelSpec("m", options={"onnx": {"max_batch": 8}}))
+    assert desired(rollout(State.PROMOTING), before).model == before.model
