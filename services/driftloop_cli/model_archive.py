@@ -15,11 +15,15 @@ from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG, WEIGHTS_SU
 from driftloop_registry.graph_files import external_files
 
 Spec = dict[str, Any]
+SPEC = "model.yaml"
+"""In a folder that `driftloop train` or `driftloop_export` wrote."""
 
 
 def pack(archive: BinaryIO, path: Path, name: str | None, base: int | None = None) -> None:
-    """Write the archive for a MODEL.yaml, a bare .onnx file or a folder of weights. `base`: the
-    version that an adapter goes with. Raises NotFound and Rejected."""
+    """Write the archive for a MODEL.yaml or its folder, a bare .onnx file or a folder of weights.
+    `base`: the version that an adapter goes with. Raises NotFound and Rejected."""
+    if (path / SPEC).is_file():
+        path /= SPEC
     if path.is_dir():
         spec, files = _folder({"runtime": LANGUAGE.runtime}, path)
     elif not path.is_file():

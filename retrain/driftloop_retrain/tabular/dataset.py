@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import INPUT_PREFIX
+from driftloop_contracts.graph_names import check_feature_names
 from driftloop_contracts.kind import Task
 from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.signature import Datatype, Signature, TensorSpec
@@ -22,7 +23,6 @@ from driftloop_evaluation.labels import floats, label_names
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_retrain.record.pinning import source_of
 from driftloop_retrain.tabular.csv_file import FOUND, USUAL, CsvForm, is_csv, read_csv
-from driftloop_retrain.tabular.graph_names import check_feature_names
 from driftloop_settings import RetrainSettings
 
 FRESH_HOLDOUT_SHARE, FRESH_VALIDATION_SHARE = 0.3, 0.15

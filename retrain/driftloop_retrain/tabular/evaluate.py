@@ -10,11 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.graph_names import probabilities_of
 from driftloop_contracts.kind import Task
 from driftloop_evaluation.labels import Labels
 from driftloop_evaluation.losses import losses_of
 from driftloop_evaluation.scales import UNIT_SCALE, error_scale
-from driftloop_retrain.tabular.graph_names import probabilities_of
 
 Outputs = Mapping[str, NDArray[np.generic]]
 TINY = 1e-7

@@ -8,6 +8,7 @@ from typing import Any, cast
 import yaml
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.graph_names import output_name
 from driftloop_contracts.kind import Task
 from driftloop_contracts.model import ModelSpec, check_new_name
 from driftloop_contracts.signature import check_width
@@ -16,7 +17,6 @@ from driftloop_retrain.tabular.csv_file import FOUND, CsvForm
 from driftloop_retrain.tabular.data_warnings import data_warnings
 from driftloop_retrain.tabular.dataset import from_file, input_tensors, split
 from driftloop_retrain.tabular.export import REFERENCE
-from driftloop_retrain.tabular.graph_names import output_name
 from driftloop_retrain.tabular.recipes import find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.recipe_catalogue import TABULAR
 from driftloop_settings import Settings

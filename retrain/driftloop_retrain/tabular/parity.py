@@ -8,8 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import DriftloopError
+from driftloop_contracts.graph_names import probabilities_of
 from driftloop_retrain.tabular.evaluate import Outputs
-from driftloop_retrain.tabular.graph_names import probabilities_of
 
 
 class ParityBroken(DriftloopError):

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.graph_names import probabilities_of
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_contracts.signature import Signature
 from driftloop_lake.port import Pin
@@ -26,7 +27,6 @@ from driftloop_retrain.tabular.candidate import Candidate, classes_of, make_cand
 from driftloop_retrain.tabular.dataset import Dataset, Split, from_lake, split
 from driftloop_retrain.tabular.evaluate import loss_scale, losses, metrics, slices
 from driftloop_retrain.tabular.gate import gate
-from driftloop_retrain.tabular.graph_names import probabilities_of
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import Recipe, find_recipe, recipe_names
 from driftloop_retrain.tabular.search import answer_tensor

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.graph_names import OUTPUTS, check_feature_names, output_name
 from driftloop_contracts.signature import TensorSpec
 from driftloop_onnx import OnnxModel
-from driftloop_retrain.tabular.graph_names import OUTPUTS, check_feature_names, output_name
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes.encoding import fit_encoding
 from driftloop_retrain.tabular.recipes.graph import MATRIX, SCORES, head, write_graph

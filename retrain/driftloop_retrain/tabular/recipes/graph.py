@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop_contracts.events import ARROW_TYPES
+from driftloop_contracts.graph_names import OUTPUTS, output_name, renamed
 from driftloop_contracts.signature import TensorSpec
-from driftloop_retrain.tabular.graph_names import OUTPUTS, output_name, renamed
 from driftloop_retrain.tabular.recipes.encoding import RAW, Encoding
 
 MATRIX, SCORES = "matrix", "scores"

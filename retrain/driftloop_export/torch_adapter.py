@@ -1,0 +1,172 @@
+"""torch modules over numbers: `forward` takes a matrix of all columns, or columns by their names,
+each [n, 1]. It gives values, or the logits of classes: [n, classes], or [n] of the second of two.
+"""
+
+import inspect
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.kind import Task
+from driftloop_export.boosted import answers_of
+from driftloop_export.classes import classes_from
+from driftloop_export.port import MATRIX, Body, NotExportable, NotInstalled, Outputs
+from driftloop_export.sample import Sample
+
+TRACED_ROWS = 4
+LABEL = "our_label"
+
+
+class Torch:
+    """See Adapter. `classes`: in the order of the logits; None: 0, 1, …."""
+
+    def __init__(self, classes: Sequence[Any] | None) -> None:
+        self._classes = None if classes is None else classes_from(classes)
+
+    def columns(self, _model: Any) -> Sequence[str] | None:
+        return None
+
+    def answers(self, model: Any, sample: Sample, task: Task | None) -> Outputs:
+        import torch
+
+        if task is None and self._classes is None:
+            raise Rejected(
+                "a torch module does not say its task: give task='classification' or 'regression'"
+            )
+        with torch.no_grad():
+            found = model.eval()(**_tensors(model, sample))
+        if not isinstance(found, torch.Tensor):
+            raise NotExportable(
+                f"forward gives a {type(found).__name__}: let it give one tensor, the logits or "
+                "the values"
+            )
+        if found.ndim > 2 or found.ndim == 0 or len(found) != sample.rows:
+            raise NotExportable(
+                f"forward gives the shape {list(found.shape)} for {sample.rows} rows: let it give "
+                "[n] or [n, classes]"
+            )
+        if task == "regression":
+            if found.numel() != sample.rows:
+                raise NotExportable(f"forward gives {found.shape[1]} values a row: export one")
+            return answers_of(found.numpy(), None)
+        probabilities = _probabilities(found).numpy()
+        return answers_of(probabilities, self._known(probabilities.shape[1]))
+
+    def bodies(self, model: Any, sample: Sample, answers: Outputs) -> Iterator[Body]:
+        graph = _traced(model, sample, "label" in answers)
+        if "value" in answers:
+            yield Body(graph, {"value": graph.graph.output[0].name})
+            return
+        best, probabilities = (output.name for output in graph.graph.output)
+        classes = self._known(answers["probabilities"].shape[1])
+        texts = classes.dtype == object
+        kind = TensorProto.STRING if texts else TensorProto.INT64
+        values = [str(c).encode() for c in classes] if texts else classes
+        graph.graph.initializer.append(
+            helper.make_tensor("our_classes", kind, [len(classes)], values)
+        )
+        graph.graph.node.append(helper.make_node("Gather", ["our_classes", best], [LABEL]))
+        graph.graph.output[0].CopyFrom(helper.make_tensor_value_info(LABEL, kind, ["n"]))
+        yield Body(graph, {"label": LABEL, "probabilities": probabilities})
+
+    def _known(self, width: int) -> NDArray[np.generic]:
+        if self._classes is None:
+            return np.arange(width, dtype=np.int64)
+        if len(self._classes) != width:
+            raise Rejected(f"`classes` has {len(self._classes)}, and forward gives {width}")
+        return self._classes
+
+
+def _probabilities(logits: Any) -> Any:
+    """[n, classes]: of logits [n, classes], or [n] or [n, 1] of the second class."""
+    import torch
+
+    if logits.ndim == 2 and logits.shape[1] > 1:
+        return torch.softmax(logits, dim=1)
+    second = torch.sigmoid(logits.reshape(-1, 1))
+    return torch.cat([1.0 - second, second], dim=1)
+
+
+def _tensors(model: Any, sample: Sample, rows: int | None = None) -> dict[str, Any]:
+    """What forward is called with: its parameters are columns, or the first of them the matrix."""
+    import torch
+
+    if sample.has_texts:
+        name = next(tensor.name for tensor in sample.inputs if tensor.datatype == "BYTES")
+        raise NotExportable(
+            f"the column {name!r} holds texts, which a torch module does not take; give their "
+            "codes as whole numbers"
+        )
+    number = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    feeds = {name: values[:rows] for name, values in sample.feeds().items()}
+    if needed and set(needed) <= set(feeds):
+        chosen = [p.name for p in parameters if p.name in feeds]
+        found = {name: torch.from_numpy(feeds[name]) for name in chosen}
+        return {n: t.to(number) if t.is_floating_point() else t for n, t in found.items()}
+    if len(needed) != 1:
+        raise Rejected(
+            f"forward takes {', '.join(needed)}; it must take columns of the sample "
+            f"({', '.join(sample.columns)}) by their names, or one matrix"
+        )
+    matrix = np.concatenate([values.astype(np.float64) for values in feeds.values()], axis=1)
+    return {needed[0]: torch.from_numpy(matrix).to(number)}
+
+
+def _traced(model: Any, sample: Sample, classifies: bool) -> Any:
+    import torch
+
+    class Answering(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *tensors: Any) -> Any:
+            found = self.model(**dict(zip(names, tensors, strict=True)))
+            if not classifies:
+                return found.reshape(-1)
+            probabilities = _probabilities(found)
+            return probabilities.argmax(dim=1), probabilities
+
+    tensors = _tensors(model, sample, TRACED_ROWS)
+    names = list(tensors)
+    inputs = names if set(names) <= set(sample.columns) else [MATRIX]
+    outputs = ["our_best", "our_probabilities"] if classifies else ["our_value"]
+    if len(next(iter(tensors.values()))) == 1:  # one row would be traced as a constant
+        tensors = {name: tensor.repeat(2, 1) for name, tensor in tensors.items()}
+    free = tuple({0: torch.export.Dim.DYNAMIC} for _ in tensors)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                Answering().eval(),
+                tuple(tensors.values()),
+                dynamo=True,
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=(free,),
+                verbose=False,
+            )
+    except ImportError:
+        raise NotInstalled(
+            "torch modules are exported by onnxscript: pip install onnxscript"
+        ) from None
+    except Exception as error:  # torch's exporter raises whatever it likes
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise NotExportable(f"torch.onnx cannot export the module: {reason[0][:300]}") from error
+    assert program is not None
+    return program.model_proto

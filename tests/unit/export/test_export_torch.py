@@ -1,0 +1,79 @@
+"""torch modules: a matrix of all columns, or columns by their names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from export_rows import Rows
+from torch import nn
+
+from driftloop_contracts.errors import Rejected
+from driftloop_export import NotExportable, export
+from driftloop_onnx import OnnxModel
+
+
+def network(width: int, outputs: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, outputs))
+
+
+@pytest.mark.parametrize("logits", [1, 2])
+def test_two_classes(logits: int, loans: Rows, tmp_path: Path) -> None:
+    rows = loans.numbers
+    model = network(rows.x.shape[1], logits)
+    made = export(
+        model, rows.sample, "m", labels=rows.labels, output=tmp_path, task="classification"
+    )
+    assert made.largest_difference <= 1e-5
+    assert OnnxModel(tmp_path).signature.inputs[0].name == "car_value"
+
+
+def test_classes_with_names(cards: Rows, tmp_path: Path) -> None:
+    rows, names = cards.numbers, sorted(set(cards.y))
+    model = network(rows.x.shape[1], 3)
+    export(model, rows.sample, "m", labels=rows.labels, output=tmp_path, classes=names)
+    answer = OnnxModel(tmp_path).run({n: rows.sample[[n]].to_numpy() for n in rows.x})
+    assert set(answer["label"].tolist()) <= set(names)
+
+
+def test_a_value(prices: Rows, tmp_path: Path) -> None:
+    rows = prices.numbers
+    made = export(network(rows.x.shape[1], 1), rows.sample, "m", output=tmp_path, task="regression")
+    assert made.task == "regression"
+
+
+class WithCity(nn.Module):
+    """An embedding of a whole number beside a number that may be missing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.last = nn.Embedding(5, 3), nn.Linear(4, 2)
+
+    def forward(self, city: torch.Tensor, income: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.last(
+            torch.cat([self.places(city[:, 0]), torch.nan_to_num(income)], dim=1)
+        )
+        return found
+
+
+def test_columns_by_their_names_with_missing_values(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    income = np.where(np.arange(60) % 7, np.arange(60) / 10, np.nan).astype(np.float32)
+    rows = {"income": income, "city": np.arange(60) % 5}
+    export(WithCity(), rows, "m", output=tmp_path, task="classification")
+    signature = OnnxModel(tmp_path).signature
+    assert [(t.name, t.datatype) for t in signature.inputs] == [
+        ("income", "FP32"),
+        ("city", "INT64"),
+    ]
+
+
+def test_a_task_must_be_said(loans: Rows, tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match="task="):
+        export(network(4, 2), loans.numbers.sample, "m", output=tmp_path)
+
+
+def test_texts_are_refused_with_the_way_out(loans: Rows, tmp_path: Path) -> None:
+    with pytest.raises(NotExportable, match=r"'salary_range' holds texts.*codes"):
+        export(network(4, 2), loans.sample, "m", output=tmp_path, task="classification")

@@ -1,0 +1,34 @@
+"""The client asks a replica's serving port as it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from serving_port import ServingPort, serving_port
+
+from driftloop_client import AsyncClient, NotFound, Rejected
+from driftloop_contracts.model import TrafficSplit
+
+
+@pytest.fixture
+async def port(tmp_path: Path, scaler: Path):
+    async with serving_port(tmp_path) as found:
+        found.deploy(scaler, TrafficSplit(1), 1, 2)
+        yield found
+
+
+async def test_an_array_goes_there_and_back_in_binary(port: ServingPort) -> None:
+    async with AsyncClient(port.url) as client:
+        answer = await client.predict("m", np.arange(5.0))
+        assert answer["y"].reshape(-1).tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
+        (kept,) = port.kept()
+        assert answer.prediction_id == kept.prediction_id
+        assert (await client.predict("m", {"x": [1.0]}, version=2)).version == 2
+
+
+async def test_unknown_models_and_rows_are_refused_with_a_sentence(port: ServingPort) -> None:
+    async with AsyncClient(port.url) as client:
+        with pytest.raises(NotFound, match="nothing"):
+            await client.predict("nothing", {"x": [1.0]})
+        with pytest.raises(Rejected, match="'z'"):
+            await client.predict("m", {"z": [1.0]})
