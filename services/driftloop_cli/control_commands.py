@@ -16,6 +16,7 @@ from driftloop_cli.options import Invocation, Model, stack_command
 from driftloop_cli.status_view import rollout_rows, status_view
 from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import NotFound, Rejected
+from driftloop_registry.mlflow_models import is_mlflow_uri
 
 LOAD_TIMEOUT_S = 900.0
 """Large weights take minutes."""
@@ -48,11 +49,11 @@ def status(
 def deploy(
     run: Invocation,
     path: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="MODEL",
-            help="MODEL.yaml or its folder; or, with --name, MODEL.onnx or the "
-            "folder of a language model or adapter.",
+            help="MODEL.yaml or its folder; models:/NAME/VERSION or runs:/ID/path of MLflow; or, "
+            "with --name, MODEL.onnx or the folder of a language model or adapter.",
         ),
     ],
     name: Annotated[
@@ -81,8 +82,13 @@ def deploy(
     vLLM's arguments; replicas, cpus). An adapter is a folder with adapter_config.json.
     """
     client = ControlClient(run.settings.state_dir)
-    with tempfile.TemporaryFile() as archive:
-        pack(archive, path, name, base)
+    with tempfile.TemporaryFile() as archive, tempfile.TemporaryDirectory() as scratch:
+        if is_mlflow_uri(path):
+            from driftloop_cli.model_uri import folder_of  # slow to import
+
+            pack(archive, folder_of(path, name, Path(scratch)), name, base)
+        else:
+            pack(archive, Path(path), name, base)
         with console.status(f"sending {archive.tell() / 1e6:,.0f} MB"):
             answer = client.put_archive("/api/models", archive, at_once=str(at_once).lower())
     _await_loaded(client, answer)

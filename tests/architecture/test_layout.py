@@ -13,7 +13,8 @@ VENDORS = {
     "ray": "driftloop_serving driftloop_retrain",
     "kafka": "driftloop_bus",
     "evidently": "driftloop_monitoring",
-    "mlflow": "driftloop_registry",
+    # What users log in their own process, in the second.
+    "mlflow": "driftloop_registry driftloop_export",
     "deltalake": "driftloop_lake",
     "onnxruntime": "driftloop_onnx",
     "vllm": "driftloop_vllm",
