@@ -160,8 +160,8 @@ def _plain(values: Any) -> list[Any]:
 
 
 def _json_value(value: Any) -> Any:
-    """As JSON has it: a missing number is null, a time ISO 8601."""
-    if isinstance(value, float) and value != value:
+    """As JSON has it: a missing number or time is null, a time ISO 8601."""
+    if value != value:
         return None
     if hasattr(value, "isoformat"):
         return value.isoformat()
