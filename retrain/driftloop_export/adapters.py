@@ -36,6 +36,6 @@ def adapter_of(model: Any, classes: Sequence[Any] | None) -> Adapter:
     if "sklearn" in packages or hasattr(model, "get_params"):
         return ScikitLearn(_BOOSTERS)
     raise NotExportable(
-        f"a {type(model).__module__}.{type(model).__name__} is no model of scikit-learn, LightGBM, "
-        f"XGBoost, CatBoost or torch; {WAY_OUT}"
+        f"a {type(model).__module__}.{type(model).__name__} is not a model of scikit-learn, "
+        f"LightGBM, XGBoost, CatBoost or torch; {WAY_OUT}"
     )

@@ -84,7 +84,6 @@ class Boosted:
                 ),
                 constant("half", np.array(0.5, np.float32 if self.float32 else np.float64)),
                 constant("one", np.array(1.0, np.float64)),
-                constant("flat", np.array([-1], np.int64)),
             ]
         return found
 

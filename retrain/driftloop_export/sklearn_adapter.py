@@ -167,7 +167,7 @@ def _unknown_step(model: Any, error: Exception) -> str:
 
 
 def _types(model: Any, sample: Sample, precise: bool) -> list[tuple[str, Any]]:
-    """The inputs as skl2onnx is told of them."""
+    """The inputs in skl2onnx's types."""
     from skl2onnx.common.data_types import (
         DoubleTensorType,
         FloatTensorType,

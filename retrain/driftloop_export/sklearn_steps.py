@@ -1,5 +1,5 @@
 """Steps of scikit-learn that skl2onnx does not export as they are: refused with the way out, or
-mended.
+replaced.
 
 A graph's texts have no missing value, so that a missing one travels as `""`; encoders that learned
 None or NaN as a category learn that it is written so.
@@ -88,7 +88,7 @@ def CONVERSIONS() -> dict[type, Callable[..., None]]:  # noqa: N802
 
 
 def SHAPES() -> dict[type, Callable[..., None]]:  # noqa: N802
-    """What skl2onnx is told of the outputs of CONVERSIONS."""
+    """The types of the outputs of CONVERSIONS, for skl2onnx."""
     from sklearn.impute import SimpleImputer
 
     return {SimpleImputer: _imputed_shape}

@@ -67,19 +67,17 @@ def ensemble(trees: Sequence[Branch | Leaf], scores: int, source: str, target: s
         pending.append((number, node))
         return number, False
 
-    for tree in trees:
-        for part in _one_score_each(tree):
-            root = part
-            if isinstance(root, Leaf):  # a tree has at least one branch
-                root = Branch(0, LEQ, 0.0, True, root, root)
-            pending: list[tuple[int, Branch]] = []
-            roots.append(place(root)[0])
-            while pending:
-                number, node = pending.pop()
-                for side, child in (("true", node.then), ("false", node.other)):
-                    target_id, is_leaf = place(child)
-                    lists[f"{side}nodeids"][number] = target_id
-                    lists[f"{side}leafs"][number] = int(is_leaf)
+    # Kept until the end: identities of nodes that are gone are given to others.
+    parts = [_branched(part) for tree in trees for part in _one_score_each(tree)]
+    for root in parts:
+        pending: list[tuple[int, Branch]] = []
+        roots.append(place(root)[0])
+        while pending:
+            number, node = pending.pop()
+            for side, child in (("true", node.then), ("false", node.other)):
+                target_id, is_leaf = place(child)
+                lists[f"{side}nodeids"][number] = target_id
+                lists[f"{side}leafs"][number] = int(is_leaf)
     return helper.make_node(
         "TreeEnsemble",
         [source],
@@ -95,6 +93,11 @@ def ensemble(trees: Sequence[Branch | Leaf], scores: int, source: str, target: s
         nodes_splits=numpy_helper.from_array(np.array(lists.pop("splits"), np.float64), "splits"),
         **{f"nodes_{name}": values for name, values in lists.items()},
     )
+
+
+def _branched(tree: Branch | Leaf) -> Branch:
+    """A tree has at least one branch."""
+    return tree if isinstance(tree, Branch) else Branch(0, LEQ, 0.0, True, tree, tree)
 
 
 def _one_score_each(tree: Branch | Leaf) -> list[Branch | Leaf]:

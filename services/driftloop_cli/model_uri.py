@@ -18,7 +18,7 @@ SPEC = "model.yaml"
 LOGGED = Path("extra_files") / SPEC
 """Where `driftloop_export.log_model` leaves the spec."""
 WAY_OUT = (
-    "load it where it was trained and call driftloop_export.export(model, sample, name=…), or "
+    "call driftloop_export.export(model, sample, name=…) in the process that trained it, or "
     "driftloop_export.log_model"
 )
 

@@ -28,7 +28,7 @@ class Api:
     def __init__(self, url: str, control: str | None, rows_per_request: int) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Rejected(f"{url!r} is no address of a stack, such as http://localhost:8000")
+            raise Rejected(f"{url!r} is not an address of a stack, such as http://localhost:8000")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         self._url = url.rstrip("/")
         self._control = (control or f"{parts.scheme}://{host}:{CONTROL_PORT}").rstrip("/")
