@@ -150,7 +150,8 @@ def _base(written: Any, link: Link) -> tuple[float, ...]:
 def _categories(booster: Any, sample: Sample | None) -> dict[int, Sequence[Any]]:
     if sample is None or "c" not in (booster.feature_types or ()):
         return {}
-    known = booster.get_categories(export_to_arrow=True).to_arrow()
+    held = booster.get_categories(export_to_arrow=True)  # its arrays lie in XGBoost's memory
+    known = held.to_arrow()
     return {
         number: found.to_pylist() for number, (_, found) in enumerate(known) if found is not None
     }
