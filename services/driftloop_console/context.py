@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from driftloop_contracts.clock import Clock
-from driftloop_registry.port import Registry
 from driftloop_settings import Settings
 from driftloop_settings.run_state import RunState
 from driftloop_store import Store
@@ -12,13 +11,11 @@ from driftloop_store import Store
 
 @dataclass(frozen=True, slots=True)
 class ConsoleContext:
-    """registry: opens it on first use, since it is heavy. run_state: what the supervisor wrote
-    last, None if roles run apart. stopping: whether the process is asked to end, so that no open
-    page holds it up."""
+    """run_state: what the supervisor wrote last, None if roles run apart. stopping: whether the
+    process is asked to end, so that no open page holds it up."""
 
     settings: Settings
     store: Store
-    registry: Callable[[], Registry]
     run_state: Callable[[], RunState | None]
     clock: Clock
     stopping: Callable[[], bool] = lambda: False

@@ -102,7 +102,6 @@ def make_app(context: GatewayContext) -> FastAPI:
         ConsoleContext(
             context.settings,
             context.store,
-            context.registry,
             context.run_state,
             context.clock,
             context.stopping,

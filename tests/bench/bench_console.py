@@ -110,7 +110,7 @@ def main() -> None:
         context = GatewayContext(
             settings, store, NOT_USED, NOT_USED, NOT_USED, lambda: None, now, NOT_USED
         )
-        console = ConsoleContext(settings, store, NOT_USED, lambda: None, now)
+        console = ConsoleContext(settings, store, lambda: None, now)
         worst = 0.0
         print(f"{'page':<45} {'median ms':>9} {'p95 ms':>9} {'CPU ms':>9}")
         with TestClient(make_app(context), base_url="http://127.0.0.1") as client:

@@ -180,9 +180,7 @@ def test_vendored_files_are_those_of_their_packages() -> None:
 
 
 def test_the_change_of_a_record_moves_its_models_token_only(store: Store, tmp_path: Path) -> None:
-    context = ConsoleContext(
-        Settings(state_dir=tmp_path), store, NOT_USED, lambda: None, lambda: NOW
-    )
+    context = ConsoleContext(Settings(state_dir=tmp_path), store, lambda: None, lambda: NOW)
     before = tokens(context)
     assert tokens(context) == before
     store.raise_alert(alert("healthy"))
