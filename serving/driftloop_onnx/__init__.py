@@ -1,4 +1,4 @@
-"""ONNX Runtime behind one adapter: read a graph's signature, load it with options, run it."""
+"""The adapter for ONNX Runtime: reads a graph's signature, loads it with options, runs it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`warm_up` logs, and what logging imports takes longer than a graph's first load."""
+    """Import `warm_up` on first use: its logging takes longer to import than a graph to load."""
     if name not in ("Loaded", "load"):
         raise AttributeError(name)
     from driftloop_onnx import warm_up

@@ -1,6 +1,5 @@
-"""The first load of a graph that somebody sent, in a process of its own with limits on time and
-memory: a graph can crash ONNX Runtime or take all memory, and then neither a role nor a replica
-dies of it."""
+"""Loads an uploaded graph for the first time in a separate process with limits on time and memory,
+because a graph can crash ONNX Runtime or exhaust the memory."""
 
 import json
 import os
@@ -19,9 +18,9 @@ from driftloop_onnx.model import OnnxModel
 from driftloop_onnx.options import BackendOptions
 
 BASE_BYTES = 2 << 30
-"""Memory for a graph's tensors beside the weights."""
+"""Memory for a graph's tensors in addition to its weights, in bytes."""
 COPIES = 4
-"""How often the weights may be in memory while a session is made: mapped, copied, laid out anew."""
+"""How many copies of the weights may be in memory while a session is created."""
 _NO_MEMORY = ("bad_alloc", "allocate memory", "bad allocation", "Cannot allocate")
 _PAGE_COUNTS = Path("/proc/self/statm")
 
@@ -33,9 +32,11 @@ def first_load(
     timeout_s: float = 300.0,
     memory_bytes: int | None = None,
 ) -> Signature:
-    """Load the graph in a folder and run it once, in a child process, and give its signature.
-    `memory_bytes` None: in proportion to the folder's files. Raises Rejected if it does not load,
-    crashes, or needs more than it may take."""
+    """Load the graph in a folder and run it once in a child process; return its signature.
+
+    memory_bytes: None sets a limit in proportion to the size of the files. Raises Rejected if the
+    graph fails to load, crashes, or exceeds the time or memory limit.
+    """
     limit = memory_bytes or BASE_BYTES + COPIES * _size(folder)
     order = {
         "folder": str(folder),
@@ -48,7 +49,7 @@ def first_load(
             input=json.dumps(order).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "MALLOC_ARENA_MAX": "2"},  # each reserves address space
+            env={**os.environ, "MALLOC_ARENA_MAX": "2"},  # each arena reserves address space
             timeout=timeout_s,
             check=False,
         )
@@ -76,8 +77,8 @@ def _size(folder: Path) -> int:
 
 
 def _limit_memory(more_bytes: int, options: BackendOptions) -> None:
-    """Of this process, beside what it has mapped by now. CUDA maps more than a machine has, so
-    that only a graph for the CPU is limited."""
+    """Limit the memory of this process to `more_bytes` beyond what is mapped now. CUDA maps more
+    address space than the machine has memory, so only graphs for the CPU are limited."""
     if options.providers == ("cpu",) and _PAGE_COUNTS.exists():
         mapped = int(_PAGE_COUNTS.read_text().split()[0]) * resource.getpagesize()
         limit = mapped + more_bytes
@@ -95,7 +96,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
         return {"rejected": _too_much(error, limit) or str(error)}
     try:
         model.run(made_up(model.signature, 1))
-    except Exception as error:  # other inputs than these may do, but not with more memory
+    except Exception as error:  # other inputs may work, but running out of memory is an error
         if refused := _too_much(error, limit):
             return {"rejected": refused}
     return {"signature": model.signature.to_dict()}
@@ -112,9 +113,11 @@ def _too_much(error: Exception, limit: int) -> str | None:
 
 
 def main() -> None:
-    """The child: an order on standard input, its answer on standard output."""
+    """Run in the child process: read the order from standard input, write the answer to standard
+    output."""
     out = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is not the answer
+    # keep the output of libraries out of the answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     written = json.dumps(_answer(json.load(sys.stdin))).encode()
     with os.fdopen(out, "wb") as file:
         file.write(written)

@@ -1,17 +1,18 @@
-"""Made-up inputs, to run a graph before anybody asks it."""
+"""Synthetic inputs, to run a graph before its first request."""
 
 import numpy as np
 
 from driftloop_contracts.signature import Signature, TensorSpec
 
 FREE_DIMENSION = 16
-"""The size of made-up inputs in free dimensions other than the rows."""
+"""The size of free dimensions other than the rows."""
 
 Arrays = dict[str, np.ndarray]
 
 
 def made_up(signature: Signature, rows: int) -> Arrays:
-    """Inputs that fit a signature, the same each time; `rows` where the first dimension is free."""
+    """Return inputs that fit a signature, the same for each call; `rows` is used if the first
+    dimension is free."""
     dice = np.random.default_rng(0)
     return {t.name: _made_up(t, rows, dice) for t in signature.inputs}
 
@@ -24,5 +25,5 @@ def _made_up(tensor: TensorSpec, rows: int, dice: np.random.Generator) -> np.nda
         return np.array(dice.choice(["a", "b"], shape), object)
     if tensor.datatype.startswith("FP"):
         return dice.normal(size=shape).astype(f"f{int(tensor.datatype[2:]) // 8}")
-    # Whole numbers are mostly indices, and every table has a 0 and a 1.
+    # Integers are mostly indices, and every table has the indices 0 and 1.
     return dice.integers(0, 2, shape).astype(tensor.datatype.lower())

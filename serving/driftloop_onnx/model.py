@@ -1,4 +1,4 @@
-"""An ONNX graph, loaded from a `model.onnx` file or the folder that holds one."""
+"""An ONNX graph, loaded from a `model.onnx` file or the folder that contains one."""
 
 import threading
 from collections.abc import Mapping
@@ -30,16 +30,16 @@ _OPTIMIZATION = {
 }
 _GROW_AS_ASKED = 1
 OPTIONAL_LIMIT = 32
-"""A graph with more inputs that have a default lists its weights among its inputs, as some
-exporters do; none of them is offered."""
+"""Some exporters list the weights among a graph's inputs with defaults. If a graph has more such
+inputs than this, none of them can be set by requests."""
 _shared_arena = threading.Lock()
 
 
 class OnnxModel:
     """A loaded graph. `run` may be called from several threads.
 
-    Raises Rejected if the file is not an ONNX graph, has inputs that no protocol datatype holds, or
-    cannot run on the first of the providers.
+    Raises Rejected if the file is not an ONNX graph, an input has a type without a protocol
+    datatype, or the first provider cannot run on this machine.
     """
 
     def __init__(self, path: Path | str, options: BackendOptions | None = None) -> None:
@@ -52,21 +52,21 @@ class OnnxModel:
         require_providers(wanted)
         try:
             session = _open(file, wanted)
-        except Exception as error:  # onnxruntime's own errors share no public base
+        except Exception as error:  # the errors of onnxruntime have no public base class
             reason = str(error).splitlines()[0].replace(str(file), file.name)
             raise Rejected(f"{file.name} is not a loadable ONNX model: {reason}") from None
         if session.get_providers()[0] != PROVIDERS[wanted.providers[0]][0]:
-            # onnxruntime leaves out, with a warning only, what this machine's devices cannot do.
+            # If this machine lacks the device, onnxruntime only warns and omits the provider.
             raise Rejected(f"the provider {wanted.providers[0]} cannot run on this machine")
         self.signature = _signature(session, file)
         self._outputs = [t.name for t in self.signature.outputs]
-        # The public `run` checks names that we know to be right, which takes a fifth of a small
-        # graph's run (tests/unit/serving/test_onnx_model.py).
+        # The public `run` validates names that are known to be correct, which takes a fifth of a
+        # small graph's run (tests/unit/serving/test_onnx_model.py).
         self._run = session._sess.run
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the graph: arrays by input name, in the signature's dtypes (BYTES: object arrays of
-        str), give arrays by output name."""
+        """Run the graph. `inputs`: arrays by input name, in the signature's dtypes (BYTES: object
+        arrays of str). Returns arrays by output name."""
         return dict(zip(self._outputs, self._run(self._outputs, inputs, None), strict=True))
 
 
@@ -78,9 +78,9 @@ def _open(file: Path, wanted: BackendOptions) -> ort.InferenceSession:
         options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
     options.graph_optimization_level = _OPTIMIZATION[wanted.graph_optimization]
     options.log_severity_level = 4
-    # Batches differ in size, and a memory pattern would be kept for each size.
+    # A memory pattern would be kept for each batch size.
     options.enable_mem_pattern = False
-    # Waiting threads that spin take the CPU from the event loop and the other models.
+    # Spinning threads would take CPU time from the event loop and the other models.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     limit_bytes = (wanted.memory_limit_mb or 0) << 20
     providers: list[Any] = [PROVIDERS[name][0] for name in wanted.providers]
@@ -95,9 +95,9 @@ def _open(file: Path, wanted: BackendOptions) -> ort.InferenceSession:
 
 
 def _share_arena(limit_bytes: int) -> None:
-    """A session's own arena takes no limit, one that the process shares does: this puts a new one
-    in the former's place. The sessions made before keep theirs, so each session has its own
-    limit."""
+    """Limit the memory of the next session. A session's own arena takes no limit, but one shared by
+    the process does. This replaces the shared arena; earlier sessions keep theirs, so each session
+    has its own limit."""
     memory = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
@@ -108,7 +108,7 @@ def _share_arena(limit_bytes: int) -> None:
 def _signature(session: ort.InferenceSession, file: Path) -> Signature:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     overridable = session.get_overridable_initializers()
-    # onnxruntime gives [] for an unknown rank as for a scalar.
+    # onnxruntime returns [] both for an unknown rank and for a scalar.
     unclear = any(not node.shape for node in (*inputs, *outputs))
     unknown = shapeless(file.read_bytes()) if unclear else frozenset()
     if len(overridable) > OPTIONAL_LIMIT:
@@ -155,5 +155,5 @@ def _why_refused(tensor: str, kind: str) -> str:
 
 
 def signature_of(path: Path | str) -> Signature:
-    """The signature of the graph in a file or folder."""
+    """Return the signature of the graph in a file or folder."""
     return OnnxModel(path).signature

@@ -1,4 +1,4 @@
-"""How a model is run: `options.onnx` of its spec."""
+"""The options of running a model: `options.onnx` of its spec."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -19,17 +19,19 @@ PROVIDERS: dict[Provider, tuple[str, str]] = {
     "tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu"),
     "openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
 }
-"""ONNX Runtime's name of each, and the package that brings it."""
+"""ONNX Runtime's name for each provider, and the package that contains it."""
 
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """`providers`: in order of preference; what none of them can run, the CPU runs.
-    `memory_limit_mb`: for the tensors of a run, not the weights; None: no limit.
-    `batching`: auto shares a run among requests if the graph is seen to answer each row alone; on
-    says that it does; off never shares.
-    `placement`: own gives the model replicas apart from the other models', `replicas` of them with
-    `cpus` each."""
+    """How a graph is run.
+
+    providers: in order of preference; the CPU runs the operators that none of them supports.
+    memory_limit_mb: for the tensors of a run, without the weights; None: no limit. batching: `auto`
+    shares runs among requests if the rows of the graph were found to be independent; `on` asserts
+    that they are; `off` never shares. placement: `own` gives the model dedicated replicas,
+    `replicas` of them with `cpus` each.
+    """
 
     providers: tuple[Provider, ...] = field(default=("cpu",))
     threads: Annotated[int, Ge(1)] = 1
@@ -49,8 +51,8 @@ _NAMES = tuple(f.name for f in fields(BackendOptions))
 
 
 def parse_options(options: Mapping[str, Any]) -> BackendOptions:
-    """From a spec's `options`. Raises Rejected, naming the option, for one that does not exist or
-    is out of its range."""
+    """Parse a spec's `options`. Raises Rejected, naming the option, if it is unknown or out of
+    range."""
     given = options.get("onnx", {})
     if not isinstance(given, dict):
         raise Rejected("options.onnx must be a mapping")
@@ -74,16 +76,16 @@ def parse_options(options: Mapping[str, Any]) -> BackendOptions:
 
 @cache
 def _checked() -> Any:
-    """The same class with types and ranges checked."""
-    from pydantic import ConfigDict  # half a second, which a graph's first load does without
+    """Return the class with validation of types and ranges."""
+    from pydantic import ConfigDict  # takes half a second, which a graph's first load avoids
     from pydantic.dataclasses import dataclass
 
     return dataclass(BackendOptions, config=ConfigDict(extra="forbid", strict=True), frozen=True)
 
 
 def require_providers(options: BackendOptions) -> None:
-    """Raises Rejected for a provider that the installed onnxruntime lacks. (Whether a machine has
-    the device shows when it loads a graph.)"""
+    """Raises Rejected for a provider that the installed onnxruntime lacks. (Whether the machine has
+    the device is checked when a graph is loaded.)"""
     available = ort.get_available_providers()
     for provider in options.providers:
         name, package = PROVIDERS[provider]

@@ -1,9 +1,8 @@
-"""Making a graph ready before it gets traffic: warm it up, and see whether requests may share a
-run.
+"""Prepares a graph for traffic: warms it up, and checks whether requests may share a run.
 
-A graph may mix the rows of a run (a normalisation over the batch, a quantisation whose scale is
-that of the whole tensor): then an answer would depend on who else asked at that moment. So rows are
-run alone and together, on made-up inputs, and the answers compared.
+A graph may mix the rows of a run, for example by a normalisation over the batch or a quantisation
+with one scale for the whole tensor. An answer would then depend on concurrent requests. Rows of
+synthetic inputs are therefore run alone and together, and the answers compared.
 """
 
 import time
@@ -21,7 +20,8 @@ log = structlog.get_logger()
 
 ROWS = 8
 RTOL, ATOL = 1e-3, 1e-5
-"""How far rows may differ alone and together: kernels round differently for different sizes."""
+"""The allowed difference between rows run alone and together; kernels round differently for
+different sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,8 @@ class Loaded:
 
 
 def load(path: Path | str, options: BackendOptions) -> Loaded:
-    """Load the graph in a file or folder. Raises Rejected as `OnnxModel` does; a graph that refuses
-    the made-up inputs is ready all the same, but then no run is shared unless the options say
-    so."""
+    """Load the graph in a file or folder. Raises Rejected as `OnnxModel` does. A graph that fails
+    on synthetic inputs is still ready, but its runs are not shared unless the options say so."""
     began = time.monotonic()
     model = OnnxModel(path, options)
     rows = min(ROWS, options.max_batch_rows)
@@ -44,7 +43,7 @@ def load(path: Path | str, options: BackendOptions) -> Loaded:
         for _ in range(options.warm_up):
             for size in (1, rows):
                 model.run(made_up(model.signature, size))
-    except Exception as error:  # the inputs are ours: nobody's request failed
+    except Exception as error:  # the inputs are synthetic: no request failed
         log.info("model.warm_up_refused", error=str(error)[:200])
     loaded = Loaded(model, options, _why_not_batched(model, options))
     log.info(
@@ -66,14 +65,14 @@ def _why_not_batched(model: OnnxModel, options: BackendOptions) -> str | None:
 
 
 def mixes_rows(model: OnnxModel) -> str | None:
-    """Why a row's answer may depend on the others in its run, in a sentence; None if rows of
-    made-up inputs are answered alike alone and together."""
+    """Return why a row's answer may depend on the other rows of its run; None if synthetic rows are
+    answered alike alone and together."""
     inputs = made_up(model.signature, ROWS)
     try:
         together = model.run(inputs)
         alone = [model.run(_row(inputs, row)) for row in range(ROWS)]
     except Exception:
-        return "the graph refused made-up inputs, so nobody knows whether its rows are independent"
+        return "the graph failed on synthetic inputs, so its rows may depend on each other"
     for name, whole in together.items():
         parts = [answer[name] for answer in alone]
         if any(part.shape[:1] != (1,) for part in parts) or whole.shape[:1] != (ROWS,):

@@ -1,4 +1,4 @@
-"""Labels taken in by another process than a replica: the control API's `/feedback`."""
+"""Accepts labels outside a replica, for the control API's `/feedback`."""
 
 import os
 from collections.abc import Callable
@@ -17,9 +17,9 @@ FEEDBACK_LIMIT_BYTES = 64 << 20
 
 
 class LabelIntake:
-    """Keeps labels in a spool of this process, which the shipper carries to Kafka.
+    """Writes labels to a spool of this process; the shipper sends them to Kafka.
 
-    writer: names the spool, e.g. "gateway"; clock: now, in UTC.
+    writer: the name of the spool, for example "gateway". clock: returns the current time in UTC.
     """
 
     def __init__(self, settings: Settings, writer: str, clock: Callable[[], datetime]) -> None:
@@ -28,7 +28,7 @@ class LabelIntake:
         self._clock = clock
 
     async def accept(self, request: Request) -> dict[str, Any]:
-        """Keep the labels of a request; see `feedback.accept` for its answer and errors."""
+        """Store the labels of a request. `feedback.accept` documents the answer and the errors."""
         return await accept(
             request, self._spool.append_labels, FEEDBACK_LIMIT_BYTES, self._clock, self._settled
         )
@@ -38,7 +38,7 @@ class LabelIntake:
 
     @cached_property
     def _durability(self) -> Durability | None:
-        return durability(self._spool, self._capture)  # on the server's loop
+        return durability(self._spool, self._capture)  # needs the server's event loop
 
     def close(self) -> None:
         self._spool.close()

@@ -1,1 +1,1 @@
-"""Language models on vLLM. Importing this package imports no vLLM; only `engine` does."""
+"""Language models on vLLM. Only the module `engine` imports vLLM."""

@@ -1,7 +1,7 @@
-"""LoRA adapters: what one must be before an engine loads it, and the name that it is loaded under.
+"""Checks LoRA adapters before an engine loads them, and names them.
 
-vLLM loads an adapter of another base, or one with NaN weights, without a word, and answers garbage;
-and it serves the old one's key-value cache if a name is loaded again (vllm issues 42125, 30931).
+vLLM silently loads an adapter of another base, or one with NaN weights, and generates garbage. If a
+name is loaded again, it uses the key-value cache of the old adapter (vllm issues 42125, 30931).
 """
 
 import hashlib
@@ -28,25 +28,27 @@ BASE_FINGERPRINT = "driftloop_base"
 
 
 def check_adapter(folder: Path, base: Path, *, max_rank: int) -> None:
-    """That the adapter in `folder` fits the model in `base`. Raises Rejected with the reason."""
+    """Check that the adapter in `folder` fits the model in `base`. Raises Rejected with the
+    reason."""
     refuse_pickles(folder)
     config = config_of(folder, ADAPTER_CONFIG)
     rank = _checked_rank(config, max_rank)
     _check_base(config, base)
     weights = folder / ADAPTER_WEIGHTS
     if not weights.is_file():
-        raise Rejected(f"the adapter holds no {ADAPTER_WEIGHTS}")
+        raise Rejected(f"the adapter has no {ADAPTER_WEIGHTS}")
     listed = tensors(weights)
     if not listed:
-        raise Rejected(f"{ADAPTER_WEIGHTS} holds no tensor")
+        raise Rejected(f"{ADAPTER_WEIGHTS} contains no tensor")
     check_shapes(listed, base_shapes(base), rank, config.get("rank_pattern") or {})
     for tensor in listed:
         if not is_finite(tensor):
-            raise Rejected(f"{tensor.name!r} holds NaN or infinite weights")
+            raise Rejected(f"{tensor.name!r} contains NaN or infinite weights")
 
 
 def content_name(model: str, folder: Path) -> str:
-    """`model@sha256` of the adapter's configuration and weights: another content, another name."""
+    """Return `model@sha256` of the adapter's configuration and weights, so that new content has a
+    new name."""
     digest = hashlib.sha256()
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         with (folder / name).open("rb") as file:
@@ -55,8 +57,8 @@ def content_name(model: str, folder: Path) -> str:
 
 
 def check_place(path: Path, roots: Iterable[str | Path]) -> Path:
-    """The path with its symbolic links resolved. Raises Rejected if that, or any file in it,
-    lies outside the allowed roots."""
+    """Return the path with its symbolic links resolved. Raises Rejected if it, or any file in it,
+    is outside the allowed roots."""
     allowed = [Path(root).expanduser().resolve() for root in roots if "://" not in str(root)]
     resolved = path.expanduser().resolve()
     if not resolved.is_dir():
@@ -64,8 +66,7 @@ def check_place(path: Path, roots: Iterable[str | Path]) -> Path:
     for inside in (resolved, *resolved.rglob("*")):
         if not any(inside.resolve().is_relative_to(root) for root in allowed):
             raise Rejected(
-                f"{str(path)!r} leads outside the folders that weights may lie under (setting "
-                f"llm.roots)"
+                f"{str(path)!r} is outside the folders that may contain weights (setting llm.roots)"
             )
     return resolved
 
@@ -76,8 +77,9 @@ def check_shapes(
     rank: int,
     ranks: Mapping[str, int],
 ) -> None:
-    """Each A is [rank, inputs of its module] and each B [outputs, rank], and they come in pairs.
-    `ranks`: other ranks for modules whose names end so. Raises Rejected."""
+    """Check that each A is [rank, inputs of its module], each B is [outputs, rank], and that they
+    come in pairs. `ranks`: different ranks for modules whose names end with the key. Raises
+    Rejected."""
     sides: dict[str, set[str]] = {}
     for tensor in listed:
         found = _NAME.match(tensor.name)
@@ -102,7 +104,7 @@ def check_shapes(
 
 
 def _module_shape(module: str, base: Mapping[str, tuple[int, ...]]) -> tuple[int, int] | None:
-    """[outputs, inputs]. A tied output layer has no tensor of its own."""
+    """Return [outputs, inputs] of a module. A tied output layer has no tensor of its own."""
     names = [f"{module}.weight", f"{module.removeprefix('model.')}.weight"]
     if module == "lm_head":
         names += ["model.embed_tokens.weight", "embed_tokens.weight"]
@@ -136,8 +138,8 @@ def _checked_rank(config: Mapping[str, Any], max_rank: int) -> int:
 
 
 def _check_base(config: Mapping[str, Any], base: Path) -> None:
-    """By the recorded fingerprint, or else by the folder that the adapter says it was trained
-    on."""
+    """Check the base against the recorded fingerprint, or else against the folder that the adapter
+    names as its base. Raises Rejected."""
     recorded = config.get(BASE_FINGERPRINT)
     named = config.get("base_model_name_or_path")
     if recorded is None and isinstance(named, str) and named:
@@ -145,4 +147,4 @@ def _check_base(config: Mapping[str, Any], base: Path) -> None:
         if folder.is_absolute() and folder.is_dir() and any(folder.glob("*.safetensors")):
             recorded = fingerprint(folder)
     if recorded is not None and recorded != fingerprint(base):
-        raise Rejected("the adapter was trained on another base than the one it is to go with")
+        raise Rejected("the adapter was trained on a different base model")

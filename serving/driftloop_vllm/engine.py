@@ -1,7 +1,7 @@
 """A vLLM engine with vLLM's own OpenAI handlers, and none of its other routes. Imports vLLM.
 
-Written for vLLM 0.32 (pinned; tests/integration/llm runs it): the handlers are those of
-`vllm serve`, so that usage, logprobs, tools and structured outputs are exactly vLLM's.
+Written for vLLM 0.32 (pinned; tests/integration/llm runs it). The handlers are those of `vllm
+serve`, so usage, logprobs, tools and structured outputs are exactly vLLM's.
 """
 
 import asyncio
@@ -41,12 +41,12 @@ from driftloop_vllm.options import EngineOptions, installed_build
 
 WARM_UP_TOKENS = 4
 MAX_SCORED_TOKENS, MAX_LOGITS = 1_024, 1 << 26
-"""Of a text with its conversation. vLLM holds the logits of all of a chunk's tokens at once, beside
-what it planned its memory for: 2²⁶ take 256 MB."""
+"""Limits for scoring a text with its conversation. vLLM holds the logits of all tokens of a chunk
+at once, beyond the memory that it planned for: 2²⁶ logits take 256 MB."""
 
 
 class _WatchedLLM(AsyncLLM):  # type: ignore[misc]
-    """Notes what it generates in the request's `Generation`."""
+    """Records what it generates in the request's `Generation`."""
 
     async def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **more: Any
@@ -59,12 +59,12 @@ class _WatchedLLM(AsyncLLM):  # type: ignore[misc]
                     generation.observe(request_id, output)
                 yield output
         finally:
-            await outputs.aclose()  # a consumer that leaves frees the engine at once
+            await outputs.aclose()  # frees the engine at once if the consumer leaves
 
 
 class Engine:
-    """Make it with `start`. `app`: the ASGI application that answers OpenAI's calls; the model that
-    it knows is `name`, and every adapter by the name that it was loaded under."""
+    """A running engine; create it with `start`. `app`: the ASGI application that answers OpenAI's
+    calls, for the model `name` and for every adapter under the name that it was loaded with."""
 
     def __init__(self, name: str, llm: AsyncLLM, app: FastAPI, tasks: tuple[str, ...]) -> None:
         self.name = name
@@ -75,15 +75,15 @@ class Engine:
 
     @classmethod
     async def start(cls, name: str, folder: Path, options: EngineOptions) -> "Engine":
-        """Load the weights and answer a first prompt, which takes from seconds to minutes.
-        Raises what vLLM raises."""
+        """Load the weights and answer a first prompt, which takes seconds to minutes. Raises the
+        errors of vLLM."""
         args = _arguments(name, folder, options)
         llm: AsyncLLM = await asyncio.to_thread(_started, args)
         try:
             tasks = tuple(await llm.get_supported_tasks())
             app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
             app.state.args = args
-            # vLLM's handler of a dead engine's errors ends its own server by this.
+            # vLLM's error handler for a dead engine uses this to end its own server.
             app.state.server = Namespace(should_exit=False)
             app.include_router(tokenize)
             if "generate" in tasks:
@@ -103,11 +103,12 @@ class Engine:
         return engine
 
     async def load_adapter(self, name: str, folder: Path) -> None:
-        """Load a checked adapter and answer with it once. Raises Rejected with vLLM's reason."""
+        """Load a checked adapter and answer one prompt with it. Raises Rejected with vLLM's
+        reason."""
         wanted = LoadLoRAAdapterRequest(lora_name=name, lora_path=str(folder))
         answer = await self._models.load_lora_adapter(wanted)
         if isinstance(answer, ErrorResponse):
-            raise Rejected(f"vLLM does not load the adapter: {answer.error.message}")
+            raise Rejected(f"vLLM cannot load the adapter: {answer.error.message}")
         await self._warm_up(self._models.lora_requests[name])
 
     async def unload_adapter(self, name: str) -> None:
@@ -118,8 +119,8 @@ class Engine:
         await self._llm.remove_lora(loaded.lora_int_id)
 
     async def nats_per_token(self, name: str, call: LikelihoodCall) -> float:
-        """The mean of -ln p over the tokens of the call's text, given the newest tokens of its
-        conversation. Raises Rejected if the model generates nothing or takes no such
+        """Return the mean of -ln p over the tokens of the call's text, given the latest tokens of
+        its conversation. Raises Rejected if the model does not generate text or does not accept the
         conversation."""
         if "generate" not in self.tasks:
             raise Rejected("the model generates no text")
@@ -131,7 +132,7 @@ class Engine:
         text = tokenizer.encode(call.text, add_special_tokens=False)[: room // 2]
         asked = (await self._prompt_ids(call))[-(room - len(text)) :]
         if not text or not asked:
-            raise Rejected("the text or the prompt that it answers is missing")
+            raise Rejected("the text or its prompt is missing")
         prompt = TokensPrompt(prompt_token_ids=[*asked, *text])
         params = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
         adapter = self._models.lora_requests.get(name)
@@ -143,7 +144,7 @@ class Engine:
         return -float(sum(found)) / len(found)
 
     async def _prompt_ids(self, call: LikelihoodCall) -> list[int]:
-        """As they are for an answer to these messages."""
+        """Return the token ids of the prompt, as for an answer to these messages."""
         messages = [dict(message) for message in call.messages]
         request: Any
         try:
@@ -154,20 +155,20 @@ class Engine:
                     model=self.name, prompt=messages[-1].get("content")
                 )
             answer = await self.app.state.serving_tokenization.create_tokenize(request, None)
-        except Exception as error:  # templates are the model's own code and raise what they like
-            raise Rejected(f"the model does not take this conversation: {error}") from None
+        except Exception as error:  # templates are code of the model and may raise anything
+            raise Rejected(f"the model does not accept this conversation: {error}") from None
         if isinstance(answer, ErrorResponse):
             raise Rejected(answer.error.message)
         return list(answer.tokens)
 
     @property
     def adapters(self) -> frozenset[str]:
-        """The names of those that are loaded."""
+        """The names of the loaded adapters."""
         return frozenset(self._models.lora_requests)
 
     @property
     def in_flight(self) -> int:
-        """Requests that the engine still works on."""
+        """The number of requests that the engine is processing."""
         return int(self._llm.output_processor.get_num_unfinished_requests())
 
     @property
@@ -188,7 +189,7 @@ class Engine:
 
 
 def _arguments(name: str, folder: Path, options: EngineOptions) -> Namespace:
-    """The arguments of `vllm serve`, parsed by its own parser."""
+    """Return the arguments of `vllm serve`, parsed by its own parser."""
     words = ["--model", str(folder), "--served-model-name", name]
     given = options.arguments()
     if installed_build() == "cpu":
@@ -206,7 +207,7 @@ def _arguments(name: str, folder: Path, options: EngineOptions) -> Namespace:
     validate_parsed_serve_args(args)
     if options.reasoning_parser is not None:
         args.structured_outputs_config.reasoning_parser = options.reasoning_parser
-    validate_api_server_args(args)  # else an unknown parser is noticed when the weights are loaded
+    validate_api_server_args(args)  # detect an unknown parser before the weights are loaded
     return args  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,5 @@
-"""The weights of a version: a local folder as it is, an object store's copied once."""
+"""Provides the weights of a version: a local folder is used directly, an object store's is copied
+once."""
 
 import hashlib
 import os
@@ -10,13 +11,14 @@ from typing import Any
 from driftloop_contracts.errors import Rejected, RetryLater
 
 PATIENCE_S, TRIES = 10.0, 3
-"""How long one try may take to connect, and how many an endpoint of the environment's is given."""
+"""The time limit of a connection attempt in seconds, and the number of attempts for an endpoint
+given by the environment."""
 
 
 def local_folder(path: str, cache: Path, roots: Iterable[str | Path]) -> Path:
-    """The folder for a path or URI (`s3://bucket/prefix`; credentials, region and endpoint from the
-    environment, `AWS_…`). A URI must begin with one of the roots and is copied under `cache` once.
-    Raises Rejected, and RetryLater where the store does not answer."""
+    """Return the local folder for a path or URI (`s3://bucket/prefix`; credentials, region and
+    endpoint come from the environment, `AWS_…`). A URI must begin with one of the roots and is
+    copied to `cache` once. Raises Rejected, or RetryLater if the store does not answer."""
     if path.startswith("file://"):
         return Path(path.removeprefix("file://"))
     scheme, there, place = path.partition("://")
@@ -24,7 +26,7 @@ def local_folder(path: str, cache: Path, roots: Iterable[str | Path]) -> Path:
         return Path(path)
     if "@" in place.partition("/")[0] or "?" in place:
         raise Rejected(
-            f"weights at {scheme}://… : leave credentials and options out, they come from the "
+            f"weights at {scheme}://… : leave out credentials and options, which come from the "
             f"environment"
         )
     if not any(_is_under(path, str(root)) for root in roots):
@@ -41,7 +43,7 @@ def _is_under(uri: str, root: str) -> bool:
 
 
 def _fetch(uri: str, copy: Path) -> None:
-    """Whole or not at all, also where several processes want the same."""
+    """Copy all files or none, even if several processes copy the same URI."""
     from pyarrow import fs
 
     copy.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,7 @@ def _fetch(uri: str, copy: Path) -> None:
         try:
             part.rename(copy)
         except OSError:
-            if not copy.is_dir():  # else another process was faster
+            if not copy.is_dir():  # otherwise another process was faster
                 raise
 
 

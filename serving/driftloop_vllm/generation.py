@@ -1,5 +1,5 @@
-"""What an engine generated for one HTTP request, taken as it leaves the engine: the same
-for every API, streamed or not, also if the client leaves in between."""
+"""The output of an engine for one HTTP request, recorded when it leaves the engine: the same for
+every API, streamed or not, even if the client disconnects."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass(slots=True)
 class Choice:
-    """One answer. `first_token_s`: from the request's arrival; `token_s`: between two tokens, on
-    average; NaN if no token came, or only one. `finish_reason`: vLLM's; None: it was not
-    finished."""
+    """One answer. `first_token_s`: seconds from the request's arrival to the first token;
+    `token_s`: mean seconds between tokens; both NaN if unknown. `finish_reason`: vLLM's; None if
+    unfinished."""
 
     parts: list[str] = field(default_factory=list)
     prompt_tokens: int = 0
@@ -27,13 +27,14 @@ class Choice:
 
 @dataclass(slots=True)
 class Generation:
-    """By the engine's request (a completions call may carry several prompts) and the choice's
-    index."""
+    """All answers, keyed by the engine's request (a completions call may have several prompts) and
+    the choice's index."""
 
     choices: dict[tuple[str, int], Choice] = field(default_factory=dict)
 
     def observe(self, request_id: str, output: Any) -> None:
-        """`output`: vLLM's RequestOutput, with what is new in it where the answer is streamed."""
+        """Record an output. `output`: vLLM's RequestOutput, which contains only new tokens if
+        streamed."""
         for part in output.outputs:
             choice = self.choices.get((request_id, part.index))
             if choice is None:
@@ -56,4 +57,4 @@ class Generation:
 
 
 CURRENT: ContextVar[Generation | None] = ContextVar("generation", default=None)
-"""Where the engine notes what it generates for the request that is being answered."""
+"""The Generation of the current request, in which the engine records its output."""

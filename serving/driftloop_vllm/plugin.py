@@ -1,10 +1,10 @@
-"""What vLLM loads of ours in each of its processes (entry point `vllm.general_plugins`).
+"""A plugin that vLLM loads in each of its processes (entry point `vllm.general_plugins`).
 
-An engine and its worker look for each other's messages in a loop, for a second after the last one.
-Beside a GPU that takes a core which nobody misses. Without one it takes half of a small machine
-from the processes that forward the answer, even after its end. Here they sleep until they are
-notified, a millisecond at most: a notification may be lost, and vLLM itself would look again only
-after five seconds.
+An engine and its worker poll for each other's messages in a busy loop, until a second after the
+last one. With a GPU the core is not missed. Without one, polling takes half of a small machine from
+the processes that forward the answer. This plugin makes them sleep until they are notified, for at
+most a millisecond, because a notification may be lost and vLLM itself would check again only after
+five seconds.
 """
 
 import os
@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any
 
 SLEEPS = "DRIFTLOOP_ENGINE_SLEEPS"
-"""In the environment of an engine that is to wait asleep."""
+"""The environment variable of an engine that must sleep while it waits."""
 NAP_MS = 1
 
 
@@ -23,7 +23,7 @@ def register() -> None:
     from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 
     if hasattr(SpinCondition.wait, "__wrapped__"):
-        return  # vLLM may load a plugin again
+        return  # vLLM may load a plugin twice
     wait = SpinCondition.wait
 
     @wraps(wait)

@@ -1,4 +1,4 @@
-"""What a folder of weights says of itself, read from its safetensors headers without loading it."""
+"""Reads the properties of a folder of weights from its safetensors headers, without loading it."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a safetensors file; `start`, `end`: its bytes in the file."""
+    """A tensor of a safetensors file; `start`, `end`: the offsets of its bytes in the file."""
 
     name: str
     dtype: str
@@ -34,7 +34,8 @@ class Tensor:
 
 
 def tensors(file: Path) -> list[Tensor]:
-    """What the header of a safetensors file lists. Raises Rejected for a file that is none."""
+    """Return the tensors listed in the header of a safetensors file. Raises Rejected if it is
+    invalid."""
     broken = Rejected(f"{file.name} is not a safetensors file")
     try:
         with file.open("rb") as opened:
@@ -49,7 +50,7 @@ def tensors(file: Path) -> list[Tensor]:
                 continue
             start, end = (8 + length + int(offset) for offset in entry["data_offsets"])
             if not 8 + length <= start <= end <= size:
-                raise Rejected(f"{file.name} is cut: it lacks the end of {name!r}")
+                raise Rejected(f"{file.name} is truncated: it lacks the end of {name!r}")
             shape = tuple(int(d) for d in entry["shape"])
             found.append(Tensor(name, str(entry["dtype"]), shape, file, start, end))
     except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
@@ -58,7 +59,7 @@ def tensors(file: Path) -> list[Tensor]:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether it has no NaN and no infinity; kinds of numbers that are not looked into pass."""
+    """Whether it contains no NaN and no infinity; True for number formats that are not checked."""
     kind = _NUMPY.get(tensor.dtype)
     if kind is None:
         return True
@@ -79,39 +80,40 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of a model, by name. Raises Rejected."""
+    """Return the shape of every tensor of a model, by name. Raises Rejected."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise Rejected(f"{folder.name!r} holds no *.safetensors")
+        raise Rejected(f"{folder.name!r} has no *.safetensors")
     return {tensor.name: tensor.shape for file in files for tensor in tensors(file)}
 
 
 def config_of(folder: Path, name: str = BASE_CONFIG) -> dict[str, Any]:
-    """A JSON file of the folder. Raises Rejected."""
+    """Parse a JSON file of the folder. Raises Rejected."""
     try:
         found = json.loads((folder / name).read_bytes())
     except FileNotFoundError:
-        raise Rejected(f"{folder.name!r} holds no {name}") from None
+        raise Rejected(f"{folder.name!r} has no {name}") from None
     except (OSError, ValueError):
         raise Rejected(f"{name} is not JSON") from None
     if not isinstance(found, dict):
-        raise Rejected(f"{name} must hold an object")
+        raise Rejected(f"{name} must contain a JSON object")
     return found
 
 
 def check_base(folder: Path) -> None:
-    """That the folder holds a model whose weights are safe to read and whole. Raises Rejected."""
+    """Check that the folder contains a complete model whose weights are safe to read. Raises
+    Rejected."""
     config_of(folder)
     refuse_pickles(folder)
     base_shapes(folder)
     if not any(
         (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
     ):
-        raise Rejected(f"{folder.name!r} holds no tokenizer (tokenizer.json or tokenizer.model)")
+        raise Rejected(f"{folder.name!r} has no tokenizer (tokenizer.json or tokenizer.model)")
 
 
 def refuse_pickles(folder: Path) -> None:
-    """A pickle runs code when it is read."""
+    """Raises Rejected if the folder contains a pickle, which can run code when it is read."""
     for file in files_of(folder):
         if file.suffix.lower() in PICKLES:
             raise Rejected(f"{file.name} may hold code; convert the weights to safetensors")
@@ -122,8 +124,9 @@ def files_of(folder: Path) -> Iterator[Path]:
 
 
 def fingerprint(folder: Path) -> str:
-    """What tells one model's weights from another's in any folder: the sha256 of all headers and of
-    each file's first and last MiB of numbers. (Large models would take minutes to hash in full.)"""
+    """Return a hash that identifies a model's weights in any folder: the sha256 of all headers and
+    of the first and last MiB of data in each file. (Hashing large models in full would take
+    minutes.)"""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
         listed = tensors(file)

@@ -1,1 +1,1 @@
-"""The models that a replica holds, and the requests that share one run."""
+"""Holds the models of a replica and runs their requests in batches."""

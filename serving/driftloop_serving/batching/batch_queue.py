@@ -1,4 +1,4 @@
-"""Calls that wait to share a run of one graph."""
+"""A queue of calls that wait to share one run of a graph."""
 
 import asyncio
 from typing import Any
@@ -7,12 +7,13 @@ from driftloop_serving.batching.model_table import Chosen
 from driftloop_serving.inference.infer_call import InferCall
 
 INLINE_S = 0.002
-"""A run that takes longer would keep the loop from other requests for longer than a thread
-costs."""
+"""Runs expected to be shorter are executed on the event loop; handing them to a thread would take
+longer than the run."""
 
 
 class BatchQueue:
-    """Calls that may share a run. `cost_s`: what a run of `cost_rows` took, smoothed."""
+    """Calls that may share a run. `cost_s`: smoothed duration of a run, in seconds; `cost_rows`:
+    smoothed number of rows in a run."""
 
     __slots__ = ("calls", "chosen", "cost_rows", "cost_s", "key", "running", "timer")
 
@@ -21,7 +22,7 @@ class BatchQueue:
         self.chosen = chosen
         self.calls: list[InferCall] = []
         self.running = 0
-        self.cost_s, self.cost_rows = INLINE_S, 1.0  # unknown: the first run goes to a thread
+        self.cost_s, self.cost_rows = INLINE_S, 1.0
         self.timer: asyncio.TimerHandle | None = None
 
     def expected_s(self, rows: int) -> float:
@@ -32,7 +33,8 @@ class BatchQueue:
         self.cost_rows += 0.2 * (rows - self.cost_rows)
 
     def take(self) -> list[InferCall]:
-        """The calls of the next run: at most `max_batch_rows` rows, at least one call."""
+        """Remove and return the calls of the next run: at most `max_batch_rows` rows, at least one
+        call."""
         chosen, calls = self.chosen, self.calls
         if not chosen.batchable:
             self.calls = calls[1:]

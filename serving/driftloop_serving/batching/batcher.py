@@ -1,14 +1,14 @@
-"""Zero-wait micro-batching: what arrives in one turn of the event loop shares one run.
+"""Micro-batching without a timer: requests that arrive in one turn of the event loop share one run.
 
-A turn takes the calls that have arrived, chooses a version for each, decodes them, and puts them
-into queues: one for each (graph, arm, shape class). A queue whose runs are short runs at once, on
-the loop; one whose runs are long runs in a thread, and the calls that arrive meanwhile share the
-next run. So nothing waits for a timer, and batches grow only under load. (`max_queue_delay_s` of a
-model is the exception: its queue waits up to that long for more calls.)
+Each turn takes the calls that have arrived, chooses a version for each, decodes them, and puts them
+into queues, one for each (graph, arm, shape class). Queues with short runs are executed at once on
+the event loop. Queues with long runs are executed in a thread, and calls that arrive meanwhile
+share the next run. Batches therefore grow only under load. (The exception is a model with
+`max_queue_delay_s`, whose queue waits up to that long for more calls.)
 
-Delivery: run → one write to the spool for all that ran in this turn → answers, at once or as soon
-as the `durability` that is set allows. A call that came too late to run is recorded and answered
-like a run that failed; a call whose client has left is not.
+Delivery: run → one write to the spool for all runs of this turn → answers, sent at once or as soon
+as the configured `durability` allows. A call whose deadline passed before its run is recorded and
+answered like a failed run; a call whose client has left is neither recorded nor answered.
 """
 
 import asyncio
@@ -34,32 +34,34 @@ from driftloop_serving.inference.infer_call import InferAnswer, InferCall, Meter
 log = structlog.get_logger()
 
 WORKERS = 2
-"""Threads for long runs."""
+"""The number of threads for long runs."""
 QUEUES_KEPT = 512
 BUSY = "too many requests are under way; try again"
 LATE = "the request waited longer than its deadline allows; try again"
 TIMEOUT = "Timeout"
-"""The `error` of a request that was too late to run."""
+"""The `error` recorded for a request whose deadline passed before its run."""
 
 Forward = Callable[[InferCall], Awaitable[InferAnswer | DriftloopError]]
-"""What another replica answered, and has counted; raises if none could be asked."""
+"""Returns another replica's answer, which is already counted; raises if none can be reached."""
 
 
 class ModelFailed(DriftloopError):
-    """The graph raised on an input that fits its signature (HTTP 500)."""
+    """The graph raised an exception on an input that fits its signature (HTTP 500)."""
 
 
 class ClientGone(DriftloopError):
-    """The client left before its run: nobody waits for an answer."""
+    """The client disconnected before the run, so no answer is needed."""
 
 
 class Batcher:
-    """`submit` is called on the event loop. `in_flight_limit`: calls that may be under way; more
-    are answered with RetryLater. `table` is replaced as a whole when the deployments change.
-    `forward`: who answers for a model that this process does not hold itself. `durability` None:
-    answers leave as soon as the spool has their records. `runs_per_queue`: how many of a
-    queue may run at once; `queues_kept`: idle queues are forgotten beyond this number, since
-    clients choose shapes."""
+    """Runs calls and answers them. `submit` must be called on the event loop.
+
+    in_flight_limit: the number of calls in progress above which new ones are answered with
+    RetryLater. table: replaced as a whole when the deployments change. forward: asks another
+    replica about a model that this process does not hold. durability: None sends answers as soon as
+    their records are in the spool. runs_per_queue: how many runs of one queue may execute at once.
+    queues_kept: above this number idle queues are removed, because clients choose the shapes.
+    """
 
     def __init__(
         self,
@@ -103,8 +105,7 @@ class Batcher:
         self._queues = {key: q for key, q in self._queues.items() if q.calls or q.running}
 
     def submit(self, call: InferCall, *, alone: bool = False) -> None:
-        """Answer a call. `alone`: nobody else can arrive in this turn, so do not wait for its
-        end."""
+        """Answer a call. `alone`: no other call can arrive in this turn, so run it at once."""
         if self.in_flight >= self._limit:
             self._meter.failed("", None, None, "Busy")
             call.done(RetryLater(BUSY))
@@ -117,7 +118,7 @@ class Batcher:
             self._loop.call_soon(self._look_again)
 
     async def answer(self, call: InferCall) -> InferAnswer:
-        """For callers that can wait. Raises DriftloopError."""
+        """Submit a call and wait for its answer. Raises DriftloopError."""
         future: asyncio.Future[InferAnswer] = self._loop.create_future()
 
         def done(answer: InferAnswer | DriftloopError) -> None:
@@ -140,8 +141,8 @@ class Batcher:
         self._threads.shutdown(wait=False)
 
     def _look_again(self) -> None:
-        """Under load, look once more at the sockets, without waiting, before this turn's runs:
-        those who have just been answered are about to ask again."""
+        """Under load, poll the sockets once more before running: clients that were just answered
+        are about to send their next request, which can then share the run."""
         if 1 < self._last_turn > len(self._arrived):
             self._loop.call_soon(self._turn)
         else:
@@ -170,8 +171,7 @@ class Batcher:
         self.busy_s += time.perf_counter() - began
 
     def _place(self, call: InferCall) -> BatchQueue | None:
-        """The queue that the call went to; None if it has its answer already, or gets that of
-        another call."""
+        """Put the call into its queue, which is returned; None if it is answered in another way."""
         if call.given_id is None:
             call.prediction_id = new_prediction_id()
         else:
@@ -202,7 +202,8 @@ class Batcher:
         return queue
 
     def _start(self, queue: BatchQueue, runs: list[Run]) -> None:
-        """Run what waits in the queue as far as it may run now; what ran inline goes to `runs`."""
+        """Start the runs that may start now; those executed on the event loop are added to
+        `runs`."""
         if queue.timer is not None or not queue.calls:
             return
         delay_s = queue.chosen.max_queue_delay_s
@@ -239,7 +240,7 @@ class Batcher:
         self.busy_s += time.perf_counter() - began
 
     def _delay_elapsed(self, queue: BatchQueue) -> None:
-        """The delay is over: all that waits runs."""
+        """Run all calls of the queue, because `max_queue_delay_s` has passed."""
         queue.timer = None
         late: list[Run] = []
         while queue.calls:
@@ -251,7 +252,8 @@ class Batcher:
     def _still_wanted(
         self, chosen: Chosen, calls: list[InferCall], runs: list[Run]
     ) -> list[InferCall]:
-        """Those that are to run. Calls that came too late get an answer and a record: in `runs`."""
+        """Return the calls to run; those past their deadline are added to `runs`, to be
+        recorded."""
         now = time.perf_counter()
         for call in calls:
             if call.cancelled or now - call.received_at > call.timeout_s:
@@ -273,7 +275,7 @@ class Batcher:
         return wanted
 
     def _finish(self, runs: list[Run], input_s: float) -> None:
-        """Spool, then answer. `input_s`: what it took to decode the calls of these runs."""
+        """Write the runs to the spool, then answer. `input_s`: time spent on decoding the calls."""
         if not runs:
             return
         now = time.perf_counter()
@@ -331,7 +333,7 @@ class Batcher:
             requests = [call.request for call in calls]
             try:
                 together = codec.encode_rows(requests, outputs, model, version, signature)
-            except Exception:  # one by one, only those at fault fail
+            except Exception:  # encode one by one, so that only the faulty calls fail
                 together = None
             if together is not None:
                 for call, (payload, json_length) in zip(calls, together, strict=True):
@@ -370,7 +372,7 @@ class Batcher:
             self._done(call, answer)
 
     def _broke(self, call: InferCall, chosen: Chosen | None = None) -> None:
-        """For an unexpected exception: its text must not reach a client."""
+        """Answer a call after an unexpected exception, without showing its text to the client."""
         version, broken = chosen.version if chosen else None, InternalError()
         log.exception(
             "inference.broke", error_id=broken.error_id, model=call.model, version=version

@@ -1,5 +1,6 @@
-"""Load and unload by request: the desired state is written into the store, whose deployments the
-role `serving` brings to every replica; the request is answered when this one's table shows it."""
+"""Loads and unloads models on request. The desired state is written to the store; the `serving`
+role applies the store's deployments to all replicas. The request is answered once the table of this
+replica shows the change."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +17,8 @@ PATIENCE_S = 60.0
 
 
 def set_loaded(store: Store, model: str, *, loaded: bool) -> Deployment:
-    """The deployment with this desired state. Raises NotFound for an unknown model."""
+    """Set whether the model is to be loaded, and return its deployment. Raises NotFound for an
+    unknown model, RetryLater if concurrent changes keep it from being written."""
     for _ in range(TRIES):
         current = store.require_deployment(model)
         if current.loaded == loaded:
@@ -24,7 +26,7 @@ def set_loaded(store: Store, model: str, *, loaded: bool) -> Deployment:
         try:
             wanted = store.put_deployment(replace(current, loaded=loaded))
         except Conflict:
-            continue  # changed by another at the same time: read it again
+            continue  # changed concurrently: read it again
         store.audit("client", "load" if loaded else "unload", {"model": model})
         return wanted
     raise RetryLater(f"model {model!r} is being changed by others; try again")
@@ -33,8 +35,8 @@ def set_loaded(store: Store, model: str, *, loaded: bool) -> Deployment:
 async def until_applied(
     table: Callable[[], ModelTable], wanted: Deployment, patience_s: float = PATIENCE_S
 ) -> None:
-    """Wait for the table to show the deployment. Raises RetryLater if that takes too long,
-    Unavailable if its stable version cannot be loaded."""
+    """Wait until the table shows the deployment. Raises RetryLater after `patience_s` seconds,
+    Unavailable if the stable version cannot be loaded."""
     name = wanted.model.name
     deadline = asyncio.get_running_loop().time() + patience_s
     while True:

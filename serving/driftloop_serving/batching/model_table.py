@@ -1,4 +1,4 @@
-"""The versions that a replica holds, and which one answers a request."""
+"""The model versions that a replica holds, and the choice of the version that answers a request."""
 
 import re
 import time
@@ -34,12 +34,13 @@ Choice = tuple[Arm, int]
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Who answers: the arm, the version's number and its graph, and the model's input rules.
+    """The version chosen to answer a request: its arm, number, graph, and the model's input rules.
 
-    batchable: whether requests may share a run of up to `max_batch_rows` rows; for its sake a
-    request may wait up to `max_queue_delay_s`. one_shape: whether all that fits the signature has
-    the same shape but for the rows. capture: what is left out of capture. beside_canary: whether a
-    split decided. graph_key: identifies this graph in this arm.
+    batchable: whether requests may share a run of up to `max_batch_rows` rows, for which a request
+    may wait up to `max_queue_delay_s` seconds. one_shape: whether all inputs that fit the signature
+    have the same shape, apart from the number of rows. capture: what to leave out of the record.
+    beside_canary: whether a traffic split made the choice. graph_key: identifies this graph in this
+    arm.
     """
 
     arm: Arm
@@ -56,8 +57,8 @@ class Chosen:
     graph_key: object = field(default_factory=object)
 
     def for_inputs(self, given: Collection[str]) -> "Chosen":
-        """For a queue of requests that give these inputs: those with values for optional ones run
-        alone, since the graph was seen to answer each row alone with its own values only."""
+        """Return the choice for a queue of requests with these inputs. Requests with values for
+        optional inputs are not batched, because batching was only verified with the defaults."""
         if len(given) == len(self.signature.inputs):
             return self
         return replace(self, batchable=False)
@@ -65,23 +66,23 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Served:
-    """What a replica holds of a model: nothing if it is unloaded."""
+    """What a replica knows of one model; it holds no versions of an unloaded model."""
 
     deployment: Deployment
     versions: Mapping[int, Loaded]
     failed: Mapping[int, str] = field(default_factory=dict)
-    """Versions that could not be loaded, and why."""
+    """Versions that failed to load, with the reason."""
     rules: Mapping[str, InputRule] = field(default_factory=dict)
     remote: frozenset[int] | None = None
-    """The versions that the model's own replicas hold; None: it has none, this replica is to hold
-    it."""
+    """The versions held by the model's dedicated replicas; None if it has no dedicated replicas, so
+    that this replica must hold it."""
     addresses: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    """Where the engines of a language model's version answer, as host:port."""
+    """For each version of a language model, the host:port of its engines."""
     capture: CaptureSettings = field(default_factory=CaptureSettings)
 
     @cached_property
     def is_language_model(self) -> bool:
-        """Asked through OpenAI's API, and not with tensors."""
+        """Whether the model is served through OpenAI's API instead of tensors."""
         return self.deployment.model.kind is LANGUAGE
 
     @property
@@ -93,7 +94,7 @@ class Served:
 
     @cached_property
     def choices(self) -> Mapping[Choice, Chosen]:
-        """Made once: a request only looks its own up."""
+        """All choices that a request can get. Computed once, because requests are frequent."""
         split = self.deployment.split
         choices: dict[Choice, Chosen] = {
             ("pinned", version): self._chosen("pinned", version, loaded)
@@ -107,13 +108,13 @@ class Served:
             if canary is not None:
                 choices["canary", split.canary] = self._chosen("canary", split.canary, canary)
             elif stable is not None:
-                # A canary that this replica cannot load must not cost an answer.
+                # A canary that cannot be loaded must not fail requests: the stable version answers.
                 choices["canary", split.canary] = choices["stable", split.stable]
         return choices
 
     @cached_property
     def only(self) -> Chosen | None:
-        """Who answers whatever the routing key, while there is no canary."""
+        """The version that answers all unpinned requests if there is no canary; None otherwise."""
         split = self.deployment.split
         return self.choices.get(("stable", split.stable)) if split.canary is None else None
 
@@ -139,7 +140,8 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class ModelTable:
-    """A value: a reload makes a new table, and a request keeps the one it began with."""
+    """All models of a replica. Immutable: a reload creates a new table, and a request keeps the
+    table that it started with."""
 
     models: Mapping[str, Served] = field(default_factory=dict)
 
@@ -151,7 +153,8 @@ class ModelTable:
         return found
 
     def is_remote(self, model: str) -> bool:
-        """Raises Rejected for a language model, which takes no tensors."""
+        """Whether other replicas hold the model. Raises Rejected for a language model, which does
+        not accept tensors."""
         served = self.models.get(model)
         if served is not None and served.is_language_model:
             raise Rejected(
@@ -163,10 +166,12 @@ class ModelTable:
     def choose(
         self, model: str, pinned: str | None, routing_key: bytes | None, prediction_id: str
     ) -> tuple[Chosen, int | None]:
-        """Who answers, and the hash of the routing key if that decided it.
+        """Choose the version that answers, and return it with the hash of the routing key (None if
+        the key did not decide).
 
-        Raises NotFound for an unknown model or version, RetryLater for one that is not loaded
-        yet, Unavailable for one that will not be."""
+        Raises NotFound for an unknown model or version, RetryLater for a version that is not loaded
+        yet, Unavailable for an unloaded model.
+        """
         served = self.served(model)
         if pinned is None and served.only is not None:
             return served.only, None
@@ -189,15 +194,14 @@ class ModelTable:
     def pinned(served: Served, version: str) -> int:
         name = served.deployment.model.name
         known = sorted(v.version for v in served.deployment.versions)
-        # Version numbers are short ASCII: `int` also takes other scripts' digits, and is slow for
-        # long ones.
+        # `int` also accepts digits of other scripts and is slow for long texts.
         if not re.fullmatch("[0-9]{1,18}", version) or int(version) not in known:
             raise NotFound(f"unknown version {version[:40]!r} of model {name!r}; known: {known}")
         return int(version)
 
     @property
     def ready(self) -> bool:
-        """Whether the stable version of every model that is not unloaded is held."""
+        """Whether the stable versions of all models that should be loaded are held."""
         return all(s.ready for s in self.models.values() if s.deployment.loaded)
 
 
@@ -207,7 +211,7 @@ def held_remotely(
     addresses: Mapping[int, tuple[str, ...]] = MappingProxyType({}),
     failed: Mapping[int, str] = MappingProxyType({}),
 ) -> Served:
-    """What a replica knows of a model that has replicas of its own."""
+    """Build the entry of a model that is held by dedicated replicas."""
     return Served(deployment, {}, failed, remote=frozenset(held), addresses=addresses)
 
 
@@ -217,11 +221,9 @@ def reload(
     load: Load = driftloop_onnx.load,
     capture: CaptureSettings | None = None,
 ) -> ModelTable:
-    """The table for these deployments; graphs that stay are kept, new ones loaded with `load`,
-    which may take minutes.
-
-    A version that fails to load is noted and does not keep the others from serving.
-    """
+    """Build the table for these deployments. Graphs in `table` that have not changed are reused;
+    others are loaded with `load`, which may take minutes. A version that fails to load is recorded
+    in `failed` and does not affect the others."""
     models = {}
     for deployment in deployments:
         before = table.models.get(deployment.model.name)
@@ -239,7 +241,7 @@ def _served(
     for wanted in deployment.versions if deployment.loaded else ():
         try:
             options = parse_options(deployment.model.options)
-            parse_capture(deployment.model.options)  # an invalid rule must not go unnoticed
+            parse_capture(deployment.model.options)  # fail now if a rule is invalid
             if before is not None and before.deployment.version(wanted.version) == wanted:
                 held = before.versions.get(wanted.version)
                 if held is not None and held.options == options:

@@ -1,7 +1,7 @@
-"""A client's retry under the id that it chose is the same prediction.
+"""Answers retries with the same client-chosen id as one prediction.
 
-Answers to such requests are remembered (bounded), and a retry that arrives while the first try is
-under way gets the first one's answer.
+A bounded number of answers is remembered. A retry that arrives while the first request is in
+progress gets the answer to the first.
 """
 
 from collections import OrderedDict
@@ -14,7 +14,7 @@ REMEMBERED_IDS = 4096
 REMEMBERED_BYTES = 8 << 20
 
 Key = tuple[Codec, str, str | None, PredictionId]
-"""Protocol, model, pinned version if any, and the id that the client chose."""
+"""Protocol, model, pinned version or None, and the id chosen by the client."""
 
 
 class Repeats:
@@ -27,7 +27,8 @@ class Repeats:
         return self._answers.get(_key(call))
 
     def joins(self, call: InferCall) -> bool:
-        """Whether the call waits for another's answer; if not, others may now wait for its own."""
+        """Whether the call waits for the answer to an earlier call with the same key. If not, later
+        calls may wait for this one."""
         first = self._under_way.setdefault(_key(call), (call, []))
         if first[0] is call:
             return False
@@ -35,14 +36,14 @@ class Repeats:
         return True
 
     def awaited(self, call: InferCall) -> bool:
-        """Whether others wait for this call's answer, too."""
+        """Whether other calls that are not cancelled wait for this call's answer."""
         if call.given_id is None:
             return False
         first = self._under_way.get(_key(call))
         return first is not None and first[0] is call and any(not c.cancelled for c in first[1])
 
     def settle(self, call: InferCall, answer: InferAnswer | DriftloopError) -> list[InferCall]:
-        """The calls that waited for this one. An answer is remembered; an error is not."""
+        """Return the calls that waited for this one. Answers are remembered, errors are not."""
         key = _key(call)
         first = self._under_way.get(key)
         if first is None or first[0] is not call:

@@ -1,4 +1,5 @@
-"""One run of a graph: the calls that share it, what came of it, and its record for the spool."""
+"""One run of a graph: the calls that share it, its outputs or error, and its record for the
+spool."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,8 @@ Outputs = Mapping[str, np.ndarray]
 
 
 class Run:
-    """Calls of one queue that ran together. `outputs` None: they are answered with `error`."""
+    """Calls of one queue that run together. If `outputs` is None, they are answered with
+    `error`."""
 
     __slots__ = (
         "calls",
@@ -42,11 +44,11 @@ class Run:
         self.infer_s = 0.0
 
     def execute(self) -> "list[Run]":
-        """Runs the graph; if several calls fail together, each runs alone, so that only the ones
-        at fault fail. May be called in a thread."""
+        """Run the graph. If a run of several calls fails, each call runs alone, so that only the
+        faulty ones fail. May be called in a thread."""
         try:
             self.outputs = self._outputs()
-        except Exception as failure:  # onnxruntime's own errors share no public base
+        except Exception as failure:  # the errors of onnxruntime have no public base class
             if len(self.calls) > 1:
                 return [run for call in self.calls for run in Run(self.chosen, [call]).execute()]
             self.error = type(failure).__name__
@@ -65,7 +67,7 @@ class Run:
         if len(self.calls) > 1:
             rows = self.rows
             if any(array.shape[:1] != (rows,) for array in outputs.values()):
-                raise ValueError("the outputs have another number of rows than the inputs")
+                raise ValueError("the outputs and the inputs have different numbers of rows")
         return outputs
 
 
@@ -82,7 +84,7 @@ def record_of(run: Run, latencies_s: list[float]) -> PredictionBatch:
     inputs: Tensors = run.inputs
     if chosen.signature.optional:
         inputs = {tensor.name: run.inputs.get(tensor.name) for tensor in chosen.signature.accepted}
-    # Only a canary's split hashes routing keys.
+    # Routing keys are hashed only if there is a canary.
     hashes = [call.key_hash for call in calls] if chosen.beside_canary else [None]
     batch = PredictionBatch(
         calls[0].model,

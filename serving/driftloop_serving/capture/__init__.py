@@ -1,1 +1,1 @@
-"""Every answer on disk before it leaves, and from there to Kafka."""
+"""Records each answer on disk before it is sent, and ships the records to Kafka."""

@@ -1,9 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""`appender`, compiled: frames of `spool_record`, encoded straight into the mapped segment.
+"""`appender`, compiled: encodes frames of `spool_record` directly into the mapped segment.
 
-An append is done here completely or not at all: whatever is unusual (no room, a new version,
-sampling, an unknown type) is left to `append_slowly`. Both write the same bytes, which a test
-checks.
+An append is done here completely or not at all. Unusual cases (no room, a new version, sampling, an
+unknown type) are left to `append_slowly`. Both write the same bytes, which a test checks.
 """
 
 cimport numpy as np
@@ -87,17 +86,17 @@ cdef class Source:
         self.inputs, self.outputs = encoder.inputs, encoder.outputs
 
 
-cdef struct Part:  # what is put of one batch
-    PyObject *source  # which `Appender._sources` holds
+cdef struct Part:  # the record of one batch
+    PyObject *source  # kept alive by `Appender._sources`
     uint8_t *frame
-    uint64_t sequence  # of its first request
+    uint64_t sequence  # number of its first request
     uint64_t rows
 
 
 cdef int put_record(
     Out *out, tuple batch, Source source, uint64_t at_us, uint64_t *rows
 ) except -1:
-    """A `_Predictions`; counts its rows."""
+    """Write a `_Predictions`, and its number of rows to `rows`."""
     cdef list ids = batch[IDS], latencies_s = batch[LATENCIES_S], counts = batch[COUNTS]
     cdef uint64_t count
     put_array(out, 11)
@@ -141,7 +140,7 @@ cdef int put_key_hashes(Out *out, list hashes) except -1:
 
 
 cdef int put_tensors(Out *out, tuple columns, dict arrays) except -1:
-    """`arrays`: by name, or None."""
+    """Write the arrays, given by name, or nil for None."""
     cdef tuple column
     if arrays is None:
         return put_nil(out)
@@ -184,7 +183,7 @@ cdef int put_texts(Out *out, PyObject **texts, Py_ssize_t length) except -1:
 # -- an append -----------------------------------------------------------------------------------
 
 cdef class Held:
-    """Memory of an object that cannot go before this does."""
+    """The memory of an object, which is kept alive as long as this."""
     cdef Py_buffer view
 
     def __cinit__(self, owner):
@@ -225,7 +224,7 @@ cdef class Appender:
         return self.append_quickly(batches) or self.append_slowly(batches)
 
     cdef bint append_quickly(self, object batches):
-        """False if nothing was done."""
+        """Append; False if nothing was done."""
         if self.held_map is None or self.held_counters is None:
             return False
         if self._size >= self._segment_bytes:
@@ -234,7 +233,7 @@ cdef class Appender:
             return False
         try:
             self.put_batches(batches)
-        except Exception:  # `append_slowly` meets it again, and raises it
+        except Exception:  # `append_slowly` raises it again
             return False
         return True
 
@@ -288,7 +287,7 @@ cdef class Appender:
         return 0
 
     cdef void make_header(self, uint8_t *frame, uint8_t *end, uint8_t *header):
-        """Of a frame that begins with zeros."""
+        """Compute the header of a frame that begins with zeros."""
         cdef uint32_t[2] fields
         fields[0] = <uint32_t>(end - frame - HEADER_BYTES)
         fields[1] = ~update_crc(~<uint32_t>self._segment, frame, end)
@@ -301,7 +300,7 @@ def keeps_room(int file):
 
 
 def checksums(const uint8_t[:] data, uint32_t value):
-    """The crc32c of at least one byte, by this CPU's instruction for it and by table."""
+    """Return the crc32c of at least one byte, computed by the CPU instruction and by the table."""
     cdef const uint8_t *at = &data[0]
     cdef const uint8_t *end = at + data.shape[0]
     return ~update_crc(~value, at, end), <uint32_t>~crc32c_by_table(~value, at, end)

@@ -1,9 +1,8 @@
-"""The part of `SpoolWriter` that is compiled if there is a C compiler: the append of a usual run to
-a mapped segment.
+"""The append operation of `SpoolWriter`, as a base class that can be replaced by compiled code.
 
-By the time of an append its code and data are cold, so that one in Python is a tenth of what a
-request alone takes; compiled, without a call of the kernel, it is a thirtieth (ADR 18). This module
-works without a compiler, and `_appender.pyx` takes its place.
+An append usually finds its code and data evicted from the CPU caches. In Python it takes a tenth of
+the time of a whole request; compiled, and without a system call, a thirtieth (ADR 18). This module
+works without a compiler; if `_appender.pyx` was compiled, that is used instead.
 """
 
 import contextlib
@@ -17,8 +16,11 @@ COMPILED = False
 
 
 class Source:
-    """What is counted under one key: a version's predictions, or labels. `served`: its counter's
-    slot; `encoder`: of its records; `sequence`: of its next request."""
+    """The counters of one key: the predictions of a version, or labels.
+
+    served: the slot of its counter. encoder: encodes its records. sequence: the sequence number of
+    its next request.
+    """
 
     __slots__ = ("encoder", "key", "sequence", "served")
 
@@ -30,9 +32,9 @@ class Source:
 
 
 class Appender:
-    """What an append needs: the number of the segment that is written, from where on it is full,
-    where its last record ends, and, if it is mapped, up to where the map may be filled; the
-    sources, by model and version; the counters."""
+    """The state of an append: the number of the current segment, the size at which it is full, the
+    end of its last record, the limit of its memory map (if mapped), the sources by model and
+    version, and the counters."""
 
     _segment: int
     _segment_bytes: int
@@ -43,21 +45,21 @@ class Appender:
     _counters: memoryview
 
     def append(self, batches: Sequence[PredictionBatch]) -> bool:
-        """Keep the answered requests of some runs, all or none; False if they were dropped and
-        counted. Their time is now."""
+        """Write the answered requests of some runs, all or none, with the current time. False if
+        they were dropped, and counted as such."""
         return self.append_slowly(batches)
 
     def append_slowly(self, batches: Sequence[PredictionBatch]) -> bool:
         raise NotImplementedError
 
     def _let_go(self) -> None:
-        """Of the map's and the counters' memory, which can then be closed."""
+        """Release the memory of the map and the counters, so that they can be closed."""
 
 
 def keeps_room(file: int) -> bool:  # noqa: ARG001
-    """Whether the file system keeps room that was once allocated for a file, as those do that write
-    in place (ext2 to 4, XFS, tmpfs): only there does a full disk raise no signal that ends the
-    process."""
+    """Whether the file system guarantees space that was allocated for a file, as those that write
+    in place do (ext2 to ext4, XFS, tmpfs). On others, writing to a map on a full disk ends the
+    process by a signal."""
     return False
 
 

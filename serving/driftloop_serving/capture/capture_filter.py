@@ -22,15 +22,15 @@ Change = Callable[[np.ndarray], np.ndarray | None]
 
 
 class CaptureFilter:
-    """`share`: of the predictions that are captured; `changes`: what to make of a tensor's
-    values."""
+    """Samples and redacts batches. `share`: the fraction of predictions to capture, from 0 to 1;
+    `changes`: for each tensor, the function that changes its values."""
 
     def __init__(self, share: float, changes: Mapping[str, Change]) -> None:
         self._share = share
         self._changes = changes
 
     def apply(self, batch: PredictionBatch) -> PredictionBatch:
-        """What is to be kept of the batch; its arrays stay as they are."""
+        """Return the part of the batch to record; the arrays of the batch are not modified."""
         if self._share < 1.0:
             batch = self._sampled(batch)
         if self._changes:
@@ -48,7 +48,7 @@ class CaptureFilter:
         total = len(rows)
 
         def of_rows(tensors: Tensors) -> Tensors:
-            # A tensor that does not count rows belongs to all of them.
+            # A tensor without a row dimension belongs to all rows.
             return {
                 name: array[rows] if array is not None and array.shape[:1] == (total,) else array
                 for name, array in tensors.items()
@@ -76,11 +76,11 @@ class CaptureFilter:
 def capture_filter(
     rules: CaptureRules, signature: Signature, settings: CaptureSettings
 ) -> CaptureFilter | None:
-    """The filter of a version; None if all of it is captured.
+    """Return the filter of a version; None if everything is captured.
 
-    A deploy is refused whose rules cannot be applied. Where that shows only here (a later version
-    has another type, the key was taken away) the column is dropped: neither is it captured against
-    its rule, nor does the model stop serving.
+    A deployment whose rules cannot be applied is refused. If a rule becomes inapplicable later (a
+    new version has a different type, or the key was removed), the column is dropped: data is not
+    captured against its rule, and the model continues to serve.
     """
     texts = {t.name for t in (*signature.accepted, *signature.outputs) if t.datatype == "BYTES"}
     changes: dict[str, Change] = dict.fromkeys(rules.columns, _dropped)
@@ -103,7 +103,7 @@ def _dropped(array: np.ndarray) -> None:  # noqa: ARG001
 
 
 def _hashed(key: bytes) -> Change:
-    """A missing value, the empty text, stays one."""
+    """Hash texts with a key. The empty text, which means a missing value, stays empty."""
 
     def hashed(text: str) -> str:
         return text and blake2b(text.encode(), digest_size=HASH_BYTES, key=key).hexdigest()

@@ -1,9 +1,9 @@
-"""When an answer may leave, if `capture.durability` asks for more than a record in the spool.
+"""Delays answers if `capture.durability` requires more than a record in the spool.
 
-Delivery: append → `after` → as durable as set → the answers of that append leave, in order.
-Requests that arrive meanwhile are appended and share the next sync or acknowledgement. If a disk
-or Kafka fails to do its part, the answers leave all the same, and their rows are counted as
-`degraded`: they are in the spool, as by default, and are shipped like all others.
+Delivery: append → `after` → records reach the configured durability → the answers of that append
+are sent, in order. Requests that arrive meanwhile are appended and share the next sync or
+acknowledgement. If the disk or Kafka fails, the answers are sent anyway and their rows are counted
+as `degraded`: they are in the spool, as with the default setting, and are shipped like all others.
 """
 
 import asyncio
@@ -29,24 +29,24 @@ log = structlog.get_logger()
 
 SYNC_FAILED, ACK_TIMEOUT = "sync_failed", "ack_timeout"
 LOOK_S = 0.001
-"""How often it is looked whether Kafka has acknowledged, while somebody waits for it."""
+"""The interval at which acknowledgements are checked while answers wait for them."""
 
 Rows = Sequence[tuple[str, int]]
-"""What waits: rows by "model/version"."""
+"""The waiting rows: (key, number of rows), with "model/version" or LABELS as the key."""
 
 
 class Durability(Protocol):
-    """Used on one event loop, on which it was made."""
+    """Calls back when records are durable. Create and use it on one event loop."""
 
     def after(self, rows: Rows, then: Callable[[], None]) -> None:
-        """Call `then` once all that was appended until now is as durable as set; perhaps at
+        """Call `then` once everything appended so far has the configured durability, possibly at
         once."""
 
     def close(self) -> None: ...
 
 
 def durability(spool: SpoolWriter, capture: CaptureSettings) -> Durability | None:
-    """None if a record in the spool is durable enough."""
+    """Return the waiting strategy; None if a record in the spool is durable enough."""
     if capture.durability == "fsync":
         return GroupSync(spool)
     if capture.durability == "acked":
@@ -59,7 +59,7 @@ def rows_of(batches: Sequence[PredictionBatch]) -> Rows:
 
 
 async def labels_kept(kind: Durability | None) -> None:
-    """Until all labels that were appended are as durable as set."""
+    """Wait until all appended labels have the configured durability."""
     if kind is not None:
         done = asyncio.Event()
         kind.after([(LABELS, 1)], done.set)
@@ -67,7 +67,7 @@ async def labels_kept(kind: Durability | None) -> None:
 
 
 class GroupSync:
-    """Group commit: a thread syncs the log; what is appended while it does shares the next sync."""
+    """Group commit: a thread syncs the log; records appended during a sync share the next one."""
 
     def __init__(self, spool: SpoolWriter) -> None:
         self._spool = spool
@@ -119,7 +119,7 @@ class GroupSync:
             for file in full:
                 os.close(file)
             if waiting:
-                with contextlib.suppress(RuntimeError):  # the loop may have ended
+                with contextlib.suppress(RuntimeError):  # the loop may have been closed
                     self._loop.call_soon_threadsafe(self._release, waiting, all(synced))
             if closed:
                 return
@@ -146,7 +146,7 @@ def _sync_and_close(file: int) -> None:
 
 
 def _sync_folder(path: Path) -> bool:
-    """Then the names of a new segment, and of the spool's folder itself, are on the disk, too."""
+    """Sync a folder, so that the names of new segments and of the folder itself are on disk."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return _sync(folder)
@@ -168,10 +168,11 @@ class _Waiting:
 
 
 class Acknowledgement:
-    """Answers wait until the shipper says that Kafka has their records, at most `timeout_s`.
+    """Holds answers until the shipper reports that Kafka has their records, for at most `timeout_s`
+    seconds.
 
-    After a time-out nobody waits until an acknowledgement comes again: while Kafka is away, each
-    request would only be slower, and no more durable.
+    After a timeout, answers are sent without waiting until the next acknowledgement arrives: while
+    Kafka is unavailable, waiting would delay requests without making them more durable.
     """
 
     def __init__(self, spool: SpoolWriter, timeout_s: float) -> None:
@@ -182,7 +183,7 @@ class Acknowledgement:
         self._wakeup = WakeupSender(spool.folder.parent)
         self._waiting: deque[_Waiting] = deque()
         self._away_until = 0
-        """The position whose acknowledgement says that Kafka is there again."""
+        """The position whose acknowledgement shows that Kafka is available again."""
 
     def after(self, rows: Rows, then: Callable[[], None]) -> None:
         self._wakeup.wake()

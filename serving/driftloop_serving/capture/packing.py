@@ -1,4 +1,5 @@
-"""Spooled batches of one (replica, model, version), in order, as one Arrow batch for Kafka."""
+"""Packs spooled batches of one (replica, model, version), in order, into one Arrow batch for
+Kafka."""
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -17,9 +18,9 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 def pack(
     batches: Sequence[PredictionBatch], replica: str, pack_rows: int, limit_bytes: int
 ) -> Iterator[tuple[PredictionHeaders, bytes | None]]:
-    """Headers and value of each Kafka record, in order of sequence.
+    """Yield headers and value of each Kafka record, in order of sequence numbers.
 
-    A value is None if a single request is larger than `limit_bytes`: it cannot be sent.
+    The value is None if a single request is larger than `limit_bytes`, so that it cannot be sent.
     """
     for _, same in groupby(batches, key=lambda b: (b.model, b.version, b.signature)):
         for chunk in _chunks(list(same), pack_rows):
@@ -74,7 +75,7 @@ def _packed(
 
 
 def to_batch(batches: Sequence[PredictionBatch], replica: str) -> pa.RecordBatch:
-    """Rows of batches of one signature as a batch of `prediction_schema`."""
+    """Convert the rows of batches with the same signature into a batch of `prediction_schema`."""
     signature = batches[0].signature
     counts = np.fromiter(chain.from_iterable(b.counts for b in batches), np.int64)
     requests = pa.array(np.repeat(np.arange(len(counts)), counts))
@@ -112,15 +113,13 @@ def to_batch(batches: Sequence[PredictionBatch], replica: str) -> pa.RecordBatch
 def _column(
     tensor: TensorSpec, arrays: Sequence[np.ndarray | None], counts: Sequence[int]
 ) -> pa.Array:
-    """One row of the tensor in each row; null for all rows of a batch that has none.
-
-    A tensor that does not count rows (its first dimension is fixed) is repeated in each row.
-    """
+    """Return the tensor as a column with one value for each row; null for the rows of a batch that
+    lacks the tensor. A tensor without a row dimension is repeated in each row."""
     kind = column_type(tensor)
     if tensor.scalar and all(
         a is not None and a.shape[:1] == (n,) for a, n in zip(arrays, counts, strict=True)
     ):
-        # The usual case, in one step: a wide model has thousands of columns.
+        # The usual case in one step, because a wide model has thousands of columns.
         return _values(np.concatenate([a.ravel() for a in arrays if a is not None]), kind)
     parts = [
         pa.nulls(n, kind) if array is None else _rows(tensor, array, n, kind)

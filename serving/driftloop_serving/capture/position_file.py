@@ -1,10 +1,9 @@
-"""Up to where a spool was acknowledged, and the counts up to there, in one file.
+"""The acknowledged position of a spool and the counts up to it, in one file.
 
-The writer of the spool makes the file in full size, so that the shipper needs no disk space to
-continue on a full disk: its progress is what frees space. `<acked u64>`, then two slots that are
-written in turn, `<generation u64><length u32><crc32c u32><JSON>`: after a write that was cut the
-other slot counts, so the place and the counts always belong together. `acked` is for the writer,
-which may wait for it.
+The writer of the spool creates the file at full size, so that the shipper can make progress on a
+full disk; its progress frees space. Format: `<acked u64>`, then two slots, written alternately:
+`<generation u64><length u32><crc32c u32><JSON>`. If a write is interrupted, the other slot is
+valid, so position and counts always match. `acked` is for the writer, which may wait for it.
 """
 
 import mmap
@@ -32,14 +31,14 @@ def make(folder: Path) -> None:
 
 
 class PositionFile:
-    """The shipper's side."""
+    """The shipper's view of the file."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
         self._generation = 0
 
     def read(self) -> dict[str, Any] | None:
-        """The newest whole document; None if there was none."""
+        """Return the newest complete document; None if there is none."""
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
@@ -69,8 +68,8 @@ class PositionFile:
 
 
 class AckedPosition:
-    """The writer's side: `value` is the position (`spool.position`) up to which Kafka has it
-    all."""
+    """The writer's view: `value` is the position (`spool.position`) up to which Kafka has all
+    records."""
 
     def __init__(self, folder: Path) -> None:
         with (folder / NAME).open("rb") as file:

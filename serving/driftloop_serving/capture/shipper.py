@@ -42,8 +42,8 @@ FIRST_REST_S, MOST_REST_S = 0.1, 5.0
 
 @dataclass
 class Shipment:
-    """A chunk of one spool on its way. `undeliverable`: rows that can never be sent, by
-    "model/version" or LABEL_ROWS."""
+    """A chunk of one spool in flight. `undeliverable`: the number of rows that can never be sent,
+    by "model/version" or LABEL_ROWS."""
 
     reader: SpoolReader
     chunk: Chunk
@@ -61,8 +61,8 @@ class Shipment:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """How long a folder is left alone whose records Kafka refused `failures` times in a row: a
-    broker that refuses at once would else be asked a hundred times a second."""
+    """The pause of a folder whose records Kafka refused `failures` times in a row. Without it, a
+    broker that refuses at once would get a hundred attempts a second."""
 
     failures: int
     until: float
@@ -79,9 +79,11 @@ class Rest:
 
 
 class Shipper:
-    """`step` does one round over all spools. `left`: more folders with spools, of writers with
-    another `capture.durability`. `behind`: whether the last round left records that waited
-    already."""
+    """Ships all spools; `step` does one round over them.
+
+    left: folders with spools of writers that have a different `capture.durability`. behind: whether
+    the last round left records that were already waiting.
+    """
 
     def __init__(
         self, root: Path, bus: Bus, store: Store, pack_rows: int, left: Sequence[Path] = ()
@@ -100,8 +102,8 @@ class Shipper:
         self.behind = False
 
     def step(self, patience_s: float) -> bool:
-        """Send what is new, wait up to `patience_s` for acknowledgements; whether anything
-        moved."""
+        """Send new records and wait up to `patience_s` seconds for acknowledgements. Returns
+        whether any were sent or acknowledged."""
         self._discover()
         if self._producer.broken and not self._under_way:
             self._reconnect()
@@ -109,13 +111,14 @@ class Shipper:
             rest = self._rests.get(name)
             waits = self._producer.broken or (rest is not None and not rest.over)
             if name not in self._under_way and not waits:
-                # Asked before reading: what a writer wrote before its end is then in the chunk.
+                # Checked before reading, so that the chunk contains everything a writer wrote
+                # before it died.
                 dead = reader.writer_is_dead()
                 chunk = reader.read(CHUNK_BYTES)
                 if chunk.records:
                     self._under_way[name] = self._send(reader, chunk)
                 else:
-                    with suppress(StoreAway):  # its books are closed in a later round
+                    with suppress(StoreAway):  # its ledger is closed in a later round
                         if reader.is_gone:
                             self._miss(reader)
                         elif dead:
@@ -131,7 +134,7 @@ class Shipper:
 
     @property
     def refused(self) -> str:
-        """Why Kafka does not take what waits, of one folder; "" if it takes all."""
+        """Why Kafka refuses the records of one folder; "" if it accepts all."""
         return next(iter(self._refusals.values()), "")
 
     def close(self) -> None:
@@ -149,7 +152,7 @@ class Shipper:
             log.info("shipper.limits_unknown", error=str(error))
 
     def write_ledger(self) -> None:
-        """What cannot be written because the store is away is written the next time."""
+        """Write the ledger of each spool; if the store is away, it is written the next time."""
         with suppress(StoreAway):
             for reader in self._readers.values():
                 self._write_ledger(reader)
@@ -186,7 +189,8 @@ class Shipper:
     def _settle(self, name: str, shipment: Shipment) -> None:
         errors = [e for f in shipment.futures if (e := f.exception()) is not None]
         if errors:
-            # The whole chunk goes again: what did arrive is known by its sequences.
+            # The whole chunk is sent again; the archiver recognises what had arrived by its
+            # sequences.
             log.warning("shipper.again", replica=shipment.reader.replica, error=str(errors[0]))
             self._refusals[name] = str(errors[0])
             self._rests[name] = Rest.after(self._rests.get(name))
@@ -200,8 +204,9 @@ class Shipper:
                 self._miss(shipment.reader)
 
     def _miss(self, reader: SpoolReader) -> None:
-        """Somebody removed the folder: what was waiting in it is lost, for no reason that we know.
-        The ledger says so by not adding up, and what is judged by it is inconclusive."""
+        """Handle a spool folder that was removed by someone else. Its unsent records are lost for
+        an unknown reason, so its counts no longer add up in the ledger and verdicts based on them
+        are inconclusive."""
         for (model, version), entry in reader.ledger().items():
             lost, entry["spooled"] = entry["spooled"], 0
             self._store.put_ledger(reader.replica, model, version, **entry)
@@ -268,7 +273,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 
 def await_topics(bus: Bus, settings: Settings, stop: threading.Event, health: Health) -> bool:
-    """Create the topics as soon as a broker answers; False if asked to stop before."""
+    """Create the topics as soon as a broker answers. False if asked to stop before that."""
     kafka = settings.kafka
     while not stop.is_set():
         try:

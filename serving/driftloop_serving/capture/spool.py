@@ -1,15 +1,16 @@
-"""The spool: an append-only segment log on local disk, one folder for each process that writes.
+"""The spool: an append-only segment log on local disk, with one folder per writing process.
 
-Delivery: the writer appends before an answer leaves, to the mapped segment or with one `write`.
-Either survives a kill of the process (the page cache is the kernel's; `durability` waits for more).
-The shipper reads behind it and takes segments away that Kafka acknowledged. A folder holds
+Delivery: the writer appends before an answer is sent, into a memory-mapped segment or with one
+`write`. Both survive a kill of the process, because the kernel owns the page cache; `durability`
+can wait for more. The shipper reads behind the writer and removes segments that Kafka acknowledged.
+A folder contains
 
 - `000000000000.log`, `000000000001.log`, …: frames of `spool_record`;
-- `spare`: a segment that the shipper took away. The next one is written over it, into pages that
-  the kernel has already: fresh ones cost more than the rest of an append;
-- `stats`: a page of counters (`stats_page`) of what was served and what was dropped, so that a full
-  disk cannot keep us from counting;
-- `position`: the shipper's, up to where Kafka acknowledged (`position_file`);
+- `spare`: a segment released by the shipper. The next segment overwrites it, because its pages are
+  already in the page cache: new pages cost more than the rest of an append;
+- `stats`: counters of served and dropped rows (`stats_page`), in a file of fixed size so that
+  counting works on a full disk;
+- `position`: the position up to which Kafka acknowledged, written by the shipper (`position_file`);
 - `lock`: held with `flock` while the writer lives.
 """
 
@@ -48,21 +49,22 @@ LABELS = "labels"
 """The key under which labels are counted."""
 SPARE, _TAKEN = "spare", "taken"
 LAST_RECORD_BYTES = 1 << 16
-"""A mapped segment's room behind `segment_bytes`, for the record that fills it: a full disk has
-none."""
+"""Room in a mapped segment after `segment_bytes` for its last record, allocated because a full disk
+could not provide it later."""
 
 
 _Part = tuple[Source, int, int]
-"""Of what is appended: its source, the sequence of its first request (labels have none) and its
+"""A part of an append: its source, the sequence number of its first request (0 for labels), and its
 rows."""
 
 
 class SpoolWriter(Appender):
-    """Appends records; never raises for a full disk or quota, but counts what it drops.
+    """Appends records. Never raises for a full disk or quota: it counts the records that it drops.
 
-    Not thread-safe: the caller appends from one thread at a time. `retire` is given the file of a
-    segment that is full; it closes it. `mapped` False: each append is a write, even if the file
-    system would allow a map. `rescan_s`: how long the size of the waiting segments is trusted.
+    Not thread-safe: append from one thread at a time. retire: receives the file descriptor of a
+    full segment, and closes it. mapped: False writes each append with a system call even if the
+    segment could be mapped. rescan_s: how long the measured size of the waiting segments is used
+    before it is measured again.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class SpoolWriter(Appender):
         self.retire: Callable[[int], None] = os.close
         self._may_map, self._rescan_s = mapped, rescan_s
         self._segment_bytes, self._quota_bytes = capture.segment_bytes, capture.quota_bytes
-        # Locked before it can be seen: a folder without its lock is a dead writer's.
+        # Lock the folder before it becomes visible: an unlocked folder belongs to a dead writer.
         hidden = private_folder(root) / f".{self.replica}"
         hidden.mkdir()
         self._lock = os.open(hidden / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
@@ -94,8 +96,8 @@ class SpoolWriter(Appender):
         self._file = -1
         self._size = 0
         self._file_size = 0
-        """What follows the last record is an older segment's, or zeros; 0 where nothing can
-        follow."""
+        """The size of the file. After the last record it contains zeros or data of an older
+        segment; 0 if nothing can follow."""
         self._waiting_remotely = 0
         self._scanned_at = 0.0
         self._map = None
@@ -105,7 +107,7 @@ class SpoolWriter(Appender):
 
     @property
     def segment(self) -> int:
-        """The number of the segment that is written now; `file` is its descriptor."""
+        """The number of the current segment; `file` is its descriptor."""
         return self._segment
 
     @property
@@ -114,7 +116,7 @@ class SpoolWriter(Appender):
 
     @property
     def end(self) -> int:
-        """The position behind what was appended last; see `position`."""
+        """The position after the last appended record; see `position`."""
         return position(self._segment, self._size)
 
     def append_slowly(self, batches: Sequence[PredictionBatch]) -> bool:
@@ -142,13 +144,14 @@ class SpoolWriter(Appender):
                 encoder.append(data, batch, sequence, at_us, self._segment)
             kept = not parts or self._append(data, parts)
         finally:
-            if not kept:  # sequences are without gaps in what is kept
+            if not kept:  # recorded sequences have no gaps
                 for source, sequence, _ in reversed(parts):
                     source.sequence = sequence
         return kept
 
     def append_labels(self, labels: Sequence[LabelEvent]) -> bool:
-        """Keep all of these with one write, or none: then False, so that the caller can say so."""
+        """Write these labels, all or none. False if none were written, so that the caller can
+        report it."""
         if self._size >= self._segment_bytes:
             self._rotate_if_possible()
         data = bytearray()
@@ -159,15 +162,16 @@ class SpoolWriter(Appender):
         return self._append(data, [(self._labels, 0, len(labels))])
 
     def count_degraded(self, key: str, rows: int, reason: str) -> None:
-        """Rows ("model/version", or LABELS) whose answer left before they were as durable as
-        `capture.durability` asks."""
+        """Count rows ("model/version" or LABELS) whose answer was sent before they had the
+        durability that `capture.durability` asks for."""
         self._counters[self._page.slot(key, DEGRADED, reason)] += rows
 
     def close(self) -> None:
         self._let_go()
         self.retire(self._file)
         self._page.close()
-        os.close(self._lock)  # releases the flock: the rest is the shipper's
+        # releases the flock: the shipper then ships the rest and removes the folder
+        os.close(self._lock)
 
     def _new_source(self, batch: PredictionBatch) -> Source:
         key = f"{batch.model}/{batch.version}"
@@ -176,7 +180,8 @@ class SpoolWriter(Appender):
         return source
 
     def _append(self, data: bytearray, parts: Sequence[_Part]) -> bool:
-        """`data`: frames made for the segment that is written now."""
+        """Append `data`, frames encoded for the current segment, and count its parts. False if
+        dropped."""
         end = self._size + len(data)
         if end < self._file_size:
             data += END
@@ -196,24 +201,25 @@ class SpoolWriter(Appender):
         counters = self._counters
         for source, _, count in parts:
             if dropped is not None:
-                # First: killed in between, `served` is no less than what is settled
-                # (`SpoolReader.ledger`).
+                # Counted before `served`: if killed in between, `served` is raised to the settled
+                # rows (`SpoolReader.ledger`).
                 counters[self._page.slot(source.key, DROPPED, dropped)] += count
             counters[source.served] += count
         return dropped is None
 
     def _cut_torn_record(self) -> None:
-        """After a write that failed: half a frame would end the segment for its reader."""
+        """Truncate after a failed write, because a partial frame would end the segment for its
+        reader."""
         with contextlib.suppress(OSError):
             self._truncate()
             (self.folder / SPARE).unlink(missing_ok=True)
             if self._size:
-                # Only whole segments are taken away, and this one may be all that fills the disk.
+                # Only full segments are removed, and this one may be what fills the disk.
                 self._rotate()
 
     def _is_full(self, end: int) -> bool:
-        """Whether too much would wait for Kafka with this segment up to `end`; looks at what waits
-        in the others, but not all the time."""
+        """Whether the quota is exceeded if this segment grows to `end`. The size of the other
+        waiting segments is measured only every `rescan_s`."""
         now = time.monotonic()
         if now - self._scanned_at > self._rescan_s:
             self._scan(now)
@@ -224,13 +230,13 @@ class SpoolWriter(Appender):
         waiting = 0
         for entry in os.scandir(self.folder):
             if entry.name.endswith(".log") and entry.name != mine:
-                with contextlib.suppress(FileNotFoundError):  # taken away since
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                     waiting += entry.stat().st_size
         self._waiting_remotely, self._scanned_at = waiting, now
         self._set_limit()
 
     def _rotate_if_possible(self) -> None:
-        with contextlib.suppress(OSError):  # then this one grows on, as far as there is room
+        with contextlib.suppress(OSError):  # then this segment grows further while there is space
             self._rotate()
 
     def _rotate(self) -> None:
@@ -246,15 +252,16 @@ class SpoolWriter(Appender):
         self._file_size = os.fstat(opened).st_size
 
     def _truncate(self) -> None:
-        """Behind its last record, and no longer mapped: a map must not reach over the end of its
+        """Unmap the segment and cut it after its last record; a map must not extend beyond its
         file."""
         self._map = None
         os.ftruncate(self._file, self._size)
         self._file_size = 0
 
     def _mapped(self) -> mmap.mmap | None:
-        """None if the segment cannot be mapped; each append is then a write. A mapped one has its
-        room on the disk: a full disk would otherwise be a signal that ends the process."""
+        """Map the current segment; None if it cannot be mapped, so that each append is a write. The
+        disk space is allocated first, because writing to a map on a full disk ends the process by a
+        signal."""
         if not (self._may_map and keeps_room(self._file)):
             return None
         size = self._segment_bytes + LAST_RECORD_BYTES
@@ -269,10 +276,11 @@ class SpoolWriter(Appender):
         self._limit = max(0, min(room, self._quota_bytes - self._waiting_remotely))
 
     def _opened(self, path: Path) -> int:
-        """A new segment that holds no frame: the spare one if there is one, to be written over."""
+        """Open a new segment that contains no frame, reusing the spare file if there is one."""
         taken = self.folder / _TAKEN
         try:
-            # Out of the shipper's reach first: it may put another in its place at any time.
+            # Move it out of the shipper's reach first, which may put another in its place at any
+            # time.
             (self.folder / SPARE).rename(taken)
         except FileNotFoundError:
             return os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -291,12 +299,12 @@ def segment_name(number: int) -> str:
 
 
 def position(segment: int, offset: int) -> int:
-    """A place in the log as one number; later places are larger."""
+    """Return a place in the log as one number; later places are larger."""
     return segment << 40 | offset
 
 
 def label_document(label: LabelEvent) -> dict[str, Any]:
-    """The JSON of a label record on Kafka: what `parse_feedback` reads."""
+    """Return the JSON document of a label record on Kafka, as `parse_feedback` reads it."""
     document = label.to_dict()
     value, metric = document.pop("value"), document.pop("metric")
     if metric == "label":

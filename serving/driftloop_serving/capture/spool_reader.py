@@ -1,8 +1,7 @@
-"""Reads one writer's spool folder behind its position, which moves only when Kafka acknowledged.
+"""Reads a writer's spool folder. Its position advances only when Kafka has acknowledged.
 
-The position is where the next unacknowledged frame begins, kept together with how many rows were
-acknowledged before it (`position_file`): after a kill the counts and the place still belong
-together.
+The position is the start of the first unacknowledged frame. It is stored together with the number
+of rows acknowledged before it (`position_file`), so that both match after a kill.
 """
 
 import contextlib
@@ -36,7 +35,8 @@ class SpoolPosition:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Records in order, the place behind them, and whether more were there when it was read."""
+    """Records in order, the position after them, and whether more were available when it was
+    read."""
 
     records: tuple[SpoolRecord, ...]
     end: SpoolPosition
@@ -68,10 +68,10 @@ class SpoolReader:
         self._stats: Stats = {}
 
     def read(self, limit_bytes: int) -> Chunk:
-        """The next records, about `limit_bytes` of them; none if nothing is new."""
+        """Return the next records, about `limit_bytes` of them; empty if nothing is new."""
         while True:
-            # Asked before reading: a segment with a successor is whole, and what is read of it is
-            # all there is. Asked afterwards, records written in between would be skipped.
+            # Checked before reading: a segment with a successor is complete, so reading it finds
+            # all its records. Checked afterwards, records written in between would be skipped.
             whole = self._has_next()
             try:
                 with (self.folder / segment_name(self._place.segment)).open("rb") as file:
@@ -83,8 +83,8 @@ class SpoolReader:
             self._advance(SpoolPosition(self._place.segment + 1))
 
     def acknowledge(self, chunk: Chunk, undeliverable: dict[str, int]) -> None:
-        """Move behind a chunk whose records Kafka has; `undeliverable`: rows by "model/version"
-        or LABELS that cannot be sent at all and are counted as dropped."""
+        """Advance past a chunk that Kafka has. `undeliverable`: the number of rows, by
+        "model/version" or LABELS, that can never be sent; they are counted as dropped."""
         for record in chunk.predictions:
             self._count(f"{record.model}/{record.version}").acked += record.rows
         if chunk.labels:
@@ -96,7 +96,8 @@ class SpoolReader:
         self._advance(chunk.end)
 
     def counts(self) -> Stats:
-        """By "model/version", and for labels, in rows: served = acked + spooled + dropped."""
+        """Return the row counts by "model/version", and for LABELS: served = acked + spooled +
+        dropped."""
         self._stats = StatsPage.read(self.folder / "stats") or self._stats
         entries: Stats = {}
         for key in self._counts.keys() | self._stats.keys():
@@ -117,7 +118,7 @@ class SpoolReader:
         return entries
 
     def ledger(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """What the store's ledger keeps of `counts`, by (model, version)."""
+        """Return the part of `counts` that the store's ledger holds, by (model, version)."""
         entries = {}
         for key, entry in self.counts().items():
             model, slash, version = key.rpartition("/")
@@ -128,15 +129,15 @@ class SpoolReader:
 
     @property
     def is_gone(self) -> bool:
-        """Whether somebody took the folder away."""
+        """Whether the folder was removed."""
         return not self.folder.is_dir()
 
     def writer_is_dead(self) -> bool:
         return writer_is_dead(self.folder)
 
     def close_books(self) -> None:
-        """For a dead writer whose frames are all acknowledged: rows that it counted and that are
-        not in the log (a damaged segment) are dropped rows, and said to be."""
+        """For a dead writer whose frames are all acknowledged: count the rows that it counted as
+        served but that are missing in the log (a damaged segment) as dropped."""
         for (model, version), entry in self.ledger().items():
             if entry["spooled"]:
                 dropped = self._count(f"{model}/{version}").dropped
@@ -144,7 +145,7 @@ class SpoolReader:
         self._save()
 
     def remove(self) -> None:
-        # Out of sight in one step: half a folder would be read again, with its counts forgotten.
+        # Renamed first: after an interrupted removal, the remaining files would be read again.
         gone = self.folder.with_name(f".gone-{self.folder.name}")
         self.folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
@@ -164,13 +165,14 @@ class SpoolReader:
         self._oldest = place.segment
 
     def _load(self) -> tuple[SpoolPosition, int, dict[str, Counts]]:
-        """Where to read on, the number of the oldest segment that is there, and the counts."""
+        """Return the position to read from, the number of the oldest existing segment, and the
+        counts."""
         document = self._position.read()
         place, counts = SpoolPosition(), {}
         if document is not None:
             place = SpoolPosition(**document["place"])
             counts = {key: Counts(**value) for key, value in document["counts"].items()}
-        # After a loss of power the position may be older than the removal of what it had passed.
+        # After a power failure the stored position may be older than the segments that remain.
         oldest = min((int(p.stem) for p in self.folder.glob("*.log")), default=0)
         return (place if oldest <= place.segment else SpoolPosition(oldest)), oldest, counts
 
@@ -186,8 +188,8 @@ class SpoolReader:
 
 
 def _read(file: BinaryIO, place: SpoolPosition, limit_bytes: int) -> Chunk:
-    """The next records of a segment, at least one if one is whole. A little is read first: what
-    follows the last record may be megabytes of an older segment."""
+    """Return the next records of a segment, at least one if one is complete. Starts with a small
+    read, because megabytes of an older segment may follow the last record."""
     file.seek(place.offset)
     records: list[SpoolRecord] = []
     data, end, step, full = b"", 0, min(limit_bytes, FIRST_BYTES), False
@@ -204,7 +206,7 @@ def _read(file: BinaryIO, place: SpoolPosition, limit_bytes: int) -> Chunk:
 
 
 def writer_is_dead(folder: Path) -> bool:
-    """Whether nobody holds the lock of a spool's folder, or the lock is gone."""
+    """Whether the lock of a spool folder is free or missing."""
     try:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,11 +1,11 @@
-"""Records of the spool: framed with their length and crc32c, so that a torn tail shows.
+"""The spool's record format: frames with length and crc32c, so that a torn end is detected.
 
-A frame is `<length u32><crc32c u32><payload>`, little-endian. The checksum is that of the frame
-with zeros in the first two places, and begins with the number of the segment: a segment may be
-written over an older one (`spool`), whose frames must not pass for its own. A payload is `<length
-u32>`, a JSON head that says what the records of a version (or labels) have in common, and the
-record in MessagePack (`_Predictions`, `_Label`). Cheap for the replica, which writes, and complete
-for the shipper, which turns them into Arrow.
+A frame is `<length u32><crc32c u32><payload>`, little-endian. The checksum covers the number of the
+segment and the frame with zeros in its first two fields. Including the segment number matters
+because a segment may overwrite an older one (`spool`), whose frames must not be read as its own. A
+payload is `<length u32>`, a JSON head with the properties shared by all records of a version (or by
+all labels), and the record in MessagePack (`_Predictions`, `_Label`). The format is cheap to write
+for the replica and contains everything that the shipper needs to build Arrow batches.
 """
 
 import struct
@@ -27,21 +27,25 @@ from driftloop_serving.inference.datatypes import DTYPES
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
 END = bytes(FRAME.size)
-"""Behind the last frame, where an older segment's would follow: no frame has the length 0."""
+"""Written after the last frame, where a frame of an older segment could follow: no frame has length
+0."""
 
 
 Tensors = Mapping[str, np.ndarray | None]
-"""By name; None if a capture rule drops the column, or an optional input was not given."""
+"""Tensors by name; None if a capture rule drops the column, or an optional input was not given."""
 
 
 class PredictionBatch(NamedTuple):
-    """The requests that one run answered, in order. `ids`, `latencies_s` and `counts` (rows) have
-    an item for each; the tensors hold their rows one request after the other. `outputs` is None
-    if the requests were answered with `error`. `first_sequence` and `at_us` (microseconds since
-    1970) are of what the spool has kept. `left_out`: rows of the run that sampling keeps out of
-    capture, which are not in here. `client_ids`: whether a client chose one of the ids.
-    `key_hashes`: of the requests' routing keys (`TrafficSplit.key_hash`), None for one without;
-    None if no request has one."""
+    """The requests answered by one run, in order.
+
+    `ids`, `latencies_s` and `counts` (rows) have one item per request; the tensors hold the rows of
+    the requests one after the other. `outputs` is None if the requests were answered with `error`.
+    `first_sequence` and `at_us` (microseconds since 1970) are set when a batch is read from the
+    spool. `left_out`: the number of rows of the run excluded by sampling; they are not part of the
+    batch. `client_ids`: whether a client chose one of the ids. `key_hashes`: the hash of each
+    request's routing key (`TrafficSplit.key_hash`), None for a request without a key; None if no
+    request has a key.
+    """
 
     model: str
     version: int
@@ -68,7 +72,7 @@ class PredictionBatch(NamedTuple):
         return self.first_sequence + len(self.ids) - 1
 
     def part(self, first: int, end: int) -> "PredictionBatch":
-        """The requests from `first` up to `end`."""
+        """Return the requests from `first` up to, not including, `end`."""
         if end - first == len(self.ids):
             return self
         rows = slice(sum(self.counts[:first]), sum(self.counts[:end]))
@@ -96,7 +100,8 @@ class PredictionBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LabelRecord:
-    """A label as the JSON that goes to Kafka, and its prediction's id, which is the key."""
+    """A label as the JSON that is sent to Kafka, and the id of its prediction, which is the Kafka
+    key."""
 
     prediction_id: PredictionId
     document: bytes
@@ -106,11 +111,12 @@ SpoolRecord = PredictionBatch | LabelRecord
 
 
 Tensor = tuple[tuple[int, ...], bytes | list[Any]] | None
-"""Its shape, and its raw bytes or its texts; None for a dropped column."""
+"""Shape, and raw bytes or texts; None for a dropped column."""
 
 
 class _Predictions(msgspec.Struct, array_like=True, gc=False):
-    """A `PredictionBatch` without what its head says; tensors in the order of the signature."""
+    """A `PredictionBatch` without the fields of its head; tensors are in the order of the
+    signature."""
 
     arm: Arm
     first_sequence: int
@@ -136,7 +142,7 @@ _label = msgspec.msgpack.Decoder(_Label)
 
 
 def _beginning(head: dict[str, Any]) -> bytes:
-    """Of a frame whose length and checksum are not known yet."""
+    """Return the start of a frame, with zeros for its length and checksum."""
     encoded = orjson.dumps(head)
     return END + LENGTH.pack(len(encoded)) + encoded
 
@@ -155,12 +161,13 @@ _LABEL = _beginning({"k": "l"})
 
 
 def append_label(data: bytearray, record: LabelRecord, segment: int) -> None:
-    """Append a frame to `data`; `segment`: the one that it is written to."""
+    """Append a frame to `data`, which is to be written to `segment`."""
     _append_frame(data, _LABEL, _Label(record.prediction_id, record.document), segment)
 
 
 class PredictionEncoder:
-    """Of the records of a model, a version and a signature; made once, it is worth keeping."""
+    """Encodes records of one model, version and signature. Reuse it: creating one encodes the
+    head."""
 
     __slots__ = ("beginning", "inputs", "outputs", "signature")
 
@@ -182,8 +189,8 @@ class PredictionEncoder:
     def append(
         self, data: bytearray, batch: PredictionBatch, sequence: int, at_us: int, segment: int
     ) -> None:
-        """Append a frame to `data`; `sequence`: of its first request; `segment`: the one that it is
-        written to."""
+        """Append a frame to `data`, which is to be written to `segment`. `sequence`: the sequence
+        number of the first request; `at_us`: microseconds since 1970."""
         outputs = batch.outputs
         record = _Predictions(
             batch.arm,
@@ -209,7 +216,7 @@ def _specs(tensors: Sequence[TensorSpec]) -> list[Any]:
 
 
 Columns = tuple[tuple[str, bool], ...]
-"""Of each tensor its name, and whether it holds texts."""
+"""For each tensor its name, and whether it holds texts."""
 
 
 def _columns(tensors: Sequence[TensorSpec]) -> Columns:
@@ -228,8 +235,8 @@ def _tensors(columns: Columns, arrays: Tensors) -> list[Tensor]:
 
 
 def frames(data: bytes, segment: int, offset: int = 0) -> Iterator[tuple[bytes, int]]:
-    """Whole payloads of `data` from `offset`, each with the offset behind its frame; ends at END,
-    and at the first frame that is cut or does not match its checksum."""
+    """Yield each complete payload of `data` from `offset`, with the offset after its frame. Stops
+    at END and at the first frame that is truncated or does not match its checksum."""
     before = crc32c.crc32c(END, segment)
     while not is_cut(data, offset):
         length, checksum = FRAME.unpack_from(data, offset)
@@ -242,7 +249,7 @@ def frames(data: bytes, segment: int, offset: int = 0) -> Iterator[tuple[bytes, 
 
 
 def is_cut(data: bytes, offset: int) -> bool:
-    """Whether the frame that begins at `offset` would end behind the data."""
+    """Whether the frame at `offset` extends beyond the data."""
     if offset + FRAME.size > len(data):
         return True
     length, _ = FRAME.unpack_from(data, offset)
@@ -278,7 +285,8 @@ def decode(payload: bytes) -> SpoolRecord:
 
 @lru_cache(maxsize=256)
 def _known_head(head: bytes) -> tuple[str, str, int, Signature]:
-    """Kind, model, version and signature."""
+    """Decode a head into kind, model, version and signature; cached, because records share
+    heads."""
     fields = orjson.loads(head)
     tensors = [
         tuple(TensorSpec.from_dict(dict(zip(_SPEC, t, strict=True))) for t in fields.get(side, ()))

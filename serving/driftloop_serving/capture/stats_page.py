@@ -1,9 +1,10 @@
-"""A writer's counters in a small memory-mapped file, which outlives its writer's kill.
+"""The counters of a writer in a small memory-mapped file, which survives a kill of the writer.
 
-The page is an array of slots of SLOT_BYTES: a counter (u64), then the slot's name, ended by a zero:
-`<model>/<version> served`, `… dropped <reason>`, `… degraded <reason>`. Slots are never moved
-or freed; one that is not named yet ends the array. So a count costs one addition, and a reader
-needs no lock: a counter is written whole, and the first byte of a name after all others.
+The page is an array of slots of SLOT_BYTES: a counter (u64) followed by the zero-terminated name of
+the slot: `<model>/<version> served`, `… dropped <reason>`, `… degraded <reason>`. Slots are never
+moved or freed; the first unnamed slot ends the array. Counting therefore costs one addition, and
+readers need no lock: a counter is written in one piece, and the first byte of a name is written
+last.
 """
 
 import mmap
@@ -19,7 +20,7 @@ SLOTS = 2048
 PAGE_BYTES = SLOT_BYTES * SLOTS
 SERVED, DROPPED, DEGRADED = "served", "dropped", "degraded"
 _FORMER_NAMES = {"weaker": DEGRADED}
-"""Names in the pages of writers of earlier releases: their spools are read on after an upgrade."""
+"""Names used by earlier releases, whose spools are still read after an upgrade."""
 
 _STRIDE = SLOT_BYTES // 8
 
@@ -28,10 +29,12 @@ Stats = dict[str, dict[str, Any]]
 
 
 class StatsPage:
-    """`slot` finds a counter's place in `counters`, or makes it."""
+    """The counters of one writer; `slot` returns the index of a counter in `counters` and creates
+    it if needed."""
 
     def __init__(self, path: Path) -> None:
-        # Written in full once: a hole would need disk space later, when there may be none.
+        # Written in full once: a sparse file would need disk space later, when the disk may be
+        # full.
         path.write_bytes(bytes(PAGE_BYTES))
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), PAGE_BYTES)
@@ -40,7 +43,8 @@ class StatsPage:
         self._slots: dict[tuple[str, ...], int] = {}
 
     def slot(self, key: str, *what: str) -> int:
-        """key: "model/version"; what: SERVED, or DROPPED or DEGRADED and a reason."""
+        """Return the index of a counter. key: "model/version". what: SERVED, or DROPPED or DEGRADED
+        and a reason."""
         found = self._slots.get((key, *what))
         if found is None:
             found = self._slots[key, *what] = self._new_slot(" ".join((key, *what)))
@@ -55,7 +59,7 @@ class StatsPage:
         number = len(self._slots)
         text = name.encode()
         if number >= SLOTS - 1 or len(text) > SLOT_BYTES - 9:
-            # Such rows count from when Kafka has them: `SpoolReader.ledger`.
+            # These rows are counted once Kafka has them: `SpoolReader.ledger`.
             log.warning("capture.uncounted", counter=name)
             return (SLOTS - 1) * _STRIDE
         first = number * SLOT_BYTES + 8
@@ -65,7 +69,7 @@ class StatsPage:
 
     @staticmethod
     def read(path: Path) -> Stats | None:
-        """None if there is no page."""
+        """Return the counts in a page file; None if it does not exist."""
         try:
             page = path.read_bytes()
         except FileNotFoundError:

@@ -1,4 +1,5 @@
-"""A FIFO in the spool's root, by which replicas whose answers wait for Kafka wake the shipper."""
+"""A FIFO in the spool's root through which replicas wake the shipper when answers wait for
+Kafka."""
 
 import contextlib
 import os
@@ -17,11 +18,11 @@ class WakeupPipe:
         private_folder(root)
         with contextlib.suppress(FileExistsError):
             os.mkfifo(root / NAME, 0o600)
-        # Also opened for writing: a FIFO whose last writer has left would stay readable.
+        # Also open for writing: a FIFO without writers would always be readable.
         self._file = os.open(root / NAME, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def wait(self, timeout_s: float) -> bool:
-        """Until a replica wakes it, or `timeout_s` have passed; whether one did, since the last
+        """Wait up to `timeout_s` for a wake-up. Returns whether there was one since the last
         call."""
         woken = bool(select.select([self._file], [], [], timeout_s)[0])
         if woken:
@@ -34,7 +35,7 @@ class WakeupPipe:
 
 
 class WakeupSender:
-    """A replica's end. While no shipper listens, waking does nothing: a shipper looks by itself
+    """A replica's end. Without a running shipper, `wake` does nothing: the shipper reads all spools
     when it starts."""
 
     def __init__(self, root: Path) -> None:
@@ -47,7 +48,7 @@ class WakeupSender:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             os.write(self._file, b"!")
         except BlockingIOError:
-            pass  # full of wake-ups that it has not read yet
+            pass  # the pipe is full of unread wake-ups
         except OSError:
             self.close()
 

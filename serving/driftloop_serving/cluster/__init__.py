@@ -1,1 +1,1 @@
-"""The role `serving`: deployments from the store into Ray Serve."""
+"""The `serving` role: applies the store's deployments to Ray Serve."""

@@ -1,8 +1,8 @@
-"""The role `serving`: brings the store's deployments into Ray Serve and reports the replicas.
+"""The `serving` role: applies the store's deployments to Ray Serve and reports the replicas.
 
-The desired state is the store's; each round reads it and applies what differs, so a restart at any
-point resumes where it stopped. A change of deployments travels as Serve's `user_config`: replicas
-are reconfigured, never restarted.
+The store holds the desired state. Each round reads it and applies the differences, so a restart at
+any point resumes where it stopped. Changed deployments are sent as Serve's `user_config`: replicas
+are reconfigured, not restarted.
 """
 
 import os
@@ -49,7 +49,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
                 _reconcile(settings, store, stop, health)
             else:
                 health.failed("Ray does not answer")
-        except Exception as error:  # Ray's errors share no base; the next round connects anew
+        # the errors of Ray have no common base; the next round reconnects
+        except Exception as error:
             health.failed(error)
         own = settings.serving.ray_address is None
         serve_client.disconnect(shut_down=stop.is_set() and own)
@@ -67,7 +68,7 @@ def _reconcile(
     reported_at = 0.0
     known_issues: dict[str, str] = {}
     while not stop.is_set():
-        with suppress(StoreAway):  # replicas serve on what they were sent
+        with suppress(StoreAway):  # replicas continue with the configuration that they have
             deployments = store.deployments()
             loaded = {d.model.name: store.loaded_versions(d.model.name) for d in deployments}
             wanted = place(deployments, loaded)
@@ -93,14 +94,16 @@ def _reconcile(
 
 
 ANSWERING = frozenset({"running", "updating"})
-"""States of a replica that answers: while it takes new settings it answers with the old ones."""
+"""The states of a replica that answers. While it is updated, it answers with its old
+configuration."""
 NO_REPORT = ReplicaReport(pid=0)
 
 
 def _report(
     store: Store, deployments: Sequence[Deployment], replicas: "Sequence[RunningReplica]"
 ) -> None:
-    """Write which replicas there are (for `status`) and what they hold (for rollouts)."""
+    """Write the replicas (for `status`) and the versions that they hold (for rollouts) to the
+    store."""
     from driftloop_serving.cluster.placement import applications_of
     from driftloop_serving.replicas.application import SHARED_APPLICATION
     from driftloop_serving.replicas.replica_status import loaded_versions
@@ -144,7 +147,8 @@ def _report(
 
 
 def _retire(store: Store, before: Sequence[ReplicaStatus], alive: Container[int | None]) -> int:
-    """Drop the reports of replicas that have ended; how many of them nobody had asked to end."""
+    """Delete the reports of replicas that have ended. Returns how many ended without being asked
+    to."""
     deaths = 0
     for replica in before:
         if replica.pid is not None and replica.pid not in alive:

@@ -1,14 +1,15 @@
-"""Serve's HAProxy configuration, made fit for a machine that others share.
+"""Rewrites the HAProxy configuration of Serve for a machine that others share.
 
-Serve 2.60 renders a fixed template: its statistics listen to every interface on fixed ports, every
-request is logged to a syslog port, any local user may administer it, errors are plain text, and a
-client may take any time to send its headers. None of it is an option, but the program is
-that Serve starts (RAY_SERVE_HAPROXY_BINARY_PATH): `write_launcher` makes a program that rewrites
-the configuration in place and becomes HAProxy. (HAProxy 2.8 answers what it cannot parse with a
-page of its own.) It does not bind the port either: it listens on the socket of the port's owner.
+Serve 2.60 renders a fixed template in which statistics listen on fixed ports of all interfaces,
+every request is logged to a syslog port, any local user has admin access, errors are plain text,
+and a client may take unlimited time to send its headers. None of this can be configured, but the
+HAProxy program can (RAY_SERVE_HAPROXY_BINARY_PATH): `write_launcher` creates a program that
+rewrites the configuration in place and then executes HAProxy. HAProxy does not bind the port
+either; it listens on the socket of the port's owner. (HAProxy 2.8 returns its own error page for
+requests that it cannot parse.)
 
-The launcher runs this file without any package, at every reload: it imports nothing but the
-standard library, and what does the same.
+The launcher runs this file at every reload without any installed package, so it may import only the
+standard library and modules that do the same.
 """
 
 import json
@@ -25,14 +26,14 @@ PORT = "serving.port"
 HEADERS_TIMEOUT_S = 15
 HEADERS_LIMIT = 16_384
 HEAD_BYTES = 96 << 10
-"""What is over these limits gets HAProxy's own page; the replica's are lower, and its answer says
-why."""
+"""HAProxy answers requests above these limits with its own page. The replica's limits are lower,
+and its answer gives the reason."""
 ERRORS: Mapping[int, tuple[str, str]] = {
     400: ("Bad Request", "malformed HTTP request"),
     408: ("Request Timeout", "the request did not arrive in time"),
     413: ("Content Too Large", "the request is too large"),
     500: ("Internal Server Error", "the proxy in front of the replicas failed; try again"),
-    502: ("Bad Gateway", "the replica ended before its answer was whole"),
+    502: ("Bad Gateway", "the replica ended before its answer was complete"),
     503: ("Service Unavailable", "no replica can answer now; try again"),
     504: ("Gateway Timeout", "the replica did not answer in time"),
 }
@@ -49,9 +50,11 @@ _BIND = re.compile(r"^(\s*bind )\S+")
 
 
 def rewrite(config: str, pages: Path, listener: int | None = None) -> str:
-    """`config` as Serve wrote it, or as this wrote it before. `pages`: the folder of `write_pages`;
-    `listener`: the descriptor of the listening socket, if HAProxy is not to bind the port itself.
-    Raises ValueError if the template is not the known one."""
+    """Rewrite a configuration written by Serve or by this function.
+
+    pages: the folder of `write_pages`. listener: the descriptor of the listening socket; None to
+    let HAProxy bind the port. Raises ValueError if the template is not the known one.
+    """
     sections = [section for section in _SECTION.split(config) if section.strip()]
     found = {section.split("\n", 1)[0].strip() for section in sections}
     if not {"global", "defaults", _FRONTEND, _NO_APPLICATION} <= found:
@@ -66,7 +69,7 @@ def rewrite(config: str, pages: Path, listener: int | None = None) -> str:
 def _rewritten(section: str, pages: Path, listener: int | None) -> str:
     title, *lines = section.splitlines()
     if title == _NO_APPLICATION:
-        # Serve says 404 here: that the server knows no such model, which it does not know yet.
+        # Serve answers 404, which would mean that no such model exists; it is just not known yet.
         return f"{title}\n    http-request deny deny_status 503\n"
     lines = [line for line in lines if not line.strip().startswith(_UNWANTED_LINES)]
     if title == _FRONTEND and listener is not None:
@@ -86,7 +89,7 @@ def _rewritten(section: str, pages: Path, listener: int | None) -> str:
 
 
 def write_pages(pages: Path) -> None:
-    """The answers that HAProxy gives by itself, in the protocol's form."""
+    """Write HAProxy's own error answers in the protocol's format."""
     pages.mkdir(parents=True, exist_ok=True)
     for status, (reason, sentence) in ERRORS.items():
         body = json.dumps({"error": sentence}, separators=(",", ":"))
@@ -100,11 +103,11 @@ def write_pages(pages: Path) -> None:
 
 
 def write_launcher(folder: Path, binary: str, owner: Path) -> Path:
-    """The program for RAY_SERVE_HAPROXY_BINARY_PATH; `binary`: the real one; `owner`: where the
-    port's owner answers, if it has one."""
+    """Create the program for RAY_SERVE_HAPROXY_BINARY_PATH and return its path. `binary`: the real
+    HAProxy; `owner`: the Unix socket of the port's owner, if there is one."""
     pages = folder / "pages"
     write_pages(pages)
-    # -I -S: no site-packages are searched, which would take longer than HAProxy's own start.
+    # -I -S: skip site-packages, whose search would take longer than HAProxy's own start.
     words = shlex.join(
         [sys.executable, "-I", "-S", "-c", _START, str(_ROOT), str(owner), str(pages), binary]
     )
@@ -122,7 +125,8 @@ _START = (
 
 
 def _listener(owner: Path) -> int | None:
-    """The descriptor of the listening socket, which HAProxy inherits; None without an owner."""
+    """Return the descriptor of the listening socket, which HAProxy inherits; None without an
+    owner."""
     try:
         found = take(owner, PORT)
     except (FileNotFoundError, ConnectionRefusedError):

@@ -1,5 +1,5 @@
-"""Which replicas hold a model: the shared ones, its own (option `onnx.placement`), or engines (a
-language model), one application for each of its versions with weights of its own."""
+"""Decides which replicas hold a model: the shared ones, dedicated ones (option `onnx.placement`),
+or engines. A language model has one engine application for each version with full weights."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -21,14 +21,14 @@ from driftloop_vllm.options import LanguageOptions, process_environment
 from driftloop_vllm.options import parse_options as parse_language_options
 
 ENGINE_KEY = "DRIFTLOOP_ENGINE"
-"""In an engine's environment: identifies what it was started with: Serve replaces a replica whose
-environment changes, the new one before the old one ends."""
+"""An environment variable that identifies an engine's start options. When it changes, Serve
+replaces the replica, starting the new one before the old one ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnReplicas:
-    """The Serve application of one model, or of one engine. `cpus` and `gpus`: what Ray sets apart
-    for each replica; `environment`: what its process must find, beside what all do."""
+    """The Serve application of one model or one engine. `cpus` and `gpus`: what Ray reserves for
+    each replica; `environment`: additional variables of its process."""
 
     application: str
     replicas: int
@@ -41,7 +41,7 @@ class OwnReplicas:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`shared`: the user configuration of the replicas that take requests."""
+    """`shared`: the `user_config` of the replicas that receive requests."""
 
     shared: ReplicaConfig
     own: tuple[OwnReplicas, ...] = ()
@@ -49,8 +49,9 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class KindPlacement:
-    """Where models of one kind are held. applications: the Serve applications of a deployment; own:
-    those of them that are its own; remote: what the replicas that take requests know of it."""
+    """The placement of models of one kind. applications: the Serve applications that hold a
+    deployment. own: the dedicated ones among them. remote: what the replicas that receive requests
+    know about it."""
 
     applications: Callable[[Deployment], tuple[str, ...]]
     own: Callable[[Deployment], list[OwnReplicas]]
@@ -58,8 +59,8 @@ class KindPlacement:
 
 
 def place(deployments: Iterable[Deployment], loaded: Mapping[str, LoadedVersions]) -> Placement:
-    """`loaded`: of each model, what its replicas hold together, so that the shared replicas can
-    answer for a model that others hold."""
+    """Assign deployments to replicas. `loaded`: for each model, the versions held by its replicas,
+    so that the shared replicas can answer for a model held elsewhere."""
     here: list[Deployment] = []
     remote: list[RemoteModel] = []
     own: list[OwnReplicas] = []
@@ -78,12 +79,13 @@ def placement_of(deployment: Deployment) -> KindPlacement:
 
 
 def applications_of(deployment: Deployment) -> tuple[str, ...]:
-    """The Serve applications whose replicas hold the model."""
+    """Return the Serve applications whose replicas hold the model."""
     return placement_of(deployment).applications(deployment)
 
 
 def _graph_applications(deployment: Deployment) -> tuple[str, ...]:
-    """No replica holds an unloaded model; the shared ones answer for it."""
+    """Return the application. An unloaded model is held by no replica; the shared ones answer for
+    it."""
     if deployment.loaded and options_of(deployment).placement == "own":
         return (own_application(deployment.model.name),)
     return (SHARED_APPLICATION,)
@@ -131,7 +133,7 @@ PLACEMENTS: Mapping[ModelKind, KindPlacement] = {
 
 
 def bases_of(deployment: Deployment) -> list[int]:
-    """The versions whose weights engines hold, ascending; none of an unloaded model."""
+    """Return the versions whose weights engines hold, ascending; none for an unloaded model."""
     if not deployment.loaded:
         return []
     return sorted({v.version if v.base is None else v.base for v in deployment.versions})
@@ -144,7 +146,8 @@ def _started_with(deployment: Deployment, base: int, options: LanguageOptions) -
 
 
 def options_of(deployment: Deployment) -> BackendOptions:
-    """The defaults if the options are invalid: the replica that is to load it reports why."""
+    """Return the model's options, or the defaults if they are invalid: the replica reports the
+    reason."""
     try:
         return parse_options(deployment.model.options)
     except Rejected:
@@ -152,7 +155,7 @@ def options_of(deployment: Deployment) -> BackendOptions:
 
 
 def language_options_of(deployment: Deployment) -> LanguageOptions:
-    """The same of a language model."""
+    """The same for a language model."""
     try:
         return parse_language_options(deployment.model.options)
     except Rejected:

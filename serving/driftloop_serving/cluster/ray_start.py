@@ -1,9 +1,9 @@
-"""`ray start` without the parts of Ray that nobody asks here: the dashboard's server and the server
-of remote Ray clients, with the dashboard's agent as small as it gets; and in place of the process
-that looks after the head's others, one without Ray in it. They would cost every start several
-seconds of a core and the machine 350 MB. Ray has no options for that.
+"""`ray start` without the parts that are not needed: the dashboard's server and the server for
+remote Ray clients. The dashboard's agent is reduced to a minimum, and the process that monitors the
+head's other processes is replaced by one that does not load Ray. This saves several CPU seconds per
+start and 350 MB. Ray has no options for it.
 
-The replaced parts are private to Ray; `tests/contract/test_ray_head_parts.py` holds it.
+The replaced parts are private to Ray; `tests/contract/test_ray_head_parts.py` checks them.
 """
 
 import os
@@ -21,23 +21,23 @@ from ray.scripts.scripts import main
 from driftloop_serving.cluster import ray_wait
 
 START_S = 150.0
-"""How long the head may take on a busy machine. Ray gives up after 30 s; started
-again, it would meet the same machine."""
+"""How long the head may take to start on a busy machine, in seconds. Ray's 30 s may be too short,
+and a restart would face the same load."""
 
 
 def leave_out_the_unasked() -> None:
-    """In this process only: what starts these parts starts nothing."""
+    """Replace the functions that start these parts, in this process only."""
     Node.start_api_server = lambda _node, **_options: None
     Node.start_ray_client_server = lambda _node: None
-    # The agent then loads none of the modules that need the dashboard's dependencies.
+    # Makes the agent skip all modules that need the dashboard's dependencies.
     utils.get_dashboard_dependency_error = lambda: ImportError("left out")
     services.get_node = _patient(services.get_node)
-    # `ray start --block` asks this every second once all have started.
+    # `ray start --block` calls this every second once all processes have started.
     Node.dead_processes = _only_wait
 
 
 def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
-    """Ray asks for its own node until it is registered."""
+    """Make Ray wait longer until its own node is registered."""
 
     def found(*arguments: Any) -> Any:
         deadline = time.monotonic() + START_S
@@ -53,7 +53,8 @@ def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _only_wait(node: Node) -> None:
-    """Become the program that only waits for the head's processes; they stay our children."""
+    """Replace this process by the small program that waits for the head's processes, which remain
+    its children."""
     processes = [info.process for infos in node.all_processes.values() for info in infos]
     pids = [str(process.pid) for process in processes]
     argv = [sys.executable, "-E", "-S", str(Path(ray_wait.__file__)), *pids]

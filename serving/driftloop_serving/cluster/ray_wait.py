@@ -1,12 +1,12 @@
-"""Wait until one of the child processes that the arguments name ends, and end then. The kernel ends
-the others with this process (Ray asked for that). Run as a file: it imports nothing of ours."""
+"""Waits until one of the child processes given as arguments ends, then exits; the kernel ends the
+others with this process, as Ray requested. Run as a file, it imports nothing of driftloop."""
 
 import os
 import sys
 
 
 def wait_for_first(children: set[int]) -> None:
-    """Returns when one of them has ended. Other children end as they please."""
+    """Return when one of these processes has ended. Other children may end at any time."""
     while True:
         pid, _ = os.wait()
         if pid in children:

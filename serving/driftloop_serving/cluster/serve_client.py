@@ -1,5 +1,5 @@
-"""Ray Serve, as the role `serving` uses it. Importing this imports Ray: set its environment
-first."""
+"""Ray Serve as the `serving` role uses it. Importing this module imports Ray, so set Ray's
+environment first."""
 
 import contextlib
 import logging
@@ -29,12 +29,13 @@ from driftloop_settings.serving_sections import WITH_SECRETS
 KEEP_ALIVE_S = 75
 
 Record = dict[str, Any]
-"""A document of Serve's."""
+"""A document returned by Serve."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningReplica:
-    """As Serve shows it. `pid`: None until its process has started; `state`: in lower case."""
+    """A replica as reported by Serve. `pid`: None until its process has started; `state`: lower
+    case."""
 
     application: str
     id: str
@@ -43,10 +44,10 @@ class RunningReplica:
 
 
 def connect(settings: Settings) -> bool:
-    """Connect to Ray and start Serve's controller; False while Ray is not running yet."""
+    """Connect to Ray and start Serve's controller. False while Ray is not running yet."""
     host, _, port = address(settings).rpartition(":")
     try:
-        # Ray itself waits half a minute for a head that does not listen yet.
+        # Ray would wait half a minute for a head that does not listen yet.
         socket.create_connection((host, int(port)), timeout=2.0).close()
         with _own_signals():
             ray.init(
@@ -62,13 +63,13 @@ def connect(settings: Settings) -> bool:
 
 
 def _start_serve(settings: Settings) -> None:
-    """As `serve.start`, which would wait for the proxies: what is deployed can start beside
-    them."""
+    """Start Serve like `serve.start`, but without waiting for the proxies, so that deployments
+    start meanwhile."""
     with contextlib.suppress(RayServeException):
         _get_global_client()
         return
     proxied = settings.serving.ingress == "haproxy"
-    # A head of our own has it in its environment.
+    # Our own head has it in its environment.
     options = {"runtime_env": {"env_vars": serve_environment(settings)}}
     foreign = settings.serving.ray_address is not None
     controller, _ = _create_controller_and_proxy_refs(
@@ -84,8 +85,8 @@ def _start_serve(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """`ray.init` puts a SIGTERM handler of its own over the role's, which would end the role at
-    once: Serve would not be shut down, nor answers under way be sent."""
+    """Keep the role's SIGTERM handler. `ray.init` would replace it by one that ends the role at
+    once, without shutting Serve down or finishing requests."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -97,19 +98,19 @@ def _own_signals() -> Iterator[None]:
 
 
 def apply(settings: Settings, placement: Placement) -> None:
-    """Bring deployments to the replicas, without restarting those that run."""
+    """Apply the placement to Serve without restarting running replicas."""
     _get_global_client().deploy_apps(_schema(settings, placement))
 
 
 def disconnect(*, shut_down: bool) -> None:
-    """Leave Ray; `shut_down` ends Serve's replicas first, which drains them."""
+    """Disconnect from Ray. `shut_down`: first end Serve's replicas, which drains them."""
     if shut_down and ray.is_initialized():
         with contextlib.suppress(Exception):  # Ray may be gone already
             serve.shutdown()
     ray.shutdown()
 
 
-# What may change without a restart of the replicas: it is left out of their arguments.
+# Settings that may change without a restart of the replicas; left out of their arguments.
 OURS: Any = {
     "kafka": True,
     "serving": {
@@ -120,8 +121,8 @@ OURS: Any = {
 
 
 def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
-    """Only `user_config` and the scale change from one deploy to the next: anything else restarts
-    replicas, new ones before old ones end."""
+    """Build Serve's configuration. Only `user_config` and the scale may change between deployments:
+    any other change restarts the replicas, starting new ones before old ones end."""
     serving = settings.serving
     proxied = serving.ingress == "haproxy"
     arguments = {"settings": settings.model_dump_json(exclude=OURS, context=WITH_SECRETS)}
@@ -192,7 +193,7 @@ def _schema(settings: Settings, placement: Placement) -> ServeDeploySchema:
 
 
 def _scale(serving: ServingSettings) -> Record:
-    """A fixed number of replicas, or as many as the load requires."""
+    """Return the settings for a fixed number of replicas, or for autoscaling."""
     least, most = serving.scale
     if least == most:
         return {"num_replicas": least}
@@ -220,13 +221,13 @@ def _http_options(settings: Settings) -> HTTPOptions:
 
 
 def applications() -> dict[str, Record]:
-    """What Serve says of its applications, by name."""
+    """Return Serve's status of its applications, by name."""
     found: dict[str, Record] = _get_global_client().get_serve_details().get("applications", {})
     return found
 
 
 def replicas(applications: Mapping[str, Record]) -> list[RunningReplica]:
-    """The replicas of these applications."""
+    """Return the replicas of these applications."""
     return [
         RunningReplica(
             name,
@@ -240,7 +241,8 @@ def replicas(applications: Mapping[str, Record]) -> list[RunningReplica]:
 
 
 def issues(applications: Mapping[str, Record]) -> dict[str, str]:
-    """Why some cannot start or are unhealthy, by name: the last line of Serve's message."""
+    """Return why applications cannot start or are unhealthy, by name: the last line of Serve's
+    message."""
     return {
         name: application["deployments"]
         .get(REPLICA, application)["message"]

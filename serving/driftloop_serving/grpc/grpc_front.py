@@ -1,9 +1,9 @@
-"""The port of the gRPC server, and how it is left without losing a call.
+"""Accepts connections for the gRPC server, and shuts down without losing a call.
 
-gRPC's own server cannot leave gently: a call that reaches it once it stops is cancelled. So it
-listens on a socket of this machine, and this front, which accepts at the port, passes the bytes to
-and fro. When the replica leaves, a GOAWAY frame asks each client to open its next streams on a
-new connection, which another replica accepts; the old one ends with its last answer.
+gRPC's own server cannot shut down gracefully: it cancels calls that arrive while it stops. It
+therefore listens on a local socket, and this front accepts at the port and forwards bytes in both
+directions. When the replica leaves, a GOAWAY frame asks each client to open its next streams on a
+new connection, which another replica accepts; the old connection closes after its last answer.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from driftloop_serving.ports.acceptor import Acceptor
 from driftloop_serving.ports.open_port import OpenPort
 
 GOAWAY = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + struct.pack(">II", 2**31 - 1, 0)
-"""The HTTP/2 frame (RFC 9113, 6.8) of a server that leaves and still answers every stream."""
+"""The HTTP/2 frame (RFC 9113, 6.8) of a server that is leaving but still answers every stream."""
 HEAD_BYTES = 9
 EARLY_BYTES = 64 << 10
-"""What a client may send before its bytes can be passed on."""
+"""How many bytes are accepted from a client before they can be forwarded."""
 
 
 class Frames:
-    """Where the HTTP/2 frames of a stream of bytes end."""
+    """Tracks the boundaries of HTTP/2 frames in a stream of bytes."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -32,7 +32,8 @@ class Frames:
 
     @property
     def between(self) -> bool:
-        """Whether the bytes so far are whole frames, at least one: HTTP/2 has a fixed first one."""
+        """Whether the bytes so far are complete frames, at least one (HTTP/2 starts with a fixed
+        frame)."""
         return self._begun and self._payload_left == 0 and not self._head
 
     def feed(self, data: bytes) -> None:
@@ -52,7 +53,8 @@ class Frames:
 
 
 class GrpcFront:
-    """Accepts at `port`; the server listens on the abstract socket `upstream`."""
+    """Accepts at `port` and forwards to the server, which listens on the abstract socket
+    `upstream`."""
 
     def __init__(self, port: OpenPort, upstream: str) -> None:
         self.upstream = upstream
@@ -65,8 +67,9 @@ class GrpcFront:
         await self._acceptor.open()
 
     async def leave(self, patience_s: float) -> None:
-        """Accept no more clients and ask the others to reconnect. Returns when the last has gone,
-        after `patience_s` at the latest; bytes are passed on as long as either side sends."""
+        """Stop accepting clients and ask the connected ones to reconnect. Returns when the last has
+        left, after `patience_s` seconds at the latest; bytes are forwarded as long as either side
+        sends."""
         self.leaving = True
         for client in self.clients:
             client.say_goodbye()
@@ -85,7 +88,7 @@ class GrpcFront:
 
 
 class _Client(asyncio.Protocol):
-    """A client's connection, and the one to the server that belongs to it."""
+    """The connection of a client, paired with one to the server."""
 
     def __init__(self, front: GrpcFront) -> None:
         self._front = front
@@ -104,7 +107,7 @@ class _Client(asyncio.Protocol):
         upstream.setblocking(False)
         try:
             upstream.connect("\0" + self._front.upstream)
-        except OSError:  # more of them at once than the server accepts
+        except OSError:  # more connections at once than the server accepts
             self.transport.abort()
             return
         loop = asyncio.get_running_loop()
@@ -129,7 +132,7 @@ class _Client(asyncio.Protocol):
             self.say_goodbye()
 
     def say_goodbye(self) -> None:
-        """Now, or at the end of the frame that is being sent."""
+        """Send GOAWAY now, or at the end of the frame that is being sent."""
         if self._frames.between and not self._said_goodbye:
             self._said_goodbye = True
             self.transport.write(GOAWAY)
@@ -150,7 +153,7 @@ class _Client(asyncio.Protocol):
 
 
 class _Server(asyncio.Protocol):
-    """The server's end."""
+    """The connection to the server."""
 
     def __init__(self, client: _Client) -> None:
         self._client = client

@@ -1,8 +1,8 @@
-"""The gRPC form of the Open Inference Protocol: `inference.GRPCInferenceService`, one per replica.
+"""The gRPC API of the Open Inference Protocol: `inference.GRPCInferenceService`, one per replica.
 
-ModelInfer goes to the batcher as any other protocol's call. Every other call is its REST form: it
-is asked of the replica's HTTP application, and the JSON answer becomes the message, so that both
-agree.
+ModelInfer is submitted to the batcher like the calls of other protocols. Every other call is
+translated to its REST equivalent: it calls the replica's HTTP application and converts the JSON
+answer, so that both APIs agree.
 """
 
 import time
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 SERVICE = "inference.GRPCInferenceService"
 CONCURRENT_CALLS = 1024
 LEAVE_S = 1.0
-"""By then a client that was asked to leave begins no more calls, even if it keeps its
+"""After this time a client that was asked to leave starts no new calls, even if it keeps its
 connection."""
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -48,16 +48,17 @@ CODES = {
     501: grpc.StatusCode.UNIMPLEMENTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
-"""By the HTTP status of the same error."""
+"""The gRPC code for the HTTP status of the same error."""
 
-Context = Any  # grpc.aio.ServicerContext: grpcio has no types
+Context = Any  # grpc.aio.ServicerContext: grpcio has no type hints
 Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class RestForm:
-    """A call's REST form. `path` makes the URL of a request; `document` the answer's fields of the
-    JSON, where they differ; `unready`: statuses that mean "not ready", not an error."""
+    """The REST equivalent of a call. `path`: builds the URL from a request; `document`: converts
+    the JSON answer's fields if they differ; `unready`: statuses that mean "not ready" instead of an
+    error."""
 
     request: Any
     response: Any
@@ -125,8 +126,8 @@ REST_FORMS = {
 
 
 class GrpcServer:
-    """Serves on `port`, and on this event loop. `application`: the ASGI application that answers
-    the REST forms."""
+    """Serves on `port`, on the event loop that it was created on. `application`: the ASGI
+    application that answers the REST equivalents."""
 
     def __init__(
         self, batcher: Batcher, application: Any, settings: Settings, port: OpenPort
@@ -144,7 +145,8 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", serving.body_limit_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", CONCURRENT_CALLS),
-                # Channels live long: without an age, a new replica would never meet an old client.
+                # Channels are long-lived: without a maximum age, an old client would never connect
+                # to a new replica.
                 ("grpc.max_connection_age_ms", 300_000),
                 ("grpc.max_connection_age_grace_ms", 60_000),
                 # Clients that vanished silently must not hold their connections indefinitely.
@@ -164,8 +166,8 @@ class GrpcServer:
         await self._front.open()
 
     async def stop(self, grace_s: float) -> None:
-        """Send clients to another replica, then answer what is under way, for `grace_s` at the
-        longest."""
+        """Send clients to another replica, then answer the calls in progress, for at most `grace_s`
+        seconds."""
         deadline = time.monotonic() + grace_s
         await self._front.leave(min(LEAVE_S, grace_s))
         await self._server.stop(max(0.0, deadline - time.monotonic()))
@@ -181,7 +183,7 @@ async def start(
 
 def _unary(handler: Handler, request: Any, response: Any) -> Any:
     async def handle(content: bytes, context: Context) -> Any:
-        # Parsed here: gRPC would answer a malformed message with the name of Python's error.
+        # Parsed here: gRPC would answer a malformed message with the name of a Python exception.
         try:
             message = request.FromString(content)
         except DecodeError:
@@ -209,7 +211,8 @@ def _infer(batcher: Batcher, patience_s: float) -> Handler:
                 ("x-model-version", str(answer.version)),
             )
         )
-        # Most clients never show their user the metadata, and feedback needs the id.
+        # Also in the message, since feedback needs the id and most clients hide the metadata from
+        # users.
         answer.payload.parameters["prediction_id"].string_param = answer.prediction_id
         return answer.payload
 
@@ -256,7 +259,7 @@ def _ask(rest: httpx.AsyncClient, form: RestForm) -> Handler:
 async def _abort(
     context: Context, http_status: int, sentence: str, later: str | None = None
 ) -> NoReturn:
-    """Ends the call, by raising, with the code of an HTTP status."""
+    """End the call, by raising, with the gRPC code that corresponds to an HTTP status."""
     code = CODES.get(http_status, grpc.StatusCode.INTERNAL)
     await context.abort(code, sentence, (("retry-after", later),) if later else ())
     raise AssertionError("abort raises")

@@ -1,7 +1,7 @@
-"""Labels over HTTP: one, a list, or a stream of lines (NDJSON) of any length.
+"""Labels over HTTP: one label, a list, or a stream of lines (NDJSON) of any length.
 
-Of a stream every good line is kept, though others are bad or the last is cut; at most one line and
-one batch of labels are in memory.
+From a stream every valid line is stored, even if others are invalid or the last is cut off. At most
+one line and one batch of labels are in memory.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from driftloop_http.request_body import ClientGone, read_body
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 MAX_LINE_BYTES = 1 << 20
 MAX_ERRORS = 100
-"""How many bad lines are listed; all are counted."""
+"""The number of bad lines that are listed; all are counted."""
 BATCH_LINES = 64
-"""Lines between two turns of the event loop: some milliseconds of work."""
+"""Lines processed before the event loop gets a turn: some milliseconds of work."""
 
 Keep = Callable[[Sequence[LabelEvent]], bool]
-"""Keeps all of these labels; False, and keeps none, if there is no room now."""
+"""Stores these labels, all or none; returns False if there is no room."""
 Settled = Callable[[], Awaitable[None]]
-"""Waits until the kept labels are as durable as `capture.durability` wants it."""
+"""Waits until the stored labels have the durability of `capture.durability`."""
 
 
 async def accept(
@@ -37,16 +37,16 @@ async def accept(
     clock: Callable[[], datetime],
     settled: Settled | None = None,
 ) -> dict[str, Any]:
-    """Keep the labels of a request and return how many they were; of a stream also which lines were
-    bad.
+    """Store the labels of a request and return how many were accepted; for a stream also which
+    lines were rejected.
 
-    limit_bytes: of a body that is not a stream. Raises Rejected if no label was good, RetryLater
-    if not all could be kept.
+    limit_bytes: the maximum size of a body that is not a stream. Raises Rejected if no label was
+    valid, RetryLater if some labels could not be stored.
     """
     try:
         return await _accept(request, keep, limit_bytes, clock)
     finally:
-        # Also if only a part was kept: the answer says so.
+        # Also after an error, because the error may report that some labels were stored.
         if settled is not None:
             await settled()
 
@@ -68,7 +68,7 @@ async def _accept(
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises ClientGone if it is cut."""
+    """Yield the body in chunks. Raises ClientGone if the client disconnects before its end."""
     more = True
     while more:
         message = await request.receive()
@@ -80,7 +80,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
 
 @dataclass
 class Lines:
-    """Splits chunks into numbered lines. Those over MAX_LINE_BYTES come as None."""
+    """Splits chunks into numbered lines. Lines longer than MAX_LINE_BYTES are returned as None."""
 
     number: int = 0
     _rest: bytearray = field(default_factory=bytearray)
@@ -94,7 +94,7 @@ class Lines:
         self._add(rest)
 
     def end(self) -> Iterator[tuple[int, bytes | None]]:
-        """The last line, if no newline ended it."""
+        """Yield the last line if it does not end with a newline."""
         if self._rest or self._too_long:
             yield self._take()
 
@@ -115,7 +115,7 @@ class Lines:
 
 @dataclass
 class Receipt:
-    """What became of a stream. `accepted` counts labels, `rejected` lines."""
+    """The outcome of a stream. `accepted` counts labels, `rejected` counts lines."""
 
     accepted: int = 0
     rejected: int = 0
@@ -133,10 +133,11 @@ class Receipt:
 async def accept_stream(
     chunks: AsyncIterator[bytes], keep: Keep, now: Callable[[], datetime]
 ) -> Receipt:
-    """Keep each line's labels. A bad line is in the receipt, with its number from 1 and the reason.
+    """Store the labels of each line. Invalid lines are listed in the receipt, with their number
+    (from 1) and the reason.
 
-    Raises RetryLater, naming the line to go on from, where labels cannot be kept now; those of the
-    lines before are.
+    Raises RetryLater if labels cannot be stored now, naming the line from which to resume; the
+    labels of the lines before it are stored.
     """
     receipt, lines = Receipt(), Lines()
     waiting: list[tuple[int, list[LabelEvent]]] = []
@@ -145,7 +146,7 @@ async def accept_stream(
         labels = [label for _, labels in waiting for label in labels]
         if labels and not keep(labels):
             raise RetryLater(
-                f"feedback: go on from line {waiting[0][0]} later; all before it is kept"
+                f"feedback: resume from line {waiting[0][0]} later; all lines before it are stored"
             )
         receipt.accepted += len(labels)
         waiting.clear()
@@ -180,7 +181,7 @@ def _read(
 
 
 def labels_of(body: bytes, now: datetime, what: str = "the body") -> list[LabelEvent]:
-    """Raises Rejected."""
+    """Parse the labels of a JSON document. Raises Rejected."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""An infer request on an HTTP connection, in the place of one of uvicorn's request cycles."""
+"""An infer request on an HTTP connection, used in place of uvicorn's request cycle."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ from driftloop_serving.inference.infer_call import InferAnswer, InferCall
 
 
 class _NoEvent:
-    """In the place of the asyncio.Event of uvicorn's request cycle, which nobody waits for here."""
+    """Replaces the asyncio.Event of uvicorn's request cycle, which nothing waits for here."""
 
     @staticmethod
     def set() -> None: ...
 
 
 class HttpCall(InferCall):
-    """The parser fills it in as the request arrives. `problem`: why the request is refused."""
+    """An infer request that the parser fills in as it arrives. `problem`: why it is refused."""
 
     message_event = _NoEvent
     body: bytes | bytearray = b""

@@ -1,10 +1,9 @@
-"""HTTP of the serving port: infer requests go from the parser's callbacks straight to the batcher,
-every other URL to the ASGI application.
+"""HTTP on the serving port: infer requests go from the parser directly to the batcher, all other
+URLs to the ASGI application.
 
 A subclass of uvicorn's HttpToolsProtocol (pinned; tests/unit/serving/test_protocol.py runs a real
-server). It keeps uvicorn's order of answers on a connection: an infer request is in the same
-pipeline as the requests of the application. What uvicorn leaves open is bounded here: heads,
-bodies, slow senders and slow readers.
+server). Infer requests and application requests share uvicorn's pipeline, so answers keep their
+order on a connection. Unlike uvicorn, it limits heads, bodies, slow senders and slow readers.
 """
 
 import asyncio
@@ -31,10 +30,10 @@ HEADERS_LIMIT = 256
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Seconds. `patience_s`: how long a client may take to send a request, or to take an answer;
-    `keep_alive_s`: how long a connection may be idle; `leave_s`: on shut-down, how long an idle one
-    stays open for a request that is on its way; `linger_s`: how long the rest of a refused request
-    is read and discarded."""
+    """Time limits in seconds. `patience_s`: for sending a request or receiving an answer;
+    `keep_alive_s`: for an idle connection; `leave_s`: on shutdown, how long an idle connection
+    stays open for a request in transit; `linger_s`: how long the rest of a refused request is read
+    and discarded."""
 
     patience_s: float = 30.0
     keep_alive_s: float = 75.0
@@ -70,7 +69,7 @@ _NOWHERE: Route = (V2, "", None)
 
 
 class Ingress:
-    """What the connections of one server share."""
+    """The state shared by the connections of one server."""
 
     def __init__(
         self,
@@ -92,11 +91,11 @@ class Ingress:
         self._dated: tuple[list[tuple[bytes, bytes]] | None, bytes] = None, b""
 
     def protocol(self) -> type["FastProtocol"]:
-        """The class to give to uvicorn as `http`."""
+        """Return the class to pass to uvicorn as `http`."""
         return type("IngressProtocol", (FastProtocol,), {"ingress": self})
 
     def dated(self, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """uvicorn's default headers (a new list every second), encoded."""
+        """Encode uvicorn's default headers, which are a new list every second."""
         if self._dated[0] is not headers:
             self._dated = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
         return self._dated[1]
@@ -122,11 +121,11 @@ class FastProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._call: HttpCall | None = None  # an infer request that is being received
-        self._before: Any = None  # what was asked on this connection before it
+        self._before: Any = None  # the previous request on this connection
         self._answering: Any = None  # the request whose answer is due
         self._in_head = self._receiving = True
         self._head_bytes = 0
-        self._since = time.monotonic()  # when what `close_if_stuck` looks at began
+        self._since = time.monotonic()  # the start of the state that `close_if_stuck` checks
         self._advancing = self._leaving = self._refused = False
         self.ingress.opened(self)
 
@@ -139,7 +138,7 @@ class FastProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def close_if_stuck(self, now: float) -> None:
-        """Close a connection whose client sends or reads too slowly, or has been idle for long."""
+        """Close a connection whose client sends or reads too slowly, or is idle for too long."""
         quiet_s, limits = now - self._since, self.ingress.limits
         if self.flow.write_paused or (self._receiving and not self.flow.read_paused):
             if quiet_s > limits.patience_s:
@@ -149,12 +148,12 @@ class FastProtocol(HttpToolsProtocol):
 
     @property
     def _idle(self) -> bool:
-        """Nothing is under way, and nothing of a next request has arrived."""
+        """Whether no request is in progress and nothing of the next has arrived."""
         is_between = self._in_head and self._head_bytes == 0
         return is_between and (self.cycle is None or self.cycle.response_complete)
 
     def shutdown(self) -> None:
-        """Serve what is under way and what is about to arrive, each with `connection: close`."""
+        """Answer requests in progress and in transit, each with `connection: close`."""
         self._leaving = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
@@ -164,7 +163,7 @@ class FastProtocol(HttpToolsProtocol):
         if self._idle:
             self.transport.close()
 
-    # what the parser calls
+    # called by the parser
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -174,8 +173,8 @@ class FastProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # The bytes that follow would be in another protocol. The application has the request
-            # (an infer request was refused): it is answered, and nothing after it.
+            # The bytes that follow belong to another protocol. The application has the request (an
+            # infer request was refused): it is answered, and nothing after it.
             if self.cycle is not None:
                 self.cycle.keep_alive = False
             self._refused = True
@@ -204,9 +203,9 @@ class FastProtocol(HttpToolsProtocol):
             return
         name = name.lower()
         if name == b"content-length":
-            self._length = int(value)  # the parser has checked it
+            self._length = int(value)  # validated by the parser
         elif name == b"host":
-            self._host = value if self._host is None else b""  # one only
+            self._host = value if self._host is None else b""  # only one is allowed
         elif name == b"origin":
             self._origin = value
         elif name == b"x-prediction-id":
@@ -250,7 +249,8 @@ class FastProtocol(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _is_for_application(self) -> bool:
-        """It decodes bodies, and answers pages of other sites."""
+        """Whether only the application can handle it: it decodes bodies, and answers other sites'
+        pages."""
         return self._is_encoded or (self._origin is not None and self.ingress.callers.has_pages)
 
     def _hand_to_application(self) -> None:
@@ -353,9 +353,9 @@ class FastProtocol(HttpToolsProtocol):
             self._advance()
 
     def _advance(self) -> None:
-        """Start what waits in the pipeline, as long as the client takes its answers."""
+        """Start the waiting requests, as long as the client reads its answers."""
         if self._advancing:
-            return  # an answer that came at once: the loop below continues
+            return  # the answer came at once: the loop below continues
         self._advancing = True
         while not (self.transport.is_closing() or self.flow.write_paused):
             if not self.pipeline:
@@ -380,7 +380,7 @@ class FastProtocol(HttpToolsProtocol):
         self._refuse(errors.TooLarge(f"the body is over {self.ingress.body_limit_bytes} bytes"))
 
     def _refuse(self, error: errors.DriftloopError, status: int | None = None) -> None:
-        """Answer when it is this request's turn, and read no more of it."""
+        """Answer the request with an error when its turn comes, and read no more of it."""
         before = self.cycle if self._call is None else self._before
         self._refused, self._call = True, None
         if self.transport.is_closing():
@@ -391,7 +391,7 @@ class FastProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((refused, None))  # type: ignore[arg-type]
             return
         self.transport.write(error_bytes(error, status or status_of(error), _CLOSE))
-        # Closing at once, with unread bytes, would make the kernel drop the answer.
+        # Closing with unread bytes would make the kernel discard the answer.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(self.ingress.limits.linger_s, self.transport.abort)

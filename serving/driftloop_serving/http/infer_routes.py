@@ -1,4 +1,4 @@
-"""Which URLs ask for an inference, and of which model."""
+"""Recognises the URLs of infer requests, and the model that they name."""
 
 import re
 
@@ -14,19 +14,19 @@ _URLS: tuple[tuple[re.Pattern[bytes], Codec], ...] = (
 )
 
 Route = tuple[Codec, str, str | None]
-"""The protocol, the model, and the version if the URL names one."""
+"""The protocol, the model, and the version (None if the URL does not name one)."""
 
 
 class InferRoutes:
-    """Remembers URLs, which clients choose: at most `kept` of them."""
+    """Finds the route of a URL, caching at most `kept` URLs because clients choose them."""
 
     def __init__(self, kept: int = ROUTES_KEPT) -> None:
         self._kept = kept
         self._known: dict[bytes, Route] = {}
 
     def find(self, url: bytes) -> Route | None:
-        """None for any URL that is not of an infer request, and for an encoded one, which FastAPI
-        decodes."""
+        """Return the route of a URL; None if it is not an infer request or is percent-encoded (the
+        application decodes those)."""
         known = self._known.get(url)
         if known is None:
             known = _route(url)

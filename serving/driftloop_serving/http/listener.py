@@ -1,4 +1,4 @@
-"""The HTTP port of a replica, and how it is left without losing a connection."""
+"""Runs the HTTP port of a replica and shuts it down without losing a connection."""
 
 import asyncio
 import socket
@@ -10,11 +10,11 @@ from driftloop_serving.ports.acceptor import Acceptor
 from driftloop_serving.ports.open_port import OpenPort
 
 GRACE_S = 10
-"""How long answers under way may take when the replica leaves."""
+"""How long requests in progress may take when the replica shuts down, in seconds."""
 
 
 class Listener:
-    """Serves `app` with the connections of `protocol` (a uvicorn protocol class) on `port`."""
+    """Serves `app` on `port`, using `protocol` (a uvicorn protocol class) for its connections."""
 
     def __init__(self, app: Any, protocol: type[asyncio.Protocol], port: OpenPort) -> None:
         config = uvicorn.Config(
@@ -28,7 +28,7 @@ class Listener:
         )
         self.port: int = port.number
         self._server = _Server(config, port)
-        # Not `serve`: it would take the process's signals, which are Ray's.
+        # Not `serve`, which would replace the signal handlers of Ray.
         self._serving = asyncio.create_task(self._server._serve())
 
     @property
@@ -36,14 +36,14 @@ class Listener:
         return self._serving.done()
 
     async def leave(self) -> None:
-        """Take no more connections, answer what is under way and what is about to arrive on those
-        that are open, and close them."""
+        """Stop accepting connections, answer requests in progress or in transit on the open ones,
+        and close them."""
         self._server.should_exit = True
         await self._serving
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with an acceptor of our own."""
+    """uvicorn's server with our acceptor."""
 
     def __init__(self, config: uvicorn.Config, port: OpenPort) -> None:
         super().__init__(config)

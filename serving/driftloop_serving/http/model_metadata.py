@@ -1,8 +1,8 @@
-"""A version's inputs and outputs as the Open Inference Protocol's metadata gives them.
+"""A version's inputs and outputs in the format of the Open Inference Protocol's metadata.
 
-The protocol has no words for an unknown rank or an input with a default: these are in a tensor's
-`parameters`, and in the model's `properties`. The shape of an unknown rank is then [-1], which a
-client that knows no better may send.
+The protocol cannot express an unknown rank or an input with a default. These are reported in a
+tensor's `parameters` and in the model's `properties`. The shape of an unknown rank is given as
+[-1], which is a valid choice for clients that do not know the extension.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ UNKNOWN_RANK, OPTIONAL = "unknown_rank", "optional"
 
 
 def tensors(signature: Signature) -> dict[str, Any]:
-    """The document's `inputs` and `outputs`, and `properties` if there are any."""
+    """Return the document's `inputs` and `outputs`, and `properties` if there are any."""
     optional = {tensor.name for tensor in signature.optional}
     inputs = [_tensor(tensor, tensor.name in optional) for tensor in signature.accepted]
     outputs = [_tensor(tensor, False) for tensor in signature.outputs]

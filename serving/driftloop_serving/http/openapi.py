@@ -1,5 +1,5 @@
-"""The OpenAPI description. Bodies are read raw, bounded and whatever their content type says, so
-their models are described here."""
+"""The OpenAPI description. The API reads bodies itself, with size limits and regardless of their
+content type, so their models are described here."""
 
 from typing import Any
 
@@ -25,12 +25,12 @@ BODIES: tuple[type[BaseModel], ...] = (
 def errors(
     *statuses: int, model: type[BaseModel] = documents.Error
 ) -> dict[int | str, dict[str, Any]]:
-    """For a route's `responses`."""
+    """Return the error entries of a route's `responses`."""
     return {status: {"model": model} for status in statuses}
 
 
 def body(model: type[BaseModel], *, required: bool, or_list: bool = False) -> dict[str, Any]:
-    """For a route's `openapi_extra`."""
+    """Return the body's description for a route's `openapi_extra`."""
     schema: dict[str, Any] = {"$ref": REFERENCE.format(model=model.__name__)}
     if or_list:
         schema = {"anyOf": [schema, {"type": "array", "items": schema}]}
@@ -40,7 +40,7 @@ def body(model: type[BaseModel], *, required: bool, or_list: bool = False) -> di
 
 
 def describe(app: FastAPI) -> None:
-    """Make the application's description complete; it is written when it is first asked for."""
+    """Complete the application's description; it is generated on first access."""
 
     def written() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -1,6 +1,6 @@
-"""Every URL of the serving port except the fast path of infer: health, metadata, repository,
-statistics, configuration, metrics, feedback, and infer for requests that take another way (an
-encoded URL)."""
+"""All URLs of the serving port except the fast path of infer: health, metadata, repository,
+statistics, configuration, metrics, feedback, and infer requests that the fast path does not handle
+(a percent-encoded URL)."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ VERSION = "0.1.0"
 EXTENSIONS = ["binary_tensor_data", "model_repository", "statistics", "model_configuration"]
 SMALL_BODY_BYTES = 64 << 10
 PLATFORMS = {TABULAR: "onnx_onnxv1", LANGUAGE: "vllm"}
-"""As the Open Inference Protocol's metadata names them."""
+"""Names of the platforms in the Open Inference Protocol's metadata."""
 
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -58,8 +58,11 @@ def make_rest_api(
     settled: Settled | None = None,
     cors_origins: Sequence[str] = (),
 ) -> FastAPI:
-    """`store` opens the store on first use; it is called in a thread. `timeout_s`: as in
-    `InferCall`. `settled`: waits for the labels that `spool` keeps."""
+    """Create the application.
+
+    store: opens the store on first use; called in a thread. timeout_s: as in `InferCall`. settled:
+    waits until labels written to `spool` are durable.
+    """
     app = FastAPI(
         title="driftloop inference API",
         version=VERSION,
@@ -87,7 +90,7 @@ def make_rest_api(
 def _health(app: FastAPI, batcher: Batcher) -> None:
     @app.get("/v2/health/live")
     async def live() -> documents.Live:
-        """Whether the process answers."""
+        """Whether the process responds."""
         return documents.Live(live=True)
 
     @app.get(
@@ -116,7 +119,7 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
         response_model_exclude_none=True,
     )
     async def metadata(model: str, version: str | None = None) -> documents.ModelMetadata:
-        """The inputs and outputs of a version."""
+        """The inputs and outputs of a model version."""
         served, number = _asked(batcher.table, model, version)
         wanted = served.deployment.version(number)
         return documents.ModelMetadata(
@@ -136,16 +139,16 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
         responses=unready,
     )
     async def model_ready(model: str, version: str | None = None) -> Response:
-        """Whether a version is loaded."""
+        """Whether a model version is loaded."""
         served, number = _asked(batcher.table, model, version)
         document = {"name": model, "ready": served.holds(number)}
-        if served.is_language_model:  # as OpenAI's API gives a model
+        if served.is_language_model:  # the format of OpenAI's API
             document |= documents.LanguageModel(id=model, created=began).model_dump()
         return _readiness(document)
 
     @app.get("/v1/models")
     async def models() -> documents.Models:
-        """The names of the models."""
+        """The names of all models."""
         known = batcher.table.models
         listed = [
             documents.LanguageModel(id=name, created=began)
@@ -157,23 +160,23 @@ def _models(app: FastAPI, batcher: Batcher) -> None:
     @app.get("/v2/models/{model}/config", responses=errors(404))
     @app.get("/v2/models/{model}/versions/{version}/config", responses=errors(404))
     async def config(model: str, version: str | None = None) -> dict[str, Any]:
-        """A version in the form of Triton's model configuration."""
+        """A model version in the format of Triton's model configuration."""
         served, number = _asked(batcher.table, model, version)
         return configuration(served, number, parse_options(served.deployment.model.options))
 
 
 def _counts(app: FastAPI, batcher: Batcher, counts: MeterFiles) -> None:
-    # A function of its own: as a third route of `stats` it would take model and version from the
+    # A separate function: as a third route of `stats` it would read model and version from the
     # query.
     @app.get("/v2/models/stats")
     async def all_stats() -> documents.Statistics:
-        """Counts and durations of all versions, in Triton's form."""
+        """Counts and durations of all versions, in Triton's format."""
         return await stats()
 
     @app.get("/v2/models/{model}/stats", responses=errors(404))
     @app.get("/v2/models/{model}/versions/{version}/stats", responses=errors(404))
     async def stats(model: str | None = None, version: str | None = None) -> documents.Statistics:
-        """Counts and durations of a model's versions, in Triton's form."""
+        """Counts and durations of a model's versions, in Triton's format."""
         table = batcher.table
         wanted = [table.served(model)] if model is not None else table.models.values()
         versions = [
@@ -192,7 +195,7 @@ def _counts(app: FastAPI, batcher: Batcher, counts: MeterFiles) -> None:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics(request: Request) -> Response:
-        """Metrics of all replicas of this machine, for Prometheus."""
+        """Metrics of all replicas of this machine, in Prometheus' format."""
         found = await counts.read_all()
         accept = request.headers.get("accept", "")
         text, content_type = await asyncio.to_thread(render, found, accept)
@@ -207,7 +210,7 @@ def _repository(app: FastAPI, batcher: Batcher, store: Callable[[], Store]) -> N
         openapi_extra=body(documents.IndexRequest, required=False),
     )
     async def index(request: Request) -> list[dict[str, str]]:
-        """Every version and whether it is loaded, in Triton's form."""
+        """All versions and whether they are loaded, in Triton's format."""
         wanted = await _document(request, documents.IndexRequest)
         entries = [entry for served in batcher.table.models.values() for entry in _entries(served)]
         return [entry for entry in entries if entry["state"] == "READY" or not wanted.ready]
@@ -220,7 +223,7 @@ def _repository(app: FastAPI, batcher: Batcher, store: Callable[[], Store]) -> N
             )
             await desired_state.until_applied(lambda: batcher.table, wanted)
             return Response()
-        raise Rejected("load takes no parameters here: a model's options come with its deployment")
+        raise Rejected("load takes no parameters: a model's options are set when it is deployed")
 
     @app.post(
         "/v2/repository/models/{model}/load",
@@ -229,7 +232,7 @@ def _repository(app: FastAPI, batcher: Batcher, store: Callable[[], Store]) -> N
         openapi_extra=body(documents.LoadRequest, required=False),
     )
     async def load(request: Request, model: str) -> Response:
-        """Load a model on every replica; returns once this one holds it."""
+        """Load a model on every replica. Returns once this replica has loaded it."""
         return await bring(request, model, loaded=True)
 
     @app.post(
@@ -239,7 +242,7 @@ def _repository(app: FastAPI, batcher: Batcher, store: Callable[[], Store]) -> N
         openapi_extra=body(documents.LoadRequest, required=False),
     )
     async def unload(request: Request, model: str) -> Response:
-        """Unload a model from every replica; it stays deployed."""
+        """Unload a model from every replica. It stays deployed."""
         return await bring(request, model, loaded=False)
 
 
@@ -298,7 +301,7 @@ def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -
         openapi_extra=body(documents.InferRequest, required=True),
     )
     async def infer(request: Request, model: str, version: str | None = None) -> Response:
-        """Predict, in the form of the Open Inference Protocol v2."""
+        """Predict with the Open Inference Protocol v2."""
         return await answer(request, V2, model, version)
 
     @app.post(
@@ -309,7 +312,7 @@ def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -
     )
     @app.post("/v1/models/{model}/versions/{version}:predict", include_in_schema=False)
     async def predict(request: Request, model: str, version: str | None = None) -> Response:
-        """Predict, in the form of KServe's protocol v1."""
+        """Predict with KServe's protocol v1."""
         return await answer(request, V1, model, version)
 
 
@@ -321,7 +324,8 @@ def _feedback(app: FastAPI, spool: SpoolWriter, limit_bytes: int, settled: Settl
         openapi_extra=body(documents.Label, required=True, or_list=True),
     )
     async def feedback(request: Request) -> documents.Accepted:
-        """As `application/x-ndjson`, any number of lines: bad ones are reported, others kept."""
+        """Send labels. As `application/x-ndjson`, any number of lines: invalid lines are reported,
+        the others are stored."""
         answer = await accept(
             request, spool.append_labels, limit_bytes, lambda: datetime.now(UTC), settled
         )
@@ -329,7 +333,7 @@ def _feedback(app: FastAPI, spool: SpoolWriter, limit_bytes: int, settled: Settl
 
 
 async def _document(request: Request, kind: type[Document]) -> Document:
-    """The body, which clients may leave out."""
+    """Parse the body, which clients may omit. Raises Rejected."""
     content = await read_body(request.receive, SMALL_BODY_BYTES)
     try:
         return kind.model_validate_json(content.strip() or b"{}")

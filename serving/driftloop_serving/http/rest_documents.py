@@ -1,4 +1,4 @@
-"""The documents of the REST API, for its OpenAPI description."""
+"""The documents of the REST API, used for its OpenAPI description."""
 
 from typing import Any, Literal
 
@@ -47,13 +47,14 @@ class TensorMetadata(BaseModel):
     shape: list[int] = Field(description="-1 for a free dimension")
     parameters: dict[str, bool] | None = Field(
         None,
-        description="`unknown_rank`: the graph does not say how many dimensions there are, and "
-        "takes any shape that it can work with. `optional`: it has a default and may be left out",
+        description="`unknown_rank`: the graph does not specify the number of dimensions and "
+        "accepts any shape that it can process. `optional`: has a default and may be omitted",
     )
 
 
 class ModelMetadata(BaseModel):
-    """`properties`: the same for clients of the gRPC API, whose tensors have no parameters."""
+    """The metadata of a model version. `properties` repeats the tensors' parameters for gRPC
+    clients, whose tensors have none."""
 
     name: str
     versions: list[str]
@@ -64,7 +65,7 @@ class ModelMetadata(BaseModel):
 
 
 class LanguageModel(BaseModel):
-    """As OpenAI's API lists a model."""
+    """A model as OpenAI's API lists it."""
 
     id: str
     object: Literal["model"] = "model"
@@ -73,7 +74,8 @@ class LanguageModel(BaseModel):
 
 
 class Models(BaseModel):
-    """`models`: of every kind, by name; the rest as OpenAI's API lists language models."""
+    """`models`: the names of all models. The other fields list language models as OpenAI's API
+    does."""
 
     models: list[str]
     object: Literal["list"] = "list"
@@ -81,7 +83,7 @@ class Models(BaseModel):
 
 
 class LanguageRequest(BaseModel):
-    """A call of OpenAI's API; what else it may hold is vLLM's (docs.vllm.ai)."""
+    """A call of OpenAI's API; for its other fields see vLLM's documentation (docs.vllm.ai)."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -89,11 +91,11 @@ class LanguageRequest(BaseModel):
 
 
 class IndexRequest(BaseModel):
-    ready: bool = Field(False, description="Only what is ready")
+    ready: bool = Field(False, description="List only versions that are ready")
 
 
 class LoadRequest(BaseModel):
-    """Triton's clients send one; nothing in it changes what is loaded."""
+    """Accepted for Triton's clients; its content has no effect."""
 
     parameters: dict[str, Any] = {}
 
@@ -141,7 +143,8 @@ class BadLine(BaseModel):
 
 
 class Accepted(BaseModel):
-    """`rejected` lines and the first hundred of them: of a stream only."""
+    """`rejected` (number of lines) and `errors` (the first hundred of them) are present for streams
+    only."""
 
     accepted: int
     rejected: int | None = None

@@ -1,4 +1,4 @@
-"""A model in the form of Triton's model configuration extension."""
+"""A model in the format of Triton's model configuration extension."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ _DEVICES = {"cuda": "KIND_GPU", "tensorrt": "KIND_GPU"}
 
 
 def configuration(served: Served, version: int, options: BackendOptions) -> dict[str, Any]:
-    """`max_batch_size` 0: requests do not share a run, and `dims` include the row dimension."""
+    """Return the configuration. `max_batch_size` is 0 if requests do not share runs; `dims` then
+    include the row dimension."""
     wanted = served.deployment.version(version)
     assert wanted is not None
     loaded = served.versions.get(version)
@@ -26,7 +27,7 @@ def configuration(served: Served, version: int, options: BackendOptions) -> dict
         "max_batch_size": options.max_batch_rows if batched else 0,
         "input": [
             *(_tensor(tensor, batched) for tensor in wanted.signature.inputs),
-            # Its first dimension does not count rows: requests that give one run alone.
+            # Not batched: requests that give an optional input run alone.
             *(_tensor(tensor, False) | {"optional": True} for tensor in wanted.signature.optional),
         ],
         "output": [_tensor(tensor, batched) for tensor in wanted.signature.outputs],
@@ -63,7 +64,7 @@ def _tensor(tensor: TensorSpec, batched: bool) -> dict[str, Any]:
     return {
         "name": tensor.name,
         "data_type": f"TYPE_{_type(tensor.datatype)}",
-        # Triton has no scalars: one value a row is written as [1].
+        # Triton has no scalars: a single value per row is written as [1].
         "dims": list(dims) or [1],
     }
 

@@ -1,1 +1,1 @@
-"""What is asked and answered, whatever the protocol: codecs, tensors, signatures."""
+"""Requests and answers independent of the protocol: codecs, tensors, signatures."""

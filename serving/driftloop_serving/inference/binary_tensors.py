@@ -1,4 +1,4 @@
-"""Tensors as raw buffers: row-major, little-endian, a BYTES element behind its length."""
+"""Tensors as raw buffers: row-major, little-endian, each BYTES element preceded by its length."""
 
 from struct import Struct
 
@@ -12,21 +12,21 @@ _LENGTH = Struct("<I")
 def array_at(
     buffer: bytes, offset: int, nbytes: int, shape: list[int], size: int, plan: InputPlan
 ) -> np.ndarray:
-    """The tensor in `buffer[offset : offset + nbytes]`, without a copy where alignment allows;
-    `shape` and `size` as `InputPlan.fitted` gives them. Raises Rejected."""
+    """Read the tensor in `buffer[offset : offset + nbytes]`, without a copy if it is aligned.
+    `shape` and `size` as returned by `InputPlan.fitted`. Raises Rejected."""
     if nbytes > len(buffer) - offset:
-        raise plan.refused(f" asks for {nbytes} bytes; {len(buffer) - offset} are left in the body")
+        raise plan.refused(f" needs {nbytes} bytes; {len(buffer) - offset} are left in the body")
     kind = plan.kind
     if kind.text:
         return _texts(buffer, offset, offset + nbytes, shape, size, plan)
     if nbytes != size * kind.itemsize:
         raise plan.refused(
-            f": its shape and datatype ask for {size * kind.itemsize} bytes, it has {nbytes}"
+            f": its shape and datatype need {size * kind.itemsize} bytes, it has {nbytes}"
         )
     array = np.ndarray(shape, kind.dtype, buffer, offset)
     if plan.datatype == "BOOL" and array.view(np.uint8).max() > 1:
         raise plan.refused(": BOOL data must be bytes of 0 and 1")
-    # Compiled kernels may rely on it, and onnxruntime hands them the pointer as it is.
+    # onnxruntime passes the pointer on to compiled kernels, which may rely on alignment.
     return array if array.flags.aligned else array.copy()
 
 
@@ -34,7 +34,7 @@ def _texts(
     buffer: bytes, offset: int, end: int, shape: list[int], size: int, plan: InputPlan
 ) -> np.ndarray:
     texts: list[str] = []
-    wrong = plan.refused(f": its buffer must hold {size} elements, each behind its length")
+    wrong = plan.refused(f": its buffer must hold {size} elements, each preceded by its length")
     if end - offset < size * _LENGTH.size:
         raise wrong
     for _ in range(size):
@@ -58,8 +58,8 @@ def text_of(element: bytes, plan: InputPlan) -> str:
 
 
 def raw_array(buffer: bytes, plan: InputPlan) -> np.ndarray:
-    """The tensor that is all of `buffer`; its one free dimension follows from the length, and of
-    BYTES it is a single element, without a length in front. Raises Rejected."""
+    """Read a tensor that fills `buffer`. Its only free dimension follows from the length; a BYTES
+    tensor is one element without a length prefix. Raises Rejected."""
     if plan.shape is None:
         raise plan.refused(" may have any shape; a raw request cannot say which is sent")
     free = plan.shape.count(-1)

@@ -1,4 +1,4 @@
-"""The datatypes of the Open Inference Protocol v2, as numpy, `struct` and JSON know them."""
+"""The datatypes of the Open Inference Protocol v2 in numpy, `struct` and JSON."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,13 @@ _NUMBER = frozenset({int, float})
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`code`: of `struct`; `itemsize`: bytes of an element in a raw buffer, 0 for BYTES, whose
-    elements differ; `json_types`: what orjson makes of an element; `words`: the same for people;
-    `nullable`: null, the protocol's missing value, is an element (NaN)."""
+    """Representations of one datatype.
+
+    code: the format character of `struct`. itemsize: bytes per element in a raw buffer, 0 for
+    BYTES, whose elements vary. json_types: the Python types that orjson returns for an element.
+    words: the same for error messages. nullable: whether null, the protocol's missing value, is
+    accepted (as NaN).
+    """
 
     dtype: np.dtype[Any]
     code: str

@@ -1,7 +1,7 @@
-"""ModelInfer's messages: a request's tensors, typed or raw, as arrays, and answers likewise.
+"""Converts the tensors of ModelInfer messages, typed or raw, to arrays and back.
 
-A request with `raw_input_contents` gets raw outputs, any other typed ones. FP16 has no typed form:
-an answer that holds it is raw.
+A request with `raw_input_contents` gets raw outputs, any other request typed ones. FP16 has no
+typed form, so an answer that contains it is raw.
 """
 
 from collections.abc import Mapping
@@ -25,13 +25,13 @@ CONTENTS = {
     "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
     "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
-"""The field of InferTensorContents that holds a datatype's values."""
+"""The field of InferTensorContents that holds the values of each datatype."""
 
 Tensor = pb.ModelInferRequest.InferInputTensor
 
 
 class GrpcCodec:
-    """The Codec of ModelInfer. A payload is a ModelInferRequest or a ModelInferResponse."""
+    """The Codec of ModelInfer. Payloads are ModelInferRequest and ModelInferResponse."""
 
     def __reduce__(self) -> str:
         return "GRPC"
@@ -84,14 +84,14 @@ class GrpcCodec:
         return answer, None
 
     def encode_rows(self, *_: Any) -> None:
-        """One by one is as quick."""
+        """Not supported: encoding together would not be faster."""
 
 
 GRPC = GrpcCodec()
 
 
 def _inputs(request: pb.ModelInferRequest, plan: Plan) -> dict[str, np.ndarray]:
-    """The arrays in the signature's order."""
+    """Return the input arrays in the signature's order. Raises Rejected."""
     buffers = request.raw_input_contents
     if buffers and len(buffers) != len(request.inputs):
         raise Rejected(
@@ -129,10 +129,10 @@ def _array(tensor: Tensor, raw: bytes | None, plan: InputPlan) -> np.ndarray:
 
 
 def _outputs(request: pb.ModelInferRequest, plan: Plan) -> tuple[str, ...]:
-    """The names asked for, each once; all if none is named."""
+    """Return the requested output names without duplicates; all outputs if none is named."""
     names = tuple(dict.fromkeys(output.name for output in request.outputs))
     for name in names:
         if name not in plan.outputs:
             known = listed(plan.outputs)
-            raise Rejected(f"unknown output {shown(name)}; the model gives {known}")
+            raise Rejected(f"unknown output {shown(name)}; the model returns {known}")
     return names or plan.output_names

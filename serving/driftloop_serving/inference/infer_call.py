@@ -1,9 +1,9 @@
-"""One infer request on its way through the replica, whatever protocol it came by.
+"""One infer request on its way through the replica, independent of its protocol.
 
-A protocol (JSON v2, v1, gRPC) makes an `InferCall` and gives it to the batcher; the batcher chooses
-the version, decodes with the call's `Codec`, runs, keeps the prediction in the spool, encodes with
-the same codec and calls `done` exactly once, on the event loop, never before the spool holds the
-record.
+A protocol (JSON v2, v1, gRPC) creates an `InferCall` and submits it to the batcher. The batcher
+chooses the version, decodes with the call's `Codec`, runs the graph, writes the prediction to the
+spool, encodes with the same codec, and calls `done` exactly once, on the event loop, never before
+the spool holds the record.
 """
 
 import time
@@ -23,9 +23,12 @@ from driftloop_contracts.signature import Signature
 
 @dataclass(slots=True)
 class InferRequest:
-    """A decoded request. `inputs`: an array for each tensor of the signature, in its order, dtype
-    and rank (BYTES: object arrays of str); `outputs`: the names asked for, in order; `rows`: the
-    common first dimension; `binary`: the outputs that are answered as raw buffers."""
+    """A decoded request.
+
+    inputs: one array per tensor of the signature, in its order, dtype and rank (BYTES: object
+    arrays of str). outputs: the requested output names, in order. rows: the common first dimension.
+    binary: the outputs to return as raw buffers.
+    """
 
     id: str | None
     inputs: dict[str, np.ndarray]
@@ -35,10 +38,11 @@ class InferRequest:
 
 
 class Codec(Protocol):
-    """How one protocol writes requests and answers. Stateless, and never blocks. Each protocol has
-    one object, which pickles by its name: retries of a request must have the same one.
+    """Decodes the requests and encodes the answers of one protocol. Stateless and non-blocking.
+    Each protocol has a single instance, pickled by name, because retries of a request are
+    recognised by it.
 
-    `json_length`: the length of the JSON in front of raw buffers (the protocol's header
+    json_length: the length of the JSON that precedes raw buffers (the protocol's header
     Inference-Header-Content-Length); None if there are no raw buffers.
     """
 
@@ -49,7 +53,7 @@ class Codec(Protocol):
         signature: Signature,
         rules: Mapping[str, InputRule],
     ) -> InferRequest:
-        """Raises Rejected with a sentence that names the input."""
+        """Decode a payload. Raises Rejected with a sentence that names the input."""
 
     def encode(
         self,
@@ -59,8 +63,8 @@ class Codec(Protocol):
         version: int,
         signature: Signature,
     ) -> tuple[Any, int | None]:
-        """The answer and its `json_length`. `outputs`: all of the signature's, this request's
-        rows."""
+        """Return the answer and its `json_length`. `outputs`: all outputs of the signature, with
+        the rows of this request."""
 
     def encode_rows(
         self,
@@ -70,8 +74,8 @@ class Codec(Protocol):
         version: int,
         signature: Signature,
     ) -> Sequence[tuple[Any, int | None]] | None:
-        """The answers to requests of one row each, whose rows `outputs` has in order; None if it is
-        no faster to encode them together than one by one."""
+        """Return the answers to one-row requests, whose rows are in `outputs` in the same order;
+        None if encoding them together is not faster than one by one."""
 
 
 class InferAnswer(NamedTuple):
@@ -82,13 +86,13 @@ class InferAnswer(NamedTuple):
 
 
 class InferCall:
-    """What a client asks. `pinned`: the version that the URL names, as written there; `given_id`:
-    the id that the client chose, as `checked_id` gives it; `timeout_s`: how long after
-    `received_at` the call may wait for its run.
+    """An infer request of a client.
 
-    `received_at`: `time.perf_counter()` at the request's last byte. `done`: set by the submitter of
-    the call. `cancelled`: set when the client has left. `prediction_id`, `request` and `key_hash`
-    (of the routing key, if it decided the arm): set by the batcher.
+    pinned: the version in the URL, as written there. given_id: the id chosen by the client, as
+    returned by `checked_id`. timeout_s: how long after `received_at` the call may wait for its run.
+    received_at: `time.perf_counter()` at the last byte of the request. done: set by the submitter
+    of the call. cancelled: set when the client has disconnected. prediction_id, request and
+    key_hash (of the routing key, if it decided the arm) are set by the batcher.
     """
 
     done: Callable[[InferAnswer | DriftloopError], None]
@@ -119,8 +123,8 @@ class InferCall:
         self.received_at = time.perf_counter()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """In another process only the request remains: `done` belongs to this process, and the
-        clocks of two machines differ, so `received_at` is set anew."""
+        """Pickle only the request: `done` belongs to this process, and clocks of machines differ,
+        so the receiver sets `received_at` anew."""
         return InferCall, (
             self.codec,
             self.model,
@@ -134,7 +138,7 @@ class InferCall:
 
 
 class Meter(Protocol):
-    """What is counted of each answer, per model, version and arm. Called on the event loop."""
+    """Counts answers per model, version and arm. Called on the event loop."""
 
     def answered(
         self,
@@ -148,24 +152,25 @@ class Meter(Protocol):
         infer_s: float,
         output_s: float,
     ) -> None:
-        """One run that answered `len(latencies_s)` requests. `queued_s`: the sum over its requests;
-        the other three: of the run (decoding, the graph, spool and encoding)."""
+        """Count a run that answered `len(latencies_s)` requests. Times in seconds: `queued_s` is
+        the sum over the requests; the others concern the run (decoding, graph, spool and
+        encoding)."""
 
     def failed(self, model: str, version: int | None, arm: Arm | None, reason: str) -> None:
-        """A request that got an error. `reason`: the error's class name; version and arm if one
-        was chosen. An unknown model is counted under the empty name, so that clients cannot create
-        metric series."""
+        """Count a request that got an error. `reason`: the class name of the error. Version and arm
+        are None if none was chosen. An unknown model is counted under the empty name, so that
+        clients cannot create metric series."""
 
 
 def checked_id(given: bytes) -> PredictionId:
-    """A client's `x-prediction-id`; raises Rejected if it cannot be one."""
+    """Check a client's `x-prediction-id`. Raises Rejected if it is invalid."""
     if not 0 < len(given) <= MAX_ID_CHARS or not all(0x21 <= byte <= 0x7E for byte in given):
         raise Rejected(f"x-prediction-id must be 1 to {MAX_ID_CHARS} visible ASCII characters")
     return PredictionId(given.decode())
 
 
 def checked_json_length(given: bytes) -> int:
-    """The value of a header `Inference-Header-Content-Length`; raises Rejected if it is invalid."""
+    """Parse the header `Inference-Header-Content-Length`. Raises Rejected if it is invalid."""
     if not given.isdigit() or len(given) > 18:
         raise Rejected("Inference-Header-Content-Length must be a whole number from 0")
     return int(given)

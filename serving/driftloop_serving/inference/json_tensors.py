@@ -17,7 +17,7 @@ _OUT_OF_INT64 = 2.0**63
 
 
 def document_of(body: bytes) -> dict[str, Any]:
-    """Raises Rejected for anything but a JSON object."""
+    """Parse a JSON object. Raises Rejected for anything else."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -28,7 +28,8 @@ def document_of(body: bytes) -> dict[str, Any]:
 
 
 def array_of(data: Any, shape: list[int], size: int, plan: InputPlan) -> np.ndarray:
-    """`data` in the plan's dtype; `shape` and `size` as `InputPlan.fitted` gives them.
+    """Return `data` as an array of the plan's dtype. `shape` and `size` as returned by
+    `InputPlan.fitted`.
 
     Raises Rejected if the number, nesting, type or range of the values is wrong.
     """
@@ -39,7 +40,7 @@ def array_of(data: Any, shape: list[int], size: int, plan: InputPlan) -> np.ndar
         data = _completed(data, shape, size, plan)
     if kind.text:
         return np.array(data, kind.dtype).reshape(shape)
-    # `struct` checks the range, numpy does not; and it is quicker than numpy.
+    # `struct` is faster than numpy and, unlike numpy, checks the range.
     try:
         return np.ndarray(shape, kind.dtype, _packer(kind.code, size)(*data))
     except (OverflowError, StructError):
@@ -52,14 +53,14 @@ def _packer(code: str, size: int) -> Any:
 
 
 def _completed(given: Any, shape: list[int], size: int, plan: InputPlan) -> list[Any]:
-    """The values of nested lists, and NaN for nulls; raises Rejected for anything else."""
+    """Flatten nested lists and replace null by NaN. Raises Rejected for anything else."""
     if type(given) is not list:
         raise plan.refused(": `data` must be a list")
     data: list[Any] = given
     if data and type(data[0]) is list:
         data = _flat(data, shape, plan)
     if len(data) != size:
-        raise plan.refused(f": its shape asks for {size} values, `data` has {len(data)}")
+        raise plan.refused(f": its shape needs {size} values, `data` has {len(data)}")
     kind, types = plan.kind, {*map(type, data)}
     if types <= kind.json_types:
         return data
@@ -71,7 +72,7 @@ def _completed(given: Any, shape: list[int], size: int, plan: InputPlan) -> list
 
 
 def _flat(data: list[Any], shape: list[int], plan: InputPlan) -> list[Any]:
-    """The values of lists that are nested as `shape` says."""
+    """Flatten lists that are nested according to `shape`. Raises Rejected if they are not."""
     fits = shape[:1] == [len(data)]
     for length in shape[1:]:
         fits = fits and {*map(type, data)} == {list} and {*map(len, data)} == {length}
@@ -83,7 +84,7 @@ def _flat(data: list[Any], shape: list[int], plan: InputPlan) -> list[Any]:
 
 
 def _too_large(data: list[Any]) -> bool:
-    """Whether it is whole numbers, some of them of more than 64 bits, which orjson reads as
+    """Whether the data are whole numbers of which some exceed 64 bits, which orjson reads as
     floats."""
     return {int, float}.issuperset(map(type, data)) and all(
         abs(value) >= _OUT_OF_INT64 for value in data if type(value) is float
@@ -91,8 +92,8 @@ def _too_large(data: list[Any]) -> bool:
 
 
 def json_of(array: np.ndarray) -> bytes:
-    """The values, flat; each number as short as its dtype allows, null for one that isn't
-    finite."""
+    """Encode the values as a flat JSON list. Numbers are as short as their dtype allows; null for
+    numbers that are not finite."""
     flat = array.ravel()
     try:
         return orjson.dumps(flat, None, orjson.OPT_SERIALIZE_NUMPY)
@@ -101,7 +102,7 @@ def json_of(array: np.ndarray) -> bytes:
 
 
 def json_of_rows(array: np.ndarray) -> list[bytes] | None:
-    """The values of each row, as in `json_of` but without its brackets; None for texts."""
+    """Encode each row as in `json_of`, without brackets; None for texts."""
     try:
         rows = orjson.dumps(array.reshape(array.shape[0], -1), None, orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError:

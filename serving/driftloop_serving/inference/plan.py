@@ -1,4 +1,4 @@
-"""What decoding and encoding need of a signature, computed once instead of for each request."""
+"""The properties of a signature that decoding and encoding need, computed once per signature."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,17 +20,17 @@ class Plan:
     inputs: dict[str, InputPlan]
     outputs: dict[str, OutputPlan]
     input_names: list[str]
-    """Those that a request must give."""
+    """The inputs that a request must contain."""
     row_names: list[str]
-    """The inputs whose first dimension counts rows."""
+    """The inputs whose first dimension is the number of rows."""
     unranked_names: list[str]
-    """The inputs of any rank; if no other counts rows, they may."""
+    """The inputs of unknown rank; they determine the number of rows if no other input does."""
     output_names: tuple[str, ...]
     starts: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    """The beginning of an answer's JSON, by model and version."""
+    """The start of an answer's JSON, by model and version."""
     templates: tuple[Template, ...] = ()
     unlike: int = 0
-    """Requests that matched no template."""
+    """The number of requests that matched no template."""
 
     @classmethod
     def of(cls, signature: Signature) -> "Plan":
@@ -45,8 +45,8 @@ class Plan:
         )
 
     def ordered(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The inputs in the signature's order. Raises Rejected if one is missing that has no
-        default."""
+        """Return the inputs in the signature's order. Raises Rejected if an input without default
+        is missing."""
         if [*found] == self.input_names:
             return found
         for name in self.input_names:
@@ -56,8 +56,8 @@ class Plan:
 
 
 _plans: dict[int, Plan] = {}
-"""By the identity of the signature, which the plan holds so that it stays one: hashing or comparing
-a signature at every request would cost as much as decoding it."""
+"""Keyed by the identity of the signature, which the plan keeps alive: hashing or comparing a
+signature for every request would cost as much as decoding it."""
 
 
 def plan_of(signature: Signature) -> Plan:
@@ -68,7 +68,8 @@ def plan_of(signature: Signature) -> Plan:
 
 
 def rows_of(inputs: Mapping[str, np.ndarray], plan: Plan) -> int:
-    """The number of rows that the inputs agree on; 1 if none counts rows. Raises Rejected."""
+    """Return the common number of rows of the inputs; 1 if no input has rows. Raises Rejected if
+    they differ."""
     rows = 0
     for name in plan.row_names:
         here = inputs[name].shape[0]
@@ -80,7 +81,8 @@ def rows_of(inputs: Mapping[str, np.ndarray], plan: Plan) -> int:
 
 
 def _unranked_rows(inputs: Mapping[str, np.ndarray], plan: Plan) -> int:
-    """What the inputs of any rank agree on, if they do: the graph may take others."""
+    """Return the common first dimension of the inputs of unknown rank; 1 if they differ, since the
+    graph may accept that."""
     found = {inputs[name].shape[0] for name in plan.unranked_names if inputs[name].shape}
     return found.pop() if len(found) == 1 else 1
 
@@ -90,7 +92,7 @@ V = TypeVar("V")
 
 
 def remember(known: dict[K, V], key: K, value: V) -> V:
-    """Puts it into a bounded memory; a full one begins again."""
+    """Add an entry to a bounded cache, which is cleared when full."""
     if len(known) >= MAX_REMEMBERED:
         known.clear()
     known[key] = value

@@ -1,8 +1,8 @@
-"""What a client's requests have in common: all but the values of one JSON tensor.
+"""Recognises requests that differ from an earlier one only in the values of their JSON tensor.
 
-If a body begins and ends as an earlier one did, with a JSON value in between, that value is the
-tensor's data and everything else is as in the earlier request: replacing a value by another changes
-nothing else of a JSON document. So only the values are parsed.
+If a body starts and ends like an earlier one, with a JSON value in between, then that value is the
+tensor's data and everything else equals the earlier request, since replacing one JSON value changes
+nothing else in a document. Only the values need to be parsed.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ import orjson
 from driftloop_serving.inference.tensor_plan import InputPlan
 
 KEPT = 4
-"""Templates of a model: as many shapes and ways of writing are recognised at a time."""
+"""The number of templates kept for each model."""
 LEARN_EVERY = 16
-"""One of this many requests that fit no template becomes one."""
+"""One in this many requests that match no template becomes a template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Template:
     rows: int
 
     def value_of(self, body: bytes) -> Any:
-        """The value in the tensor's place; None if the body does not match."""
+        """Parse the value at the tensor's place; None if the body does not match."""
         if not (body.startswith(self.before) and body.endswith(self.after)):
             return None
         try:
@@ -41,7 +41,8 @@ class Template:
 
 
 def parted(body: bytes, document: dict[str, Any]) -> tuple[bytes, bytes] | None:
-    """What stands before and after the data of the body's only tensor, if that is a flat list."""
+    """Split the body into the text before and after the data of its only tensor; None unless the
+    data is a flat list."""
     tensor = document["inputs"][0]
     start = body.find(b"[", body.find(b'"data"'))
     end = body.find(b"]", start) + 1
@@ -52,6 +53,6 @@ def parted(body: bytes, document: dict[str, Any]) -> tuple[bytes, bytes] | None:
         emptied = orjson.loads(before + b"null" + after)
     except orjson.JSONDecodeError:
         return None
-    # Whatever was found, it is the data's place if a null there is all that differs.
+    # Verify the split: with null in that place, the document must differ in nothing else.
     wanted = {**document, "inputs": [{**tensor, "data": None}]}
     return (before, after) if emptied == wanted else None

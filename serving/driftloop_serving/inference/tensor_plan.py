@@ -1,5 +1,4 @@
-"""What decoding and encoding need of one tensor of a signature, computed once instead of for each
-request."""
+"""The properties of one tensor that decoding and encoding need, computed once per signature."""
 
 from dataclasses import dataclass, field
 from math import prod
@@ -11,10 +10,13 @@ from driftloop_serving.inference.datatypes import KINDS, Kind
 
 @dataclass(frozen=True, slots=True)
 class InputPlan:
-    """`counts_rows`: its first dimension is the number of rows; `shape` None: of any
-    rank; `column`: [-1, 1], for which clients may leave out the second dimension; `fixed_size`: the
-    product of its dimensions that aren't free;
-    `tail`: the dimensions behind the rows of the commonest shapes, [-1] and [-1, n]; else None."""
+    """The properties of an input tensor.
+
+    counts_rows: the first dimension is the number of rows. shape: None for an unknown rank. column:
+    the shape is [-1, 1], whose second dimension clients may omit. fixed_size: the product of the
+    fixed dimensions. tail: the dimensions after the rows if the shape is [-1] or [-1, n], the most
+    common ones; otherwise None.
+    """
 
     name: str
     datatype: str
@@ -45,8 +47,8 @@ class InputPlan:
         return Rejected(f"input {self.name!r}{why}")
 
     def fitted(self, shape: object) -> tuple[list[int], int]:
-        """The shape as the signature wants it, and its number of elements, at least 1.
-        Raises Rejected. Allocates nothing: a client's dimensions may be of any size."""
+        """Return the shape as the signature wants it, and its number of elements (at least 1).
+        Raises Rejected. Allocates nothing, because a client's dimensions may be huge."""
         if type(shape) is not list:
             raise self.refused(": `shape` must be a list of whole numbers from 1")
         if shape and shape[1:] == self.tail and type(shape[0]) is type(shape[-1]) is int:
@@ -74,7 +76,7 @@ class InputPlan:
 
 @dataclass(slots=True)
 class OutputPlan:
-    """`heads`: the tensor's JSON up to its data, for shapes that were answered."""
+    """The properties of an output tensor. `heads`: the JSON before the data, by shape."""
 
     name: str
     datatype: str

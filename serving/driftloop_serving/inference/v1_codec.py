@@ -1,8 +1,8 @@
-"""Requests and answers of KServe's v1 protocol (`:predict`), which is TensorFlow Serving's.
+"""Requests and answers of KServe's v1 protocol (`:predict`), which is also TensorFlow Serving's.
 
-`instances` holds the rows: a value each for a model of one input, else an object with a value for
-each input. `inputs` holds the columns: an object with all rows of each input. The model's version
-has no place in an answer; it travels in a header.
+`instances` holds the rows: values if the model has one input, otherwise objects with a value for
+each input. `inputs` holds the columns: an object with all rows of each input. An answer has no
+field for the model's version, which is sent in a header.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ from driftloop_serving.inference.plan import Plan, plan_of, rows_of
 from driftloop_serving.inference.tensor_plan import InputPlan
 
 MAX_RANK = 32
-"""How deep the lists of an input may be nested whose graph does not say the rank."""
+"""The deepest nesting of an input whose rank the graph does not specify."""
 
 
 class V1Codec:
-    """The Codec of the protocol; a payload is the HTTP body, bytes, and has no raw buffers."""
+    """The Codec of the protocol. Payloads are HTTP bodies (bytes) without raw buffers."""
 
     def __reduce__(self) -> str:
         return "V1"
@@ -58,7 +58,7 @@ class V1Codec:
         version: int,  # noqa: ARG002
         signature: Signature,  # noqa: ARG002
     ) -> tuple[bytes, None]:
-        """An output that has no rows is repeated in each, as in the lake."""
+        """Encode the answer. An output without rows is repeated in each row, as in the lake."""
         rows = [_rows(outputs[name], request.rows) for name in request.outputs]
         predictions = (
             rows[0]
@@ -68,20 +68,22 @@ class V1Codec:
         return orjson.dumps({"predictions": predictions}, None, orjson.OPT_SERIALIZE_NUMPY), None
 
     def encode_rows(self, *_: Any) -> None:
-        """One by one is as quick."""
+        """Not supported: encoding together would not be faster."""
 
 
 V1 = V1Codec()
 
 
 def _columns(instances: Any, plan: Plan) -> dict[str, Any]:
-    """The rows of each input."""
+    """Convert instances to one column per input. Raises Rejected."""
     if type(instances) is not list or not instances:
         raise Rejected("`instances` must be a list of at least one row")
     names = plan.input_names
     for given in (plan.inputs[name] for name in names):
         if not given.counts_rows and given.shape is not None:
-            raise given.refused(" is the same for all rows; give it, and the others, in `inputs`")
+            raise given.refused(
+                " is the same for all rows; send all inputs in `inputs` instead of `instances`"
+            )
     objects = sum(type(instance) is dict for instance in instances)
     if objects == 0 and len(names) == 1:
         return dict.fromkeys(names, instances)
@@ -95,12 +97,12 @@ def _columns(instances: Any, plan: Plan) -> dict[str, Any]:
             if missing:
                 raise Rejected(f"input {min(missing)!r} is missing in instance {place}")
             name = min(instance.keys() - wanted)
-            raise Rejected(f"input {name!r} has a default for all rows; give others in `inputs`")
+            raise Rejected(f"input {name!r} has one value for all rows; send it in `inputs`")
     return {name: [instance[name] for instance in instances] for name in names}
 
 
 def _named(inputs: Any, plan: Plan) -> dict[str, Any]:
-    """`inputs` as an object; a model of one input may get its tensor alone."""
+    """Return `inputs` as an object; a model with one input also accepts its tensor alone."""
     if type(inputs) is dict:
         _known(inputs, plan)
         return inputs
@@ -116,7 +118,8 @@ def _known(names: Mapping[str, Any], plan: Plan) -> None:
 
 
 def _array(data: Any, given: InputPlan) -> np.ndarray:
-    """Nested lists as the input's tensor; the shape is that of their first elements."""
+    """Convert nested lists to the input's tensor, with the shape of the first elements at each
+    level."""
     dimensions: list[int] = []
     level = data
     rank = MAX_RANK if given.shape is None else len(given.shape)
@@ -128,7 +131,8 @@ def _array(data: Any, given: InputPlan) -> np.ndarray:
 
 
 def _rows(array: np.ndarray, rows: int) -> Any:
-    """`rows` values that orjson can write; it takes numbers as they are, if contiguous."""
+    """Return `rows` values that orjson can write; it accepts contiguous numeric arrays as they
+    are."""
     values: Any = array.tolist() if array.dtype.kind in "OU" else np.ascontiguousarray(array)
     if array.shape[:1] == (rows,):
         return values

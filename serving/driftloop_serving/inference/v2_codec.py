@@ -1,5 +1,5 @@
-"""Infer requests and answers of the Open Inference Protocol v2: JSON, with raw buffers behind
-it."""
+"""Requests and answers of the Open Inference Protocol v2: JSON, optionally followed by raw
+buffers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ _NONE: frozenset[str] = frozenset()
 
 
 class V2Codec:
-    """The Codec of the protocol; a payload is the HTTP body, bytes."""
+    """The Codec of the protocol. Payloads are HTTP bodies (bytes)."""
 
     def __reduce__(self) -> str:
         return "V2"
@@ -44,7 +44,7 @@ class V2Codec:
             )
             given_id = document.get("id")
             if given_id is not None and type(given_id) is not str:
-                raise Rejected("`id` must be a text")
+                raise Rejected("`id` must be a string")
             inputs = _inputs(document.get("inputs"), payload, json_length, plan)
             outputs, binary = _outputs(document, plan)
             request = InferRequest(given_id, inputs, outputs, rows_of(inputs, plan), binary)
@@ -114,7 +114,8 @@ V2 = V2Codec()
 
 
 def _like_another(payload: bytes, plan: Plan) -> InferRequest | None:
-    """The request, if it differs from an earlier one only in the values of its tensor."""
+    """Decode a request that differs from an earlier one only in its tensor's values; None if it
+    does not match."""
     for t in plan.templates:
         data = t.value_of(payload)
         if data is not None:
@@ -153,10 +154,11 @@ def _json_part(payload: bytes, json_length: int) -> bytes:
 
 
 def _raw_request(payload: bytes, plan: Plan) -> InferRequest:
-    """A body without JSON: the buffer of the only input; all outputs are answered as buffers."""
+    """Decode a body without JSON: the buffer of the only input. All outputs are returned as
+    buffers."""
     if len(plan.input_names) != 1:
         raise Rejected(
-            "Inference-Header-Content-Length 0 is for models of one input;"
+            "Inference-Header-Content-Length 0 is for models with one input;"
             f" this one takes {listed(plan.inputs)}"
         )
     given = plan.inputs[plan.input_names[0]]
@@ -195,12 +197,12 @@ def _inputs(
             found[given.name] = array_at(payload, offset, nbytes, shape, size, given)
             offset += nbytes
     if offset is not None and offset != len(payload):
-        raise Rejected(f"{len(payload) - offset} bytes are left in the body behind the last tensor")
+        raise Rejected(f"{len(payload) - offset} bytes are left in the body after the last tensor")
     return plan.ordered(found)
 
 
 def _buffer_size(tensor: dict[str, Any], given: InputPlan) -> int | None:
-    """Bytes of the tensor in the body; None if its data are in the JSON."""
+    """Return the number of bytes of the tensor in the body; None if its data is in the JSON."""
     parameters = _parameters(tensor)
     nbytes = parameters.get("binary_data_size")
     if nbytes is None:
@@ -213,7 +215,7 @@ def _buffer_size(tensor: dict[str, Any], given: InputPlan) -> int | None:
 
 
 def _outputs(document: dict[str, Any], plan: Plan) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The outputs asked for, in order, and those of them to be answered as buffers."""
+    """Return the requested outputs, in order, and the set of those to be returned as buffers."""
     wanted = document.get("outputs")
     all_binary = "parameters" in document and _flag(
         _parameters(document), "binary_data_output", False
@@ -226,7 +228,9 @@ def _outputs(document: dict[str, Any], plan: Plan) -> tuple[tuple[str, ...], fro
     for output in wanted:
         name = output.get("name") if type(output) is dict else None
         if type(name) is not str or name not in plan.outputs:
-            raise Rejected(f"unknown output {shown(name)}; the model gives {listed(plan.outputs)}")
+            raise Rejected(
+                f"unknown output {shown(name)}; the model returns {listed(plan.outputs)}"
+            )
         parameters = _parameters(output)
         if parameters.get("classification"):
             raise Rejected(f"output {name!r}: `classification` is not supported")
@@ -235,7 +239,7 @@ def _outputs(document: dict[str, Any], plan: Plan) -> tuple[tuple[str, ...], fro
 
 
 def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
-    """Of a tensor or of the request."""
+    """Return the checked `parameters` of a tensor or of the request. Raises Rejected."""
     parameters = holder.get("parameters")
     if parameters is None:
         return {}
@@ -260,12 +264,12 @@ def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
 
 
 def _start(model: str, version: int, plan: Plan) -> bytes:
-    """An answer's JSON up to its id or outputs."""
+    """Return an answer's JSON up to its id or outputs."""
     document = {"model_name": model, "model_version": str(version)}
     return remember(plan.starts, (model, version), orjson.dumps(document)[:-1])
 
 
 def _head(output: OutputPlan, shape: tuple[int, ...]) -> bytes:
-    """A tensor's JSON up to its data."""
+    """Return a tensor's JSON up to its data."""
     tensor = {"name": output.name, "datatype": output.datatype, "shape": shape}
     return remember(output.heads, shape, orjson.dumps(tensor)[:-1])

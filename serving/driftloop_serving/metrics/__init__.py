@@ -1,1 +1,1 @@
-"""What a replica counts, and the forms in which it is read."""
+"""The counts of a replica, and their output formats."""

@@ -1,4 +1,4 @@
-"""What a replica counts of its answers, in memory. Implements `call.Meter`."""
+"""The in-memory counts of a replica's answers. Implements `infer_call.Meter`."""
 
 import time
 from bisect import bisect_left
@@ -13,21 +13,23 @@ from driftloop_contracts.model import Arm
 BOUNDS_S = (
     .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
-"""Upper bounds of the latency histogram's buckets; one more is open."""
+"""Upper bounds of the latency histogram's buckets, in seconds; the last bucket is unbounded."""
 TOKEN_BOUNDS_S = (
     .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-"""The same of a language model's times: to the first token, and from one token to the next."""
+"""The same for a language model's times: to the first token, and between tokens."""
 
 Key = tuple[str, int, str]
-"""Model, version, arm; version 0 and arm "" if a request failed before one was chosen."""
+"""Model, version and arm; version 0 and arm "" if a request failed before a version was chosen."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """Of one model, version and arm, since the replica started. Times are sums in seconds;
-    `queue_s` over requests, the other three over runs. `last_at`: of the last answer, in seconds
-    since 1970."""
+    """The counts of one model, version and arm since the replica started.
+
+    Times are sums in seconds: `queue_s` over requests, the other three over runs. last_at: the time
+    of the last answer, in seconds since 1970.
+    """
 
     requests: int = 0
     rows: int = 0
@@ -40,14 +42,14 @@ class Counts:
     last_at: float = 0.0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     failures: Counter[str] = field(default_factory=Counter)
-    """By reason."""
+    """The number of failures by reason."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     first_token_s: float = 0.0
     first_token_buckets: list[int] = field(default_factory=lambda: [0] * (len(TOKEN_BOUNDS_S) + 1))
     token_s: float = 0.0
     token_buckets: list[int] = field(default_factory=lambda: [0] * (len(TOKEN_BOUNDS_S) + 1))
-    """Of a language model's answers; the times are sums over answers."""
+    """For the answers of a language model; times are sums over answers."""
 
     def add(self, other: "Counts") -> None:
         for name in (
@@ -80,7 +82,7 @@ class Counts:
 
 
 class Generated(Protocol):
-    """The counts of one answer of a language model; NaN for an unknown time."""
+    """The counts of one answer of a language model; unknown times are NaN."""
 
     @property
     def prompt_tokens(self) -> int: ...
@@ -125,7 +127,7 @@ class ReplicaMeter:
             buckets[bisect_left(BOUNDS_S, latency_s)] += 1
 
     def generated(self, model: str, version: int, arm: Arm, answers: Sequence[Generated]) -> None:
-        """The tokens of answers that `answered` has counted."""
+        """Count the tokens of answers that `answered` has already counted."""
         counts = self.counts.setdefault((model, version, arm), Counts())
         counts.prompt_tokens += answers[0].prompt_tokens if answers else 0
         for answer in answers:

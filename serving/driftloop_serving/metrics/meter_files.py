@@ -1,5 +1,5 @@
-"""The counts of all replicas of this machine: each writes its own to a file every second, and
-any replica reads them all for `/metrics`, since the replicas of a machine share one port."""
+"""The counts of all replicas of this machine. Each replica writes its counts to a file every
+second, and any of them reads all files for `/metrics`, because the replicas share one port."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ INTERVAL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How busy a replica is. `busy_s`: seconds that its event loop worked, since it started."""
+    """How busy a replica is. `busy_s`: seconds that its event loop has worked since it started."""
 
     in_flight: int
     busy_s: float
@@ -34,8 +34,11 @@ class ReplicaCounts:
 
 
 class MeterFiles:
-    """`replica`: the name of this replica's spool folder, whose lock says that its writer lives.
-    `load` is called on the event loop."""
+    """Writes this replica's counts and reads those of all replicas.
+
+    replica: the name of this replica's spool folder, whose lock shows that it is alive. load:
+    called on the event loop.
+    """
 
     def __init__(
         self,
@@ -53,18 +56,19 @@ class MeterFiles:
         self._load = load
 
     async def keep_written(self) -> None:
-        """Until it is cancelled; the file is gone then."""
+        """Write the file every second until cancelled; then remove it."""
         try:
             while True:
                 document = orjson.dumps(self._document())
-                with contextlib.suppress(OSError):  # a full disk: the next second may be better
+                with contextlib.suppress(OSError):  # the disk may be full; try again in a second
                     await asyncio.to_thread(self._write, document)
                 await asyncio.sleep(INTERVAL_S)
         finally:
             self._path(self._replica).unlink(missing_ok=True)
 
     async def read_all(self) -> list[ReplicaCounts]:
-        """This replica first, of this moment; then the others that live, up to a second old."""
+        """Return this replica's current counts first, then those of the other live replicas, up to
+        a second old."""
         own = _parsed(self._replica, self._document(), self._capture(self._replica))
         return [own, *await asyncio.to_thread(self._others)]
 

@@ -1,4 +1,4 @@
-"""The replicas' counts in Prometheus' text format."""
+"""The counts of the replicas in Prometheus' text format."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -16,30 +16,33 @@ LABELS = ("replica", "model", "version", "arm")
 BOUNDS = (*map(str, BOUNDS_S), "+Inf")
 TOKEN_BOUNDS = (*map(str, TOKEN_BOUNDS_S), "+Inf")
 TOKENS = {
-    "prompt_tokens": ("driftloop_prompt_tokens", "Tokens that language models were asked with."),
+    "prompt_tokens": ("driftloop_prompt_tokens", "Tokens in the prompts of language models."),
     "completion_tokens": (
-        "driftloop_completion_tokens", "Tokens that language models answered with.",
+        "driftloop_completion_tokens", "Tokens that language models generated.",
     ),
 }  # fmt: skip
 TOKEN_TIMES = {
-    "first_token": ("driftloop_first_token_seconds", "From a request to its answer's first token."),
-    "token": ("driftloop_token_seconds", "From one token of an answer to the next, on average."),
+    "first_token": (
+        "driftloop_first_token_seconds",
+        "Time from a request to the first token of its answer.",
+    ),
+    "token": ("driftloop_token_seconds", "Mean time between the tokens of an answer."),
 }
 
 COUNTERS = {
-    "requests": ("driftloop_requests", "Requests that were answered."),
-    "rows": ("driftloop_rows", "Rows that were answered."),
-    "runs": ("driftloop_runs", "Runs of a graph: requests share them under load."),
+    "requests": ("driftloop_requests", "Answered requests."),
+    "rows": ("driftloop_rows", "Answered rows."),
+    "runs": ("driftloop_runs", "Runs of graphs; requests may share a run."),
     "queue_s": ("driftloop_queue_seconds", "Time that requests waited for their run."),
-    "input_s": ("driftloop_input_seconds", "Time spent on reading requests."),
-    "infer_s": ("driftloop_infer_seconds", "Time spent in graphs."),
-    "output_s": ("driftloop_output_seconds", "Time spent on writing answers."),
+    "input_s": ("driftloop_input_seconds", "Time spent on decoding requests."),
+    "infer_s": ("driftloop_infer_seconds", "Time spent on running graphs."),
+    "output_s": ("driftloop_output_seconds", "Time spent on recording and encoding answers."),
 }
 
 
 def render(replicas: Sequence[ReplicaCounts], accept: str = "") -> tuple[bytes, str]:
-    """The text and its content type; `accept`: the header, by which a scraper asks for
-    OpenMetrics."""
+    """Return the text and its content type. `accept`: the Accept header, with which a scraper may
+    request OpenMetrics."""
     registry = CollectorRegistry()
     registry.register(ReplicaCollector(replicas))
     encode, content_type = choose_encoder(accept)
@@ -67,7 +70,9 @@ class ReplicaCollector(Collector):
             [(labels, counts) for labels, counts in answered if counts.prompt_tokens]
         )
         failures = CounterMetricFamily(
-            "driftloop_request_failures", "Requests that got an error.", labels=(*LABELS, "reason")
+            "driftloop_request_failures",
+            "Requests answered with an error.",
+            labels=(*LABELS, "reason"),
         )
         for labels, counts in rows:
             for reason, number in counts.failures.items():
@@ -79,7 +84,9 @@ class ReplicaCollector(Collector):
 
 def _latency(rows: Iterable[tuple[tuple[str, ...], Counts]]) -> Metric:
     family = HistogramMetricFamily(
-        "driftloop_request_seconds", "From a request's last byte to its answer.", labels=LABELS
+        "driftloop_request_seconds",
+        "Time from the last byte of a request to its answer.",
+        labels=LABELS,
     )
     for labels, counts in rows:
         buckets = list(zip(BOUNDS, map(float, accumulate(counts.buckets)), strict=True))
@@ -104,11 +111,11 @@ def _tokens(rows: Sequence[tuple[tuple[str, ...], Counts]]) -> Iterator[Metric]:
 
 def _load(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
     waiting = GaugeMetricFamily(
-        "driftloop_requests_in_flight", "Requests under way.", labels=("replica",)
+        "driftloop_requests_in_flight", "Requests in progress.", labels=("replica",)
     )
     busy = CounterMetricFamily(
         "driftloop_busy_seconds",
-        "Time that the event loop worked for requests.",
+        "Time that the event loop worked on requests.",
         labels=("replica",),
     )
     for found in replicas:
@@ -119,23 +126,24 @@ def _load(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
 
 
 def _capture(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
-    """served = acked + spooled + dropped, for each replica and version; labels under "labels"."""
+    """Yield the rows served = acked + spooled + dropped, for each replica and version; labels are
+    counted under "labels"."""
     labels = ("replica", "model", "version")
     served = CounterMetricFamily(
-        "driftloop_capture_rows", "Rows that were to be kept in the spool.", labels=labels
+        "driftloop_capture_rows", "Rows that were to be captured.", labels=labels
     )
     acked = CounterMetricFamily(
         "driftloop_capture_acked_rows", "Rows that Kafka has acknowledged.", labels=labels
     )
     spooled = GaugeMetricFamily(
-        "driftloop_capture_spooled_rows", "Rows that wait for Kafka.", labels=labels
+        "driftloop_capture_spooled_rows", "Rows that wait to be sent to Kafka.", labels=labels
     )
     dropped = CounterMetricFamily(
-        "driftloop_capture_dropped_rows", "Rows that are not captured.", labels=(*labels, "reason")
+        "driftloop_capture_dropped_rows", "Rows that were not captured.", labels=(*labels, "reason")
     )
     degraded = CounterMetricFamily(
         "driftloop_capture_degraded_rows",
-        "Rows whose answer left before they were as durable as capture.durability asks.",
+        "Rows answered before they had the durability of capture.durability.",
         labels=(*labels, "reason"),
     )
     for found in replicas:

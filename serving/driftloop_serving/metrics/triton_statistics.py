@@ -1,4 +1,4 @@
-"""Counts in the form of Triton's statistics extension."""
+"""The counts in the format of Triton's statistics extension."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ Version = tuple[str, int]
 
 
 def by_version(replicas: Iterable[ReplicaCounts]) -> dict[Version, Counts]:
-    """The sums over replicas and arms."""
+    """Return the sums over replicas and arms."""
     sums: dict[Version, Counts] = {}
     for found in replicas:
         for (model, version, _), counts in found.counts.items():
@@ -19,8 +19,8 @@ def by_version(replicas: Iterable[ReplicaCounts]) -> dict[Version, Counts]:
 
 
 def statistics(version: Version, counts: Counts) -> dict[str, Any]:
-    """One entry of `model_stats`. Times of success and queue are sums over requests, those of
-    compute over runs, which requests share."""
+    """Return one entry of `model_stats`. The times of success and queue are sums over requests,
+    those of compute over runs, which requests may share."""
     return {
         "name": version[0],
         "version": str(version[1]),

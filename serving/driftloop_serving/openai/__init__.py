@@ -1,1 +1,1 @@
-"""OpenAI's API, in front of language models."""
+"""OpenAI's API for language models."""

@@ -1,4 +1,5 @@
-"""The engine's private call for the monitor: how likely a text is. It gives way to answers."""
+"""The engine's private API for the monitor: the likelihood of a text. Answers to clients have
+priority."""
 
 import asyncio
 from collections.abc import Callable, MutableMapping
@@ -13,12 +14,12 @@ from driftloop_serving.openai.openai_exchange import Receive, RunningEngine, Sen
 
 LOOK_S = 0.02
 GIVE_WAY_S = 2.0
-"""How long a text waits for a moment without answers under way; then it goes beside them."""
+"""The longest time that a text waits, in seconds, for a moment without answers in progress."""
 
 
 class Likelihoods:
-    """One text at a time. `busy`: whether answers are under way; `held`: the engine and the name
-    that it knows a version by, which raises if there is none."""
+    """Scores one text at a time. `busy`: whether answers are in progress; `held`: returns the
+    engine and its name for a version, or raises if the version is not held."""
 
     def __init__(
         self, busy: Callable[[], bool], held: Callable[[str, int], tuple[RunningEngine, str]]
@@ -30,12 +31,12 @@ class Likelihoods:
     async def answer(
         self, scope: MutableMapping[str, Any], receive: Receive, send: Send, body_limit_bytes: int
     ) -> None:
-        """Raises Rejected for what is not the monitor's, RetryLater for a version that is not
-        held."""
+        """Answer a call of the monitor. Raises Rejected for other calls, RetryLater if busy or if
+        the version is not held."""
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         call = LikelihoodCall.read(headers, await read_body(receive, body_limit_bytes))
         if self._one.locked():
-            raise RetryLater("another text is being looked at; try again")
+            raise RetryLater("another text is being scored; try again")
         async with self._one:
             await self._quiet()
             engine, name = self._held(call.model, call.version)
@@ -43,7 +44,7 @@ class Likelihoods:
                 nats = await engine.nats_per_token(name, call)
             except DriftloopError:
                 raise
-            except Exception as error:  # vLLM's errors share no base
+            except Exception as error:  # the errors of vLLM have no common base
                 raise RetryLater(f"the engine: {type(error).__name__}") from error
         await JSONResponse({NATS: nats})(scope, receive, send)
 

@@ -1,4 +1,5 @@
-"""The ASGI application of an engine's own port, which only the replicas that take requests ask."""
+"""The ASGI application on an engine's own port, called only by the replicas that receive
+requests."""
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
@@ -20,28 +21,27 @@ from driftloop_serving.openai.openai_retries import Retries, Try
 from driftloop_serving.openai.upstream_headers import NOT_BEGUN, UpstreamHeaders
 
 IN_FLIGHT_LIMIT = 512
-"""Calls that may be under way in one engine; more are answered with RetryLater."""
+"""The number of calls in progress per engine above which new ones are answered with RetryLater."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the engine holds: by version, the name that vLLM knows it by. `engine` None: none
-    runs."""
+    """The versions that the engine holds, with their names in vLLM. `engine`: None if none runs."""
 
     engine: RunningEngine | None = None
     names: Mapping[int, str] = field(default_factory=dict)
     split: TrafficSplit | None = None
     capture: CaptureFilter | None = None
     paths: frozenset[str] = frozenset()
-    """The calls that this kind of model answers."""
+    """The paths that this kind of model answers."""
 
 
 class NotBegun(RetryLater):
-    """The call was not passed to the engine: another one may answer it."""
+    """The call was not passed to the engine, so another engine may answer it."""
 
 
 class EngineApp:
-    """`held` is replaced as a whole when the deployment changes."""
+    """Answers calls with the engine. `held` is replaced as a whole when the deployment changes."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class EngineApp:
             self.in_flight -= 1
 
     def close(self) -> None:
-        """Capture what was kept back for a second try."""
+        """Capture the tries that were held back in case they are retried."""
         self._retries.close()
 
     async def _tell(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -91,7 +91,8 @@ class EngineApp:
             await error_response(error)(scope, receive, send)
 
     def _named(self, model: str, version: int) -> tuple[RunningEngine, str]:
-        """A port may have been another engine's: the model is looked at, too."""
+        """Find a version. Also checks the model, because the port may have belonged to another
+        engine."""
         held, name = self.held, self.held.names.get(version)
         if held.engine is None or held.engine.dead or name is None or name.split("@")[0] != model:
             raise RetryLater(f"version {version} of model {model!r} is not loaded")
@@ -107,7 +108,7 @@ class EngineApp:
         asked = read(path, await read_body(receive, self._limit))
         engine, hop, name = self._chosen(hop, path)
         if self.in_flight > IN_FLIGHT_LIMIT:
-            raise NotBegun("too many requests are under way; try again")
+            raise NotBegun("too many requests are in progress; try again")
         key = f"{path} {hop.model} {asked.pinned} {hop.retry_key}".encode()
         if not hop.retry_key or asked.operation is None:
             exchange = self._exchange(asked, hop, name)
@@ -160,7 +161,8 @@ class EngineApp:
     def _chosen(
         self, hop: UpstreamHeaders, path: str
     ) -> tuple[RunningEngine, UpstreamHeaders, str]:
-        """A canary that this engine does not hold must not cost an answer."""
+        """Choose the version's name in the engine. If a canary is not held, the stable version
+        answers."""
         held = self.held
         if held.engine is None or held.engine.dead:
             raise NotBegun(f"version {hop.version} of model {hop.model!r} is not loaded")

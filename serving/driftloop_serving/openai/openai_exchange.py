@@ -1,5 +1,5 @@
-"""One call on its way through the engine's process: vLLM answers it under our names and ids, and
-what it answered is in the spool before its end leaves."""
+"""One call in the engine's process. vLLM answers it, names and ids are replaced by ours, and the
+answer is in the spool before its last part is sent."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ Outcome = Literal["answered", "refused", "failed", "left"]
 
 
 class RunningEngine(Protocol):
-    """`app`: vLLM's ASGI application."""
+    """A vLLM engine. `app`: its ASGI application."""
 
     @property
     def app(self) -> App: ...
@@ -48,18 +48,19 @@ class RunningEngine(Protocol):
     def dead(self) -> bool: ...
 
     async def nats_per_token(self, name: str, call: LikelihoodCall) -> float:
-        """Of the text under the version that is known by `name`. Raises Rejected."""
+        """Return the mean of -ln p per token of the text, under the version called `name`. Raises
+        Rejected."""
 
 
 DONE = b"data: [DONE]"
 RESTART_S = 5.0
-"""What Retry-After says while an engine is away."""
+"""The value of Retry-After while an engine is down, in seconds."""
 ID_PREFIXES = {"chat.completions": "chatcmpl-", "completions": "cmpl-", "embeddings": "embd-"}
 
 
 class Exchange:
-    """`served`: the name under which the engine knows the version that answers; `capture`: what of
-    it is not to be kept."""
+    """One call of a client. `served`: the engine's name for the version that answers; `capture`:
+    the filter for what to record."""
 
     def __init__(
         self,
@@ -94,15 +95,15 @@ class Exchange:
         self._tool_calls: dict[int, list[Any]] = {}
         operation = asked.operation or ""
         engines_id = f"{ID_PREFIXES.get(operation, '')}{hop.prediction_id}"
-        # Inside a JSON string the quotes would be escaped: these can only be the fields.
+        # These can only match fields: inside a JSON string the quotes would be escaped.
         self._renamed = (
             (f'"id":"{engines_id}"'.encode(), f'"id":"{hop.prediction_id}"'.encode()),
             (f'"model":"{served}"'.encode(), b'"model":' + orjson.dumps(asked.named)),
         )
 
     async def run(self, engine: RunningEngine, path: str, receive: Receive, send: Send) -> Outcome:
-        """Have the engine answer to `send`. What is answered and what failed is captured; a call
-        that its client left before anything was sent is left to `capture_left`."""
+        """Let the engine answer to `send`. The answer or failure is captured, unless the client
+        disconnected before anything was sent: then the caller decides about `capture_left`."""
         content = self._content()
         pending: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
 
@@ -146,13 +147,13 @@ class Exchange:
         try:
             await engine.app(scope, receive_here, send_here)
         except Exception as error:
-            # vLLM's handlers answer, then raise again what they did not foresee.
+            # vLLM's handlers answer unexpected errors and then raise them again.
             log.warning("llm.answer_broke", model=self._hop.model, error=type(error).__name__)
         finally:
             CURRENT.reset(token)
         outcome = self._outcome()
         if outcome == "failed" and engine.dead and not self._streamed:
-            raise RetryLater("the engine died; it is being started again", RESTART_S)
+            raise RetryLater("the engine died; it is being restarted", RESTART_S)
         return outcome
 
     def _outcome(self) -> Outcome:
@@ -163,7 +164,7 @@ class Exchange:
             return "refused"
         if self._left and self._status < 500:
             if self._generation.choices and self._streamed:
-                self.capture_left()  # part of the answer was seen: no second try follows
+                self.capture_left()  # part of the answer was sent: no retry follows
             return "left"
         if not self._captured:
             self._capture_failure()
@@ -188,7 +189,7 @@ class Exchange:
         return chunk
 
     async def _pass_on(self, message: Message, send: Send) -> None:
-        """A chunk of a stream; the one that ends it leaves when the answer is captured."""
+        """Send a chunk of a stream; the last chunk is sent after the answer was captured."""
         if self._headers:
             headers = [*self._headers, *self._extra_headers]
             self._headers = []
@@ -204,7 +205,7 @@ class Exchange:
         await send({"type": "http.response.body", "body": self._named(chunk), "more_body": more})
 
     async def _gather(self, engine: RunningEngine, message: Message, send: Send) -> None:
-        """An answer that comes whole."""
+        """Handle an answer that is not streamed."""
         self._body.append(message.get("body", b""))
         if message.get("more_body", False):
             return
@@ -216,7 +217,7 @@ class Exchange:
         self._whole = self._status == 200
         self._captured = self._captured or self._asked.operation is None
         if self._status >= 500 and engine.dead:
-            return  # `run` says it in our words
+            return  # `run` answers with our own error
         content = self._named(content)
         headers = [(k, v) for k, v in self._headers if k != b"content-length"]
         headers += [(b"content-length", str(len(content)).encode()), *self._extra_headers]
@@ -231,7 +232,7 @@ class Exchange:
         self._usage_tokens = (document.get("usage") or {}).get("prompt_tokens", 0)
 
     def _capture(self, unfinished: str = "error") -> None:
-        """`unfinished`: the finish reason of an answer that has none."""
+        """Capture the answer. `unfinished`: the finish reason of choices that have none."""
         if self._asked.operation is None:
             return
         self._captured = True
@@ -259,7 +260,7 @@ class Exchange:
         self._meter.generated(self._hop.model, self._hop.version, self._hop.arm, rows)
 
     def capture_left(self) -> None:
-        """Where the client left before the end: what had come by then."""
+        """Capture what was generated before the client disconnected."""
         if not self._captured and self._status < 400:
             self._capture("abort")
 
@@ -294,7 +295,7 @@ class Exchange:
             self._unsettled = rows_of([batch])
 
     async def _settled(self) -> None:
-        """Until the appended rows are as durable as set."""
+        """Wait until the appended rows have the configured durability."""
         rows, self._unsettled = self._unsettled, ()
         if self._durability is not None and rows:
             done = asyncio.Event()
@@ -302,7 +303,8 @@ class Exchange:
             await done.wait()
 
     def _prompt_numbers(self) -> list[int]:
-        """vLLM numbers the prompts of a completions call at the end of its requests' ids."""
+        """Return the prompt number of each choice. vLLM appends it to the request ids of a
+        completions call."""
         keys = self._generation.choices
         if self._asked.operation != "completions":
             return [0] * len(keys)

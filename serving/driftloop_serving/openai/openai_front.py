@@ -1,5 +1,5 @@
-"""OpenAI's API on the serving port: the arm is chosen here, the engine's replica of that version
-answers, and its answer goes through as it comes."""
+"""OpenAI's API on the serving port: chooses the arm, calls a replica of that version's engine, and
+streams its answer to the client."""
 
 import asyncio
 import hashlib
@@ -56,8 +56,8 @@ Message = MutableMapping[str, Any]
 
 
 class Front:
-    """`table`: the replica's own, of this moment. `timeout_s`: how long an answer may take in
-    all."""
+    """Forwards calls to engines. `table`: returns the replica's current table. `timeout_s`: the
+    limit for a complete answer."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Front:
         self._upstreams = Upstreams()
 
     async def answer(self, request: Request) -> Response:
-        """Errors come in OpenAI's form."""
+        """Answer a call; errors have OpenAI's format."""
         path, model = request.url.path, ""
         try:
             content = await read_body(request.receive, self._limit)
@@ -100,7 +100,8 @@ class Front:
 
 
 def language_model(table: ModelTable, name: str) -> Served:
-    """Raises NotFound for one that is unknown, Rejected for one of another kind."""
+    """Find a language model. Raises NotFound if it is unknown, Rejected if it is of another
+    kind."""
     found = table.models.get(name)
     if found is None:
         known = sorted(n for n, s in table.models.items() if s.is_language_model)
@@ -113,8 +114,8 @@ def language_model(table: ModelTable, name: str) -> Served:
 
 
 def _hop(asked: Asked, served: Served, headers: Mapping[str, str]) -> UpstreamHeaders:
-    """Where the call goes. The body stands for a call of OpenAI's SDK, whose retries carry no
-    key."""
+    """Choose the arm. Calls of OpenAI's SDK, whose retries carry no key, are identified by their
+    body."""
     given = headers.get("x-prediction-id")
     prediction_id = new_prediction_id() if given is None else checked_id(given.encode("latin-1"))
     key = routing_key(asked, headers.get("x-routing-key"))
@@ -145,7 +146,8 @@ def _hop(asked: Asked, served: Served, headers: Mapping[str, str]) -> UpstreamHe
 
 
 def _addresses(served: Served, hop: UpstreamHeaders) -> tuple[str, ...]:
-    """Of the engines that hold the version. Raises what says why there are none."""
+    """Return the addresses of the engines that hold the version. Raises the reason if there are
+    none."""
     if not served.deployment.loaded:
         raise Unavailable(f"model {hop.model!r} is unloaded")
     found = served.addresses.get(hop.version, ())
@@ -158,8 +160,8 @@ def _addresses(served: Served, hop: UpstreamHeaders) -> tuple[str, ...]:
 
 
 def _by_affinity(addresses: tuple[str, ...], hop: UpstreamHeaders) -> tuple[str, ...]:
-    """A conversation, and a second try of a call, come to the engine that knows them; if that is
-    away, the next in an order of the conversation's own."""
+    """Order the addresses so that a conversation, and a retry, goes to the engine that knows it,
+    and otherwise to the next in an order specific to the conversation."""
 
     def weight(address: str) -> bytes:
         return hashlib.blake2b(f"{hop.affinity} {address}".encode(), digest_size=8).digest()
@@ -172,8 +174,8 @@ def _away(hop: UpstreamHeaders) -> RetryLater:
 
 
 class _PassedOn(Response):
-    """Passes an engine's answer on, and gives it up when the client leaves. `ask`: begins the call
-    anew at other engines."""
+    """Streams an engine's answer, and aborts it when the client disconnects. `ask`: repeats the
+    call at other engines."""
 
     def __init__(
         self,
@@ -199,7 +201,7 @@ class _PassedOn(Response):
         started = over = False
 
         def give_up(*_: object) -> None:
-            if not over:  # else the connection is somebody else's by now
+            if not over:  # otherwise the connection may serve another call by now
                 self._given_up = True
                 self._connection.abort()
 
@@ -229,7 +231,7 @@ class _PassedOn(Response):
             gone.cancel()
 
     async def _begun(self) -> tuple[int, list[Header]]:
-        """The head of the first engine that takes the call on, or of the last one's refusal."""
+        """Return the head of the first engine that processes the call, or of the last refusal."""
         status, headers = await self._connection.head()
         while self._connection.others and any(name == _NOT_BEGUN for name, _ in headers):
             self._connection.abort()
@@ -249,7 +251,7 @@ async def _until_gone(receive: Callable[[], Awaitable[Message]]) -> None:
 
 
 def add_openai(app: FastAPI, front: Front) -> None:
-    """The routes of OpenAI's API, and vLLM's two calls for tokens."""
+    """Add the routes of OpenAI's API, and vLLM's two routes for tokenisation."""
     for path in (*OPERATIONS, *TOKEN_CALLS):
 
         async def ask(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""What a client asks of OpenAI's API: which model, and what keeps a conversation on its arm.
+"""Parses a request to OpenAI's API: the model, and the key that keeps a conversation on its arm.
 Pure."""
 
 import hashlib
@@ -16,7 +16,7 @@ OPERATIONS = {
     "/v1/responses": "responses",
     "/v1/embeddings": "embeddings",
 }
-"""Calls whose answers are kept, with what their rows say under `operation`."""
+"""The calls whose answers are recorded, with the value of the column `operation`."""
 TOKEN_CALLS = ("/tokenize", "/detokenize")
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
@@ -27,10 +27,10 @@ PROMPTS = {
     "embeddings": "input",
 }
 ENCODINGS = ("float", "base64")
-"""OpenAI's. vLLM's others are not JSON: which version answered would be lost, and so would headers
-that they need."""
+"""The encodings of OpenAI. vLLM's others are not JSON: they lack the version in the body, and need
+headers that are not forwarded."""
 STICKY = ("prompt_cache_key", "conversation", "safety_identifier", "user")
-"""Fields of a body that stand for a conversation or its user, the narrowest first."""
+"""Fields of a body that identify a conversation or its user, the most specific first."""
 _UNTOLD = frozenset(
     ("model", "messages", "prompt", "input", "stream", "stream_options", "request_id")
 )
@@ -38,7 +38,8 @@ _UNTOLD = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`named`: the model as the client wrote it: `model`, or `model@version` for a pinned one."""
+    """A parsed request. `named`: the model as the client wrote it: `model`, or `model@version` if
+    pinned."""
 
     path: str
     named: str
@@ -52,7 +53,7 @@ class Asked:
 
 
 def read(path: str, content: bytes) -> Asked:
-    """Raises Rejected for a body that no model could answer; the engine looks at the rest."""
+    """Parse a body. Raises Rejected if no model could answer it; the engine checks the rest."""
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -89,9 +90,9 @@ def _check_messages(messages: object) -> None:
 
 
 def routing_key(asked: Asked, header: str | None) -> bytes:
-    """What decides the arm: the header `x-routing-key`; else what the body says of the conversation
-    or the user; else how the conversation begins, up to the first user message, which its later
-    turns repeat."""
+    """Return the key that decides the arm: the header `x-routing-key`, else the conversation or
+    user named in the body, else the start of the conversation up to the first user message, which
+    all its turns share."""
     if header:
         return header.encode("latin-1")
     for name in STICKY:
@@ -116,7 +117,8 @@ def _beginning(messages: list[Any]) -> list[Any]:
 
 
 def conversation(asked: Asked, prompt_number: int = 0) -> str:
-    """The row's `messages`, as JSON. `prompt_number`: which one of a completions call's prompts."""
+    """Return the row's `messages` as JSON. `prompt_number`: the number of the prompt in a
+    completions call."""
     operation, body = asked.operation, asked.body
     prompt = body.get(PROMPTS[operation]) if operation else None
     if operation == "completions" and isinstance(prompt, list) and not _is_tokens(prompt):
@@ -135,5 +137,5 @@ def _is_tokens(prompt: list[Any]) -> bool:
 
 
 def parameters(asked: Asked) -> str:
-    """What else was asked for, as JSON."""
+    """Return the other parameters of the request as JSON."""
     return orjson.dumps({k: v for k, v in asked.body.items() if k not in _UNTOLD}).decode()

@@ -1,10 +1,10 @@
-"""A client's second try of a call is the same prediction.
+"""Treats a client's retry as the same prediction.
 
-A try is known by the id that the client chose (`x-prediction-id`), by its `Idempotency-Key`, or,
-for OpenAI's SDK, which sends neither but says `x-stainless-retry-count`, by what it asks for. A
-second try waits for the first one's answer if that is under way, gets it again if it is complete,
-and takes over its prediction id if it failed. A failed try is kept back from capture for a while:
-a first try that timed out is not a prediction of its own.
+A retry is recognised by the client's `x-prediction-id` or `Idempotency-Key`. OpenAI's SDK sends
+neither, but sets `x-stainless-retry-count`; its retries are recognised by their content. A retry
+waits for the first try if that is in progress, gets the same answer if that is complete, and takes
+over its prediction id if it failed. A failed try is captured only after a delay, because a retry
+may replace it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Header = tuple[bytes, bytes]
 
 @dataclass(slots=True)
 class Try:
-    """One try. `sent`: what the client was sent, whole when `answered`."""
+    """One try of a call. `sent`: the bytes sent to the client, complete if `answered`."""
 
     prediction_id: PredictionId
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -36,12 +36,12 @@ class Try:
     _capture: Callable[[], None] | None = None
 
     def keep_back(self, capture: Callable[[], None]) -> None:
-        """Call `capture` later, unless a second try takes over."""
+        """Call `capture` after a delay, unless a retry takes over."""
         self._capture = capture
         self._kept_back = asyncio.get_running_loop().call_later(RETRY_WITHIN_S, self.settle)
 
     def settle(self) -> None:
-        """Capture now what is kept back."""
+        """Capture now if it was delayed."""
         capture, self._capture = self._capture, None
         self.take_over()
         if capture is not None:
@@ -64,7 +64,7 @@ class Retries:
         self._bytes = 0
 
     async def earlier(self, key: bytes) -> Try | None:
-        """The try that this one repeats, when it is over."""
+        """Wait for the earlier try with this key, and return it; None if there is none."""
         found = self._tries.get(key)
         if found is not None:
             await found.over.wait()
@@ -89,7 +89,7 @@ class Retries:
                 pass
 
     def close(self) -> None:
-        """Capture at once what is still kept back."""
+        """Capture all delayed tries now."""
         for known in self._tries.values():
             known.settle()
 

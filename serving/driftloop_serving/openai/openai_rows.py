@@ -1,4 +1,5 @@
-"""Answers of a language model as rows of `driftloop_contracts.language.SIGNATURE`. Pure."""
+"""Converts answers of a language model to rows of `driftloop_contracts.language.SIGNATURE`.
+Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One answer, under the names of the signature's outputs. `prompt_number`: which prompt it is
-    to."""
+    """One answer, with the names of the signature's outputs. `prompt_number`: the number of its
+    prompt."""
 
     text: str = ""
     tool_calls: str = ""
@@ -51,8 +52,7 @@ def outputs_of(rows: Sequence[Row]) -> Arrays:
 
 
 def tool_calls_of(document: Mapping[str, Any]) -> dict[int, list[Any]]:
-    """The tool calls in an answer that came whole, by the choice's index (responses: all under
-    0)."""
+    """Return the tool calls of a complete answer by the choice's index (responses: all under 0)."""
     found = {
         choice["index"]: choice["message"]["tool_calls"]
         for choice in document.get("choices", ())
@@ -63,8 +63,8 @@ def tool_calls_of(document: Mapping[str, Any]) -> dict[int, list[Any]]:
 
 
 class StreamedToolCalls:
-    """Puts tool calls together from the events of a chat stream; a stream of `responses` ends with
-    the whole of them."""
+    """Assembles tool calls from the events of a chat stream. A stream of `responses` contains them
+    completely in its last event."""
 
     def __init__(self) -> None:
         self._calls: dict[int, dict[int, dict[str, Any]]] = {}

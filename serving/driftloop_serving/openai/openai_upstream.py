@@ -1,7 +1,7 @@
-"""Asking an engine's replica over HTTP, with its answer passed on as it comes.
+"""An HTTP client that calls an engine's replica and streams its answer.
 
-Written on the parser itself: a token that comes through a general client, or through Serve's
-handles, costs more than making it takes a small model.
+Built directly on the parser: forwarding a token through a general client, or through Serve's
+handles, costs more than a small model needs to generate it.
 """
 
 import asyncio
@@ -11,22 +11,23 @@ from typing import Any
 import httptools
 
 HIGH_WATER_BYTES = 256 << 10
-"""What may wait for a client that reads slowly; then the engine's answer is not read on."""
+"""How many bytes may wait for a client that reads slowly; beyond that, reading from the engine
+pauses."""
 CONNECT_S = 2.0
 IDLE_KEPT = 32
 IDLE_S = 3.0
-"""How long a connection may wait for its next call: uvicorn closes one after 5 s, and a call that
-is on its way then would be lost."""
+"""How long an idle connection is reused, in seconds: uvicorn closes it after 5 s, which would lose
+a call in transit."""
 
 Header = tuple[bytes, bytes]
 
 
 class UpstreamLost(Exception):
-    """The engine's replica ended, or was given up, before its answer was whole."""
+    """The engine's replica ended, or the call was aborted, before the answer was complete."""
 
 
 class Upstreams:
-    """Connections to engines, kept for the next call. Use it on one event loop."""
+    """Reusable connections to engines. Use it on one event loop."""
 
     def __init__(self) -> None:
         self._idle: dict[str, list[Connection]] = {}
@@ -34,14 +35,14 @@ class Upstreams:
     async def ask(
         self, addresses: tuple[str, ...], path: str, headers: dict[str, str], body: bytes
     ) -> "Connection":
-        """Send the call to the first address that takes it; `others` of the connection are those
-        after it. Raises OSError if none does; once one has begun it, it goes to no other: what
-        ended one engine must not end the next."""
+        """Send the call to the first address that accepts it. The connection's `others` are the
+        addresses after it. Raises OSError if none accepts. A call that an engine has begun is not
+        sent to another, because it might crash that one as well."""
         lost: OSError = ConnectionRefusedError("no engine is known")
         for number, address in enumerate(addresses, 1):
             try:
                 connection = await self._connection(address)
-            except OSError as error:  # TimeoutError is one
+            except OSError as error:  # includes TimeoutError
                 lost = error
                 continue
             connection.others = addresses[number:]
@@ -73,7 +74,8 @@ class Upstreams:
 
 
 class Connection(asyncio.Protocol):
-    """One call at a time: `send`, then `head`, then `chunk` until it is None."""
+    """A connection with one call at a time: `send`, then `head`, then `chunk` until it returns
+    None."""
 
     def __init__(self, address: str, give_back: Any) -> None:
         self.address = address
@@ -102,13 +104,13 @@ class Connection(asyncio.Protocol):
         self._transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
     async def head(self) -> tuple[int, list[Header]]:
-        """Status and headers. Raises UpstreamLost."""
+        """Return status and headers. Raises UpstreamLost."""
         while not self._has_head:
             await self._change()
         return self._parser.get_status_code(), self._headers
 
     async def chunk(self) -> bytes | None:
-        """What has come since the last one; None at the end. Raises UpstreamLost."""
+        """Return the bytes received since the last chunk; None at the end. Raises UpstreamLost."""
         while not self._chunks:
             if self._over:
                 if self._keeps and self.usable:
@@ -125,7 +127,7 @@ class Connection(asyncio.Protocol):
         return found
 
     def abort(self) -> None:
-        """Give the answer up: the engine sees that its client left."""
+        """Abort the answer: the engine sees a disconnected client."""
         if self._transport is not None:
             self._transport.abort()
         self._lost = True
@@ -144,7 +146,7 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # what the transport and the parser call
+    # called by the transport and the parser
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport

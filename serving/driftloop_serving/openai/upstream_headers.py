@@ -1,4 +1,4 @@
-"""The headers by which the replica that takes a request passes it on to the engine's replica."""
+"""The headers with which a replica forwards a request to an engine's replica."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +10,19 @@ from driftloop_contracts.likelihood import HOP_PREFIX as _PREFIX
 from driftloop_contracts.model import Arm
 
 NOT_BEGUN = f"{_PREFIX}not-begun"
-"""Header of an engine's refusal of a call that it did nothing for: another engine may be asked."""
+"""Header of a refusal by an engine that has not started the call: another engine may be asked."""
 GIVEN_ID = "id:"
-"""Begins a `retry_key` that is the prediction id which the client chose."""
+"""The prefix of a `retry_key` that is a prediction id chosen by the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamHeaders:
-    """`retry_key`: what the client's other tries have in common with this one, if it may repeat a
-    call; `is_retry`: whether this try says that there was one before it; `affinity`: what chooses
-    one of several engines, which need not know it; `key_hash`: see `PredictionBatch`."""
+    """The metadata of a forwarded call.
+
+    retry_key: what all tries of this call have in common, if it can be a retry. is_retry: whether
+    the client marked it as a retry. affinity: chooses one of several engines; not needed by the
+    engine. key_hash: see `PredictionBatch`.
+    """
 
     model: str
     version: int
@@ -47,7 +50,7 @@ class UpstreamHeaders:
 
     @classmethod
     def read(cls, headers: Mapping[str, str]) -> "UpstreamHeaders":
-        """Raises Rejected if the call comes from elsewhere."""
+        """Parse the headers. Raises Rejected if the call does not come from a replica."""
         try:
             arms: dict[str, Arm] = {arm: arm for arm in get_args(Arm)}
             return cls(
@@ -60,4 +63,4 @@ class UpstreamHeaders:
                 key_hash=int(hashed) if (hashed := headers.get(f"{_PREFIX}key-hash")) else None,
             )
         except (KeyError, ValueError):
-            raise Rejected("this port answers the serving port's replicas only") from None
+            raise Rejected("this port only answers the replicas of the serving port") from None

@@ -1,1 +1,1 @@
-"""The serving ports: who owns them, how replicas get to listen on them, and how they accept."""
+"""The serving ports: their owner, how sockets are passed to replicas, and how replicas accept."""

@@ -1,10 +1,9 @@
-"""How a replica accepts connections, from a queue of its own or one that it shares.
+"""Accepts connections in a replica, from its own listening queue or one shared with others.
 
-A shared queue gives each connection to the replica that accepts first. If several connect at once,
-the first replica to wake would have them all before the second is awake, and clients keep their
-connections. So a replica accepts one, lets a moment pass, then accepts two, four, and so on, until
-it finds the queue empty: replicas that are idle share a burst evenly, and one that is busy leaves
-more to the others.
+A shared queue gives each connection to the replica that accepts first. When several clients connect
+at once, the first replica to wake would take all of them, and clients keep their connections. A
+replica therefore accepts one connection, pauses, then accepts two, four, and so on until the queue
+is empty. Idle replicas share a burst evenly, and a busy one leaves more to the others.
 """
 
 import asyncio
@@ -21,13 +20,13 @@ log = structlog.get_logger()
 PAUSE_S = 0.001
 """Long enough for another process to wake; the event loop waits whole milliseconds."""
 AT_ONCE = 64
-"""The most connections that are accepted before requests are looked at."""
+"""The most connections accepted before requests are handled."""
 EXHAUSTED_S = 0.5
-"""How long to wait if no more files can be opened."""
+"""The pause if no more files can be opened."""
 
 
 class Acceptor:
-    """Gives each connection at `port` a new `protocol()`, from `open` until `close`."""
+    """Connects each connection at `port` to a new `protocol()`, from `open` until `close`."""
 
     def __init__(self, port: OpenPort, protocol: Callable[[], asyncio.Protocol]) -> None:
         self._port = port
@@ -43,7 +42,7 @@ class Acceptor:
         listener.setblocking(False)
         if self._port.shared:
             self._watch()
-        else:  # the event loop's own way costs less
+        else:  # asyncio's own accept loop costs less
             self._server = await self._loop.create_server(
                 self._protocol, sock=listener, backlog=BACKLOG
             )
@@ -70,14 +69,14 @@ class Acceptor:
             self._rest(PAUSE_S, self._accept)
 
     def _take(self, most: int) -> int:
-        """Accept up to `most` connections; how many there were. Raises OSError if this process or
-        the system can open no more files."""
+        """Accept up to `most` connections and return their number. Raises OSError if this process
+        or the system cannot open more files."""
         for count in range(most):
             try:
                 accepted, _ = self._port.listener.accept()
             except BlockingIOError:
                 return count
-            except ConnectionAbortedError:  # a client that did not wait
+            except ConnectionAbortedError:  # the client has disconnected
                 continue
             opening = self._loop.create_task(self._open(accepted))
             self._opening.add(opening)
@@ -88,8 +87,8 @@ class Acceptor:
         await self._loop.connect_accepted_socket(self._protocol, accepted)
 
     async def close(self) -> None:
-        """Accept what waits, and no more. In a queue of one's own it would be reset; in a shared
-        one it may be that nobody else is left."""
+        """Accept the connections that wait, then stop. Otherwise those in a private queue would be
+        reset, and those in a shared queue might have no replica left."""
         if self._server is None:
             self._loop.remove_reader(self._port.listener)
         if self._pause is not None:

@@ -1,7 +1,7 @@
-"""How listening sockets get from the process that owns their ports to those that answer on them:
-over a Unix socket that only the same user may open.
+"""Passes listening sockets from the process that owns their ports to the processes that answer on
+them, over a Unix socket that only the same user may open.
 
-It imports the standard library alone: HAProxy's launcher uses it without any package.
+It imports only the standard library, because HAProxy's launcher runs without other packages.
 """
 
 import contextlib
@@ -12,21 +12,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 BACKLOG = 1024
-"""How many connections may wait to be accepted, by all replicas together."""
+"""The number of connections that may wait to be accepted, for all replicas together."""
 PATIENCE_S = 30.0
 MESSAGE_BYTES = 4096
 SOCKETS = 16
-"""The most that one message can carry."""
+"""The most sockets that one message can carry."""
 
 
 def listen(place: Path) -> socket.socket:
-    """The Unix socket that the owner answers on, with mode 0600."""
+    """Return the owner's Unix socket, listening at `place` with mode 0600."""
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     opened = socket.socket(socket.AF_UNIX)
     with _short(place) as address:
         opened.bind(address)
-        Path(address).chmod(0o600)  # nobody can connect before `listen`
+        Path(address).chmod(0o600)  # clients cannot connect before `listen`
     opened.listen(128)
     return opened
 
@@ -38,8 +38,8 @@ def give(connection: socket.socket, sockets: Mapping[str, socket.socket]) -> Non
 
 
 def take(place: Path, name: str) -> socket.socket:
-    """The listening socket `name`, which child processes do not inherit. Raises OSError if no owner
-    answers at `place`, KeyError if it has no such socket."""
+    """Return the listening socket `name`, which child processes do not inherit. Raises OSError if
+    no owner answers at `place`, KeyError if the owner has no such socket."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE_S)
         with _short(place) as address:
@@ -58,7 +58,7 @@ def take(place: Path, name: str) -> socket.socket:
 
 @contextlib.contextmanager
 def _short(place: Path) -> Iterator[str]:
-    """An address of `place`, which may be longer than the 107 bytes that an address can have."""
+    """Yield a short address of `place`, whose path may exceed the 107 bytes of a socket address."""
     folder = os.open(place.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{place.name}"

@@ -1,8 +1,8 @@
-"""The port that a replica answers on: the machine's, if it has an owner, else the replica's own.
+"""Opens the port that a replica answers on: the machine owner's socket, or the replica's own.
 
-Roles that run apart, as on a Ray cluster, have no owner on each node. There the node's replicas
-each listen, with SO_REUSEPORT, and the kernel gives a connection to one of them, whose own it is
-from then on. Any process of the same user could join them: so a replica looks first who is there.
+On a Ray cluster, where roles run apart, nodes have no owner. The replicas of a node each listen
+with SO_REUSEPORT, and the kernel assigns each connection to one of them. Because any process of the
+same user could join, a replica first checks which processes listen.
 """
 
 import errno
@@ -30,8 +30,8 @@ class OpenPort:
 
 
 def open_port(settings: Settings, key: str) -> OpenPort:
-    """`key`: the setting of the port, as `grpc_port`. Raises Conflict, naming port and process, if
-    a stranger listens there."""
+    """Open the port of a setting such as `grpc_port`, named by `key`. Raises Conflict, naming port
+    and process, if a foreign process listens there."""
     serving = settings.serving
     name, port = f"serving.{key}", int(getattr(serving, key))
     if serving.ray_address is None:
@@ -44,8 +44,8 @@ def open_port(settings: Settings, key: str) -> OpenPort:
 
 
 def among_siblings(host: str, port: int, name: str) -> socket.socket:
-    """A listening socket of one's own at a port that this process's siblings, the other workers
-    of the same Ray node, may listen on, too."""
+    """Return a listening socket of this process at a port that its siblings (the other workers of
+    the same Ray node) may share. Raises Conflict if a foreign process listens there."""
     strangers = [p for p in listening_processes(port) if p.ppid() != os.getppid()]
     if strangers:
         raise Conflict(taken(name, port))

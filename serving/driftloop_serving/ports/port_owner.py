@@ -1,9 +1,9 @@
-"""The owner of a machine's serving ports: it listens, alone, and never accepts.
+"""Owns the serving ports of a machine: it alone listens on them, and it never accepts.
 
-It hands its listening sockets to the replicas (and to HAProxy), which accept from the one queue
-that all of them share. So a replica may die, leave or join without a connection being refused or
-reset: what nobody has accepted yet waits for the next replica. It runs in the supervisor, whose end
-is the end of all who answer.
+It passes its listening sockets to the replicas (and to HAProxy), which all accept from one queue.
+When a replica dies, leaves or joins, connections are neither refused nor reset: those not yet
+accepted wait for the next replica. It runs in the supervisor, which outlives all processes that
+answer.
 """
 
 import contextlib
@@ -21,8 +21,9 @@ from driftloop_settings.run_state import ports_socket
 
 
 class PortOwner:
-    """Owns `ports` of `host`, which are named by their settings, and hands them out at `place`.
-    Raises Conflict, naming port and process, if another process has one of them."""
+    """Listens on `ports` of `host`, keyed by the name of their setting, and passes the sockets to
+    processes that connect to the Unix socket `place`. Raises Conflict, naming port and process, if
+    a port is in use."""
 
     def __init__(self, place: Path, host: str, ports: Mapping[str, int]) -> None:
         self._place = place
@@ -34,7 +35,8 @@ class PortOwner:
             self._close_ports()
             raise
         self._asked = listen(place)
-        # The supervisor forks beside this thread: it makes system calls, and takes no lock.
+        # The supervisor forks while this thread runs, so the thread only makes system calls and
+        # takes no lock.
         self._answering = threading.Thread(target=self._answer, daemon=True)
         self._answering.start()
 
@@ -44,12 +46,13 @@ class PortOwner:
                 connection, _ = self._asked.accept()
             except OSError:  # closed
                 return
-            with connection, contextlib.suppress(OSError):  # who asked may be gone
+            with connection, contextlib.suppress(OSError):  # the client may have left
                 connection.settimeout(PATIENCE_S)
                 give(connection, self._open)
 
     def close(self) -> None:
-        """Hand out no more. A port is free when those who have it close it, too."""
+        """Stop passing sockets. A port becomes free once all processes that hold it have closed
+        it."""
         self._asked.shutdown(socket.SHUT_RDWR)  # `close` alone does not wake `accept`
         self._answering.join()
         self._asked.close()
@@ -62,8 +65,8 @@ class PortOwner:
 
 
 def serving_ports(settings: Settings) -> dict[str, int]:
-    """The ports that this machine's owner has, by their settings; none if the replicas are on a Ray
-    cluster."""
+    """Return the ports that the machine's owner listens on, by setting; empty if the replicas run
+    on a Ray cluster."""
     serving = settings.serving
     if serving.ray_address is not None:
         return {}
@@ -71,7 +74,7 @@ def serving_ports(settings: Settings) -> dict[str, int]:
 
 
 def own_ports(settings: Settings) -> PortOwner | None:
-    """The owner of `serving_ports`, if there are any. Raises Conflict as `PortOwner`."""
+    """Listen on `serving_ports`; None if there are none. Raises Conflict as `PortOwner` does."""
     ports = serving_ports(settings)
     place = ports_socket(settings.state_dir)
     return PortOwner(place, settings.serving.host, ports) if ports else None

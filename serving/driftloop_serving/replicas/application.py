@@ -1,7 +1,7 @@
-"""The applications that Serve's declarative deploy imports by name, and their names.
+"""The applications that Serve's declarative deployment imports by name, and their names.
 
-Serve starts a process only to import this, before the first replica may start: so it names the
-classes instead of importing them, which would take longer than all the rest.
+Serve starts a process just to import this module before the first replica can start. The module
+therefore names the classes instead of importing them, which would take most of that time.
 """
 
 from typing import Any
@@ -11,31 +11,34 @@ from ray.serve import Application
 
 SHARED_APPLICATION = "driftloop"
 REPLICA = "replica"
-"""The deployment of every application."""
+"""The name of the deployment in every application."""
 
 
 def own_application(model: str) -> str:
-    """Of a model that has replicas of its own."""
+    """Return the application of a model with dedicated replicas."""
     return f"model-{model}"
 
 
 def engine_application(model: str, base: int) -> str:
-    """Of a language model's version with weights of its own, and the adapters that go with it."""
+    """Return the application of a language model's version with full weights, and of its
+    adapters."""
     return f"engine-{model}-{base}"
 
 
 def build(arguments: dict[str, Any]) -> Application:
-    """The replicas that take requests. `arguments["settings"]`: the stack's settings as JSON."""
+    """Build the replicas that receive requests. `arguments["settings"]`: the stack's settings as
+    JSON."""
     return _bound("driftloop_serving.replicas.replica.Replica", arguments["settings"])
 
 
 def build_own(arguments: dict[str, Any]) -> Application:
-    """The replicas of one model, which answer for the others. Arguments as for `build`."""
+    """Build the dedicated replicas of one model, which the other replicas forward to. Arguments as
+    for `build`."""
     return _bound("driftloop_serving.replicas.own_replica.OwnReplica", arguments["settings"])
 
 
 def build_engine(arguments: dict[str, Any]) -> Application:
-    """The replicas of a language model's engine. Arguments as for `build`."""
+    """Build the replicas of a language model's engine. Arguments as for `build`."""
     return _bound("driftloop_serving.replicas.engine_replica.EngineReplica", arguments["settings"])
 
 

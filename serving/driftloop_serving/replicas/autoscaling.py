@@ -1,8 +1,9 @@
-"""How many replicas a load needs. Serve calls `policy`; a replica reports by its `LoadMeter`.
+"""Computes how many replicas a load needs. Serve calls `Policy`; replicas report through
+`LoadMeter`.
 
-Serve itself counts requests under way, and sees none of those that our protocol takes. A replica's
-limit is its event loop, which cannot use more than one core: the load is how much of a core the
-replica uses.
+Serve itself counts requests in progress, but does not see the requests that our protocol handles. A
+replica is limited by its event loop, which can use at most one core, so the load is the fraction of
+a core that the replica uses.
 """
 
 import math
@@ -13,14 +14,17 @@ from typing import Any
 LOAD = "load"
 Look = tuple[float, float, float]
 TOLERANCE = 0.1
-"""A load this near to the target (as a share of it) changes nothing: no flapping around a
-boundary."""
+"""If the load differs from the target by at most this fraction, the number stays, to avoid
+flapping."""
 
 
 class LoadMeter:
-    """`busy_s`, `cpu_s`: seconds that the event loop worked, and that all threads had a core, since
-    the start. The greater counts: the first also shows a loop that other processes keep from a
-    core, the second also what runs beside the loop."""
+    """Measures the load of a replica.
+
+    busy_s, cpu_s: return the seconds since the start that the event loop worked, and the CPU
+    seconds of all threads. The greater one counts: the first includes time in which other processes
+    held the core, the second includes work outside the loop.
+    """
 
     def __init__(
         self,
@@ -32,15 +36,15 @@ class LoadMeter:
         self._before = self._look()
 
     def load(self) -> float:
-        """Cores in use since the last call."""
+        """Return the cores used since the last call."""
         before, self._before = self._before, self._look()
         busy_s, cpu_s, passed_s = (a - b for a, b in zip(self._before, before, strict=True))
         return max(busy_s, cpu_s) / passed_s if passed_s > 0 else 0.0
 
 
 def wanted(replicas: int, loads: Mapping[str, float], target: float) -> int:
-    """Replicas that bring the mean load of those that reported theirs to `target` (a share of one
-    core); `replicas`, the present number, if none did or the load is near the target already."""
+    """Return the number of replicas that brings the mean reported load to `target` (a fraction of
+    one core). The present number is kept if no load was reported or it is close to the target."""
     if not loads:
         return replicas
     total = sum(loads.values())
@@ -50,7 +54,7 @@ def wanted(replicas: int, loads: Mapping[str, float], target: float) -> int:
 
 
 class Policy:
-    """A policy in Serve's form, whose delays and bounds Serve applies."""
+    """A policy in Serve's format; Serve applies its delays and bounds."""
 
     def __init__(self, target_load: float) -> None:
         self._target = target_load

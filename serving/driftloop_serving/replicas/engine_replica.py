@@ -1,9 +1,8 @@
-"""The Ray Serve deployment of one engine: a language model's version with weights of its own, and
-the adapters that go with it. It answers on a port of its own, which the replicas that take requests
-ask.
+"""The Ray Serve deployment of one engine: a language model's version with full weights, and the
+adapters based on it. It answers on its own port, called by the replicas that receive requests.
 
-A version that cannot be loaded is reported as failed, with the reason, and keeps no other from
-serving.
+A version that cannot be loaded is reported as failed, with the reason, and does not affect the
+others.
 """
 
 import asyncio
@@ -56,7 +55,7 @@ EMBEDS = frozenset(("/v1/embeddings", *TOKEN_CALLS))
 
 
 class EngineReplica:
-    """`settings`: the stack's, as JSON."""
+    """`settings`: the stack's settings, as JSON."""
 
     def __init__(self, settings: str) -> None:
         self._settings = Settings.model_validate_json(settings)
@@ -88,7 +87,8 @@ class EngineReplica:
         self._address = ""
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Serve calls this at the start, too, and takes the replica for ready when it returns."""
+        """Apply the configuration. Serve also calls this at the start, and marks the replica as
+        ready when it returns."""
         async with self._changing:
             config = EngineConfig.from_dict(user_config)
             deployment = config.deployment
@@ -126,7 +126,8 @@ class EngineReplica:
     async def _hold(
         self, deployment: Deployment, base: int
     ) -> tuple[dict[int, str], dict[int, str]]:
-        """The names that versions are loaded under, and why others are not."""
+        """Load the versions. Returns the names of the loaded ones and the failure reasons of the
+        others."""
         names: dict[int, str] = {}
         failed: dict[int, str] = {}
         served = deployment.version(base)
@@ -136,7 +137,7 @@ class EngineReplica:
         try:
             await self._start(deployment, served)
             names[base] = deployment.model.name
-        except Exception as error:  # vLLM's and torch's errors share no base
+        except Exception as error:  # the errors of vLLM and torch have no common base
             reason = _reason(error)
             log.warning("llm.not_loaded", version=base, reason=reason)
             return names, dict.fromkeys([base, *(a.version for a in adapters)], reason)
@@ -160,7 +161,7 @@ class EngineReplica:
         self._base = folder
 
     async def _load(self, deployment: Deployment, served: ServedVersion) -> str:
-        """Its name; loads it if it is not loaded yet."""
+        """Load the version if needed, and return its name in the engine."""
         assert self._engine is not None
         assert self._base is not None
         held = self._app.held.names.get(served.version)
@@ -181,7 +182,8 @@ class EngineReplica:
                 log.info("llm.adapter_unloaded", name=name)
 
     def _checked(self, path: str) -> Path:
-        """The folder of weights on this machine. Raises Rejected outside the allowed roots."""
+        """Return the local folder of the weights. Raises Rejected if it is outside the allowed
+        roots."""
         state_dir = self._settings.state_dir
         roots = [str(state_dir), *self._settings.llm.roots]
         return check_place(local_folder(path, state_dir / "weights", roots), roots)
@@ -197,8 +199,9 @@ class EngineReplica:
         return found
 
     async def _end_with_engine(self) -> None:
-        """A replica ends with its engine, as soon as those who waited for it have their errors:
-        Serve starts another, and the death is counted and shown like that of any replica."""
+        """End the process when the engine has died and the waiting calls have received their
+        errors. Serve then starts a new replica, and the death is counted and reported like that of
+        any replica."""
         while self._engine is None or not self._engine.dead:
             await asyncio.sleep(ENGINE_WATCH_S)
         log.error("llm.engine_died")
@@ -207,7 +210,7 @@ class EngineReplica:
 
     def check_health(self) -> None:
         if self._listener is not None and self._listener.ended:
-            raise RuntimeError("the replica's listener ended")
+            raise RuntimeError("the replica's listener has stopped")
 
     async def __del__(self) -> None:
         self._counting.cancel()

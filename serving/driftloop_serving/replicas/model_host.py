@@ -1,4 +1,4 @@
-"""The parts of every replica: a batcher with the models that it holds, its spool, its counts."""
+"""The parts common to all replicas: a batcher with its models, the spool, and the counts."""
 
 import asyncio
 import gc
@@ -21,7 +21,7 @@ IN_FLIGHT_LIMIT = 1024
 
 
 class ModelHost:
-    """Made on the event loop. `name`: what the spool's folder begins with."""
+    """Create it on the event loop. `name`: the prefix of the spool folder's name."""
 
     def __init__(self, settings: Settings, name: str, forward: Forward | None = None) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class ModelHost:
         self._reporting = Reporting()
 
     async def hold(self, user_config: dict[str, Any]) -> None:
-        """Load what is new beside the traffic, then swap."""
+        """Load new versions while requests are served, then switch to the new table."""
         async with self._reload:
             config = ReplicaConfig.from_dict(user_config)
             table = await asyncio.to_thread(
@@ -61,8 +61,8 @@ class ModelHost:
                 for model in config.remote
             }
             if not self.batcher.table.models:
-                # Before the first request: what is loaded by now stays, and garbage collections
-                # that visit all of it would be pauses of a tenth of a second.
+                # Before the first request: exclude the objects loaded so far from garbage
+                # collection, which would otherwise pause for a tenth of a second to visit them.
                 gc.collect()
                 gc.freeze()
             self.batcher.table = ModelTable({**table.models, **remote})
@@ -71,7 +71,7 @@ class ModelHost:
             )
 
     def load(self) -> dict[str, float]:
-        """What Serve's autoscaling asks for."""
+        """Return the metric that Serve's autoscaling reads."""
         return {LOAD: self._load.load()}
 
     async def close(self) -> None:

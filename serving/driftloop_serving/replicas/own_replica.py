@@ -1,4 +1,4 @@
-"""A model with replicas of its own, and how the replicas that take requests ask it."""
+"""Dedicated replicas of one model, and the client with which other replicas call them."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ PATIENCE_S = 60.0
 
 
 class OwnReplica:
-    """`settings`: the stack's, as JSON."""
+    """`settings`: the stack's settings, as JSON."""
 
     def __init__(self, settings: str) -> None:
         parsed = Settings.model_validate_json(settings)
@@ -32,8 +32,8 @@ class OwnReplica:
         await self._host.hold(user_config)
 
     async def answer(self, call: InferCall) -> InferAnswer | DriftloopError:
-        """Errors are returned: raised ones would reach the caller with this process's
-        traceback."""
+        """Return the answer or the error. Errors are not raised, because the caller would get this
+        process's traceback."""
         try:
             return await self._host.batcher.answer(call)
         except DriftloopError as error:
@@ -47,13 +47,13 @@ class OwnReplica:
 
 
 class OwnReplicaClient:
-    """Asks the replicas of a model for an answer; `Batcher`'s `forward`."""
+    """Calls the dedicated replicas of a model; the `forward` of a `Batcher`."""
 
     def __init__(self) -> None:
         self._handles: dict[str, DeploymentHandle] = {}
 
     async def __call__(self, call: InferCall) -> InferAnswer | DriftloopError:
-        """The other replica's answer or error. Raises RetryLater if none can answer."""
+        """Return the dedicated replica's answer or error. Raises RetryLater if none can answer."""
         later = RetryLater(f"no replica of model {call.model!r} can answer now; try again")
         try:
             handle: Any = self._handles.get(call.model)
@@ -62,7 +62,7 @@ class OwnReplicaClient:
                 self._handles[call.model] = handle
             asked = handle.answer.remote(call)
             answer = await asyncio.wait_for(asked, min(call.timeout_s, PATIENCE_S))
-        except Exception as error:  # Serve's and Ray's errors share no base
+        except Exception as error:  # the errors of Serve and Ray have no common base
             self._handles.pop(call.model, None)
             log.warning("inference.not_forwarded", model=call.model, error=type(error).__name__)
             raise later from None

@@ -1,4 +1,4 @@
-"""Ports that Serve opens in a replica, changed where Serve has no option for it."""
+"""Changes to ports that Serve opens in a replica, for which Serve has no option."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -10,8 +10,8 @@ from driftloop_serving.http.http_protocol import Ingress
 
 
 def keep_to_loopback() -> None:
-    """On a head of our own nobody else may call: Serve 2.60 would bind the replica's internal port
-    to every interface, whatever the node's address (tests/e2e checks all of a stack's sockets)."""
+    """Bind the replica's internal port to loopback. Serve 2.60 would bind it to all interfaces,
+    regardless of the node's address (tests/e2e checks all sockets of a stack)."""
     bind = internals.add_port_to_grpc_server
     internals.add_port_to_grpc_server = lambda server, address: bind(
         server, address.replace("[::]", "127.0.0.1")
@@ -19,8 +19,9 @@ def keep_to_loopback() -> None:
 
 
 def take_over_http(ingress: Ingress, app: Any) -> None:
-    """Serve 2.60 starts its HTTP server after this, with uvicorn's automatic choice of a protocol.
-    That choice is ours now; Serve's own application is left with its health checks, `/-/…`."""
+    """Make Serve's HTTP server use our protocol. Serve 2.60 starts its server after this call, with
+    uvicorn's automatic protocol choice, which this replaces. Serve's own application only keeps its
+    health checks, `/-/…`."""
 
     class Behind(ingress.protocol()):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,10 +1,9 @@
-"""The Ray Serve deployment that takes requests, and holds every model that has no replicas of its
-own.
+"""The Ray Serve deployment that receives requests and holds every model without dedicated replicas.
 
-Ingress `direct`: the replica accepts at the HTTP port. Ingress `haproxy`: Serve's HAProxy is in
-front of the HTTP server that Serve runs in the replica; infer requests are taken from its
-connections as well. In both, only Serve's fallback proxy uses Serve's own request path, while
-HAProxy knows of no replica.
+Ingress `direct`: the replica accepts at the HTTP port. Ingress `haproxy`: Serve's HAProxy forwards
+to the HTTP server that Serve runs in the replica, which handles infer requests with the same
+protocol. In both cases Serve's own request path is only used by Serve's fallback proxy, while
+HAProxy knows no replica.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ from driftloop_settings import Settings
 
 
 class Replica:
-    """`settings`: the stack's, as JSON."""
+    """`settings`: the stack's settings, as JSON."""
 
     def __init__(self, settings: str) -> None:
         self._settings = Settings.model_validate_json(settings)
@@ -69,12 +68,12 @@ class Replica:
             take_over_http(self._ingress, self._app)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Serve calls this at the start, too."""
+        """Apply the configuration; Serve also calls this at the start."""
         await self._host.hold(user_config)
         await self._open()
 
     async def _open(self) -> None:
-        """Accept connections; never before it can answer."""
+        """Accept connections, once the replica can answer."""
         if self._grpc is None:
             port = await asyncio.to_thread(open_port, self._settings, "grpc_port")
             self._grpc = await grpc_server.start(
@@ -85,7 +84,7 @@ class Replica:
             self._listener = Listener(self._app, self._ingress.protocol(), port)
 
     async def __call__(self, request: Request) -> Response:
-        """A request that Serve's fallback proxy passes on."""
+        """Handle a request forwarded by Serve's fallback proxy."""
         started: MutableMapping[str, Any] = {}
         chunks: list[bytes] = []
 
@@ -105,10 +104,10 @@ class Replica:
 
     def check_health(self) -> None:
         if self._listener is not None and self._listener.ended:
-            raise RuntimeError("the replica's listener ended")
+            raise RuntimeError("the replica's listener has stopped")
 
     async def __del__(self) -> None:
-        # Serve awaits this before it ends a replica: answers under way go out.
+        # Serve awaits this before it ends a replica, so that requests in progress are answered.
         leaving = [self._grpc.stop(GRACE_S)] if self._grpc is not None else []
         if self._listener is not None:
             leaving.append(self._listener.leave())

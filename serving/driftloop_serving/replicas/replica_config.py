@@ -1,4 +1,5 @@
-"""What the role `serving` tells replicas, as Ray Serve's `user_config`: plain JSON."""
+"""The configuration that the `serving` role sends to replicas as Ray Serve's `user_config`: plain
+JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from driftloop_contracts.replica import Addresses, Reasons, Versions
 
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
-    """A model that other replicas hold, and what is known of them."""
+    """A model held by other replicas, and what is known about them."""
 
     deployment: Deployment
     held: Versions = ()
@@ -37,7 +38,7 @@ class RemoteModel:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaConfig:
-    """`deployments`: the models that the replica is to hold."""
+    """`deployments`: the models that the replica must hold."""
 
     deployments: tuple[Deployment, ...]
     remote: tuple[RemoteModel, ...] = ()
@@ -58,7 +59,7 @@ class ReplicaConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """`base`: the version whose weights the engine is to hold, and the adapters that go with it."""
+    """`base`: the version whose weights the engine must hold, together with its adapters."""
 
     deployment: Deployment
     base: int

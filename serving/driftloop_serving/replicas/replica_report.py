@@ -1,5 +1,5 @@
-"""What a replica holds, reported to the store, so that no canary gets traffic before it is
-loaded."""
+"""Reports the versions that a replica holds to the store, so that a canary gets no traffic before
+it is loaded."""
 
 import os
 from contextlib import suppress
@@ -17,7 +17,8 @@ def store(url: str) -> Store:
 
 
 def report(settings: Settings, replica: str, table: ModelTable) -> None:
-    """Which versions it holds, and which it knows others to hold."""
+    """Report the versions that the replica holds, and those that it knows other replicas to
+    hold."""
     models = {
         name: HeldVersions(
             revision=served.deployment.revision,
@@ -38,7 +39,8 @@ def report(settings: Settings, replica: str, table: ModelTable) -> None:
 def report_engine(
     settings: Settings, replica: str, model: str, held: HeldVersions, address: str
 ) -> None:
-    """The same of an engine's replica. `address`: host:port where it answers, "" until then."""
+    """Report the versions of an engine's replica. `address`: host:port of its API, "" until it
+    answers."""
     models = {model: held}
     _put(
         settings,
@@ -47,7 +49,7 @@ def report_engine(
 
 
 def report_left(settings: Settings) -> None:
-    """Report that this replica ends as it was asked to, if the store answers."""
+    """Report that this replica ends on request, if the store is available."""
     with suppress(StoreAway):
         _put(settings, ReplicaReport(pid=os.getpid(), left=True))
 

@@ -1,4 +1,4 @@
-"""What the replicas of a model hold together, by their reports. Pure."""
+"""Combines the reports of a model's replicas. Pure."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,13 +12,15 @@ def loaded_versions(
     *,
     known: Sequence[Versions] | None = None,
 ) -> LoadedVersions:
-    """A version is `held` when all replicas of an application hold it, a revision is when all of
-    them have applied it; without applications, `revision` has been applied. A version that is held
-    counts among the `versions` when those who are asked for it know if it is.
+    """Return the versions held and the revision applied by a model's replicas together.
 
-    by_application: the reports of the running replicas of each application that holds some of the
-    model's versions. known: what each shared replica knows to be held by others; None: they hold
-    the model themselves.
+    A version is `held` if all replicas of one application hold it. The revision counts as applied
+    when all replicas have applied it; without applications, `revision` is returned. A held version
+    is listed in `versions` once the replicas that receive requests know that it is held.
+
+    by_application: the reports of the running replicas of each application that holds versions of
+    the model. known: the versions that each shared replica knows to be held elsewhere; None if the
+    shared replicas hold the model themselves.
     """
     all_held: set[int] = set()
     revisions: list[int] = []

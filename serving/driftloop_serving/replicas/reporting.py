@@ -1,4 +1,4 @@
-"""Writing reports to a store that may be away."""
+"""Writes reports to a store that may be unavailable."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,8 +9,8 @@ RETRY_S = 1.0
 
 
 class Reporting:
-    """Writes reports one at a time. A replica serves whether or not the store answers: a report
-    that could not be written is tried again until it, or a newer one, is."""
+    """Writes reports one at a time. A replica serves regardless of the store: a report that could
+    not be written is retried until it, or a newer one, is written."""
 
     def __init__(self, retry_s: float = RETRY_S) -> None:
         self._retry_s = retry_s
@@ -19,7 +19,7 @@ class Reporting:
         self._trying: asyncio.Task[None] | None = None
 
     async def write(self, report: Callable[[], None]) -> None:
-        """`report` is called in a thread. Returns when it was written or has failed once."""
+        """Call `report` in a thread. Returns when it was written or has failed once."""
         self._unwritten = report
         if not await self._written() and (self._trying is None or self._trying.done()):
             self._trying = asyncio.create_task(self._try_again())

@@ -156,7 +156,7 @@ async def test_an_adapter_answers_under_its_content_and_a_wrong_one_is_refused(
         split=TrafficSplit(1, 2, 0.5, "salt"),
     )
     assert world.loaded.versions == (1, 2)
-    assert "another base" in world.loaded.failed[3]
+    assert "different base" in world.loaded.failed[3]
     assert "rank 64 is over" in world.loaded.failed[4]
     assert "outside the folders" in world.loaded.failed[5]
     engine: Any = world.replica._engine

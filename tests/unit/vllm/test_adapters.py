@@ -79,8 +79,8 @@ def test_an_adapter_of_another_base_of_the_same_shape_is_refused(
     tmp_path: Path, base: Path, adapter: Callable[..., Path]
 ) -> None:
     other = write_base(tmp_path / "other", seed=1)
-    assert "another base" in refused(adapter(base_model_name_or_path=str(other)), base)
-    assert "another base" in refused(adapter(**{BASE_FINGERPRINT: fingerprint(other)}), base)
+    assert "different base" in refused(adapter(base_model_name_or_path=str(other)), base)
+    assert "different base" in refused(adapter(**{BASE_FINGERPRINT: fingerprint(other)}), base)
     check_adapter(adapter(**{BASE_FINGERPRINT: fingerprint(base)}), base, max_rank=4)
     check_adapter(adapter(base_model_name_or_path="some/hub-name"), base, max_rank=4)
 
