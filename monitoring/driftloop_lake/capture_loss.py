@@ -1,8 +1,8 @@
-"""What of a version's predictions did not reach the lake: dropped for a reason, or for none known.
+"""Counts the rows of a version's predictions that did not reach the lake, by reason if it is known.
 
-Two accounts tell. The ledger says what replicas served and where it went, up to Kafka. The lake
-knows the rest of the way: a replica numbers what it captures without gaps, so a number that was
-skipped is a loss (`writer.missing_mark`).
+Two sources are combined. The ledger accounts for what replicas served, up to Kafka. The lake shows
+losses after that: a replica numbers the requests that it captures without gaps, so a skipped number
+is a loss (`writer.missing_mark`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,13 +13,13 @@ from driftloop_contracts.judgement import unexplained
 from driftloop_lake.port import LakeReader, Pin
 
 NUMBERED = ("too_large", "damaged")
-"""Reasons for which requests are dropped that have their number already."""
+"""Reasons for dropping requests that already have a sequence number."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureLoss:
-    """Since the version's first prediction. dropped: rows by reason; unaccounted: rows that the
-    ledger does not find; missing: requests that the lake does not find."""
+    """Losses since the version's first prediction. dropped: rows by reason; unaccounted: rows
+    missing in the ledger; missing: requests missing in the lake."""
 
     dropped: Mapping[str, int] = field(default_factory=dict)
     unaccounted: int = 0
@@ -52,8 +52,8 @@ class CaptureLoss:
 def capture_loss(
     ledger: Iterable[Mapping[str, Any]], lake: LakeReader, model: str, pin: Pin, version: int
 ) -> CaptureLoss:
-    """As the store's ledger of the model and the lake at `pin` tell it. What one replica lacks
-    never cancels out against what another counts twice."""
+    """Compute the loss from the store's ledger of the model and the lake at `pin`. Surpluses of one
+    replica never offset losses of another."""
     dropped: dict[str, int] = {}
     unaccounted, replicas = 0, []
     for entry in ledger:

@@ -1,9 +1,8 @@
-"""Predictions whose id the client chose, and which may therefore come twice.
+"""Removes repeated predictions whose id was chosen by the client.
 
-A replica remembers what it answered under such an id. But where it dies between its record and its
-answer, the client tries again, another replica answers, and both records reach Kafka, from two
-replicas: neither offsets nor sequences tell. So rows of such records are compared with what the
-table has.
+A replica remembers its answers under such an id. If it dies between recording and answering, the
+client's retry is answered by another replica, and both records reach Kafka. Neither offsets nor
+sequence numbers reveal this, so the rows of such records are compared with those in the table.
 
 Two writers may hold the two records. Both move the mark TURN, so the second one to commit collides,
 refreshes and compares again.
@@ -19,18 +18,18 @@ from driftloop_lake.lake_table import LakeTable, quoted, time_literal
 
 TURN = "client-ids"
 RETRIES = "retries"
-"""The mark of how many rows were left out so far."""
+"""The mark that counts the rows left out so far."""
 WITHIN = timedelta(hours=1)
-"""How long before a prediction its first try may have been; an older one is not looked at."""
+"""The longest time between a first try and its retry; older rows are not compared."""
 
 _KEY = ["prediction_id", "row", "version"]
 Key = tuple[str, int, int]
 
 
 def without_repeats(table: LakeTable, records: Sequence[pa.Table]) -> list[pa.Table]:
-    """The rows that are not there yet: no other row of the table, or before it in `records`, has
-    their id, number and version, and an answer. Rows with an error always stay: a retry after an
-    error is another prediction. Raises RetryLater."""
+    """Return the rows that are new: no other row of the table, or earlier in `records`, has the
+    same id, row number and version, and an answer. Rows with an error are always kept, because a
+    retry after an error is another prediction. Raises RetryLater."""
     seen = _answered(
         table, pa.concat_tables([rows.select([*_KEY, "predicted_at"]) for rows in records])
     )
@@ -46,7 +45,7 @@ def without_repeats(table: LakeTable, records: Sequence[pa.Table]) -> list[pa.Ta
 
 
 def _answered(table: LakeTable, rows: pa.Table) -> set[Key]:
-    """Keys of the table's answered rows of the same ids."""
+    """Return the keys of the table's answered rows with these ids."""
     ids = pc.min_max(rows.column("prediction_id")).as_py()
     since = pc.min(rows.column("predicted_at")).as_py() - WITHIN
     found = table.scan(

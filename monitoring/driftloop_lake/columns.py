@@ -1,10 +1,10 @@
-"""How the columns of a model's versions share one table, though a version may retype them.
+"""Stores the columns of all versions of a model in one table, even if a version changes a type.
 
-A column whose type the table's column can hold without loss is cast to it. Any other goes into a
-column of its own, `name@type`, so that each value is kept as it was given; Delta's own merge would
-silently cut 2.5 to 2 in a whole-number column. Readers see one column per name again (`united`).
-Delta does not tell columns apart by case: a twin becomes `Name@type@2`. An `@` in a name is written
-`@@`.
+A column that can be cast to the table's type without loss is cast. Any other is stored in a
+separate column, `name@type`, so that each value is kept as given; Delta's own merge would silently
+truncate 2.5 to 2 in an integer column. Readers see one column per name again (`united`). Delta
+ignores case in column names, so a name that differs only in case becomes `Name@type@2`. An `@` in a
+name is written `@@`.
 """
 
 import functools
@@ -19,28 +19,29 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import ARROW_TYPES
 
 MAX_COLUMNS = 4_096
-"""Columns of a table: each costs every reader, and records of a mistaken producer could add them
-without end."""
+"""The most columns of a table: each column costs every reader, and a faulty producer could add
+columns without limit."""
 
 _TAGS = {pa.decimal128(20, 0): "uint64", pa.float64(): "float64", pa.float32(): "float32"}
 _NUMBERS = tuple(t for t in ARROW_TYPES.values() if t != pa.string())
 
 
 def name_of(column: str) -> str:
-    """The name that a table's column holds values of."""
+    """Return the name whose values a table's column holds."""
     name = re.match(r"(?:[^@]|@@)*", column)
     return name.group().replace("@@", "@") if name else column
 
 
 def columns_of(table: pa.Schema, names: Iterable[str]) -> list[str]:
-    """The table's columns that hold values of these names; names that it lacks are left as they
-    are."""
+    """Return the table's columns that hold values of these names; names without columns are
+    returned unchanged."""
     known = _by_name(table)
     return [c.name for name in names for c in known.get(name, [pa.field(name, pa.null())])]
 
 
 def named(table: pa.Schema) -> dict[str, tuple[list[pa.Field], pa.DataType]]:
-    """For each name the table's columns that hold values of it, and a type that holds them all."""
+    """Return for each name the table's columns that hold its values, and a type that can hold them
+    all."""
     return {
         name: (fields, functools.reduce(_common, [field.type for field in fields]))
         for name, fields in _by_name(table).items()
@@ -48,8 +49,8 @@ def named(table: pa.Schema) -> dict[str, tuple[list[pa.Field], pa.DataType]]:
 
 
 def merged(table: pa.Schema | None, rows: pa.Schema) -> pa.Schema:
-    """The table's schema with the columns that `rows` needs besides, which are nullable; the schema
-    of a new table if there is none.
+    """Return the table's schema extended by the columns that `rows` needs, which are nullable; for
+    a new table (None), its schema.
 
     Raises Rejected if the table would have too many columns.
     """
@@ -66,7 +67,8 @@ def merged(table: pa.Schema | None, rows: pa.Schema) -> pa.Schema:
 
 
 def fitted(rows: pa.Table, table: pa.Schema) -> pa.Table:
-    """`rows` with exactly the columns of `table`, which `merged` made; those they lack are null."""
+    """Return `rows` with exactly the columns of `table`, a schema made by `merged`; missing columns
+    are null."""
     known = _by_name(table)
     found: dict[str, pa.ChunkedArray] = {}
     for field, values in zip(rows.schema, rows.columns, strict=True):
@@ -82,8 +84,8 @@ def fitted(rows: pa.Table, table: pa.Schema) -> pa.Table:
 
 
 def united(rows: pa.Table) -> pa.Table:
-    """Rows of a table with one column per name, in a type that holds what these rows have of it:
-    the column's own where they have one type, else the widest number, else text (`1.5`, `true`)."""
+    """Return the rows of a table with one column per name. Its type is that of the values if they
+    share one, else the widest number type, else text (`1.5`, `true`)."""
     if not any("@" in column for column in rows.schema.names):
         return rows
     found = _by_name(rows.schema)
@@ -123,7 +125,7 @@ def _cast(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
             [_as_lists(chunk.cast(target.value_type, safe=False)) for chunk in values.chunks],
             target,
         )
-    # Not safe: whole numbers beyond 2^53 become the nearest float.
+    # Not a safe cast: integers beyond 2^53 become the nearest float.
     return values.cast(target, safe=False)
 
 
@@ -141,7 +143,8 @@ def _by_name(columns: Iterable[pa.Field]) -> dict[str, list[pa.Field]]:
 
 
 def _column(candidates: Sequence[pa.Field], type_: pa.DataType) -> pa.Field | None:
-    """Where values of a type go: to the column of the same type before one that can hold them."""
+    """Choose the column for values of a type: first one of the same type, then one that can hold
+    them."""
     exact = [column for column in candidates if column.type == type_]
     wide = [column for column in candidates if lossless(type_, column.type)]
     return next(iter([*exact, *wide]), None)
@@ -162,7 +165,7 @@ def _tag(type_: pa.DataType) -> str:
 
 
 def lossless(source: pa.DataType, target: pa.DataType) -> bool:
-    """Whether each value of `source` is a value of `target`."""
+    """Whether every value of `source` is a value of `target`."""
     t = pa.types
     if t.is_list(source) and t.is_list(target):
         return lossless(source.value_type, target.value_type)

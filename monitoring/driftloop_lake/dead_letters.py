@@ -1,4 +1,4 @@
-"""The records that the lake could not take, until they are replayed."""
+"""Records that could not be archived, stored until they are replayed."""
 
 from collections.abc import Sequence
 
@@ -23,15 +23,15 @@ _LISTED = ("topic", "partition", "offset", "at", "reason", "headers")
 
 
 class DeadLetters:
-    """Not safe for use from several threads; archivers may write meanwhile. All methods raise
-    RetryLater while the storage is away."""
+    """Reads and replays dead letters. Not thread-safe; archivers may write at the same time. All
+    methods raise RetryLater while the storage is unavailable."""
 
     def __init__(self, uri: str) -> None:
         self._tables = LakeTables(uri)
 
     def list(self) -> pa.Table:
-        """topic, partition, offset, at (when it was sent), reason and headers (JSON) of each,
-        sorted."""
+        """Return topic, partition, offset, at (when it was sent), reason and headers (JSON) of each
+        letter, sorted."""
         self._tables.refresh()
         table = self._tables.dead_letters()
         if table is None:
@@ -40,7 +40,7 @@ class DeadLetters:
         return rows.sort_by([(name, "ascending") for name in _LISTED[:3]])
 
     def get(self, place: KafkaPosition) -> DeadLetter:
-        """The record that was read there, whole. Raises NotFound."""
+        """Return the complete record read at this position. Raises NotFound."""
         self._tables.refresh()
         table = self._tables.dead_letters()
         for row in [] if table is None else table.scan(predicate=_at(place)).to_pylist():
@@ -48,9 +48,9 @@ class DeadLetters:
         raise NotFound(f"no dead letter at {place.topic}:{place.partition}:{place.offset}")
 
     def replay(self, record: PredictionRecord | LabelRecord) -> int:
-        """Write the rows of a dead letter that can be read by now, each that is not there yet, and
-        take the letter out; gives the rows written. Killed in between and done again, it writes
-        none twice.
+        """Write the rows of a dead letter that can be read now, without those that are already in
+        the table, and remove the letter. Returns the number of rows written. Safe to repeat after
+        an interruption.
 
         Raises Rejected if the record does not fit its table.
         """
@@ -83,7 +83,7 @@ class DeadLetters:
         new = record.rows if fit.table.mark(name) == NO_MARK else record.rows.slice(0, 0)
         new = new.filter(pc.invert(pc.is_in(new.column("sequence"), _present(fit.table, record))))
         if new.num_rows:
-            # The replica's mark is set even where it stays: an archiver that writes rows of the
+            # Set the replica's mark even if it does not change: an archiver that writes rows of the
             # same replica at this moment then collides with us.
             reached = max(fit.table.mark(sequence), record.headers.last_sequence)
             fit.table.append(fit.rows([new]), {name: 0, sequence: reached})
@@ -91,7 +91,8 @@ class DeadLetters:
 
 
 def _present(table: LakeTable, record: PredictionRecord) -> pa.Array:
-    """Which sequences of the record are there: producers may have packed them again in another."""
+    """Return the sequences of the record that are present; producers may have packed them again in
+    another record."""
     h = record.headers
     rows = table.scan(
         ["sequence"],
@@ -113,5 +114,5 @@ def _at(place: KafkaPosition) -> str:
 
 
 def places(letters: pa.Table) -> Sequence[KafkaPosition]:
-    """Where the letters of a `list` were read."""
+    """Return the positions of the letters returned by `list`."""
     return [KafkaPosition(r["topic"], r["partition"], r["offset"]) for r in letters.to_pylist()]

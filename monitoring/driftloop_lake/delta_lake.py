@@ -1,4 +1,5 @@
-"""Reads the lake: Delta finds the files and rows that can matter, DuckDB joins them with labels."""
+"""Reads the lake: Delta finds the files and rows that may be relevant, DuckDB joins them with
+labels."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -34,12 +35,12 @@ _LABEL_KEY = [field.name for field in LABEL_SCHEMA if field.name != "tags"]
 
 
 def open_lake(settings: "Settings") -> "DeltaLake":
-    """The lake that the settings name; it need not exist yet. Nothing is read or written."""
+    """Return the lake of the settings, which need not exist yet. Does no I/O."""
     return DeltaLake(settings.lake_uri)
 
 
 class DeltaLake:
-    """A `LakeReader`. Safe to use from several threads; one reads at a time."""
+    """A `LakeReader`. Thread-safe; reads are executed one at a time."""
 
     def __init__(self, uri: str, queries: Queries | None = None) -> None:
         self._uri = uri
@@ -52,23 +53,24 @@ class DeltaLake:
         self._repeats: dict[str, Repeats] = {}
 
     def writer(self) -> LakeWriter:
-        """What the archiver writes with."""
+        """Return the writer that the archiver uses."""
         return LakeWriter(self._uri)
 
     def upkeep(self, settings: "LakeSettings", pinned: Pinned) -> Upkeep:
-        """What keeps the tables small and quick."""
+        """Return the maintenance of the tables."""
         rules = Rules(settings.compact_files, settings.vacuum_hours, settings.retention_days)
         return Upkeep(self._uri, rules, pinned)
 
     def erase(self, model: str) -> None:
-        """Delete all rows of a model's predictions; their files go when versions that nobody pins
+        """Delete all rows of a model's predictions. Their files are removed when unpinned versions
         are vacuumed. Raises RetryLater."""
         table = UpkeepTable.open(layout.predictions_uri(self._uri, model))
         if table is not None and table.version > 0:
-            table.delete(f"{layout.DATE} IS NOT NULL")  # of the partition: no file is read
+            # selects whole partitions, so no file is read
+            table.delete(f"{layout.DATE} IS NOT NULL")
 
     def dead_letters(self) -> DeadLetters:
-        """What the lake could not take."""
+        """Return the records that could not be archived."""
         return DeadLetters(self._uri)
 
     def pin(self, model: str) -> Pin | None:
@@ -205,7 +207,8 @@ class DeltaLake:
         return table
 
     def _at(self, uri: str, version: int) -> LakeTable:
-        """Raises NotFound if there is no such version (any more)."""
+        """Open the table at a version. Raises NotFound if that version does not exist (any
+        more)."""
         newest = self._newest.get(uri)
         if newest is not None and newest.version == version:
             return newest
@@ -220,7 +223,8 @@ class DeltaLake:
 
 
 def _offsets(table: LakeTable, topic: str) -> dict[str, int]:
-    """The table cannot list its marks: partitions are tried until many in a row have none."""
+    """Return the offsets by partition. Marks cannot be listed, so partitions are tried until many
+    in a row have none."""
     found: dict[str, int] = {}
     partition = last = 0
     while partition <= last + _PARTITION_GAP:
@@ -237,8 +241,8 @@ def _newest(
     since: datetime | None,
     read: Callable[[datetime | None], pa.Table],
 ) -> pa.Table:
-    """The newest `wanted` rows of `read(since)`, reading little more than them: rows without a
-    label and those of other versions fall away, so the bound goes back until enough are left or all
+    """Return the newest `wanted` rows of `read(since)` without reading many more. Rows without a
+    label and of other versions are dropped, so the bound moves back until enough are left or all
     were read."""
     take = 2 * wanted
     while (bound := reached_by(take)) is not None:
@@ -253,8 +257,8 @@ def _newest(
 def _labels_of(
     keys: pa.Table, labels: LakeTable | None, as_of: datetime | None, metric: str, tags: bool
 ) -> pa.Table:
-    """Labels that can belong to these predictions. Ids sort by time, so Delta's statistics of the
-    files (and parquet's of the pages) leave out all labels of older and newer predictions."""
+    """Return the labels that may belong to these predictions. Ids sort by time, so the statistics
+    of Delta's files (and of parquet pages) exclude labels of older and newer predictions."""
     columns = ["prediction_id", "row", "value", "number", "received_at", "observed_at"]
     columns += ["tags"] if tags else []
     if labels is None or not keys.num_rows:
@@ -277,9 +281,9 @@ def _oldest(
     until: datetime | None,
     times: Callable[[datetime | None, datetime | None], pa.Array],
 ) -> datetime | None:
-    """Until when there are `wanted` of the rows whose `times(since, until)` these are; `until`
-    if there are fewer. Rows of other versions and arms fall away, so it looks further until
-    there are enough."""
+    """Return a time before which there are `wanted` rows of `times(since, until)`; `until` if there
+    are fewer. Rows of other versions and arms are dropped, so the range is extended until there are
+    enough."""
     take = 2 * wanted
     while (bound := table.held_up_to(TIME, take, since)) is not None:
         if until is not None and bound >= until:

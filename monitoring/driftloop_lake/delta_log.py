@@ -1,7 +1,7 @@
-"""Which files of a Delta table's log nobody needs any more. Pure.
+"""Finds the files of a Delta table's log that are no longer needed. Pure.
 
-To read version V one needs the newest checkpoint up to V and the commits after it. So when no
-version before a checkpoint is read any more, all files of those versions may go, but for the
+Reading version V needs the newest checkpoint up to V and the commits after it. When no version
+before a checkpoint is needed any more, all log files of those versions can be deleted, except
 checkpoints at pinned versions.
 """
 
@@ -23,8 +23,8 @@ class LogFile:
 
 
 def horizon(files: Iterable[LogFile], before: datetime) -> int:
-    """The newest version with a checkpoint that was committed before a time; 0 if there is
-    none."""
+    """Return the newest version with a checkpoint that was committed before the given time; 0 if
+    there is none."""
     versions = {_version(f.name): f for f in files if f.name.endswith(_COMMIT)}
     checkpoints = {_version(f.name) for f in files if f.name.endswith(_CHECKPOINT)}
     old = [v for v in checkpoints if v is not None and v in versions and versions[v].at < before]
@@ -32,7 +32,8 @@ def horizon(files: Iterable[LogFile], before: datetime) -> int:
 
 
 def to_checkpoint(files: Iterable[LogFile], pinned: Iterable[int], horizon: int) -> list[int]:
-    """Pinned versions before the horizon that lack their checkpoint, and can still be read."""
+    """Return the pinned versions before the horizon that have no checkpoint but can still be
+    read."""
     names = {file.name for file in files}
     return sorted(
         version
@@ -44,7 +45,8 @@ def to_checkpoint(files: Iterable[LogFile], pinned: Iterable[int], horizon: int)
 
 
 def expired(files: Iterable[LogFile], pinned: Collection[int], horizon: int) -> list[str]:
-    """Names of the files that may go, oldest first: a table whose cleaning dies stays readable."""
+    """Return the names of the files that can be deleted, oldest first, so that the table stays
+    readable if the deletion is interrupted."""
     found: list[str] = []
     for file in files:
         version = _version(file.name)

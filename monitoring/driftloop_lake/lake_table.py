@@ -1,11 +1,11 @@
-"""One Delta table with marks. Only this module, `upkeep_table` and `storage`
-know the library `deltalake`.
+"""One Delta table with marks. Only this module, `upkeep_table` and `storage` use the library
+`deltalake`.
 
-A *mark* is a Delta app transaction: a name with a whole number, committed atomically with the rows
-it speaks of. Two writers that move the same mark from the same snapshot collide: the second one
-gets `Overtaken`, must `refresh`, look at the marks again and decide anew. That only holds because
-every write goes through the very handle whose marks were read (deltalake 1.6.6 accepts any mark
-when one writes by URI).
+A *mark* is a Delta app transaction: a named integer that is committed atomically with the rows that
+it describes. Two writers that move the same mark from the same snapshot collide: the second gets
+`Overtaken`, and must `refresh`, read the marks and decide again. This requires that every write
+uses the same handle from which the marks were read (when writing by URI, deltalake 1.6.6 accepts
+any mark).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,19 +26,19 @@ _NO_SUCH_VERSION = "not the same as the specified end version"
 _NO_SUCH_FILE = "not found"
 _CONFIGURATION = {
     "delta.checkpointInterval": "100",
-    # Versions that somebody pinned must stay readable, so old entries of the log go only when
-    # `driftloop_lake.upkeep` says so.
+    # Pinned versions must stay readable, so only `driftloop_lake.upkeep` deletes old log entries.
     "delta.enableExpiredLogCleanup": "false",
 }
 
 
 class Overtaken(RetryLater):
-    """Another writer committed first: refresh, read the marks again and decide anew."""
+    """Another writer committed first: refresh, read the marks and decide again."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raises Overtaken, or RetryLater where the storage cannot be used now."""
+    """Raise Overtaken, or RetryLater if the storage is unavailable, in place of deltalake's
+    errors."""
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     try:
@@ -50,13 +50,12 @@ def translated() -> Iterator[None]:
     except Exception as error:
         if type(error) is not Exception:
             raise
-        # What deltalake's query engine refuses comes as a bare Exception.
+        # Errors of deltalake's query engine are plain Exceptions.
         raise RetryLater(f"lake: {error}") from error
 
 
 class Extent(NamedTuple):
-    """Between which values of a column a file's rows are, as far as its statistics tell (else
-    None)."""
+    """The range of a column's values in a file, as given by its statistics; None if unknown."""
 
     path: str
     least: str | None
@@ -70,16 +69,18 @@ class Extent(NamedTuple):
 
 
 class LakeTable:
-    """A snapshot of a Delta table that moves by `append`, `advance` and `refresh` only."""
+    """A snapshot of a Delta table that only changes through `append`, `advance`, `delete` and
+    `refresh`."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
-        # To find a mark, deltalake reads the log again (1 to 20 ms).
+        # cached, because deltalake reads the log to find a mark (1 to 20 ms)
         self._marks: dict[str, int] = {}
 
     @classmethod
     def open(cls, uri: str, version: int | None = None) -> Self | None:
-        """The table at a version (default: the newest), or None if there is none (any more)."""
+        """Open the table at a version (default: the newest); None if it does not exist (any
+        more)."""
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
@@ -94,7 +95,7 @@ class LakeTable:
 
     @classmethod
     def create(cls, uri: str, schema: pa.Schema, partition_by: str | None) -> Self:
-        """Create an empty table, or open it where another writer was faster."""
+        """Create an empty table, or open it if another writer was faster."""
         from deltalake import DeltaTable
 
         with translated():
@@ -110,7 +111,7 @@ class LakeTable:
 
     @property
     def id(self) -> str:
-        """Made with the table: another table in its place has another one."""
+        """The table's unique id; a table that replaces it has another one."""
         return str(self._handle.metadata().id)
 
     @property
@@ -119,8 +120,8 @@ class LakeTable:
 
     @cached_property
     def own_names(self) -> OwnNames:
-        """For those who read the files themselves (`dataset`) or write a predicate; all else here
-        takes and gives today's names."""
+        """The table's own column names, for callers that read its files (`dataset`) or write a
+        predicate. All other methods use today's names."""
         return OwnNames(pa.schema(self._handle.schema().to_arrow()).names)
 
     @property
@@ -130,7 +131,8 @@ class LakeTable:
         return self.own_names.read(own.empty_table()).schema
 
     def mark(self, name: str) -> int:
-        """The mark's number in this snapshot; NO_MARK if it was never set. Raises RetryLater."""
+        """Return the value of a mark in this snapshot; NO_MARK if it was never set. Raises
+        RetryLater."""
         if name not in self._marks:
             with translated():
                 found = self._handle.transaction_version(name)
@@ -143,9 +145,9 @@ class LakeTable:
             self._handle.update_incremental()
 
     def append(self, rows: pa.Table, marks: Mapping[str, int]) -> None:
-        """Commit rows and marks together. Columns that the table lacks are added to it; the others
-        must have the table's types. Raises Overtaken (nothing was written) or RetryLater (unknown:
-        refresh and look at the marks)."""
+        """Commit rows and marks together. Columns missing in the table are added; the others must
+        have the table's types. Raises Overtaken (nothing was written) or RetryLater (unknown:
+        refresh and read the marks)."""
         from deltalake import write_deltalake
 
         adds = set(rows.schema.names) - set(self.schema.names)
@@ -159,7 +161,7 @@ class LakeTable:
             )
 
     def advance(self, marks: Mapping[str, int]) -> None:
-        """Commit marks without rows (2 ms)."""
+        """Commit marks without rows (takes 2 ms)."""
         with self._moving(1, marks):
             self._handle.create_write_transaction(
                 [], "append", self._handle.schema(), [], commit_properties=_properties(marks)
@@ -168,9 +170,8 @@ class LakeTable:
 
     @contextmanager
     def _moving(self, commits: int, marks: Mapping[str, int]) -> Iterator[None]:
-        """Remembers marks over a move to another version, unless there are commits of others
-        between: a mark that one of them moved would be taken for the old one, and its fence be
-        open."""
+        """Keep the cached marks when moving to another version, unless other writers committed in
+        between: an outdated mark would disable its fence."""
         before, known = self.version, self._marks
         self._marks = {}
         with translated():
@@ -179,18 +180,18 @@ class LakeTable:
             self._marks = known | dict(marks)
 
     def delete(self, predicate: str) -> None:
-        """Commit without the matching rows. Raises Overtaken or RetryLater."""
+        """Commit the removal of the matching rows. Raises Overtaken or RetryLater."""
         with self._moving(1, {}):
             self._handle.delete(predicate)
 
     def rows(self) -> int:
-        """How many there are, from the statistics of the files."""
+        """Return the number of rows, from the statistics of the files."""
         with translated():
             return int(self._handle.count())
 
     def reached_by(self, column: str, rows: int) -> Any:
-        """A value that at least `rows` rows of the table reach in a column, near the largest such,
-        from the statistics of the files; None if the table has fewer, or they do not tell."""
+        """Return a large value of a column such that at least `rows` rows are greater or equal,
+        from the statistics of the files; None if there are fewer rows or no statistics."""
         with translated():
             files = pa.table(self._handle.get_add_actions(flatten=True))
         least = f"min.{self.own_names[column]}"
@@ -202,8 +203,9 @@ class LakeTable:
         return None if enough < 0 else files.column(least)[enough].as_py()
 
     def held_up_to(self, column: str, rows: int, since: Any) -> Any:
-        """A value up to which files alone hold at least `rows` rows, of those files that reach
-        `since` (None: all), the smallest such; None if they have fewer, or do not tell."""
+        """Return a small value of a column such that the files that end at or before it contain at
+        least `rows` rows, counting only files that reach `since` (None: all); None if there are
+        fewer rows or no statistics."""
         with translated():
             files = pa.table(self._handle.get_add_actions(flatten=True))
         most = f"max.{self.own_names[column]}"
@@ -217,7 +219,7 @@ class LakeTable:
         return None if enough < 0 else files.column(most)[enough].as_py()
 
     def extents(self, column: str) -> list[Extent]:
-        """Of the files, in a column of texts."""
+        """Return the extent of each file in a column of texts."""
         with translated():
             files = pa.table(self._handle.get_add_actions(flatten=True))
         nothing = pa.nulls(files.num_rows)
@@ -229,9 +231,9 @@ class LakeTable:
         return [Extent(*each) for each in zip(*columns, strict=True)]
 
     def scan(self, names: Iterable[str] | None = None, predicate: str | None = None) -> pa.Table:
-        """Exactly the matching rows, one column per name; no order. `predicate`: DataFusion SQL
-        with the table's own names. Raises NotFound if this version's files are no longer kept, and
-        RetryLater."""
+        """Return exactly the matching rows, unordered, with one column per name. `predicate`:
+        DataFusion SQL with the table's own names. Raises NotFound if this version's files are no
+        longer kept, and RetryLater."""
         schema = self.schema
         columns = schema.names if names is None else columns_of(schema, names)
         try:
@@ -246,22 +248,24 @@ class LakeTable:
         return united(found.cast(pa.schema([schema.field(name) for name in found.schema.names])))
 
     def at(self, version: int) -> Self | None:
-        """This table at another version; None if it has none such (any more)."""
+        """Open this table at another version; None if it does not exist (any more)."""
         return type(self).open(self._handle.table_uri, version)
 
     def dataset(self) -> Any:
-        """This snapshot as a pyarrow dataset, for who pushes columns and filters down into it."""
+        """Return this snapshot as a pyarrow dataset, for callers that push columns and filters
+        down."""
         with translated():
             return self._handle.to_pyarrow_dataset()
 
     def committed_at(self, version: int) -> datetime | None:
-        """When a version up to this one was written, to the millisecond; None if the log
-        forgot."""
+        """Return when a version up to this one was written, in milliseconds; None if the log no
+        longer has it."""
         return dict(self._commits(self.version - version + 1)).get(version)
 
     def version_at(self, time: datetime) -> int:
-        """The newest version that was written up to a time; the oldest known where none was."""
-        # Not `load_as_version`, which is off by one where commits are close (deltalake 1.6.6).
+        """Return the newest version written up to the given time, or else the oldest known
+        version."""
+        # `load_as_version` is off by one when commits are close together (deltalake 1.6.6).
         limit, found = 64, self._commits(64)
         while found[-1][1] > time and len(found) == limit:
             limit *= 8
@@ -269,7 +273,7 @@ class LakeTable:
         return next((version for version, at in found if at <= time), found[-1][0])
 
     def _commits(self, limit: int) -> list[tuple[int, datetime]]:
-        """(version, time) from the newest backwards; for a table that is at its newest version."""
+        """Return (version, time), newest first; the table must be at its newest version."""
         with translated():
             found = self._handle.history(limit)
         return [(c["version"], datetime.fromtimestamp(c["timestamp"] / 1000, UTC)) for c in found]
@@ -284,11 +288,11 @@ def _properties(marks: Mapping[str, int]) -> Any:
 
 
 def quoted(value: str) -> str:
-    """A text in a predicate."""
+    """Quote a text for a predicate."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def time_literal(value: datetime) -> str:
-    """An aware time in a predicate."""
+    """Format an aware time for a predicate."""
     text = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"

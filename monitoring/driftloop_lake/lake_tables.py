@@ -1,4 +1,4 @@
-"""The lake's tables, as a writer sees them: opened once, made when they are first written."""
+"""The tables of the lake for a writer: opened once, and created when they are first written."""
 
 import pyarrow as pa
 
@@ -11,19 +11,19 @@ _OFFSETS_SCHEMA = pa.schema([pa.field("unused", pa.string())])
 
 
 class LakeTables:
-    """Not safe for use from several threads. All methods raise RetryLater."""
+    """Caches open tables. Not thread-safe. All methods raise RetryLater."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._opened: dict[str, LakeTable] = {}
 
     def predictions(self, model: str) -> LakeTable | None:
-        """The model's table, or None while it has none."""
+        """Return the model's table; None if it has none yet."""
         return self._found(layout.predictions_uri(self._uri, model))
 
     def new_predictions(self, model: str, schema: pa.Schema) -> LakeTable:
-        """The model's table made, or the one that another writer made meanwhile with its
-        columns."""
+        """Create the model's table, or return the one that another writer created meanwhile, with
+        its own columns."""
         return self._made(layout.predictions_uri(self._uri, model), schema)
 
     def labels(self) -> LakeTable:
@@ -31,7 +31,7 @@ class LakeTables:
         return self._found(uri) or self._made(uri, LABEL_SCHEMA)
 
     def dead_letters(self) -> LakeTable | None:
-        """None while there was never one."""
+        """Return the table; None if there never was a dead letter."""
         return self._found(layout.dead_letters_uri(self._uri))
 
     def new_dead_letters(self) -> LakeTable:
@@ -45,12 +45,12 @@ class LakeTables:
         return found
 
     def refresh(self) -> None:
-        """Move all to their newest versions."""
+        """Move all tables to their newest versions."""
         for table in self._opened.values():
             table.refresh()
 
     def forget(self) -> None:
-        """Open all anew when they are next asked for."""
+        """Close all tables; they are opened again when needed."""
         self._opened.clear()
 
     def _found(self, uri: str) -> LakeTable | None:

@@ -1,4 +1,4 @@
-"""Where the lake's tables lie, and the day that each row is filed under."""
+"""The locations of the lake's tables, and the day partition of each row."""
 
 from datetime import date, datetime, timedelta
 
@@ -15,7 +15,8 @@ _OLDEST, _AHEAD = timedelta(days=366), timedelta(days=1)
 
 
 def predictions_uri(lake: str, model: str) -> str:
-    """`model` is a name that `contracts.model.NAME` matches: one safe path segment."""
+    """Return the table's URI. `model` is a name that matches `contracts.model.NAME`: one safe path
+    segment."""
     return f"{lake.rstrip('/')}/{PREDICTIONS_FOLDER}/{model}"
 
 
@@ -32,20 +33,20 @@ def offsets_uri(lake: str) -> str:
 
 
 def dated(rows: pa.Table, days: pa.Array) -> pa.Table:
-    """Rows with their partition column."""
+    """Add the partition column to rows."""
     return rows.append_column(DATE_FIELD, days)
 
 
 def days_of(times: pa.ChunkedArray) -> pa.Array:
-    """UTC days of UTC timestamps."""
+    """Return the UTC days of UTC timestamps."""
     return pc.cast(times, pa.date32())
 
 
 def label_day(prediction_id: str, received_at: datetime) -> date:
-    """The UTC day of the prediction, so that labels lie beside what they label.
+    """Return the UTC day of the prediction, so that labels are stored near their predictions.
 
-    Ids that carry no time, or one that cannot be (clients may choose ids, and a partition for each
-    odd day would cost every reader), are filed under the day the label came.
+    If the id contains no time, or an implausible one, it is the day on which the label was
+    received: clients may choose ids, and each additional partition costs every reader.
     """
     made = time_of(prediction_id)
     if made is None or not received_at - _OLDEST <= made <= received_at + _AHEAD:

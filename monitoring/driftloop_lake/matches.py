@@ -1,8 +1,7 @@
-"""How many labels have their row in a table of predictions, counted file by file.
+"""Counts the labels that have a row in a table of predictions, file by file.
 
-A file never changes, and the labels that can concern it are in the files of labels whose ids
-overlap its own: as long as those are the same, so is its number. A count costs what came since the
-last one.
+A file never changes, and its labels can only be in label files with overlapping ids. As long as
+those are the same, so is its count. Counting therefore only costs the changes since the last count.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ class _Counted(NamedTuple):
 
 
 class Matches:
-    """Of one table of predictions. Not thread-safe."""
+    """The counts of one table of predictions. Not thread-safe."""
 
     def __init__(self) -> None:
         self._counted: Mapping[str, _Counted] = {}
@@ -33,10 +32,9 @@ class Matches:
         key: Sequence[str],
         labels_of: Callable[[pa.Table, pa.Table], int],
     ) -> int:
-        """Distinct labels, by `key`, whose row is in the table. A prediction that is in two files
-        counts for each.
-        `labels_of`: how many different labels have their row in a table of (prediction_id, row).
-        Raises RetryLater."""
+        """Return the number of distinct labels, by `key`, whose row is in the table. A prediction
+        in two files counts for each. `labels_of`: counts the distinct labels that have a row in a
+        table of (prediction_id, row). Raises RetryLater."""
         extents = {extent.path: extent for extent in table.extents(_ID)}
         label_files = labels.extents(_ID)
         with translated():

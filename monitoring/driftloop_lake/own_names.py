@@ -1,7 +1,7 @@
-"""What a table calls its columns itself, if that differs from what readers and writers call them.
+"""Maps between a table's own column names and today's names.
 
-A table of predictions that an earlier release made keeps its names: a writer of Delta cannot rename
-a column without writing every row again (ADR 19).
+Tables of predictions created by an earlier release keep their names, because Delta cannot rename a
+column without rewriting every row (ADR 19).
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from driftloop_contracts.events import EARLIER_NAMES, with_todays_names
 
 
 class OwnNames:
-    """Of a table with these columns. `renamed`: its own name of a column by today's, of those that
-    have another."""
+    """The names of a table with these columns. `renamed`: for each of today's names that differs,
+    the table's own name."""
 
     def __init__(self, columns: Iterable[str]) -> None:
         found = set(columns)
-        # Dead letters have a column `at` too, which keeps its name.
+        # Dead letters also have a column `at`, which keeps its name.
         earlier = EARLIER_NAMES if "prediction_id" in found else {}
         self.renamed = {today: own for own, today in earlier.items() if own in found}
 
@@ -25,9 +25,9 @@ class OwnNames:
         return self.renamed.get(name, name)
 
     def stored(self, rows: pa.Table) -> pa.Table:
-        """`rows` with the table's names."""
+        """Return `rows` with the table's names."""
         return rows.rename_columns([self[name] for name in rows.schema.names])
 
     def read(self, rows: pa.Table) -> pa.Table:
-        """`rows` of the table with today's names."""
+        """Return `rows` of the table with today's names."""
         return with_todays_names(rows) if self.renamed else rows

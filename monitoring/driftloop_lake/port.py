@@ -1,4 +1,4 @@
-"""What readers ask of the lake. `pa` is pyarrow; times are aware UTC; nothing here mutates."""
+"""The port for reading the lake. Times are aware UTC; nothing here writes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from driftloop_contracts.model import Arm
 class Pin:
     """A version of a model's predictions table and of the labels table, read together.
 
-    Reading through a pin gives the same rows forever (until retention removes them).
+    Reading through a pin returns the same rows forever (until retention removes them).
     """
 
     predictions: int
@@ -25,10 +25,10 @@ class Pin:
 
 
 class LakeReader(Protocol):
-    """All reads go through a pin, so that every judgement can name the data that it saw."""
+    """Reads the lake through pins, so that every judgement can name the data that it saw."""
 
     def pin(self, model: str) -> Pin | None:
-        """The newest versions, or None while the model has no prediction in the lake."""
+        """Return the newest versions; None if the lake has no prediction of the model."""
 
     def labelled(
         self,
@@ -46,47 +46,48 @@ class LakeReader(Protocol):
         metric: str = "label",
         tags: bool = False,
     ) -> pa.Table:
-        """Predictions joined with their latest label (of this metric) received up to `as_of`.
+        """Return predictions joined with their latest label (of this metric) received up to
+        `as_of`.
 
         Columns: those of `prediction_schema`, then `label` (JSON text), `label_number` (float64),
-        `label_at` (received), and if they are asked for `label_tags` (JSON text). since ≤
-        predicted_at < until; `newest` keeps the newest N rows; `oldest` reads at least the oldest N
-        rows and not many more, in whole microseconds; `versions` empty and `arm` None mean all.
-        Rows answered with an error are included, their outputs null. Sorted by (predicted_at,
-        prediction_id, row).
+        `label_at` (when it was received) and, if requested, `label_tags` (JSON text). Rows have
+        since ≤ predicted_at < until. `newest` keeps the newest N rows; `oldest` returns at least
+        the oldest N rows and not many more, ending at a whole microsecond. Empty `versions` and
+        `arm` None mean all. Rows answered with an error are included, with null outputs. Sorted by
+        (predicted_at, prediction_id, row).
         """
 
     def answers_with(
         self, model: str, pin: Pin, metrics: Sequence[str], since: datetime | None
     ) -> int:
-        """Rows of the model with a label of one of these metrics that was received after
+        """Return the number of the model's rows with a label of one of these metrics received after
         `since`."""
 
     def count(self, model: str, pin: Pin) -> "LakeCounts":
-        """Rows of the predictions table, how many of them are duplicates of
-        (prediction_id, row, replica, sequence), and labels for this model's predictions."""
+        """Return the number of rows in the predictions table, of duplicates of (prediction_id, row,
+        replica, sequence) among them, and of labels for this model's predictions."""
 
     def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
-        """Requests of a version that these replicas captured and that never came: later ones
-        did."""
+        """Return the number of a version's requests that these replicas captured and that are
+        missing although later ones have arrived."""
 
     def unmatched_labels(self) -> int:
-        """How many labels, of the newest there are, wait for a prediction that is in no model's
+        """Return how many of the newest labels belong to a prediction that is not in any model's
         table yet."""
 
 
 class PinnedLake(LakeReader, Protocol):
-    """Also tells where in Kafka a pin ends, for those who write down what they read."""
+    """A reader that can also report the Kafka offsets of a pin, for recording what was read."""
 
     def offsets(self, model: str, pin: Pin) -> dict[str, dict[str, int]]:
-        """By table (`predictions`, `labels`) and `topic:partition`, the last offset that it
-        holds."""
+        """Return the last offset that each table (`predictions`, `labels`) contains, by
+        `topic:partition`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LakeCounts:
-    """See `LakeReader.count`. `retries`: rows that were left out, since they are a client's retry
-    of what another replica had answered."""
+    """See `LakeReader.count`. `retries`: rows left out because another replica had already answered
+    the same request of the client."""
 
     rows: int
     duplicates: int

@@ -1,4 +1,4 @@
-"""Questions about rows that were already read, asked in SQL. The only module that knows DuckDB."""
+"""SQL queries on rows that are in memory. Only this module and `views` know DuckDB."""
 
 from typing import Any
 
@@ -26,13 +26,13 @@ _WITH_LABELS = """
 
 
 QUESTIONS_KEPT = 200
-"""Each question leaves some 8 KB in a DuckDB (2.0.0), until that is closed: 45 MB an hour of a
+"""Each query leaks about 8 KB in DuckDB (2.0.0) until it is closed: 45 MB an hour in the
 monitor."""
 
 
 class Queries:
-    """A DuckDB in memory, kept for `kept_for` questions because opening it costs more than most of
-    them. Not safe for use from several threads at once."""
+    """An in-memory DuckDB, reopened after `kept_for` queries; opening it costs more than most of
+    them. Not thread-safe."""
 
     def __init__(self, kept_for: int = QUESTIONS_KEPT) -> None:
         self._kept_for = kept_for
@@ -42,24 +42,24 @@ class Queries:
     def with_labels(
         self, predictions: pa.Table, labels: pa.Table, only_labelled: bool, tags: bool = False
     ) -> pa.Table:
-        """Predictions with LABEL_FIELDS of their latest label, by (received_at, observed_at), and
-        with TAGS_FIELD if its `tags` are asked for; those without one are left out, or have nulls.
-        Sorted by (predicted_at, prediction_id, row)."""
+        """Return predictions with LABEL_FIELDS of their latest label by (received_at, observed_at),
+        and TAGS_FIELD if `tags`. Predictions without a label are left out or have nulls. Sorted by
+        (predicted_at, prediction_id, row)."""
         keys = predictions.select(["prediction_id", "row", "predicted_at"])
         keys = keys.append_column("i", pa.array(range(keys.num_rows), pa.int64()))
         query = _WITH_LABELS.format(
             how="INNER" if only_labelled else "LEFT", tags="tags" if tags else "''"
         )
         found = self._ask(query, p=keys, l=labels)
-        # Taken by index and not through SQL, so that all columns keep their types.
+        # Taken by index instead of through SQL, so that all columns keep their types.
         rows = predictions.take(found.column("i"))
         for field in (*LABEL_FIELDS, TAGS_FIELD) if tags else LABEL_FIELDS:
             rows = rows.append_column(field, found.column(field.name).cast(field.type))
         return rows
 
     def labels_of(self, predictions: pa.Table, labels: pa.Table) -> int:
-        """Distinct label rows whose row of a prediction is there: one delivered twice counts
-        once."""
+        """Return the number of distinct label rows whose prediction row exists: one delivered twice
+        counts once."""
         key = "l.prediction_id = p.prediction_id AND l.row = p.row"
         return self._number(
             f"""WITH found AS (SELECT DISTINCT p.prediction_id, p.row FROM p SEMI JOIN l ON {key})
@@ -69,7 +69,7 @@ class Queries:
         )
 
     def labels_without(self, labels: pa.Table, predictions: pa.Table) -> pa.Table:
-        """The label rows whose row of a prediction is not there."""
+        """Return the label rows whose prediction row does not exist."""
         query = (
             "SELECT l.* FROM l ANTI JOIN p ON l.prediction_id = p.prediction_id AND l.row = p.row"
         )

@@ -1,4 +1,4 @@
-"""What the archiver hands to the lake: records of Kafka that were read and understood, or not."""
+"""The records that the archiver passes to the lake, valid or not."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,9 +14,9 @@ DEAD_LETTER_SCHEMA = pa.schema(
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
-        # Whole, so that it can be replayed; the bus takes no record above 8 MiB.
+        # Complete, so that it can be replayed; the bus limits records to 8 MiB.
         pa.field("value", pa.binary(), nullable=False),
-        # JSON: a list of [name, value] with bytes that are not UTF-8 replaced.
+        # JSON: a list of [name, value], with bytes that are not UTF-8 replaced.
         pa.field("headers", pa.string(), nullable=False),
     ]
 )
@@ -24,7 +24,7 @@ DEAD_LETTER_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class KafkaPosition:
-    """Where in Kafka a record was read."""
+    """The position in Kafka at which a record was read."""
 
     topic: str
     partition: int
@@ -33,8 +33,7 @@ class KafkaPosition:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The record itself, kept until the lake has it: it becomes a dead letter where it does not
-    fit.
+    """The original record, kept until it is archived: it becomes a dead letter if it does not fit.
 
     `at`: when the producer sent it; `headers`: JSON.
     """
@@ -60,7 +59,7 @@ class LabelRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that can never be archived, and why."""
+    """A record that can never be archived, and the reason."""
 
     origin: Origin
     reason: str

@@ -1,8 +1,8 @@
-"""Rows that a table of predictions has twice, found from the sequence numbers that its files hold.
+"""Counts the duplicate rows of a predictions table from the sequence numbers in its files.
 
-A replica numbers the requests of a version, so two files can only hold the same row where their
-runs of numbers overlap; the rows themselves are compared only there. A file never changes: it is
-read once, and a count costs what came since the last one.
+A replica numbers the requests of a version, so two files can only contain the same row if their
+ranges of numbers overlap; rows are compared only there. A file never changes and is read once, so
+counting only costs the changes since the last count.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,7 @@ _KEY = ["replica", "version", "sequence", "row"]
 
 
 class Run(NamedTuple):
-    """Requests `first` to `last` of a replica and version, all of which a file holds."""
+    """Requests `first` to `last` of a replica and version, all of which are in a file."""
 
     replica: str
     version: int
@@ -26,14 +26,14 @@ class Run(NamedTuple):
 
 
 class Repeats:
-    """Of one table. Not thread-safe."""
+    """The duplicates of one table. Not thread-safe."""
 
     def __init__(self) -> None:
         self._runs: dict[str, tuple[Run, ...]] = {}
 
     def count(self, table: LakeTable, distinct: Callable[[pa.Table], int]) -> int:
-        """Rows beyond the first with the same replica, version, sequence and row. `distinct`: how
-        many different rows a table has. Raises RetryLater."""
+        """Return the number of duplicates by replica, version, sequence and row. `distinct`: counts
+        the distinct rows of a table. Raises RetryLater."""
         with translated():
             self._runs = {
                 fragment.path: self._runs.get(fragment.path)
@@ -52,8 +52,8 @@ class Repeats:
 
 
 def runs_of(rows: pa.Table) -> Iterator[Run]:
-    """The runs of a file's rows (replica, version, sequence, row); a request with a row that is
-    there twice is a run of its own once more, so that it overlaps."""
+    """Yield the runs of a file's rows (replica, version, sequence, row). A request with a duplicate
+    row is yielded as an additional run, which therefore overlaps."""
     if not rows.num_rows:
         return
     replicas = rows.column("replica").combine_chunks().dictionary_encode()
@@ -76,8 +76,8 @@ def runs_of(rows: pa.Table) -> Iterator[Run]:
 
 
 def overlaps(runs: Iterable[Run]) -> list[Run]:
-    """For each replica and version of which some runs overlap, from the first to the last number
-    that is in several."""
+    """Return, for each replica and version with overlapping runs, the range from the first to the
+    last number that is in several runs."""
     found: list[Run] = []
     before: Run | None = None
     for run in sorted(runs):

@@ -1,4 +1,4 @@
-"""Records as rows of their tables."""
+"""Converts records to rows of their tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from driftloop_lake.records import DEAD_LETTER_SCHEMA, DeadLetter, PredictionRec
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How prediction records go into their model's table: `records` do, with the columns of
-    `schema`; `refused` never will. `table` is None if no record fits."""
+    """How prediction records fit their model's table: `records` fit, with the columns of `schema`;
+    `refused` never will. `table` is None if no record fits."""
 
     table: LakeTable | None
     schema: pa.Schema
@@ -25,15 +25,15 @@ class Fit:
     refused: list[DeadLetter]
 
     def rows(self, tables: Sequence[pa.Table]) -> pa.Table:
-        """Rows of the records as rows of the table."""
+        """Convert the rows of the records to rows of the table."""
         rows = pa.concat_tables([fitted(rows, self.schema) for rows in _joined(tables)])
         return layout.dated(rows, layout.days_of(rows.column("predicted_at")))
 
 
 def fit_records(tables: LakeTables, model: str, records: Sequence[PredictionRecord]) -> Fit:
-    """Makes the table if there is none. Raises RetryLater.
+    """Check which records fit the table, which is created if needed. Raises RetryLater.
 
-    Whether a record fits does not change by reading it again: a table only gains columns.
+    Repeating the check does not change the result, because a table only gains columns.
     """
     table = tables.predictions(model)
     wanted = None if table is None else _without_date(table.schema)
@@ -59,14 +59,14 @@ def fit_records(tables: LakeTables, model: str, records: Sequence[PredictionReco
 
 
 def label_rows(events: Sequence[LabelEvent]) -> pa.Table:
-    """Labels as rows of their table."""
+    """Convert labels to rows of their table."""
     rows = pa.Table.from_pylist([label_row(event) for event in events], schema=LABEL_SCHEMA)
     days = [layout.label_day(event.prediction_id, event.received_at) for event in events]
     return layout.dated(rows, pa.array(days, pa.date32()))
 
 
 def dead_letter_rows(letters: Sequence[DeadLetter]) -> pa.Table:
-    """Dead letters as rows of their table."""
+    """Convert dead letters to rows of their table."""
     rows = pa.Table.from_pylist(
         [
             {
@@ -87,7 +87,8 @@ def dead_letter_rows(letters: Sequence[DeadLetter]) -> pa.Table:
 
 
 def _joined(tables: Sequence[pa.Table]) -> list[pa.Table]:
-    """Tables of one schema as one: to fit a table costs as much as a thousand rows."""
+    """Combine tables with the same schema, because fitting a table costs as much as a thousand
+    rows."""
     found: list[list[pa.Table]] = []
     for table in tables:
         of_schema = next((group for group in found if group[0].schema == table.schema), None)

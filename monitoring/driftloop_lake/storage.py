@@ -1,8 +1,7 @@
-"""Files of the lake beside what deltalake reads and writes, on a disk or in an object store.
+"""Accesses the lake's other files, on disk or in an object store.
 
-pyarrow's file systems find their credentials, region and endpoint in the environment as deltalake
-does. (deltalake's own, `deltalake.fs`, holds the interpreter's lock while it waits for the
-network.)
+pyarrow's file systems read credentials, region and endpoint from the environment, like deltalake.
+(`deltalake.fs` holds the interpreter lock while it waits for the network.)
 """
 
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from typing import Any
 
 
 def files(uri: str, folder: str) -> list[tuple[str, datetime]]:
-    """(name, last written) of the files right below a folder; empty if there is none."""
+    """Return (name, last written) of the files directly in a folder; empty if it does not exist."""
     from pyarrow import fs
 
     return [
@@ -22,7 +21,7 @@ def files(uri: str, folder: str) -> list[tuple[str, datetime]]:
 
 
 def folders(uri: str, folder: str) -> list[str]:
-    """Names of the folders right below a folder, sorted."""
+    """Return the names of the direct subfolders, sorted."""
     from pyarrow import fs
 
     return sorted(i.base_name for i in _found(uri, folder) if i.type == fs.FileType.Directory)

@@ -1,8 +1,8 @@
-"""The lake's upkeep: compaction, retention and cleaning, beside archivers and readers.
+"""Maintains the lake while archivers and readers use it: compaction, retention and cleaning.
 
-Compaction and retention only ever make new versions. What old versions need is deleted after
-`vacuum_hours`, and never while a version of it is pinned: readers that are at work have that long,
-and who must read a version again in a year pins it.
+Compaction and retention only create new versions. Files of old versions are deleted after
+`vacuum_hours`, and never while a version that needs them is pinned. Readers have that long to
+finish; a reader that needs a version later must pin it.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -20,17 +20,16 @@ log = structlog.get_logger()
 
 CLEAN_EVERY = timedelta(hours=1)
 OFFSETS_HOURS = 1
-"""Nobody reads the past of the offsets, and each flush adds to it."""
+"""The past of the offsets table is not read, and each flush adds to it."""
 
 Pinned = Callable[[], Iterable[tuple[str, Pin]]]
-"""The models and versions that must stay readable. May raise; then nothing is deleted."""
+"""Returns the models and versions that must stay readable. May raise; then nothing is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """compact_files: the number of small files that are compacted at once. vacuum_hours: how long
-    versions that are not pinned stay readable. retention_days: rows of older days are dropped;
-    None: never."""
+    """compact_files: the number of small files that triggers compaction. vacuum_hours: how long
+    unpinned versions stay readable. retention_days: rows of older days are dropped; None: never."""
 
     compact_files: int
     vacuum_hours: int
@@ -38,7 +37,7 @@ class Rules:
 
 
 class Upkeep:
-    """At most one works on a lake at a time; where two do, one of them finds its work done."""
+    """Maintains one lake. Should run once per lake; if two run, one finds the work already done."""
 
     def __init__(self, uri: str, rules: Rules, pinned: Pinned) -> None:
         self._uri = uri
@@ -47,8 +46,8 @@ class Upkeep:
         self._cleaned: datetime | None = None
 
     def step(self, now: datetime) -> None:
-        """Compact what needs it and, once an hour, drop and clean. A table that cannot be worked on
-        now waits for the next step."""
+        """Compact tables that need it and, once an hour, drop and clean. A table that is
+        unavailable is skipped until the next step."""
         clean = self._cleaned is None or now - self._cleaned >= CLEAN_EVERY
         pinned = _by_table(self._uri, self._pinned()) if clean else {}
         for uri in self._tables():

@@ -1,4 +1,4 @@
-"""What keeps a Delta table small and quick. It knows `deltalake`."""
+"""Maintenance operations of a Delta table. Uses `deltalake`."""
 
 from collections.abc import Collection
 from datetime import date, datetime
@@ -14,18 +14,18 @@ from driftloop_lake.lake_table import LakeTable, translated
 log = structlog.get_logger()
 
 COMPACTED_FILE_BYTES = 16 << 20
-"""Small enough to be rewritten often, large enough that ten million rows are a few dozen files."""
+"""Small enough to be rewritten often, large enough for ten million rows in a few dozen files."""
 ROW_GROUP_ROWS = 32_768
-"""Compaction, and who reads row group by row group, hold no more than one in memory."""
+"""Compaction, and readers that read by row group, hold at most one row group in memory."""
 _LOG = "_delta_log"
 
 
 class UpkeepTable(LakeTable):
-    """A table in the hands of its keeper. Writers and readers go on meanwhile; all methods raise
-    RetryLater, Overtaken among them, and then may be called again later."""
+    """A table under maintenance, while others write and read. All methods raise RetryLater
+    (including Overtaken), and can then be repeated later."""
 
     def small_files(self) -> int:
-        """Files that compaction would rewrite."""
+        """Return the number of files that compaction would rewrite."""
         sizes = pa.table(self._handle.get_add_actions(flatten=True)).column("size_bytes")
         return int(pc.sum(pc.less(sizes, COMPACTED_FILE_BYTES // 2)).as_py() or 0)
 
@@ -34,7 +34,7 @@ class UpkeepTable(LakeTable):
         from deltalake import WriterProperties
 
         with self._moving(1, {}):
-            # One at a time: archiving goes on beside it.
+            # One at a time, to leave resources for archiving.
             self._handle.optimize.compact(
                 target_size=COMPACTED_FILE_BYTES,
                 max_concurrent_tasks=1,
@@ -44,12 +44,12 @@ class UpkeepTable(LakeTable):
             )
 
     def drop_before(self, day: date) -> None:
-        """Leave the rows of earlier days out of the versions to come."""
+        """Delete the rows of earlier days from future versions."""
         self.delete(f"{layout.DATE} < '{day}'")
 
     def vacuum(self, keep_hours: int, pinned: Collection[int]) -> int:
-        """Delete files that only versions older than `keep_hours` have, and that no pinned one has,
-        and what writers that died left; gives how many."""
+        """Delete files that only versions older than `keep_hours` use and no pinned version uses,
+        and remains of writers that died. Returns the number of files."""
         with translated():
             readable = [v for v in pinned if self.open(self._handle.table_uri, v) is not None]
             return len(
@@ -63,8 +63,8 @@ class UpkeepTable(LakeTable):
             )
 
     def trim_log(self, before: datetime, pinned: Collection[int]) -> int:
-        """Delete what the log holds of versions that were committed before a time and are not
-        pinned; gives the files deleted."""
+        """Delete the log of unpinned versions committed before the given time. Returns the number
+        of files."""
         from deltalake import DeltaTable
 
         with translated():

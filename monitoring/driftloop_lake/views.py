@@ -1,14 +1,13 @@
-"""A model's predictions and labels as SQL views, as of a time and a version of the lake. Read only.
+"""A model's predictions and labels as SQL views, as of a time and a version of the lake. Read-only.
 
 `predictions`: prediction_id, row, version, arm, predicted_at; one column for each input and output;
-replica, sequence, latency_s, error, routing_key_hash. `labels`: the fields of a label, of this
-model's predictions.
-`labelled`: their inner join, each row with its latest label. A column has its tensor's own name,
-unless the view has that name already or an input and an output share it (DuckDB takes `Age` and
-`age` for one): then it keeps the lake's prefix, `in_…` or `out_…`, and a number if that is taken
-too: `in_Age`, `in_age_2`.
+replica, sequence, latency_s, error, routing_key_hash. `labels`: the fields of the labels for this
+model's predictions. `labelled`: their inner join, each row with its latest label. A column has the
+name of its tensor, unless the view already has that name or an input and an output share it (DuckDB
+ignores case). Then it keeps the lake's prefix, `in_…` or `out_…`, and gets a number if that name is
+taken too: `in_Age`, `in_age_2`.
 
-With `queries`, the only module that knows DuckDB.
+Apart from `queries`, only this module knows DuckDB.
 """
 
 import itertools
@@ -34,21 +33,21 @@ BOOKKEEPING = tuple(field.name for field in FIXED_COLUMNS[5:])
 LABEL = ("value", "observed_at", "received_at", "source", "tags", "value_json")
 BATCH_ROWS = 10_000
 _AHEAD = 4
-"""Batches that wait for a slow reader."""
+"""The number of batches that may wait for a slow reader."""
 _END_S = 10.0
-"""How long an interrupted query may take to end."""
+"""How long an interrupted query may take to end, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Of the predictions table; `labels` None: the labels as they lay beside it at that time."""
+    """A version of the predictions table; `labels` None: the labels as they were at that time."""
 
     predictions: int
     labels: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Version":
-        """`12`, or `12:8` with the version of the labels table. Raises Rejected."""
+        """Parse `12`, or `12:8` with the version of the labels table. Raises Rejected."""
         numbers = text.split(":")
         if not all(number.isdecimal() for number in numbers) or len(numbers) > 2:
             raise Rejected(f"version {text!r}: write N, or PREDICTIONS:LABELS")
@@ -56,8 +55,9 @@ class Version:
 
 
 def column_names(columns: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
-    """What a view calls the lake's columns: tensors by their own name if it is free, bookkeeping
-    columns too, else as `lake_…`. `taken`: names that the view has anyway."""
+    """Return the view's names of the lake's columns: tensors and bookkeeping columns have their own
+    name if it is free, otherwise a prefixed one (`lake_…` for bookkeeping). `taken`: names that the
+    view already has."""
     own = {c: _own(c) for c in columns if c.startswith((INPUT_PREFIX, OUTPUT_PREFIX))}
     used = [name.casefold() for name in (*taken, *own.values())]
     alone = {c: name for c, name in own.items() if used.count(name.casefold()) == 1}
@@ -82,9 +82,9 @@ def _own(column: str) -> str:
 
 
 class QueryResult:
-    """A query under way: `columns`, and batches as they come. To be read once.
+    """A running query: `columns`, and batches as they arrive. Can be iterated once.
 
-    It runs in a thread of its own, so that Ctrl-C and the time limit end it wherever it is.
+    It runs in a separate thread, so that Ctrl-C and the time limit can interrupt it at any point.
     """
 
     def __init__(self, connection: Any, sql: str, timeout_s: float) -> None:
@@ -98,7 +98,7 @@ class QueryResult:
 
     @property
     def columns(self) -> list[str]:
-        """Names, each once: a second `a` is `a_1`."""
+        """Unique names: a second `a` is `a_1`."""
         names = self.schema.names
         return [
             f"{name}_{before}" if (before := names[:i].count(name)) else name
@@ -106,17 +106,18 @@ class QueryResult:
         ]
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Raises Rejected for what only shows in the rows, and after the time limit."""
+        """Yield the batches. Raises Rejected for errors that occur in the rows, and after the time
+        limit."""
         while (batch := self._next()) is not None:
             yield batch.rename_columns(self.columns)
-        self._thread.join(_END_S)  # it still frees what it worked with
+        self._thread.join(_END_S)  # it still frees memory
 
     def close(self) -> None:
-        """End it, if it has not ended."""
+        """Interrupt the query if it is running."""
         self._given_up.set()
         if self._thread.is_alive():
             self._connection.interrupt()
-            # A process that ends while DuckDB works, or frees what it worked with, is aborted.
+            # A process that exits while DuckDB is working or freeing memory is aborted.
             self._thread.join(_END_S)
 
     def _next(self) -> Any:
@@ -157,7 +158,7 @@ class QueryResult:
 
 
 class Views:
-    """Use `open_views`. One query at a time."""
+    """The views of a model; create them with `open_views`. One query at a time."""
 
     def __init__(
         self,
@@ -180,7 +181,7 @@ class Views:
         text = self._is_text(output) if text_labels is None else text_labels
         for view in self._definitions(at, text):
             self._connection.execute(view)
-        # Nothing but the views can be read from here on, and no setting can be changed back.
+        # From here on, only the views can be read, and settings cannot be changed back.
         self._connection.execute(
             "SET python_enable_replacements = false; SET enable_external_access = false;"
             "SET lock_configuration = true"
@@ -193,7 +194,8 @@ class Views:
         return {c: name for c, name in names.items() if c not in BOOKKEEPING}
 
     def ask(self, sql: str, timeout_s: float = 300.0) -> QueryResult:
-        """Run one SELECT. Raises Rejected with DuckDB's sentence for any other or a wrong one."""
+        """Run one SELECT. Raises Rejected with DuckDB's message for any other or invalid
+        statement."""
         import duckdb
 
         try:
@@ -206,7 +208,8 @@ class Views:
         return QueryResult(self._connection, sql, timeout_s)
 
     def _is_text(self, output: str | None) -> bool:
-        """Whether labels compare with a text: by the model's answer, else by all its outputs."""
+        """Whether labels are compared with a text: with the model's answer, or else with all its
+        outputs."""
         column = f"{OUTPUT_PREFIX}{output}"
         columns = [column] if column in self._columns else list(self._columns)
         outputs = [self._columns[c][1] for c in columns if c.startswith(OUTPUT_PREFIX)]
@@ -252,12 +255,12 @@ def open_views(
     output: str | None = None,
     text_labels: bool | None = None,
 ) -> Views:
-    """Views of the newest version, or of a given one, with what was predicted and received up to
-    `at`.
+    """Create views of the newest or a given version, restricted to what was predicted and received
+    up to `at`.
 
-    output: the tensor that labels compare with. `value` of a label is a text if that is one,
-    else a number (null for a label of another kind; `value_json` has each as it was sent);
-    `text_labels` says it outright. Raises NotFound if the lake has no such model or version.
+    output: the tensor that labels are compared with. If it is a text, `value` of a label is a text,
+    otherwise a number (null for a label of another kind; `value_json` has each label as it was
+    sent). `text_labels` overrides this. Raises NotFound if the lake has no such model or version.
     """
     if not NAME.match(model):
         raise Rejected(f"model name {model!r}: letters, digits, '_', '.', '-', at most 64")
@@ -305,7 +308,7 @@ def _quoted(name: str) -> str:
 
 
 def _united(fields: Sequence[pa.Field], type_: pa.DataType) -> str:
-    """The SQL of one column, which a model that retyped it has in several."""
+    """Return the SQL of one name, whose values may be in several columns with different types."""
     if len(fields) == 1:
         return f"p.{_quoted(fields[0].name)}"
     target = _sql_type(type_)

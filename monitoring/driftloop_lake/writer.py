@@ -1,20 +1,20 @@
-"""Writes what Kafka holds into the lake, each record exactly once.
+"""Writes records from Kafka into the lake, each exactly once.
 
-A Kafka partition feeds several tables, and a crash may fall between the commits to two of them. So
-each table keeps, per partition, the offset up to which *it* has everything, as a mark in the commit
-that brings the rows (the fence); and `offsets`, a table without rows, keeps the offset up to which
-*all* tables have everything, moved after them. An archiver starts reading at `offsets` + 1. What
-lies between is read again and each table ignores what is at or below its own fence: nothing is lost
-(`offsets` never runs ahead of a table), nothing doubled (a fence moves with its rows). A table that
-does not exist yet has no fence and takes everything. The same holds for two writers at once, one of
-which may not know yet that it lost a partition: they collide on its fence, and the loser looks
-again. No mark ever goes back.
+A Kafka partition feeds several tables, and a crash may occur between the commits to two of them.
+Each table therefore keeps, per partition, the offset up to which *it* is complete, as a mark in the
+commit that adds the rows (the fence). The table `offsets`, which has no rows, keeps the offset up
+to which *all* tables are complete; it is moved after them. An archiver starts reading at `offsets`
++ 1. Records between the two are read again, and each table ignores those at or below its own fence.
+Nothing is lost, because `offsets` is never ahead of a table, and nothing is duplicated, because a
+fence moves together with its rows. A new table has no fence and accepts everything. The same holds
+for two concurrent writers, one of which may not know yet that it lost a partition: they collide on
+the fence, and the loser checks again. Marks never decrease.
 
-Producers may pack the same predictions again in other records (a shipper that was killed between
-sending and noting so). Each predictions table therefore also keeps, per (replica, version), the
-highest sequence it holds, in the same commit, and ignores what is at or below it. Records of a
-replica arrive in order; a request is never split over two records. Ids that clients chose may come
-from two replicas: `driftloop_lake.client_ids`.
+Producers may pack the same predictions again into different records (a shipper killed between
+sending and advancing its position). Each predictions table therefore also keeps, per (replica,
+version), the highest sequence number that it contains, in the same commit, and ignores records at
+or below it. Records of a replica arrive in order, and a request is never split over two records.
+Requests with ids chosen by clients may arrive from two replicas: see `driftloop_lake.client_ids`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,8 @@ R = TypeVar("R", PredictionRecord, LabelRecord, DeadLetter)
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Rows that one `append` brought into the lake, and rows it ignored as already there."""
+    """The rows that one `append` added to the lake, and the rows that it ignored as already
+    present."""
 
     predictions: int = 0
     labels: int = 0
@@ -49,19 +50,19 @@ class Appended:
 
 
 class LakeWriter:
-    """Not safe for use from several threads; several processes may each have one."""
+    """Writes to a lake. Not thread-safe; several processes may each have one."""
 
     def __init__(self, uri: str) -> None:
         self._tables = LakeTables(uri)
 
     def lake_id(self) -> str:
-        """Made with the lake, which is made if there is none. Raises RetryLater."""
+        """Return the unique id of the lake, which is created if needed. Raises RetryLater."""
         return self._tables.offsets().id
 
     def positions(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """The offset to read next for each (topic, partition); -1 where nothing was archived.
+        """Return the offset to read next for each (topic, partition); -1 if nothing was archived.
 
-        Opens the lake anew and creates the tables of labels and offsets. Raises RetryLater.
+        Opens the lake again and creates the tables of labels and offsets. Raises RetryLater.
         """
         self._tables.forget()
         self._tables.labels()
@@ -72,9 +73,9 @@ class LakeWriter:
     def append(self, records: Sequence[LakeRecord]) -> Appended:
         """Write records, given in offset order per partition and without gaps since `positions`.
 
-        The counts are those of the last attempt: after a collision with another writer, what the
-        first attempt wrote counts as repeated. Raises RetryLater if the storage is away: call
-        again with the same records.
+        The counts are those of the last attempt: after a collision with another writer, rows
+        written by the first attempt count as repeated. Raises RetryLater if the storage is
+        unavailable: call again with the same records.
         """
         while True:
             try:
@@ -83,7 +84,7 @@ class LakeWriter:
                 log.info("lake.overtaken", records=len(records))
                 self._tables.refresh()
             except RetryLater:
-                # The commit may or may not have happened: the marks tell, once they can be read.
+                # The commit may have succeeded: the marks show it once they can be read.
                 self._tables.forget()
                 raise
 
@@ -176,7 +177,7 @@ def _by_model(records: Iterable[LakeRecord]) -> dict[str, list[PredictionRecord]
 
 
 def _reached(records: Iterable[LakeRecord]) -> dict[tuple[str, int], int]:
-    """The highest offset of each partition."""
+    """Return the highest offset of each partition."""
     found: dict[tuple[str, int], int] = {}
     for record in records:
         place = record.origin.place
@@ -186,18 +187,18 @@ def _reached(records: Iterable[LakeRecord]) -> dict[tuple[str, int], int]:
 
 
 def fence(topic: str, partition: int) -> str:
-    """The mark of a partition's offset."""
+    """The name of the mark for a partition's offset."""
     return f"kafka:{topic}:{partition}"
 
 
 def sequence_mark(headers: PredictionHeaders) -> str:
-    """The mark of the highest sequence of a replica's version."""
+    """The name of the mark for the highest sequence number of a replica's version."""
     return f"sequence:{headers.replica}:{headers.version}"
 
 
 def missing_mark(replica: str, version: int) -> str:
-    """The mark that counts the requests of a replica's version whose sequence never came. Replicas
-    give sequences without gaps, and Kafka keeps their order: skipped ones are lost."""
+    """The name of the mark that counts lost requests of a replica's version. Replicas number
+    requests without gaps, and Kafka preserves their order, so skipped numbers are lost."""
     return f"missing:{replica}:{version}"
 
 
@@ -218,8 +219,9 @@ def _above_fence(table: LakeTable, records: Sequence[R]) -> list[R]:
 
 @dataclass(slots=True)
 class Unseen:
-    """What a table lacks by offsets and sequences, a part for each record: `rows`, and those with
-    ids that clients chose, `chosen`. `marks`: what the table reaches with them."""
+    """The rows that a table lacks, judged by offsets and sequences, one part per record: `rows`,
+    and `chosen` for those with client-chosen ids. `marks`: the marks of the table after adding
+    them."""
 
     rows: list[pa.Table]
     chosen: list[pa.Table]

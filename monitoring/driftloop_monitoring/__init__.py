@@ -1,1 +1,2 @@
-"""Monitoring: Kafka to lake, windows and their checks, alerts, and decisions to retrain."""
+"""Monitoring: archives Kafka records in the lake, checks windows, raises alerts, decides on
+retrains."""

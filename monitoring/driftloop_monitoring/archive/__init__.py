@@ -1,1 +1,1 @@
-"""Kafka to lake."""
+"""Archives records from Kafka in the lake."""

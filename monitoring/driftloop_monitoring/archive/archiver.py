@@ -1,14 +1,14 @@
-"""The archiver: Kafka → lake, exactly once, by as many archivers as there are partitions.
+"""The archiver: Kafka → lake, exactly once, by up to as many archivers as there are partitions.
 
 Delivery order: read → append to the lake, whose commit carries the Kafka offset → read on. Nothing
-is committed to Kafka; the position after a restart comes from the lake (`driftloop_lake.writer`),
-so a kill at any moment loses and doubles nothing. Records that cannot be understood go to the
-lake's `dead_letters` and never stop the flow. In memory wait at most `lake.flush_rows` rows or
+is committed to Kafka; after a restart the position is read from the lake (`driftloop_lake.writer`),
+so a kill at any moment neither loses nor duplicates records. Invalid records are written to the
+lake's `dead_letters` and never stop the flow. Memory holds at most `lake.flush_rows` rows or
 `BUFFER_BYTES`, plus one poll.
 
-The archivers of a lake are a consumer group. Kafka says who reads what, but late: an archiver that
-hung may come back with rows that another one has archived meanwhile. The group only shares the work
-out; that nothing is there twice is the lake's fence alone.
+The archivers of a lake form a consumer group. Kafka assigns the partitions, but with a delay: an
+archiver that hung may still hold rows that another has archived meanwhile. The group only
+distributes the work; duplicates are prevented by the lake's fence alone.
 """
 
 import itertools
@@ -43,11 +43,11 @@ BUFFER_BYTES = 64 << 20
 POLL_MESSAGES = 1_000
 RETRY_S = 1.0
 SUSPECT_AFTER = 30
-"""Attempts to write a batch, after which its records are tried one by one."""
+"""The number of attempts to write a batch after which its records are tried one by one."""
 
 
 def run(settings: Settings, stop: Event) -> None:
-    """Archive until `stop` is set, then flush what was read."""
+    """Archive until `stop` is set, then flush the records in memory."""
     from driftloop_bus import connect
     from driftloop_lake.delta_lake import open_lake
     from driftloop_store import await_store
@@ -72,14 +72,15 @@ def run(settings: Settings, stop: Event) -> None:
                     partitions=settings.kafka.partitions,
                     retention_hours=settings.kafka.retention_hours,
                 )
-                # The lake's own group: several lakes may be filled from one Kafka.
+                # The group belongs to the lake: several lakes may be filled from one Kafka.
                 group = f"driftloop-archiver-{writer.lake_id()}"
                 with closing(bus.member(group, TOPICS, instance)) as member:
                     Archiver(bus, member, writer, settings.lake, known, leads, health=health).run(
                         stop
                     )
             except (RetryLater, NotFound) as error:
-                # What was read and not flushed is read again: the lake knows what it has.
+                # Records that were read but not flushed are read again; the lake ignores those it
+                # has.
                 health.failed(error)
                 stop.wait(RETRY_S)
             finally:
@@ -88,7 +89,7 @@ def run(settings: Settings, stop: Event) -> None:
 
 @dataclass(slots=True)
 class Buffer:
-    """Records that were read and are not in the lake yet. `since`: when the first came."""
+    """Records that were read but are not in the lake yet. `since`: when the first was read."""
 
     records: list[LakeRecord] = field(default_factory=list)
     rows: int = 0
@@ -109,7 +110,7 @@ class Buffer:
         )
 
     def without(self, partitions: Iterable[Partition]) -> "Buffer":
-        """What stays when these partitions went to somebody else."""
+        """Return the records that remain after these partitions were assigned to another member."""
         gone, kept = frozenset(partitions), Buffer()
         for record in self.records:
             place = record.origin.place
@@ -119,10 +120,9 @@ class Buffer:
 
 
 class Archiver:
-    """The loop of one member. `known`: whether a model was ever deployed; `leads` is set while this
-    is the one archiver of the lake that has the first partition; `monotonic`: seconds, for when to
-    flush.
-    """
+    """The loop of one group member. `known`: whether a model was ever deployed; `leads`: set while
+    this is the lake's archiver with the first partition; `monotonic`: a clock in seconds, used to
+    schedule flushes."""
 
     def __init__(
         self,
@@ -148,20 +148,20 @@ class Archiver:
         self._buffer = Buffer()
 
     def run(self, stop: Event) -> None:
-        """Until `stop`; then the rows in memory are flushed, if the lake takes it at once."""
+        """Archive until `stop` is set; then flush the rows in memory with a single attempt."""
         while not stop.is_set():
             self.step(stop)
-            if not self._buffer.records:  # what waits may be what the lake does not take
+            if not self._buffer.records:  # waiting records may be ones that the lake refuses
                 self._health.succeeded()
         if self._buffer.records:
             self._flush(stop)
 
     def step(self, stop: Event) -> None:
-        """Read once, follow the group, and flush if it is due."""
+        """Poll once, apply changes of the group's assignment, and flush if it is due."""
         bounds = Bounds.at(self._clock())
         for message in self._member.poll(self._settings.flush_seconds / 4, POLL_MESSAGES):
             self._buffer.add(self._refused(read_record(message, bounds)), self._monotonic())
-        # After the messages: those just read may be of a partition that is gone.
+        # After the messages, because those just read may belong to a lost partition.
         moved = self._member.moved()
         if moved.gone:
             if FIRST in moved.gone:
@@ -180,8 +180,8 @@ class Archiver:
         return record
 
     def _let_go(self, partitions: frozenset[Partition]) -> None:
-        """Archive what was read of them now, so that the next owner need not read it again; where
-        that fails, it has to."""
+        """Archive the records read from lost partitions, so that the next owner need not read them
+        again. If that fails, it must."""
         try:
             self._write()
         except RetryLater as error:
@@ -190,8 +190,8 @@ class Archiver:
         log.info("archiver.left", partitions=_names(partitions))
 
     def _flush(self, stop: Event) -> None:
-        """Again and again until the lake took it: a lake that is away holds the reading up. A
-        record that holds it up while the lake takes others becomes a dead letter."""
+        """Write until it succeeds; while the lake is unavailable, reading pauses. A record that
+        prevents writing although the lake accepts others becomes a dead letter."""
         for attempt in itertools.count(1):
             try:
                 return self._write() if attempt % SUSPECT_AFTER else self._write_one_by_one()
@@ -224,10 +224,11 @@ class Archiver:
 def positions(
     bus: Bus, writer: LakeWriter, partitions: Iterable[Partition]
 ) -> dict[Partition, int]:
-    """The offset to read next for each partition, from what the lake holds; -1: from the earliest.
+    """Return the offset to read next for each partition, from the lake; -1: from the earliest.
 
-    Raises RetryLater while the broker or the lake is away, and while a partition ends before what
-    the lake has of it: then the topic was made anew, and its records would be taken for old ones.
+    Raises RetryLater while the broker or the lake is unavailable, and if a partition ends before
+    the lake's position: then the topic was recreated, and its new records would be taken for old
+    ones.
     """
     found = writer.positions(partitions)
     ends = {topic: bus.end_offsets(topic) for topic in {topic for topic, _ in found}}

@@ -1,4 +1,4 @@
-"""What a message of Kafka says, or why it says nothing that the lake can keep. Pure."""
+"""Parses Kafka messages into records for the lake, or explains why they are invalid. Pure."""
 
 import functools
 import json
@@ -36,8 +36,8 @@ _NEVER_NULL = tuple(column.name for column in FIXED_COLUMNS if not column.nullab
 
 
 def read_record(message: Message, bounds: Bounds = ANY_TIME) -> LakeRecord:
-    """What a message says; a DeadLetter with the reason where it says nothing that can be kept.
-    `bounds`: of the times of rows; those of labels were checked when they were taken in."""
+    """Parse a message; returns a DeadLetter with the reason if it cannot be archived. `bounds`: the
+    allowed times of rows; those of labels were checked on acceptance."""
     headers = [(name, value or b"") for name, value in message.headers]
     origin = Origin(
         KafkaPosition(message.topic, message.partition, message.offset),
@@ -54,7 +54,8 @@ def read_record(message: Message, bounds: Bounds = ANY_TIME) -> LakeRecord:
 
 
 def _sent_at(timestamp_ms: int) -> datetime:
-    """Producers may write any number there; an impossible time becomes the nearest possible one."""
+    """Return the time of a message. Producers may write any number, so it is limited to possible
+    times."""
     last_ms = int(LATEST.timestamp() * 1000) - 1
     return datetime.fromtimestamp(max(0, min(timestamp_ms, last_ms)) / 1000, UTC)
 
@@ -63,7 +64,7 @@ def _labels(origin: Origin, bounds: Bounds) -> LabelRecord:
     try:
         labels = tuple(parse_feedback(json.loads(origin.value), origin.at, bounds))
         for label in labels:
-            # What JSON can say and the lake cannot hold: halves of surrogate pairs, huge integers.
+            # Texts valid in JSON but not in the lake: unpaired surrogates. Also huge integers.
             for text in (label.prediction_id, label.source, label.metric):
                 text.encode()
             if isinstance(label.value, int):
@@ -95,9 +96,10 @@ def _predictions(origin: Origin, headers: PredictionHeaders, bounds: Bounds) -> 
 
 @functools.lru_cache(maxsize=256)
 def _kept_schema(schema: pa.Schema) -> pa.Schema:
-    """The fixed columns as the contract has them and nullable inputs and outputs.
+    """Return the contract's fixed columns followed by nullable inputs and outputs.
 
-    Raises Rejected if a record has other columns, or types that the lake has not."""
+    Raises Rejected for other columns, or types that the lake does not support.
+    """
     found = {column.name: column.type for column in schema}
     if len(found) != len(schema):
         raise Rejected("prediction record has a column twice")
@@ -115,7 +117,7 @@ def _kept_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _check_headers(rows: pa.Table, headers: PredictionHeaders) -> None:
-    """Raises Rejected if the headers, which identify repeats, describe other rows."""
+    """Raises Rejected if the headers, which identify repeated records, do not match the rows."""
     if rows.num_rows != headers.rows or not rows.num_rows:
         raise Rejected(f"prediction record has {rows.num_rows} rows, its headers {headers.rows}")
     first, last = _range(rows.column("sequence"))

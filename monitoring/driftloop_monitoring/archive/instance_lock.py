@@ -1,4 +1,4 @@
-"""A name that one process of this machine holds at a time, the same from one life to the next."""
+"""Instance names that are exclusive on this machine and stay the same across restarts."""
 
 import fcntl
 import itertools
@@ -10,8 +10,8 @@ from pathlib import Path
 
 @contextmanager
 def locked_instance(folder: Path) -> Iterator[str]:
-    """The name of the first instance of the folder that no process holds, a UUID. It is this
-    process's until it ends, however it ends; then the next process that starts gets it."""
+    """Yield the name (a UUID) of the folder's first instance that no other process holds. It is
+    held until this process ends, even if killed; then the next process to start gets it."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count():
         with (folder / f"{number}.seat").open("a+") as file:

@@ -1,4 +1,4 @@
-"""Which models there are: a record of any other is a mistake, and would open a table of its own."""
+"""Checks which models exist: a record of an unknown model is an error, and would create a table."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,11 +8,11 @@ _REMEMBERED = 1_000
 
 
 class KnownModels:
-    """Whether a model was ever deployed. `deployed` gives the names of all that were, and may
+    """Whether a model was ever deployed. `deployed` returns the names of all that were, and may
     raise.
 
-    A deployment is there before its first prediction, so a name that is not known is asked for. The
-    same wrong name is asked for once a second only, whatever a producer sends.
+    A deployment is stored before its first prediction, so the names are loaded again for an unknown
+    one, but at most once a second for the same name.
     """
 
     def __init__(

@@ -1,5 +1,4 @@
-"""The lake's upkeep, beside the archiver that leads: in a thread of its own, so that reading goes
-on."""
+"""Runs the lake's maintenance in a thread of the leading archiver, so that reading continues."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +23,7 @@ def kept(
     every_s: float = EVERY_S,
     health: Health | None = None,
 ) -> Iterator[None]:
-    """Keeps the lake while this archiver `leads`. Leaving waits for the table that is being worked
-    on."""
+    """Maintain the lake while this archiver `leads`. On exit, waits for the table in progress."""
     stop = threading.Event()
     reported = health or Unreported()
 
@@ -36,7 +34,8 @@ def kept(
             try:
                 upkeep.step(clock())
                 reported.succeeded()
-            except Exception as error:  # neither the store nor the storage may end the archiver
+            # errors of the store or the storage must not end the archiver
+            except Exception as error:
                 reported.failed(error)
 
     thread = threading.Thread(target=work, name="lake-keeper", daemon=True)
@@ -49,7 +48,8 @@ def kept(
 
 
 def pinned(store: Store) -> Iterable[tuple[str, Pin]]:
-    """What retrains that are under way or gave a version have read, unless it was erased since."""
+    """Yield the data read by retrains that are running or produced a version, unless it was erased
+    since."""
     gave_none = (RetrainState.REJECTED, RetrainState.FAILED)
     erased = {model: store.erased_at(model) for model in store.known_models()}
     for retrain in store.retrains(limit=_ALL):

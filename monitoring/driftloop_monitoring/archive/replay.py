@@ -1,5 +1,4 @@
-"""Dead letters tried again: after a model was deployed, or a newer driftloop reads what it could
-not."""
+"""Retries dead letters, after their model was deployed or an upgrade can read them."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ from driftloop_monitoring.archive.bus_records import read_record
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of one dead letter: `rows` archived, or the reason why it stays one."""
+    """The result for one dead letter: the number of `rows` archived, or why it remains."""
 
     place: KafkaPosition
     rows: int = 0
@@ -26,8 +25,8 @@ def replay(
     known: Callable[[str], bool],
     wanted: Iterable[KafkaPosition] | None = None,
 ) -> Iterable[Replayed]:
-    """Try the wanted dead letters again (default: all), one by one. `known`: whether a model was
-    ever deployed. Raises NotFound and RetryLater."""
+    """Retry the given dead letters (default: all), one by one. `known`: whether a model was ever
+    deployed. Raises NotFound and RetryLater."""
     for place in places(letters.list()) if wanted is None else wanted:
         yield _replayed(letters, letters.get(place), known)
 

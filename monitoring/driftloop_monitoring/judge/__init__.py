@@ -1,1 +1,1 @@
-"""Scores of answers from a judge."""
+"""Judges that score answers."""

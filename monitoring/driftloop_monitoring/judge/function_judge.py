@@ -1,4 +1,4 @@
-"""A judge that is a user's function in this process."""
+"""A judge implemented by a user's function in this process."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ Score = Callable[[list[dict[str, Any]], str], float | None]
 
 
 class FunctionJudge:
-    """Calls the function for one answer after the other. A call that hangs is not interrupted."""
+    """Calls the function for each answer in turn. A call that hangs is not interrupted."""
 
     def __init__(self, name: str, function: Score) -> None:
         self.name = name
@@ -20,7 +20,7 @@ class FunctionJudge:
 
     @classmethod
     def load(cls, named: str) -> "FunctionJudge":
-        """`named`: module:function. Raises Rejected if it cannot be imported."""
+        """Load a function. `named`: module:function. Raises Rejected if it cannot be imported."""
         return cls(named, load_plugin(named, "options.judge"))
 
     def scores(
@@ -35,7 +35,7 @@ class FunctionJudge:
             try:
                 score = self._function([dict(m) for m in answer.messages], answer.text)
                 found.append(None if score is None else within(float(score)))
-            except Exception as error:  # it is the user's code
+            except Exception as error:  # code of the user
                 found.append(None)
                 why = f"it failed ({type(error).__name__})"
         return found, why

@@ -1,15 +1,15 @@
-"""The port of a judge, which scores a language model's answers beside people."""
+"""The port of a judge, which scores a language model's answers in addition to people."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-TIME_OVER = "the time for it was over"
+TIME_OVER = "the time limit was reached"
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
-    """`text` as the answer to a conversation of `messages`."""
+    """An answer, `text`, to a conversation of `messages`."""
 
     messages: tuple[Mapping[str, Any], ...]
     text: str
@@ -18,15 +18,15 @@ class JudgedAnswer:
 class Judge(Protocol):
     @property
     def name(self) -> str:
-        """Scores under one name are comparable with each other. Shown to operators."""
+        """Shown to operators. Scores with the same name are comparable."""
 
     def scores(
         self, answers: Sequence[JudgedAnswer], limit_s: float
     ) -> tuple[list[float | None], str]:
-        """One score per answer, 0 (useless) to 1; None for those without a score after `limit_s`
-        seconds. Also why a score is missing, or "". Never raises because of an answer."""
+        """Return one score per answer, 0 (useless) to 1, or None if it has no score after `limit_s`
+        seconds; and why scores are missing, or "". An answer never makes it raise."""
 
 
 def within(score: float) -> float | None:
-    """The score if it lies in [0, 1], else None."""
+    """Return the score if it is in [0, 1], else None."""
     return score if 0.0 <= score <= 1.0 else None

@@ -1,4 +1,4 @@
-"""Which judge scores a model's answers."""
+"""Chooses the judge of a model's answers."""
 
 from driftloop_contracts.model import ModelSpec
 from driftloop_monitoring.judge.function_judge import FunctionJudge
@@ -8,7 +8,7 @@ from driftloop_settings import JudgeSettings
 
 
 def judge_of(settings: JudgeSettings, spec: ModelSpec) -> Judge | None:
-    """The function that the spec's `options.judge` names, else the endpoint of `judge.url`,
+    """Return the function named by the spec's `options.judge`, else the endpoint at `judge.url`,
     else None. Raises Rejected if the judge is not available."""
     named = spec.options.get("judge")
     if named is not None:

@@ -1,4 +1,4 @@
-"""A judge behind any endpoint that speaks OpenAI's API."""
+"""A judge at any endpoint with OpenAI's API."""
 
 import json
 import os
@@ -18,12 +18,13 @@ from driftloop_settings import JudgeSettings
 
 AT_ONCE = 4
 PAUSES_S = (0.2, 1.0)
-"""Before an answer is asked for again."""
+"""Pauses before retries, in seconds."""
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 MAX_CHARS = 8_000
-"""Of the conversation, its end, and of the answer, its beginning."""
+"""The most characters of the conversation (its end is kept) and of the answer (its beginning is
+kept)."""
 MAX_BYTES = 1 << 20
-"""Of what the endpoint says."""
+"""The most bytes of the endpoint's response."""
 
 _TASK = (
     "You grade answers of an assistant. You are given a JSON object with a conversation and the "
@@ -40,8 +41,8 @@ _OPTIONS = {"temperature": 0, "max_tokens": 512}
 
 
 class OpenAiJudge:
-    """`url`: as `base_url` of OpenAI's clients. `key` goes to that URL only, and into no
-    message."""
+    """Asks the endpoint at `url`, which is like `base_url` of OpenAI's clients. `key` is sent to
+    that URL only, and never part of a message."""
 
     def __init__(
         self,
@@ -59,11 +60,13 @@ class OpenAiJudge:
 
     @classmethod
     def of(cls, settings: JudgeSettings) -> "OpenAiJudge":
-        """Raises Rejected if the variable that should hold the key is not set."""
+        """Create the judge. Raises Rejected if the environment variable for the key is not set."""
         named = settings.key_env
         key = os.environ.get(named) if named else None
         if named and not key:
-            raise Rejected(f"judge.key_env names {named}, which the monitor's environment lacks")
+            raise Rejected(
+                f"judge.key_env names {named}, which is not set in the monitor's environment"
+            )
         return cls(str(settings.url), str(settings.model), SecretStr(key) if key else None)
 
     def scores(
@@ -79,7 +82,7 @@ class OpenAiJudge:
         return [f if isinstance(f, float) else None for f in found], why
 
     def _score(self, http: httpx.Client, answer: JudgedAnswer, until: float) -> float | str:
-        """A score, or why there is none."""
+        """Return a score, or why there is none."""
         why = TIME_OVER
         options = self._options
         for pause_s in (*PAUSES_S, 0.0):
@@ -89,7 +92,7 @@ class OpenAiJudge:
             try:
                 status, said = self._ask(http, answer, options, until, left_s)
                 if status == httpx.codes.BAD_REQUEST and options:
-                    # Some models take no temperature, or another name for the length.
+                    # Some models do not accept a temperature, or use another name for the length.
                     options = {}
                     status, said = self._ask(http, answer, options, until, left_s)
             except (httpx.HTTPError, TimeoutError) as error:
@@ -120,7 +123,7 @@ class OpenAiJudge:
         ]
         body = {"model": self._model, "messages": messages, **options}
         said = b""
-        # A timeout is for each read: one that trickles is cut off here.
+        # The timeout applies to each read, so a slow stream is ended here.
         with http.stream("POST", self._url, json=body, timeout=left_s) as response:
             for part in response.iter_bytes():
                 said += part

@@ -1,1 +1,1 @@
-"""What the monitor keeps between cycles."""
+"""The state of the monitor between cycles."""

@@ -1,4 +1,4 @@
-"""What a judgement asks of the model's alerts, and the sentences that alerts show."""
+"""The actions on alerts that follow from a judgement, and the messages of alerts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from driftloop_monitoring.statistics.performance import Change, LossBaseline
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaiseAlert:
-    """Raise the alert for the cause (the kind) of `findings`, or attach them to the one that is
-    not closed yet. since: when the first affected row was predicted."""
+    """Raise an alert for the cause (kind) of `findings`, or attach them to the existing alert that
+    is not closed. since: when the first affected row was predicted."""
 
     alert_id: str
     findings: tuple[Finding, ...]
@@ -21,7 +21,7 @@ class RaiseAlert:
 
 @dataclass(frozen=True, slots=True)
 class CloseAlerts:
-    """Close the model's alerts of this cause; None: of every cause."""
+    """Close the model's alerts of this kind; None: all of them."""
 
     kind: CheckKind | None = None
 
@@ -49,7 +49,7 @@ def performance_message(
 def judge_message(
     model: str, version: int, judge: str, baseline: LossBaseline, change: Change
 ) -> str:
-    """A sentence for people. judge: the judge's name."""
+    """Return the message of a judge alert. judge: the judge's name."""
     return (
         f"{model} version {version}: the mean score of the judge ({judge}) fell from "
         f"{1 - baseline.mean:.1%} to {1 - change.mean_loss:.1%}, over {change.rows:,} answers "
@@ -58,7 +58,7 @@ def judge_message(
 
 
 def quality_message(model: str, version: int, findings: Sequence[Finding]) -> str:
-    """A sentence for people."""
+    """Return the message of a quality alert."""
     shown = "; ".join(f.detail for f in findings[:3])
     more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
     return f"{model} version {version}: the data are broken: {shown}{more}"

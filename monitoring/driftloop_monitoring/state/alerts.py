@@ -1,4 +1,4 @@
-"""Alerts in the store: one per model and cause is open; later findings of the cause attach to
+"""Alerts in the store. At most one per model and cause is open; later findings are attached to
 it."""
 
 from collections.abc import Iterable
@@ -15,8 +15,8 @@ log = structlog.get_logger()
 
 
 def open_alerts(store: Store, model: str, kind: CheckKind | None = None) -> list[Alert]:
-    """Alerts on a model (of one cause) that are not closed, the newest first. Those on a role that
-    fails are the role's."""
+    """Return the model's alerts (of one kind) that are not closed, newest first, without those
+    about failing roles."""
     return [
         alert
         for alert in store.alerts(model)
@@ -27,7 +27,7 @@ def open_alerts(store: Store, model: str, kind: CheckKind | None = None) -> list
 
 
 def apply(store: Store, model: str, actions: Iterable[AlertAction], now: datetime) -> None:
-    """Carry out the actions in their order. Repeating them changes nothing."""
+    """Apply the actions in order. Repeating them changes nothing."""
     for action in actions:
         if isinstance(action, CloseAlerts):
             _close(store, model, action.kind)
@@ -36,7 +36,7 @@ def apply(store: Store, model: str, actions: Iterable[AlertAction], now: datetim
 
 
 def _raise_or_attach(store: Store, model: str, action: RaiseAlert, now: datetime) -> None:
-    """Does nothing if the alert is known and closed."""
+    """Raise the alert or attach findings to it. Does nothing if the alert exists and is closed."""
     first = action.findings[0]
     ids = tuple(f.finding_id for f in action.findings)
     for alert in open_alerts(store, model, first.kind):

@@ -1,4 +1,4 @@
-"""All checks on one closed window, as findings."""
+"""Runs all checks on a closed window."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -26,9 +26,9 @@ def window_findings(
     rule: DriftRule,
     distance: Distance,
 ) -> list[Finding]:
-    """Quality of the inputs, drift of the inputs, drift of the outputs. Rows answered with an
-    error have no outputs and count for the inputs only. A column whose data are broken is not
-    judged for drift as well."""
+    """Return the findings about quality of the inputs, drift of the inputs and drift of the
+    outputs. Rows answered with an error have no outputs and only count for the inputs. A column
+    with broken data is not checked for drift."""
     checks = CHECKS[reference.losses.spec.kind]
     seen = checks.seen(table)
     inputs, outputs = columns_of(seen, INPUT_PREFIX), columns_of(seen, OUTPUT_PREFIX)

@@ -1,4 +1,4 @@
-"""A judge's scores of one version's answers, kept by the monitor between steps."""
+"""The monitor's record of a judge's scores for one version."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,10 +14,13 @@ MIN_REFERENCE = 200
 
 @dataclass(frozen=True, slots=True)
 class JudgeState:
-    """judge: its name; asked: how many of the reference's answers it was asked to score, `whole`:
-    all; reference: their losses, 1 - score; rated: the newest answers that people rated and the
-    judge scored, see `calibration.Rated`; rated_until: earlier answers were handled; test: of the
-    windows' losses; alerted: whether its alert was raised."""
+    """Scores of one judge.
+
+    judge: its name. asked: the number of reference answers submitted for scoring; `whole`: all
+    were. reference: their losses, 1 - score. rated: the newest answers that were rated by people
+    and scored by the judge, see `calibration.Rated`. rated_until: earlier answers have been
+    processed. test: the test on the windows' losses. alerted: whether its alert was raised.
+    """
 
     judge: str
     asked: int = 0
@@ -30,7 +33,8 @@ class JudgeState:
 
     @property
     def baseline(self) -> LossBaseline | None:
-        """None until the reference is scored, or if too few of its answers have a score."""
+        """The baseline; None until the reference is scored, or if too few of its answers have a
+        score."""
         if not self.whole or len(self.reference) < MIN_REFERENCE:
             return None
         return LossBaseline.of(np.array(self.reference))

@@ -1,5 +1,5 @@
-"""How a model's rows are judged. Labels of a language model are ratings, which are fewer, and
-noisier."""
+"""The policy for judging a model's rows. The labels of language models are ratings, which are fewer
+and noisier."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,15 +16,18 @@ from driftloop_settings import Settings
 
 LIVE_REFERENCE_ROWS = 5_000
 MAX_UNRATED = 20_000
-"""This many answers become the reference even if too few of them were rated for a baseline."""
+"""With this many answers, they become the reference even if too few are rated for a baseline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgingPolicy:
-    """performance, drift: what an alert and a warning need; label_coverage, timeout_s: rows are
-    judged once this share of them is labelled, or they are older than this; reference_rows: the
-    first rows that a bare model is compared with; rated_rows: how many of those must have a label,
-    None: all."""
+    """The thresholds for judging rows.
+
+    performance, drift: the conditions for an alert and a warning. label_coverage, timeout_s: rows
+    are judged once this share is labelled, or once they are older than this. reference_rows: the
+    number of first rows used as the reference of a model deployed without one. rated_rows: how many
+    of those need a label; None: all.
+    """
 
     performance: Rule
     drift: DriftRule
@@ -34,8 +37,8 @@ class JudgingPolicy:
     rated_rows: int | None = None
 
     def first_rows(self, ready: int, labelled: NDArray[np.bool_]) -> int | None:
-        """How many of the oldest rows become the reference; None: wait for more. `ready`: how many
-        rows may be judged by their labels; `labelled`: which of the rows have one."""
+        """Return how many of the oldest rows become the reference; None: wait for more. `ready`:
+        the number of rows whose labels may be judged; `labelled`: which rows have a label."""
         if ready < self.reference_rows:
             return None
         if self.rated_rows is None:

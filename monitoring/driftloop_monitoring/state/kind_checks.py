@@ -1,4 +1,4 @@
-"""What the checks on a window do differently for each kind of model."""
+"""The differences between model kinds in the checks on a window."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from driftloop_monitoring.text.topics import separation
 
 
 class Sides(NamedTuple):
-    """The columns of a table as `KindChecks.seen` gives it."""
+    """The columns of a table that `KindChecks.seen` returned."""
 
     inputs: Mapping[str, Column]
     outputs: Mapping[str, Column]
@@ -25,9 +25,12 @@ class Sides(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KindChecks:
-    """seen: rows with the columns that checks judge. broken: (reference, window, family-wise
-    significance) → the columns whose data are broken. topics: (reference, window) → how well the
-    window's texts are distinguished from the reference's; None: they are not compared."""
+    """The checks of one model kind.
+
+    seen: converts rows to the columns that are checked. broken: (reference, window, family-wise
+    significance) → issues of columns with broken data. topics: (reference, window) → how well the
+    window's texts can be distinguished from the reference's; None: not checked.
+    """
 
     seen: Callable[[pa.Table], pa.Table]
     broken: Callable[[Sides, Sides, float], Sequence[Issue]]
@@ -39,7 +42,7 @@ def _broken_inputs(reference: Sides, window: Sides, significance: float) -> list
 
 
 def _broken_answers(reference: Sides, window: Sides, significance: float) -> list[Issue]:
-    """Prompts are never broken: people wrote them."""
+    """Check the answers only: prompts are written by people and never count as broken."""
     return list(useless_answers(reference.outputs, window.outputs, significance))
 
 

@@ -1,7 +1,7 @@
-"""The monitor's state of one model, kept in the store between steps.
+"""The monitor's state of one model, stored between steps.
 
-It is written last, after the records of each judgement. Their ids are made from the state before: a
-judgement that is repeated after a crash writes the same records again, and they are kept once.
+It is written last, after the records of each judgement. Their ids are derived from the previous
+state: a judgement repeated after a crash writes the same records, which are stored once.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ from driftloop_monitoring.statistics.positions import Position
 
 @dataclass(frozen=True, slots=True)
 class MonitorState:
-    """windowed, tested: the last rows that were cut into windows, and judged by their labels (None:
-    none yet); broken, drifted: columns in the newest judged window; outbox: findings not yet on
-    their topic; topic: of the last decision; decisions: how many were written; loss: rows of this
-    version that did not reach the lake, up to the newest window."""
+    """windowed, tested: the positions of the last rows assigned to a window and judged by labels
+    (None: no rows yet). broken, drifted: columns in the newest judged window. outbox: findings not
+    yet sent to their topic. topic: that of the last decision. decisions: how many were written.
+    loss: rows of this version missing in the lake, up to the newest window."""
 
     version: int
     schedule_checked: datetime
@@ -34,11 +34,12 @@ class MonitorState:
     decisions: int = 0
     loss: CaptureLoss = field(default_factory=CaptureLoss)
     nats: tuple[float, ...] = ()
-    """Nats per token of the first corrected texts, as a language model's engine measured them."""
+    """Nats per token of the first corrected texts, as measured by a language model's engine."""
     judge: JudgeState | None = None
 
     def promoted(self, version: int, now: datetime) -> "MonitorState":
-        """After a change of the champion at `now`: later rows are judged, from scratch."""
+        """Return the state after a change of the champion at `now`, from which later rows are
+        judged."""
         here = Position(now)
         return MonitorState(
             version, self.schedule_checked, here, here, outbox=self.outbox, decisions=self.decisions
@@ -81,7 +82,8 @@ class MonitorState:
 
 
 class Standing:
-    """The state between the judgements of a step: each is saved at once, whatever fails later."""
+    """Holds the state during a step and saves it after each judgement, so that later failures do
+    not lose it."""
 
     def __init__(
         self, saved: MonitorState | None, fresh: MonitorState, save: Callable[[MonitorState], None]
@@ -91,7 +93,7 @@ class Standing:
         self._save = save
 
     def put(self, state: MonitorState) -> None:
-        """Raises as `save` does; then the state is as before."""
+        """Save a new state. Raises as `save` does; the state is then unchanged."""
         if state != self._saved:
             self._save(state)
             self._saved = state

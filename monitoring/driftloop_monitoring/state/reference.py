@@ -1,8 +1,8 @@
-"""The reference that a version's windows are compared with, and its loss baseline.
+"""The reference with which a version's windows are compared, and its loss baseline.
 
-It is `reference.parquet` in the version's folder: rows that the model was not trained on. A bare
-model comes without one; then the first rows it answers become its reference, kept as a file so that
-it stays the same after a restart.
+It is `reference.parquet` in the version's folder: rows that the model was not trained on. For a
+model deployed without one, the first rows that it answers become the reference, which is written to
+a file so that it stays the same after a restart.
 """
 
 from collections.abc import Collection, Mapping
@@ -42,7 +42,8 @@ class Reference:
         return int(self.table.num_rows)
 
     def without(self, columns: Collection[str]) -> "Reference":
-        """Without these tensors, which the lake does not hold as they were served."""
+        """Return the reference without these tensors, which the lake does not contain as they were
+        served."""
         if not columns:
             return self
         hidden = {prefix + c for prefix in (INPUT_PREFIX, OUTPUT_PREFIX) for c in columns}
@@ -71,12 +72,12 @@ def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
 
 
 def judged(spec: ModelSpec, table: pa.Table) -> pa.Table:
-    """The rows as checks see them."""
+    """Convert rows to the columns that are checked."""
     return CHECKS[spec.kind].seen(table)
 
 
 def load(spec: ModelSpec, served: ServedVersion, live: Path) -> Reference | None:
-    """The version's reference: its folder's, else the one kept in `live`, else None."""
+    """Load the version's reference from its folder, else from `live`; None if there is none."""
     folder = Path(served.path)
     own = (folder if folder.is_dir() else folder.parent) / FILE
     for path in (own, live):
@@ -87,7 +88,7 @@ def load(spec: ModelSpec, served: ServedVersion, live: Path) -> Reference | None
 
 
 def live_file(state_dir: Path, model: str, version: int) -> Path:
-    """Where the live reference of a version is kept."""
+    """Return the path of a version's live reference."""
     return state_dir / "monitor" / f"{model}-{version}.parquet"
 
 

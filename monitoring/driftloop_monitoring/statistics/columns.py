@@ -1,4 +1,4 @@
-"""Columns of a window or a reference as the checks see them: numbers, or categories."""
+"""Columns of a window or a reference, as numbers or categories."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 Kind = Literal["number", "category"]
 
 MAX_ELEMENTS = 16
-"""The most elements of a list column that are compared one by one."""
+"""The most elements of a list column that are compared individually."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """`values`: float64 with NaN, or objects (str) with None, where a row has no value."""
+    """`values`: float64 with NaN, or objects (str) with None, for missing values."""
 
     name: str
     kind: Kind
@@ -39,7 +39,7 @@ class Column:
         return len(self.values)
 
     def as_categories(self) -> "Column":
-        """The same rows with each number written out, e.g. for a number with few values."""
+        """Return the same rows with each number as text, for numbers with few distinct values."""
         if self.kind == "category":
             return self
         texts = [None if np.isnan(v) else f"{v:g}" for v in self.values]
@@ -47,10 +47,10 @@ class Column:
 
 
 def columns_of(table: pa.Table, prefix: str) -> dict[str, Column]:
-    """The columns whose names begin with `prefix` (`in_`, `out_`), without it.
+    """Return the columns whose names start with `prefix` (`in_`, `out_`), without the prefix.
 
-    A list column of equal lengths gives `name[0]`, `name[1]`, … up to MAX_ELEMENTS; of a pair of
-    probabilities the second says it all.
+    A list column of equal lengths becomes `name[0]`, `name[1]`, … up to MAX_ELEMENTS. Of a pair of
+    probabilities only the second is used.
     """
     found: dict[str, Column] = {}
     for name in table.column_names:
@@ -66,7 +66,7 @@ def columns_of(table: pa.Table, prefix: str) -> dict[str, Column]:
 
 
 def column(name: str, array: Any) -> Column:
-    """A pyarrow array as a column: numbers as they are, booleans and texts as categories."""
+    """Convert a pyarrow array: numbers stay numbers, booleans and texts become categories."""
     kind = array.type
     if pa.types.is_dictionary(kind):
         array, kind = array.cast(kind.value_type), kind.value_type
@@ -88,5 +88,5 @@ def _elements(name: str, array: Any) -> list[Column]:
 def in_both(
     reference: Mapping[str, Column], window: Mapping[str, Column]
 ) -> list[tuple[Column, Column]]:
-    """Pairs of the columns that both have, in the reference's order."""
+    """Return pairs of the columns that both have, in the reference's order."""
     return [(r, window[name]) for name, r in reference.items() if name in window]

@@ -1,9 +1,9 @@
-"""Has a column moved away from the reference? An effect and significance, both.
+"""Tests whether a column has drifted from the reference, by effect and significance.
 
-The effect is Evidently's distance (Wasserstein over the reference's standard deviation for numbers,
-Jensen-Shannon for categories), handed in; the significance a two-sample test that takes the
-reference as the sample it is (Kolmogorov-Smirnov, chi-squared of the 2×k table), corrected for the
-number of columns by Bonferroni.
+The effect is Evidently's distance, passed in (for numbers, Wasserstein divided by the reference's
+standard deviation; for categories, Jensen-Shannon). The significance is from a two-sample test,
+which treats the reference as a sample (Kolmogorov-Smirnov; chi-squared of the 2×k table), with
+Bonferroni's correction for the number of columns.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from driftloop_monitoring.statistics.columns import Column, Kind, in_both
 
 MIN_REFERENCE = 1_001
-"""With fewer rows distances say little: sampling noise alone reaches the usual thresholds."""
+"""With fewer rows the distances are unreliable: sampling noise alone exceeds the usual
+thresholds."""
 MIN_PRESENT = 50
-"""Values that a column must have in the window and in the reference to be compared."""
+"""The least number of values that a column must have in the window and in the reference."""
 FEW_VALUES = 10
-"""Numbers with at most this many values are compared as categories."""
+"""Numbers with at most this many distinct values are compared as categories."""
 RARE = 5.0
-"""Categories expected less often than this in either sample are put together for the test."""
+"""Categories with a smaller expected count in either sample are merged for the test."""
 
 Distance = Callable[[Kind, Column, Column], float]
 """(kind, reference, window) → the effect; columns without missing values."""
@@ -29,7 +30,7 @@ Distance = Callable[[Kind, Column, Column], float]
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A column that drifted. effect: the distance; significance: p-value before correction."""
+    """A column that drifted. effect: the distance; significance: the p-value before correction."""
 
     column: str
     kind: Kind
@@ -44,7 +45,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class DriftRule:
-    """Family-wise significance, and the least distance that counts."""
+    """The family-wise significance, and the smallest distance that counts."""
 
     effect: float
     significance: float
@@ -56,7 +57,7 @@ def moved(
     distance: Distance,
     rule: DriftRule,
 ) -> list[Moved]:
-    """Columns whose drift is large and significant, the largest first."""
+    """Return the columns whose drift is large and significant, largest first."""
     pairs = [(_present(o), _present(n)) for o, n in in_both(reference, window) if o.kind == n.kind]
     pairs = [p for p in pairs if min(p[0].rows, p[1].rows) >= MIN_PRESENT]
     alpha = rule.significance / max(1, len(pairs))
@@ -64,7 +65,7 @@ def moved(
     for old, new in (_comparable(*p) for p in pairs):
         p = p_value(old, new)
         if p >= alpha:
-            continue  # the test is cheap, the distance is not
+            continue  # the distance is expensive, so test first
         effect = _effect(old, new, distance)
         if effect >= rule.effect:
             found.append(Moved(old.name, old.kind, effect, p))
@@ -72,7 +73,8 @@ def moved(
 
 
 def p_value(old: Column, new: Column) -> float:
-    """Probability of samples this different from one distribution; no missing values."""
+    """Return the probability of samples at least this different under one distribution. Requires
+    columns without missing values."""
     from scipy import stats  # takes half a second to import
 
     if old.kind == "number":
@@ -83,7 +85,8 @@ def p_value(old: Column, new: Column) -> float:
 
 def _effect(old: Column, new: Column, distance: Distance) -> float:
     if old.kind == "number" and np.ptp(old.values) == 0.0:
-        # Evidently divides by max(std, .001): a constant would explode. The share that moved:
+        # Evidently divides by max(std, .001), which would explode for a constant. Use the share
+        # that changed.
         return float((new.values != old.values[0]).mean())
     return distance(old.kind, old, new)
 
@@ -102,7 +105,7 @@ def _comparable(old: Column, new: Column) -> tuple[Column, Column]:
 
 
 def _table(old: NDArray[np.object_], new: NDArray[np.object_]) -> NDArray[np.float64]:
-    """Counts [2, k] of the k values, those expected rarely put together in the last place."""
+    """Return the counts [2, k] of the k values, with rare values merged in the last column."""
     values, codes = np.unique(np.concatenate([old, new]).astype(str), return_inverse=True)
     counts = np.array(
         [

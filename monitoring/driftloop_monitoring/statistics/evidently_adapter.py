@@ -1,9 +1,9 @@
-"""Evidently: distances on every window, and the HTML report of an alert.
+"""Evidently: distances for every window, and the HTML report of an alert.
 
-Distances call the registered stattests directly (private paths, pinned by a contract test): a
-preset computes each column three times and draws it too. Reports are written by a process of their
-own at low priority: `python -m driftloop_monitoring.statistics.evidently_adapter REFERENCE CURRENT
-HTML`.
+Distances call the registered stattests directly (private paths, checked by a contract test),
+because a preset computes each column three times and also draws it. Reports are written by a
+separate process with low priority: `python -m driftloop_monitoring.statistics.evidently_adapter
+REFERENCE CURRENT HTML`.
 """
 
 import os
@@ -20,8 +20,9 @@ _STATTESTS = {"number": ("wasserstein", "num"), "category": ("jensenshannon", "c
 
 
 def distance(kind: Kind, reference: Column, window: Column) -> float:
-    """Wasserstein distance over the reference's standard deviation for numbers, Jensen-Shannon
-    distance (base e, 0 to .83) for categories. Columns without missing values."""
+    """Return the Wasserstein distance divided by the reference's standard deviation for numbers, or
+    the Jensen-Shannon distance (base e, 0 to 0.83) for categories. Columns must have no missing
+    values."""
     import pandas as pd
 
     name, feature_type = _STATTESTS[kind]
@@ -32,7 +33,8 @@ def distance(kind: Kind, reference: Column, window: Column) -> float:
 
 
 def preload() -> None:
-    """Import `distance`'s dependencies (seconds of CPU): the first drift is not reported late."""
+    """Import the dependencies of `distance` (seconds of CPU), so that the first drift is reported
+    on time."""
     for name, feature_type in _STATTESTS.values():
         _stattest(name, feature_type)
 
@@ -50,7 +52,7 @@ def _column_type(feature_type: str) -> Any:
 
 
 def write_report(reference: Path, current: Path, target: Path) -> None:
-    """Compare two parquet files of plain columns; `target` appears whole or not at all."""
+    """Compare two parquet files of plain columns. `target` is written atomically."""
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset, DataSummaryPreset
@@ -75,8 +77,8 @@ def write_report(reference: Path, current: Path, target: Path) -> None:
 
 
 _LESS_THAN = "\ue000"
-"""Stands for `<` in names and values while Evidently works: it writes them into a script as they
-are, where `</script>` would end it."""
+"""Replaces `<` in names and values while Evidently works. Evidently writes them unescaped into a
+script, which `</script>` would end."""
 
 
 def _disarmed(frame: Any) -> Any:
@@ -89,7 +91,7 @@ def _disarmed(frame: Any) -> Any:
 
 
 def _arm(page: Path) -> None:
-    """As a script's strings have it."""
+    """Replace the placeholder by the escape for `<` in scripts."""
     text = page.read_text(encoding="utf-8")
     for standing in (_LESS_THAN, "\\ue000"):
         text = text.replace(standing, "\\u003c")

@@ -44,7 +44,7 @@ FIRST_RUN, SHORTEST_RUN = 1e5, 1e3
 
 @dataclass(frozen=True, slots=True)
 class LossBaseline:
-    """The loss on rows the model was not trained on: mean, variance, rows."""
+    """The loss on rows that the model was not trained on: mean, variance, number of rows."""
 
     mean: float
     variance: float
@@ -57,7 +57,7 @@ class LossBaseline:
 
     @classmethod
     def of(cls, losses: Floats) -> "LossBaseline":
-        """Raises ValueError without a loss."""
+        """Compute the baseline. Raises ValueError without losses."""
         if not losses.size:
             raise ValueError("a baseline needs losses")
         return cls(float(losses.mean()), float(losses.var()), int(losses.size))
@@ -115,8 +115,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Bet:
-    """One bet: log of its R; and of its largest summand, which row that starts at and what it
-    saw."""
+    """The state of one bet: log R; and for its largest summand, the row at which it starts and the
+    losses since."""
 
     log_r: float = -np.inf
     log_peak: float = 0.0
@@ -128,8 +128,8 @@ class Bet:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """After `rows` judged rows with a summed loss. `alert` is the change as the alert saw it; it
-    then keeps counting rows and losses, and the test is not asked again."""
+    """The state after `rows` judged rows with the summed loss. `alert`: the change at the time of
+    the alert, which then only counts further rows and losses without testing."""
 
     bets: tuple[Bet, ...] = tuple(Bet() for _ in RISES)
     rows: int = 0
@@ -144,7 +144,8 @@ class State:
 
     @property
     def change(self) -> Change | None:
-        """The likeliest change so far (of the strongest bet), alert or not."""
+        """The most likely change so far (from the strongest bet), whether or not it raised an
+        alert."""
         if self.alert is not None:
             return self.alert
         best = max(self.bets, key=lambda b: b.log_r)
@@ -187,7 +188,7 @@ def _or_minus_inf(value: float | None) -> float:
 def update(
     state: State, losses: Floats, times: list[datetime], baseline: LossBaseline, rule: Rule
 ) -> State:
-    """Judge rows, in the order of their predictions: `losses` in [0, 1], `times` of the same
+    """Process rows in the order of their predictions: `losses` in [0, 1], `times` of the same
     length.
 
     An alert needs significance (the average run length) and effect (the mean loss since the change
@@ -196,7 +197,7 @@ def update(
     """
     if not losses.size:
         return state
-    if not (losses.min() >= 0.0 and losses.max() <= 1.0):  # false for NaN too
+    if not (losses.min() >= 0.0 and losses.max() <= 1.0):  # also false for NaN
         raise ValueError("losses must lie between 0 and 1")
     seconds = np.array([at.timestamp() for at in times])
     done = 0
@@ -260,7 +261,7 @@ def _after_alert(state: State, alert: Change, losses: Floats, seconds: Floats) -
 
 
 def _wealth(state: State, factors: Floats) -> tuple[Floats, Floats]:
-    """log R of each bet after each row [rows, bets], and the log of their mean [rows]."""
+    """Return log R of each bet after each row [rows, bets], and the log of their mean [rows]."""
     total = np.cumsum(factors, axis=0)
     before = np.vstack([np.zeros(factors.shape[1]), total[:-1]])
     start = np.array([b.log_r for b in state.bets])
@@ -278,7 +279,7 @@ def _advance(
     tails = np.concatenate([np.cumsum(losses[::-1])[::-1], [0.0]])
     bets = []
     for k, bet in enumerate(state.bets):
-        # A summand starts anew where the sum of log factors before it is lowest.
+        # A summand starts again where the sum of log factors before it is smallest.
         before = np.concatenate([[0.0], total[:-1, k]])
         lowest = int(before.argmin())
         old = bet.start_at is not None and -bet.log_peak <= before[lowest]

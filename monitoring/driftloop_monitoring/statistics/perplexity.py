@@ -1,8 +1,8 @@
-"""Do the answers that people want become less likely under the served version? Nats per token of
-corrected texts, those of a window against the version's first ones. Pure.
+"""Tests whether corrected texts become less likely under the served version: nats per token in a
+window, compared with the version's first corrected texts. Pure.
 
-One text is one observation: the mean of -ln p over its tokens (perplexity is e to that power).
-Samples are compared by Mann and Whitney's test, one-sided, which asks nothing of their
+One text is one observation: the mean of -ln p over its tokens (its exponential is the perplexity).
+Samples are compared by the one-sided Mann-Whitney test, which makes no assumption about their
 distribution.
 """
 
@@ -19,23 +19,23 @@ from driftloop_contracts.language import read_json
 from driftloop_contracts.likelihood import LikelihoodCall
 
 MAX_TEXTS = 32
-"""Of a window, drawn by a hash."""
+"""The most texts of a window, chosen by a hash."""
 MIN_TEXTS = 8
-"""With fewer a window is not judged."""
+"""The least number of texts of a window that is tested."""
 REFERENCE_TEXTS = 64
-"""The first texts that a version was asked for are what later ones are compared with."""
+"""The number of first texts of a version that later ones are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """effect: of the mean, in nats per token; significance: a p-value."""
+    """effect: the rise of the mean, in nats per token. significance: the p-value."""
 
     effect: float
     significance: float
 
 
 def rise(reference: Sequence[float], window: Sequence[float]) -> Rise | None:
-    """None if there are too few texts. Nats per token, one value for each text."""
+    """Test for a rise; None if there are too few texts. Arguments: nats per token of each text."""
     if len(reference) < REFERENCE_TEXTS or len(window) < MIN_TEXTS:
         return None
     from scipy.stats import mannwhitneyu  # takes a second to import
@@ -47,8 +47,8 @@ def rise(reference: Sequence[float], window: Sequence[float]) -> Rise | None:
 def corrected(
     rows: pa.Table, received_after: datetime, model: str, version: int
 ) -> list[LikelihoodCall]:
-    """A sample of the corrected texts, as questions to the version. rows: `LakeReader.labelled` by
-    corrections. Left out: what was asked with tools, whose prompt is more than its messages."""
+    """Return calls for a sample of the corrected texts. rows: `LakeReader.labelled` by corrections.
+    Calls with tools are left out, because their prompt is more than the messages."""
     rows = rows.filter(
         pc.greater(rows["label_at"], pa.scalar(received_after, rows["label_at"].type))
     )

@@ -1,6 +1,6 @@
 """Positions in the rows of a model.
 
-Rows are ordered by (predicted_at, prediction_id, row). A position names the last judged row.
+Rows are ordered by (predicted_at, prediction_id, row). A position identifies the last judged row.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Position:
 
 
 def position_of(rows: pa.Table, index: int = -1) -> Position:
-    """The position of one row; by default of the last one."""
+    """Return the position of one row, by default the last."""
     at, prediction_id, row = (
         rows[name][index].as_py() for name in ("predicted_at", "prediction_id", "row")
     )
@@ -36,13 +36,13 @@ def position_of(rows: pa.Table, index: int = -1) -> Position:
 
 
 def times_of(rows: pa.Table) -> NDArray[np.datetime64]:
-    """When the rows were predicted: UTC, in microseconds."""
+    """Return when the rows were predicted (UTC, microseconds)."""
     times: NDArray[np.datetime64] = rows["predicted_at"].to_numpy().astype("datetime64[us]")
     return times
 
 
 def rows_after(rows: pa.Table, position: Position | None) -> pa.Table:
-    """The rows behind the position; all rows if it is None. `rows` are in order."""
+    """Return the rows after the position, or all rows if it is None. `rows` must be sorted."""
     if position is None or not rows.num_rows:
         return rows
     at = times_of(rows)

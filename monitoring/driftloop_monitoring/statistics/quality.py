@@ -1,6 +1,7 @@
-"""Are the data broken? Missing values, new categories, values out of range, constants, types.
+"""Checks whether data are broken: missing values, new categories, values out of range, constants,
+types.
 
-Each check compares a share of the window's rows with the same share of the reference and needs an
+Each check compares a share of the window's rows with the same share of the reference. It needs an
 effect (a rise of the share) and significance (a binomial tail, divided by the number of checks).
 """
 
@@ -14,17 +15,18 @@ from driftloop_monitoring.statistics.columns import Column, in_both
 
 WARN_RISE = 0.02
 BROKEN_RISE = 0.25
-"""Rises of the share of bad rows that warn, and that say the data are broken."""
+"""Rises of the share of bad rows for a warning, and for declaring the data broken."""
 RANGE_SLACK = 0.5
-"""How far outside the reference's range a value may lie, in units of the range."""
+"""How far a value may be outside the reference's range, in units of that range."""
 CONSTANT_SHARE = 0.9
-"""A column whose commonest value has a larger share in the reference may well become constant."""
+"""A column is allowed to become constant if its most common value has a larger share than this in
+the reference."""
 CHECKS = ("missing", "new_category", "out_of_range", "not_finite")
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """effect: rise of the share of bad rows, 0 to 1; significance: p-value."""
+    """effect: the rise of the share of bad rows, 0 to 1. significance: the p-value."""
 
     check: str
     column: str
@@ -37,7 +39,7 @@ class Issue:
 def issues(
     reference: Mapping[str, Column], window: Mapping[str, Column], significance: float
 ) -> list[Issue]:
-    """Faults of the window's data. significance: the family-wise error rate."""
+    """Return the issues of the window's data. significance: the family-wise error rate."""
     pairs = in_both(reference, window)
     found = [
         Issue("absent", name, Severity.CRITICAL, 1.0, 0.0, f"column {name} is missing")
@@ -74,7 +76,7 @@ def _column_issues(old: Column, new: Column, alpha: float) -> list[Issue]:
 def _new_categories(old: Column, new: Column, alpha: float) -> Issue | None:
     values, counts = np.unique(old.present.astype(str), return_counts=True)
     fresh = ~np.isin(new.present.astype(str), values)
-    # Good and Turing: the share of values seen once estimates the probability of an unseen one.
+    # Good-Turing: the share of values seen once estimates the probability of an unseen value.
     singles = int((counts == 1).sum())
     return _judge(
         "new_category", new, int(fresh.sum()), len(fresh), singles, len(old.present), alpha
@@ -118,7 +120,7 @@ def _constant(old: Column, new: Column) -> Issue | None:
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """Of a share of bad rows. effect: by how much, 0 to 1; significance: p-value."""
+    """The rise of a share of bad rows. effect: its size, 0 to 1. significance: the p-value."""
 
     severity: Severity
     effect: float
@@ -126,8 +128,8 @@ class Rise:
 
 
 def risen(bad: int, rows: int, old_bad: int, old_rows: int, alpha: float) -> Rise | None:
-    """Whether bad rows are more frequent than in the reference, by WARN_RISE or more and
-    significantly."""
+    """Test whether bad rows are more frequent than in the reference, by at least WARN_RISE and
+    significantly; None if not."""
     rise = bad / rows - old_bad / old_rows if rows else 0.0
     if not bad or rise < WARN_RISE:
         return None

@@ -1,8 +1,8 @@
-"""Can two samples of prompts be distinguished? A classifier tries to (Rabanser, Günnemann, Lipton,
+"""Tests whether a classifier can distinguish two samples of prompts (Rabanser, Günnemann, Lipton,
 "Failing loudly", 2019).
 
-Half of each sample trains it; on the other half its scores are compared by Mann and Whitney's test,
-which is exact whatever the classifier learnt.
+It is trained on half of each sample; its scores on the other half are compared by the Mann-Whitney
+test, which is exact regardless of the classifier.
 """
 
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 
 MIN_PROMPTS = 200
-"""Different prompts that each sample must have."""
+"""The least number of different prompts in each sample."""
 MIN_EFFECT = 0.2
-"""2·AUC - 1 from which on samples differ."""
+"""The value of 2·AUC - 1 from which samples count as different."""
 
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """effect: how much better than chance the samples can be distinguished, 0 to 1 (2·AUC - 1);
-    significance: a p-value."""
+    """effect: how much better than chance the samples can be distinguished, 0 to 1 (2·AUC - 1).
+    significance: the p-value."""
 
     effect: float
     significance: float
 
 
 def told_apart(features: Any, old: int, classifier: Any) -> Separation:
-    """features [prompts, d], dense or sparse, the first `old` rows the reference's; classifier:
-    scikit-learn's, with a decision function."""
+    """Run the test. features: [prompts, d], dense or sparse, with `old` rows of the reference
+    first. classifier: a scikit-learn classifier with a decision function."""
     from scipy.stats import mannwhitneyu  # takes a second to import
 
     count = features.shape[0]
@@ -42,7 +42,7 @@ def told_apart(features: Any, old: int, classifier: Any) -> Separation:
 
 
 def different(texts: Sequence[str], most: int) -> list[str]:
-    """Each once, at most `most` of them, evenly spread: one that is asked a hundred times is one
+    """Return the different texts, at most `most` of them, evenly spread: a repeated prompt is one
     observation."""
     found = [text for text in dict.fromkeys(" ".join(t.lower().split()) for t in texts) if text]
     return found[:: max(1, -(-len(found) // most))]

@@ -1,4 +1,4 @@
-"""Rows that a window lacks, and whether it can still be judged."""
+"""Measures the rows missing in a window, and whether it can still be judged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from driftloop_contracts.capture import SAMPLED
 
 NOTED_SHARE, DOUBTFUL_SHARE = 0.01, 0.5
-"""Shares of dropped rows that a window mentions, and that make it inconclusive: the rest need not
-look like the served rows."""
+"""The shares of dropped rows that are noted, and that make a window inconclusive: the remaining
+rows may differ systematically from the served ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowLoss:
-    """The loss of a window of `rows` rows. `doubt`: why it cannot be judged, or ""; `note`: for its
-    reader, or ""."""
+    """The loss of a window of `rows` rows. `doubt`: why it cannot be judged, or ""; `note`: a
+    remark for the window's reader, or ""."""
 
     rows: int
     dropped: Mapping[str, int]

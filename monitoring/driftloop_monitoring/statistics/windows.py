@@ -1,4 +1,4 @@
-"""Which rows are judged, and when: windows, and the label watermark."""
+"""Decides which rows are judged and when: windows, and the label watermark."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LABEL_BLOCK = 100
-"""Rows whose labels are checked together."""
+"""The number of rows whose labels are checked together."""
 
 _SPACE = UUID("5d1f3c52-6f0e-4a52-9d0c-6a55f1a1c1d3")
 
 
 def stable_id(*parts: object) -> str:
-    """The same id for the same parts: a record that is written again after a crash is kept once."""
+    """Return an id derived from the parts, so that a record written again after a crash is stored
+    once."""
     return str(uuid5(_SPACE, "/".join(str(p) for p in parts)))
 
 
@@ -38,10 +39,8 @@ def cut(
     window_seconds: float,
     min_rows: int,
 ) -> Cut | None:
-    """The next window of settled rows, or None while it is still open.
-
-    at: when the waiting rows were predicted (UTC), ascending.
-    """
+    """Return the next window of settled rows; None while it is still open. at: when the waiting
+    rows were predicted (UTC), ascending."""
     waiting = len(at)
     if not waiting:
         return None
@@ -62,11 +61,11 @@ def cut(
 def labelled_prefix(
     labelled: NDArray[np.bool_], ages_s: NDArray[np.float64], *, coverage: float, timeout_s: float
 ) -> int:
-    """How many of the oldest rows may be judged by their labels.
+    """Return how many of the oldest rows may be judged by their labels.
 
     Blocks of LABEL_BLOCK rows are taken in order, each once a `coverage` share of it is labelled or
-    all of it is older than `timeout_s`: judging the rows that are labelled first would judge
-    a different kind of rows.
+    all of it is older than `timeout_s`. Judging rows as soon as they are labelled would be biased,
+    because early labels differ from late ones.
     """
     taken = 0
     while taken < len(labelled):

@@ -1,1 +1,1 @@
-"""Texts as numbers and categories."""
+"""Converts texts to numbers and categories."""

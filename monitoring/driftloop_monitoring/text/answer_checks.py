@@ -1,5 +1,4 @@
-"""Are a language model's answers useful? Shares of empty and of looping ones against the
-reference."""
+"""Compares the shares of empty and repetitive answers with the reference."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,7 +12,8 @@ WHAT = {EMPTY: "empty", LOOPING: "repeating themselves"}
 def useless_answers(
     reference: Mapping[str, Column], window: Mapping[str, Column], significance: float
 ) -> Iterator[Issue]:
-    """What rose. The columns are those of `described`; significance is family-wise."""
+    """Yield the shares that have risen. The columns are those of `described`; significance is
+    family-wise."""
     for flag in FLAGS:
         if flag not in reference or flag not in window:
             continue

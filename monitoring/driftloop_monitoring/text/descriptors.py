@@ -1,7 +1,7 @@
-"""A prompt and an answer described by numbers and categories, offline. Pure.
+"""Describes prompts and answers by numbers and categories, offline. Pure.
 
-Checks judge these columns in place of the texts, with the same effects and significances as the
-columns of any other model.
+Checks judge these columns in place of the texts, with the same effects and significances as for the
+columns of other models.
 """
 
 import re
@@ -16,7 +16,7 @@ from driftloop_monitoring.text.language_detection import WORDS, language_of
 
 EMPTY, LOOPING = "empty", "looping"
 FLAGS = (EMPTY, LOOPING)
-"""Outputs that are true for answers which are of no use to anybody."""
+"""Boolean outputs that mark useless answers."""
 
 MAX_WORDS = 500
 LOOP_WORDS, LOOP_SHARE = 12, 0.5
@@ -29,7 +29,7 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _REFUSAL_CHARS = 200
-"""A refusal says so at its beginning."""
+"""A refusal is recognisable at its beginning."""
 _QUESTION = re.compile(
     r"\?|^\s*(who|what|when|where|why|how|which|is|are|do|does|can|could|should)\b", re.I
 )
@@ -38,8 +38,8 @@ Value = float | str | bool | None
 
 
 def described(table: pa.Table) -> pa.Table:
-    """The rows with descriptors in place of the columns of texts. Rows that were answered with an
-    error describe their prompt only."""
+    """Return the rows with descriptors in place of the text columns. Rows answered with an error
+    only describe their prompt."""
     texts = {
         name: _texts(table, name)
         for name in (
@@ -64,7 +64,7 @@ def described(table: pa.Table) -> pa.Table:
 
 
 def last_prompt(messages: str | None) -> str:
-    """What was asked last, of a conversation as JSON."""
+    """Return the last prompt of a conversation given as JSON."""
     turns = _turns(messages)
     return _content(turns[-1]) if turns else ""
 
@@ -136,7 +136,7 @@ def _answer(text: str | None, finish_reason: str | None) -> dict[str, Value]:
 
 
 def repetition(words: Sequence[str]) -> float:
-    """The share of the three-word sequences that came before in the same text."""
+    """Return the share of three-word sequences that occurred before in the text."""
     triples = list(zip(words, words[1:], words[2:], strict=False))
     return 1.0 - len(set(triples)) / len(triples) if triples else 0.0
 
@@ -163,7 +163,7 @@ def _turns(messages: str | None) -> list[Mapping[str, Any]]:
 
 
 def _content(turn: Mapping[str, Any]) -> str:
-    """The text of a message; of one in parts, its parts of text."""
+    """Return the text of a message, or of its text parts."""
     content = turn.get("content")
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]

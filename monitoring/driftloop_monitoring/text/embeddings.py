@@ -1,10 +1,10 @@
-"""Have the prompts' meanings moved? By the base model's own input embeddings, read from its file:
-no model is loaded, nothing is asked of the internet.
+"""Tests whether the meanings of prompts have moved, using the base model's input embeddings, which
+are read from its file without loading the model or accessing the internet.
 
-A prompt is the mean of its tokens' embeddings, frequent tokens weighted down, a/(a + p) with p the
-token's share of both samples' tokens (smooth inverse frequency: Arora, Liang, Ma, "A simple but
-tough-to-beat baseline for sentence embeddings", 2017). Shares of one sample alone would tell it
-from the other.
+A prompt is represented by the mean of its tokens' embeddings. Frequent tokens are weighted down by
+a/(a + p), with p the token's share in both samples (smooth inverse frequency: Arora, Liang, Ma, "A
+simple but tough-to-beat baseline for sentence embeddings", 2017). The shares of one sample alone
+would make the samples distinguishable.
 """
 
 import re
@@ -26,10 +26,10 @@ from driftloop_vllm.weights import Tensor, tensors
 
 MAX_PROMPTS = 2_000
 MAX_CHARS, MAX_TOKENS = 2_000, 256
-"""Of a prompt, from its beginning."""
+"""The part of a prompt that is used, from its beginning."""
 MAX_SIZE = 256
-"""Wider embeddings are projected to this size, at random and always alike: distances stay
-(Johnson, Lindenstrauss), and a window takes as long for any model."""
+"""Wider embeddings are projected to this size by a fixed random matrix. This preserves distances
+(Johnson, Lindenstrauss), and makes the run time independent of the model."""
 SMOOTHING = 1e-3
 _EMBEDDINGS = re.compile(
     r"(^|\.)(embed_tokens|tok_embeddings|word_embeddings|wte|embed_in)\.weight$"
@@ -38,8 +38,8 @@ _KINDS = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
 class Embeddings:
-    """The input embeddings of the model in `folder`, memory-mapped, and its tokenizer. Raises
-    Rejected with what the folder lacks."""
+    """The memory-mapped input embeddings of the model in `folder`, and its tokenizer. Raises
+    Rejected if something is missing in the folder."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -48,7 +48,7 @@ class Embeddings:
             raise Rejected("the extra driftloop[finetune] is not installed") from None
         file = folder / "tokenizer.json"
         if not file.is_file():
-            raise Rejected(f"{folder.name!r} holds no tokenizer.json")
+            raise Rejected(f"{folder.name!r} has no tokenizer.json")
         self._tokenizer: Any = Tokenizer.from_file(str(file))
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
@@ -62,7 +62,8 @@ class Embeddings:
             self._project = drawn / np.float32(np.sqrt(MAX_SIZE))
 
     def of(self, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """[prompts, at most MAX_SIZE]; the order of the prompts plays no part."""
+        """Return an array [prompts, at most MAX_SIZE]. The order of the prompts has no influence on
+        the rows."""
         encoded = self._tokenizer.encode_batch(
             [p[:MAX_CHARS] for p in prompts], add_special_tokens=False
         )
@@ -83,7 +84,7 @@ class Embeddings:
 def separation(
     embeddings: Embeddings, reference: Sequence[str], window: Sequence[str]
 ) -> Separation | None:
-    """None if there are too few different prompts."""
+    """Test for a difference; None if there are too few different prompts."""
     old, new = different(reference, MAX_PROMPTS), different(window, MAX_PROMPTS)
     if min(len(old), len(new)) < MIN_PROMPTS:
         return None
@@ -105,4 +106,4 @@ def _tensor(folder: Path) -> Tensor:
                 if tensor.dtype not in _KINDS:
                     raise Rejected(f"its embeddings are {tensor.dtype}, which is not read")
                 return tensor
-    raise Rejected(f"{folder.name!r} holds no embeddings in *.safetensors")
+    raise Rejected(f"{folder.name!r} has no embeddings in *.safetensors")

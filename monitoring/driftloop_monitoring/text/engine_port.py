@@ -1,5 +1,5 @@
-"""Asks the engine that serves a version how likely texts are, at the address that its replica
-reported."""
+"""Asks the engine that serves a version for the likelihood of texts, at the address reported by its
+replica."""
 
 import time
 from collections.abc import Sequence
@@ -13,15 +13,16 @@ from driftloop_http.clients import own_client
 def nats_per_token(
     addresses: Sequence[str], calls: Sequence[LikelihoodCall], limit_s: float
 ) -> tuple[list[float], str]:
-    """For each text, one after the other within `limit_s`; and why it ended early, or "". Texts
-    that the model does not accept are skipped. addresses: host:port of the engines."""
+    """Return a value for each text that was scored within `limit_s` seconds, in order, and why it
+    ended early, or "". Texts that the model does not accept are skipped. addresses: host:port of
+    the engines."""
     found: list[float] = []
     until = time.monotonic() + limit_s
     with own_client() as http:
         for call in calls:
             left_s = until - time.monotonic()
             if left_s <= 0:
-                return found, "the time for it was over"
+                return found, "the time limit was reached"
             answer = _asked(http, addresses, call, left_s)
             if isinstance(answer, str):
                 return found, answer
@@ -33,7 +34,7 @@ def nats_per_token(
 def _asked(
     http: httpx.Client, addresses: Sequence[str], call: LikelihoodCall, limit_s: float
 ) -> httpx.Response | str:
-    """The answer of the first engine that has one, or why none has."""
+    """Return the answer of the first engine that has one, or why none has."""
     why = "no engine holds the version"
     for address in addresses:
         try:

@@ -1,5 +1,5 @@
-"""Which language a text is in, by its script and its commonest words. Offline, and coarse: it is to
-see that a share of languages moves, not to name the language of one short text."""
+"""Detects the language of a text by its script and its most common words. Offline and coarse: it
+shows changes in the shares of languages, not the language of a single short text."""
 
 import re
 import unicodedata
@@ -7,7 +7,7 @@ import unicodedata
 WORDS = re.compile(r"[^\W\d_]+", re.UNICODE)
 MAX_WORDS, MAX_LETTERS = 200, 400
 MIN_HITS = 2
-"""Common words that a text must have to be of a language."""
+"""The least number of common words of a language that a text must contain."""
 
 _SCRIPTS = {
     "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CJK": "zh", "ARABIC": "ar", "HEBREW": "he",
@@ -34,7 +34,7 @@ for _language, _words in _COMMON.items():
 
 
 def language_of(text: str) -> str:
-    """ISO 639-1, of the languages above; `?` if it cannot be detected."""
+    """Return the ISO 639-1 code of one of the languages above; `?` if none is detected."""
     words = WORDS.findall(text.lower())[:MAX_WORDS]
     script = _script(words)
     if script is not None:

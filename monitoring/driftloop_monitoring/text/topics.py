@@ -1,4 +1,4 @@
-"""Have the prompts' words and topics moved? By hashed words and word pairs."""
+"""Tests whether the words and topics of prompts have moved, by hashed words and word pairs."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ FEATURES = 2**16
 
 
 def separation(reference: Sequence[str], window: Sequence[str]) -> Separation | None:
-    """None if there are too few different prompts."""
+    """Test for a difference; None if there are too few different prompts."""
     old, new = different(reference, MAX_PROMPTS), different(window, MAX_PROMPTS)
     if min(len(old), len(new)) < MIN_PROMPTS:
         return None

@@ -1,1 +1,1 @@
-"""The role `monitor`."""
+"""The `monitor` role."""

@@ -1,4 +1,5 @@
-"""From the monitor's state to a decision: gather the evidence, ask the policy, record and act."""
+"""Turns the monitor's state into a decision: collects the evidence, applies the policy, records and
+acts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -62,7 +63,8 @@ def evidence_of(
     now: datetime,
     corrections: int = 0,
 ) -> TriggerEvidence:
-    """From the store and the state at `now`. `corrections`: see `TriggerEvidence`."""
+    """Collect the evidence from the store and the state at `now`. `corrections`: see
+    `TriggerEvidence`."""
     name = deployment.model.name
     retrains = store.retrains(name, 10)
     active = next((r.id for r in retrains if r.active), None)
@@ -99,7 +101,7 @@ def decide(
     now: datetime,
     corrections: int = 0,
 ) -> MonitorState:
-    """Decide, and act on it; returns the next state.
+    """Decide, act on the decision, and return the next state.
 
     A decision is recorded when the policy says to retrain, and when it waits for another reason
     than last time. A scheduled run counts as handled once it was evaluated, whatever the result.

@@ -1,8 +1,8 @@
-"""The score that a judge gives a window's answers: shown, and, once people's ratings confirm the
-judge, watched like ratings.
+"""Lets a judge score a window's answers. The scores are displayed, and monitored like ratings once
+people's ratings confirm the judge.
 
-A step costs at most `judge.answers` answers and `judge.timeout_s`, half of the answers for
-windows.
+A step uses at most `judge.answers` answers, half of them for windows, and `judge.timeout_s`
+seconds.
 """
 
 import time
@@ -42,13 +42,12 @@ from driftloop_settings import Settings
 
 REFERENCE_ANSWERS = 400
 MAX_RATED = 500
-"""A judge is calibrated by this number of the newest answers; until it has them, every step adds
+"""A judge is calibrated with this many of the newest answers; until it has them, every step adds
 some."""
 NEWEST = 2_000
-"""Of the rated answers that the judge has not scored yet; older ones are skipped."""
+"""How many of the newest rated answers without a score are considered; older ones are skipped."""
 REST = timedelta(seconds=60)
-"""How long a judge that gave no score is not asked again: each attempt could take all of a step's
-time."""
+"""The pause after a judge returned no score, since each attempt could use up the time of a step."""
 FEW = 8
 
 TEXTS = ("in_messages", "out_text")
@@ -65,7 +64,7 @@ _NO_ANSWER = ("abort", "error")
 
 
 class JudgeWatch:
-    """Of one model. Its methods may raise what the lake raises."""
+    """Watches one model. Methods may raise the errors of the lake."""
 
     def __init__(self, model: str, lake: LakeReader, settings: Settings) -> None:
         self._model = model
@@ -122,8 +121,8 @@ class JudgeWatch:
         return replace(state, judge=scored), Observation(shown, note, findings, alerts)
 
     def learn(self, state: MonitorState, known: Reference, pin: Pin, now: datetime) -> Judgement:
-        """With the limits that a step's windows left: score the reference, then answers that people
-        rated."""
+        """Within the limits left by the step's windows, score the reference, and then answers rated
+        by people."""
         judge, _ = self._judge(known)
         if judge is None:
             return Judgement(state=state)
@@ -139,7 +138,7 @@ class JudgeWatch:
         return max(MAX_RATED, self._settings.judge.min_rated)
 
     def _judge(self, known: Reference) -> tuple[Judge | None, str]:
-        """The judge, or why it is not available."""
+        """Return the judge, or why it is not available."""
         if not set(TEXTS) <= set(known.table.column_names):
             return None, "the reference's conversations and answers are not kept as texts"
         try:
@@ -150,7 +149,8 @@ class JudgeWatch:
     def _scores(
         self, judge: Judge, answers: Sequence[JudgedAnswer], now: datetime
     ) -> tuple[list[float | None], str]:
-        """Scores of the first answers, as many as the step's limits allow, and why not of all."""
+        """Return scores of the first answers, as many as the limits of the step allow, and why
+        others have none."""
         limits = self._settings.judge
         if now != self._step:
             self._step, self._left, self._left_s = now, limits.answers, limits.timeout_s
@@ -168,8 +168,8 @@ class JudgeWatch:
                 scores.pop()
         told = any(score is not None for score in scores)
         self._rests_until = None if told else now + REST
-        # A few answers may be impossible to score. If more have no score, the judge is away, and a
-        # later step asks for them again.
+        # A few answers may be impossible to score. If more are missing, the judge is unavailable,
+        # and a later step asks again.
         return scores if told or len(asked) < FEW else [], why
 
     def _reference(
@@ -194,7 +194,8 @@ class JudgeWatch:
         version: int,
         now: datetime,
     ) -> JudgeState:
-        """The oldest first, so that the choice does not depend on the rating."""
+        """Add scores of rated answers, oldest first, so that the choice does not depend on the
+        rating."""
         since = scored.rated_until
         if since is None and known.live:
             since = known.table["predicted_at"][-1].as_py() + timedelta(microseconds=1)
@@ -226,8 +227,8 @@ class JudgeWatch:
 
 
 def _scored_by(judge: Judge, state: MonitorState) -> tuple[JudgeState, tuple[AlertAction, ...]]:
-    """What this judge scored before. Another judge starts from nothing: its scores are not
-    comparable, and an alert of the judge before is closed."""
+    """Return the previous scores of this judge. A different judge starts without scores, because
+    they are not comparable, and closes the previous judge's alert."""
     if state.judge is not None and state.judge.judge == judge.name:
         return state.judge, ()
     return JudgeState(judge.name), (CloseAlerts(CheckKind.JUDGE),)
@@ -286,7 +287,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _drawn(table: pa.Table) -> Iterator[tuple[dict[str, Any], JudgedAnswer]]:
-    """Answers that can be scored, in a random order that is always the same."""
+    """Yield the answers that can be scored, in a random order that is always the same."""
 
     def chance(row: dict[str, Any]) -> bytes:
         return blake2b(f"{row['prediction_id']}/{row['row']}".encode(), digest_size=8).digest()
@@ -298,7 +299,7 @@ def _drawn(table: pa.Table) -> Iterator[tuple[dict[str, Any], JudgedAnswer]]:
 
 
 def _answer(row: dict[str, Any]) -> JudgedAnswer | None:
-    """None if the row is not a text that answers a known conversation."""
+    """Return the row's answer; None if it is not a text that answers a known conversation."""
     messages, text = read_json(row.get("in_messages")), row.get("out_text")
     if row.get("in_operation") == "embeddings" or row.get("out_tool_calls"):
         return None

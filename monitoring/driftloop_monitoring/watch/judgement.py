@@ -1,8 +1,8 @@
-"""Judging a model's rows: pure, from values to a `Judgement`.
+"""Judges a model's rows. Pure: from values to a `Judgement`.
 
-Two clocks: `judge_window` judges rows as soon as a window of them is closed, against the reference;
-`judge_labels` judges rows once their labels are in, by the model's error. All ids are made from the
-state, so that a judgement that is repeated after a crash has the same ids.
+Two clocks: `judge_window` compares rows with the reference as soon as their window is closed;
+`judge_labels` tests the model's error once labels have been received. All ids are derived from the
+state, so a judgement repeated after a crash has the same ids.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ DRIFT = (CheckKind.DRIFT, CheckKind.PREDICTION_DRIFT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """state: the next one; window, findings: to be recorded; alerts: actions, in their order."""
+    """state: the next state. window, findings: to be recorded. alerts: the actions, in order."""
 
     state: MonitorState
     window: Window | None = None
@@ -46,8 +46,8 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedWindow:
-    """rows: of the state's version, in their order; cut: how they were cut; loss: what the version
-    had lost by the lake's version `lake_version`."""
+    """rows: of the state's version, sorted. cut: how the window was closed. loss: the version's
+    losses up to the lake's version `lake_version`."""
 
     rows: pa.Table
     cut: Cut
@@ -57,9 +57,9 @@ class ClosedWindow:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What somebody else than the checks found in a window: an engine, embeddings, a judge.
+    """Results about a window from other sources than the checks: an engine, embeddings, a judge.
 
-    shown: numbers for the window; notes: for its reader.
+    shown: numbers to display with the window. notes: remarks for its reader.
     """
 
     shown: Mapping[str, float] = field(default_factory=dict)
@@ -80,23 +80,26 @@ NOTHING = Observation()
 
 
 def new_champion(state: MonitorState, version: int, now: datetime) -> Judgement:
-    """Another version serves: its rows are judged from scratch, and no alert speaks of it."""
+    """Start to judge another version: its rows are judged from the beginning, and all alerts are
+    closed."""
     return Judgement(state=state.promoted(version, now), alerts=(CloseAlerts(),))
 
 
 def live_reference_rows(
     rows: pa.Table, now: datetime, policy: JudgingPolicy, *, labelled: bool
 ) -> int | None:
-    """How many of a bare model's first rows become its reference; None: wait for more.
+    """Return how many of the first rows of a model without a reference become its reference; None:
+    wait for more.
 
-    labelled: whether the model's rows get labels; then the reference waits for them.
+    labelled: whether the model's rows get labels, which the reference then waits for.
     """
     ready = _labelled(rows, now, policy) if labelled else rows.num_rows
     return policy.first_rows(ready, rows["label_number"].is_valid().to_numpy())
 
 
 def window_record(state: MonitorState, reference: Reference, closed: ClosedWindow) -> Window:
-    """The window before its checks: `inconclusive` with the reason if they would say nothing."""
+    """Return the window's record before its checks. It is `inconclusive`, with the reason, if
+    checks would be meaningless."""
     rows, model = closed.rows, reference.losses.spec.name
     dropped = closed.loss.dropped_since(state.loss)
     loss = WindowLoss(rows.num_rows, dropped, closed.loss.unexplained_since(state.loss))
@@ -133,10 +136,10 @@ def judge_window(
     distance: Distance,
     observed: Observation = Observation(),
 ) -> Judgement:
-    """Check a closed window against the reference. An inconclusive window has no findings and
-    leaves alerts and the columns known as broken or drifted as they are.
+    """Check a closed window against the reference. An inconclusive window has no findings and does
+    not change alerts or the columns known as broken or drifted.
 
-    observed: of this window, beside the checks.
+    observed: results about this window in addition to the checks.
     """
     window = window_record(state, reference, closed)
     state = replace(state, windowed=position_of(closed.rows), loss=closed.loss)
@@ -180,9 +183,9 @@ def judge_labels(
     policy: JudgingPolicy,
     lake_version: int,
 ) -> Judgement:
-    """Test the error of the oldest `rows` whose labels are in; the rest waits.
+    """Test the error of the oldest `rows` whose labels have been received; the others wait.
 
-    When the test alerts, the judgement holds a window of the rows since the change, its finding
+    If the test alerts, the judgement contains a window of the rows since the change, its finding
     and the alert. Without a baseline nothing is tested.
     """
     baseline = reference.baseline

@@ -1,4 +1,4 @@
-"""What a language model's windows are judged by beside the checks of their columns."""
+"""Judges the windows of a language model beyond the checks of their columns."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class LanguageWatch:
-    """Of one model: its corrected texts, its prompts' embeddings, and its judge if one is named.
-    Its methods may raise what the lake or the store raise."""
+    """Watches one model: its corrected texts, its prompts' embeddings, and its judge, if there is
+    one. Methods may raise the errors of the lake or the store."""
 
     def __init__(self, spec: ModelSpec, store: Store, lake: LakeReader, settings: Settings) -> None:
         self._model = spec.name
@@ -35,7 +35,8 @@ class LanguageWatch:
         self._judge = _judge_watch(spec.name, lake, settings) if judged else None
 
     def corrections(self, pin: Pin) -> int:
-        """Answers that were corrected since the last retrain; 0 if the trigger ignores them."""
+        """Return the number of answers corrected since the last retrain; 0 if the trigger ignores
+        them."""
         if not self._counted:
             return 0
         asked = self._store.retrains(self._model, 1)
@@ -51,7 +52,8 @@ class LanguageWatch:
         rows: pa.Table,
         now: datetime,
     ) -> tuple[MonitorState, Observation]:
-        """What texts, prompts and judge say about a judged window. now: when the step began."""
+        """Return observations about the texts, prompts and answers of a window. now: when the step
+        began."""
         since = state.windowed.at if state.windowed else window.started_at
         nats, found = self._texts.corrections(window, pin, state.version, since, state.nats, now)
         state = replace(state, nats=nats)
@@ -62,14 +64,15 @@ class LanguageWatch:
         return state, found
 
     def learn(self, state: MonitorState, known: Reference, pin: Pin, now: datetime) -> Judgement:
-        """With what the step's windows left of the judge's limits: calibrate it."""
+        """Calibrate the judge within the limits that the step's windows left."""
         if self._judge is None:
             return Judgement(state=state)
         return self._judge.learn(state, known, pin, now)
 
 
 def _judge_watch(model: str, lake: LakeReader, settings: Settings) -> "JudgeWatch":
-    """Imported only if a judge is named: its HTTP client costs start-up time and memory."""
+    """Create the watch. Imported only if a judge is configured, because its HTTP client costs
+    start-up time and memory."""
     from driftloop_monitoring.watch.judge_watch import JudgeWatch
 
     return JudgeWatch(model, lake, settings)

@@ -1,9 +1,8 @@
-"""Watching one model: a step reads the new rows from the lake, judges them, and records the
-result.
+"""Watches one model: a step reads new rows from the lake, judges them, and records the result.
 
 Order of a step: read through one pin → for each judgement: windows, findings and alerts → state.
-Then the decision and retrain request → state. Ids are made from the state, so a step that is cut
-off anywhere and repeated changes nothing twice, and what was judged before stays judged.
+Then the decision and retrain request → state. Ids are derived from the state, so a step that is
+interrupted and repeated applies nothing twice, and earlier judgements are kept.
 """
 
 from contextlib import ExitStack
@@ -46,16 +45,17 @@ from driftloop_store.store import Store
 log = structlog.get_logger()
 
 READ_ROWS = 100_000
-"""The most rows that a step reads: memory must not grow with what waits for its labels."""
+"""The most rows that a step reads, so that memory does not grow with the rows that wait for
+labels."""
 REREAD = timedelta(seconds=10)
-"""How often rows are read again while the lake stays as it is: they age."""
+"""How often rows are read again although the lake has not changed: they get older."""
 
 
 class ModelWatch:
-    """The watch over one model, which is described by `spec`. `step` may raise whatever the lake or
-    the store raise: call it again.
+    """Watches the model described by `spec`. `step` may raise any error of the lake or the store;
+    then call it again.
 
-    read_rows: see READ_ROWS; two windows are read in any case.
+    read_rows: see READ_ROWS; at least two windows are read in any case.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ModelWatch:
         self.spec = spec
         self.settings = settings
         self.corrections = 0
-        """Answers of a language model that were corrected since the last retrain, at the last
+        """The number of answers of a language model corrected since the last retrain, at the last
         step."""
         self._name = spec.name
         self._store = store
@@ -82,8 +82,8 @@ class ModelWatch:
         self._models = 1
         self._read_rows = max(read_rows, 2 * settings.monitoring.window_rows)
         self.can_decide = False
-        """Whether the last step found out what is known of the champion. Rows that could not be
-        judged do not hold up a decision."""
+        """Whether the last step loaded what is known about the champion. Rows that could not be
+        judged do not delay a decision."""
         self._language = (
             LanguageWatch(spec, store, lake, settings) if spec.kind is LANGUAGE else None
         )
@@ -123,9 +123,9 @@ class ModelWatch:
         self._read = (pin, now)
 
     def _judge(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> None:
-        """Each part whether or not one before it failed."""
+        """Run all parts, even if an earlier one fails."""
         version = standing.state.version
-        with ExitStack() as then:  # the last one first
+        with ExitStack() as then:  # run in reverse order
             then.callback(
                 attach_reports, self._reports, self._store, self._lake, known, version, pin
             )
@@ -142,7 +142,7 @@ class ModelWatch:
 
     # -- reading -------------------------------------------------------------------------------
     def _rows(self, pin: Pin, version: int, behind: Position | None, now: datetime) -> pa.Table:
-        """The oldest settled rows behind a position; later ones are left for the next step."""
+        """Return the oldest settled rows after a position; later ones are left to the next step."""
         table = self._lake.labelled(
             self._name,
             pin,
@@ -177,7 +177,8 @@ class ModelWatch:
                 live=loaded.live,
                 error=loaded.baseline and round(loaded.baseline.mean, 5),
             )
-        # What a capture rule changes is not judged: it would be an alert in every window.
+        # Columns changed by a capture rule are not judged: they would raise an alert in every
+        # window.
         return self._reference[1].without(parse_capture(self.spec.options).columns)
 
     def _keep_live_reference(self, standing: Standing, pin: Pin, now: datetime) -> None:
@@ -248,7 +249,7 @@ class ModelWatch:
 
     # -- writing -------------------------------------------------------------------------------
     def _record(self, judged: Judgement, standing: Standing, now: datetime) -> MonitorState:
-        """Write the window, then its findings, then alerts, then the state, which is returned."""
+        """Write the window, its findings, the alerts and then the state, which is returned."""
         window, state = judged.window, judged.state
         if window is not None:
             self._store.add_window(window)

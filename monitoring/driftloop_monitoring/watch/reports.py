@@ -1,6 +1,7 @@
-"""Evidently's HTML reports of alerts, one at a time, each by a process of low priority.
+"""Evidently's HTML reports of alerts, one at a time, each in a process of low priority.
 
-The alerts without a report are the queue: after a crash a report is made again.
+The queue consists of the alerts without a report, so after a crash a missing report is created
+again.
 """
 
 import os
@@ -24,12 +25,12 @@ log = structlog.get_logger()
 SAMPLE_ROWS = 5_000
 MAX_TRIES = 3
 NEWEST_ALERTS = 5
-"""Older alerts get no report any more."""
+"""Older alerts get no report."""
 
 
 @dataclass
 class ReportWriter:
-    """Writes into `folder`. Call `poll` regularly; `close` ends the report under way."""
+    """Writes reports into `folder`. Call `poll` regularly; `close` ends the report in progress."""
 
     folder: Path
     _process: subprocess.Popen[bytes] | None = None
@@ -49,7 +50,7 @@ class ReportWriter:
         return not self.busy and self._tries.get(alert_id, 0) < MAX_TRIES
 
     def start(self, alert_id: str, reference: pa.Table, current: pa.Table) -> None:
-        """Compare samples of both tables; the report appears at `path(alert_id)`."""
+        """Compare samples of both tables; the report is written to `path(alert_id)`."""
         self._tries[alert_id] = self._tries.get(alert_id, 0) + 1
         self.folder.mkdir(parents=True, exist_ok=True)
         files = [self.folder / f".{alert_id}.{part}.parquet" for part in ("reference", "current")]
@@ -66,7 +67,7 @@ class ReportWriter:
         log.info("monitor.report_started", alert_id=alert_id, rows=current.num_rows)
 
     def poll(self) -> None:
-        """Notice whether the process has ended."""
+        """Check whether the process has ended."""
         if self._process is None or self._process.poll() is None:
             return
         _, stderr = self._process.communicate()
@@ -77,7 +78,7 @@ class ReportWriter:
         self._clean()
 
     def wait(self, timeout_s: float) -> None:
-        """Until the report under way has ended; raises subprocess.TimeoutExpired."""
+        """Wait until the report in progress has ended. Raises subprocess.TimeoutExpired."""
         if self._process is not None:
             self._process.wait(timeout_s)
 
@@ -96,7 +97,7 @@ class ReportWriter:
 def attach_reports(
     writer: ReportWriter, store: Store, lake: LakeReader, known: Reference, version: int, pin: Pin
 ) -> None:
-    """Attach the reports that are ready to the version's alerts, and start the next one."""
+    """Attach finished reports to the version's alerts, and start the next one."""
     writer.poll()
     spec = known.losses.spec
     for alert in store.alerts(spec.name, NEWEST_ALERTS):
@@ -118,7 +119,7 @@ def attach_reports(
 
 
 def _sample(table: pa.Table) -> pa.Table:
-    """At most SAMPLE_ROWS rows, evenly spread, of the plain input and output columns."""
+    """Return at most SAMPLE_ROWS rows, evenly spread, of the plain input and output columns."""
     step = max(1, -(-table.num_rows // SAMPLE_ROWS))
     names = [
         n

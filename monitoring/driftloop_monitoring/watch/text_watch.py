@@ -1,8 +1,8 @@
-"""How likely corrected texts are under the served version, and how far the prompts' embeddings
-moved. Both only warn.
+"""Watches the likelihood of corrected texts under the served version, and drift of the prompts'
+embeddings. Both only cause warnings.
 
-A step asks the engine for at most MAX_TEXTS texts and LIMIT_S seconds, however many windows it
-closes.
+A step asks the engine for at most MAX_TEXTS texts and LIMIT_S seconds, regardless of the number of
+windows.
 """
 
 import time
@@ -38,12 +38,12 @@ from driftloop_store.store import Store
 LIMIT_S = 10.0
 LOOK_BACK = timedelta(days=1)
 NEWEST = 2_000
-"""Corrections to answers older than LOOK_BACK, and to others than the NEWEST corrected ones, are
-not read."""
+"""Corrections of answers older than LOOK_BACK, or beyond the NEWEST corrected ones, are not
+read."""
 
 
 class TextWatch:
-    """Of one model. Its methods may raise what the lake or the store raise."""
+    """Watches one model. Methods may raise the errors of the lake or the store."""
 
     def __init__(self, model: str, store: Store, lake: LakeReader, settings: Settings) -> None:
         self._model = model
@@ -63,10 +63,10 @@ class TextWatch:
         nats: tuple[float, ...],
         now: datetime,
     ) -> tuple[tuple[float, ...], Observation]:
-        """Of the corrections received after `since`, up to the window's end.
+        """Measure the corrections received after `since`, up to the window's end.
 
-        nats: per token, of the version's first corrected texts; returned with what the window
-        adds. now: when the step began.
+        nats: per token, of the version's first corrected texts; returned with the additions of this
+        window. now: when the step began.
         """
         least = self._settings.llm.max_perplexity_rise
         if least is None:
@@ -99,7 +99,8 @@ class TextWatch:
     def prompts(
         self, window: Window, version: int, reference: pa.Table, rows: pa.Table
     ) -> Observation:
-        """By the embeddings of the base model."""
+        """Compare the embeddings of the window's prompts with the reference's, using the base
+        model."""
         column = f"{INPUT_PREFIX}messages"
         if column not in reference.column_names or column not in rows.column_names:
             return Observation()
@@ -131,14 +132,17 @@ class TextWatch:
         return told, why
 
     def _known(self, version: int) -> Embeddings:
-        """Raises DriftloopError or OSError with why there are none."""
+        """Return the base model's embeddings. Raises DriftloopError or OSError if there are
+        none."""
         deployment = self._store.require_deployment(self._model)
         served = deployment.version(version)
         if served is not None and served.base is not None:
             served = deployment.version(served.base)
         path = served.path.removeprefix("file://") if served else ""
         if not path or "://" in path:
-            raise Rejected(f"the base lies at {path or 'no place'}, which is not read from here")
+            raise Rejected(
+                f"the base model is at {path or 'an unknown place'}, which this role cannot read"
+            )
         if self._embeddings is None or self._embeddings[0] != path:
             self._embeddings = path, Embeddings(Path(path))
         return self._embeddings[1]
@@ -153,7 +157,7 @@ class TextWatch:
         least: float,
         detail: str,
     ) -> tuple[Finding, ...]:
-        """A warning, if it is large and significant."""
+        """Return a warning if the difference is large and significant."""
         alpha = self._settings.monitoring.drift_significance
         if found is None or found.effect < least or found.significance >= alpha:
             return ()

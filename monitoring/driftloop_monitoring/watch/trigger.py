@@ -1,8 +1,8 @@
-"""When is a model retrained? A pure policy over measurements; every decision has its reason.
+"""Decides when a model is retrained: a pure policy over measurements. Every decision has a reason.
 
-A measured rise of the error retrains. Drift alone warns: on real data inputs move all the time,
-mostly without harm. Broken data never retrain: a model trained on them would learn the fault. The
-error of a language model that was always poor does not rise: enough corrections retrain it.
+A measured rise of the error retrains. Drift alone only warns, because real inputs drift all the
+time, mostly without harm. Broken data never retrain, because the model would learn the fault. The
+error of a language model that was always poor does not rise, so enough corrections retrain it.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,8 +17,9 @@ Trigger = Literal["alert", "schedule", "corrections"]
 
 @dataclass(frozen=True, slots=True)
 class TriggerPolicy:
-    """See TriggerSettings. margin: an alert counts as long as the mean loss is half of it or more
-    above the baseline; min_corrections: this number of corrections retrains a language model."""
+    """See TriggerSettings. margin: an alert counts while the mean loss is at least half of this
+    above the baseline. min_corrections: the number of corrections that retrains a language
+    model."""
 
     cooldown_s: float
     min_fresh_labels: int
@@ -32,10 +33,10 @@ class TriggerPolicy:
 class TriggerEvidence:
     """What the monitor knows about a model. Times are aware, UTC.
 
-    alert: the performance test has alerted; rise: mean loss since the change less the baseline;
-    labels_since_change, labels: judged rows since the change, and since the champion was promoted
-    or last retrained; broken, drifted: columns in the newest judged window; schedule_due: the
-    missed or current run of the schedule, None if none is due; corrections: answers that were
+    alert: whether the performance test has alerted. rise: the mean loss since the change minus the
+    baseline. labels_since_change, labels: judged rows since the change, and since the champion was
+    promoted or last retrained. broken, drifted: columns in the newest judged window. schedule_due:
+    the missed or current run of the schedule, None if none is due. corrections: answers that were
     corrected, or ranked below a better one, since the last retrain was requested.
     """
 
@@ -68,7 +69,8 @@ class TriggerEvidence:
 
 @dataclass(frozen=True, slots=True)
 class TriggerDecision:
-    """`topic` is the reason without its changing numbers: a new topic is worth a new record."""
+    """A decision of the policy. `topic` is the reason without its changing numbers; only a new
+    topic is recorded."""
 
     trigger: Trigger
     verdict: Literal["retrain", "wait"]
@@ -79,7 +81,7 @@ class TriggerDecision:
 def evaluate(
     evidence: TriggerEvidence, policy: TriggerPolicy, now: datetime
 ) -> TriggerDecision | None:
-    """The decision at `now`; None if nothing calls for a retrain."""
+    """Decide at `now`; None if nothing calls for a retrain."""
     e = evidence
     if e.alert:
         return _decision("alert", e, policy, now, e.labels_since_change, _because_of_error(e))
@@ -137,11 +139,12 @@ def _decision(
 
 
 def due(schedule: str, timezone: str, checked: datetime, now: datetime) -> datetime | None:
-    """The latest run of a cron expression in (checked, now], UTC, or None: several missed runs
-    count as one.
+    """Return the latest run of a cron expression in (checked, now], in UTC, or None. Several missed
+    runs count as one.
 
     Times are wall-clock times in `timezone`; one that is skipped in spring runs an hour later, one
-    that occurs twice in autumn runs the first time. Raises Rejected for a bad expression or zone.
+    that occurs twice in autumn runs the first time. Raises Rejected for an invalid expression or
+    zone.
     """
     from croniter import croniter
     from croniter.croniter import CroniterError

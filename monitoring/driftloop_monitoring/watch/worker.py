@@ -1,4 +1,4 @@
-"""The role "monitor": every `interval_s`, each deployed model's new rows are judged."""
+"""The `monitor` role: judges the new rows of each deployed model every `interval_s` seconds."""
 
 import json
 import threading
@@ -32,16 +32,15 @@ SEND_TIMEOUT_S = 5.0
 
 
 class FindingsTopic:
-    """Findings on `driftloop.findings`, keyed by model, as JSON. Connects when there is one to
-    send."""
+    """Sends findings to `driftloop.findings`, keyed by model, as JSON. Connects on first use."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: Producer | None = None
 
     def send(self, findings: tuple[Mapping[str, Any], ...]) -> bool:
-        """Whether all are acknowledged. Sent again, a finding is on the topic twice, with one
-        id."""
+        """Send findings; returns whether all are acknowledged. A finding that is sent again is a
+        duplicate with the same id."""
         try:
             producer = self._connected()
             sent = [
@@ -70,8 +69,8 @@ class FindingsTopic:
 
 
 class Monitor:
-    """The watches over all models. `step` does not raise if one model's watch fails: the others are
-    still stepped."""
+    """Watches all models. `step` does not raise if the watch of one model fails: the others
+    continue."""
 
     def __init__(
         self,
@@ -113,7 +112,7 @@ class Monitor:
             lambda state: self._store.put_cursor(cursor, state.to_dict()),
         )
         standing.put(standing.state)
-        with ExitStack() as then:  # the last one first, even if what was before it failed
+        with ExitStack() as then:  # run in reverse order, even after a failure
             then.callback(self._send, standing)
             then.callback(self._decide, watch, deployment, standing, now)
             watch.step(deployment, standing, now, models)
@@ -134,8 +133,8 @@ class Monitor:
             standing.put(replace(standing.state, outbox=()))
 
     def _watch(self, spec: ModelSpec) -> ModelWatch:
-        """A model that is deployed with another spec, which may change its policy, gets a new
-        watch."""
+        """Return the watch of a model; a new one if the spec, and so possibly the policy, has
+        changed."""
         watch = self._watches.get(spec.name)
         if watch is None or watch.spec != spec:
             watch = self._watches[spec.name] = ModelWatch(
@@ -165,7 +164,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     preload = threading.Thread(target=evidently_adapter.preload, daemon=True)
     log.info("monitor.started")
     while not stop.is_set():
-        with suppress(StoreAway):  # what came meanwhile is judged when it is back
+        with suppress(StoreAway):  # records that arrive meanwhile are judged later
             if preload.ident is None and store.deployments():
                 preload.start()
             monitor.step(clock())

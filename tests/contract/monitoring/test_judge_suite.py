@@ -186,7 +186,7 @@ def test_the_key_goes_into_the_header_and_nowhere_else(
     assert refusing.keys == ["Bearer secret-key"]
     assert "secret-key" not in f"{told} {judge.name} {vars(judge)} {refusing.bodies} {settings}"
     monkeypatch.delenv("JUDGE_KEY")
-    with pytest.raises(Rejected, match="JUDGE_KEY, which the monitor's environment lacks"):
+    with pytest.raises(Rejected, match="JUDGE_KEY, which is not set in the monitor's environment"):
         judge_of(settings, SPEC)
 
 

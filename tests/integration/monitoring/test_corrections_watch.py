@@ -151,7 +151,7 @@ def test_a_base_that_is_not_at_hand_is_said_and_prompts_go_on_being_judged(
     )
     world.live(GOOD)
     (window,) = windows(world)
-    assert "the base lies at s3://models/base, which is not read from here" in window["reason"]
+    assert "the base model is at s3://models/base, which this role cannot read" in window["reason"]
     assert window["status"] == "judged"
 
 
