@@ -1,1 +1,1 @@
-"""The model registry: a port and its MLflow adapter (imported only by who uses it)."""
+"""The model registry: a port and its MLflow adapter, which is imported only when it is used."""

@@ -1,5 +1,5 @@
-"""The files of a graph: the `.onnx` file, and those that it names for its weights (ONNX's external
-data)."""
+"""The files of a graph: the `.onnx` file, and the files that it references for its weights (ONNX's
+external data)."""
 
 import mmap
 from pathlib import Path, PurePosixPath
@@ -8,13 +8,13 @@ from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.onnx_file import external_locations
 
 RESERVED = frozenset({"model.json", "model.onnx", "reference.parquet", "lineage.json"})
-"""Names of files that a version's folder holds beside external data."""
+"""File names in a version's folder that external data must not use."""
 
 
 def external_files(graph: Path) -> dict[str, Path]:
-    """The files that a graph names, by their paths relative to its folder. Raises Rejected for one
-    that does not lie in that folder as a file of its own: a link would let a model read what is
-    not part of it."""
+    """Return the files that a graph references, by their paths relative to its folder. Raises
+    Rejected for a file that is outside the folder or a link, which would let a model read files
+    that are not part of it."""
     return {str(place): _checked(graph, place) for place in map(_place, _named(graph))}
 
 
@@ -51,7 +51,7 @@ def _checked(graph: Path, place: PurePosixPath) -> Path:
         if path.is_symlink():
             raise Rejected(
                 f"{graph.name} keeps weights in {str(place)!r}, and {part!r} is a symbolic link; "
-                "put a copy of the file in its place (cp -L)"
+                "replace it by a copy of the file (cp -L)"
             )
     if not path.is_file():
         raise NotFound(
@@ -60,7 +60,7 @@ def _checked(graph: Path, place: PurePosixPath) -> Path:
         )
     if path.stat().st_nlink > 1:
         raise Rejected(
-            f"{graph.name} keeps weights in {str(place)!r}, which is a hard link: the file has "
-            "another name too; put a copy in its place"
+            f"{graph.name} keeps weights in {str(place)!r}, which is a hard link: it also has "
+            "another name; replace it by a copy"
         )
     return path

@@ -1,4 +1,4 @@
-"""A registry in memory, for tests and examples: it keeps to the same suite as MLflow's."""
+"""A registry in memory, for tests and examples; it passes the same test suite as MLflow's."""
 
 import shutil
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from driftloop_registry.port import Alias, VersionRecord
 
 
 class MemoryRegistry:
-    """A `Registry`; the versions' files are copied into `folder`."""
+    """A `Registry` that copies the versions' files into `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,6 +1,6 @@
-"""The registry on MLflow: a run for each version, files under the state directory.
+"""The registry on MLflow: one run per version, with files under the state directory.
 
-Safe to use from several processes. Opening is cheap: MLflow is imported with the first question.
+Safe to use from several processes. Opening is cheap: MLflow is imported on first use.
 """
 
 import fcntl
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FOLDER = "version"
-"""Where in a run's artifacts the version's files lie."""
+"""The folder of the version's files in a run's artifacts."""
 MAX_PARAM_CHARS = 500
 
 
 def open_registry(settings: "Settings") -> "MlflowRegistry":
-    """The registry that the settings name; nothing is read or written yet."""
+    """Return the registry of the settings, without any I/O."""
     return MlflowRegistry(settings.registry_uri, settings.state_dir / "registry")
 
 
 class MlflowRegistry:
-    """A `Registry`. `folder`: artifacts lie here, unless MLflow's server keeps them, of which
-    copies are then kept here."""
+    """A `Registry`. `folder`: where artifacts are stored, or, if an MLflow server stores them,
+    where local copies are kept."""
 
     def __init__(self, uri: str, folder: Path) -> None:
         self._uri = uri
@@ -45,7 +45,7 @@ class MlflowRegistry:
         from mlflow import MlflowClient
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        # The first client makes the tables; two at once would get into each other's way.
+        # The first client creates the tables; two at once would interfere.
         with (self._folder / "open.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             client = MlflowClient(self._uri, self._uri)
@@ -97,7 +97,7 @@ class MlflowRegistry:
         )
 
     def _run(self, model: str, tags: Mapping[str, str]) -> Any:
-        """A new run, or the one that a killed registration of the same retrain left."""
+        """Return a new run, or the one left by a killed registration for the same retrain."""
         client = self._client
         experiment = client.get_experiment_by_name(model)
         if experiment is None:
@@ -131,7 +131,7 @@ class MlflowRegistry:
                 return sorted(found, key=lambda record: record.version)
 
     def set_alias(self, model: str, alias: Alias, version: int | None) -> None:
-        """Raises NotFound if there is no such version."""
+        """Set an alias. Raises NotFound if there is no such version."""
         if version is not None:
             self.version(model, version)
             self._client.set_registered_model_alias(model, alias, str(version))
@@ -139,7 +139,7 @@ class MlflowRegistry:
             self._client.delete_registered_model_alias(model, alias)
 
     def aliases(self, model: str) -> dict[str, int]:
-        # `search_model_versions` gives versions without their aliases (MLflow 3.17).
+        # `search_model_versions` returns versions without their aliases (MLflow 3.17).
         found = _or_none(lambda: self._client.get_registered_model(model))
         return {} if found is None else {a: int(v) for a, v in found.aliases.items()}
 
@@ -171,7 +171,7 @@ class MlflowRegistry:
 
 
 def _unless_there(create: Callable[[], object]) -> None:
-    """Another process may have made it in the meantime."""
+    """Ignore the error that another process has created it meanwhile."""
     from mlflow.exceptions import MlflowException
 
     try:

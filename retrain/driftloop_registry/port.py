@@ -1,4 +1,4 @@
-"""What driftloop asks of a registry. Promotion is serialised by the store, not here."""
+"""The port of the registry. Promotions are serialised by the store, not here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from driftloop_contracts.model import ServedVersion
 from driftloop_contracts.signature import Signature
 
 BASE_TAG = "base_version"
-"""The tag of an adapter with the number of the version whose weights it goes with."""
+"""The tag of an adapter that names the version of its base model."""
 Alias = Literal["champion", "challenger"]
 
 
@@ -27,13 +27,13 @@ class VersionRecord:
 
     @property
     def base(self) -> int | None:
-        """The version whose weights this one, an adapter, goes with."""
+        """The version of the base model if this is an adapter; otherwise None."""
         number = self.tags.get(BASE_TAG)
         return None if number is None else int(number)
 
     @property
     def served(self) -> ServedVersion:
-        """As replicas must hold it."""
+        """The version as replicas must hold it."""
         return ServedVersion(self.version, self.path, self.signature, self.base)
 
 
@@ -50,17 +50,17 @@ class Registry(Protocol):
         artifacts: Path | None = None,
     ) -> VersionRecord:
         """Log a run with the metrics, parameters and artifacts, copy `folder` into the registry's
-        store and register it as the next integer version. `tags["retrain_id"]` makes it
-        idempotent: a version with the same one is returned instead of made again. Tags carry the
-        data version, seed, environment, code version, parent version."""
+        storage and register it as the next integer version. `tags["retrain_id"]` makes this
+        idempotent: an existing version with the same value is returned. Tags contain the data
+        version, seed, environment, code version and parent version."""
 
     def version(self, model: str, version: int) -> VersionRecord:
-        """Raises NotFound."""
+        """Return a version. Raises NotFound."""
 
     def versions(self, model: str) -> list[VersionRecord]:
-        """Ascending; empty for an unknown model."""
+        """Return all versions, ascending; empty for an unknown model."""
 
     def set_alias(self, model: str, alias: Alias, version: int | None) -> None:
-        """Point the alias at a version; None removes it."""
+        """Point the alias to a version; None removes it."""
 
     def aliases(self, model: str) -> dict[str, int]: ...

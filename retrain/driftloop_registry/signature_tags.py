@@ -1,8 +1,7 @@
-"""A version's signature as tags of the registry, whose values are limited in length.
+"""A version's signature as tags of the registry, whose values have a length limit.
 
-One that fits is JSON in one tag, as earlier releases wrote all. That of a wide model is compressed
-and cut into as many tags as it takes: versions are listed with their tags, so that reading them
-costs no question more.
+A short signature is stored as JSON in one tag, as in earlier releases. A long one is compressed and
+split into several tags. Listing versions returns their tags, so no further query is needed.
 """
 
 import base64
@@ -14,7 +13,8 @@ from driftloop_contracts.signature import Signature
 
 TAG = "driftloop.signature"
 MAX_CHARS = 50_000
-"""Of a tag's value; MLflow takes 100,000, the least of its databases 65,535 bytes."""
+"""The maximum length of a tag's value. MLflow allows 100,000 characters, but some of its databases
+only 65,535 bytes."""
 
 
 def to_tags(signature: Signature, max_chars: int = MAX_CHARS) -> dict[str, str]:
@@ -27,7 +27,7 @@ def to_tags(signature: Signature, max_chars: int = MAX_CHARS) -> dict[str, str]:
 
 
 def from_tags(tags: Mapping[str, str]) -> tuple[Signature, dict[str, str]]:
-    """The signature, and the other tags. Raises KeyError if there is none."""
+    """Return the signature and the other tags. Raises KeyError if there is no signature."""
     others = {name: value for name, value in tags.items() if not _is_piece(name)}
     written = tags.get(TAG)
     if written is None:

@@ -1,6 +1,6 @@
-"""Names in an exported graph: inputs keep those of the user's columns, ours make room for them.
+"""Names in an exported graph. Inputs keep the names of the user's columns; our names give way.
 
-A graph has one name space for inputs, outputs and what is between them. A feature may be called
+A graph has one name space for inputs, outputs and everything between. A feature may be called
 `label`, `value` or `matrix`.
 """
 
@@ -13,17 +13,18 @@ OUTPUTS = ("label", "probabilities", "value")
 
 
 def output_name(wanted: str, inputs: Collection[str]) -> str:
-    """What a graph with these inputs calls its output `label`, `probabilities` or `value`."""
+    """Return the name of the output `label`, `probabilities` or `value` in a graph with these
+    inputs."""
     return _free(wanted, inputs)
 
 
 def probabilities_of(outputs: Mapping[str, Any]) -> Any:
-    """The output with the classes' probabilities, if there is one."""
+    """Return the output with the classes' probabilities; None if there is none."""
     return next((found for name, found in outputs.items() if _is_probabilities(name)), None)
 
 
 def check_feature_names(names: Iterable[str]) -> None:
-    """Raises Rejected for a name that no tensor can have."""
+    """Raises Rejected for names that a tensor cannot have."""
     seen: set[str] = set()
     for number, name in enumerate(names):
         if not name:
@@ -34,8 +35,8 @@ def check_feature_names(names: Iterable[str]) -> None:
 
 
 def renamed(nodes: Iterable[Any], constants: Iterable[Any], own: Mapping[str, str]) -> None:
-    """Give nodes and initializers their names in the graph, in place. own: those of inputs and
-    outputs, by what the nodes call them; all others make room for them."""
+    """Rename nodes and initializers in place. own: the graph's names of inputs and outputs, by the
+    nodes' names; all other names are changed if they collide."""
     taken = set(own.values())
     known = dict(own)
 

@@ -1,9 +1,8 @@
-"""One retrain from its record to a rollout.
+"""Runs one retrain, from its record to a rollout.
 
-Each step can be repeated, so that a job killed at any moment goes on when it is run again: the lake
-versions are in the record before they are read, networks go on from their checkpoints, the finished
-candidate and the gate's verdict lie in the work folder, registering and asking for a rollout give
-the same answer twice.
+Every step can be repeated, so a killed job resumes when it is run again: the lake versions are
+recorded before they are read, networks resume from checkpoints, the finished candidate and the
+gate's verdict are in the work folder, and registering and requesting a rollout are idempotent.
 """
 
 import json
@@ -43,12 +42,12 @@ from driftloop_store import Store
 
 log = structlog.get_logger()
 Record = dict[str, Any]
-OVERRIDE = "an operator asked for the canary whatever the gate says"
+OVERRIDE = "an operator requested the canary regardless of the gate"
 
 
 @dataclass(frozen=True)
 class RetrainContext:
-    """What a job works with."""
+    """The resources of a job."""
 
     settings: Settings
     store: Store
@@ -58,9 +57,9 @@ class RetrainContext:
 
 
 def run_retrain(context: RetrainContext, retrain_id: str) -> RetrainState:
-    """Run a requested retrain, or continue a running one, and return the state it ended in:
-    succeeded, rejected or failed. Raises RetryLater if the lake or the registry cannot be
-    reached; then it is to be run again."""
+    """Run a requested retrain, or continue a running one, and return its final state: succeeded,
+    rejected or failed. Raises RetryLater if the lake or the registry is unavailable; then run it
+    again."""
     store = context.store
     retrain = store.retrain(retrain_id)
     if not retrain.active:
@@ -72,7 +71,7 @@ def run_retrain(context: RetrainContext, retrain_id: str) -> RetrainState:
         event, fields = _run(context, retrain, progress)
     except RetryLater:
         raise
-    except Exception as error:  # a recipe is other people's code: it may raise anything
+    except Exception as error:  # recipes may be user code and raise anything
         log.exception("retrain.failed", retrain_id=retrain_id)
         message = str(error) if isinstance(error, DriftloopError) else repr(error)
         event = RetrainEvent.FAIL
@@ -121,7 +120,7 @@ def _run(
     passed, result = outcome.gate.passed, outcome.to_dict()
     if not passed and not retrain.override_gate:
         reasons = outcome.gate.reasons
-        progress.tell("gate", 1.0, f"the gate says no: {'; '.join(reasons)}")
+        progress.tell("gate", 1.0, f"the gate refused the candidate: {'; '.join(reasons)}")
         return RetrainEvent.REJECT, {"result": result, "reasons": tuple(reasons)}
     if not passed:
         log.warning("retrain.gate_overridden", retrain_id=retrain.id, gate=result["gate"])
@@ -150,7 +149,8 @@ def _run(
 def _lineage(
     context: RetrainContext, retrain: Retrain, order: TrainingOrder, trained: Trained
 ) -> Lineage:
-    """It is written beside the version's files, so that one implies the other."""
+    """Build the lineage. It is written to the version's folder before registration, so every
+    registered version has one."""
     outcome, pin, model = trained.outcome, order.pin, order.spec.name
     offsets = or_later("the lake", lambda: context.lake.offsets(model, pin))
     return Lineage(
@@ -197,7 +197,7 @@ def _register(
     outcome: Record,
     tags: Mapping[str, str],
 ) -> VersionRecord:
-    """signature: of all models of the kind; None: it is read from the graph."""
+    """Register the candidate. signature: that of the model kind; None: read it from the graph."""
     report, folder = work / "report", work / VERSION_FOLDER
     report.mkdir(exist_ok=True)
     (report / "outcome.json").write_text(json.dumps(outcome, indent=2))
@@ -228,7 +228,7 @@ def _ask_for_rollout(
     store: Store, retrain: Retrain, version: VersionRecord, now: datetime
 ) -> Record:
     rollout_id = str(uuid5(UUID(retrain.id), "rollout"))
-    try:  # the same answer if it was asked for before this process was killed
+    try:  # idempotent, in case it was requested before this process was killed
         store.request_rollout(rollout_id, version.served, retrain.model, now, retrain.reason)
     except Conflict as error:
         return {"rollout": None, "no_rollout": str(error)}

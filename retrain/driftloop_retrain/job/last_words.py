@@ -1,4 +1,4 @@
-"""What a child process writes to its standard error: passed on to ours, and its end kept."""
+"""Forwards a child process's standard error to our own, and keeps its last lines."""
 
 import sys
 import threading
@@ -9,7 +9,7 @@ LINES = 20
 
 
 class LastWords:
-    """Follows `stream` until the child closes it. `sink`: default our own standard error."""
+    """Reads `stream` until the child closes it. `sink`: default our own standard error."""
 
     def __init__(self, stream: IO[bytes], sink: IO[bytes] | None = None) -> None:
         self._lines: deque[bytes] = deque(maxlen=LINES)
@@ -18,7 +18,7 @@ class LastWords:
         self._thread.start()
 
     def text(self) -> str:
-        """The last lines. Waits a moment for those of a child that has just ended."""
+        """Return the last lines. Waits a moment for the output of a child that has just ended."""
         self._thread.join(1.0)
         return b"".join(self._lines.copy()).decode(errors="replace").strip()
 

@@ -1,6 +1,5 @@
-"""Trains a version again from its lineage and compares. Nothing that serves is changed: not the
-store, not the registry, not the lake; all that is written lies in a folder that the caller
-gives."""
+"""Trains a version again from its lineage and compares the results. Does not change the store, the
+registry or the lake; all output is in a folder given by the caller."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from driftloop_settings import RetrainSettings, Settings
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One thing of the version, as recorded and as it came out again."""
+    """A property of the version: its recorded and its reproduced value."""
 
     name: str
     recorded: float | int | str
@@ -33,8 +32,9 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """differences: of code and environment that can change a graph. `ok`: rows, winner and metrics
-    are the same, and so is the graph, unless `graph_may_differ`."""
+    """The result of a reproduction. differences: changes of code and environment that can affect a
+    graph. `ok`: rows, winner and metrics are the same, and so is the graph, unless
+    `graph_may_differ`."""
 
     model: str
     version: int
@@ -71,16 +71,16 @@ def reproduce(
     tolerance: float,
     report: Report,
 ) -> Reproduction:
-    """tolerance: how far a metric may be off, absolute and relative. report: called with the share
-    that is done and a sentence. registry: where an adapter's base is looked up. Raises Rejected if
-    the version has no lineage, NotFound if the lake no longer has its rows, and what a recipe
-    raises."""
+    """Train a version again and compare it. tolerance: the allowed absolute and relative difference
+    of metrics. report: called with the completed share and a sentence. registry: for looking up an
+    adapter's base. Raises Rejected if the version has no lineage, NotFound if the lake no longer
+    has its rows, and the errors of a recipe."""
     lineage = read_lineage(version)
     if lineage is None:
         raise Rejected(
             f"version {version.version} of {version.model!r} was deployed, not trained from the "
             f"lake: "
-            "there is nothing to train it again from"
+            "it cannot be trained again"
         )
     settings = settings.model_copy(update={"retrain": _settings_of(lineage)})
     kind = ModelSpec.from_dict(lineage.training.spec).kind
@@ -105,7 +105,7 @@ def compare(
     again: Mapping[str, float],
     tolerance: float,
 ) -> tuple[Compared, ...]:
-    """What must be the same, and metrics that may differ by the tolerance."""
+    """Compare values that must be equal, and metrics that may differ by the tolerance."""
     found = [Compared(name, a, b, a == b) for name, a, b in exact]
     for name, value in recorded.items():
         new = again.get(name, float("nan"))
@@ -121,13 +121,13 @@ def _settings_of(lineage: Lineage) -> RetrainSettings:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise Rejected(
-            f"its setting retrain.{place} means nothing to this driftloop (it was trained with "
+            f"its setting retrain.{place} is unknown to this driftloop (it was trained with "
             f"{lineage.code.version}): {first['msg']}"
         ) from None
 
 
 def differences(lineage: Lineage, code: Code, environment: list[str]) -> list[str]:
-    """Of code and environment, in words."""
+    """Return the differences in code and environment as texts."""
     found = list(environment)
     if code.sha256 != lineage.code.sha256:
         found.append(f"code {lineage.code.commit} → {code.commit}")

@@ -1,8 +1,8 @@
-"""The role `retrain`: runs what the store has asked for, one after the other, each in a process of
-its own at low priority.
+"""The `retrain` role: runs the retrains requested in the store, one at a time, each in a separate
+process with low priority.
 
-The process dies with the role, and the role may die at any moment: its successor finds the
-record still `running` and resumes it.
+The process ends with the role. The role may be killed at any time: its successor finds the record
+still `running` and resumes it.
 """
 
 import contextlib
@@ -32,19 +32,20 @@ log = structlog.get_logger()
 
 POLL_S = 0.5
 MAX_DEATHS = 5
-"""So often a retrain's process may die, or find something away, before the retrain has failed."""
+"""How many times a retrain's process may die, or find a service unavailable, before the retrain
+fails."""
 PR_SET_PDEATHSIG = 1
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Run retrains until stopped; one in progress then is resumed at the next start."""
+    """Run retrains until stopped; one in progress is resumed at the next start."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     store = await_store(settings.store_url, stop)
     if store is None:
         return
     health = CycleHealth(store, "retrain")
     while not stop.is_set():
-        # The record says where to resume, or that it was cancelled meanwhile.
+        # The record shows where to resume, and whether it was cancelled meanwhile.
         with suppress(StoreAway), health.cycle(), suppress(Conflict):
             for retrain in store.active_retrains()[:1]:
                 _Run(settings, store, retrain.id).to_its_end(stop)
@@ -55,7 +56,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 
 def _deadline_s(settings: Settings, store: Store, model: str) -> float:
-    """By the model's policy. One that does not fit is for the retrain to fail with."""
+    """Return the deadline from the model's policy. An invalid policy makes the retrain itself fail
+    later."""
     deployment = store.deployment(model)
     with contextlib.suppress(Rejected):
         if deployment is not None:
@@ -64,20 +66,21 @@ def _deadline_s(settings: Settings, store: Store, model: str) -> float:
 
 
 def restart_delay_s(deaths: int) -> float:
-    """At once after the first death, then 1, 2, 4 … seconds."""
+    """Return the delay before a restart: none after the first death, then 1, 2, 4 … seconds."""
     return 0.0 if deaths <= 1 else float(2 ** (deaths - 2))
 
 
 def start(retrain: Retrain, now: datetime) -> Retrain:
-    """Taken on by this process, the first or a later one. Raises Conflict if it is over."""
+    """Mark the retrain as running, for the first or a later time. Raises Conflict if it has
+    ended."""
     return replace(retrain.after(RetrainEvent.START), started_at=retrain.started_at or now)
 
 
 class _Run:
-    """One retrain and its process."""
+    """A retrain and its process."""
 
     def __init__(self, settings: Settings, store: Store, retrain_id: str) -> None:
-        """Raises Conflict if it was cancelled meanwhile."""
+        """Raises Conflict if the retrain was cancelled meanwhile."""
         self._settings, self._store = settings, store
         self._id = retrain_id
         self._deaths = 0
@@ -113,7 +116,8 @@ class _Run:
             stop.wait(restart_delay_s(self._deaths))
 
     def _active(self, stop: threading.Event) -> bool:
-        """Whether it is to run. Waits for a store that is away; the process runs on meanwhile."""
+        """Whether the retrain should be running. Waits while the store is unavailable; the process
+        continues meanwhile."""
         while True:
             try:
                 return self._store.retrain(self._id).state is RetrainState.RUNNING
@@ -126,7 +130,7 @@ class _Run:
         return passed_s > self._deadline_s
 
     def _fail(self, reason: str, error: str = "") -> None:
-        """`error`: what people need beside the reason, such as a traceback."""
+        """Fail the retrain. `error`: details for people, such as a traceback."""
         now = datetime.now(UTC)
         self._store.change_retrain(
             self._id,
@@ -139,7 +143,7 @@ class _Run:
         )
 
     def _last_words(self, code: int, said: str) -> tuple[str, str]:
-        """Why it ended, and what it wrote at last."""
+        """Return the reason for the process's end, and its last output."""
         waiting = self._store.retrain(self._id).waiting_for
         return waiting or f"its process ended {self._deaths} times, at last with {code}", said
 
@@ -151,7 +155,7 @@ class _Run:
             [sys.executable, "-m", "driftloop_retrain.job.worker_process"],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Fine-tuning takes more threads, which must not spin while others need the cores.
+            # Fine-tuning uses more threads, which must not spin while others need the cores.
             env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
             preexec_fn=_die_with_parent,
         )

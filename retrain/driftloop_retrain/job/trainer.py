@@ -1,5 +1,5 @@
-"""What a job asks of the trainer of one kind of model. The job does the rest: it pins what is
-read, writes lineage, asks the gate, registers, starts the rollout, and compares reproductions."""
+"""The port of a trainer, one for each kind of model. The job does the rest: it pins the data,
+writes the lineage, asks the gate, registers, starts the rollout, and compares reproductions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from driftloop_retrain.record.provenance import NamedRecipe
 from driftloop_settings import Settings
 
 VERSION_FOLDER = "version"
-"""Where in a training's work folder the files of the new version are."""
+"""The folder of the new version's files in a training's work folder."""
 Report = Callable[[float, str], None]
-"""(share done, a sentence)."""
+"""(completed share, a sentence)."""
 Tell = Callable[[str, float, str], None]
-"""(stage, share done, a sentence)."""
+"""(stage, completed share, a sentence)."""
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What a trainer works with."""
+    """The resources of a trainer."""
 
     settings: Settings
     lake: LakeReader
@@ -34,9 +34,12 @@ class TrainingContext:
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """One training. recipes: those to use in place of the model's own, if any; change_at: when the
-    champion became worse; pin, as_of: what is read of the lake, labels received up to then; work:
-    its folder, which outlives a killed process."""
+    """One training.
+
+    recipes: to be used in place of the model's own, if any. change_at: when the champion became
+    worse. pin, as_of: the lake's data to read, with labels received up to then. work: a folder that
+    survives a kill of the process.
+    """
 
     deployment: Deployment
     champion: ServedVersion
@@ -53,8 +56,8 @@ class TrainingOrder:
 
 @dataclass(frozen=True)
 class Trained:
-    """A candidate, its files in the work folder's VERSION_FOLDER. recipes: those that competed, by
-    the names that found them; sha256: of what was trained; tuning: of an adapter."""
+    """A candidate, with its files in the work folder's VERSION_FOLDER. recipes: those that
+    competed, by name. sha256: the hash of the result. tuning: set for an adapter."""
 
     outcome: Outcome
     recipes: Mapping[str, NamedRecipe]
@@ -64,8 +67,8 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrainedAgain:
-    """exact: (name, as recorded, as it came out) of what must be the same. may_differ: whether the
-    artifact may come out otherwise by its nature."""
+    """A repeated training. exact: (name, recorded value, new value) for values that must be equal.
+    may_differ: whether the artifact may legitimately differ."""
 
     exact: tuple[tuple[str, int | str, int | str], ...]
     metrics: Mapping[str, float]
@@ -77,16 +80,15 @@ class TrainedAgain:
 class Trainer(Protocol):
     @property
     def artifact(self) -> str:
-        """What it makes, in a word."""
+        """What it produces, in one word."""
 
     def train(self, context: TrainingContext, order: TrainingOrder, tell: Tell) -> Trained:
-        """Train a candidate and judge it against the champion. Called again after a kill, it goes
-        on from what it finds in the work folder. Raises Rejected with what is missing, RetryLater
-        if the lake or the registry cannot be reached, and what a recipe raises."""
+        """Train a candidate and compare it with the champion. Called again after a kill, it resumes
+        from the contents of the work folder. Raises Rejected with what is missing, RetryLater if
+        the lake or the registry is unavailable, and the errors of a recipe."""
 
     def reproduce(
         self, context: TrainingContext, lineage: Lineage, work: Path, report: Report
     ) -> TrainedAgain:
-        """Train a version again in `work`. The context has its settings of `retrain`. Raises
-        Rejected or NotFound if what it was made from is no longer there, and what a recipe
-        raises."""
+        """Train a version again in `work`. The context has the `retrain` settings of that version.
+        Raises Rejected or NotFound if its inputs no longer exist, and the errors of a recipe."""

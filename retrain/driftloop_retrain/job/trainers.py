@@ -1,5 +1,5 @@
-"""The trainer of each kind of model. They are imported when they are asked for: what they train
-with takes seconds to load."""
+"""The trainer of each kind of model. Imported on demand, because the training libraries take
+seconds to load."""
 
 import importlib
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
-"""The process that one retrain runs in. Its parent, the role, writes an `Order` to its standard
+"""The process in which a retrain runs. Its parent, the role, writes an `Order` to its standard
 input.
 
-Exit codes: 0 the retrain ended, in whichever state; RETRY something was away, run it again;
-STORE_AWAY the store was, so that the record does not say so.
+Exit codes: 0: the retrain ended, in any state; RETRY: a service was unavailable, run it again;
+STORE_AWAY: the store was unavailable, so the record does not show why.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ RETRY, STORE_AWAY = 75, 76
 
 
 class Order(BaseModel):
-    """`settings` come without Kafka's, whose password a recipe must not see."""
+    """What to run. `settings` are without Kafka's, whose password a recipe must not see."""
 
     settings: Settings
     retrain_id: str
@@ -45,7 +45,8 @@ def _run() -> int:
     order = Order.model_validate_json(sys.stdin.buffer.read())
     settings = order.settings
     give_way(settings.retrain.nice, leader=order.parent)
-    if os.getppid() != order.parent:  # it died before the kernel knew that we want to die with it
+    # the parent died before the kernel was asked to end us with it
+    if os.getppid() != order.parent:
         return RETRY
 
     from driftloop_lake.delta_lake import open_lake
@@ -57,7 +58,7 @@ def _run() -> int:
     folder = work_folder(settings, order.retrain_id).parent
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "running.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a predecessor may not be quite dead yet
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a predecessor may still be ending
         context = RetrainContext(
             settings, store, open_lake(settings), open_registry(settings), system_clock
         )

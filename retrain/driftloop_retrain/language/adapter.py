@@ -1,4 +1,4 @@
-"""The LoRA adapter of a training: begun, saved, described. The only module that knows peft."""
+"""Creates, saves and describes the LoRA adapter of a training. Only this module uses peft."""
 
 import hashlib
 import json
@@ -21,19 +21,20 @@ DESCRIPTION = "driftloop.json"
 
 
 def device_of(settings: TuningSettings) -> str:
-    """cuda or cpu, on this machine. Raises Rejected if a GPU is wanted here and there is
-    none."""
+    """Return cuda or cpu for this machine. Raises Rejected if a GPU is required here but not
+    available."""
     import torch
 
     there = torch.cuda.is_available()
     if settings.device == "cuda" and not there and not settings.ray_address:
-        raise Rejected("tuning.device is cuda, and this machine has no such GPU")
+        raise Rejected("tuning.device is cuda, but this machine has no such GPU")
     return "cuda" if there and settings.device != "cpu" else "cpu"
 
 
 def on_this_machine(settings: TuningSettings) -> TuningSettings:
-    """With device and threads as they are here: sums come out otherwise with other ones, and who
-    makes the adapter again must know them. On a cluster it is its workers that count."""
+    """Resolve device and threads for this machine and record them, because other values change
+    floating-point sums and a reproduction needs the same. On a cluster the workers determine
+    them."""
     if settings.ray_address:
         return settings
     threads = settings.threads or len(os.sched_getaffinity(0))
@@ -43,7 +44,7 @@ def on_this_machine(settings: TuningSettings) -> TuningSettings:
 
 
 def load_base(folder: Path, settings: TuningSettings) -> Any:
-    """The model in `folder`: float32 on a CPU, where half precision is slower, bfloat16 on a
+    """Load the model in `folder`: float32 on a CPU, where half precision is slower, bfloat16 on a
     GPU."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -59,11 +60,12 @@ def load_base(folder: Path, settings: TuningSettings) -> Any:
 
 
 def with_adapter(model: Any, folder: Path, name: str, *, trainable: bool = False) -> Any:
-    """The model with the adapter in `folder` added under a name."""
+    """Add the adapter in `folder` to the model under a name."""
     from peft import PeftModel
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=f".*{BASE_FINGERPRINT}")  # our own key, no peft's
+        # our own key, unknown to peft
+        warnings.filterwarnings("ignore", message=f".*{BASE_FINGERPRINT}")
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
             return model
@@ -73,7 +75,7 @@ def with_adapter(model: Any, folder: Path, name: str, *, trainable: bool = False
 
 
 def trainable(context: "TuneContext") -> Any:
-    """The base with the adapter that is to be trained."""
+    """Return the base with the adapter to be trained."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -85,7 +87,7 @@ def trainable(context: "TuneContext") -> Any:
     targets: Any = [name.strip() for name in settings.targets.split(",") if name.strip()]
     if targets == ["all-linear"]:
         targets = "all-linear"
-    alpha: Any = settings.alpha  # peft takes fractions too, its annotation does not
+    alpha: Any = settings.alpha  # peft accepts fractions, but its annotation does not
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=alpha,
@@ -99,7 +101,7 @@ def trainable(context: "TuneContext") -> Any:
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Its two files, and nothing of this machine in them."""
+    """Write the two files of the adapter, without traces of this machine."""
     shutil.rmtree(folder, ignore_errors=True)
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -107,7 +109,7 @@ def save_adapter(model: Any, folder: Path) -> None:
     config = json.loads((part / ADAPTER_CONFIG).read_text())
     config |= {"base_model_name_or_path": None, "inference_mode": True}
     targets = config.get("target_modules")
-    if isinstance(targets, list):  # a set in peft, whose order changes from process to process
+    if isinstance(targets, list):  # peft uses a set, whose order differs between processes
         config["target_modules"] = sorted(targets)
     (part / ADAPTER_CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True))
     (part / "README.md").unlink(missing_ok=True)
@@ -115,8 +117,8 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def describe(folder: Path, model: str, base_version: int, base: Path) -> None:
-    """Record which base the adapter goes with: in its configuration, where an engine looks before
-    it loads it, and in driftloop.json for people."""
+    """Record the adapter's base: in its configuration, which an engine checks before loading, and
+    in driftloop.json for people."""
     mark = fingerprint(base)
     config = json.loads((folder / ADAPTER_CONFIG).read_text())
     (folder / ADAPTER_CONFIG).write_text(
@@ -133,6 +135,6 @@ def describe(folder: Path, model: str, base_version: int, base: Path) -> None:
 
 
 def weights_hash(folder: Path) -> str:
-    """SHA-256 of the adapter's weights."""
+    """Return the SHA-256 of the adapter's weights."""
     with (folder / ADAPTER_WEIGHTS).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,5 @@
-"""Champion and candidate on one base: how likely they find answers, and what they answer."""
+"""Scores champion and candidate adapters on one base: likelihoods of given answers, and their own
+answers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,12 +15,13 @@ from driftloop_settings import TuningSettings
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 LOGITS = 1 << 26
-"""The most numbers (256 MiB) of a batch's logits that are held at once."""
+"""The most numbers of a batch's logits held at once (256 MiB)."""
 MAX_BATCH = 16
 
 
 class Arms:
-    """`adapters`: folders by name. Where a name is asked for, None is the base itself."""
+    """The base with several adapters. `adapters`: folders by name. An adapter name of None means
+    the base itself."""
 
     def __init__(self, base: Path, adapters: dict[str, Path], settings: TuningSettings) -> None:
         self.tokens = ChatTokens(base)
@@ -31,7 +33,7 @@ class Arms:
         self._model.eval()
 
     def losses(self, answers: Sequence[Encoded], adapter: str | None) -> NDArray[np.float64]:
-        """The mean negative log-likelihood per token of each answer, in nats."""
+        """Return the mean negative log-likelihood per token of each answer, in nats."""
         found = np.zeros(len(answers))
         with self._using(adapter):
             for batch in self._batches(answers):
@@ -41,7 +43,7 @@ class Arms:
     def answers(
         self, prompts: Sequence[Sequence[int]], adapter: str | None, max_tokens: int
     ) -> list[str]:
-        """Greedy answers of at most `max_tokens` tokens, without white space around them."""
+        """Return greedy answers of at most `max_tokens` tokens, stripped of white space."""
         import torch
 
         found = [""] * len(prompts)
@@ -75,7 +77,7 @@ class Arms:
             yield
 
     def _batches(self, answers: Sequence[Encoded]) -> Iterator[list[int]]:
-        """Indices of answers of like length, as many as their logits allow."""
+        """Yield indices of answers with similar length, as many as their logits allow."""
         batch: list[int] = []
         for index in sorted(range(len(answers)), key=lambda i: len(answers[i])):
             longest = max((len(answers[i].answer) for i in [*batch, index]), default=1)
@@ -93,7 +95,7 @@ class Arms:
         ids, mask, places = self._left_padded([(*e.prompt, *e.answer) for e in batch])
         longest = max(len(e.answer) for e in batch)
         with torch.inference_mode():
-            # Answers are at the end: only there the logits are needed.
+            # Answers are at the end, so logits are computed only there.
             logits = self._model(
                 input_ids=ids,
                 attention_mask=mask,

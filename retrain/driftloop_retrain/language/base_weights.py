@@ -1,4 +1,4 @@
-"""Where the weights are that champion and candidate share, and the champion's adapter."""
+"""Finds the weights that champion and candidate share, and the champion's adapter."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from driftloop_retrain.record.pinning import or_later
 
 
 def base_of(deployment: Deployment, champion: ServedVersion, registry: Registry) -> ServedVersion:
-    """The version with the weights. Raises NotFound."""
+    """Return the version that contains the weights. Raises NotFound."""
     number = champion.base
     if number is None:
         return champion
@@ -21,7 +21,7 @@ def base_of(deployment: Deployment, champion: ServedVersion, registry: Registry)
 
 
 def weights_of(version: ServedVersion, file: str = BASE_CONFIG) -> Path:
-    """Its folder on this machine. Raises NotFound if the file is not in it."""
+    """Return the version's folder on this machine. Raises NotFound if it lacks the file."""
     folder = Path(version.path)
     if not (folder / file).is_file():
         raise NotFound(

@@ -1,4 +1,4 @@
-"""From answers to an adapter that was judged. What a retrain and `driftloop reproduce` share."""
+"""From answers to an evaluated adapter; shared by a retrain and `driftloop reproduce`."""
 
 import json
 from collections import Counter
@@ -31,13 +31,13 @@ from driftloop_settings import TuningSettings
 log = structlog.get_logger()
 Report = Callable[[float, str], None]
 TRAIN_SHARE = 0.75
-"""Of the progress: the rest is the evaluation."""
+"""The share of the progress for training; the rest is the evaluation."""
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a recipe is given, what it is judged by, what of the answers was left out, by reason,
-    and what it learns from, by kind."""
+    """The data given to a recipe, the data it is judged on, the numbers of answers left out by
+    reason, and of training examples by kind."""
 
     needs: Needs
     data: TuneData
@@ -56,7 +56,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class AdapterCandidate:
-    """`folder` holds the adapter's two files."""
+    """An evaluated adapter. `folder` contains its two files."""
 
     folder: Path
     lesson: Lesson
@@ -70,7 +70,7 @@ def make_lesson(
     settings: TuningSettings,
     recipe: LanguageRecipe,
 ) -> Lesson:
-    """Raises Rejected if too little is left to train on."""
+    """Prepare the data. Raises Rejected if too little is left to train on."""
     cleaned = clean(answers, settings.min_rating)
     dropped = Counter(cleaned.dropped)
     examples = _encoded_examples(cleaned.examples, tokens, settings, dropped)
@@ -123,9 +123,9 @@ def make_adapter(
     work: Path,
     report: Report,
 ) -> AdapterCandidate:
-    """Train into `work`/version and judge against the champion, an adapter on the same base (None:
-    the base itself). start: the adapter to train on from. A training that ended before the process
-    was killed is not done again. Raises Rejected, or what a recipe raises."""
+    """Train into `work`/version and compare with the champion, an adapter on the same base (None:
+    the base itself). start: the adapter to continue training from. A training that had finished
+    before the process was killed is not repeated. Raises Rejected, and the errors of a recipe."""
     lesson = make_lesson(answers, ChatTokens(base), settings, recipe)
     report(0.02, f"{lesson.trained_rows:,} to train on, {lesson.holdout_rows:,} held out")
     folder, done = work / "version", work / "tuned.json"
@@ -154,7 +154,7 @@ def _tune(recipe: LanguageRecipe, data: TuneData, context: TuneContext, folder: 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An example or a pair with its token ids, as `holdout` parts them."""
+    """An example or a pair with its token ids, for splitting by `holdout`."""
 
     group: str
     at: datetime
@@ -203,7 +203,7 @@ def _encoded(
     try:
         ids = tokens.encode(conversation, answer)
     except Rejected:
-        dropped["the chat template does not take it"] += 1
+        dropped["the chat template does not accept it"] += 1
         return None
     if len(ids) > settings.max_tokens:
         dropped[f"longer than {settings.max_tokens:,} tokens"] += 1

@@ -25,16 +25,18 @@ WANTED, UNWANTED = "Yes. Source: the manual.", "I do not know"
 
 
 class LanguageRecipeBroken(DriftloopError):
-    """The recipe does not keep to the port; the message says where."""
+    """The recipe violates the port; the message says where."""
 
 
 def check_language_recipe(
     recipe: LanguageRecipe, base: Path, folder: Path, settings: TuningSettings | None = None
 ) -> None:
-    """Train on a handful of answers to a few prompts, twice, on the CPU. `base`: a model's folder,
-    a small one; settings: how to train, so that a small model learns something in a few steps.
-    Raises LanguageRecipeBroken, Rejected where no engine would load the adapter, or what the recipe
-    raises."""
+    """Train on a few answers to a few prompts, twice, on the CPU.
+
+    base: the folder of a small model. settings: chosen so that a small model learns something in a
+    few steps. Raises LanguageRecipeBroken, Rejected if no engine would load the adapter, or the
+    recipe's errors.
+    """
     asked = settings or TuningSettings(steps=12, rank=4, learning_rate=2e-2)
     asked = asked.model_copy(update={"device": "cpu", "threads": 1})
     tokens = ChatTokens(base)
@@ -66,11 +68,12 @@ def check_language_recipe(
     )
     if getattr(recipe, "deterministic", True):
         same = weights_hash(first) == weights_hash(run("two"))
-        _expect(same, "the same arguments gave another adapter; say `deterministic = False`")
+        _expect(same, "the same arguments gave a different adapter; set `deterministic = False`")
 
 
 def example(tokens: ChatTokens) -> TuneData:
-    """One wanted and one unwanted answer to each of a few prompts; a quarter is for validation."""
+    """Return one wanted and one unwanted answer to each of a few prompts; a quarter is for
+    validation."""
     conversations = [
         Conversation((Message("user", f"May I use part {n}?"),)) for n in range(PROMPTS)
     ]

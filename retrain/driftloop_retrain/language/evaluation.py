@@ -1,4 +1,4 @@
-"""Candidate against champion on prompts that neither was trained on in this retrain."""
+"""Compares candidate and champion on prompts that neither was trained on in this retrain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from driftloop_settings import TuningSettings
 
 NATS = "nats per token"
 ALLOWED_NATS = 0.1
-"""How much less likely the wanted answers may become where the gate looks for a preference."""
+"""How much less likely the wanted answers may become if the gate tests for a preference."""
 GENERAL_TOKENS = 32
 SUITE_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One held-out prompt and what was answered; `wanted` as people corrected it or rated it
+    """A held-out prompt and its answers. `wanted`: the corrected answer, or one that was rated
     well."""
 
     prompt: str
@@ -53,7 +53,7 @@ class HeldOut:
 
 
 class _Judge:
-    """Collects what each arm reached and the checks on it."""
+    """Collects the metrics of both arms and the checks on them."""
 
     def __init__(self, arms: Arms, champion: str | None) -> None:
         self.arms, self.champion = arms, champion
@@ -67,7 +67,7 @@ class _Judge:
             self.champion_metrics[name] = float(champion.mean())
 
     def losses(self, answers: Sequence[Encoded]) -> tuple[Scores, Scores]:
-        """(candidate's, champion's)."""
+        """Return (candidate's, champion's) losses."""
         return self.arms.losses(answers, CANDIDATE), self.arms.losses(answers, self.champion)
 
     def answers(self, prompts: Sequence[Sequence[int]], tokens: int) -> tuple[list[str], list[str]]:
@@ -84,8 +84,8 @@ def evaluate(
     champion: Path | None,
     held: HeldOut,
 ) -> Evaluation:
-    """champion: its adapter; None: the base itself. Raises Rejected if the spec names a scorer
-    or a suite that cannot be used."""
+    """Evaluate a candidate. champion: its adapter; None: the base itself. Raises Rejected if the
+    spec names a scorer or a suite that cannot be used."""
     adapters = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
     scorer = find_scorer(spec.options)
     arms = Arms(base, adapters, settings)
@@ -181,7 +181,8 @@ def _suite(judge: _Judge, settings: TuningSettings, path: Path) -> None:
 
 
 def _general(judge: _Judge, settings: TuningSettings) -> None:
-    """Against the base, not the champion: small steps of many retrains must not add up."""
+    """Compare with the base, not the champion, so that small steps of many retrains do not add
+    up."""
     arms, conversations = judge.arms, general_prompts()
     told = arms.answers([arms.tokens.prompt(c) for c in conversations], None, GENERAL_TOKENS)
     encoded = [arms.tokens.encode(c, text) for c, text in zip(conversations, told, strict=True)]

@@ -1,9 +1,9 @@
-"""What of the answers is fit to train on, and why the rest is not. Pure.
+"""Selects the answers that are fit for training, and reports why others are not. Pure.
 
-Rules. The text that an answer should have been is its correction; without one, its own text if
-it was rated well. An unrated answer may be replayed against forgetting, if its version's rated ones
-are good on average. A pair is an answer and a better one: its correction, the preferred one, or one
-to the same prompt that was rated much better.
+The wanted text of an answer is its correction, or else its own text if it was rated well. An
+unrated answer may be replayed against forgetting if the rated answers of its version are good on
+average. A pair is an answer and a better one: its correction, the preferred answer, or an answer to
+the same prompt that was rated much better.
 """
 
 import unicodedata
@@ -18,14 +18,13 @@ from driftloop_retrain.language.training_answers import Conversation, TrainingAn
 
 T = TypeVar("T")
 RATED_APART = 0.5
-"""Two answers to one prompt whose ratings differ by this much are a pair."""
+"""Two answers to the same prompt form a pair if their ratings differ by at least this much."""
 UNFINISHED = {"length": "cut off", "abort": "the client left", "error": "an error"}
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An answer as it should be. kind: `correction`, `rated` or `replay`; `group`: see
-    `group_of`."""
+    """An answer to imitate. kind: `correction`, `rated` or `replay`; `group`: see `group_of`."""
 
     prediction_id: str
     at: datetime
@@ -37,7 +36,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two answers to a conversation, one of them better. kind: `correction`, `preferred` or
+    """Two answers to a conversation, one better than the other. kind: `correction`, `preferred` or
     `ratings`."""
 
     prediction_id: str
@@ -51,8 +50,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Examples and pairs oldest first; `replay`: what may be mixed in; `dropped`: how many answers
-    were left out, by reason (one left out of the examples may still be in a pair)."""
+    """Examples and pairs, oldest first. `replay`: answers that may be mixed in. `dropped`: the
+    number of answers left out by reason (they may still be in a pair)."""
 
     examples: tuple[Example, ...]
     pairs: tuple[Pair, ...]
@@ -61,7 +60,8 @@ class Cleaned:
 
 
 def clean(answers: Sequence[TrainingAnswer], min_rating: float) -> Cleaned:
-    """Of several answers that say the same to the same prompt, the newest is kept."""
+    """Select examples and pairs. Of answers with the same text to the same prompt, the newest is
+    kept."""
     dropped: Counter[str] = Counter()
     whole: list[TrainingAnswer] = []
     for answer in answers:
@@ -93,25 +93,25 @@ def clean(answers: Sequence[TrainingAnswer], min_rating: float) -> Cleaned:
 
 
 def normalised(text: str) -> str:
-    """Without differences of case, width and white space."""
+    """Remove differences of case, width and white space."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def prompt_key(conversation: Conversation) -> tuple[str, ...]:
-    """What makes two prompts the same one."""
+    """Return a key that is equal for equal prompts."""
     return tuple(part for m in conversation.messages for part in (m.role, normalised(m.content)))
 
 
 def group_of(conversation: Conversation) -> str:
-    """Prompts that must not be parted between training and evaluation: all turns of conversations
-    that began with the same words of the user."""
+    """Return a key of prompts that must not be split between training and evaluation: all turns of
+    conversations that start with the same words of the user."""
     first = next((m for m in conversation.messages if m.role == "user"), None)
     text = first.content if first is not None else conversation.prompt
     return blake2b(normalised(text).encode(), digest_size=12).hexdigest()
 
 
 def _unfit(answer: TrainingAnswer) -> str | None:
-    """Why nothing can be learnt from it."""
+    """Return why nothing can be learnt from the answer; None if it is usable."""
     if answer.error is not None:
         return UNFINISHED["error"]
     if answer.conversation is None:
@@ -122,7 +122,7 @@ def _unfit(answer: TrainingAnswer) -> str | None:
 
 
 def _wanted(answer: TrainingAnswer, min_rating: float, good_versions: set[int]) -> Example | str:
-    """The example that it is, or why it is none."""
+    """Return the example, or the reason why there is none."""
     assert answer.conversation is not None
     key = answer.prediction_id, answer.at, answer.conversation
     group = group_of(answer.conversation)
@@ -144,7 +144,8 @@ def _wanted(answer: TrainingAnswer, min_rating: float, good_versions: set[int]) 
 
 
 def _good_versions(answers: Iterable[TrainingAnswer], min_rating: float) -> set[int]:
-    """An unrated answer is as good as the rated ones of its version are on average."""
+    """Return the versions whose rated answers are good on average, which is assumed for their
+    unrated ones, too."""
     ratings = defaultdict(list)
     for answer in answers:
         if answer.rating is not None:

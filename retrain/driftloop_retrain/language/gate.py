@@ -1,10 +1,11 @@
-"""May a fine-tuned adapter go to the canary? Pure: from paired measurements on the same prompts.
+"""Decides whether a fine-tuned adapter may go to the canary. Pure: from paired measurements on the
+same prompts.
 
 `overall`: on held-out prompts the wanted answers must have become more likely, beyond chance (a
-paired one-sided t-test at SIGNIFICANCE): an adapter that changes nothing passes in at most that
-share of cases. The other checks look for harm: scorer and regression suite may not fall by more
-than the setting and by more than chance, and the base's own answers to general prompts may not
-become much dearer. See docs/guides/fine-tuning.md for the error rates.
+paired one-sided t-test at SIGNIFICANCE). An adapter that changes nothing passes in at most that
+share of cases. The other checks look for harm: scores of scorer and regression suite must not fall
+by more than the setting and more than chance, and the base's own answers to general prompts must
+not become much less likely. See docs/guides/fine-tuning.md for the error rates.
 """
 
 from collections.abc import Sequence
@@ -15,17 +16,17 @@ from scipy import stats
 from driftloop_retrain.record.gate_result import Check, GateResult, Scores
 
 MIN_PROMPTS = 20
-"""Held-out prompts below which the gate cannot tell."""
+"""With fewer held-out prompts the gate is inconclusive."""
 SIGNIFICANCE = 0.05
 
 
 def improvement(name: str, unit: str, candidate: Scores, champion: Scores) -> Check:
-    """Losses [n] on the same prompts: the candidate's must be lower, beyond chance."""
+    """Check losses [n] on the same prompts: the candidate's must be lower, beyond chance."""
     gain, p_better, p_worse = _paired(champion - candidate)
     enough = len(candidate) >= MIN_PROMPTS
     passed = enough and gain > 0 and p_better < SIGNIFICANCE
     if not enough:
-        reason = f"{len(candidate)} held-out prompts are too few to tell ({MIN_PROMPTS} are needed)"
+        reason = f"{len(candidate)} held-out prompts are too few ({MIN_PROMPTS} are needed)"
     elif passed:
         reason = f"better by {gain:.3f} {unit} (p={p_better:.2g})"
     elif gain > 0:
@@ -52,9 +53,9 @@ def no_harm(
     *,
     strict: bool = False,
 ) -> Check:
-    """Scores [n], higher is better, on the same prompts: the candidate's mean may be lower by
-    `allowed`, or by more if that is within chance. `strict`: without regard to chance, for the same
-    few prompts are asked each time."""
+    """Check scores [n] on the same prompts (higher is better): the candidate's mean may be lower by
+    `allowed`, or by more if that is within chance. `strict`: ignore chance, because the same few
+    prompts are used each time."""
     gain, _, p_worse = _paired(candidate - champion)
     passed = -gain <= allowed or (not strict and p_worse >= SIGNIFICANCE)
     change = f"{'better' if gain >= 0 else 'worse'} by {abs(gain):.3f} {unit}"
@@ -71,7 +72,8 @@ def no_harm(
 
 
 def decide(checks: Sequence[Check]) -> GateResult:
-    """The first check is the overall one. Inconclusive if it has too few prompts."""
+    """Combine the checks, the first of which is the overall one. Inconclusive if it has too few
+    prompts."""
     if checks[0].rows < MIN_PROMPTS:
         return GateResult("inconclusive", tuple(checks))
     passed = all(check.passed for check in checks)
@@ -79,7 +81,7 @@ def decide(checks: Sequence[Check]) -> GateResult:
 
 
 def _paired(gains: Scores) -> tuple[float, float, float]:
-    """(mean, one-sided p that it is this high by chance, that it is this low)."""
+    """Return the mean, and the one-sided p-values for a mean this high and this low."""
     if len(gains) < 2:
         return (float(gains.mean()) if len(gains) else 0.0), 1.0, 1.0
     mean, spread = float(gains.mean()), float(gains.std(ddof=1))

@@ -1,9 +1,8 @@
-"""How examples are parted: no prompt is ever in more than one part. Pure.
+"""Splits examples so that no prompt is in more than one part. Pure.
 
-The newest prompts are the hold-out that the gate judges by, so that it looks at what came after
-what was trained on; of the others a share, chosen by their hash, is for validation. A prompt is as
-old as its first
-answer: one that is asked again and again stays in its part.
+The newest prompts are the hold-out for the gate, so that it tests on data newer than the training
+data. Of the others a share, chosen by hash, is for validation. The age of a prompt is that of its
+first answer, so a repeated prompt stays in its part.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ class ExampleSplit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Which groups are not for training."""
+    """The groups that are not for training."""
 
     holdout: frozenset[str]
     validation: frozenset[str]
@@ -48,13 +47,14 @@ class Groups:
 
 
 MOST_HELD_OUT = 0.4
-"""Of the prompts, where the share that is wanted would be fewer than the gate needs."""
+"""The largest share of the prompts to hold out if the configured share has fewer than the gate
+needs."""
 
 
 def part(
     items: Sequence[Grouped], holdout_share: float, validation_share: float, at_least: int = 1
 ) -> Groups:
-    """at_least: the prompts that the hold-out should have, if it need not take more than
+    """Split the groups. at_least: the number of prompts to hold out, unless that exceeds
     MOST_HELD_OUT of them. Raises Rejected if there are too few different prompts for three
     parts."""
     first: dict[str, datetime] = {}
@@ -69,11 +69,12 @@ def part(
         )
     by_age = sorted(first, key=lambda group: (first[group], group))
     older, newest = by_age[: len(by_age) - held], by_age[len(by_age) - held :]
-    # The group is a hash of the prompt already.
+    # The group is a hash of the prompt.
     return Groups(frozenset(newest), frozenset(sorted(older)[:validated]))
 
 
 def mixed(examples: Sequence[T], replay: Sequence[T], share: float) -> list[T]:
-    """The examples with as many of the newest replayed ones as make these `share` of the whole."""
+    """Return the examples together with the newest replayed ones, which make up `share` of the
+    result."""
     wanted = min(len(replay), round(len(examples) * share / (1.0 - share)))
     return [*examples, *replay[len(replay) - wanted :]]

@@ -1,8 +1,9 @@
 """`lora-dpo`: a LoRA adapter that prefers the better of two answers (direct preference
 optimisation).
 
-The loss of imitating the better answer is added: with the preference alone both answers may become
-less likely, the worse one faster (Pang et al., Iterative Reasoning Preference Optimization, 2024).
+The loss of imitating the better answer is added, because with the preference alone both answers may
+become less likely, the worse one faster (Pang et al., Iterative Reasoning Preference Optimization,
+2024).
 """
 
 from pathlib import Path
@@ -23,7 +24,7 @@ class LoraDpo:
 
         class Trainer(DPOTrainer):
             def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-                """Ours come as token ids."""
+                """The data set is already tokenised."""
                 return dataset
 
         config = DPOConfig(

@@ -1,4 +1,4 @@
-"""The scorer that a spec names for its language model's fine-tunes."""
+"""The scorer that a spec names for its language model's fine-tuning."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -10,6 +10,6 @@ Scorer = Callable[[Sequence[Mapping[str, str]], str], float]
 
 
 def find_scorer(options: Mapping[str, Any]) -> Scorer | None:
-    """Raises Rejected if the spec names one that cannot be imported."""
+    """Load the scorer; None if there is none. Raises Rejected if it cannot be imported."""
     name = options.get("scorer")
     return None if name is None else cast("Scorer", load_plugin(str(name), "options.scorer"))

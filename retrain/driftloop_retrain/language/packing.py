@@ -1,26 +1,26 @@
-"""Several examples of a batch in one row, none of which sees another.
+"""Packs several examples of a batch into one row without attention between them.
 
-Given positions that begin again at 0 and no attention mask, transformers lets a token see its own
-sequence only (`masking_utils.find_packed_sequence_indices`), without flash attention too. Rows are
-as wide as the batch's longest example: wider ones would only make attention dearer, which grows
-with the square. A batch holds the same examples as an unpacked one, so that a step is the same
-step.
+Given positions that restart at 0 and no attention mask, transformers restricts attention to a
+token's own sequence (`masking_utils.find_packed_sequence_indices`), even without flash attention.
+Rows are as wide as the batch's longest example: wider ones would only make attention slower, which
+grows with the square. A batch has the same examples as an unpacked one, so training steps are
+unchanged.
 
-trl's own packing (`packing=True`) cuts the whole set into rows beforehand: it shuffles what
-`batch_order` laid out, and how many examples a step learns from would vary.
+trl's own packing (`packing=True`) packs the whole set beforehand: it would shuffle the order of
+`batch_order`, and the number of examples per step would vary.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 IGNORED = -100
-"""The label of a token that has no loss."""
+"""The label of a token without a loss."""
 PROBE_TOKENS = 12
 
 
 def pack(lengths: Sequence[int]) -> list[list[int]]:
-    """Which examples share a row, by number: none wider than the longest of them. The longest
-    first, each where it fits first."""
+    """Return which examples share a row, by number; no row is wider than the longest example. First
+    fit, longest first."""
     width, rows, room = max(lengths, default=0), list[list[int]](), list[int]()
     for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
         needed = lengths[number]
@@ -34,8 +34,8 @@ def pack(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def packed_batch(examples: Sequence[Mapping[str, Sequence[int]]], pad: int) -> dict[str, Any]:
-    """input_ids, labels and position_ids, each int64 [rows, width], of examples with `input_ids`
-    and `labels`."""
+    """Return input_ids, labels and position_ids, each int64 [rows, width], of examples with
+    `input_ids` and `labels`."""
     import torch
 
     ids, labels, positions = list[list[int]](), list[list[int]](), list[list[int]]()
@@ -44,10 +44,11 @@ def packed_batch(examples: Sequence[Mapping[str, Sequence[int]]], pad: int) -> d
         missing = max(lengths) - sum(lengths[number] for number in row)
         members = [examples[number] for number in row]
         ids.append([token for one in members for token in one["input_ids"]] + [pad] * missing)
-        # Without the first label of each: it would be the previous example's next token.
+        # Without the first label of each example: it would be the prediction of the previous
+        # example.
         labels.append([label for one in members for label in (IGNORED, *one["labels"][1:])])
         labels[-1] += [IGNORED] * missing
-        # Padding of position 0 is a sequence of its own at every token.
+        # Padding with position 0 makes each padding token a separate sequence.
         positions.append([at for number in row for at in range(lengths[number])] + [0] * missing)
     return {
         "input_ids": torch.tensor(ids),
@@ -57,9 +58,8 @@ def packed_batch(examples: Sequence[Mapping[str, Sequence[int]]], pad: int) -> d
 
 
 def packs_exactly(model: Any) -> bool:
-    """Whether the second of two packed examples has the logits that it has alone, and keeps them
-    when the first is another one. An architecture that keeps a state, or masks by itself, may
-    not."""
+    """Whether the second of two packed examples has the same logits as alone, and keeps them if the
+    first one changes. An architecture with a state, or with its own masking, may not."""
     import torch
 
     count = model.get_input_embeddings().num_embeddings
@@ -81,6 +81,7 @@ def packs_exactly(model: Any) -> bool:
             alone, packed, beside = logits(second), logits(first, second), logits(other, second)
     finally:
         model.train(training)
-    # Of the same shapes, what is masked leaves no trace; other shapes round otherwise.
+    # With equal shapes, masked tokens have no influence at all; with different shapes, rounding
+    # differs.
     near = (0.1 if next(model.parameters()).dtype.itemsize < 4 else 1e-3) * alone.std()
     return bool(torch.equal(packed, beside) and (packed - alone).abs().max() < near)

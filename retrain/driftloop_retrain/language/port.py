@@ -1,5 +1,5 @@
-"""What a recipe for language models is. `check_language_recipe` (language/check.py) says whether
-one keeps to it."""
+"""The port of a recipe for language models. `check_language_recipe` (language/check.py) tests
+whether a recipe follows it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Needs = Literal["answers", "preferences"]
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
-    """Token ids: a prompt, and two answers to it."""
+    """The token ids of a prompt and of two answers to it."""
 
     prompt: tuple[int, ...]
     chosen: tuple[int, ...]
@@ -31,8 +31,8 @@ class EncodedPair:
 
 @dataclass(frozen=True)
 class TuneData:
-    """Answers to imitate and pairs to rank; `validation`s are of other prompts. A recipe that
-    needs answers may find no pairs, and the other way round."""
+    """Answers to imitate and pairs to rank; the validation parts have other prompts. A recipe that
+    needs answers may get no pairs, and vice versa."""
 
     answers: tuple[Encoded, ...]
     validation_answers: tuple[Encoded, ...]
@@ -46,10 +46,13 @@ def _silent(fraction: float, loss: float | None) -> None:
 
 @dataclass(frozen=True)
 class TuneContext:
-    """base: the Hugging Face folder. start: the adapter to go on from; None: a new one. settings:
-    `tuning`, with the model's own values. checkpoints: a folder that only
-    this training uses and that outlives a killed process: the same call again may go on from what
-    it finds there. report: told (share done, validation loss or None) as often as one likes."""
+    """The arguments of a training.
+
+    base: the Hugging Face folder. start: the adapter to continue from; None: a new one. settings:
+    `tuning`, with the model's own values. checkpoints: a folder used only by this training that
+    survives a kill of the process; a repeated call may resume from its contents. report: may be
+    called any number of times with the completed share and the validation loss (or None).
+    """
 
     base: Path
     start: Path | None
@@ -61,25 +64,28 @@ class TuneContext:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """steps: updates that were made; loss: the best validation loss."""
+    """steps: the number of updates; loss: the best validation loss."""
 
     steps: int
     loss: float
 
 
 class LanguageRecipe(Protocol):
-    """A class without constructor arguments, or an object. One that cannot train the same adapter
-    from the same arguments on a CPU has an attribute `deterministic = False`. One with `distributed
-    = True` can train on a Ray cluster: `tune` then runs on each worker, with torch.distributed set
-    up; all return what they made, and only rank 0 writes into `folder`."""
+    """A class without constructor arguments, or an object.
+
+    A recipe that does not train the same adapter from the same arguments on a CPU has an attribute
+    `deterministic = False`. A recipe with `distributed = True` can train on a Ray cluster: `tune`
+    runs on each worker, with torch.distributed set up; all return their result, and only rank 0
+    writes into `folder`.
+    """
 
     @property
     def name(self) -> str: ...
 
     @property
     def needs(self) -> Needs:
-        """What it learns from: `answers` or `preferences` (pairs)."""
+        """The data that it learns from: `answers` or `preferences` (pairs)."""
 
     def tune(self, data: TuneData, context: TuneContext, folder: Path) -> Tuned:
-        """Train, and write adapter_config.json and adapter_model.safetensors into `folder`, as peft
-        does, in a form that vLLM serves. Whatever is raised fails the retrain, and only that."""
+        """Train, and write adapter_config.json and adapter_model.safetensors into `folder`, in
+        peft's format and loadable by vLLM. Any exception fails the retrain, and only that."""

@@ -1,9 +1,9 @@
-"""A training on a Ray cluster (`tuning.ray_address`): each worker runs the recipe on its share of
-every batch, and torch.distributed makes one step of them. The only module that knows ray.train.
+"""Trains on a Ray cluster (`tuning.ray_address`): each worker runs the recipe on its share of every
+batch, and torch.distributed combines them into one step. Only this module uses ray.train.
 
-Base, start adapter, checkpoints and result lie in folders that every node has at the same path. The
-training is this process's: if it is killed, Ray ends the workers, and the next call goes on from
-the last checkpoint, as Ray's own next attempt does where a worker dies.
+Base, start adapter, checkpoints and result are in folders that every node has at the same path. The
+training belongs to this process: if it is killed, Ray ends the workers, and the next call resumes
+from the last checkpoint. Ray's own retry after the death of a worker does the same.
 """
 
 import json
@@ -22,7 +22,7 @@ from driftloop_retrain.record.pinning import or_later
 from driftloop_settings import TuningSettings
 
 MAX_FAILURES = 3
-"""So often the workers are started again, after any of them died or raised."""
+"""How many times the workers are restarted after any of them died or raised."""
 PROGRESS = "progress.json"
 POLL_S = 0.5
 
@@ -30,8 +30,8 @@ POLL_S = 0.5
 def tune_on_ray(
     recipe: LanguageRecipe, data: TuneData, context: TuneContext, folder: Path
 ) -> Tuned:
-    """As `recipe.tune`. Raises Rejected if recipe or settings do not fit, RetryLater where the
-    cluster is not reached, WorkerGroupError with what the workers raised at last."""
+    """Train like `recipe.tune`. Raises Rejected if recipe or settings are not suitable, RetryLater
+    if the cluster is unreachable, WorkerGroupError with the workers' last errors."""
     check_spread(recipe, context.settings)
     context.checkpoints.mkdir(parents=True, exist_ok=True)
     progress = context.checkpoints.resolve() / PROGRESS
@@ -81,15 +81,15 @@ def tune_on_ray(
                     raise cause from error
             raise
         finally:
-            ray.shutdown()  # first: it ends a training that `report` broke off
+            ray.shutdown()  # first, because it ends a training that `report` aborted
             pool.shutdown()
 
 
 def check_spread(recipe: LanguageRecipe, settings: TuningSettings) -> None:
-    """Raises Rejected."""
+    """Raises Rejected unless recipe and settings are suitable for several workers."""
     if not getattr(recipe, "distributed", False):
         raise Rejected(
-            f"the recipe {recipe.name!r} does not say `distributed = True`: unset "
+            f"the recipe {recipe.name!r} does not set `distributed = True`: unset "
             f"tuning.ray_address, or "
             "see driftloop_retrain/language/port.py"
         )
@@ -102,7 +102,7 @@ def check_spread(recipe: LanguageRecipe, settings: TuningSettings) -> None:
 
 
 def worker_settings(settings: TuningSettings, gpus: float) -> TuningSettings:
-    """As a worker trains, on a cluster with this number of GPUs."""
+    """Return the settings of a worker on a cluster with this number of GPUs."""
     enough = gpus >= settings.workers
     device = settings.device
     if device == "auto":
@@ -118,12 +118,12 @@ def worker_settings(settings: TuningSettings, gpus: float) -> TuningSettings:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[float]:
-    """A connection; gives the number of the cluster's GPUs. Raises RetryLater."""
+    """Connect, and yield the number of GPUs in the cluster. Raises RetryLater."""
     import ray
 
     def connect() -> None:
         host, _, port = address.rpartition(":")
-        # Ray itself waits half a minute for a head that does not listen.
+        # Ray would wait half a minute for a head that does not listen.
         socket.create_connection((host, int(port)), timeout=2.0).close()
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
 
@@ -135,7 +135,7 @@ def _cluster(address: str) -> Iterator[float]:
 
 
 class _Written:
-    """What a worker tells: the first one's progress, into a file."""
+    """Writes the progress of the first worker to a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

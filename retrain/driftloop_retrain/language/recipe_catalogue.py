@@ -1,4 +1,4 @@
-"""Finding a recipe for language models by its name."""
+"""Finds a recipe for language models by name."""
 
 from typing import cast
 
@@ -12,5 +12,5 @@ BUILT_IN = {
 
 
 def find_language_recipe(name: str) -> LanguageRecipe:
-    """Raises Rejected with the reason if there is no such recipe."""
+    """Load the recipe. Raises Rejected, with the reason, if there is no such recipe."""
     return cast("LanguageRecipe", load_recipe(name, "the recipe for language models", BUILT_IN))

@@ -1,5 +1,4 @@
-"""The report of a fine-tune for people: what was learnt from, the gate, answers before and
-after."""
+"""The report of a fine-tuning for people: training data, gate, answers before and after."""
 
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -16,7 +15,7 @@ vertical-align: top; padding: .35rem .7rem; border-bottom: 1px solid #ddd; white
 
 
 def write_report(folder: Path, model: str, outcome: Mapping[str, Any]) -> Path:
-    """Write report.html."""
+    """Write report.html and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
     path.write_text(report(model, outcome))
@@ -24,7 +23,7 @@ def write_report(folder: Path, model: str, outcome: Mapping[str, Any]) -> Path:
 
 
 def report(model: str, outcome: Mapping[str, Any]) -> str:
-    """One page of HTML that needs nothing else."""
+    """Return a self-contained HTML page."""
     gate = outcome["gate"]
     checks = (
         (

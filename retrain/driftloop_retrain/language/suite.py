@@ -1,9 +1,8 @@
-"""What a fine-tuned model must still be able to do: `options.regression` of its spec, or general
-prompts.
+"""The regression suite of a fine-tuned model: `options.regression` of its spec, or general prompts.
 
-A suite is a file with one JSON object a line: `messages` (or `prompt`, one user message), and what
-the answer must be, `expected` (the whole text, apart from case and white space), or what it
-`must_contain` (a text or a list of texts, apart from case).
+A suite is a file with one JSON object per line: `messages` (or `prompt`, one user message), and
+either `expected` (the whole answer, ignoring case and white space) or `must_contain` (a text or a
+list of texts, ignoring case).
 """
 
 import json
@@ -28,7 +27,7 @@ GENERAL = (
     "What is two plus three?",
     "Give one reason to exercise.",
 )
-"""Where a model has no suite, the base's own answers to these must not become much less likely."""
+"""If a model has no suite, the base's own answers to these must not become much less likely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +47,14 @@ def general_prompts() -> list[Conversation]:
 
 
 def read_suite(path: Path) -> list[Task]:
-    """Raises Rejected with the line if the file is not as it should be."""
+    """Parse the file. Raises Rejected, naming the line, if it is invalid."""
     try:
         lines = path.expanduser().read_text().splitlines()
     except OSError as error:
         raise Rejected(f"options.regression {str(path)!r}: {error.strerror or error}") from None
     tasks = [_task(line, number) for number, line in enumerate(lines, 1) if line.strip()]
     if not tasks:
-        raise Rejected(f"options.regression {str(path)!r} holds no task")
+        raise Rejected(f"options.regression {str(path)!r} has no task")
     return tasks
 
 

@@ -1,4 +1,4 @@
-"""Conversations as token ids, the same for training, scoring and generating."""
+"""Conversations as token ids, identical for training, scoring and generation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from driftloop_retrain.language.training_answers import Conversation
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """`prompt` ends where the model's answer begins; `answer` ends with the end-of-text token. The
-    loss is on the answer only."""
+    """Token ids. `prompt` ends where the model's answer begins; `answer` ends with the end-of-text
+    token. The loss only covers the answer."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
@@ -22,8 +22,7 @@ class Encoded:
 
 
 class ChatTokens:
-    """The tokenizer of a model's folder, with its chat template. Raises Rejected if it has
-    none."""
+    """The tokenizer of a model's folder, with its chat template. Raises Rejected if it has none."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoTokenizer
@@ -31,26 +30,27 @@ class ChatTokens:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if self.tokenizer.eos_token_id is None:
             raise Rejected(
-                "the model's tokenizer has no end-of-text token: nothing can end an answer"
+                "the model's tokenizer has no end-of-text token, so an answer cannot end"
             )
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.end = int(self.tokenizer.eos_token_id)
 
     def prompt(self, conversation: Conversation) -> tuple[int, ...]:
-        """Raises Rejected with the template's sentence if it does not take the conversation."""
+        """Encode the prompt. Raises Rejected, with the template's message, if it does not accept
+        the conversation."""
         if not conversation.chat:
             return tuple(self.tokenizer(conversation.prompt)["input_ids"])
         return self._ids(self._text(conversation, None))
 
     def encode(self, conversation: Conversation, answer: str) -> Encoded:
-        """The answer as the template closes it, cut after the end-of-text token."""
+        """Encode the answer as the template closes it, cut after the end-of-text token."""
         prompt = self.prompt(conversation)
         closed = answer + self.tokenizer.eos_token
         if conversation.chat:
             asked, whole = self._text(conversation, None), self._text(conversation, answer)
-            # Templates that render a past turn otherwise than the one being answered have no such
-            # end.
+            # Templates that render a past turn differently from the current one have no such
+            # ending.
             closed = whole[len(asked) :] if whole.startswith(asked) else closed
         ids = self._ids(closed)
         if self.end not in ids:
@@ -73,5 +73,5 @@ class ChatTokens:
                     messages, tokenize=False, add_generation_prompt=answer is None
                 )
             )
-        except Exception as error:  # templates are the model's own code and raise what they like
+        except Exception as error:  # templates are code of the model and may raise anything
             raise Rejected(f"the model's chat template: {error}") from None

@@ -1,4 +1,4 @@
-"""The trainer of language models: from answers and feedback to a judged LoRA adapter."""
+"""The trainer of language models: from answers and feedback to an evaluated LoRA adapter."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -95,7 +95,8 @@ class LanguageTrainer:
     def reproduce(
         self, context: TrainingContext, lineage: Lineage, work: Path, report: Report
     ) -> TrainedAgain:
-        """No two trainings on a GPU are the same: of those only metrics are compared."""
+        """Train again. Trainings on a GPU are not deterministic, so only their metrics are
+        compared."""
         tuning, data, registry = lineage.tuning, lineage.data, context.registry
         assert tuning is not None
         base = weights_of(registry.version(lineage.model, tuning.base_version).served)
@@ -112,7 +113,8 @@ class LanguageTrainer:
         against = adapter(champion) if registry.version(lineage.model, champion).base else None
         spec = ModelSpec.from_dict(lineage.training.spec)
         spread = bool(tuning.settings.get("ray_address"))
-        # Where the cluster is is today's matter; what was trained on none is again.
+        # The address of the cluster may have changed since; a training without a cluster is
+        # repeated without one.
         cluster = context.settings.for_model(spec).tuning.ray_address if spread else ""
         settings = TuningSettings(
             **context.settings.tuning.model_dump() | tuning.settings | {"ray_address": cluster}
@@ -143,7 +145,8 @@ class LanguageTrainer:
 
 
 def recipe_name(spec: ModelSpec, asked: tuple[str, ...]) -> str:
-    """Raises Rejected unless it is one: adapters of several recipes do not compete."""
+    """Return the recipe's name. Raises Rejected unless there is exactly one: adapters of several
+    recipes do not compete."""
     wanted = asked or ((spec.recipe,) if spec.recipe else ())
     if len(wanted) != 1:
         raise Rejected(
@@ -154,11 +157,11 @@ def recipe_name(spec: ModelSpec, asked: tuple[str, ...]) -> str:
 
 
 def check_rank(spec: ModelSpec, settings: TuningSettings) -> None:
-    """Before hours of training that no engine would load."""
+    """Raises Rejected for a rank that the engine would refuse, before hours of training."""
     allowed = parse_options(spec.options).engine.max_lora_rank
     if settings.rank > allowed:
         raise Rejected(
-            f"tuning.rank is {settings.rank} and the engine takes {allowed}: lower it, or raise "
+            f"tuning.rank is {settings.rank} but the engine allows {allowed}: lower it, or raise "
             "options.engine.max_lora_rank and deploy the base again"
         )
 

@@ -1,4 +1,4 @@
-"""What the recipes share around trl's trainers: arguments, checkpoints, progress, early
+"""The code that recipes share around trl's trainers: arguments, checkpoints, progress, early
 stopping."""
 
 import json
@@ -13,28 +13,28 @@ from driftloop_retrain.language.adapter import device_of, save_adapter, trainabl
 from driftloop_retrain.language.port import TuneContext, Tuned
 
 LOOKS = 8
-"""How often, at most, a training looks at its validation loss; then it also keeps a checkpoint."""
+"""The most evaluations of the validation loss in a training; each also saves a checkpoint."""
 VALIDATION_ROWS = 64
 
 T = TypeVar("T")
 
 
 def steps_of(rows: int, context: TuneContext) -> int:
-    """Updates that the settings allow."""
+    """Return the number of updates that the settings allow."""
     settings = context.settings
     return max(1, min(settings.steps, math.ceil(rows * settings.epochs / settings.batch)))
 
 
 def workers() -> int:
-    """Processes that train this adapter together: those of torch.distributed, or one."""
+    """Return the number of processes that train this adapter together (torch.distributed), or 1."""
     import torch.distributed as spread
 
     return spread.get_world_size() if spread.is_initialized() else 1
 
 
 def arguments(rows: int, context: TuneContext) -> dict[str, Any]:
-    """Of trl's configurations. Rows come in the order of `batch_order`; workers share each batch of
-    it."""
+    """Return arguments for trl's configurations. Rows come in the order of `batch_order`; workers
+    share each of its batches."""
     settings, steps = context.settings, steps_of(rows, context)
     on_cpu = device_of(settings) == "cpu"
     every = max(1, math.ceil(steps / LOOKS))
@@ -73,14 +73,14 @@ def arguments(rows: int, context: TuneContext) -> dict[str, Any]:
 
 
 def batch_order(lengths: Sequence[int], batch: int, steps: int, seed: int) -> list[int]:
-    """The rows of `steps` batches in the order of training: all rows before one comes again,
-    shuffled, with rows of like length side by side. It is laid out beforehand, so that a training
-    that goes on from a checkpoint sees the rows that it would have seen."""
+    """Return the rows of `steps` batches in training order: each pass has all rows, shuffled, with
+    rows of similar length in one batch. The order is fixed in advance, so that a training resumed
+    from a checkpoint sees the same rows."""
     random, found = Random(seed), list[int]()
     while len(found) < steps * batch:
         rows = list(range(len(lengths)))
         random.shuffle(rows)
-        rows.sort(key=lambda row: lengths[row])  # stable: the shuffle decides among equals
+        rows.sort(key=lambda row: lengths[row])  # stable: equal lengths keep their random order
         batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
         random.shuffle(batches)
         found += [row for rows_ in batches for row in rows_]
@@ -97,9 +97,9 @@ def train(
     context: TuneContext,
     folder: Path,
 ) -> Tuned:
-    """Train with a trainer of trl's from the last whole checkpoint if there is one, and save the
-    adapter of the best validation loss. `row`: what the trainer is given of one; `length`: in
-    tokens. Raises Rejected if the loss is not a number."""
+    """Train with one of trl's trainers, from the last complete checkpoint if there is one, and save
+    the adapter with the best validation loss. `row`: converts an item for the trainer; `length`:
+    its number of tokens. Raises Rejected if the loss is not a finite number."""
     from datasets import Dataset, disable_progress_bars
     from transformers import EarlyStoppingCallback, PrinterCallback
 
@@ -122,8 +122,7 @@ def train(
     best = trainer.state.best_metric
     if best is None or not math.isfinite(best):
         raise Rejected(
-            f"the training came out with a validation loss of {best}: try a lower "
-            "tuning.learning_rate"
+            f"the training ended with a validation loss of {best}: try a lower tuning.learning_rate"
         )
     if trainer.is_world_process_zero():
         save_adapter(trainer.model, folder)
@@ -131,7 +130,7 @@ def train(
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest one that was written whole: its trainer_state.json is written last."""
+    """Return the newest complete checkpoint; its trainer_state.json is written last."""
     found = {}
     for path in folder.glob("checkpoint-*/trainer_state.json"):
         try:
@@ -142,7 +141,8 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _agreed(path: Path | None) -> Path | None:
-    """What the first worker sees: a shared folder may show it to others later."""
+    """Return the path that the first worker sees; other workers may see a shared folder's changes
+    later."""
     import torch.distributed as spread
 
     seen = [path]

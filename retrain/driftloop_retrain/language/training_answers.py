@@ -1,6 +1,6 @@
-"""Answers and what people said of them, read from the lake.
+"""Reads answers and the feedback on them from the lake.
 
-A conversation's messages are OpenAI's, with plain texts as content.
+The messages of a conversation have OpenAI's format, with plain texts as content.
 """
 
 import json
@@ -27,24 +27,26 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What was asked, oldest message first. `chat` False: one text to be continued, which goes to
-    the model without its chat template."""
+    """A conversation, oldest message first. `chat` False: one text to be continued, which is given
+    to the model without its chat template."""
 
     messages: tuple[Message, ...]
     chat: bool = True
 
     @property
     def prompt(self) -> str:
-        """The last thing that was asked, for people to read."""
+        """The last message, for people to read."""
         return self.messages[-1].content if self.messages else ""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingAnswer:
-    """One answer to one conversation. rating: 0 to 1; correction: what it should have been;
-    preferred: the text of a better one; None: nobody said. `preferred_lost`: the better one is an
-    answer that was not read. conversation None: it is not one of texts (images, tools, a broken
-    record)."""
+    """An answer to a conversation.
+
+    rating: 0 to 1. correction: the wanted text. preferred: the text of a better answer. All are
+    None without feedback. `preferred_lost`: the better answer was not read. conversation: None if
+    it does not consist of texts (images, tools, a broken record).
+    """
 
     prediction_id: str
     at: datetime
@@ -62,8 +64,8 @@ class TrainingAnswer:
 def read_answers(
     lake: LakeReader, model: str, pin: Pin, as_of: datetime, newest: int
 ) -> list[TrainingAnswer]:
-    """The newest `newest` answers, and as many with each kind of feedback received up to `as_of`;
-    oldest first. Embeddings are left out."""
+    """Return the newest `newest` answers, and as many with each kind of feedback received up to
+    `as_of`, oldest first. Embeddings are left out."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     told: dict[str, dict[tuple[str, int], Any]] = {}
     for metric in (None, RATING, CORRECTION, PREFERRED):
@@ -136,7 +138,7 @@ def _answer(
 
 
 def _preferred(said: Mapping[str, Any] | None, texts: Mapping[str, str]) -> tuple[str | None, bool]:
-    """(the better answer's text, whether it was named and not found)."""
+    """Return the better answer's text, and whether one was named but not found."""
     value = None if said is None else _text(said["label"])
     if said is None or value is None:
         return None, False
@@ -158,7 +160,7 @@ def _tags(text: str | None) -> dict[str, Any]:
 
 
 def parse_conversation(text: str, *, chat: bool = True) -> Conversation | None:
-    """From the lake's JSON; None if it holds more than texts, or is broken."""
+    """Parse the lake's JSON; None if it contains more than texts, or is invalid."""
     try:
         document = json.loads(text)
     except ValueError:

@@ -1,1 +1,1 @@
-"""What a retrain writes down: progress, pinned data, lineage."""
+"""The records of a retrain: progress, pinned data, lineage."""

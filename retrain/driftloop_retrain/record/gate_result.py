@@ -1,4 +1,4 @@
-"""What a gate says of a candidate: whether it may go to the canary, and by which checks."""
+"""The result of a gate: whether a candidate may go to the canary, and the checks that decided."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,9 +12,9 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """champion, candidate: mean loss, or mean score; improvement: how much better the candidate is,
-    in the unit of the check; p_worse: how likely a difference this bad would be if the candidate
-    were as good (paired, one-sided)."""
+    """champion, candidate: mean loss, or mean score. improvement: how much better the candidate is,
+    in the unit of the check. p_worse: the probability of a difference at least this bad if the
+    candidate were as good (paired, one-sided)."""
 
     name: str
     passed: bool
@@ -37,14 +37,14 @@ class Check:
         p_worse: float,
         reason: str,
     ) -> "Check":
-        """Of values [n] of both, row by row the same rows."""
+        """Create a check from the values [n] of both models on the same rows."""
         theirs, ours = (float(x.mean()) if len(x) else float("nan") for x in (champion, candidate))
         return cls(name, passed, len(candidate), theirs, ours, improvement, p_worse, reason)
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """verdict: `passed`, `failed`, or `inconclusive` (too few rows to tell)."""
+    """verdict: `passed`, `failed`, or `inconclusive` (too few rows)."""
 
     verdict: Literal["passed", "failed", "inconclusive"]
     checks: tuple[Check, ...]

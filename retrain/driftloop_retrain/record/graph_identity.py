@@ -1,12 +1,12 @@
-"""When two exported graphs are the same: what they compute, not what is written beside it."""
+"""Compares exported graphs by what they compute, ignoring metadata."""
 
 import hashlib
 from pathlib import Path
 
 
 def graph_hash(folder: Path) -> str:
-    """SHA-256 of `model.onnx` and its external data without producers, versions, doc strings and
-    metadata. Raises OSError if there is none."""
+    """Return the SHA-256 of `model.onnx` and its external data, without producers, versions, doc
+    strings and metadata. Raises OSError if there is none."""
     import onnx
 
     model = onnx.load(folder / "model.onnx")

@@ -1,7 +1,7 @@
 """A version's lineage: the file `lineage.json` beside its graph, written before it is registered.
 
-It names what `reproduce` needs to train the version again. A version that was deployed from outside
-has none: of it only the files are known.
+It contains everything that `reproduce` needs to train the version again. A version that was not
+trained by driftloop has none; only its files are known.
 """
 
 import hashlib
@@ -24,10 +24,12 @@ class Part(BaseModel):
 
 
 class Data(Part):
-    """predictions, labels: versions of the lake's tables. as_of: labels received later were not
-    seen.
-    offsets: by table and `topic:partition` the last one that those versions hold. change_at: the
-    drift that rows are parted by."""
+    """The training data.
+
+    predictions, labels: versions of the lake's tables. as_of: labels received later were not used.
+    offsets: the last offset in those versions, by table and `topic:partition`. change_at: the drift
+    at which rows are split.
+    """
 
     predictions: int
     labels: int
@@ -41,8 +43,8 @@ class Data(Part):
 
 
 class Training(Part):
-    """settings: those of `retrain`. spec, signature: of the model, as contracts write them;
-    recipes: the families that competed; family, span, rounds: what won."""
+    """settings: those of `retrain`. spec, signature: of the model, as written by the contracts.
+    recipes: those that competed. family, span, rounds: the winner's."""
 
     settings: dict[str, Any]
     spec: dict[str, Any]
@@ -54,10 +56,10 @@ class Training(Part):
 
 
 class Tuning(Part):
-    """Of a language model's adapter. settings: those of `tuning`, with the model's own
-    values. base_version: whose weights it goes with; base_fingerprint: which those are.
-    start_version: the adapter that it was trained on from, if it was. dropped: answers that were
-    left out, by reason; kinds: what was trained on, by where it came from."""
+    """For a language model's adapter. settings: those of `tuning`, with the model's own values.
+    base_version, base_fingerprint: the base and its weights. start_version: the adapter whose
+    training was continued, if any. dropped: answers left out, by reason. kinds: training examples,
+    by origin."""
 
     settings: dict[str, Any]
     base_version: int
@@ -69,12 +71,13 @@ class Tuning(Part):
     @field_validator("settings", mode="before")
     @classmethod
     def _former_names(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """Versions before the section `tuning` recorded its keys as `tune_…`."""
+        """Rename keys: before the section `tuning` existed they were recorded as `tune_…`."""
         return {name.removeprefix("tune_"): value for name, value in settings.items()}
 
 
 class Lineage(Part):
-    """metrics: on the hold-out. graph_sha256: see `graph_identity`; of an adapter, its weights'."""
+    """metrics: on the hold-out. graph_sha256: see `graph_identity`; for an adapter, the hash of its
+    weights."""
 
     format: Literal[1] = 1
     model: str
@@ -97,8 +100,8 @@ class Lineage(Part):
 
 
 def read_lineage(version: VersionRecord) -> Lineage | None:
-    """None for a version that was deployed from outside, or made before versions had a lineage.
-    Raises Rejected if the file cannot be read."""
+    """Read the lineage; None for a version that was not trained by driftloop, or before lineages
+    existed. Raises Rejected if the file cannot be read."""
     try:
         return Lineage.model_validate_json((Path(version.path) / FILE).read_text())
     except FileNotFoundError:
@@ -110,8 +113,7 @@ def read_lineage(version: VersionRecord) -> Lineage | None:
 
 
 def lineage_document(registry: Registry, model: str, number: int) -> dict[str, Any]:
-    """Everything that is known of where a version comes from, for people and programs. Raises
-    NotFound."""
+    """Return everything that is known about the origin of a version. Raises NotFound."""
     version = registry.version(model, number)
     found = read_lineage(version)
     source = "retrain" if found or version.tags.get("source") == "retrain" else "deployed"
@@ -134,7 +136,7 @@ def _left_out(found: Lineage) -> set[str]:
 
 
 def _ancestors(registry: Registry, version: VersionRecord) -> list[int]:
-    """The version it was retrained from, that one's, and so on."""
+    """Return the version that it was retrained from, that one's parent, and so on."""
     found: list[int] = []
     while parent := version.tags.get("parent_version"):
         if int(parent) in found:
@@ -148,13 +150,13 @@ def _ancestors(registry: Registry, version: VersionRecord) -> list[int]:
 
 
 def _report(version: VersionRecord) -> str | None:
-    """The retrain's outcome with its trials and the gate's checks, beside the version's files."""
+    """Return the path of the retrain's outcome, with its trials and the gate's checks."""
     path = Path(version.path).parent / "artifacts" / "outcome.json"
     return str(path) if path.is_file() else None
 
 
 def _files(folder: Path) -> Mapping[str, str]:
-    """SHA-256 by path in the folder."""
+    """Return SHA-256 by relative path."""
     found = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:

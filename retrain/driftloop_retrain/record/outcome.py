@@ -1,5 +1,5 @@
-"""What came out of a training, whichever kind of model it was. A retrain's record and the report
-beside its version keep it."""
+"""The outcome of a training, for all kinds of models. Stored in the retrain's record and in the
+report beside its version."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,10 +10,10 @@ from driftloop_retrain.record.gate_result import GateResult
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """family, span, rounds: the recipe that won, the rows that it used and how long it trained;
-    rows, fresh_rows: those that were read, and those of them since the change; data: where they
-    come from; metrics, champion_metrics: on the hold-out; base_version: whose weights an adapter
-    goes with. details: what only this kind of model has, as JSON."""
+    """family, span, rounds: the winning recipe, the rows that it used and its training length.
+    rows, fresh_rows: the rows read, in total and since the change. data: their source. metrics,
+    champion_metrics: on the hold-out. base_version: the base of an adapter. details: fields
+    specific to the kind of model, as JSON."""
 
     family: str
     span: str
@@ -30,7 +30,7 @@ class Outcome:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: one level, without what is None."""
+        """Return it as flat JSON, without fields that are None."""
         own = {name: getattr(self, name) for name in _FIELDS if name != "details"}
         own["gate"] = self.gate.to_dict()
         return {name: value for name, value in own.items() if value is not None} | dict(

@@ -1,5 +1,5 @@
-"""Which versions of the lake a retrain reads, written into its record before it reads them for the
-first time, so that it reads the same again after it was killed."""
+"""Pins the versions of the lake that a retrain reads. They are written into its record before the
+first read, so that it reads the same after a restart."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,8 @@ T = TypeVar("T")
 
 
 def pinned(store: Store, lake: LakeReader, clock: Clock, retrain: Retrain) -> tuple[Pin, datetime]:
-    """(versions, the time up to which labels were received). Raises Rejected for an empty lake."""
+    """Return the versions, and the time up to which labels were received. Raises Rejected for an
+    empty lake."""
     known = retrain.data
     if known is not None:
         return Pin(known.predictions, known.labels), known.as_of
@@ -31,16 +32,16 @@ def pinned(store: Store, lake: LakeReader, clock: Clock, retrain: Retrain) -> tu
 
 
 def or_later(what: str, act: Callable[[], T]) -> T:
-    """What another machine's service answers, or RetryLater where it does not."""
+    """Call another service; raises RetryLater if it fails to answer."""
     try:
         return act()
     except DriftloopError:
         raise
-    except Exception as error:  # vendors' errors of connections share no base
+    except Exception as error:  # connection errors of the vendors have no common base
         raise RetryLater(f"{what} cannot be used: {error!r}") from error
 
 
 def source_of(model: str, pin: Pin, as_of: datetime) -> str:
-    """What was read, for people, so that it can be read again."""
+    """Describe the data for people, so that it can be read again."""
     tables = f"predictions@{pin.predictions} labels@{pin.labels}"
     return f"lake {model} {tables} as of {as_of.isoformat()}"

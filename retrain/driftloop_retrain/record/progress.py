@@ -1,4 +1,4 @@
-"""A retrain's progress in its record, for people to watch."""
+"""Writes a retrain's progress into its record."""
 
 import time
 from dataclasses import replace
@@ -8,7 +8,7 @@ from driftloop_contracts.retrain import Stage
 from driftloop_store import Store
 
 INTERVAL_S = 0.5
-"""A new sentence is written at once, a new number at most this often."""
+"""The minimum interval between updates of the number; a new sentence is written at once."""
 
 
 class Progress:
@@ -17,7 +17,7 @@ class Progress:
         self._message, self._written = "", 0.0
 
     def tell(self, stage: str, fraction: float, message: str) -> None:
-        """fraction: of the whole retrain, 0 to 1."""
+        """Report progress. fraction: of the whole retrain, 0 to 1."""
         now = time.monotonic()
         if message == self._message and now - self._written < INTERVAL_S:
             return

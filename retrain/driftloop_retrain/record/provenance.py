@@ -1,4 +1,4 @@
-"""What a training runs on, code and environment, and what of it a version's tags say."""
+"""The code and environment of a training, and the part of them in a version's tags."""
 
 import hashlib
 import importlib
@@ -25,7 +25,7 @@ PACKAGES = (
     "driftloop_onnx",
     "driftloop_retrain",
 )
-"""Those of ours that decide what comes out of a training."""
+"""Our packages that can affect the result of a training."""
 DECIDING: Mapping[ModelKind, tuple[str, ...]] = {
     TABULAR: (
         "driftloop", "lightgbm", "numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "scipy",
@@ -36,19 +36,19 @@ DECIDING: Mapping[ModelKind, tuple[str, ...]] = {
         "transformers", "trl",
     ),
 }  # fmt: skip
-"""Distributions with which a graph or an adapter may change in its last digits."""
+"""Distributions that can change the last digits of a graph or an adapter."""
 
 
 class NamedRecipe(Protocol):
-    """What recipes of all kinds have."""
+    """The attribute common to recipes of all kinds."""
 
     @property
     def name(self) -> str: ...
 
 
 class Code(BaseModel):
-    """commit: what driftloop runs from, `+` after it where files were changed; None outside git.
-    sha256: of our sources that train. recipes: the sources of users' own, by name."""
+    """commit: driftloop's git commit, with `+` if files were changed; None outside git. sha256: the
+    hash of our training sources. recipes: hashes of users' recipe sources, by name."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,7 +59,7 @@ class Code(BaseModel):
 
 
 class Environment(BaseModel):
-    """sha256: of all packages with their versions."""
+    """sha256: the hash of all packages with their versions."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,7 +69,7 @@ class Environment(BaseModel):
     packages: dict[str, str]
 
     def differences(self, other: "Environment", deciding: Sequence[str]) -> list[str]:
-        """What differs of that which can change a result, as `name here → there`."""
+        """Return the differences that can change a result, as `name here → there`."""
         mine = {"python": self.python, "machine": self.machine}
         theirs = {"python": other.python, "machine": other.machine}
         mine |= {name: self.packages.get(name, "none") for name in deciding}
@@ -90,7 +90,7 @@ def this_environment() -> Environment:
 
 
 def this_code(recipes: Iterable[NamedRecipe]) -> Code:
-    """Of what runs now, with these recipes."""
+    """Return the current code, with these recipes."""
     foreign = {
         recipe.name: _source_hash(Path(file))
         for recipe in recipes
@@ -113,7 +113,7 @@ def code_version() -> str | None:
         return done.stdout.strip()
 
     try:
-        # Installed into an environment that lies in someone else's repository, it is not of that.
+        # If installed in an environment inside another repository, that repository is not ours.
         if not git("ls-files", "--", Path(__file__).name):
             return None
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
@@ -122,7 +122,7 @@ def code_version() -> str | None:
 
 
 def tags_of(settings: Settings, retrain: Retrain, data: str, parent: int) -> dict[str, str]:
-    """A registered version's tags; `lineage.json` beside its graph says it in full."""
+    """Return the tags of a registered version; `lineage.json` has the complete information."""
     tags = {
         "retrain_id": retrain.id,
         "data_version": data,
@@ -138,7 +138,7 @@ def tags_of(settings: Settings, retrain: Retrain, data: str, parent: int) -> dic
 
 
 def params_of(settings: Settings, outcome: Mapping[str, Any]) -> dict[str, str]:
-    """A run's parameters: the settings of retraining, and what won."""
+    """Return the parameters of a run: the settings of retraining, and the winner."""
     params = {k: json.dumps(v) for k, v in settings.retrain.model_dump(mode="json").items()}
     return params | {k: str(outcome[k]) for k in ("family", "span", "rounds", "rows", "fresh_rows")}
 

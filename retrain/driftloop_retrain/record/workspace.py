@@ -1,4 +1,4 @@
-"""Where a retrain keeps what it needs to go on after it was killed."""
+"""The folder with what a retrain needs to resume after it was killed."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ from driftloop_settings import Settings
 
 
 def work_folder(settings: Settings, retrain_id: str) -> Path:
-    """It is gone once the retrain is over."""
+    """Return the work folder, which is removed when the retrain has ended."""
     return settings.state_dir / "retrains" / retrain_id

@@ -1,1 +1,1 @@
-"""Models of columns: data set, search, training, gate, export."""
+"""Tabular models: data set, search, training, gate, export."""

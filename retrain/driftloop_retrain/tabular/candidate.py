@@ -1,6 +1,7 @@
 """From a data set to a candidate's folder: search, export, parity, metrics on the hold-out.
 
-What `driftloop train` and a retrain share."""
+Shared by `driftloop train` and a retrain.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,13 @@ from driftloop_retrain.tabular.search import Found, Report, answer_tensor, searc
 from driftloop_settings import Settings
 
 SEARCH_SHARE = 0.9
-"""Of the progress: the rest is export and parity."""
+"""The share of the progress for the search; the rest is export and parity."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """`folder` holds model.onnx and reference.parquet; outputs and metrics are on the hold-out."""
+    """`folder` contains model.onnx and reference.parquet; outputs and metrics are on the
+    hold-out."""
 
     folder: Path
     signature: Signature
@@ -37,7 +39,8 @@ class Candidate:
 
 
 def classes_of(spec: ModelSpec, data: Dataset) -> np.ndarray | None:
-    """The label's values, ascending; None for a regression. Raises Rejected for less than two."""
+    """Return the label's values, ascending; None for a regression. Raises Rejected for fewer than
+    two."""
     if spec.task != "classification":
         return None
     classes = np.unique(data.labels)

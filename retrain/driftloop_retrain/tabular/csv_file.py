@@ -1,8 +1,9 @@
-"""CSV files as other programs write them: separator, encoding and decimal mark are found, or said.
+"""Reads CSV files as other programs write them: separator, encoding and decimal mark are detected
+unless given.
 
-Found means: a byte order mark or valid UTF-8, else Windows-1252, which holds Latin-1; the separator
-that parts the first lines into the same number of fields; a decimal comma if the fields have
-numbers with one and none with a point.
+Detection: the encoding by a byte order mark or valid UTF-8, otherwise Windows-1252, which includes
+Latin-1; the separator as the one that splits the first lines into the same number of fields; a
+decimal comma if the fields contain numbers with a comma and none with a point.
 """
 
 import codecs
@@ -36,8 +37,8 @@ _WITH_COMMA, _WITH_POINT = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d+\.\
 
 @dataclass(frozen=True, slots=True)
 class CsvForm:
-    """None: it is found. separator: one character; encoding: a name that Python knows; decimal:
-    "." or ","."""
+    """The format of a CSV file; None: to be detected. separator: one character; encoding: a name
+    known to Python; decimal: "." or ","."""
 
     separator: str | None = None
     encoding: str | None = None
@@ -50,19 +51,19 @@ class CsvForm:
 
 
 FOUND = CsvForm()
-"""Nothing is said."""
+"""Everything is detected."""
 USUAL = (CsvForm(",", "utf-8", "."), CsvForm(",", "utf-8-sig", "."))
 
 
 def is_csv(path: Path) -> bool:
-    """By its name, of a compressed file too."""
+    """Whether the name is that of a CSV file, possibly compressed."""
     name = path.name.lower().removesuffix(".gz").removesuffix(".zst").removesuffix(".bz2")
     return name.endswith(ENDINGS)
 
 
 def read_csv(path: Path, said: CsvForm = FOUND) -> tuple[pa.Table, CsvForm]:
-    """The file's rows, and the form that it was read in. Raises Rejected, saying how it was read
-    and how to say another form; OSError."""
+    """Return the file's rows and the format used. Raises OSError, and Rejected with the format that
+    was tried and the options to change it."""
     from pyarrow import csv as arrow_csv
 
     form = found_form(path, said)
@@ -76,15 +77,14 @@ def read_csv(path: Path, said: CsvForm = FOUND) -> tuple[pa.Table, CsvForm]:
     except (pa.ArrowInvalid, UnicodeError) as error:
         why = str(error).partition("\n")[0]
         raise Rejected(
-            f"{path.name}, read as {form.words()}: {why}; --separator, --encoding and --decimal "
-            "say what it is"
+            f"{path.name}, read as {form.words()}: {why}; set --separator, --encoding or --decimal "
+            "if that is wrong"
         ) from None
     return table, form
 
 
 def found_form(path: Path, said: CsvForm = FOUND) -> CsvForm:
-    """What is said, and the rest as the file shows it. Raises Rejected for a form that cannot
-    be."""
+    """Complete the given format by detection. Raises Rejected for an impossible format."""
     given = _WORDS.get(said.separator or "", said.separator)
     if given is not None and len(given) != 1:
         raise Rejected(f"--separator {given!r}: must be one character, or tab")
@@ -96,16 +96,17 @@ def found_form(path: Path, said: CsvForm = FOUND) -> CsvForm:
     except LookupError:
         raise Rejected(f"--encoding {encoding!r}: there is no such encoding") from None
     except UnicodeError:
-        raise Rejected(f"{path.name} is not {encoding}; --encoding says what it is") from None
+        raise Rejected(f"{path.name} is not {encoding}; set --encoding") from None
     separator = given or _separator(lines)
     decimal = said.decimal or _decimal(lines, separator)
     if decimal == separator:
-        raise Rejected(f"{separator!r} cannot part the fields and be the decimal mark too")
+        raise Rejected(f"{separator!r} cannot be both the separator and the decimal mark")
     return CsvForm(separator, encoding, decimal)
 
 
 def _encoding(path: Path) -> str:
-    """The whole file is read: the first letter outside of ASCII may be in its last line."""
+    """Detect the encoding. Reads the whole file, because the first non-ASCII character may be in
+    its last line."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with pa.input_stream(str(path)) as file:
         piece = file.read(_PIECE_BYTES)
@@ -134,7 +135,7 @@ def _lines(path: Path, encoding: str) -> Iterator[str]:
 
 
 def _rows(lines: list[str], separator: str) -> list[list[str]]:
-    """Those that a CSV reader understands."""
+    """Parse the lines, stopping at the first error."""
     rows = []
     with contextlib.suppress(csv.Error):
         for row in csv.reader(StringIO("".join(lines), newline=""), delimiter=separator):
@@ -143,7 +144,7 @@ def _rows(lines: list[str], separator: str) -> list[list[str]]:
 
 
 def _separator(lines: list[str]) -> str:
-    """The one that gives most fields, the same number in nearly all lines."""
+    """Return the separator that gives the most fields, with the same number in nearly all lines."""
 
     def worth(separator: str) -> tuple[bool, int]:
         counts = [len(row) for row in _rows(lines, separator)]

@@ -1,4 +1,4 @@
-"""What a data set is too small for, in sentences with its numbers. Nothing is refused for it."""
+"""Warns if a data set is too small, with its numbers. Training continues."""
 
 from collections import Counter
 from math import ceil, sqrt
@@ -7,12 +7,12 @@ from driftloop_contracts.kind import Task
 from driftloop_retrain.tabular.dataset import Split
 
 MIN_HOLDOUT_ROWS = 200
-"""From here on a measured accuracy is known to 7 points or better."""
+"""With this many rows, a measured accuracy has an error of at most 7 points."""
 MIN_CLASS_ROWS = 10
 
 
 def data_warnings(parts: Split, task: Task) -> list[str]:
-    """Empty if there are enough rows to train on and to judge by."""
+    """Return the warnings; empty if there are enough rows to train and to judge."""
     fit, holdout = parts.fit.rows, parts.holdout.rows
     found = []
     if holdout < MIN_HOLDOUT_ROWS:

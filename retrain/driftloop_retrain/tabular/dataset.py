@@ -1,4 +1,4 @@
-"""Labelled rows to train on, in time order, and how they are parted.
+"""Labelled rows for training, in time order, and how they are split.
 
 A data set comes from the lake through a pin, so that it can be read again, or from a file.
 """
@@ -26,17 +26,20 @@ from driftloop_retrain.tabular.csv_file import FOUND, USUAL, CsvForm, is_csv, re
 from driftloop_settings import RetrainSettings
 
 FRESH_HOLDOUT_SHARE, FRESH_VALIDATION_SHARE = 0.3, 0.15
-"""After a change the old rows tell nothing of the new world: both parts are taken from the rows
-since then, and these shares leave 70 % of them for the final training."""
+"""After a change, old rows are not representative. Both parts are taken from the rows since then,
+and these shares leave 70 % of them for the final training."""
 MIN_FRESH_ROWS = 200
-"""With fewer rows since the change it is as if none were known."""
+"""With fewer rows since the change, the change is ignored."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """n rows, oldest first. `features`: one column for each input; `labels` [n]: int64 or str (as
-    objects) for classes, float64 for values; `at` [n]: datetime64[us], UTC; `weights` [n]: float64;
-    `source`: what was read, so that it can be read again."""
+    """n rows, oldest first.
+
+    features: one column per input. labels [n]: int64 or str (as objects) for classes, float64 for
+    values. at [n]: datetime64[us], UTC. weights [n]: float64. source: describes the data, so that
+    it can be read again.
+    """
 
     features: pa.Table
     labels: NDArray[np.generic]
@@ -65,7 +68,7 @@ class Dataset:
 def dataset_of(
     features: pa.Table, labels: NDArray[np.generic], at: NDArray[np.datetime64], source: str
 ) -> Dataset:
-    """Rows of equal weight."""
+    """Create a data set with equal weights."""
     return Dataset(features, labels, at, np.ones(features.num_rows), source)
 
 
@@ -77,8 +80,8 @@ def from_lake(
     as_of: datetime,
     max_rows: int,
 ) -> Dataset:
-    """The newest `max_rows` rows with a label received up to `as_of`; those answered with an error
-    are left out. Raises Rejected if none is left or labels are not what the task needs."""
+    """Read the newest `max_rows` rows with a label received up to `as_of`, without those answered
+    with an error. Raises Rejected if none is left or the labels do not fit the task."""
     table = lake.labelled(spec.name, pin, as_of=as_of, newest=max_rows)
     table = table.filter(pc.is_null(table["error"]))
     output = next((t for t in signature.outputs if t.name == spec.output), None)
@@ -95,7 +98,7 @@ def from_lake(
 def _lake_labels(
     table: pa.Table, task: Task | None, output: TensorSpec | None
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """The labels in the type of the model's output, and which rows have one of it."""
+    """Return the labels in the type of the model's output, and which rows have a valid one."""
     if task == "classification" and output is not None and output.datatype == "BYTES":
         names = label_names(table["label"])
         return names.to_numpy(zero_copy_only=False), names.is_valid().to_numpy(zero_copy_only=False)
@@ -116,9 +119,12 @@ def from_file(
     form: CsvForm = FOUND,
     say: Callable[[str], None] = lambda _: None,
 ) -> Dataset:
-    """All rows of a parquet or CSV file that have a label, in the order of `time_column`, or in the
-    file's. `form`: how a CSV file is written, as far as that cannot be found; the form found is
-    said. Raises Rejected with the column's name if one is missing or no model input."""
+    """Read all rows of a parquet or CSV file that have a label, sorted by `time_column`, or in the
+    file's order.
+
+    form: the format of a CSV file, as far as it is not detected; the detected format is reported.
+    Raises Rejected, naming the column, if one is missing or cannot be a model input.
+    """
     table = _read(path, form, say)
     missing = sorted({label, *drop, *filter(None, [time_column])} - set(table.column_names))
     if missing:
@@ -157,20 +163,20 @@ def _read(path: Path, form: CsvForm, say: Callable[[str], None]) -> pa.Table:
 
 
 def _feature(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column in one of the four types that a model takes."""
+    """Convert the column to one of the four types that a model accepts."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_boolean(column.type) and not column.null_count:
         return column
     if pa.types.is_integer(column.type) and not column.null_count:
         return column.cast(pa.int64())
-    # A whole number or boolean that may be missing travels as a float, which has NaN for that.
+    # Integers and booleans with missing values become floats, which have NaN for that.
     numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
     if numeric or pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
         return column.cast(pa.float32(), safe=False)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return pc.fill_null(column.cast(pa.string()), "")
-    raise Rejected(f"column {name!r} is {column.type}, which no model takes: drop or convert it")
+    raise Rejected(f"column {name!r} is {column.type}, which no model accepts: drop or convert it")
 
 
 def _file_labels(column: pa.ChunkedArray, task: Task) -> NDArray[np.generic]:
@@ -195,26 +201,26 @@ _TENSORS: tuple[tuple[pa.DataType, Datatype], ...] = (
 
 
 def input_tensors(features: pa.Table) -> tuple[TensorSpec, ...]:
-    """One tensor [-1, 1] for each column of a file's features."""
+    """Return one tensor [-1, 1] for each column of a file's features."""
     datatypes = dict(_TENSORS)
     return tuple(TensorSpec(f.name, datatypes[f.type], (-1, 1)) for f in features.schema)
 
 
 @dataclass(frozen=True)
 class Split:
-    """train | validation | hold-out, each newer than the one before. `fresh_from`: the first row of
-    train + validation since the change, or None if no change is known."""
+    """train | validation | hold-out, each newer than the previous one. `fresh_from`: the first row
+    of train + validation since the change; None if no change is known."""
 
     train: Dataset
     validation: Dataset
     holdout: Dataset
     fit: Dataset
-    """train + validation: what the winner is trained on in the end."""
+    """train + validation: the data of the winner's final training."""
     fresh_from: int | None
 
 
 def split(data: Dataset, settings: RetrainSettings, change_at: datetime | None) -> Split:
-    """Part the rows by time. Raises Rejected if a part would be empty."""
+    """Split the rows by time. Raises Rejected if a part would be empty."""
     fresh_from = None
     holdout = int(data.rows * settings.holdout_share)
     validation = int(data.rows * settings.validation_share)
@@ -240,7 +246,7 @@ def split(data: Dataset, settings: RetrainSettings, change_at: datetime | None) 
 
 @dataclass(frozen=True)
 class Span:
-    """A way to use the rows of before a change; `words` says it to people."""
+    """A way to use the rows before a change; `words`: its description."""
 
     name: str
     words: str
@@ -250,12 +256,12 @@ ALL = Span("all", "all rows")
 RECENT = Span("recent", "all rows, those since the change weighted up")
 SINCE_CHANGE = Span("since_change", "only the rows since the change")
 ENOUGH_ALONE = 10_000
-"""Fresh rows from which on the old ones may be left out. Measured on car_loan: with 2,000 to 8,000
-fresh rows alone a candidate is 2 points behind one that keeps the old rows too."""
+"""The number of fresh rows from which training without the old ones is tried. Measured on car_loan:
+with 2,000 to 8,000 fresh rows alone, a candidate is 2 points worse than with the old rows."""
 
 
 def spans(parts: Split) -> tuple[Span, ...]:
-    """Those that can compete, the one first that is to be preferred while there is no evidence."""
+    """Return the competing spans, starting with the default choice."""
     if parts.fresh_from is None:
         return (ALL,)
     fresh = parts.train.rows - parts.fresh_from
@@ -263,8 +269,8 @@ def spans(parts: Split) -> tuple[Span, ...]:
 
 
 def spanned(data: Dataset, span: Span, fresh_from: int | None) -> Dataset:
-    """Rows of train (or train + validation) as the span has them: under `recent` those since the
-    change weigh as much as all before it."""
+    """Select the span's rows of train (or train + validation). With `recent`, the rows since the
+    change have the same total weight as those before it."""
     if span == ALL or fresh_from is None:
         return data
     if span == SINCE_CHANGE:

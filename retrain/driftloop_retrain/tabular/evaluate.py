@@ -1,4 +1,4 @@
-"""How good predictions are: the losses of arrays, and metrics for people."""
+"""Evaluates predictions: losses of arrays, and metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ def losses(
     predicted: NDArray[np.generic],
     scale: float | None = None,
 ) -> NDArray[np.float64]:
-    """The losses [n] of outputs [n] or [n, 1], as the monitor and the canary have them. `scale`:
-    see `loss_scale`. Raises Rejected if a label does not compare with its output: all count."""
+    """Return the losses [n] of outputs [n] or [n, 1], as used by the monitor and the canary.
+    `scale`: see `loss_scale`. Raises Rejected if a label cannot be compared with its output."""
     found = losses_of(task, _column(predicted), Labels.of_values(labels), scale)
     if unjudged := int(np.isnan(found).sum()):
         raise Rejected(f"{unjudged} of {len(found)} labels do not compare with the output")
@@ -38,7 +38,7 @@ def losses(
 def loss_scale(
     task: Task, labels: NDArray[np.generic], predicted: NDArray[np.generic]
 ) -> float | None:
-    """What errors are judged by, given what the model to be beaten predicts; None for classes."""
+    """Return the scale of errors, given the predictions of the model to beat; None for classes."""
     if task != "regression":
         return None
     return error_scale(_column(predicted), Labels.of_values(labels)) or UNIT_SCALE
@@ -57,7 +57,7 @@ def metrics(
     outputs: Outputs,
     classes: NDArray[np.generic] | None = None,
 ) -> dict[str, float]:
-    """accuracy, and log_loss if there are probabilities [n, classes]; or rmse and mae."""
+    """Return accuracy, and log_loss if there are probabilities [n, classes]; or rmse and mae."""
     if task == "regression":
         error = outputs[output].reshape(-1).astype(np.float64) - labels.astype(np.float64)
         return {"rmse": float(np.sqrt((error**2).mean())), "mae": float(np.abs(error).mean())}
@@ -78,7 +78,7 @@ def _log_loss(
 
 @dataclass(frozen=True, slots=True)
 class ColumnSlice:
-    """Rows [n] bool where a column has one value."""
+    """The rows (bool [n]) in which a column has one value."""
 
     name: str
     rows: NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""The folder of a version: `model.onnx`, and `reference.parquet` with rows it was not trained
+"""The folder of a version: `model.onnx`, and `reference.parquet` with rows that it was not trained
 on."""
 
 from pathlib import Path
@@ -13,8 +13,8 @@ REFERENCE = "reference.parquet"
 
 
 def write_reference(folder: Path, holdout: Dataset, outputs: Outputs, max_rows: int) -> Path:
-    """The newest rows of the hold-out with what the model answers to them, as the lake has them:
-    `in_…`, `out_…`, `label` (JSON text), `label_number` (null for texts)."""
+    """Write the newest rows of the hold-out with the model's outputs, in the lake's format: `in_…`,
+    `out_…`, `label` (JSON text), `label_number` (null for texts)."""
     start = max(0, holdout.rows - max_rows)
     rows = holdout.slice(start, holdout.rows)
     newest = {name: values[start:] for name, values in outputs.items()}

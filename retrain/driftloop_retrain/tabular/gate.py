@@ -1,9 +1,11 @@
-"""May a candidate go to the canary? Pure: from the losses of both models on the same hold-out rows.
+"""Decides whether a candidate may go to the canary. Pure: from the losses of both models on the
+same hold-out rows.
 
-The gate is a filter, the canary the judge: on a thousand rows an improvement of two points is no
-more than likely. So a candidate passes that is better by `min_improvement` in the point estimate
-and not significantly worse anywhere. Improvements are points of accuracy (0.01 = one point), or a
-share of the champion's mean loss. See docs/guides/retrain.md for its error rates.
+The gate is a filter; the canary is the judge. On a thousand rows an improvement of two points is
+only likely, not certain. A candidate therefore passes if its point estimate is better by
+`min_improvement` and it is not significantly worse on any slice. Improvements are points of
+accuracy (0.01 = one point), or a share of the champion's mean loss. See docs/guides/retrain.md for
+the error rates.
 """
 
 from math import erf, sqrt
@@ -18,8 +20,7 @@ from driftloop_settings import RetrainSettings
 
 MIN_ROWS = 100
 SIGNIFICANCE = 0.05
-"""One-sided: a candidate that is as good is called worse this often (per slice: shared among
-them)."""
+"""One-sided: how often an equally good candidate is called worse (divided among the slices)."""
 
 Losses = NDArray[np.float64]
 
@@ -54,7 +55,7 @@ def _overall(candidate: Losses, champion: Losses, settings: RetrainSettings) -> 
         passed, reason = False, f"worse than the champion by {-gain:.4f} (p={p_worse:.2g})"
     elif gain <= settings.min_improvement:
         passed = False
-        reason = f"better by {gain:.4f}, more than {settings.min_improvement:g} is asked for"
+        reason = f"better by {gain:.4f}, more than {settings.min_improvement:g} is required"
     else:
         passed, reason = True, f"better by {gain:.4f}"
     return Check.of(
@@ -82,8 +83,9 @@ def _slice(
 
 
 def _paired(candidate: Losses, champion: Losses) -> tuple[float, float]:
-    """(mean improvement, one-sided p that it is this bad by chance): a paired z-test, which for 0/1
-    losses is McNemar's without continuity correction, up to the variance under the alternative."""
+    """Return the mean improvement, and the one-sided p-value of a result this bad: a paired z-test,
+    which for 0/1 losses is McNemar's test without continuity correction, up to the variance under
+    the alternative."""
     difference = champion - candidate
     if len(difference) < 2:
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""An exported graph run over a table of raw columns."""
+"""Runs an exported graph on a table of raw columns."""
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ _DTYPES = {
 
 
 def outputs_of(model: OnnxModel, features: pa.Table) -> dict[str, NDArray[np.generic]]:
-    """Outputs by name for all n rows: [n] where a row is one value, else [n, …]."""
+    """Return the outputs by name for all n rows: [n] if a row is one value, else [n, …]."""
     parts: list[dict[str, NDArray[np.generic]]] = []
     for start in range(0, features.num_rows, BATCH_ROWS):
         rows = features.slice(start, BATCH_ROWS)
@@ -36,7 +36,7 @@ def _tensor(tensor: TensorSpec, column: pa.ChunkedArray) -> NDArray[np.generic]:
     if tensor.datatype == "BYTES":
         return np.array(pc.fill_null(column, "").to_pylist(), dtype=object).reshape(shape)
     dtype = np.dtype(_DTYPES[tensor.datatype])
-    # Whole numbers above 2^53 would lose digits as floats.
+    # Integers above 2^53 would lose digits as floats.
     if pa.types.is_integer(column.type) and not column.null_count:
         return np.asarray(column.to_numpy()).astype(dtype).reshape(shape)
     values = numbers(column)

@@ -1,4 +1,4 @@
-"""The first version of a model, trained from a file."""
+"""Trains the first version of a model from a file."""
 
 import tempfile
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from driftloop_retrain.tabular.recipes.recipe_catalogue import TABULAR
 from driftloop_settings import Settings
 
 OUTPUTS = 2
-"""The most that a recipe's graph has."""
+"""The most outputs of a recipe's graph."""
 MODEL, SPEC = "model.onnx", "model.yaml"
 
 
@@ -41,9 +41,9 @@ def train_first(
     form: CsvForm = FOUND,
 ) -> dict[str, Any]:
     """Train on a file and write `model.yaml`, `model.onnx` and `reference.parquet` into `output`,
-    for `driftloop deploy`. Returns the paths, the family that won, its metrics on the hold-out, and
-    what the data are too few for.
-    Raises Rejected if the file or its columns are not fit for it."""
+    for `driftloop deploy`. Returns the paths, the winning family, its metrics on the hold-out, and
+    warnings about the size of the data. Raises Rejected if the file or its columns are not
+    suitable."""
     if task not in ("classification", "regression"):
         raise Rejected(f"task {task!r}: must be classification or regression")
     check_new_name(name)

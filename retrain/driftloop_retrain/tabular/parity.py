@@ -1,5 +1,4 @@
-"""Does the exported graph answer as the native model does? Row by row; a mismatch fails the
-retrain."""
+"""Compares the exported graph with the native model, row by row; a mismatch fails the retrain."""
 
 from dataclasses import dataclass
 
@@ -13,20 +12,21 @@ from driftloop_retrain.tabular.evaluate import Outputs
 
 
 class ParityBroken(DriftloopError):
-    """The exported graph differs from the model it was made from: the recipe must be fixed."""
+    """The exported graph differs from its native model: the recipe must be fixed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How well both agreed: rows compared, and the largest difference found (relative above 1)."""
+    """The agreement: rows compared, and the largest difference (relative for values above 1)."""
 
     rows: int
     largest_difference: float
 
 
 def check_parity(features: pa.Table, native: Outputs, graph: Outputs, tolerance: float) -> Parity:
-    """Compare outputs for n rows. A class may differ where its probabilities are within the
-    tolerance of a tie. Raises ParityBroken naming the first row, its values and the output."""
+    """Compare outputs for n rows. Classes may differ if their probabilities are within the
+    tolerance of a tie. Raises ParityBroken naming the output, the first differing row and its
+    values."""
     largest = 0.0
     for name, ours in native.items():
         if name not in graph:
@@ -54,7 +54,8 @@ def check_parity(features: pa.Table, native: Outputs, graph: Outputs, tolerance:
 
 
 def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> NDArray[np.float64]:
-    """[n]: the largest of a row, relative to values above 1. NaN agrees with NaN only."""
+    """Return [n], the largest difference in each row, relative for values above 1. NaN only equals
+    NaN."""
     a, b = ours.astype(np.float64), theirs.astype(np.float64)
     difference = np.abs(a - b) / np.maximum(1.0, np.abs(a))
     difference = np.where(np.isnan(a) & np.isnan(b), 0.0, difference)

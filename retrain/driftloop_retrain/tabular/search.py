@@ -1,8 +1,8 @@
-"""Families and spans of data compete on the newest validation rows; the winner is trained again on
-train and validation together, for as long as it was at its best.
+"""Families and data spans compete on the newest validation rows. The winner is trained again on
+train and validation together, for its best number of rounds.
 
-The first family finds the best span, the others are tried on that one. What comes first is
-preferred: a later contender must be better by more than noise, since validation parts after a
+The first family chooses the best span, on which the other families are tried. Earlier contenders
+are preferred: a later one must be better by more than noise, because validation parts after a
 change are small.
 """
 
@@ -19,7 +19,7 @@ from driftloop_retrain.tabular.evaluate import loss_scale, losses, metrics
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
 
 Report = Callable[[float, str], None]
-"""Told the share of the search that is done, and a sentence for people."""
+"""Called with the completed share of the search and a sentence."""
 
 
 NOISE = 2.0
@@ -28,8 +28,8 @@ NOISE = 2.0
 
 @dataclass(frozen=True)
 class Trial:
-    """One family on one span. losses [n]: on the validation rows, as the gate counts them. scale:
-    of a regression's losses; see `loss_scale`."""
+    """One family on one span. losses [n]: on the validation rows, as in the gate. scale: of a
+    regression's losses; see `loss_scale`."""
 
     family: str
     span: Span
@@ -50,7 +50,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Found:
-    """`model` is trained on train and validation."""
+    """The winner; `model` is trained on train and validation."""
 
     model: FittedModel
     best: Trial
@@ -58,7 +58,8 @@ class Found:
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
-    """The first, unless a later one is better by more than noise; then that one, and so on."""
+    """Return the first trial, unless a later one is better by more than noise; then that one, and
+    so on."""
     best = trials[0]
     for trial in trials[1:]:
         gain = best.losses - trial.losses
@@ -71,9 +72,9 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 def search(
     spec: ModelSpec, parts: Split, recipes: Sequence[Recipe], context: FitContext, report: Report
 ) -> Found:
-    """Raises what a recipe raises."""
+    """Run the search. Raises the errors of a recipe."""
     choices = spans(parts)
-    # The spans of the first family, the other families, the last fit.
+    # The spans of the first family, the other families, the final fit.
     steps = len(choices) + len(recipes)
     trials: list[Trial] = []
 
@@ -129,5 +130,5 @@ def _judged(
 
 
 def answer_tensor(spec: ModelSpec) -> str:
-    """The output that labels compare with."""
+    """Return the name of the output that labels are compared with."""
     return spec.output or ("label" if spec.task == "classification" else "value")

@@ -1,4 +1,5 @@
-"""The trainer of tabular models: families of recipes compete, the winner becomes an ONNX graph."""
+"""The trainer of tabular models: families of recipes compete, and the winner is exported to
+ONNX."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -135,7 +136,8 @@ def _read(
 
 
 def _check_signature(ours: Signature, theirs: Signature) -> None:
-    """Both answer the same requests, so both must have the same inputs and outputs."""
+    """Raises Rejected unless both have the same inputs and outputs, since both answer the same
+    requests."""
     for side in ("inputs", "outputs"):
         new = {(t.name, t.datatype, t.shape[1:]) for t in getattr(ours, side)}
         old = {(t.name, t.datatype, t.shape[1:]) for t in getattr(theirs, side)}

@@ -64,7 +64,7 @@ def test_an_uneven_file_is_refused_with_how_it_was_read_and_how_to_say_it(tmp_pa
         (CsvForm(encoding="klingon"), "klingon"),
         (CsvForm(encoding="ascii"), "is not ascii"),
         (CsvForm(decimal="x"), "--decimal"),
-        (CsvForm(separator=",", decimal=","), "cannot part"),
+        (CsvForm(separator=",", decimal=","), "cannot be both"),
     ],
 )
 def test_a_form_that_cannot_be_is_refused(tmp_path: Path, said: CsvForm, names: str) -> None:

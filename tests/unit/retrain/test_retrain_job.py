@@ -209,4 +209,4 @@ def test_a_candidate_succeeds_without_a_rollout_while_another_is_under_way(
     assert run_retrain(context, retrain_id) == "succeeded"
     result = context.store.retrain(retrain_id).result
     assert result["rollout"] is None
-    assert "under way" in result["no_rollout"]
+    assert "already has an active rollout" in result["no_rollout"]

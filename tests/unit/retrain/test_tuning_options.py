@@ -83,7 +83,7 @@ def test_a_suite_says_what_answers_must_hold(tmp_path: Path) -> None:
         ('{"prompt": "x"}', "needs `expected`"),
         ('{"must_contain": "x"}', "needs `messages`"),
         ('{"prompt": "x", "expected": 4}', "is a text"),
-        ("", "holds no task"),
+        ("", "has no task"),
     ],
 )
 def test_a_broken_suite_is_refused_with_the_line(tmp_path: Path, text: str, said: str) -> None:

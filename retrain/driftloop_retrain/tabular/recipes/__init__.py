@@ -1,7 +1,7 @@
-"""How a model is trained: recipes, ours and users' own.
+"""Recipes for training a model, built-in and users' own.
 
-A recipe is named `gradient-boosting`, `tabular-network`, `tabular` (both compete), or
-`module:attribute` for one of your own.
+The name of a recipe is `gradient-boosting`, `tabular-network`, `tabular` (both compete), or
+`module:attribute` for your own.
 """
 
 from driftloop_retrain.tabular.dataset import Dataset

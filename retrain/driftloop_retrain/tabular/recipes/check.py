@@ -23,7 +23,7 @@ ROWS = 1_200
 
 
 class RecipeBroken(DriftloopError):
-    """The recipe does not keep to the port; the message says where."""
+    """The recipe violates the port; the message says where."""
 
 
 def check_recipe(
@@ -32,8 +32,8 @@ def check_recipe(
     tasks: tuple[Task, ...] = ("classification", "regression"),
     tolerance: float = 1e-4,
 ) -> None:
-    """Train, export and run the recipe on small tables with numbers, whole numbers, booleans, texts
-    and missing values. Raises RecipeBroken, ParityBroken, or what the recipe raises."""
+    """Train, export and run the recipe on small tables with floats, integers, booleans, texts and
+    missing values. Raises RecipeBroken, ParityBroken, or the recipe's errors."""
     for task in tasks:
         _check(recipe, task, example(task), folder / task, tolerance)
     if "classification" in tasks:
@@ -43,7 +43,7 @@ def check_recipe(
 
 
 def example(task: Task, rows: int = ROWS, seed: int = 0) -> Dataset:
-    """A table whose label depends on a number, a text and a boolean; a tenth of `size` is
+    """Return a table whose label depends on a number, a text and a boolean; a tenth of `size` is
     missing."""
     random = np.random.default_rng(seed)
     size = random.normal(size=rows).astype(np.float32)
@@ -106,7 +106,7 @@ def _check(recipe: Recipe, task: Task, data: Dataset, folder: Path, tolerance: f
     measured = metrics(task, output, held.labels, model.predict(held.features))
     loss = 1.0 - measured["accuracy"] if task == "classification" else measured["rmse"] ** 2
     naive = _naive(task, held.labels)
-    _expect(loss < naive, f"a loss of {loss:.3f} is no better than {naive:.3f} without looking")
+    _expect(loss < naive, f"a loss of {loss:.3f} is not better than {naive:.3f} for a constant")
     refit = recipe.fit(data, None, context("refit", model.rounds))
     _expect(refit.rounds >= 1, "a fit without a validation part must train too")
 

@@ -1,7 +1,8 @@
-"""From raw columns to one float matrix: the same in Python and as the first nodes of a graph.
+"""Converts raw columns to one float matrix, identically in Python and as the first nodes of a
+graph.
 
-Numbers and booleans are cast to float32 (a missing one is NaN); a text becomes the position of its
-category, one never seen in training −1. A tensor [-1, k] of numbers gives k columns.
+Numbers and booleans are cast to float32 (NaN if missing). A text becomes the position of its
+category, or −1 if it did not occur in training. A tensor [-1, k] of numbers gives k columns.
 """
 
 from collections.abc import Sequence
@@ -18,12 +19,12 @@ from driftloop_contracts.signature import TensorSpec
 
 RAW = "raw_input_"
 MAX_CATEGORIES = 1_000
-"""The most frequent ones; a rarer text is as one never seen."""
+"""The number of most frequent categories that are kept; rarer texts count as unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedInput:
-    """One input. `categories`: for BYTES, in the order of their codes; else empty."""
+    """One input. `categories`: for BYTES, in the order of their codes; otherwise empty."""
 
     tensor: TensorSpec
     categories: tuple[str, ...] = ()
@@ -35,7 +36,7 @@ class EncodedInput:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """Inputs in the matrix's order."""
+    """The inputs in the matrix's order."""
 
     inputs: tuple[EncodedInput, ...]
 
@@ -45,7 +46,7 @@ class Encoding:
 
     @property
     def categorical(self) -> dict[int, int]:
-        """Matrix column → number of categories, for texts."""
+        """The number of categories by matrix column, for texts."""
         found, column = {}, 0
         for item in self.inputs:
             if item.tensor.datatype == "BYTES":
@@ -54,7 +55,7 @@ class Encoding:
         return found
 
     def matrix(self, features: pa.Table) -> NDArray[np.float32]:
-        """[n, width] float32."""
+        """Return the matrix, [n, width] float32."""
         parts = [_encoded(item, features[item.tensor.name]) for item in self.inputs]
         return np.concatenate(parts, axis=1)
 
@@ -63,7 +64,8 @@ class Encoding:
         return tuple(item.tensor.name for item in self.inputs)
 
     def nodes(self, output: str) -> list[Any]:
-        """ONNX nodes from the inputs, `RAW` with their numbers, to the matrix, named `output`."""
+        """Return ONNX nodes from the inputs, and `RAW` with their numbers, to the matrix named
+        `output`."""
         from onnx import TensorProto, helper
 
         nodes, parts = [], []
@@ -94,8 +96,8 @@ class Encoding:
 
 
 def fit_encoding(features: pa.Table, inputs: Sequence[TensorSpec]) -> Encoding:
-    """The encoding for these inputs, with the categories of `features`. Raises Rejected if an
-    input is not a column of numbers or texts."""
+    """Fit the encoding of these inputs to the categories in `features`. Raises Rejected if an input
+    is not a column of numbers or texts."""
     return Encoding(tuple(_fit(tensor, features[tensor.name]) for tensor in inputs))
 
 
@@ -110,7 +112,7 @@ def _fit(tensor: TensorSpec, column: pa.ChunkedArray) -> EncodedInput:
     if not tensor.scalar:
         raise Rejected(f"input {tensor.name!r}: a row must hold one text, not a list")
     if column.null_count == len(column):
-        return EncodedInput(tensor)  # capture drops it: any text that a request carries is unknown
+        return EncodedInput(tensor)  # dropped by capture: any text in a request is unknown
     counts = pc.fill_null(column, "").value_counts().to_pylist()
     counts.sort(key=lambda item: (-item["counts"], item["values"]))
     return EncodedInput(tensor, tuple(sorted(item["values"] for item in counts[:MAX_CATEGORIES])))
@@ -127,7 +129,7 @@ def _encoded(item: EncodedInput, column: pa.ChunkedArray) -> NDArray[np.float32]
 
 
 def numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """A column of numbers, booleans, or lists of them, flattened; NaN if missing."""
+    """Convert a column of numbers, booleans, or lists of them to a flat array; NaN if missing."""
     if pa.types.is_list(column.type):
         column = pc.list_flatten(column)
     return np.asarray(

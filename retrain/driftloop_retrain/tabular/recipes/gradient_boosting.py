@@ -1,8 +1,8 @@
 """Gradient boosted trees (LightGBM).
 
-The graph is written from the trees themselves: a split `x <= t` with a float32 x is the same as
-`x <= (t rounded down to float32)`, so the graph walks exactly the native model's paths. Converters
-round to nearest, and rows between the two go astray.
+The graph is written directly from the trees. For a float32 x, a split `x <= t` equals `x <= (t
+rounded down to float32)`, so the graph takes exactly the native model's paths. Converters round to
+nearest, which sends some rows down another path.
 """
 
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ from driftloop_retrain.tabular.recipes.port import FitContext
 
 MAX_TREES, PATIENCE = 300, 30
 LONGER = 1.5
-"""A few validation rows stop the training early: on car_loan accuracy still rises after the log
-loss has turned, and the final fit has more rows. It gets this many times the trees."""
+"""Early stopping with few validation rows is too early: on car_loan the accuracy still rises after
+the log loss has turned, and the final fit has more rows. It gets this factor times the trees."""
 PARAMETERS: dict[str, Any] = {
     "learning_rate": 0.08, "num_leaves": 31, "min_data_in_leaf": 20, "num_threads": 1,
     "feature_fraction": 0.7, "bagging_fraction": 0.8, "bagging_freq": 1,
@@ -32,7 +32,7 @@ PARAMETERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class GradientBoosting:
-    """See Recipe. `parameters` are laid over PARAMETERS."""
+    """See Recipe. `parameters` override PARAMETERS."""
 
     name: str = "gradient-boosting"
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class BoostedTrees:
 
 
 class _Ensemble:
-    """Trees as the parallel lists that ONNX wants."""
+    """Trees as the parallel lists that ONNX uses."""
 
     def __init__(self) -> None:
         names = (
@@ -150,7 +150,7 @@ class _Ensemble:
         self.attributes: dict[str, list[Any]] = {name: [] for name in names}
 
     def add(self, tree: int, target: int, root: dict[str, Any]) -> None:
-        """LightGBM's nested nodes, numbered in the order in which they are met."""
+        """Add LightGBM's nested nodes, numbered in the order of traversal."""
         waiting, count = [(0, root)], 1
         while waiting:
             number, node = waiting.pop()
@@ -164,7 +164,7 @@ class _Ensemble:
                     self.attributes[name].append(value)
                 continue
             threshold = node["threshold"]
-            # Where no NaN was met in training LightGBM takes one for 0.
+            # If training had no NaN, LightGBM treats it as 0.
             missing_left = (
                 node["default_left"] if node["missing_type"] == "NaN" else threshold >= 0.0
             )
@@ -198,8 +198,8 @@ class _Ensemble:
 
 
 def _rounded_down(value: float) -> float:
-    """The largest float32 that is not above `value`."""
+    """Return the largest float32 that is not above `value`."""
     limit = float(np.finfo(np.float32).max)
     nearest = np.float32(max(-limit, min(limit, value)))
-    # As Python floats: numpy would round `value` to float32 before it compares.
+    # Compared as Python floats, because numpy would first round `value` to float32.
     return float(np.nextafter(nearest, np.float32(-limit)) if float(nearest) > value else nearest)

@@ -1,7 +1,7 @@
 """The parts of an exported graph that all built-in families share.
 
-raw inputs → encoding → `matrix` [n, width] → the family's body → `scores` → head → outputs.
-For classes the scores are [n, classes] logits, for values [n, 1] the value itself.
+raw inputs → encoding → `matrix` [n, width] → the family's body → `scores` → head → outputs. The
+scores are [n, classes] logits for classes, or [n, 1] values.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,8 +23,8 @@ Classes = NDArray[np.generic] | None
 def head(
     scores: NDArray[np.floating[Any]], classes: Classes, inputs: Collection[str] = ()
 ) -> dict[str, NDArray[np.generic]]:
-    """What the graph's head computes, in numpy: outputs from scores [n, classes] or [n, 1].
-    inputs: the names of the graph's inputs."""
+    """Compute the graph's head in numpy: outputs from scores [n, classes] or [n, 1]. inputs: the
+    names of the graph's inputs."""
     if classes is None:
         return {output_name("value", inputs): scores[:, 0].astype(np.float32)}
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -42,7 +42,7 @@ def write_graph(
     initializers: Sequence[Any],
     classes: Classes,
 ) -> None:
-    """Write `model.onnx` with `body`, the nodes that lead from MATRIX to SCORES."""
+    """Write `model.onnx`. `body`: the nodes from MATRIX to SCORES."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -73,7 +73,7 @@ def write_graph(
     renamed(nodes, constants, own)
     graph = helper.make_graph(nodes, "driftloop", inputs, outputs, constants)
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
-    # An older IR version than onnx's newest: more runtimes load it.
+    # An older IR version than onnx's newest, which more runtimes support.
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     onnx.checker.check_model(model)
     folder.mkdir(parents=True, exist_ok=True)

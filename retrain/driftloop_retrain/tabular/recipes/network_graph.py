@@ -1,7 +1,7 @@
-"""The tabular network as ONNX nodes, from the matrix to the scores.
+"""Writes the tabular network as ONNX nodes, from the matrix to the scores.
 
-Written by hand from the weights: torch's exporter needs seconds to import and to trace what are
-a dozen nodes.
+They are generated directly from the weights, because torch's exporter needs seconds to import and
+to trace a dozen nodes.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Layout(Protocol):
 
 
 class _Body:
-    """Nodes and constants as they grow."""
+    """Collects nodes and constants."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -53,7 +53,7 @@ class _Body:
 def network_body(
     layout: Layout, weights: Mapping[str, NDArray[np.float32]]
 ) -> tuple[list[Any], list[Any]]:
-    """(nodes, initializers)."""
+    """Return (nodes, initializers)."""
     from onnx import TensorProto
 
     body = _Body()

@@ -1,4 +1,4 @@
-"""What a recipe is. `check_recipe` (recipes/check.py) says whether one keeps to it."""
+"""The port of a recipe. `check_recipe` (recipes/check.py) tests whether a recipe follows it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,12 +20,14 @@ def _silent(fraction: float, loss: float | None) -> None:
 
 @dataclass(frozen=True)
 class FitContext:
-    """inputs: the tensors that the exported graph must take. classes: the label's values, ascending
-    (classification), else None. checkpoints: a folder that only this fit uses and that outlives a
-    killed process: the same fit called again may go on from what it finds there. rounds: how long
-    to train if there is no validation part (trees, epochs): the `rounds` of the fit that had
-    one.
-    report: told (share done, validation loss or None) as often as one likes."""
+    """The arguments of a fit.
+
+    inputs: the tensors that the exported graph must accept. classes: the label's values, ascending
+    (classification), else None. checkpoints: a folder used only by this fit that survives a kill of
+    the process; a repeated fit may resume from its contents. rounds: the training length (trees,
+    epochs) without a validation part, which is the `rounds` of the fit that had one. report: may be
+    called any number of times with the completed share and the validation loss (or None).
+    """
 
     task: Task
     inputs: tuple[TensorSpec, ...]
@@ -39,25 +41,25 @@ class FitContext:
 class FittedModel(Protocol):
     @property
     def rounds(self) -> int:
-        """How long it was trained, for `FitContext.rounds`."""
+        """The training length, for `FitContext.rounds`."""
 
     def predict(self, features: pa.Table) -> dict[str, NDArray[np.generic]]:
-        """The native model's answers for n rows, by output name as in the graph: `label` [n] and
+        """Return the native model's outputs for n rows, named as in the graph: `label` [n] and
         `probabilities` [n, classes] float32, or `value` [n] float32."""
 
     def export(self, folder: Path) -> None:
-        """Write `model.onnx` (and `model.onnx.data` if it must): preprocessing inside, inputs as in
-        the context, outputs as in `predict`. A category never seen must not fail."""
+        """Write `model.onnx` (and `model.onnx.data` if needed), including preprocessing, with
+        inputs as in the context and outputs as in `predict`. Unknown categories must not fail."""
 
 
 class Recipe(Protocol):
-    """A class without constructor arguments, or an object. One that cannot train the same model
-    from the same arguments has an attribute `deterministic = False`: `driftloop reproduce` then
-    compares metrics only."""
+    """A class without constructor arguments, or an object. A recipe that does not train the same
+    model from the same arguments has an attribute `deterministic = False`: `driftloop reproduce`
+    then only compares metrics."""
 
     @property
     def name(self) -> str: ...
 
     def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> FittedModel:
-        """Train on weighted rows; with a validation part, stop when it no longer gets better. The
-        same arguments give the same model. Whatever is raised fails the retrain, and only that."""
+        """Train on weighted rows; with a validation part, stop when it no longer improves. The same
+        arguments give the same model. Any exception fails the retrain, and only that."""

@@ -1,4 +1,4 @@
-"""Finding a recipe by its name."""
+"""Finds a recipe by name."""
 
 from typing import cast
 
@@ -17,7 +17,8 @@ TABULAR = "tabular"
 def recipe_names(
     recipe: str | None, asked: tuple[str, ...], families: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The recipes that compete: those asked for, else the model's own. Raises Rejected for none."""
+    """Return the competing recipes: those requested, or else the model's own. Raises Rejected if
+    there are none."""
     wanted = asked or ((recipe,) if recipe else ())
     if not wanted:
         raise Rejected("the model names no recipe to retrain it with")
@@ -26,5 +27,5 @@ def recipe_names(
 
 
 def find_recipe(name: str) -> Recipe:
-    """Raises Rejected with the reason if there is no such recipe."""
+    """Load the recipe. Raises Rejected, with the reason, if there is no such recipe."""
     return cast("Recipe", load_recipe(name, "the recipe", BUILT_IN))

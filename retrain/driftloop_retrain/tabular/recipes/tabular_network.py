@@ -1,8 +1,8 @@
 """A feed-forward network for tables (torch): embeddings for categories, standardised numbers with
-an indicator of what is missing, early stopping, weight decay, and checkpoints.
+indicators for missing values, early stopping, weight decay, and checkpoints.
 
-After each epoch its state is on disk; a killed training that is started again goes on from there
-and comes to the same result, since the randomness of an epoch depends on (seed, epoch) only.
+After each epoch the state is saved. A killed training resumes from there with the same result,
+because the randomness of an epoch depends only on (seed, epoch).
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ from driftloop_retrain.tabular.recipes.port import FitContext
 MAX_EPOCHS, PATIENCE = 16, 6
 BATCH = 512
 LEARNING_RATE, WEIGHT_DECAY = 5e-3, 1e-3
-"""The rate falls to zero along a half cosine over all epochs: the last weights are near the best,
-so that a fit of the same length without a validation part can be trusted."""
+"""The rate falls to zero along a half cosine over all epochs. The last weights are then close to
+the best, so a fit of the same length without a validation part is reliable."""
 HIDDEN = (96, 48)
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -58,9 +58,9 @@ class TabularNetwork:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the weights do not say. numeric: matrix columns [k]; mean, std: [k]; embeddings: matrix
-    column → (categories + 1, width), row 0 for one never seen; outputs: classes, or 1; center,
-    spread: of the value in a regression."""
+    """The properties of a network apart from its weights. numeric: matrix columns [k]; mean, std:
+    [k]; embeddings: matrix column → (categories + 1, width), row 0 for unknown; outputs: number of
+    classes, or 1; center, spread: of the value in a regression."""
 
     numeric: tuple[int, ...]
     mean: NDArray[np.float32]
@@ -72,7 +72,7 @@ class Layout:
 
     @property
     def width(self) -> int:
-        """Of the first layer's input: numbers, their missing indicators, embeddings."""
+        """The size of the first layer's input: numbers, their missing indicators, embeddings."""
         return 2 * len(self.numeric) + sum(width for _, width in self.embeddings.values())
 
 
@@ -88,8 +88,8 @@ def _layout(encoding: Encoding, train: Dataset, classes: Classes) -> Layout:
         column: (kinds + 1, min(16, 2 + kinds // 2)) for column, kinds in categorical.items()
     }
     mean, std = mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
-    # A column that capture drops has no value to learn from, but requests carry one: divided by NaN
-    # it is missing there too.
+    # A column dropped by capture has no values in training but has in requests: dividing by NaN
+    # makes it missing there, too.
     std[~known.any(axis=0)] = np.nan
     if classes is not None:
         return Layout(numeric, mean, std, embeddings, len(classes))
@@ -112,7 +112,8 @@ def _network(layout: Layout) -> Any:
 
 
 def _prepared(layout: Layout, matrix: NDArray[np.float32]) -> tuple[Any, Any]:
-    """(numbers and indicators [n, 2k], category codes [n, categories] with 0 for unknown)."""
+    """Return numbers with indicators [n, 2k], and category codes [n, categories] with 0 for
+    unknown."""
     import torch
 
     numbers = (matrix[:, list(layout.numeric)] - layout.mean) / layout.std
@@ -136,7 +137,7 @@ def _forward(network: Any, dense: Any, codes: Any) -> Any:
 
 
 class _Training:
-    """The state of one fit, epoch by epoch; read from its checkpoint if there is one."""
+    """The state of a fit after each epoch, loaded from its checkpoint if there is one."""
 
     def __init__(
         self,
@@ -171,7 +172,7 @@ class _Training:
         return self._held is not None and self.epoch - self.best_epoch >= PATIENCE
 
     def advance(self, seed: int) -> None:
-        """One epoch."""
+        """Train one epoch."""
         import torch
 
         torch.manual_seed(seed * 100_003 + self.epoch)
@@ -218,7 +219,7 @@ class _Training:
     def _load(self) -> None:
         import torch
 
-        # Tensors and numbers only: nothing in the file can run.
+        # Only tensors and numbers: the file cannot execute code.
         state = torch.load(self._file, weights_only=True)
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -226,7 +227,7 @@ class _Training:
         self.best_epoch, self.epoch, self.loss = state["best_epoch"], state["epoch"], state["loss"]
 
     def weights(self) -> Weights:
-        """Those of the best epoch."""
+        """Return the weights of the best epoch."""
         return {name: np.asarray(tensor.numpy()) for name, tensor in self._best.items()}
 
     def _copy(self) -> dict[str, Any]:
