@@ -1,1 +1,1 @@
-"""Rollouts: evidence of both arms, the verdict, the state machine and its controller."""
+"""Rollouts: the evidence from both arms, the verdict, the state machine and its controller."""

@@ -1,9 +1,10 @@
-"""What the split drew for the rows of a rollout, told again from its salt and the rows' times.
+"""Reconstructs which arm the split drew for the rows of a rollout, from its salt and the rows'
+times.
 
-Each step of a rollout has a split of its own, whose epochs begin with the step: a key is drawn anew
-with each step and each epoch. A key counts with all its rows of an epoch, whichever arm answered
-them (a replica may have been seconds late): the draw is independent of everything else, the answer
-need not be. So an epoch with keys can be used only once it is over.
+Each step of a rollout has its own split, whose epochs begin with the step: a key is drawn anew at
+each step and each epoch. A key counts with all its rows of an epoch, regardless of which arm
+answered them (a replica may have switched seconds late): the draw is independent of everything
+else, the answering arm is not. An epoch with keys can therefore only be used once it is over.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +20,19 @@ from driftloop_rollout.arm_rows import ArmRows, time_of, us_of
 from driftloop_rollout.units import NO_KEY, Floats, Ints, KeyHistory, Units
 
 CUT_OFF = timedelta(days=1)
-"""After this long a key that never changes its arm counts, once, with its rows until then."""
+"""A key that never changes its arm counts once, with its rows up to this time."""
 SILENT = 1e-6
-"""An arm without a row is silent if draws leave it empty less often than this."""
+"""An arm without rows counts as silent if draws would leave it empty with a smaller probability."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitSpan:
-    """A step's split. since: the beginning of its first epoch; started: from when on all replicas
-    had it, None: not yet; ended: when the next step was taken, None: not yet. sticky_s None: a key
-    never changes its arm but when the weight rises; `before` is then the former step's weight."""
+    """The split of one step.
+
+    since: the start of its first epoch. started: since when all replicas have it, None: not yet.
+    ended: when the next step began, None: not yet. sticky_s: None: a key only changes its arm when
+    the weight rises; `before` is then the previous step's weight.
+    """
 
     salt: str
     weight: float
@@ -40,7 +44,7 @@ class SplitSpan:
 
     @property
     def split(self) -> TrafficSplit:
-        """Of stable version 0 and canary 1."""
+        """The split between stable version 0 and canary 1."""
         return TrafficSplit(0, 1, self.weight, self.salt, self.since.timestamp(), self.sticky_s)
 
     @property
@@ -49,14 +53,14 @@ class SplitSpan:
 
     @property
     def key_share(self) -> float:
-        """The probability that a key which can be drawn is drawn for the canary."""
+        """The probability that a key that can be drawn is drawn for the canary."""
         if self.sticky_s is not None:
             return self.weight
         return (self.weight - self.before) / (1.0 - self.before)
 
     def draws(self, keys: Ints, epochs: Ints) -> NDArray[np.int8]:
-        """For keys (hashes) in epochs [n]: 1 if drawn for the canary, 0 if for the stable arm, -1
-        if this split did not draw it: it was the canary's before the weight rose."""
+        """Return the draws of keys (hashes) in epochs [n]: 1 for the canary, 0 for the stable arm,
+        -1 if this split did not draw the key, because it already belonged to the canary."""
         split = self.split
         former = TrafficSplit(0, 1, self.before, self.salt)
         found = np.empty(len(keys), np.int8)
@@ -82,10 +86,10 @@ _TIMES = ("since", "started", "ended")
 
 @dataclass(frozen=True, slots=True)
 class DrawnRows:
-    """Rows with what was drawn for them, as arrays [n].
+    """Rows with their draws, as arrays [n].
 
-    draw: a number for each step and epoch, -1 for a row that counts for nothing; closes: when its
-    epoch is over (µs since 1970); canary and share: as in `Units`.
+    draw: a number for each step and epoch, -1 for rows that do not count. closes: the end of the
+    row's epoch (µs since 1970). canary, share: as in `Units`.
     """
 
     rows: ArmRows
@@ -105,12 +109,13 @@ class DrawnRows:
         return keyed
 
     def usable_until(self, over_by: datetime) -> NDArray[np.bool_]:
-        """After which rows [n] a part of them that is used now may end: not within a request, nor
-        within an epoch of which a row with a key was seen, unless that is over by `over_by`."""
+        """Return after which rows [n] a used part may end: not within a request, nor within an
+        epoch in which a keyed row was seen, unless that is over by `over_by`."""
         at, n = self.rows.at, len(self.draw)
         if not n:
             return np.zeros(0, bool)
-        draw = np.maximum.accumulate(self.draw)  # of rows that count for nothing: the last one
+        # for rows that do not count: the last one that does
+        draw = np.maximum.accumulate(self.draw)
         begins = np.append(True, draw[1:] != draw[:-1])
         keyed: Ints = np.cumsum(self.keyed)
         first = np.maximum.accumulate(np.where(begins, np.arange(n), 0))
@@ -120,7 +125,7 @@ class DrawnRows:
         return found
 
     def part(self, until: datetime) -> "DrawnRows":
-        """Those before a time."""
+        """Return the rows before the given time."""
         n = int(np.searchsorted(self.rows.at, us_of(until)))
         mask = np.arange(len(self.draw)) < n
         return DrawnRows(
@@ -129,8 +134,8 @@ class DrawnRows:
 
     @property
     def has_silent_arm(self) -> bool:
-        """Whether an arm answered nothing though it was surely drawn: there is nothing to compare
-        then."""
+        """Whether an arm answered nothing although it was almost surely drawn, so that there is
+        nothing to compare."""
         if not self.counts.any():
             return False
         arms, answered = self.rows.canary[self.counts], (True, False)
@@ -141,8 +146,8 @@ class DrawnRows:
         return bool(chance.sum() < np.log(SILENT))
 
     def units(self, values: Floats, history: KeyHistory, q: float, alone: float) -> Units:
-        """values: a loss for each row, NaN for one that is not judged. q: the champion's mean loss
-        so far; alone: how far the means of requests without a key spread (a variance)."""
+        """Return the units. values: a loss for each row, NaN if it is not judged. q: the champion's
+        mean loss so far. alone: the variance between the means of requests without a key."""
         known = np.flatnonzero(self.counts & ~np.isnan(values))
         if not len(known):
             return Units.of_rows(np.zeros(0), np.zeros(0), 0.5, q)
@@ -170,7 +175,7 @@ NO_HISTORY = KeyHistory.of(*_NOTHING)
 
 
 def drawn(rows: ArmRows, spans: Sequence[SplitSpan]) -> DrawnRows:
-    """Rows in order of their time; those of no span count for nothing."""
+    """Attach draws to rows sorted by time; rows outside all spans do not count."""
     n = len(rows.at)
     draw, closes = np.full(n, -1, np.int64), np.zeros(n, np.int64)
     canary, share = rows.canary.copy(), np.zeros(n)
@@ -200,8 +205,8 @@ def drawn(rows: ArmRows, spans: Sequence[SplitSpan]) -> DrawnRows:
 
 
 def usable(rows: DrawnRows, since: datetime, until: datetime, over_by: datetime) -> datetime:
-    """Up to when rows from `since` up to `until` may be used: `until`, or no further than where an
-    epoch with keys begins that is not over by `over_by`."""
+    """Return up to which time rows from `since` to `until` may be used: `until`, or the start of
+    the first keyed epoch that is not over by `over_by`."""
     if not len(rows.draw):
         return until
     ends = np.flatnonzero(rows.usable_until(over_by))

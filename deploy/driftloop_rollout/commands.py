@@ -1,4 +1,4 @@
-"""What operators ask of rollouts. A command is saved; the controller executes it on its next
+"""Operators' commands for rollouts. A command is saved; the controller executes it on its next
 tick."""
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ def request(
     reason: str,
     now: datetime,
 ) -> Record:
-    """Ask for a rollout of a registered version of a deployed model.
+    """Request a rollout of a registered version of a deployed model.
 
     Raises NotFound, or Conflict for the champion or while another rollout of the model is active.
     """
     if version == store.require_deployment(model).split.stable:
-        raise Conflict(f"version {version} is the champion already")
+        raise Conflict(f"version {version} is already the champion")
     candidate = open_registry().version(model, version).served
     return store.request_rollout(str(uuid4()), candidate, model, now, reason)
 
@@ -43,13 +43,13 @@ def command(
         after = apply(rollout, Event(event), now, reason or f"{event} by {actor}", actor=actor)
         try:
             return save(store, after, rollout)
-        except Conflict:  # the controller was faster: does the command still fit?
+        except Conflict:  # the controller was faster: check whether the command still applies
             continue
 
 
 def end(store: Store, model: str, reason: str, now: datetime) -> None:
-    """End the active rollout of a model that is not deployed any more, if it has one: no replica
-    has to settle."""
+    """End the active rollout, if any, of a model that is no longer deployed, without waiting for
+    replicas."""
     for record in store.active_rollouts():
         while record["model"] == model:
             try:
@@ -60,13 +60,15 @@ def end(store: Store, model: str, reason: str, now: datetime) -> None:
                     after = apply(rollout, event, now, reason, actor="operator")
                     rollout = Rollout.from_record(save(store, after, rollout))
                 break
-            except Conflict:  # the controller was faster: from what it wrote
+            except Conflict:  # the controller was faster: start from its result
                 continue
 
 
 def save(store: Store, after: Rollout, before: Rollout) -> Record:
-    """Write on top of the revision that was read, with the transition between them, if any.
+    """Write a rollout if the revision that was read is still current, with the transition in
+    between, if any.
 
-    Raises Conflict if the rollout was changed in between; then nothing is written."""
+    Raises Conflict, without writing, if the rollout was changed meanwhile.
+    """
     event = after.history[-1].to_dict() if len(after.history) > len(before.history) else None
     return store.save_rollout(after.id, before.revision, after.state, after.to_body(), event)

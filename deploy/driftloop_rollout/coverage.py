@@ -1,4 +1,4 @@
-"""How well the rows of both arms are labelled, and up to when their quality may be compared."""
+"""Measures how well both arms are labelled, and up to which time their quality may be compared."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,12 +12,13 @@ from driftloop_rollout.arm_rows import ArmRows, time_of
 EQUAL_COVERAGE = 0.02
 MIN_AGED_ROWS = 20
 MIN_COVERED_ROWS = 50
-"""Fewer rows show no share of labels: the first few could be those that are labelled fastest."""
+"""With fewer rows the share of labels is unreliable: the first rows may be those labelled
+fastest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many rows of both arms were used for quality, and how many of them had a label."""
+    """The number of rows of both arms used for quality, and how many of them had a label."""
 
     canary: int = 0
     stable: int = 0
@@ -35,7 +36,7 @@ class Coverage:
 
     @property
     def is_equal(self) -> bool:
-        """Whether the shares differ by no more than EQUAL_COVERAGE and chance."""
+        """Whether the shares differ by no more than EQUAL_COVERAGE plus chance."""
         both = self.canary + self.stable
         canary, stable = max(self.canary, 1), max(self.stable, 1)
         mean = (self.canary_labelled + self.stable_labelled) / max(both, 1)
@@ -51,12 +52,12 @@ def labelled_until(
     label_age_s: float,
     before: Coverage,
 ) -> tuple[datetime | None, str]:
-    """The latest time up to which both arms are labelled well enough, or None; and why no later.
+    """Return the latest time up to which both arms are sufficiently labelled, or None; and the
+    reason if later rows must wait.
 
-    usable: after which rows [n] a part that is used may end. label_coverage: the share of rows that
-    must have a label. label_age_s: the age at which every label that will come has come; 0 if that
-    is unknown. before: what was used already, for few rows alone show no difference between the
-    arms.
+    usable: after which rows [n] a used part may end. label_coverage: the share of rows that need a
+    label. label_age_s: the age after which no more labels arrive; 0 if unknown. before: the rows
+    used earlier, because few rows alone do not show a difference between the arms.
     """
     if not usable.any():
         return None, ""
@@ -76,7 +77,7 @@ def labelled_until(
         aged = rows.where(np.arange(len(rows.at)) <= last)
         if last + 1 < MIN_AGED_ROWS or not aged.has_both_arms:
             return None, ""
-        # Equal shares are then a fair sample.
+        # Rows with equal shares are a fair sample.
         if before.with_rows(aged).is_equal:
             return time_of(int(rows.at[last])) + INSTANT, ""
     return None, f"labels are late: {canary:.0%} of canary rows and {stable:.0%} of stable rows"

@@ -1,4 +1,4 @@
-"""What rows of the lake say of a version, for each kind of model."""
+"""Which measurements of a version are compared, for each kind of model."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from driftloop_rollout.output_quality import Scorer, malformed
 
 @dataclass(frozen=True, slots=True)
 class KindEvidence:
-    """seconds: the column whose time is compared, a whole request's or one token's. malformed: how
-    malformed each of n answers is, [n] 0 to 1; NaN if nobody can say."""
+    """seconds: the column with the compared time, of a whole request or of one token. malformed:
+    how malformed each of n answers is, [n] from 0 to 1; NaN if unknown."""
 
     seconds: str
     malformed: Callable[[pa.Table, Scorer | None], NDArray[np.float64]]

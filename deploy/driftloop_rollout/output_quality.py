@@ -1,5 +1,5 @@
-"""How well answers of a language model are formed: by what the request asked for, and by the scorer
-that the model's spec names."""
+"""Measures the format of a language model's answers: whether it matches the request, and the score
+of the function that the spec names."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,22 +18,23 @@ from driftloop_evaluation.plugins import load_plugin
 log = structlog.get_logger()
 
 Scorer = Callable[[list[dict[str, Any]], str], float]
-"""(messages, answer) → 0, as bad as can be, to 1."""
+"""(messages, answer) → a score from 0 (worst) to 1."""
 
 _INPUTS, _OUTPUTS = ("messages", "parameters", "operation"), ("text", "tool_calls", "finish_reason")
 FORMED_BY = frozenset((*_INPUTS, *_OUTPUTS))
-"""Columns that say whether an answer is well formed."""
+"""The columns that determine whether an answer is well formed."""
 
 
 def scorer_of(spec: ModelSpec) -> Scorer | None:
-    """The function that `options.scorer` names. Raises Rejected if it cannot be imported."""
+    """Return the function named by `options.scorer`; None if there is none. Raises Rejected if it
+    cannot be imported."""
     named = spec.options.get("scorer")
     return load_plugin(named, "options.scorer") if isinstance(named, str) else None
 
 
 def malformed(table: pa.Table, scorer: Scorer | None) -> NDArray[np.float64]:
-    """How malformed each answer is, 0 to 1; NaN if nobody can say: an error, an embedding, a
-    client that left, a column that is not captured, or a scorer that fails."""
+    """Return how malformed each answer is, 0 to 1; NaN if unknown: an error, an embedding, a client
+    that disconnected, a column that is not captured, or a scorer that failed."""
     names = [*(INPUT_PREFIX + n for n in _INPUTS), *(OUTPUT_PREFIX + n for n in _OUTPUTS)]
     columns = [table[name].to_pylist() for name in names]
     rows = zip(*columns, strict=True)
@@ -63,7 +64,7 @@ def _malformed(
 def _score(scorer: Scorer, messages: list[dict[str, Any]], text: str) -> float:
     try:
         score = float(scorer(messages, text))
-    except Exception as error:  # it is the user's code
+    except Exception as error:  # code of the user
         log.warning("rollout.scorer_failed", error=repr(error))
         return float("nan")
     return min(1.0, max(0.0, score))

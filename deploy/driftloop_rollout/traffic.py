@@ -1,4 +1,4 @@
-"""What replicas shall serve, as a function of the rollout's state: repeating it changes nothing."""
+"""Computes what replicas must serve from the rollout's state; repeating it changes nothing."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from driftloop_rollout.machine import Rollout, State
 
 
 def superseded(rollout: Rollout, deployment: Deployment) -> bool:
-    """Whether somebody else made another version the stable one."""
+    """Whether another version was made the stable one from outside the rollout."""
     if rollout.champion is None or rollout.state in (State.ROLLING_BACK, State.ABORTING):
         return False
     expected = {rollout.champion.version}
@@ -17,8 +17,7 @@ def superseded(rollout: Rollout, deployment: Deployment) -> bool:
 
 
 def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
-    """The deployment that this state asks for; equal to the given one where nothing is to
-    change."""
+    """Return the deployment for this state; equal to the given one if nothing changes."""
     if rollout.champion is None or rollout.finished:
         return deployment
     candidate, champion = rollout.candidate, rollout.champion
@@ -28,8 +27,8 @@ def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
         promoted = deployment.serving(candidate, TrafficSplit(candidate.version))
         return _holding(promoted, champion)
     elif rollout.weight:
-        # The salt stays for the whole rollout, so that hashes of keys do; what draws keys anew is
-        # the step's beginning.
+        # The salt, and so the hashes of keys, stays the same for the whole rollout; the start of
+        # each step makes the draws differ.
         since = rollout.stepped_at.timestamp() if rollout.stepped_at else 0.0
         split = TrafficSplit(
             champion.version,
@@ -45,18 +44,18 @@ def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
 
 
 def baseless(candidate: ServedVersion, deployment: Deployment) -> bool:
-    """Whether it is an adapter for a version that is not served (any more)."""
+    """Whether it is an adapter whose base version is not served (any more)."""
     return candidate.base is not None and deployment.version(candidate.base) is None
 
 
 def trimmed(rollout: Rollout, deployment: Deployment, keep_previous: int) -> Deployment:
-    """After the promotion: the new champion and the `keep_previous` newest of the former ones.
-    Former adapters all leave, for an engine has room for few; the base of one that stays, stays
-    too."""
+    """Return the deployment after the promotion: the new champion and the `keep_previous` newest of
+    the former ones. Former adapters are all removed, because an engine has room for few; the base
+    of a remaining adapter is kept."""
     candidate, champion = rollout.candidate.version, rollout.champion
     last = champion.version if champion else candidate
     former = [v for v in deployment.versions if v.version != candidate and v.base is None]
-    # Oldest first, with the champion of until now as the newest whatever its number.
+    # Oldest first; the previous champion counts as the newest regardless of its number.
     former.sort(key=lambda v: (v.version == last, v.version))
     kept = {candidate, rollout.candidate.base}
     kept |= {v.version for v in former[-keep_previous:]} if keep_previous else set()
@@ -65,11 +64,11 @@ def trimmed(rollout: Rollout, deployment: Deployment, keep_previous: int) -> Dep
 
 
 def _withdrawn(rollout: Rollout, champion: ServedVersion, deployment: Deployment) -> Deployment:
-    """All traffic on the last good version: the champion, or what somebody else put in its
-    place."""
+    """Return all traffic to the last good version: the champion, or the version that was put in its
+    place from outside."""
     candidate, split = rollout.candidate.version, deployment.split
     if split.stable == candidate:
-        if not rollout.promotion_began:  # somebody else made it the stable one: theirs to undo
+        if not rollout.promotion_began:  # made the stable version from outside: not ours to undo
             return deployment
         split = TrafficSplit(champion.version)
         deployment = deployment.serving(champion, split)

@@ -1,7 +1,7 @@
-"""Units of a verdict: what was drawn for an arm, with all that it lost there. Pure.
+"""Units of a verdict: the draws of an arm, each with all its losses. Pure.
 
 A unit is a routing key in one epoch of the split, or a request without a routing key. Its rows may
-depend on each other in any way; the draw is ours, and independent of everything before it.
+depend on each other in any way; the draw is random, and independent of everything before it.
 """
 
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 NO_KEY = -1
-"""In the place of a routing key's hash."""
+"""Used in place of a routing key's hash."""
 FEW_KEYS = 30
-"""Fewer keys with two rows say nothing of how much keys differ."""
+"""With fewer keys that have two rows, the variance between keys is unknown."""
 ASSUMED_CORRELATION = 0.1
-"""Of the losses of a key's rows, while too few keys were seen."""
+"""The correlation of the losses of a key's rows, assumed while too few keys were seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
     """n units as arrays [n].
 
-    canary: whether the draw was for the canary, which had the probability `share`; rows: how many
-    of its rows are judged; loss: their sum; expected: the loss of one row that was to be expected
-    before the draw; spread: the variance, between units, of what is not explained by `expected`.
+    canary: whether the draw was for the canary, which had the probability `share`. rows: the number
+    of judged rows. loss: their sum. expected: the expected loss of one row before the draw. spread:
+    the variance between units that `expected` does not explain.
     """
 
     canary: NDArray[np.bool_]
@@ -40,7 +40,8 @@ class Units:
 
     @classmethod
     def of_rows(cls, canary: Floats, stable: Floats, share: float, expected: float) -> "Units":
-        """Units of one row each. canary, stable: the losses of those drawn for either arm."""
+        """Return units of one row each. canary, stable: the losses of those drawn for either
+        arm."""
         loss = np.concatenate([canary, stable])
         n = len(loss)
         return cls(
@@ -55,8 +56,8 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class KeyHistory:
-    """What the champion lost on each routing key: hashes in ascending order [k], their rows and
-    summed losses [k]. spread: the variance of the keys' own means; None if too few were seen."""
+    """The champion's losses by routing key: hashes in ascending order [k], number of rows and
+    summed losses [k]. spread: the variance of the keys' true means; None if too few were seen."""
 
     keys: Ints
     rows: Floats
@@ -65,7 +66,7 @@ class KeyHistory:
 
     @classmethod
     def of(cls, keys: Ints, losses: Floats) -> "KeyHistory":
-        """From rows [n] that the champion answered; NO_KEY and NaN are left out."""
+        """Build the history from rows [n] that the champion answered, ignoring NO_KEY and NaN."""
         known = (keys != NO_KEY) & ~np.isnan(losses)
         found, place = np.unique(keys[known], return_inverse=True)
         rows = np.bincount(place, minlength=len(found)).astype(np.float64)
@@ -73,9 +74,9 @@ class KeyHistory:
         return cls(found, rows, sums, spread_of(place, losses[known]))
 
     def expect(self, keys: Ints, q: float) -> tuple[Floats, Floats]:
-        """`expected` and `spread` of units with these keys: the key's mean, shrunk to the mean loss
-        q of all by as much as its rows are few. Best linear prediction; see Bühlmann and Gisler, "A
-        Course in Credibility Theory" (2005), chapter 3."""
+        """Return `expected` and `spread` of units with these keys: the key's mean, shrunk towards
+        the overall mean loss q, more strongly for few rows. Best linear prediction; see Bühlmann
+        and Gisler, "A Course in Credibility Theory" (2005), chapter 3."""
         v = max(q * (1 - q), 1e-4)
         spread = ASSUMED_CORRELATION * v if self.spread is None else self.spread
         rows, losses = np.zeros(len(keys)), np.zeros(len(keys))
@@ -90,9 +91,9 @@ class KeyHistory:
 
 
 def spread_of(groups: Ints, losses: Floats) -> float | None:
-    """The variance between the means of groups, beyond what chance makes of their rows (analysis
-    of variance, one way); None if fewer than FEW_KEYS groups have two rows. groups: a number from 0
-    for each row."""
+    """Return the variance between the means of groups, beyond what the variance within groups
+    explains (one-way analysis of variance); None if fewer than FEW_KEYS groups have two rows.
+    groups: a number from 0 for each row."""
     n = np.bincount(groups).astype(np.float64)
     if (n >= 2).sum() < FEW_KEYS:
         return None

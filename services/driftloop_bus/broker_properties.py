@@ -8,7 +8,7 @@ from driftloop_bus.port import MAX_VALUE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class BrokerFolder:
-    """What a local broker keeps, and where: all of it below `root`."""
+    """The files of a local broker, all below `root`."""
 
     root: Path
 
@@ -22,12 +22,12 @@ class BrokerFolder:
 
     @property
     def formatted(self) -> Path:
-        """Exists once the storage was formatted to the end."""
+        """A marker that exists once the storage is completely formatted."""
         return self.root / "formatted"
 
     @property
     def scratch(self) -> Path:
-        """Java's temporary files (native libraries of the codecs)."""
+        """Java's temporary files (native libraries of the compression codecs)."""
         return self.root / "tmp"
 
     @property
@@ -36,12 +36,13 @@ class BrokerFolder:
 
     @property
     def process(self) -> Path:
-        """Process id and port of the broker that was started last."""
+        """The process id and port of the most recently started broker."""
         return self.root / "process.json"
 
 
 def server_properties(data: Path, port: int, controller_port: int) -> str:
-    """A KRaft node that is broker and controller, on loopback only, with small internal topics."""
+    """Return the properties of a KRaft node that is broker and controller, on loopback only, with
+    small internal topics."""
     values: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -52,14 +53,14 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": data,
-        # Topics are made by name, with the settings' partitions and retention.
+        # Topics are created explicitly, with the partitions and retention of the settings.
         "auto.create.topics.enable": "false",
         "default.replication.factor": 1,
         "min.insync.replicas": 1,
         "message.max.bytes": MAX_VALUE_BYTES + (1 << 20),
-        # Whole segments expire: small ones follow the retention closely.
+        # Only whole segments expire, so small ones follow the retention closely.
         "log.segment.bytes": 64 << 20,
-        # Internal topics: 50 partitions by default, which makes the start slow.
+        # The default of 50 partitions for internal topics makes the start slow.
         "offsets.topic.num.partitions": 1,
         "offsets.topic.replication.factor": 1,
         "transaction.state.log.num.partitions": 1,
@@ -69,11 +70,11 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
-        # A broker that was killed registers again only when its former session has run out: with
-        # the default of 9 s a restart takes 11 s.
+        # A killed broker can only register again after its former session has expired: with the
+        # default of 9 s a restart takes 11 s.
         "broker.session.timeout.ms": 3_000,
         "broker.heartbeat.interval.ms": 500,
-        # One machine's traffic: few threads, and a cleaner that fits the small heap.
+        # For the traffic of one machine: few threads, and a cleaner that fits the small heap.
         "num.network.threads": 2,
         "num.io.threads": 2,
         "background.threads": 2,
@@ -84,17 +85,17 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
 
 
 def _escaped(value: str) -> str:
-    """As Java reads a properties file, which is in Latin-1: `\\` begins an escape."""
+    """Escape a value for a Java properties file, which is in Latin-1 and uses `\\` for escapes."""
     units = value.replace("\\", "\\\\").encode("utf-16-be")
     codes = [int.from_bytes(units[i : i + 2]) for i in range(0, len(units), 2)]
     return "".join(chr(code) if code < 0x7F else f"\\u{code:04x}" for code in codes)
 
 
 def java_options(folder: BrokerFolder, heap_mb: int) -> list[str]:
-    """Options of the broker's Java: small, quick to start, quiet."""
+    """Return Java options that make the broker small, quick to start, and quiet."""
     return [
-        # It grows on demand and shrinks again. A small nursery is collected often: garbage does not
-        # pile up for hours, which would look like a leak.
+        # The heap grows on demand and shrinks again. A small nursery is collected often, so that
+        # garbage does not accumulate for hours and look like a leak.
         "-Xms48m",
         f"-Xmx{heap_mb}m",
         "-XX:MaxNewSize=32m",
@@ -115,8 +116,7 @@ def java_options(folder: BrokerFolder, heap_mb: int) -> list[str]:
 
 
 def log_tail(folder: BrokerFolder, lines: int = 6) -> str:
-    """The last lines of the broker's log without Java's stack frames, for a message about why it
-    does not run."""
+    """Return the last lines of the broker's log without Java's stack frames, for error messages."""
     try:
         text = folder.log.read_text(errors="replace")
     except OSError:

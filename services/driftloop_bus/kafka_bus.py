@@ -1,11 +1,11 @@
 """The bus on Apache Kafka, with kafka-python.
 
-Delivery: a producer never gives a record up by itself. Batches do not expire, so a broker that is
-away for an hour delays records and neither loses nor reorders them (a batch that expired would be
-overtaken by the one behind it). Memory is bounded by the caller, who sees what is unacknowledged.
-What the cluster refuses for good (a record too large for its topic, a time too far from its clock,
-a right that was taken away) breaks the producer. The library would continue with the records behind
-it, or fail all of them until the process ends.
+Delivery: a producer never gives up on a record. Batches do not expire, so a broker that is
+unavailable for an hour delays records but neither loses nor reorders them (an expired batch would
+be overtaken by the next). Callers bound the memory, since they see what is unacknowledged. A
+permanent refusal (a record too large for its topic, a timestamp too far from the cluster's clock, a
+revoked permission) breaks the producer; the library would instead continue with the following
+records, or fail all of them until the process ends.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ _LARGEST = "max.message.bytes"
 
 
 class KafkaBus:
-    """A cluster at `bootstrap` (host:port, comma separated). Making it connects to nothing."""
+    """A cluster at `bootstrap` (host:port, comma-separated). Connects on first use."""
 
     def __init__(self, bootstrap: str, settings: KafkaSettings) -> None:
         self._connection = connection_options(bootstrap, settings)
@@ -72,12 +72,12 @@ class KafkaBus:
             log.info("bus.topics_created", topics=sorted(missing), partitions=partitions)
 
     def topics(self) -> list[str]:
-        """Names of the topics there are, without Kafka's own; raises RetryLater."""
+        """Return the names of the topics, without Kafka's internal ones. Raises RetryLater."""
         with self._admin() as admin:
             return sorted(name for name in admin.list_topics() if not name.startswith("__"))
 
     def version(self) -> str:
-        """The cluster's version as far as its protocol tells it; raises RetryLater."""
+        """Return the cluster's version, as far as its protocol reveals it. Raises RetryLater."""
         with self._admin() as admin:
             return ".".join(str(part) for part in admin._manager.broker_version)
 
@@ -93,7 +93,7 @@ class KafkaBus:
 
     def max_value_bytes(self, topic: str) -> int:
         with self._admin() as admin:
-            _partitions(admin, topic)  # of a topic that does not exist, Kafka gives its defaults
+            _partitions(admin, topic)  # Kafka would return its defaults for a missing topic
             wanted = ConfigResource("topic", topic, {_LARGEST: None})
             found = admin.describe_configs([wanted], config_filter="all")
             limit = int(found["topic"][topic][_LARGEST]["value"])
@@ -112,7 +112,8 @@ class KafkaBus:
 
     @contextlib.contextmanager
     def _admin(self) -> Any:
-        # One client a call: metadata is asked rarely, and none is left with dead connections.
+        # One client per call: metadata is rarely needed, and no client is left with dead
+        # connections.
         try:
             admin = KafkaAdminClient(
                 **self._connection,
@@ -128,7 +129,7 @@ class KafkaBus:
 
 
 class KafkaBusProducer:
-    """Idempotent, acks=all. Records of one key stay in order, whatever the broker goes through."""
+    """Idempotent, acks=all. Records with the same key stay in order, even if the broker fails."""
 
     def __init__(self, connection: Mapping[str, Any]) -> None:
         self._connection = connection
@@ -170,7 +171,8 @@ class KafkaBusProducer:
                 raise RetryLater(f"{len(self._unacknowledged)} records are not acknowledged yet")
 
     def close(self) -> None:
-        """Deliver for a few seconds more; what is not acknowledged then fails with RetryLater."""
+        """Continue to deliver for a few seconds; records that are not acknowledged by then fail
+        with RetryLater."""
         with contextlib.suppress(RetryLater):
             self.flush(_CLOSE_S)
         with self._settled:
@@ -190,7 +192,8 @@ class KafkaBusProducer:
                     producer = producer or self._connect()
                     sent = producer.send(topic, value, key=key, headers=headers)
                 except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError, OSError):
-                    # No broker yet, or no such topic yet. Later records must not overtake it.
+                    # No broker or topic yet. Retry in place, so that later records do not overtake
+                    # this one.
                     log.warning("bus.send_waits", topic=topic, bootstrap=self._bootstrap)
                     self._ended.wait(0.2)
                 except Exception as error:
@@ -267,7 +270,7 @@ class KafkaBusProducer:
 def _end(producer: Any) -> None:
     with contextlib.suppress(kafka_errors.KafkaError):
         producer.close(timeout=1.0)
-    # Where records are not acknowledged, `close` leaves its thread running (kafka-python 3.0.12).
+    # With unacknowledged records, `close` leaves its thread running (kafka-python 3.0.12).
     producer._sender.force_close()
 
 

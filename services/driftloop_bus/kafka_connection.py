@@ -1,4 +1,5 @@
-"""How a cluster is reached, how large its records may be, and what its errors mean."""
+"""Connection options for a cluster, size limits of records, and the translation of Kafka's
+errors."""
 
 from typing import Any
 
@@ -18,13 +19,13 @@ RECORD_BYTES = MAX_VALUE_BYTES + (256 << 10)
 BATCH_BYTES = RECORD_BYTES + (256 << 10)
 """`max.message.bytes` of the topics: Kafka counts a whole batch."""
 BESIDE_VALUE_BYTES = 16 << 10
-"""More than a batch of one record needs beside the value: its key and our headers."""
+"""An upper bound of what a batch of one record needs besides the value: its key and headers."""
 
 
 class RefreshedMetadata(ClusterMetadata):  # type: ignore[misc]
-    """Goes on looking for leaders. kafka-python 3.0.12 stops for good at the first error that is
-    not its own, such as a connection that is reset while TLS begins: its producers then ask a
-    broker that is gone forever, a thousand times a second."""
+    """Keeps refreshing the metadata. kafka-python 3.0.12 stops permanently at the first error of
+    another library, such as a connection reset during the TLS handshake; its producers then contact
+    a broker that no longer exists a thousand times a second."""
 
     async def _refresh_loop(self) -> None:
         while not self.closed:
@@ -39,7 +40,7 @@ manager.ClusterMetadata = RefreshedMetadata
 
 
 def connection_options(bootstrap: str, settings: KafkaSettings) -> dict[str, Any]:
-    """kafka-python's options for reaching a cluster, TLS and SASL from the settings included."""
+    """Return kafka-python's options for connecting to a cluster, including TLS and SASL."""
     options: dict[str, Any] = {
         "bootstrap_servers": bootstrap,
         "security_protocol": settings.security_protocol,
@@ -73,4 +74,4 @@ def translated(error: Exception) -> DriftloopError:
     )
     if isinstance(error, refused):
         return Rejected(f"Kafka refuses the record: {error}")
-    return RetryLater(f"Kafka does not answer as it should: {error!r}")
+    return RetryLater(f"Kafka returned an error: {error!r}")

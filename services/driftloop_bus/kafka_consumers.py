@@ -1,5 +1,4 @@
-"""Reading from Apache Kafka, with kafka-python. No offset is kept in Kafka: callers keep their
-own."""
+"""Reads from Apache Kafka, with kafka-python. Offsets are stored by the callers, not in Kafka."""
 
 import contextlib
 import threading
@@ -18,15 +17,15 @@ from kafka import errors as kafka_errors
 log = structlog.get_logger()
 
 _SESSION_MS = 10_000
-"""A member that is silent for so long is dead; the broker's least is 6 s."""
+"""A member is considered dead after this time without a heartbeat; brokers require at least 6 s."""
 _HEARTBEAT_MS = 2_000
 _METADATA_MS = 5_000
-"""How often it is asked what partitions there are; kafka-python overlooks a request that it
-has just been sent."""
+"""How often the list of partitions is refreshed; kafka-python ignores a refresh request that
+follows another immediately."""
 
 
 class _Connected:
-    """Holds a client of kafka-python, from its first use until it is closed."""
+    """Holds a client of kafka-python from first use until it is closed."""
 
     _client: Any = None
 
@@ -37,7 +36,7 @@ class _Connected:
 
 
 class KafkaBusConsumer(_Connected):
-    """Reads assigned partitions. For one thread."""
+    """Reads assigned partitions. Use it from one thread."""
 
     def __init__(self, connection: Mapping[str, Any]) -> None:
         self._connection = connection
@@ -69,22 +68,22 @@ class KafkaBusConsumer(_Connected):
 
 
 class _InformedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
-    """Shares out partitions only once it knows of them. kafka-python's own gives nobody one where
-    its leader joins before it knows of the topics, and the group stays like that."""
+    """Assigns partitions only once their topics are known. kafka-python's own assignor assigns none
+    if its leader joins before it knows the topics, and the group stays in that state."""
 
     def assign(self, cluster: Any, members: Any) -> Any:
         for topic in {topic for member in members for topic in member.metadata.topics}:
             if not cluster.partitions_for_topic(topic):
                 cluster.request_update()
-                # One that may pass: the member joins again.
+                # A retriable error: the member joins again.
                 raise kafka_errors.UnknownTopicOrPartitionError(topic)
         return super().assign(cluster, members)
 
 
 class KafkaBusMember(_Connected):
-    """Reads what its group leaves to it. Partitions move one by one (cooperative sticky): the
-    others are read on while it happens. Heartbeats come from kafka-python's own thread, so the
-    caller may take its time between two polls (5 minutes). For one thread."""
+    """Reads the partitions assigned by its group. Partitions move individually (cooperative
+    sticky); reading of the others continues meanwhile. Heartbeats are sent by kafka-python's own
+    thread, so the caller may take up to 5 minutes between two polls. Use it from one thread."""
 
     def __init__(
         self,
@@ -106,7 +105,7 @@ class KafkaBusMember(_Connected):
 
     def start(self, positions: Mapping[Partition, int]) -> None:
         for place, offset in positions.items():
-            with contextlib.suppress(ValueError, KeyError):  # it went away meanwhile
+            with contextlib.suppress(ValueError, KeyError):  # it was revoked meanwhile
                 _seek(self._client, {place: offset})
                 self._client.resume(TopicPartition(*place))
 
@@ -127,8 +126,9 @@ class KafkaBusMember(_Connected):
 
 
 class _Moves(ConsumerRebalanceListener):  # type: ignore[misc]
-    """What the group did since somebody asked. kafka-python calls it from its own thread, which
-    must not wait; so it only notes, and holds what came until its reader knows where to start."""
+    """Records the group's assignments until they are read. kafka-python calls it from its own
+    thread, which must not block; so it only records them, and pauses new partitions until the
+    reader sets their start positions."""
 
     def __init__(self) -> None:
         self.client: Any = None
@@ -138,7 +138,7 @@ class _Moves(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         places = list(assigned)
         for place in places:
-            # A position, so that nobody asks Kafka for one.
+            # Set any position, so that kafka-python does not fetch one from Kafka.
             self.client.seek(place, 0)
         self.client.pause(*places)
         with self._lock:
@@ -161,8 +161,8 @@ def _client(connection: Mapping[str, Any], timeout_s: float, **more: Any) -> Any
         **more,
         bootstrap_timeout_ms=max(100, int(timeout_s * 1000)),
         enable_auto_commit=False,
-        # A position that is gone (retention, or another cluster) reads from the earliest there
-        # is: readers drop what they already have.
+        # If the position no longer exists (retention, or another cluster), read from the earliest
+        # offset: readers ignore records that they already have.
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=BATCH_BYTES,
         request_timeout_ms=10_000,

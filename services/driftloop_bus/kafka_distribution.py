@@ -1,8 +1,9 @@
-"""The jars of Apache Kafka: an installed distribution, or the ones that the committed lock names.
+"""Provides the jars of Apache Kafka: from an installed distribution, or as listed in the committed
+lock.
 
-The lock is what `jgo` 3.2 writes for `org.apache.kafka:kafka_2.13` with an slf4j binding. Each jar
-is fetched by its exact coordinate and used only if its SHA-256 is the lock's; they lie in one
-folder of the user's cache, named after the lock, and are checked again at every start.
+The lock is written by `jgo` 3.2 for `org.apache.kafka:kafka_2.13` with an slf4j binding. Each jar
+is fetched by its exact coordinate and used only if its SHA-256 matches the lock. The jars are in a
+folder of the user's cache, named after the lock, and are verified at every start.
 """
 
 import fcntl
@@ -25,7 +26,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LockedJar:
-    """One jar by its Maven coordinate; `sha256` in lower-case hexadecimal."""
+    """A jar with its Maven coordinate; `sha256` in lower-case hexadecimal."""
 
     group: str
     artifact: str
@@ -50,7 +51,7 @@ class Lock:
 
 
 def read_lock(path: Path | None = None) -> Lock:
-    """The committed lock; raises Unavailable if it is missing or cannot be read."""
+    """Read the committed lock. Raises Unavailable if it is missing or cannot be read."""
     path = path or _lock_path()
     try:
         text = path.read_bytes()
@@ -70,12 +71,12 @@ def _lock_path() -> Path:
 
 
 def class_path(environ: Mapping[str, str] = os.environ) -> str:
-    """What `java -cp` needs: KAFKA_HOME's jars if it is set, else the locked ones, fetched on first
-    use. Raises Unavailable."""
+    """Return the class path for `java -cp`: the jars of KAFKA_HOME if it is set, otherwise the
+    locked ones, fetched on first use. Raises Unavailable."""
     if home := environ.get("KAFKA_HOME"):
         libraries = Path(home) / "libs"
         if not any(libraries.glob("kafka*.jar")):
-            raise Unavailable(f"KAFKA_HOME is {home}, but {libraries} holds no Apache Kafka")
+            raise Unavailable(f"KAFKA_HOME is {home}, but {libraries} contains no Apache Kafka")
         return f"{libraries}/*"
     lock = read_lock()
     folder = locked_jars(lock, cache_folder(environ))
@@ -83,18 +84,19 @@ def class_path(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where this user's jars lie, for all stacks of this machine."""
+    """Return the folder of this user's jars, shared by all stacks of this machine."""
     base = environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "driftloop" / "kafka"
 
 
 Fetch = Callable[[LockedJar, Path], Path]
-"""Gets a jar into a folder of its own choice below the one given, and returns where it lies."""
+"""Downloads a jar into a folder below the given one, and returns its path."""
 
 
 def locked_jars(lock: Lock, cache: Path, fetch: Fetch | None = None) -> Path:
-    """The folder with every jar of the lock, checked; fetches what is missing or wrong. Several
-    processes may ask at once. Raises Unavailable if a jar cannot be had as locked."""
+    """Return the folder with every jar of the lock, verified. Missing or damaged jars are fetched.
+    Safe to call from several processes at once. Raises Unavailable if a jar cannot be provided as
+    locked."""
     folder = cache / lock.digest[:16]
     if not _wrong(lock, folder):
         return folder
@@ -130,10 +132,10 @@ def _fetch_all(jars: list[LockedJar], folder: Path, fetch: Fetch) -> None:
             fetched = fetch(jar, Path(scratch))
             if not _is_locked(fetched, jar):
                 raise Unavailable(
-                    f"{jar.filename} is not what the lock names (SHA-256 differs); "
+                    f"{jar.filename} does not match the lock (SHA-256 differs); "
                     "it was fetched and is not used"
                 )
-            # Renamed in the same file system: a killed fetch leaves no half jar.
+            # Renamed within one file system, so that an interrupted fetch leaves no partial jar.
             fetched.replace(folder / jar.filename)
 
         with ThreadPoolExecutor(8) as pool:
@@ -144,8 +146,8 @@ def _from_maven(jar: LockedJar, scratch: Path) -> Path:
     from jgo.config import GlobalSettings
     from jgo.maven import MavenContext
 
-    # jgo's own cache (often ~/.m2, shared with other tools) is left alone: what lies there could be
-    # anything, and what lies here is checked.
+    # jgo's own cache (often ~/.m2, shared with other tools) is not used, since its content is not
+    # verified.
     context = MavenContext(repo_cache=scratch, local_repos=[], timeout=30)
     context.remote_repos.update(GlobalSettings.load().repositories)
     try:

@@ -1,8 +1,8 @@
-"""The single-node Apache Kafka of this machine: its command line, and starting and stopping it.
+"""Runs the single-node Apache Kafka of this machine: builds its command line, starts and stops it.
 
-Everything it keeps lies in `kafka` under the state directory. One stack has one broker: the first
-role to start it ends what a killed supervisor left behind, and no process is ever signalled that
-does not run with this state directory's `server.properties`.
+All its files are in `kafka` under the state directory. A stack has one broker: the first role to
+start it ends the one left by a killed supervisor. Only processes that run with this state
+directory's `server.properties` are ever signalled.
 """
 
 import base64
@@ -45,9 +45,10 @@ STOP_S = 15.0
 
 
 def command(settings: Settings) -> list[str]:
-    """The argv of the broker, with everything it needs done: Java found, jars fetched, properties
-    written, storage formatted. Safe to repeat after a kill at any point. The caller is expected to
-    become that program; its process id is noted. Raises Unavailable."""
+    """Return the command line of the broker, after preparing everything: finding Java, fetching
+    jars, writing properties, formatting the storage. Safe to repeat after a kill at any point. The
+    caller is expected to exec the command, since its own process id is recorded. Raises
+    Unavailable."""
     folder = _folder(settings)
     private_folder(settings.state_dir)
     folder.root.mkdir(parents=True, exist_ok=True)
@@ -66,8 +67,8 @@ def command(settings: Settings) -> list[str]:
 
 
 def start(settings: Settings) -> dict[str, Any]:
-    """Start a broker that outlives this process, unless it runs; returns its `status` when it
-    answers. Raises Unavailable if it cannot be had or does not come up."""
+    """Start a broker that outlives this process, unless one runs. Returns its `status` once it
+    answers. Raises Unavailable if it cannot be provided or does not start."""
     if settings.kafka.bootstrap_servers:
         raise Unavailable(
             f"kafka.bootstrap_servers names another cluster, {settings.kafka.bootstrap_servers}"
@@ -104,14 +105,15 @@ def start(settings: Settings) -> dict[str, Any]:
 
 
 def stop(settings: Settings) -> dict[str, Any]:
-    """Stop this state directory's broker, if one runs; returns its `status`."""
+    """Stop the broker of this state directory if it runs, and return its `status`."""
     _end(_folder(settings))
     return status(settings)
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """`running` (a process of ours lives), `answers`, `pid`, `port`, `bootstrap_servers`,
-    `version`, `topics`, `log`. With a cluster of the user's own only what that cluster answers."""
+    """Return `running` (whether our broker's process lives), `answers`, `pid`, `port`,
+    `bootstrap_servers`, `version`, `topics` and `log`. For a cluster of the user's own, only what
+    the cluster reports."""
     own = settings.kafka.bootstrap_servers is None
     folder = _folder(settings)
     process = _process(folder) if own else None
@@ -143,7 +145,7 @@ def status(settings: Settings) -> dict[str, Any]:
 
 
 def with_port(settings: Settings, port: int) -> Settings:
-    """The same settings with the broker's port; `start` names it where they said 0."""
+    """Return the settings with the broker's port; `start` uses it if the configured port is 0."""
     return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"port": port})})
 
 
@@ -152,9 +154,9 @@ def _folder(settings: Settings) -> BrokerFolder:
 
 
 def _format(folder: BrokerFolder, argv: list[str]) -> None:
-    # Without its mark, what lies there is half a format that a kill left: no broker ever ran on it.
+    # Without the marker, formatting was interrupted: no broker ever ran on this data.
     shutil.rmtree(folder.data, ignore_errors=True)
-    # It may begin with "-", which a word of its own must not.
+    # The id may begin with "-", which a separate command-line argument must not.
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     done = subprocess.run(
         [
@@ -190,8 +192,8 @@ def _end(folder: BrokerFolder) -> None:
 
 
 def _process(folder: BrokerFolder) -> psutil.Process | None:
-    """The broker that runs on this folder. A process id may belong to another program by now:
-    the command line decides."""
+    """Return the broker's process on this folder. Identified by its command line, since the process
+    id may have been reused."""
     noted = _noted(folder).get("pid")
     if noted is None:
         return None

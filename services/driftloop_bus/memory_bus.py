@@ -1,4 +1,5 @@
-"""A bus in this process' memory: the port's semantics without a broker, for tests and trials."""
+"""A bus in the memory of this process: the semantics of the port without a broker, for tests and
+experiments."""
 
 import threading
 import time
@@ -16,10 +17,10 @@ _BROKEN = "the topic refuses a record: it is too large"
 
 @dataclass
 class MemoryBus:
-    """One cluster that all producers and consumers of this object share.
+    """One cluster, shared by all producers and consumers of this object.
 
-    While `away` it behaves as a cluster that does not answer: sends stay queued, polls find
-    nothing, metadata raises RetryLater.
+    While `away`, it behaves like a cluster that does not answer: sends stay queued, polls return
+    nothing, and metadata calls raise RetryLater.
     """
 
     _topics: dict[str, list[list[Message]]] = field(default_factory=dict)
@@ -29,13 +30,13 @@ class MemoryBus:
     _limits: dict[str, int] = field(default_factory=dict)
 
     def set_away(self, away: bool) -> None:
-        """Take the cluster away, or bring it back."""
+        """Make the cluster unavailable, or available again."""
         with self._changed:
             self._away = away
             self._changed.notify_all()
 
     def set_max_value_bytes(self, topic: str, limit: int) -> None:
-        """The topic refuses larger values from now on."""
+        """Make the topic refuse larger values from now on."""
         with self._changed:
             self._limits[topic] = limit
 
@@ -75,8 +76,8 @@ class MemoryBus:
             return MemoryMember(self, self._groups.setdefault(group, Group()), topics, instance)
 
     def expel(self, member: "MemoryMember") -> None:
-        """Give a member's partitions to the others without its knowledge, as a cluster does with
-        one that is silent for too long. It learns so at its next poll, and joins again."""
+        """Give a member's partitions to others without its knowledge, as a cluster does after
+        missing heartbeats. The member notices at its next poll, and joins again."""
         with self._changed:
             member._group.leave(member._name)
             self._changed.notify_all()
@@ -102,7 +103,7 @@ class _Queued:
 
 
 class MemoryProducer:
-    """Delivers from a thread, in order; what finds no cluster or no topic waits for it."""
+    """Delivers from a thread, in order. Records wait while the cluster or the topic is missing."""
 
     def __init__(self, bus: MemoryBus) -> None:
         self._bus = bus
@@ -181,8 +182,8 @@ class MemoryProducer:
                         time.time_ns() // 1_000_000,
                     )
                 )
-            # Outside the lock: callbacks may send again. Before it leaves the queue: flush waits
-            # for the futures.
+            # Outside the lock, because callbacks may send again; before removal from the queue,
+            # because flush waits for the futures.
             record.future.set_result((number, offset))
             with self._bus._changed:
                 self._queue.pop(0)
@@ -216,14 +217,14 @@ class MemoryConsumer:
         for (topic, number), offset in self._positions.items():
             logs = [] if self._bus._away else self._bus._topics.get(topic, [])
             if number < len(logs):
-                # As Kafka does: an offset that does not exist (any more) reads from the earliest.
+                # As in Kafka, an offset that does not exist is replaced by the earliest.
                 start = offset if offset <= len(logs[number]) else 0
                 found.extend(logs[number][start : start + limit - len(found)])
         return found
 
 
 class MemoryMember:
-    """Reads what its `Group` leaves to it, with a consumer of its own."""
+    """Reads the partitions assigned by its `Group`, with its own consumer."""
 
     def __init__(
         self, bus: MemoryBus, group: Group, topics: Sequence[str], instance: str | None

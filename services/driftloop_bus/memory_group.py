@@ -1,4 +1,5 @@
-"""Who of a group reads which partition: the fake's part that a Kafka coordinator plays."""
+"""Assigns partitions to the members of a group; plays the part of a Kafka coordinator in the
+fake."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,8 +8,8 @@ from driftloop_bus.port import Movement, Partition
 
 
 class Group:
-    """Shares partitions out in turn. A partition reaches its next owner only after the former one
-    has settled (or has left): as with Kafka's cooperative assignors."""
+    """Assigns partitions in turn. A partition reaches its next owner only after the former one has
+    settled or left, as with Kafka's cooperative assignors."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
@@ -16,7 +17,8 @@ class Group:
         self._expelled: dict[str, set[Partition]] = {}
 
     def join(self, instance: str | None) -> str:
-        """A new member's name; it takes over what the one of the same instance held."""
+        """Return the name of a new member, which takes over from an earlier one with the same
+        instance."""
         name = instance or f"member-{next(self._numbers)}"
         self._held[name] = set()
         return name
@@ -25,7 +27,7 @@ class Group:
         self._expelled[name] = self._held.pop(name, set())
 
     def settle(self, name: str, places: Sequence[Partition]) -> Movement:
-        """What a member must let go of and what it may have now."""
+        """Return the partitions that a member must release and those that it may have now."""
         lost = self._expelled.pop(name, set())
         held = self._held.setdefault(name, set())
         members = sorted(self._held)

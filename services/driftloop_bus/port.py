@@ -1,6 +1,6 @@
-"""The port: topics of partitions, at-least-once producers, and readers whose offsets their callers
-keep: a consumer of named partitions, or a member of a group that shares the partitions of topics
-out."""
+"""The port of the bus: partitioned topics, at-least-once producers, and readers. Offsets are stored
+by the callers. A reader is a consumer of given partitions, or a member of a group that shares the
+partitions of topics."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MAX_VALUE_BYTES = 8 << 20
-"""The largest value a record may have; topics, producers and fetches are set up for it."""
+"""The largest value of a record, in bytes; topics, producers and fetches are configured for it."""
 
 
 Partition = tuple[str, int]
@@ -17,7 +17,8 @@ Partition = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A record as it was read. `timestamp_ms`: when the producer sent it, since 1970."""
+    """A record that was read. `timestamp_ms`: when the producer sent it, in milliseconds since
+    1970."""
 
     topic: str
     partition: int
@@ -31,9 +32,9 @@ class Message:
 class Producer(Protocol):
     """Sends in the background, idempotent, acks=all. Safe to use from several threads.
 
-    What the cluster refuses breaks a producer: no record that was sent behind it may arrive without
-    it, so all that is not acknowledged fails, and so does what is sent from then on. Make another
-    one, and send again what failed.
+    A record that the cluster refuses breaks the producer: all unacknowledged records fail, and so
+    does everything sent afterwards, because no later record may arrive without the refused one.
+    Create a new producer and send the failed records again.
     """
 
     @property
@@ -47,52 +48,52 @@ class Producer(Protocol):
         key: bytes | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Future[tuple[int, int]]:
-        """Queue a record. The future gives (partition, offset) once acknowledged, else raises
-        RetryLater (the producer broke, or was closed) or Rejected (larger than MAX_VALUE_BYTES; the
-        others go on)."""
+        """Queue a record. The future returns (partition, offset) once acknowledged. It raises
+        RetryLater if the producer broke or was closed, or Rejected if the value exceeds
+        MAX_VALUE_BYTES (which does not affect other records)."""
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until all queued records are acknowledged; raises RetryLater at the timeout."""
+        """Wait until all queued records are acknowledged. Raises RetryLater at the timeout."""
 
     def close(self) -> None: ...
 
 
 class Consumer(Protocol):
-    """Reads assigned partitions from positions that the caller keeps (e.g. in the lake)."""
+    """Reads assigned partitions from positions that the caller stores, for example in the lake."""
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
-        """Read from these partitions at these offsets; -1: from the earliest there is."""
+        """Read these partitions from these offsets; -1: from the earliest available."""
 
     def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
-        """Messages in offset order per partition; empty after `timeout_s` with none. A broker that
-        is away is waited for, within the timeout, without an error."""
+        """Return messages in offset order per partition; empty if there are none within
+        `timeout_s`. An unavailable broker is waited for within the timeout, without an error."""
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """Partitions that a member lost, and those it got. One may be in both: it was away in between,
-    and another member may have read it."""
+    """Partitions that a member lost, and those that it got. A partition may be in both: it was lost
+    in between, and another member may have read it."""
 
     gone: frozenset[Partition] = frozenset()
     came: frozenset[Partition] = frozenset()
 
 
 class Member(Protocol):
-    """Reads the partitions that fall to it while it shares topics with the others of its group. Who
-    dies or hangs loses its partitions to them. There is no notice *before* another may read what
-    was lost: what a member does with its messages must hold against that. For one thread."""
+    """Reads the partitions that its group assigns to it. A member that dies or hangs loses its
+    partitions to others. There is no notice *before* another member may read a lost partition, so
+    processing must tolerate that. Use it from one thread."""
 
     def poll(self, timeout_s: float, max_messages: int = 1000) -> list[Message]:
-        """As `Consumer.poll`. What came is not read before `start`."""
+        """As `Consumer.poll`. New partitions are not read before `start`."""
 
     def moved(self) -> Movement:
-        """What happened since the last call. Messages that `poll` gave before are of the time
-        before."""
+        """Return the changes since the last call. Messages returned by `poll` earlier precede
+        them."""
 
     def start(self, positions: Mapping[Partition, int]) -> None:
-        """Read partitions that came, from these offsets; -1: from the earliest there is."""
+        """Read new partitions from these offsets; -1: from the earliest available."""
 
     def close(self) -> None: ...
 
@@ -103,22 +104,23 @@ class Bus(Protocol):
     def ensure_topics(
         self, topics: Sequence[str], *, partitions: int, retention_hours: int
     ) -> None:
-        """Create the topics that do not exist; raises RetryLater while no broker answers."""
+        """Create the topics that do not exist. Raises RetryLater while no broker answers."""
 
     def partitions(self, topic: str) -> list[int]:
-        """Partition numbers of a topic; raises NotFound, or RetryLater while no broker answers."""
+        """Return the partition numbers of a topic. Raises NotFound, or RetryLater while no broker
+        answers."""
 
     def end_offsets(self, topic: str) -> dict[int, int]:
-        """For each partition the offset that the next record will get."""
+        """Return for each partition the offset that the next record will get."""
 
     def max_value_bytes(self, topic: str) -> int:
-        """The largest value that the topic takes as it is set up now, MAX_VALUE_BYTES at most;
-        raises NotFound, or RetryLater while no broker answers."""
+        """Return the largest value that the topic currently accepts, at most MAX_VALUE_BYTES.
+        Raises NotFound, or RetryLater while no broker answers."""
 
     def producer(self) -> Producer: ...
 
     def consumer(self) -> Consumer: ...
 
     def member(self, group: str, topics: Sequence[str], instance: str | None = None) -> Member:
-        """A new member. One that comes with the `instance` of one that died takes its partitions
-        over at once; without, they wait until the group has noticed (about ten seconds)."""
+        """Return a new member. With the `instance` of a dead member it takes over that member's
+        partitions at once; otherwise they wait until the group notices (about ten seconds)."""

@@ -1,8 +1,7 @@
-"""zstd's native library, unpacked before the broker starts.
+"""Unpacks the native library of zstd before the broker starts.
 
-By itself the broker unpacks it beside its data at the first compressed record. One that was started
-on a full disk cannot, never tries again, and refuses all compressed records after there is room,
-too.
+By default the broker unpacks it at the first compressed record. A broker started on a full disk
+fails to do so, never retries, and refuses all compressed records even after space is available.
 """
 
 import os
@@ -14,9 +13,9 @@ _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "arm64": "aarch64"}
 
 
 def zstd_options(class_path: str, cache: Path) -> list[str]:
-    """The Java options that name the library in `cache`, written there if it is missing; none
-    where the jars have none for this machine, or there is no room: the broker is then on its
-    own."""
+    """Return the Java options that name the library in `cache`, after unpacking it if needed; none
+    if the jars have no library for this machine or there is no space, so that the broker uses its
+    default."""
     jars = map(Path, class_path.split(os.pathsep))
     jar = next((path for path in jars if path.name.startswith("zstd-jni-")), None)
     if jar is None:
@@ -36,7 +35,7 @@ def zstd_options(class_path: str, cache: Path) -> list[str]:
 
 
 def _unpack(jar: Path, member: str, library: Path) -> None:
-    """Whole or not at all."""
+    """Unpack atomically."""
     begun = library.with_name(f".{library.name}-{os.getpid()}")
     try:
         with zipfile.ZipFile(jar) as archive:

@@ -16,9 +16,9 @@ UPLOAD_TIMEOUT_S = 1800.0
 
 
 class ControlClient:
-    """Calls answer with parsed JSON and raise driftloop's errors, with the server's sentence.
+    """Sends calls; returns parsed JSON, and raises driftloop's errors with the server's message.
 
-    A gateway that is being restarted is waited for, `patience_s` at most.
+    While the gateway restarts, calls are retried for at most `patience_s` seconds.
     """
 
     def __init__(self, state_dir: Path, patience_s: float = 20.0) -> None:
@@ -44,7 +44,7 @@ class ControlClient:
         return self._call("DELETE", path, params=params)
 
     def put_archive(self, path: str, archive: BinaryIO, **params: Any) -> Any:
-        """Sends the file from its start; large ones take their time."""
+        """Send a file from its start. Large files take time."""
 
         def pieces() -> Iterator[bytes]:
             archive.seek(0)

@@ -1,4 +1,4 @@
-"""Commands that talk to a running stack: status, deploy, retrain, rollout."""
+"""Commands that use a running stack: status, deploy, retrain, rollout."""
 
 import sys
 import tempfile
@@ -19,7 +19,7 @@ from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_registry.mlflow_models import is_mlflow_uri
 
 LOAD_TIMEOUT_S = 900.0
-"""Large weights take minutes."""
+"""Large weights take minutes to load."""
 
 Reason = Annotated[str, typer.Option("--reason", help="Recorded in the audit log.")]
 
@@ -71,13 +71,13 @@ def deploy(
 ) -> None:
     """Serve a model.
 
-    A model's first version serves at once; a later one has to win a canary first.
+    A model's first version serves at once; a later one must first win a canary.
 
-    MODEL.yaml holds: name, model (the .onnx file, relative to it), and, for the loop: task
+    MODEL.yaml contains: name, model (the .onnx file, relative to it), and, for the loop: task
     (classification or regression), output (the tensor that labels are compared with), recipe,
     slices, reference (a parquet file), options. `signature` (inputs, outputs) is checked if given.
 
-    A language model's MODEL.yaml holds: name, runtime: vllm, model (a Hugging Face folder with
+    A language model's MODEL.yaml contains: name, runtime: vllm, model (a Hugging Face folder with
     safetensors, or s3://…), and: task: generation, recipe (lora-sft or lora-dpo), options (engine:
     vLLM's arguments; replicas, cpus). An adapter is a folder with adapter_config.json.
     """
@@ -130,13 +130,13 @@ def remove(
     model: Model,
     delete_data: Annotated[
         bool,
-        typer.Option("--delete-data", help="Delete its predictions from the lake too."),
+        typer.Option("--delete-data", help="Also delete its predictions from the lake."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove a model: nothing of it is served, watched or retrained any more.
+    """Remove a model: it is no longer served, monitored or retrained.
 
-    A retrain or a rollout under way ends. Its versions stay in the registry, and its predictions
+    A retrain or rollout in progress ends. Its versions stay in the registry, and its predictions
     and labels in the lake, where `driftloop query` reads them; deployed again under its name, it
     continues with the next version. With --delete-data its predictions are deleted: their files
     follow after `lake.vacuum_hours`. Labels, which hold no inputs, stay as long as
@@ -156,7 +156,7 @@ def remove(
 def retrain(
     run: Invocation,
     model: Model,
-    reason: Reason = "asked for by an operator",
+    reason: Reason = "requested by an operator",
     recipe: Annotated[
         list[str] | None,
         typer.Option("--recipe", help="Replaces the model's own recipe; repeatable."),
@@ -217,7 +217,7 @@ def rollout_start(
     run: Invocation,
     model: Model,
     version: Annotated[int, typer.Argument(help="A registered version.")],
-    reason: Reason = "asked for by an operator",
+    reason: Reason = "requested by an operator",
 ) -> None:
     """Canary a registered version of a model."""
     client = ControlClient(run.settings.state_dir)

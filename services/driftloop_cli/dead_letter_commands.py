@@ -1,4 +1,4 @@
-"""The command that shows and replays what the lake could not take."""
+"""The command that shows and replays records that could not be archived."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +26,7 @@ def dead_letters(
         ),
     ] = None,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Archive the records that can be read by now.")
+        bool, typer.Option("--replay", help="Archive the records that can now be read.")
     ] = False,
 ) -> None:
     """List the records that could not be archived, and why; or replay them.

@@ -1,4 +1,4 @@
-"""What this machine must have, checked one by one."""
+"""Checks the requirements of driftloop on this machine."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ PACKAGES = ("ray", "onnxruntime", "kafka", "deltalake", "evidently", "mlflow", "
 
 
 def examine(settings: Settings) -> list[dict[str, Any]]:
-    """One entry a check: name, ok, detail (what was found, or what to do)."""
+    """Return one entry per check: name, ok, detail (what was found, or what to do)."""
     checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("packages", _packages),
         ("language models", _language_models),
@@ -47,7 +47,7 @@ def _packages(_: Settings) -> str:
 
 
 def _language_models(_: Settings) -> str:
-    """Either build is fine, and none; both in one environment overwrite each other's files."""
+    """Either build is fine, or none; two builds in one environment overwrite each other's files."""
     found = [name for name in VLLM_BUILDS if _has(name)]
     if len(found) > 1:
         raise DriftloopError(f"{' and '.join(found)} are both installed; keep one of them")
@@ -91,7 +91,7 @@ def _store(settings: Settings) -> str:
     try:
         open_store(settings.store_url).close()
     except StoreAway as error:
-        raise DriftloopError(f"it does not answer: {error.reason}") from error
+        raise DriftloopError(f"the database does not answer: {error.reason}") from error
     return settings.store_url.partition("@")[2] or settings.store_url
 
 

@@ -1,4 +1,4 @@
-"""How labels arrive, as a person reads it."""
+"""Formats the arrival of labels for people."""
 
 from typing import Any
 
@@ -28,10 +28,10 @@ def arrival_rows(versions: list[dict[str, Any]]) -> Rows:
 
 
 def unjudged(model: str, versions: list[dict[str, Any]]) -> list[str]:
-    """A sentence for each version of which some labels cannot be judged."""
+    """Return a sentence for each version with labels that cannot be judged."""
     return [
-        f"v{found['version']}: {found['other_kind']:,} rows have a label of another kind than the "
-        f"output, "
+        f"v{found['version']}: {found['other_kind']:,} rows have a label that cannot be "
+        f"compared with the output, "
         f'and are not judged: driftloop query {model} "SELECT * FROM labels WHERE value IS NULL"'
         for found in versions
         if found["other_kind"]

@@ -1,4 +1,4 @@
-"""Commands that read what was predicted and labelled: query, labels, export, tail."""
+"""Commands that read predictions and labels: query, labels, export, tail."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 At = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="What had been predicted and received by then (ISO 8601)."),
+    typer.Option(metavar="TIME", help="Only data predicted and received by then (ISO 8601)."),
 ]
 Version = Annotated[
     str | None,
@@ -44,12 +44,12 @@ def query(
     limit: Annotated[int, typer.Option(help="The most rows to show in the table.")] = 100,
     timeout_s: Timeout = 300.0,
 ) -> None:
-    """Ask the lake in SQL. Read only.
+    """Query the lake in SQL. Read-only.
 
     Views: predictions (prediction_id, row, version, arm, at, a column for each input and output),
     labels (prediction_id, row, value, observed_at, received_at, source, metric, tags), and
     labelled, predictions with their latest label. `DESCRIBE predictions` lists the columns. --json
-    gives an array of objects, however large, while the query runs.
+    prints an array of objects, of any size, while the query runs.
     """
     from driftloop_cli.rows import write_json_array
 
@@ -90,8 +90,8 @@ def labels(
 ) -> None:
     """Show how many predictions of each version have a label, and how long labels take.
 
-    `by 1 h` is the share of the rows at least an hour old that had their label within the hour:
-    versions are comparable there, whatever their age.
+    `by 1 h` is the share of rows at least an hour old that got a label within the hour:
+    versions of any age are comparable by it.
     """
     from driftloop_cli.label_view import arrival_rows, unjudged
     from driftloop_lake.label_arrival import label_arrival
@@ -176,7 +176,8 @@ def tail(
         ),
     ] = False,
     from_start: Annotated[
-        bool, typer.Option("--from-start", help="Start with everything that Kafka still holds.")
+        bool,
+        typer.Option("--from-start", help="Start with the oldest records that Kafka still has."),
     ] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Stop after this number of lines.")
@@ -226,7 +227,7 @@ def _judged_output(settings: Settings, model: str) -> str | None:
 
     path = settings.store_url.removeprefix("sqlite:///")
     if path != settings.store_url and not Path(path).is_file():
-        return None  # a lake without a store: reading must not make one
+        return None  # the lake has no store: reading must not create one
     deployment = open_store(settings.store_url).deployment(model)
     return deployment.model.output if deployment else None
 
@@ -247,5 +248,5 @@ def _until_interrupted(answer: "QueryResult", act: Callable[[], None]) -> None:
 
 
 def _leave_closed_pipe() -> None:
-    """The reader (`head`) has enough; Python must not try to flush the rest at its exit."""
+    """The reader (such as `head`) has closed the pipe; keep Python from flushing to it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Commands about where a version comes from: lineage, reproduce."""
+"""Commands about the origin of a version: lineage, reproduce."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ from driftloop_cli.options import Invocation, Model, stack_command
 from driftloop_cli.terminal import console, printable
 
 TREE_WIDTH = 100_000
-"""Rich cuts what is wider: a digest or a path must be whole."""
+"""Rich truncates wider lines, but digests and paths must be complete."""
 
 Version = Annotated[int, typer.Argument(metavar="VERSION", help="Its version.")]
 
@@ -24,7 +24,7 @@ def lineage(
     name: Model,
     version: Version,
 ) -> None:
-    """Show what a version was made from: data, label cut-off, code, settings, environment,
+    """Show how a version was made: data, label cut-off, code, settings, environment,
     parent."""
     from driftloop_cli.lineage_view import lineage_tree
     from driftloop_registry.mlflow_registry import open_registry
@@ -47,13 +47,12 @@ def reproduce(
         ),
     ] = 1e-6,
 ) -> None:
-    """Train a version again from its lineage and compare. Exit code 0: it is the same.
+    """Train a version again from its lineage and compare. Exit code 0: the result is the same.
 
     Metrics must agree within the tolerance, and the graph exactly, unless code, libraries or
-    machine differ from those it was made with. Nothing is registered and nothing that serves is
-    touched.
+    machine differ from the original ones. Nothing is registered, and serving is not affected.
     """
-    # Read once, when the libraries load; the retrain had them too.
+    # Read when the libraries are loaded; the retrain used the same value.
     os.environ["OMP_NUM_THREADS"] = "1"
     from driftloop_cli.lineage_view import reproduction_lines
     from driftloop_lake.delta_lake import open_lake

@@ -1,4 +1,4 @@
-"""A version's lineage, and how it was reproduced, as a person reads them."""
+"""Formats a version's lineage and its reproduction for people."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +101,7 @@ def reproduction_lines(found: "Reproduction", width: int | None) -> list[Text]:
         rows.append((item.name, _short(item.recorded), _short(item.again), mark))
     lines = Rows(("", "recorded", "again", ""), rows).lines(width)
     if found.differences:
-        lines.append(styled("not as it was then: " + "; ".join(found.differences)))
+        lines.append(styled("changed since then: " + "; ".join(found.differences)))
     name = f"{found.model} version {found.version}"
     verdict = "reproduced" if found.ok else "not reproduced"
     return [*lines, styled((f"{name} was {verdict}", "bold"))]

@@ -1,4 +1,4 @@
-"""The command `driftloop`. Each command imports what it needs when it runs."""
+"""The command `driftloop`. Each command imports its dependencies when it runs."""
 
 import os
 import signal
@@ -96,7 +96,7 @@ def up(
 
 
 def _arguments(run: Invocation) -> list[str]:
-    """The options that start another command on the same stack."""
+    """Return the options for running another command on the same stack."""
     arguments = ["--state-dir", str(run.settings.state_dir)]
     if run.config is not None:
         arguments += ["--config", str(run.config.absolute())]
@@ -106,7 +106,7 @@ def _arguments(run: Invocation) -> list[str]:
 
 
 def _detached(run: Invocation, timeout_s: float) -> dict[str, Any]:
-    """Start `up` in a session of its own and wait until it can answer predictions."""
+    """Start `up` in a new session and wait until it can answer predictions."""
     from driftloop_cli.supervisor import refuse_taken_ports
     from driftloop_settings.run_state import read_run_state
 
@@ -145,7 +145,7 @@ def _detached(run: Invocation, timeout_s: float) -> dict[str, Any]:
 
 
 _TO_ANSWER = ("supervisor", "ray", "serving")
-"""Whose logs say why nothing can be answered."""
+"""The roles whose logs explain why predictions cannot be answered."""
 
 
 def _last_line(path: Path) -> str:
@@ -231,13 +231,13 @@ def train(
         list[str] | None, typer.Option(help="Families of models that compete; repeatable.")
     ] = None,
     separator: Annotated[
-        str | None, typer.Option(help="What parts the fields of a CSV file.  [default: found]")
+        str | None, typer.Option(help="The separator of a CSV file. [default: detected]")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Its encoding, such as latin-1.  [default: found]")
+        str | None, typer.Option(help="Its encoding, such as latin-1.  [default: detected]")
     ] = None,
     decimal: Annotated[
-        str | None, typer.Option(help="Its decimal mark, . or ,  [default: found]")
+        str | None, typer.Option(help="Its decimal mark, . or ,  [default: detected]")
     ] = None,
 ) -> None:
     """Train a first version from a file, ready for `driftloop deploy OUTPUT/model.yaml`."""
@@ -295,7 +295,7 @@ def demo(
     llm: Annotated[
         bool,
         typer.Option(
-            "--llm", help="A language model that learns what its users want: ten minutes."
+            "--llm", help="Run with a language model that learns what its users want (ten minutes)."
         ),
     ] = False,
     seed: Annotated[int, typer.Option(help="Varies training and traffic.")] = 0,
@@ -311,7 +311,7 @@ def demo(
         bool, typer.Option("--keep", help="Leave the stack running at the end.")
     ] = False,
 ) -> None:
-    """Watch the loop close: a model is served, drift is injected, and an alert, a retrain, a canary
+    """Run the whole loop: a model is served, drift is injected, and an alert, a retrain, a canary
     and a promotion follow.
 
     Real parts and a real data set; it takes about two minutes on two cores. With --llm a small
@@ -331,8 +331,8 @@ def demo(
         scenario = scenario or SCENARIOS[0]
         if scenario not in SCENARIOS:
             raise Rejected(f"--scenario {scenario}: must be one of {', '.join(SCENARIOS)}")
-        # As after Ctrl-C: the stack is stopped. SIGINT would not do: shells make their
-        # background jobs ignore it.
+        # Like Ctrl-C, which stops the stack. SIGINT is not sufficient: shells make background jobs
+        # ignore it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         summary = run(
             scenario,

@@ -1,4 +1,5 @@
-"""The tar archive that the control API takes in: a graph, or a folder of weights, with its spec."""
+"""Packs the tar archive that the control API accepts: a graph, or a folder of weights, with its
+spec."""
 
 import io
 import json
@@ -47,7 +48,7 @@ def _from_yaml(path: Path) -> tuple[Spec, Mapping[str, Path]]:
     except yaml.YAMLError as error:
         raise Rejected(f"{path} is not valid YAML: {error}") from None
     if not isinstance(spec, dict) or "name" not in spec or "model" not in spec:
-        raise Rejected(f"{path} must hold at least `name` and `model`")
+        raise Rejected(f"{path} must contain at least `name` and `model`")
     model = str(spec.pop("model"))
     if spec.get("runtime") == LANGUAGE.runtime:
         if "://" in model:
@@ -59,22 +60,25 @@ def _from_yaml(path: Path) -> tuple[Spec, Mapping[str, Path]]:
 
 
 def _graph(graph: Path) -> dict[str, Path]:
-    """The graph under its name in a version, and the files that it names, where it names them."""
+    """Return the graph under its name in a version, and the files that it references, by their
+    relative paths."""
     if not graph.is_file():
         raise NotFound(f"there is no file {graph}")
     return {"model.onnx": graph, **external_files(graph)}
 
 
 def _folder(spec: Spec, folder: Path) -> tuple[Spec, Mapping[str, Path]]:
-    """The files of a Hugging Face folder that serving needs."""
+    """Return the files of a Hugging Face folder that serving needs."""
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
     if not any((folder / name).is_file() for name in (BASE_CONFIG, ADAPTER_CONFIG)):
         raise Rejected(
-            f"{folder} holds neither {BASE_CONFIG} (a model) nor {ADAPTER_CONFIG} (an adapter)"
+            f"{folder} contains neither {BASE_CONFIG} (a model) nor {ADAPTER_CONFIG} (an adapter)"
         )
     if not any(folder.glob("*.safetensors")):
-        raise Rejected(f"{folder} holds no *.safetensors; convert the weights: pickles are refused")
+        raise Rejected(
+            f"{folder} contains no *.safetensors; convert the weights, since pickles are refused"
+        )
     files = {
         f"weights/{file.name}": file
         for file in sorted(folder.iterdir())
@@ -84,7 +88,7 @@ def _folder(spec: Spec, folder: Path) -> tuple[Spec, Mapping[str, Path]]:
 
 
 def _language(spec: Spec) -> Spec:
-    """What is judged of a language model is its text, by ratings."""
+    """Set the defaults of a language model: its text is judged, by ratings."""
     return {"task": "generation", "output": "text", **spec}
 
 

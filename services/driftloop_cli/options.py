@@ -1,4 +1,4 @@
-"""What all commands share: their options, and their answers for people or as one JSON document."""
+"""The options common to all commands, and their output for people or as one JSON document."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ StateDir = Annotated[
     typer.Option(
         "--state-dir",
         envvar="DRIFTLOOP_STATE_DIR",
-        help="Where the stack keeps everything.  [default: .driftloop]",
+        help="The folder of the stack's data. [default: .driftloop]",
         show_envvar=True,
     ),
 ]
@@ -35,7 +35,7 @@ ConfigFile = Annotated[
     typer.Option("--config", help="A settings file.  [default: driftloop.toml, if there is one]"),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")
+    bool, typer.Option("--json", help="Print only one JSON document, to standard output.")
 ]
 Insecure = Annotated[
     bool,
@@ -49,7 +49,8 @@ Insecure = Annotated[
 
 @dataclass(frozen=True)
 class Invocation:
-    """What every command is given: where the stack is, its settings, and how to answer."""
+    """The arguments common to all commands: the location of the stack, its settings, and the output
+    format."""
 
     state_dir: Path | None = None
     sets: tuple[str, ...] = ()
@@ -72,9 +73,10 @@ class Invocation:
 
 
 def stack_command(command: Callable[Concatenate[Invocation, ...], None]) -> Callable[..., None]:
-    """A command with the four options that all have: `--state-dir`, `--set`, `--config`, `--json`.
+    """Add the four common options to a command: `--state-dir`, `--set`, `--config`, `--json`.
 
-    The command takes them as one `Invocation`, first. driftloop's errors end it as `reported` says.
+    The command receives them as an `Invocation`, its first argument. driftloop's errors end it as
+    described in `reported`.
     """
     own = list(signature(command, eval_str=True).parameters.values())[1:]
     common = [
@@ -101,7 +103,7 @@ def stack_command(command: Callable[Concatenate[Invocation, ...], None]) -> Call
             _ = invocation.settings  # every command refuses wrong ones, before it does anything
             command(invocation, **arguments)
 
-    # Typer reads the options from these two.
+    # Typer reads the options from these two attributes.
     run.__signature__ = Signature([*own, *common])  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in (*own, *common)}
     return run

@@ -1,7 +1,7 @@
-"""A role as a child that is forked, not executed anew: its module is imported by the supervisor
-first, so that what the roles share is imported and held in memory once.
+"""Runs a role in a forked child. The supervisor imports its module first, so that shared modules
+are imported and stored once.
 
-Only a process without other threads may fork: a lock that another thread holds would stay locked in
+Only a process without other threads may fork: a lock held by another thread would stay locked in
 the child forever.
 """
 
@@ -26,20 +26,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def import_before_fork(module: str) -> None:
-    """What fails here fails again in the role, whose log then says why."""
+    """Import a module before the fork. An error is ignored here, because the role will raise and
+    log it."""
     with contextlib.suppress(Exception):
         importlib.import_module(module)
-    # The collector would write to every object it visits, and so copy the pages they lie in.
+    # The garbage collector would write to all objects, and so copy their memory pages.
     gc.freeze()
 
 
 class RoleProcess:
-    """The parent's side. `returncode`: None while it runs; negative: the signal that ended it."""
+    """The parent's view of a role. `returncode`: None while it runs; negative: the signal that
+    ended it."""
 
     def __init__(self, body: Callable[[], None], title: str, log: Path) -> None:
-        """Fork: the child runs `body` in a session of its own and ends with 0, with what `body`
-        gives to `sys.exit`, or with 1 after an exception, whose traceback is then in `log`. The
-        kernel ends it when the parent dies."""
+        """Fork. The child runs `body` in a new session and exits with 0, with the argument of
+        `sys.exit`, or with 1 after an exception, which is written to `log`. The kernel ends it when
+        the parent dies."""
         self.returncode: int | None = None
         parent = os.getpid()
         sys.stdout.flush()
@@ -56,7 +58,7 @@ class RoleProcess:
         return self.returncode
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Whether it has ended within `timeout_s` (None: wait as long as it takes)."""
+        """Wait for the end, at most `timeout_s` (None: no limit). Returns whether it has ended."""
         if self.poll() is None:
             ended = os.pidfd_open(self.pid)
             try:
@@ -73,8 +75,8 @@ class RoleProcess:
 
 
 def _child(body: Callable[[], None], title: str, log: Path, parent: int) -> int:
-    """The exit code. Nothing of the parent's goes on here: neither its signal handlers nor its
-    exit functions, and none of its files, since the supervisor's lock is one of them."""
+    """Run the child and return its exit code. It drops everything inherited from the parent: signal
+    handlers, exit functions and open files, including the supervisor's lock."""
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)

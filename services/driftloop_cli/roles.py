@@ -1,4 +1,4 @@
-"""The roles: what runs, in which order it starts and stops, and how one is entered."""
+"""The roles: what they run, and the order in which they start and stop."""
 
 import importlib
 import os
@@ -15,13 +15,13 @@ from driftloop_settings.niceness import give_way
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`entry`: `module:function`, either `run(settings, stop)` or, for a program that is not ours,
-    `command(settings) -> argv`, which the process then becomes.
+    """`entry`: `module:function`, either `run(settings, stop)` or, for a foreign program,
+    `command(settings) -> argv`, which the process executes.
 
-    stop_s: how long it may take to end before it is killed; late: it starts when predictions can
-    be answered, so that it does not slow the start; until then the spool keeps what is answered;
-    nice: added to the niceness of its processes. What can fall behind for a while without a loss
-    gives way to answers where both want a core.
+    stop_s: how long it may take to end before it is killed. late: whether it only starts when
+    predictions can be answered, to speed up the start; until then the spool stores the records.
+    nice: added to the niceness of its processes; roles that may fall behind for a while give way to
+    answers.
     """
 
     name: str
@@ -40,7 +40,7 @@ ROLES = (
     Role(
         "kafka", "driftloop_bus.local_kafka:command", program=True, stop_s=20.0, late=True, nice=5
     ),
-    # Its replicas are drained by then, and nothing in it is kept.
+    # Its replicas are drained by then, and it stores nothing.
     Role("ray", "driftloop_serving.cluster.ray_head:command", program=True, stop_s=1.0),
     Role("serving", "driftloop_serving.cluster.driver:run", stop_s=30.0),
     Role("gateway", "driftloop_gateway.role:run"),
@@ -54,12 +54,13 @@ STOP_ORDER = (
     ("rollout", "retrain", "monitor", "gateway", "serving"), ("ray", "shipper"), ("archiver",),
     ("kafka",),
 )  # fmt: skip
-"""Which roles stop together, in turn. Producers stop before their consumers, so that every answered
-prediction is shipped, and every shipped one archived."""
+"""The roles that stop together, in order. Producers stop before their consumers, so that every
+answered prediction is shipped, and every shipped one archived."""
 
 
 def roles_of(settings: Settings) -> tuple[Role, ...]:
-    """The roles that this machine runs: no broker and no Ray of our own where others are named."""
+    """Return the roles that this machine runs, without a broker or Ray if external ones are
+    configured."""
     absent = set()
     if settings.kafka.bootstrap_servers:
         absent.add("kafka")

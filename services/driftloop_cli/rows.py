@@ -1,4 +1,4 @@
-"""Rows of a query on their way out: JSON, a cell of a table, a file."""
+"""Writes the rows of a query as JSON, as table cells, or to a file."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ MAX_CELL = 60
 
 
 class Rows(Protocol):
-    """`schema` and batches of it."""
+    """Batches of rows with a `schema`."""
 
     schema: pa.Schema
 
@@ -25,8 +25,7 @@ class Rows(Protocol):
 
 
 def write_json_array(batches: Iterable[pa.RecordBatch], sink: TextIO) -> None:
-    """One object a line inside `[` and `]`. Times are ISO 8601, numbers that are none (NaN)
-    null."""
+    """Write one object per line, between `[` and `]`. Times are ISO 8601, NaN is null."""
     first = True
     for batch in batches:
         for row in batch.to_pylist():
@@ -41,7 +40,7 @@ def json_line(row: object) -> str:
 
 
 def cell(value: object) -> str:
-    """At most MAX_CELL characters of it, on one line."""
+    """Return the value on one line of at most MAX_CELL characters."""
     if value is None:
         return "–"
     text = value if isinstance(value, str) else json_line(value).strip('"')
@@ -54,7 +53,7 @@ def _plain(value: Any) -> Any:
         whole = value == value.to_integral_value()
         if not whole:
             return float(value)
-        # Beyond 64 bits as a text: orjson has no such numbers, and no reader would keep them.
+        # Beyond 64 bits as a text, because JSON readers would lose digits.
         return int(value) if -(2**63) <= value < 2**64 else str(int(value))
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
@@ -64,8 +63,7 @@ def _plain(value: Any) -> Any:
 
 
 def write_file(answer: Rows, path: Path, kind: str, total: int, progress: Console | None) -> int:
-    """Write all rows; the file appears under its name when it is whole. Returns how many there
-    were."""
+    """Write all rows; the file is created atomically. Returns the number of rows."""
     from pyarrow import csv, parquet
 
     part = path.with_name(f".{path.name}.part")
@@ -92,7 +90,7 @@ def write_file(answer: Rows, path: Path, kind: str, total: int, progress: Consol
 
 
 def _flat(table: pa.Table) -> pa.Table:
-    """Lists as JSON texts: CSV has none."""
+    """Convert lists to JSON texts, because CSV has no lists."""
     for index, field in enumerate(table.schema):
         if pa.types.is_nested(field.type):
             texts = [

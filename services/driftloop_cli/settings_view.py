@@ -1,4 +1,4 @@
-"""The command `settings`: the values in force, of the stack or for one model."""
+"""The command `settings`: the effective values, of the stack or for one model."""
 
 import sys
 from typing import Annotated, Any
@@ -18,7 +18,9 @@ def settings(
     run: Invocation,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Only what holds for this deployed model, with sources."),
+        typer.Option(
+            metavar="NAME", help="Only the settings of this deployed model, with sources."
+        ),
     ] = None,
 ) -> None:
     """Show the settings in force (passwords are hidden)."""

@@ -1,4 +1,4 @@
-"""The status document as a person reads it."""
+"""Formats the status document for people."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +18,8 @@ _SHOWN = 5
 
 
 def status_view(document: Record, width: int | None) -> list[Text]:
-    """Lines of at most `width` columns, as far as names and addresses allow; None: any."""
+    """Return lines of at most `width` columns, unless names and addresses are longer; None: no
+    limit."""
     parts: list[Sequence[Text]] = [
         _models(document["models"], width),
         _roles(document["roles"]).lines(width),
@@ -35,7 +36,7 @@ def status_view(document: Record, width: int | None) -> list[Text]:
 
 
 def _apart(parts: Sequence[Sequence[Text]]) -> Iterator[Text]:
-    """With an empty line between two of them."""
+    """Yield the lines of all parts, separated by empty lines."""
     for number, part in enumerate(part for part in parts if part):
         if number:
             yield Text()
@@ -84,7 +85,7 @@ def _judge(shown: Record) -> str:
 
 
 def _dropped(counts: Record) -> Cell:
-    """With the reasons, and what is missing for none."""
+    """Return the dropped rows by reason, and those missing for an unknown reason."""
     reasons = counts["dropped_reasons"]
     text = ", ".join(f"{rows:,} {reason}" for reason, rows in sorted(reasons.items())) or "0"
     if counts["unexplained"]:
@@ -93,7 +94,7 @@ def _dropped(counts: Record) -> Cell:
 
 
 def bar(canary: float, width: int = 10) -> str:
-    """The canary's share of the traffic as a bar with its percentage."""
+    """Draw the canary's share of the traffic as a bar with its percentage."""
     filled = round(canary * width)
     return "█" * filled + "░" * (width - filled) + f" {canary:.0%}"
 

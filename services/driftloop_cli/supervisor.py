@@ -1,10 +1,10 @@
-"""Runs the roles of one machine: starts them, restarts what dies, stops them in order.
+"""Runs the roles of one machine: starts them, restarts them when they die, stops them in order.
 
-It owns the serving ports (ADR 29), so that nobody is refused while a replica starts.
+It owns the serving ports (ADR 29), so that connections are not refused while a replica starts.
 
-A role is forked into a session of its own. Whatever a dead role left behind in it is killed
-before it is started again. When the supervisor itself dies, the kernel ends its roles with it
-(PR_SET_PDEATHSIG), and the next `up` removes what is still there.
+A role is forked into a new session. Processes left in the session of a dead role are killed before
+it is restarted. If the supervisor itself dies, the kernel ends its roles (PR_SET_PDEATHSIG), and
+the next `up` removes anything left.
 """
 
 import contextlib
@@ -45,27 +45,28 @@ from driftloop_settings.run_state import (
 log = structlog.get_logger()
 
 LATE_START_S = 25.0
-"""A role that waits for the first prediction starts after this long at the latest."""
+"""Roles that wait for the first prediction start after this long at the latest."""
 
 
 def restart_delay_s(deaths: int) -> float:
-    """Seconds to wait after the nth death in a row: at once first, then 1, 2, 4 … up to 30."""
+    """Return the pause after the nth death in a row: none at first, then 1, 2, 4 … up to 30
+    seconds."""
     return 0.0 if deaths <= 1 else float(min(30, 2 ** (deaths - 2)))
 
 
 LEFTOVERS_S = 15.0
-"""How long the last run's processes may take to leave their ports."""
+"""How long processes of the previous run may take to release their ports."""
 
 READY_S = 1.0
-"""How long one question whether predictions can be answered may hold up the supervisor."""
+"""The time limit of one readiness check, which blocks the supervisor."""
 
 STEADY_S = 30.0
-"""A role that lived this long has its deaths in a row forgotten."""
+"""After this long without a death, a role's count of deaths in a row is reset."""
 
 
 @dataclass
 class Child:
-    """One role's process, and how it fared."""
+    """The process of one role, and its history."""
 
     role: Role
     process: RoleProcess | None = None
@@ -85,8 +86,8 @@ class Child:
 
 
 class Supervisor:
-    """`run` blocks until `stop` is set; it must be called in the only thread of the process, since
-    it forks. (The owner of the ports has one that is always in a system call when it forks.)"""
+    """Runs the roles; `run` blocks until `stop` is set. Call it in the only thread of the process,
+    since it forks. (The thread of the ports' owner is always in a system call at that time.)"""
 
     def __init__(self, settings: Settings, *, say: Callable[[str], None]) -> None:
         self._settings = settings
@@ -141,9 +142,9 @@ class Supervisor:
             ) from None
 
     def _take_ports(self, patience_s: float) -> None:
-        """Choose the ports that the settings leave open, and own those of serving. Raises Conflict
-        if another process has one for longer than `patience_s`: what a killed supervisor's Ray left
-        holds its ports until it notices that Ray is gone."""
+        """Choose the ports that the settings leave open, and take the serving ports. Raises
+        Conflict if another process holds one for longer than `patience_s`: the Ray of a killed
+        supervisor holds its ports until it notices that Ray is gone."""
         deadline = time.monotonic() + patience_s
         settings, _ = resolve_ports(self._settings, LEFTOVERS_S)
         self._settings = settings
@@ -192,7 +193,7 @@ class Supervisor:
         delay = restart_delay_s(child.deaths_in_a_row)
         child.restart_at = now + delay
         log.warning("role.died", role=child.role.name, code=code, restart_in_s=delay)
-        self._say(f"{child.role.name} ended with {code}; starting it again")
+        self._say(f"{child.role.name} ended with {code}; restarting it")
 
     def _start(self, child: Child, now: float) -> None:
         logs = self._settings.state_dir / "logs"
@@ -210,7 +211,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         if self._owner is not None:
-            self._owner.close()  # the ports end with the last replica
+            self._owner.close()  # the ports are released with the last replica
         for names in STOP_ORDER:
             children = [c for name in names if (c := self._children.get(name)) and c.process]
             for child in children:
@@ -234,8 +235,8 @@ def _of(child: Child) -> RoleProcess:
 
 
 def refuse_taken_ports(settings: Settings) -> None:
-    """Raises Conflict if another process has a port of which the settings say the number, unless a
-    killed supervisor's replicas may still have it: `Supervisor` waits for them."""
+    """Raises Conflict if another process has a configured port, unless the replicas of a killed
+    supervisor may still have it: `Supervisor` waits for them."""
     last = read_run_state(settings.state_dir)
     if last is not None and not last.stopped:
         return
@@ -245,20 +246,20 @@ def refuse_taken_ports(settings: Settings) -> None:
 
 
 def remove_leftovers(last: RunState) -> None:
-    """Ends what a supervisor that was killed left running."""
+    """End the processes left by a killed supervisor."""
     for role in last.roles:
         if role.pid and role.created_s and _is_ours(ProcessId(role.pid, role.created_s)):
             kill_session(role.pid)
 
 
 def _is_ours(leader: ProcessId) -> bool:
-    """Whether the session of a role's pid is still that role's. A dead leader's pid is not given to
-    another process while its session has members."""
+    """Whether the session of a role's pid still belongs to the role. A dead leader's pid is not
+    reused while its session has members."""
     return leader.alive() or not psutil.pid_exists(leader.pid)
 
 
 def kill_session(leader: int) -> None:
-    """Kill every process of the session that a role led, the role itself included."""
+    """Kill every process of a role's session, including the role."""
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getsid(pid) == leader:
@@ -271,9 +272,9 @@ def _become(role: str, settings: Settings) -> None:
 
 
 def answers(endpoint: str) -> bool:
-    """Whether predictions can be answered there, as `/v2/health/ready` says. Asked ten times a
-    second: making a client of `driftloop_http` for each, with its TLS context, costs a start
-    seconds of CPU."""
+    """Whether predictions can be answered there, according to `/v2/health/ready`. Does not use
+    `driftloop_http`, because creating a client with its TLS context ten times a second would cost
+    CPU seconds per start."""
     connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=READY_S)
     try:
         connection.request("GET", "/v2/health/ready")
@@ -285,7 +286,7 @@ def answers(endpoint: str) -> bool:
 
 
 def stop_stack(state_dir: Path, timeout_s: float = 90.0) -> bool:
-    """Ask a running supervisor to stop and wait for it; False where none runs."""
+    """Ask a running supervisor to stop and wait for it; False if none runs."""
     last = read_run_state(state_dir)
     if last is None or not last.supervisor.alive():
         return False

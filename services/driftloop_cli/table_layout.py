@@ -1,9 +1,9 @@
-"""Tables that fit a terminal without cutting or breaking what one reads rows by, or copies.
+"""Tables that fit the terminal without truncating or breaking identifiers.
 
-If the columns have no room side by side, the widest texts are wrapped between words; if that does
-not do, each row becomes a block of lines, `column  value`. Nothing is cut in any case, and no word
-is broken: a name, an address or an id is always whole. Without a width (a pipe, a file) every row
-is one line.
+If the columns do not fit side by side, the widest texts are wrapped between words. If that is not
+enough, each row becomes a block of lines, `column  value`. Text is never cut and words are never
+broken, so names, addresses and ids stay complete. Without a width (a pipe, a file), every row is
+one line.
 """
 
 import textwrap
@@ -16,26 +16,26 @@ from rich.text import Text
 from driftloop_cli.terminal import printable
 
 Cell = str | tuple[str, str]
-"""A text, or a text and its style."""
+"""A text, or a text with its style."""
 
 GAP = 2
 _ONE_LINE = str.maketrans("\n\t", "  ")
 LEAST_WORDS = 20
-"""Narrower than this, wrapped words are harder to read than a block."""
+"""Narrower wrapped text is harder to read than a block."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """`columns`: their titles; the first is what a row is known by. `prose`: the titles of those
-    that hold sentences, which may be wrapped between words."""
+    """A table. `columns`: the titles; the first column identifies the row. `prose`: the titles of
+    columns with sentences, which may be wrapped between words."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     prose: frozenset[str] = frozenset()
 
     def lines(self, width: int | None) -> list[Text]:
-        """As wide as `width` columns of a terminal at most, as far as words allow; None: as wide as
-        they are."""
+        """Format the rows in at most `width` terminal columns, if the words allow it; None: no
+        limit."""
         cells = [[_cell(cell) for cell in row] for row in self.rows]
         widths = [
             max(cell_len(text) for text in (title, *(row[i][0] for row in cells)))
@@ -52,7 +52,8 @@ class Rows:
     def _fitted(
         self, widths: list[int], cells: list[list[tuple[str, str]]], width: int
     ) -> list[int] | None:
-        """Widths that fit, the widest prose wrapped first; None if there are none."""
+        """Return column widths that fit, wrapping the widest prose first; None if that is not
+        possible."""
         widths = list(widths)
         least = {
             i: max(
@@ -96,7 +97,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _side_by_side(row: Sequence[tuple[str, str]], widths: Sequence[int]) -> list[Text]:
-    """One row, in as many lines as its longest wrapped cell."""
+    """Format one row, in as many lines as its longest wrapped cell."""
     wrapped = [_wrapped(text, width) for (text, _), width in zip(row, widths, strict=True)]
     lines = []
     for number in range(max(map(len, wrapped))):

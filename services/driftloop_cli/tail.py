@@ -1,4 +1,4 @@
-"""Predictions and labels as they pass through Kafka, as JSON lines."""
+"""Prints predictions and labels from Kafka, as JSON lines."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,11 +17,11 @@ POLL_S = 0.5
 def follow(
     bus: Bus, model: str, labels: bool, from_start: bool, limit: int | None
 ) -> Iterator[str]:
-    """Lines of one JSON object each: a row of a prediction as the view `predictions` has it, or,
+    """Yield lines of one JSON object each: a row of a prediction, as in the view `predictions`, or,
     with `labels`, a label ({"event": "label", …}; predictions then have "event": "prediction").
 
-    Ends after `limit` lines only. Raises Unavailable if no broker answers. Joins no group and
-    commits nothing: archivers are not affected.
+    Ends only after `limit` lines. Raises Unavailable if no broker answers. It joins no group and
+    commits nothing, so archivers are not affected.
     """
     topics = (PREDICTIONS, LABELS) if labels else (PREDICTIONS,)
     return _lines(bus, model, _positions(bus, topics, from_start), limit, named=labels)
@@ -53,8 +53,8 @@ def _positions(bus: Bus, topics: tuple[str, ...], from_start: bool) -> dict[Part
 
 
 def lines_of(message: Message, model: str, *, named: bool = False) -> Iterator[str]:
-    """What a message says of the model; nothing for one that cannot be read (the archiver keeps
-    those as dead letters). `named`: each object says what it is."""
+    """Yield the lines of a message for the model; none if it is invalid (the archiver stores those
+    as dead letters). `named`: include the event type."""
     value = message.value or b""
     if message.topic == LABELS:
         yield _labelled_line(value)

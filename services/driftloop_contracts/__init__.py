@@ -1,1 +1,1 @@
-"""What the parts of driftloop say to each other: values only, no I/O and no framework."""
+"""The values that the parts of driftloop exchange. No I/O and no framework."""

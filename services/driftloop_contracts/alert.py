@@ -1,4 +1,4 @@
-"""An alert: the findings that one cause led to, from when it is raised until it is closed."""
+"""An alert groups the findings with one cause, from when it is raised until it is closed."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,8 +14,8 @@ MAX_FINDINGS = 100
 
 class AlertState(StrEnum):
     OPEN = "open"
-    ACKNOWLEDGED = "acknowledged"  # somebody looks at it
-    CLOSED = "closed"  # its cause is gone, or the model has another champion
+    ACKNOWLEDGED = "acknowledged"  # an operator is looking at it
+    CLOSED = "closed"  # its cause has gone, or the model has another champion
 
 
 class AlertEvent(StrEnum):
@@ -37,9 +37,9 @@ TRANSITIONS: Mapping[tuple[AlertState, AlertEvent], AlertState] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """kind: the cause; findings: their ids, MAX_FINDINGS at most; window: the id of the one that
-    raised it; change_at: when the first affected row was predicted; report: a file for people.
-    `revision` is the store's."""
+    """An alert. kind: the cause; findings: their ids, at most MAX_FINDINGS; window: the id of the
+    one that raised it; change_at: when the first affected row was predicted; report: a file for
+    people. `revision` is the store's."""
 
     id: str
     model: str
@@ -56,15 +56,16 @@ class Alert:
     revision: int = 1
 
     def after(self, event: AlertEvent) -> "Alert":
-        """Raises Conflict if the table has no such transition."""
+        """Return the alert after an event. Raises Conflict if the table has no such transition."""
         return replace(self, state=follow(TRANSITIONS, self.state, event, f"alert {self.id}"))
 
     def holds(self, findings: Iterable[str]) -> bool:
-        """Whether attaching them would change nothing."""
+        """Whether attaching these findings would change nothing."""
         return len(self.findings) == MAX_FINDINGS or set(findings) <= set(self.findings)
 
     def attach(self, findings: Iterable[str]) -> "Alert":
-        """With the ids of further findings, as far as there is room. Raises as `after` does."""
+        """Return the alert with the ids of further findings, up to MAX_FINDINGS. Raises as `after`
+        does."""
         ids = dict.fromkeys((*self.findings, *findings))
         return replace(self.after(AlertEvent.ATTACH), findings=tuple(ids)[:MAX_FINDINGS])
 

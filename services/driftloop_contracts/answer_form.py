@@ -1,4 +1,4 @@
-"""Whether a language model's answer has the form that was asked for. Pure."""
+"""Checks whether a language model's answer has the requested format. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ JSON_FORMATS = ("json_object", "json_schema")
 def well_formed(
     text: str, tool_calls: str, finish_reason: str, parameters: Mapping[str, Any]
 ) -> bool | None:
-    """It says something, and is JSON where the request asked for JSON; None if the client left
-    before its end. Texts as in `driftloop_contracts.language.SIGNATURE`."""
+    """Whether the answer is not empty, and is JSON if the request asked for JSON; None if the
+    client disconnected before its end. Texts as in `driftloop_contracts.language.SIGNATURE`."""
     if finish_reason == "abort":
         return None
     if tool_calls:

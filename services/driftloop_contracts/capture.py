@@ -1,4 +1,4 @@
-"""What a model's owner keeps out of capture: rules that replicas apply before anything is on disk.
+"""Capture rules of a model: what replicas leave out or change before anything is written to disk.
 
 In the model's spec, under `options.capture`:
 
@@ -9,10 +9,10 @@ In the model's spec, under `options.capture`:
         hash: [customer]
         truncate: {comment: 80}
 
-`sample`: this share of the predictions is captured, instead of the setting `capture.sample`; whole
-ones, chosen by their id. Columns are inputs or outputs by their tensor's name: a dropped one is
-null, a hashed one a keyed BLAKE2b in hex (the same text gives the same hash), a truncated one its
-first N characters. Labels are not sampled.
+`sample`: the share of predictions to capture, overriding the setting `capture.sample`. Whole
+predictions are chosen by their id. Columns are inputs or outputs, by their tensor's name: a dropped
+one is null, a hashed one is a keyed BLAKE2b in hex (equal texts have equal hashes), a truncated one
+keeps its first N characters. Labels are not sampled.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,12 +26,12 @@ from driftloop_contracts.signature import Signature
 
 KEYS = ("sample", "drop", "hash", "truncate")
 SAMPLED = "sampled"
-"""The reason under which predictions that were not to be captured are counted as dropped."""
+"""The reason under which predictions excluded by sampling are counted as dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureRules:
-    """`sample` None: as the setting `capture.sample` says."""
+    """The rules of one model. `sample` None: the setting `capture.sample` applies."""
 
     sample: float | None = None
     drop: frozenset[str] = frozenset()
@@ -40,8 +40,7 @@ class CaptureRules:
 
     @property
     def columns(self) -> frozenset[str]:
-        """Those that reach the lake changed or not at all: what is judged by them would be
-        wrong."""
+        """The columns that reach the lake changed or not at all, and so must not be judged."""
         return self.drop | self.hash | self.truncate.keys()
 
     def check_types(self, signature: Signature) -> None:
@@ -59,7 +58,7 @@ class CaptureRules:
 
 
 def parse_capture(options: Mapping[str, Any]) -> CaptureRules:
-    """The rules of a spec's `options`. Raises Rejected if they are none."""
+    """Parse the rules in a spec's `options`. Raises Rejected if they are invalid."""
     wanted = options.get("capture") or {}
     if not isinstance(wanted, Mapping):
         raise Rejected(f"the option `capture` must be an object with {', '.join(KEYS)}")
@@ -70,13 +69,13 @@ def parse_capture(options: Mapping[str, Any]) -> CaptureRules:
     if sample is not None and (
         isinstance(sample, bool) or not isinstance(sample, (int, float)) or not 0 <= sample <= 1
     ):
-        raise Rejected("capture: sample: it is a share from 0 to 1")
+        raise Rejected("capture: sample: must be a share from 0 to 1")
     truncate = wanted.get("truncate") or {}
     if not isinstance(truncate, Mapping) or not all(
         isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in truncate.values()
     ):
         raise Rejected(
-            "capture: truncate: give columns with how many characters stay, {column: 80}"
+            "capture: truncate: give columns with the number of characters to keep, {column: 80}"
         )
     rules = CaptureRules(
         None if sample is None else float(sample),
@@ -98,9 +97,9 @@ def _columns(rule: str, wanted: Mapping[str, Any]) -> frozenset[str]:
 
 
 def check_capture(spec: ModelSpec, signature: Signature, *, has_key: bool) -> None:
-    """Raises Rejected, naming rule and column, where a model's capture rules do not fit it.
+    """Raises Rejected, naming rule and column, if a model's capture rules do not fit the model.
 
-    has_key: whether the setting `capture.hash_key` is given.
+    has_key: whether the setting `capture.hash_key` is set.
     """
     rules = parse_capture(spec.options)
     inputs = {t.name for t in signature.accepted}
@@ -115,7 +114,7 @@ def check_capture(spec: ModelSpec, signature: Signature, *, has_key: bool) -> No
             if spec.task is not None and column == spec.output:
                 raise Rejected(
                     f"capture: {rule}: column {column!r} is the output that labels are compared "
-                    "with; it has to be captured as it is"
+                    "with; it must be captured unchanged"
                 )
             if rule != "drop" and spec.recipe is not None and column in inputs:
                 raise Rejected(
@@ -137,10 +136,9 @@ def _by_rule(rules: CaptureRules) -> Iterable[tuple[str, Iterable[str]]]:
 
 
 def is_sampled(prediction_id: str, share: float) -> bool:
-    """Whether a prediction is one of the `share` that are captured: the same answer for its
-    retries.
+    """Whether a prediction is among the `share` to capture; the same for its retries.
 
-    Independent of the split, which hashes the same id where a request has no routing key.
+    Independent of the traffic split, which hashes the same id for requests without a routing key.
     """
     digest = blake2b(prediction_id.encode(), digest_size=8, person=b"capture").digest()
     return int.from_bytes(digest, "big") < share * 2**64

@@ -1,12 +1,12 @@
-"""Time as a value that is handed in, so that tests hold the clock in their hand."""
+"""The clock as an argument, so that tests control the time."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 Clock = Callable[[], datetime]
-"""Returns the present as an aware UTC datetime."""
+"""Returns the current time as an aware UTC datetime."""
 
 
 def system_clock() -> datetime:
-    """The wall clock, in UTC."""
+    """Return the system time in UTC."""
     return datetime.now(UTC)

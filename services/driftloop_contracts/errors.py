@@ -1,6 +1,7 @@
 """Errors named after what the caller should do about them.
 
-`str(error)` is always safe to show to a client: it names their input, never our internals.
+`str(error)` is always safe to show to a client: it mentions the client's input, never our
+internals.
 """
 
 from collections.abc import Iterable
@@ -12,23 +13,24 @@ _repr.maxlevel = 2
 
 
 def shown(value: object) -> str:
-    """What a client sent, short enough for an error's sentence however large and deep it is."""
+    """Represent a client's value for an error message, shortened however large and deep it is."""
     return _repr.repr(value)[:100]
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names for an error's sentence: all if they are few, else the first and how many there are."""
+    """List names for an error message: all if they are few, otherwise the first and the number of
+    others."""
     known = [str(name) for name in names]
     more = len(known) - LISTED
     return ", ".join(known) if more <= 0 else f"{', '.join(known[:LISTED])} and {more:,} more"
 
 
 class DriftloopError(Exception):
-    """Base of every error that driftloop raises on purpose."""
+    """Base of all errors that driftloop raises deliberately."""
 
 
 class Rejected(DriftloopError):
-    """The input is wrong. Correct it: sending it again unchanged cannot help."""
+    """The input is invalid. Correct it: sending it again unchanged cannot help."""
 
 
 class NotFound(Rejected):
@@ -40,19 +42,19 @@ class TooLarge(Rejected):
 
 
 class Forbidden(Rejected):
-    """The caller may not ask this here: a page of another site, or a host name that is not ours."""
+    """The caller is not allowed to call this: a page of another site, or an unknown host name."""
 
 
 class UnsupportedMediaType(Rejected):
-    """The body, or what its headers say of it, is of another kind. Send one that is named."""
+    """The body's type or encoding is not supported. Send a supported one."""
 
 
 class Conflict(Rejected):
-    """The state of the thing does not allow this. Read its state, then decide."""
+    """The current state does not allow this. Read the state, then decide."""
 
 
 class RetryLater(DriftloopError):
-    """The input is right. Send it again after `retry_after_s` seconds (`Retry-After`)."""
+    """The input is valid. Send it again after `retry_after_s` seconds (`Retry-After`)."""
 
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Times that events may have: one rule for all ways in, HTTP and Kafka."""
+"""The allowed times of events: one rule for HTTP and Kafka."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -6,30 +6,31 @@ from datetime import UTC, datetime, timedelta
 from driftloop_contracts.errors import Rejected, shown
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-"""Times outside are mistakes; each would open a partition of its own in the lake."""
+"""Times outside this range are errors, and each would create a partition in the lake."""
 AHEAD = timedelta(days=1)
-"""The clocks of clients may be this far ahead; a later time is a mistake."""
+"""Clients' clocks may be ahead by this much; later times are errors."""
 SKEW = timedelta(days=1)
-"""Our own clocks may differ by this much: the archiver must not refuse what HTTP accepted."""
+"""Our own clocks may differ by this much, so that the archiver does not refuse what HTTP
+accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Times from `EARLIEST`, before `latest`."""
+    """Allows times from `EARLIEST` up to, not including, `latest`."""
 
     latest: datetime = LATEST
 
     @classmethod
     def at(cls, now: datetime) -> "Bounds":
-        """Of what arrives at `now`."""
+        """Return the bounds for events that arrive at `now`."""
         return cls(now + AHEAD)
 
     def widened(self) -> "Bounds":
-        """Of what another process has accepted already."""
+        """Return the bounds for events that another process has already accepted."""
         return Bounds(self.latest + SKEW)
 
     def check(self, time: datetime, what: str) -> datetime:
-        """The time. Raises Rejected with a sentence that begins with `what`."""
+        """Return the time. Raises Rejected with a sentence that starts with `what`."""
         if time < EARLIEST:
             raise Rejected(f"{what} {time.isoformat()} is before {EARLIEST:%Y}")
         if time >= self.latest:
@@ -42,8 +43,8 @@ ANY_TIME = Bounds()
 
 
 def parse_time(value: object, what: str) -> datetime:
-    """A time that somebody wrote, in UTC; one without a zone is in UTC. Raises Rejected with a
-    sentence that begins with `what`."""
+    """Parse an ISO 8601 time, in UTC unless it has a zone. Raises Rejected with a sentence that
+    starts with `what`."""
     try:
         parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
         if parsed is not None:

@@ -1,9 +1,10 @@
 """Events on Kafka and their columns.
 
-A record on `driftloop.predictions` packs the predictions that one replica gave with one model
-version in a short interval: its value is an Arrow IPC stream with one record batch of
-`prediction_schema(signature)`, its key the replica's id (so order per replica holds), its headers
-`PredictionHeaders`. A record on `driftloop.labels` is one JSON label (`LabelEvent.to_dict`).
+A record on `driftloop.predictions` packs the predictions of one replica with one model version in a
+short interval. Its value is an Arrow IPC stream with one record batch of
+`prediction_schema(signature)`, its key is the replica's id (which preserves the order per replica),
+and its headers are `PredictionHeaders`. A record on `driftloop.labels` is one JSON label
+(`LabelEvent.to_dict`).
 """
 
 import json
@@ -29,7 +30,7 @@ INPUT_PREFIX, OUTPUT_PREFIX = "in_", "out_"
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "BOOL": pa.bool_(), "BYTES": pa.string(),
-    # Delta has no unsigned integers: the next wider signed type holds them.
+    # Delta has no unsigned integers: the next larger signed type is used.
     "UINT8": pa.int16(), "UINT16": pa.int32(), "UINT32": pa.int64(), "UINT64": pa.decimal128(20, 0),
     "INT8": pa.int8(), "INT16": pa.int16(), "INT32": pa.int32(), "INT64": pa.int64(),
     "FP16": pa.float32(), "FP32": pa.float32(), "FP64": pa.float64(),
@@ -42,37 +43,38 @@ FIXED_COLUMNS: tuple[pa.Field, ...] = (
     pa.field("arm", pa.string(), nullable=False),
     pa.field("predicted_at", pa.timestamp("us", tz="UTC"), nullable=False),
     pa.field("replica", pa.string(), nullable=False),
-    # Counts the answered requests of (replica, model, version) from 0 without gaps.
+    # Numbers the answered requests of (replica, model, version) from 0 without gaps.
     pa.field("sequence", pa.int64(), nullable=False),
-    # Seconds from the request's last byte to its record; the same for each row of a request.
+    # Seconds from the request's last byte to its record; equal for all rows of a request.
     pa.field("latency_s", pa.float32()),
-    # The error a request was answered with: of a model that failed, or `Timeout`; else null.
+    # The error that the request was answered with: of a failed model, or `Timeout`; else null.
     pa.field("error", pa.string()),
-    # While a canary answers a part of the requests: a salted hash of the routing key; else null.
+    # A salted hash of the routing key if there is a canary; otherwise null.
     pa.field("routing_key_hash", pa.int64()),
 )
 LATER_COLUMNS = frozenset({"routing_key_hash"})
 """Fixed columns that records of earlier releases lack."""
 
 EARLIER_NAMES = {"at": "predicted_at"}
-"""Columns of predictions as earlier releases called them, and their names today. Records and tables
-of earlier releases stay readable."""
+"""Columns that had other names in earlier releases, with their current names. Old records and
+tables stay readable."""
 
 
 def with_todays_names(predictions: pa.Table) -> pa.Table:
-    """Predictions of this or an earlier release with today's names of the columns."""
+    """Rename the columns of predictions of this or an earlier release to the current names."""
     names = predictions.schema.names
     return predictions.rename_columns([EARLIER_NAMES.get(name, name) for name in names])
 
 
 def column_type(tensor: TensorSpec) -> pa.DataType:
-    """The lake's type for one row of a tensor: a scalar, or a list in row-major order."""
+    """Return the lake's type for one row of a tensor: a scalar, or a list in row-major order."""
     value = ARROW_TYPES[tensor.datatype]
     return value if tensor.scalar else pa.list_(value)
 
 
 def prediction_schema(signature: Signature) -> pa.Schema:
-    """Columns of a prediction record: the fixed ones, then `in_<name>`s, then `out_<name>`s."""
+    """Return the columns of a prediction record: the fixed ones, then `in_<name>`, then
+    `out_<name>`."""
     inputs = [pa.field(INPUT_PREFIX + t.name, column_type(t)) for t in signature.accepted]
     outputs = [pa.field(OUTPUT_PREFIX + t.name, column_type(t)) for t in signature.outputs]
     return pa.schema([*FIXED_COLUMNS, *inputs, *outputs])
@@ -80,8 +82,9 @@ def prediction_schema(signature: Signature) -> pa.Schema:
 
 @dataclass(frozen=True, slots=True)
 class PredictionHeaders:
-    """What a reader must know of a prediction record before it decodes it. `client_ids`: whether a
-    client chose the id of a prediction in it, so that a retry may come as another record."""
+    """The properties of a prediction record that a reader needs before decoding it. `client_ids`:
+    whether a client chose the id of one of its predictions, so that another record may contain a
+    retry."""
 
     model: str
     version: int
@@ -96,7 +99,7 @@ class PredictionHeaders:
 
     @classmethod
     def decode(cls, headers: list[tuple[str, bytes]]) -> "PredictionHeaders":
-        """Raises Rejected if a header is missing or no number."""
+        """Parse the headers. Raises Rejected if one is missing or not a number."""
         found = {name: value.decode("utf-8", "replace") for name, value in headers}
         try:
             return cls(
@@ -114,7 +117,7 @@ class PredictionHeaders:
 
 @dataclass(frozen=True, slots=True)
 class LabelEvent:
-    """One label or feedback value for one row of one prediction. Times are aware UTC."""
+    """One label or feedback value for one row of a prediction. Times are aware UTC."""
 
     prediction_id: PredictionId
     row: int
@@ -138,7 +141,8 @@ LABEL_SCHEMA = pa.schema(
         pa.field("prediction_id", pa.string(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
         pa.field("metric", pa.string(), nullable=False),
-        # The value as JSON keeps its type; `number` is it as a number (booleans 0/1), else null.
+        # The value as JSON, which preserves its type; `number`: as a number (booleans 0/1), else
+        # null.
         pa.field("value", pa.string(), nullable=False),
         pa.field("number", pa.float64()),
         pa.field("observed_at", pa.timestamp("us", tz="UTC"), nullable=False),
@@ -152,12 +156,12 @@ LABEL_SCHEMA = pa.schema(
 def parse_feedback(
     document: object, now: datetime, bounds: Bounds | None = None
 ) -> list[LabelEvent]:
-    """Labels of a `POST /feedback` body (one object or a list) or of a label record.
+    """Parse the labels of a `POST /feedback` body (one object or a list) or of a label record.
 
-    `label` with a list and no `row` labels the rows 0, 1, … in order. `row` is 0 if it is not
-    given, `observed_at` is `now`. Of a language model's answer see `opinions_of` too. bounds: of
-    the times; None: those of what arrives at `now`. Raises Rejected with a sentence that names the
-    item and the field.
+    `label` with a list and without `row` labels the rows 0, 1, … in order. Defaults: `row` is 0,
+    `observed_at` is `now`. For language models see also `opinions_of`. bounds: of the times; None:
+    those for events that arrive at `now`. Raises Rejected with a sentence that names the item and
+    the field.
     """
     allowed = bounds or Bounds.at(now)
     items = document if isinstance(document, list) else [document]
@@ -194,7 +198,7 @@ def _parse_item(item: object, now: datetime, bounds: Bounds, where: str) -> list
     opinions = opinions_of(item, where)
     if opinions:
         if not {"label", "metric", "value"}.isdisjoint(item):
-            raise Rejected(where + "`label`, `metric` and `value` go in an item of their own")
+            raise Rejected(where + "`label`, `metric` and `value` must be sent as a separate item")
     elif "label" in item:
         if item.get("metric", "label") != "label":
             raise Rejected(where + "give `label`, or `metric` and `value`, not both")
@@ -263,7 +267,7 @@ def _time(value: object, default: datetime, bounds: Bounds, what: str) -> dateti
 
 
 def label_row(event: LabelEvent) -> dict[str, Any]:
-    """A label as a row of `LABEL_SCHEMA`."""
+    """Convert a label to a row of `LABEL_SCHEMA`."""
     number = float(event.value) if isinstance(event.value, (bool, int, float)) else None
     return {
         "prediction_id": event.prediction_id,

@@ -1,6 +1,6 @@
-"""Whether a role's cycles do what they are for: who reports it, and who reads it.
+"""The health of roles: reporting whether their cycles succeed.
 
-A role is `degraded` while its cycles keep failing: it runs, and does nothing. See ADR 30.
+A role is `degraded` while its cycles keep failing: it runs but accomplishes nothing. See ADR 30.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Degraded:
-    """role: its name, or `role/part` for what it does beside its cycles. subject: the model that
-    fails while others go on; "" for all of the role. since: of the first failure in a row."""
+    """role: its name, or `role/part` for work beside its cycles. subject: the model whose cycles
+    fail while others succeed; "" for the whole role. since: the first failure in a row."""
 
     role: str
     since: datetime
@@ -32,20 +32,20 @@ class Degraded:
 
 
 class Health(Protocol):
-    """Where a role reports how its cycles end. Neither method raises."""
+    """Receives the results of a role's cycles. The methods never raise."""
 
     def failed(self, error: Exception | str, subject: str = "") -> None:
-        """A cycle failed, or that of one subject."""
+        """Report that a cycle failed, possibly only for one subject."""
 
     def succeeded(self, subject: str = "") -> None:
-        """A cycle did what it is for: what failed before is over."""
+        """Report that a cycle succeeded, which ends earlier failures."""
 
     def keep_only(self, subjects: Collection[str]) -> None:
-        """Other subjects do not exist any more, and fail no longer."""
+        """Forget other subjects, which no longer exist."""
 
 
 class Unreported:
-    """A `Health` that nobody reads."""
+    """A `Health` that ignores all reports."""
 
     def failed(self, error: Exception | str, subject: str = "") -> None: ...
 

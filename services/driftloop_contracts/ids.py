@@ -1,5 +1,5 @@
-"""Identifiers. Prediction ids are UUIDv7 (RFC 9562): they sort by time, so the lake prunes by
-them."""
+"""Identifiers. Prediction ids are UUIDv7 (RFC 9562): they sort by time, so the lake can skip files
+by id."""
 
 import os
 import random
@@ -12,17 +12,17 @@ PredictionId = NewType("PredictionId", str)
 MAX_ID_CHARS = 128
 
 
-_random = random.Random()  # an id must be unique, not unguessable
+_random = random.Random()  # ids must be unique, not unguessable
 os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_prediction_id() -> PredictionId:
-    """A fresh UUIDv7 in its canonical 36-character form."""
+    """Return a new UUIDv7 in its canonical 36-character form."""
     return uuid7(time.time_ns() // 1_000_000, _random.getrandbits(74))
 
 
 def uuid7(unix_ms: int, bits: int) -> PredictionId:
-    """UUIDv7 from milliseconds since 1970 and 74 random bits (RFC 9562, 5.7)."""
+    """Build a UUIDv7 from milliseconds since 1970 and 74 random bits (RFC 9562, 5.7)."""
     return PredictionId(
         f"{unix_ms >> 16:08x}-{unix_ms & 0xFFFF:04x}-7{bits >> 62:03x}"
         f"-{0x8000 | bits >> 48 & 0x3FFF:04x}-{bits & 0xFFFF_FFFF_FFFF:012x}"
@@ -30,8 +30,7 @@ def uuid7(unix_ms: int, bits: int) -> PredictionId:
 
 
 def time_of(prediction_id: str) -> datetime | None:
-    """When a UUIDv7 id was made (UTC), or None for an id of another kind or without a
-    possible time."""
+    """Return when a UUIDv7 id was created (UTC); None for other ids or an impossible time."""
     try:
         parsed = UUID(prediction_id)
     except ValueError:
@@ -40,5 +39,5 @@ def time_of(prediction_id: str) -> datetime | None:
         return None
     try:
         return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
-    except ValueError:  # 48 bits reach beyond the year 9999
+    except ValueError:  # 48 bits extend beyond the year 9999
         return None

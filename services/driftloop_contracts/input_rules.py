@@ -30,7 +30,7 @@ class InputRule:
     nan_allowed: bool = True
 
     def check(self, name: str, values: np.ndarray) -> None:
-        """Raises Rejected, naming the input and the first value that breaks the rule."""
+        """Raises Rejected, naming the input and the first value that violates the rule."""
         if self.categories is not None:
             for value in values.flat:
                 if value not in self.categories:
@@ -43,13 +43,13 @@ class InputRule:
 
 
 def check_all(rules: Mapping[str, InputRule], inputs: Mapping[str, np.ndarray]) -> None:
-    """Raises Rejected for the first rule that is broken."""
+    """Raises Rejected for the first rule that is violated."""
     for name, rule in rules.items():
         rule.check(name, inputs[name])
 
 
 def parse_rules(options: Mapping[str, Any]) -> dict[str, InputRule]:
-    """The rules of a spec's `options`. Raises Rejected if they are none."""
+    """Parse the rules in a spec's `options`. Raises Rejected if they are invalid."""
     wanted = options.get("inputs") or {}
     if not isinstance(wanted, Mapping):
         raise Rejected("the option `inputs` must be an object with rules for each input")
@@ -62,7 +62,7 @@ def _rule(name: str, wanted: Any) -> InputRule:
     unknown, nan = wanted.get("unknown", "allow"), wanted.get("nan", "allow")
     for key, policy in (("unknown", unknown), ("nan", nan)):
         if policy not in POLICIES:
-            raise Rejected(f"input {name!r}: {key}: {shown(policy)} is neither allow nor reject")
+            raise Rejected(f"input {name!r}: {key}: {shown(policy)} must be allow or reject")
     categories = wanted.get("categories") or []
     if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
         raise Rejected(f"input {name!r}: `categories` must be a list of texts")

@@ -1,5 +1,5 @@
-"""Errors that nobody foresaw: their text must not reach a client, but an id that finds it in the
-log does."""
+"""Unexpected errors. Clients do not see their text, only an id with which it can be found in the
+log."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""What the watchers conclude: windows, findings, alerts, and the decisions they lead to."""
+"""The results of monitoring: windows, findings and the decisions based on them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def unexplained(entry: Mapping[str, Any]) -> int:
-    """Rows of a ledger entry (a replica's, of one version) that were served and are neither
-    acknowledged, nor spooled, nor dropped for a reason."""
+    """Return the rows of a ledger entry (one replica and version) that were served but are neither
+    acknowledged, spooled, nor dropped for a reason."""
     settled = entry["acked"] + entry["spooled"] + sum(entry["dropped"].values())
     return abs(int(entry["served"] - settled))
 
 
 class Severity(StrEnum):
-    """info: noted. warning: look at it in the morning. critical: the loop acts, an alert is
+    """info: recorded. warning: look at it in the morning. critical: the loop acts, and an alert is
     raised."""
 
     INFO = "info"
@@ -24,9 +24,9 @@ class Severity(StrEnum):
 
 
 class CheckKind(StrEnum):
-    QUALITY = "quality"  # the data are broken: missing, out of type, constant
-    DRIFT = "drift"  # inputs moved
-    PREDICTION_DRIFT = "prediction_drift"  # outputs moved
+    QUALITY = "quality"  # broken data: missing, wrong type, constant
+    DRIFT = "drift"  # the inputs moved
+    PREDICTION_DRIFT = "prediction_drift"  # the outputs moved
     PERFORMANCE = "performance"  # the measured error rose
     JUDGE = "judge"  # a language model's scores by a judge fell
     ROLE = "role"  # a role's cycles keep failing; there are no findings
@@ -34,10 +34,10 @@ class CheckKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One check's result on one window that is worth keeping.
+    """The result of one check on one window, if it is worth recording.
 
-    effect: in the check's own unit, named in `detail`; significance: a p-value, or 1/e for an
-    e-value; `window_id` names the lake version and the rows that were judged.
+    effect: in the check's own unit, named in `detail`. significance: a p-value, or 1/e for an
+    e-value. window_id: identifies the lake version and the judged rows.
     """
 
     finding_id: str
@@ -74,13 +74,12 @@ class Finding:
 class Window:
     """A slice of the lake that was judged.
 
-    `status` is `judged`, or `inconclusive` with the reason (too few rows, unaccounted loss).
-    `mean_loss`: mean error on labelled rows (see `driftloop_evaluation.losses`), or None.
-    `performance` is the state of the sequential test after this window, for people to see; of a
-    language model also how likely corrected texts were (nats per token), how far prompts'
-    embeddings moved, and what a judge says (`judge_…`).
-    `dropped`: rows that were served since the window before and are not captured, by reason;
-    `unexplained`: those that are missing for no reason that is known.
+    status: `judged`, or `inconclusive` with the reason (too few rows, unaccounted loss). mean_loss:
+    the mean error on labelled rows (see `driftloop_evaluation.losses`), or None. performance:
+    values to display: the state of the sequential test after this window, and for a language model
+    the likelihood of corrected texts (nats per token), the drift of prompts' embeddings, and a
+    judge's scores (`judge_…`). dropped: rows served since the previous window and not captured, by
+    reason. unexplained: rows missing for an unknown reason.
     """
 
     window_id: str
@@ -110,7 +109,7 @@ class Window:
 class Decision:
     """A trigger evaluation that could have retrained, and why it did or did not.
 
-    verdict: `retrain` or `wait`; reason: a sentence; evidence and policy: the numbers it saw.
+    verdict: `retrain` or `wait`. reason: a sentence. evidence, policy: the numbers it used.
     """
 
     decision_id: str

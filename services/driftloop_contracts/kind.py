@@ -1,7 +1,8 @@
-"""The kinds of models that driftloop knows. A model is of one kind for life: its spec says which.
+"""The kinds of models that driftloop supports. The spec of a model sets its kind permanently.
 
-A kind says what is true of it everywhere. What one layer does for a kind (judge, train, place, take
-in) is in that layer, in a table keyed by kind; nobody else asks what kind a model is. See ADR 20.
+A kind holds the properties that all layers use. What a single layer does for a kind (judge, train,
+place, accept) is in that layer, in a table keyed by kind; no other code asks for the kind. See ADR
+20.
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ Runtime = Literal["onnx", "vllm"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelKind:
-    """runtime: what serves it, as a spec names it. tasks: how its labels may compare with its
-    predictions. signature: that of all models of the kind; None: each graph has its own."""
+    """runtime: what serves it, as named in a spec. tasks: how labels can be compared with
+    predictions. signature: the one of all models of this kind; None: each graph has its own."""
 
     name: str
     runtime: Runtime
@@ -27,14 +28,14 @@ class ModelKind:
 
 
 TABULAR = ModelKind("tabular", "onnx", ("classification", "regression"))
-"""Rows of features in, a class or a value out; served by ONNX Runtime."""
+"""Features to a class or a value; served by ONNX Runtime."""
 LANGUAGE = ModelKind("language", "vllm", ("generation",), SIGNATURE)
-"""Conversations in, text out (`driftloop_contracts.language`); served by vLLM."""
+"""Conversations to text (`driftloop_contracts.language`); served by vLLM."""
 KINDS = (TABULAR, LANGUAGE)
 
 
 def kind_of(runtime: str) -> ModelKind:
-    """The kind that a runtime serves. Raises Rejected for an unknown one."""
+    """Return the kind of a runtime. Raises Rejected for an unknown one."""
     for kind in KINDS:
         if kind.runtime == runtime:
             return kind

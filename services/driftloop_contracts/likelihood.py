@@ -1,5 +1,5 @@
-"""How likely a text is under a served version: the monitor asks an engine's own port, which only
-driftloop's processes reach. It is not a prediction: neither captured nor counted as traffic."""
+"""The monitor's call for the likelihood of a text under a served version. It goes to an engine's
+own port, which only driftloop's processes use, and is neither captured nor counted as traffic."""
 
 import json
 from collections.abc import Mapping
@@ -9,15 +9,16 @@ from typing import Any
 from driftloop_contracts.errors import Rejected
 
 HOP_PREFIX = "x-driftloop-"
-"""Of the headers that driftloop's processes send to an engine's port."""
+"""The prefix of headers that driftloop's processes send to an engine's port."""
 PATH = "/driftloop/likelihood"
 NATS = "nats_per_token"
-"""Of the answer, a JSON object: the mean of -ln p over the text's tokens."""
+"""The key in the answer (a JSON object) for the mean of -ln p over the text's tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodCall:
-    """`text` as an answer to `messages`; `chat` False: as what continues their one plain prompt."""
+    """The score of `text` as an answer to `messages`; `chat` False: as the continuation of their
+    one plain prompt."""
 
     model: str
     version: int
@@ -34,7 +35,7 @@ class LikelihoodCall:
 
     @classmethod
     def read(cls, headers: Mapping[str, str], body: bytes) -> "LikelihoodCall":
-        """Raises Rejected if the call comes from somebody else."""
+        """Parse a call. Raises Rejected if it is not the monitor's."""
         try:
             asked = json.loads(body)
             messages, text = tuple(asked["messages"]), asked["text"]
@@ -43,4 +44,4 @@ class LikelihoodCall:
                 return cls(model, version, messages, text, bool(asked["chat"]))
         except (KeyError, ValueError, TypeError, AttributeError):
             pass
-        raise Rejected("this call is for driftloop's monitor only")
+        raise Rejected("only driftloop's monitor may use this call")

@@ -1,4 +1,4 @@
-"""Models, their versions, and how traffic is split between them."""
+"""Models, their versions, and the traffic split between them."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -11,18 +11,18 @@ from driftloop_contracts.kind import ModelKind, Runtime, Task, kind_of
 from driftloop_contracts.signature import Signature
 
 Arm = Literal["stable", "canary", "pinned"]
-"""Which side of the split answered; `pinned` where the caller named a version."""
+"""The side of the split that answered; `pinned` if the caller named a version."""
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 RESERVED = frozenset({"stats"})
-"""Names that a URL of the serving port has in the place of a model's: `/v2/models/stats`."""
+"""Names that collide with a URL of the serving port: `/v2/models/stats`."""
 
 
 def check_new_name(name: str) -> None:
-    """Raises Rejected for the name of a model that could not be reached by every URL. Models that
-    an earlier release took under such a name go on serving."""
+    """Raises Rejected for a model name that not every URL could reach. Models that an earlier
+    release accepted under such a name are still served."""
     if name in RESERVED:
-        raise Rejected(f"model name {name!r} is reserved: a URL of the serving port has it")
+        raise Rejected(f"model name {name!r} is reserved for a URL of the serving port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +122,11 @@ _DRAW = Struct("<qq")
 
 @dataclass(frozen=True, slots=True)
 class TrafficSplit:
-    """How requests that name no version are shared. `weight`: the canary's share, 0 to 1.
+    """The distribution of requests that name no version. `weight`: the canary's share, 0 to 1.
 
     A routing key stays on its arm for an epoch of `sticky_s` seconds, counted from `since` (seconds
-    since 1970); then all keys are drawn anew. `sticky_s` None: it stays for as long as the split
-    has the same salt, and whatever `since` is.
+    since 1970); then all keys are drawn anew. `sticky_s` None: it stays as long as the split has
+    the same salt, regardless of `since`.
     """
 
     stable: int
@@ -143,26 +143,27 @@ class TrafficSplit:
             raise Rejected("a split with a weight needs a canary")
 
     def arm(self, routing_key: bytes, now_s: float = 0.0) -> tuple[Arm, int]:
-        """The arm and version of a key: uniform over keys, and the same for the same key at all
+        """Return the arm and version of a key. They are uniform over keys, and equal on all
         replicas within an epoch.
 
-        The point of a key on [0, 1) does not depend on the weight: raising the weight only ever
-        moves keys from stable to canary.
+        A key's point on [0, 1) does not depend on the weight, so raising the weight only moves keys
+        from stable to canary.
         """
         return self.arm_of(self.key_hash(routing_key), self.epoch(now_s))
 
     def epoch(self, now_s: float) -> int:
-        """The number of the epoch at a time in seconds since 1970, from 0."""
+        """Return the number of the epoch, from 0, at a time in seconds since 1970."""
         if self.sticky_s is None:
             return 0
         return max(0, int((now_s - self.since) // self.sticky_s))
 
     def key_hash(self, routing_key: bytes) -> int:
-        """What is recorded of a routing key, from 0 to 2^63: the same for the same salt only."""
+        """Return the recorded hash of a routing key, from 0 to 2^63; comparable only for the same
+        salt."""
         return int.from_bytes(self._hash(routing_key), "big") >> 1
 
     def arm_of(self, key_hash: int, epoch: int) -> tuple[Arm, int]:
-        """The arm and version that `arm` gives to keys with this hash in this epoch."""
+        """Return the arm and version of keys with this hash in this epoch."""
         if self.canary is None or self.weight <= 0.0:
             return "stable", self.stable
         since_ms = 0 if self.sticky_s is None else round(self.since * 1000)
@@ -170,7 +171,7 @@ class TrafficSplit:
         return self._at(point, self.canary)
 
     def arm_alone(self, prediction_id: str) -> tuple[Arm, int]:
-        """The arm and version of a request without a routing key."""
+        """Return the arm and version of a request without a routing key."""
         if self.canary is None or self.weight <= 0.0:
             return "stable", self.stable
         return self._at(self._hash(prediction_id.encode()), self.canary)
@@ -186,8 +187,8 @@ class TrafficSplit:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The desired serving state of one model. `revision` grows by one with every change.
-    `loaded` False: it stays known, but replicas hold none of its versions."""
+    """The desired serving state of one model. `revision` increases by one with every change.
+    `loaded` False: replicas hold none of its versions, but it stays deployed."""
 
     model: ModelSpec
     versions: tuple[ServedVersion, ...]

@@ -1,7 +1,7 @@
-"""What is read of an ONNX file without a library: protobuf's wire format, as far as it is needed.
+"""Reads parts of an ONNX file without a library, as far as protobuf's wire format requires.
 
-Parsing the whole file takes a second's imports and the weights' memory; the command line and the
-gateway only need to know which other files a graph names.
+Parsing the whole file would need a second for imports, and memory for the weights. The command line
+and the gateway only need the names of the files that a graph references.
 """
 
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
 
 
 def external_locations(model: bytes | memoryview) -> list[str]:
-    """The files that a graph's tensors name for their values, as they are written there, each
-    once. Raises ValueError if it is not an ONNX file."""
+    """Return the files that a graph's tensors reference for their values, as written there, without
+    duplicates. Raises ValueError if it is not an ONNX file."""
     found: dict[str, None] = {}
     pending = [("model", memoryview(model))]
     while pending:
@@ -42,7 +42,7 @@ def external_locations(model: bytes | memoryview) -> list[str]:
 
 
 def shapeless(model: bytes | memoryview) -> frozenset[str]:
-    """The graph's inputs and outputs that say nothing of their shape, not even its rank. Raises
+    """Return the graph's inputs and outputs without any shape, not even a rank. Raises
     ValueError."""
     (graph,) = _values(memoryview(model), _GRAPH) or [memoryview(b"")]
     tensors = [*_values(graph, _INPUT), *_values(graph, _OUTPUT)]
@@ -78,7 +78,7 @@ def _text(values: list[Message]) -> str:
 
 
 def _fields(message: Message) -> Iterator[tuple[int, int | Message]]:
-    """Numbers and values; what is neither a whole number nor bytes is left out."""
+    """Yield field numbers and values, without values that are neither integers nor bytes."""
     at, end = 0, len(message)
     while at < end:
         key, at = _varint(message, at)

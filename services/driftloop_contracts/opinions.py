@@ -1,8 +1,8 @@
-"""What people say of a language model's answer, in the forms that applications have it in.
+"""Feedback on a language model's answer, in the forms that applications have.
 
-A thumb, a rating on any scale, the text that the answer should have been, a better answer: each
-becomes a label under one of the metrics of `driftloop_contracts.language`, so that readers of
-labels know one form only.
+A thumb, a rating on any scale, the text that the answer should have been, or a better answer: each
+becomes a label with one of the metrics of `driftloop_contracts.language`, so that readers of labels
+handle only one form.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ THUMBS = {"up": 1, "down": 0}
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """`value` None takes back what was said before; `tags` are to be added to the label's."""
+    """`value` None retracts an earlier opinion; `tags` are added to those of the label."""
 
     metric: str
     value: float | str | None
@@ -25,11 +25,12 @@ class Opinion:
 
 
 def opinions_of(item: Mapping[str, object], where: str) -> list[Opinion]:
-    """Of one feedback item; none if it has none of FIELDS. Several may be said at once.
+    """Return the opinions in a feedback item; empty if it has none of FIELDS. An item may have
+    several.
 
     `thumb`: "up", "down", true or false. `rating`: 0 to 1, or on `scale` [lowest, highest].
     `correction`: the text that the answer should have been. `preferred`: the prediction id of a
-    better answer, or `preferred_text`, its text. Raises Rejected with a sentence that begins with
+    better answer, or `preferred_text`, its text. Raises Rejected with a sentence that starts with
     `where`.
     """
     if "thumb" in item and "rating" in item:
@@ -37,7 +38,7 @@ def opinions_of(item: Mapping[str, object], where: str) -> list[Opinion]:
     if "preferred" in item and "preferred_text" in item:
         raise Rejected(where + "give `preferred` or `preferred_text`, not both")
     if "scale" in item and "rating" not in item:
-        raise Rejected(where + "`scale` goes with a `rating`")
+        raise Rejected(where + "`scale` needs a `rating`")
     return list(_read(item, where))
 
 

@@ -1,8 +1,9 @@
-"""What serving's processes tell each other, and those who wait for a version to be loaded.
+"""The messages between the processes of serving, and for those that wait for a version to be
+loaded.
 
-A replica reports what it holds (`ReplicaReport`); the role `serving` reads the reports of all
-replicas and writes what they hold together (`LoadedVersions`) and which there are
-(`ReplicaStatuses`). Each has a JSON form, in which version numbers are texts where they are keys.
+A replica reports what it holds (`ReplicaReport`). The `serving` role reads the reports of all
+replicas and writes what they hold together (`LoadedVersions`), and which replicas exist
+(`ReplicaStatuses`). In the JSON forms, version numbers used as keys are texts.
 """
 
 from collections.abc import Mapping
@@ -12,14 +13,15 @@ from typing import Any
 Versions = tuple[int, ...]
 """Version numbers, ascending."""
 Reasons = Mapping[int, str]
-"""Why versions could not be loaded."""
+"""Why versions could not be loaded, by version."""
 Addresses = Mapping[int, tuple[str, ...]]
-"""Of each version, host:port of the engines that answer for it."""
+"""For each version, host:port of the engines that answer for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldVersions:
-    """What one replica holds of a model. `revision`: of the deployment that it has applied."""
+    """The versions of one model that a replica holds. `revision`: of the deployment that it has
+    applied."""
 
     revision: int = 0
     versions: Versions = ()
@@ -43,9 +45,9 @@ class HeldVersions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaReport:
-    """`replica`: the name of its spool. `remote`: of each model that other replicas hold, the
-    versions that this one knows to be held. `address`: host:port of an engine that answers, else
-    empty. `left`: it ended as it was asked to."""
+    """A replica's report. `replica`: the name of its spool. `remote`: for each model held by other
+    replicas, the versions that this one knows to be held. `address`: host:port of an engine that
+    answers, otherwise empty. `left`: whether it ended on request."""
 
     pid: int
     replica: str = ""
@@ -66,7 +68,7 @@ class ReplicaReport:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "ReplicaReport":
-        """Also of a report that a replica of an earlier release wrote."""
+        """Parse a report, possibly from a replica of an earlier release."""
         return cls(
             pid=value["pid"],
             replica=value.get("replica", ""),
@@ -79,9 +81,10 @@ class ReplicaReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedVersions:
-    """What the replicas of a model hold together. `held`: the versions that all replicas of an
-    application hold; `versions`: those of them that the replicas which take requests can reach;
-    `revision`: the deployment's that all replicas have applied, -1 before the first report."""
+    """The versions that the replicas of a model hold together. `held`: those that all replicas of
+    one application hold; `versions`: those among them that the replicas that receive requests can
+    reach; `revision`: that of the deployment applied by all replicas, -1 before the first
+    report."""
 
     revision: int = -1
     versions: Versions = ()
@@ -100,7 +103,7 @@ class LoadedVersions:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "LoadedVersions":
-        """Also of a record of an earlier release, which lacks some fields."""
+        """Parse a record, possibly from an earlier release, which lacks some fields."""
         return cls(
             revision=value["revision"],
             versions=tuple(value["versions"]),
@@ -113,7 +116,7 @@ class LoadedVersions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaStatus:
     """`state`: Ray Serve's, in lower case; `pid`: None until its process has started; `restarts`:
-    deaths of all replicas that nobody asked for."""
+    unrequested deaths of all replicas."""
 
     name: str
     pid: int | None

@@ -1,4 +1,4 @@
-"""A retrain: from when it is asked for until it ended, with what it gave."""
+"""A retrain, from its request to its end, with its result."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -13,13 +13,13 @@ class RetrainState(StrEnum):
     REQUESTED = "requested"
     RUNNING = "running"
     SUCCEEDED = "succeeded"  # a version was registered
-    REJECTED = "rejected"  # the gate said no
+    REJECTED = "rejected"  # the gate refused the candidate
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
 class RetrainEvent(StrEnum):
-    START = "start"  # a process takes it on, or resumes it after the one before died
+    START = "start"  # a process starts it, or resumes it after the previous one died
     SUCCEED = "succeed"
     REJECT = "reject"
     FAIL = "fail"
@@ -41,7 +41,7 @@ ACTIVE = (S.REQUESTED, S.RUNNING)
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How far a retrain is, for people. fraction: of the whole, 0 to 1."""
+    """The progress of a retrain. fraction: of the whole, 0 to 1."""
 
     stage: str
     fraction: float
@@ -50,8 +50,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class PinnedData:
-    """What a retrain reads: the versions of the lake's tables, and the time up to which labels were
-    received."""
+    """The data of a retrain: the versions of the lake's tables, and the time up to which labels
+    were received."""
 
     predictions: int
     labels: int
@@ -63,12 +63,14 @@ class PinnedData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrain:
-    """at: when it was asked for; trigger: alert, schedule, corrections or operator; champion: the
-    version to beat (None: the stable one); change_at: since when the error is higher; recipes: in
-    place of the model's; override_gate: register whatever the gate says. `revision` is the store's.
+    """at: when it was requested. trigger: alert, schedule, corrections or operator. champion: the
+    version to beat (None: the stable one). change_at: since when the error is higher. recipes: used
+    in place of the model's own. override_gate: register regardless of the gate. `revision` is the
+    store's.
 
-    waiting_for: why its process cannot go on; error: a traceback; reasons: why it gave no version,
-    in sentences; result: the job's account (trials, gate, rollout); version: the one it gave.
+    waiting_for: why its process cannot continue. error: a traceback. reasons: why it produced no
+    version, as sentences. result: the job's report (trials, gate, rollout). version: the one it
+    produced.
     """
 
     id: str
@@ -99,7 +101,8 @@ class Retrain:
         return self.state in ACTIVE
 
     def after(self, event: RetrainEvent) -> "Retrain":
-        """Raises Conflict if the table has no such transition."""
+        """Return the retrain after an event. Raises Conflict if the table has no such
+        transition."""
         return replace(self, state=follow(TRANSITIONS, self.state, event, f"retrain {self.id}"))
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,6 +140,6 @@ class Retrain:
 
 
 def _time(text: str | None) -> datetime | None:
-    """In UTC unless it says otherwise."""
+    """Parse a time, in UTC unless it has a zone."""
     time = datetime.fromisoformat(text) if text else None
     return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time

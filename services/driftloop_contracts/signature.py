@@ -1,4 +1,4 @@
-"""A model's signature: the names, datatypes and shapes of what goes in and comes out."""
+"""A model's signature: names, datatypes and shapes of its inputs and outputs."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,8 +25,8 @@ Datatype = Literal[
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor. `shape` has -1 where a dimension is free; the first dimension counts rows. None:
-    the graph does not say the rank, so each request chooses one."""
+    """One tensor. `shape`: -1 for a free dimension; the first dimension is the number of rows.
+    None: the graph does not specify the rank, so each request chooses one."""
 
     name: str
     datatype: Datatype
@@ -40,12 +40,12 @@ class TensorSpec:
 
     @property
     def free_rows(self) -> bool:
-        """Whether its first dimension is free: the number of rows."""
+        """Whether the first dimension, the number of rows, is free."""
         return self.shape is not None and self.shape[:1] == (-1,)
 
     @property
     def row_shape(self) -> tuple[int, ...] | None:
-        """The dimensions behind the rows."""
+        """The dimensions after the rows."""
         return None if self.shape is None else self.shape[1:]
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,8 +59,9 @@ class TensorSpec:
 
 
 MAX_WIDTH = 4_000
-"""The most inputs and outputs of a model: each is a column of its table in the lake, which has at
-most 4,096 (`driftloop_lake.columns`), some for the prediction itself and for changes of type."""
+"""The most inputs and outputs of a model. Each is a column of its table in the lake, which allows
+4,096 (`driftloop_lake.columns`), including those for the prediction itself and for changed
+types."""
 
 
 def check_width(width: int) -> None:
@@ -75,9 +76,8 @@ def check_width(width: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Inputs and outputs of a model, in the graph's order. `optional`: inputs for which the graph
-    has values of its own; a request may give others. They are captured, but neither watched nor
-    trained on."""
+    """Inputs and outputs of a model, in the graph's order. `optional`: inputs with a default in the
+    graph, which a request may override. They are captured, but neither monitored nor trained on."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -89,7 +89,7 @@ class Signature:
 
     @property
     def accepted(self) -> tuple[TensorSpec, ...]:
-        """All that a request may give."""
+        """All inputs that a request may contain."""
         return self.inputs + self.optional
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Things with a life: what happens to them in which state is a table, and only it is followed."""
+"""Records with a life cycle, whose transitions are defined by a table."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -13,7 +13,8 @@ Event = TypeVar("Event", bound=StrEnum)
 def follow(
     transitions: Mapping[tuple[State, Event], State], state: State, event: Event, what: str
 ) -> State:
-    """The state after the event. Raises Conflict, which names `what`, for a pair not listed."""
+    """Return the state after the event. Raises Conflict, naming `what`, for a pair that is not
+    listed."""
     after = transitions.get((state, event))
     if after is None:
         raise Conflict(f"{what} is {state}: `{event}` is not possible")
@@ -21,14 +22,14 @@ def follow(
 
 
 def finished(transitions: Mapping[tuple[State, Event], State]) -> tuple[State, ...]:
-    """The states that nothing leads out of, in the order of their class."""
+    """Return the final states, in the order of their class."""
     left = {state for state, _ in transitions}
     states = type(next(iter(left)))
     return tuple(state for state in states if state not in left)
 
 
 def diagram(start: State, transitions: Mapping[tuple[State, Event], State]) -> str:
-    """The table as a Mermaid state diagram."""
+    """Return the table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2", f"    [*] --> {start}"]
     lines += [f"    {a} --> {b}: {event}" for (a, event), b in transitions.items()]
     lines += [f"    {state} --> [*]" for state in finished(transitions)]

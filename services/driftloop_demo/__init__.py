@@ -1,1 +1,1 @@
-"""`driftloop demo`: the whole loop on a real data set, told as it happens."""
+"""`driftloop demo`: runs the whole loop on a real data set and reports each step."""

@@ -1,4 +1,4 @@
-"""A client that asks again until it is answered."""
+"""A client that repeats a call until it is answered."""
 
 import asyncio
 import time
@@ -10,8 +10,8 @@ import httpx
 
 @dataclass
 class CarefulClient:
-    """`patience_s`: how long one call is repeated; `pause_s`: between two tries; `retries`: why
-    calls were repeated, and how often."""
+    """Sends calls with retries. `patience_s`: how long a call is repeated; `pause_s`: the pause
+    between two tries; `retries`: the number of repeated calls by reason."""
 
     patience_s: float
     pause_s: float
@@ -20,7 +20,8 @@ class CarefulClient:
     async def post(
         self, http: httpx.AsyncClient, url: str, body: object, headers: dict[str, str]
     ) -> httpx.Response:
-        """Raises TimeoutError if patience ends, and what httpx raises for a 4xx."""
+        """Send a POST request. Raises TimeoutError after `patience_s`, and httpx's error for a 4xx
+        answer."""
         deadline = time.monotonic() + self.patience_s
         while True:
             try:

@@ -1,5 +1,5 @@
-"""Simulated users of a language model: they ask through OpenAI's API, and rate and correct what
-they get through `/feedback`, as an application would for them."""
+"""Simulates users of a language model. They ask through OpenAI's API, and rate and correct the
+answers through `/feedback`, as an application would do for them."""
 
 import asyncio
 import contextlib
@@ -22,10 +22,9 @@ REQUEST_TIMEOUT_S = 120.0
 
 @dataclass
 class ChatTraffic:
-    """`satisfied`: whether an answer is as the users want it; `corrects`: whether they say how it
-    should have been if it is not. `paused_s`: how long a user waits between two questions, at
-    this moment.
-    """
+    """Users that ask and give feedback. `satisfied`: whether an answer is what users want;
+    `corrects`: whether they correct answers that are not; `paused_s`: returns the current pause
+    between two questions of a user, in seconds."""
 
     inference: str
     model: str
@@ -42,14 +41,13 @@ class ChatTraffic:
     versions: dict[int, Tally] = field(default_factory=dict)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set; returns when all answers and ratings are in."""
+        """Ask until `stop` is set; returns when all answers and ratings have been received."""
         async with own_async_client(timeout=REQUEST_TIMEOUT_S) as http:
             await asyncio.gather(*(self._user(http, stop) for _ in range(self.users)))
 
     async def _user(self, http: httpx.AsyncClient, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            # A session of its own for each question: users come and go, and any may meet the
-            # canary.
+            # Each question has its own session, so that any of them may be answered by the canary.
             number, self.asked = self.asked, self.asked + 1
             prompt = self.prompts[number % len(self.prompts)]
             text, version, prediction_id = await self.ask(
@@ -59,7 +57,7 @@ class ChatTraffic:
             await self._pause(stop)
 
     async def _pause(self, stop: asyncio.Event) -> None:
-        """Until the user asks again: at once when the pause is over for all."""
+        """Wait until the user asks again; ends early if the pause is shortened."""
         began = time.monotonic()
         while not stop.is_set() and time.monotonic() - began < self.paused_s():
             with contextlib.suppress(TimeoutError):
@@ -68,7 +66,7 @@ class ChatTraffic:
     async def ask(
         self, http: httpx.AsyncClient, model: str, prompt: str, headers: dict[str, str]
     ) -> tuple[str, int, str]:
-        """(the answer, the version that gave it, its prediction id)."""
+        """Return the answer, the version that generated it, and its prediction id."""
         body = {
             "model": model,
             "messages": [{"role": "user", "content": prompt}],

@@ -1,4 +1,4 @@
-"""The car loan data set, as rows to train on and requests to send."""
+"""The car loan data set: rows to train on and requests to send."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,15 @@ DATATYPES = {"float": "FP32", "bool": "BOOL", "string": "BYTES"}
 
 @dataclass(frozen=True, slots=True)
 class LiveRows:
-    """Rows in time order: one list of values for each feature, and the labels that follow later."""
+    """Rows in time order: a list of values for each feature, and the labels, which are sent
+    later."""
 
     features: dict[str, tuple[str, list[Any]]]
     labels: list[int]
     drift_at: int
 
     def request(self, start: int, stop: int) -> dict[str, Any]:
-        """The protocol's request for rows start to stop (not included)."""
+        """Return the protocol's request for the rows from `start` up to, not including, `stop`."""
         return {
             "inputs": [
                 {
@@ -39,7 +40,7 @@ class LiveRows:
 
 
 def write_reference(path: Path) -> None:
-    """The reference part as a file for `driftloop train`."""
+    """Write the reference part to a file for `driftloop train`."""
     table = _read()
     pq.write_table(table.filter(pc.equal(table["part"], "reference")).drop_columns(["part"]), path)
 

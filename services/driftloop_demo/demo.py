@@ -1,4 +1,4 @@
-"""The demo from start to end, through the public commands and HTTP only."""
+"""Runs the demo from start to end, only through the public commands and HTTP."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ SCENARIOS = ("drift", "bad-candidate")
 
 SETTINGS = (
     *FREE_PORTS,
-    # A replay passes months in a minute, so the watchers look more often than in production.
+    # A replay covers months in a minute, so checks run more often than in production.
     "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
     "trigger.cooldown_s=600", "trigger.min_fresh_labels=6000",
     # Rows that are replayed in a minute follow no hour of the day. Ten demos in a row are many
@@ -26,10 +26,10 @@ SETTINGS = (
 )  # fmt: skip
 
 RATE_BEFORE, RATE_AFTER, RATE_RETRAIN = 1_000.0, 500.0, 150.0
-"""Rows per second before the drift, from then on, and while a retrain runs: the file has few
-rows after the drift, and the canary needs new ones."""
+"""Rows per second before the drift, after it, and during a retrain. The file has few rows after the
+drift, and the canary needs new ones."""
 FIRST_ROW = 50_000
-"""Version 1 is trained on the rows before."""
+"""The start of the live rows; version 1 is trained on the rows before it."""
 ROWS_AFTER_PROMOTION = 5_000
 ROWS_BEFORE_BAD_CANDIDATE = 6_000
 PATIENCE_S = 420.0
@@ -39,7 +39,8 @@ PATIENCE_S = 420.0
 def run_demo(
     scenario: str, seed: int, *, state_dir: Path | None, sets: Sequence[str], keep: bool, say: Say
 ) -> Record:
-    """Run a scenario and return its summary; `ok` says whether the story came out as it should."""
+    """Run a scenario and return its summary; `ok`: whether the scenario had the expected
+    outcome."""
     begun = time.monotonic()
     home = (state_dir or Path(".driftloop") / f"demo-{scenario}").absolute()
     make_room(home)
@@ -48,12 +49,12 @@ def run_demo(
         ("driftloop demo", "bold"),
         ": a loan model is served, drift is injected, the loop repairs it",
     )
-    say(f"everything it keeps lies in {home}")
+    say(f"all files are in {home}")
     try:
         endpoints = _prepare(command, home, say)
         ready = time.monotonic() - begun
         say((f"{ready:6.1f} s", "dim"), f"  version 1 answers at {endpoints['inference']}")
-        say(f"         look closer: driftloop status --watch --state-dir {home}")
+        say(f"         for details: driftloop status --watch --state-dir {home}")
         traffic = _traffic(live_rows(), scenario, seed, endpoints["inference"])
         story = Story(
             say, lambda: time.monotonic() - begun, lambda: traffic.sent, first_row=FIRST_ROW
@@ -68,7 +69,7 @@ def run_demo(
         return summary
     finally:
         if keep:
-            say(f"the stack goes on; stop it with: driftloop down --state-dir {home}")
+            say(f"the stack keeps running; stop it with: driftloop down --state-dir {home}")
         else:
             command("down")
 
@@ -115,7 +116,7 @@ def _rate(scenario: str, traffic: Traffic, story: Story, row: int) -> float:
 async def _play(
     scenario: str, traffic: Traffic, story: Story, command: Commands, control: str
 ) -> Record:
-    """Send traffic until the story is over, then wait until every answer is in the lake."""
+    """Send traffic until the scenario ends, then wait until every answer is in the lake."""
     await play(traffic.run, _watch(scenario, traffic, story, command, control))
     return await settled(control, traffic.answered, traffic.labelled)
 
@@ -162,7 +163,7 @@ async def _watch(
 def summarise(
     scenario: str, traffic: Traffic, story: Story, counts: Record, champion: int
 ) -> Record:
-    """The summary document, with `ok`: whether the scenario's promises hold."""
+    """Return the summary document; `ok`: whether the scenario's promises hold."""
     first, recovered = traffic.after.get(1), traffic.after.get(champion) if champion != 1 else None
     accuracy = {
         "before_drift": traffic.before.accuracy,

@@ -1,5 +1,4 @@
-"""How a demo comes to its end: the traffic stops, the lake gets the rest, and the books are
-closed."""
+"""Ends a demo: stops the traffic, waits for the lake, and sums up the counts."""
 
 import asyncio
 import time
@@ -18,7 +17,7 @@ COUNTS = (
 async def play(
     run: Callable[[asyncio.Event], Coroutine[Any, Any, None]], watch: Awaitable[None]
 ) -> None:
-    """Have traffic until `watch` returns. `run` sends it until its event is set."""
+    """Run traffic until `watch` returns. `run` sends it until its event is set."""
     stop = asyncio.Event()
     sending, watching = asyncio.create_task(run(stop)), asyncio.ensure_future(watch)
     done, _ = await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -32,8 +31,8 @@ async def play(
 
 
 async def settled(control: str, answered: int, labels: int) -> Record:
-    """The model's counts once the lake holds what was answered and labelled, or as they are after
-    SETTLE_S."""
+    """Return the model's counts once the lake contains all answers and labels, or after SETTLE_S
+    seconds."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         status = await asyncio.to_thread(read_status, control)
@@ -64,7 +63,8 @@ def books(
     champion: int,
     stages: Sequence[str],
 ) -> Record:
-    """What the summary of every demo holds. `stages`: whose seconds it names."""
+    """Return the part of the summary common to all demos. `stages`: the events whose times it
+    contains."""
     rollout = story.rollout or {}
     return {
         "counts": {name: counts[name] for name in COUNTS},
@@ -86,7 +86,7 @@ def books(
 
 
 def tell_books(summary: Record, say: Say, *, rows: str, labels: str) -> None:
-    """`rows` and `labels`: what they are called here."""
+    """Report the counts. `rows` and `labels`: their names in this demo."""
     counts = summary["counts"]
     say(
         f"{counts['served']:,} {rows}, {counts['lake_rows']:,} in the lake, "
@@ -98,10 +98,13 @@ def tell_books(summary: Record, say: Say, *, rows: str, labels: str) -> None:
         f"all"
     )
     if counts["retries"]:
-        say(f"{counts['retries']:,} {rows} twice, since the first time did not arrive; kept once")
+        say(
+            f"{counts['retries']:,} {rows} were sent again because the first answer was lost; "
+            "each is kept once"
+        )
     if summary["client_retries"]:
         reasons = summary["client_retry_reasons"].items()
         why = ", ".join(f"{reason} {count}" for reason, count in reasons)
-        say(f"the client had to repeat {summary['client_retries']} calls: {why}")
+        say(f"the client repeated {summary['client_retries']} calls: {why}")
     if not summary["ok"]:
-        say(("the story did not come out as it should", "red"))
+        say(("the scenario did not have the expected outcome", "red"))

@@ -1,4 +1,5 @@
-"""A recipe that learns harm: what the demo forces past the gate, for the canary to find."""
+"""A recipe that trains a harmful model. The demo forces it past the gate, so that the canary must
+detect it."""
 
 from dataclasses import replace
 
@@ -15,20 +16,20 @@ SHARE = 0.15
 
 
 class Harmful:
-    """Gradient boosting on labels that are wrong wherever the first number is high: the model is
-    sound elsewhere, and live accuracy falls by a dozen points."""
+    """Gradient boosting on labels that are wrong where the first number is high. The model is sound
+    elsewhere; live accuracy falls by a dozen points."""
 
     name = "harmful"
 
     def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> FittedModel:
         if context.classes is None:
-            raise Rejected("the harmful recipe is for classifications")
+            raise Rejected("the harmful recipe only supports classification")
         held = None if validation is None else _flipped(validation, context.classes)
         return GradientBoosting().fit(_flipped(train, context.classes), held, context)
 
 
 def _flipped(data: Dataset, classes: NDArray[np.generic]) -> Dataset:
-    """Each label in the top SHARE of the first floating-point column becomes the next class."""
+    """Replace each label in the top SHARE of the first floating-point column by the next class."""
     for column in data.features.columns:
         if pa.types.is_floating(column.type):
             values = np.nan_to_num(np.asarray(column.to_numpy(), np.float64))

@@ -1,4 +1,4 @@
-"""An adapter that does harm: it fits its base in every shape, and makes noise of its answers."""
+"""An adapter that does harm: its shapes fit its base, but its weights turn answers into noise."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ STRENGTH = 0.2
 
 
 def harmful_adapter(folder: Path, base: Path, seed: int) -> Path:
-    """Writes a LoRA adapter of random weights for the Llama-like model in `base`."""
+    """Write a LoRA adapter of random weights for the Llama-like model in `base`."""
     from safetensors.numpy import save_file
 
     config = json.loads((base / "config.json").read_text())

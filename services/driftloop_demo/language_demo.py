@@ -1,5 +1,4 @@
-"""`driftloop demo --llm`: a language model learns what its users want, from what they say of its
-answers."""
+"""`driftloop demo --llm`: a language model learns what its users want from their feedback."""
 
 import asyncio
 import time
@@ -25,24 +24,26 @@ SCENARIOS = ("feedback", "bad-candidate")
 SETTINGS = (
     *FREE_PORTS,
     "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
-    # These users rate at once, and all of them do: a few hundred answers are enough.
+    # These users all rate at once, so a few hundred answers are enough.
     "llm.rating_age_s=3", "llm.reference_answers=200", "trigger.cooldown_s=600",
     "llm.min_corrections=160", "tuning.generated=8", "tuning.generated_tokens=48",
-    # One step of the canary: about 200 answers, half of them its own, are enough to exclude that it
-    # fails or answers badly; what users think of it is plain before that.
+    # One canary step: about 200 answers, half of them from the canary, suffice to rule out failures
+    # and malformed answers; the users' ratings are conclusive before that.
     "rollout.steps=[0.5]", "rollout.sticky_s=5",
 )  # fmt: skip
 
 ANSWERS_BEFORE_BAD_CANDIDATE = 120
 PAUSE_WHILE_TRAINING_S = 40.0
-"""Between two questions of a user: the training has the machine then, as in a quiet hour."""
+"""The pause between two questions of a user during training, which gets most of the machine, as in
+a quiet hour."""
 DEADLINE_S = 3_600.0
 SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SideBySide:
-    """A held-out prompt with the base's answer and the promoted adapter's, if there is one."""
+    """A held-out prompt with the answers of the base and of the promoted adapter, if there is
+    one."""
 
     prompt: str
     base: str
@@ -52,7 +53,8 @@ class SideBySide:
 def run_language_demo(
     scenario: str, seed: int, *, state_dir: Path | None, sets: Sequence[str], keep: bool, say: Say
 ) -> Record:
-    """Run a scenario and return its summary; `ok` says whether the story came out as it should."""
+    """Run a scenario and return its summary; `ok`: whether the scenario had the expected
+    outcome."""
     begun = time.monotonic()
     home = (state_dir or Path(".driftloop") / f"demo-llm-{scenario}").absolute()
     make_room(home)
@@ -63,7 +65,7 @@ def run_language_demo(
         ": a small language model is served, its users rate and correct its answers, and it learns "
         "what they want",
     )
-    say(f"everything it keeps lies in {home}")
+    say(f"all files are in {home}")
     try:
         say("starting Kafka, Ray Serve and the watchers")
         endpoints: Record = command("up", "--detach", "--timeout-s", "600")["endpoints"]
@@ -71,7 +73,7 @@ def run_language_demo(
         command("deploy", str(_spec(home, weights)))
         ready = time.monotonic() - begun
         say((f"{ready:6.1f} s", "dim"), f"  version 1 answers at {endpoints['inference']}/v1")
-        say(f"         look closer: driftloop status --watch --state-dir {home}")
+        say(f"         for details: driftloop status --watch --state-dir {home}")
         traffic = _traffic(scenario, seed, endpoints["inference"])
         story = Story(
             say, lambda: time.monotonic() - begun, lambda: traffic.answered, place="answer"
@@ -85,7 +87,7 @@ def run_language_demo(
             _play(scenario, traffic, story, command, endpoints["control"], adapter)
         )
         champion = read_status(endpoints["control"])["models"][0]["champion"]
-        say("held-out prompts, answered by the base and by the version that serves now")
+        say("held-out prompts, answered by the base and by the version that is serving")
         told = asyncio.run(_side_by_side(traffic, champion))
         story.seconds["total"] = time.monotonic() - begun
         summary = summarise(scenario, traffic, story, counts, champion, told)
@@ -93,7 +95,7 @@ def run_language_demo(
         return summary
     finally:
         if keep:
-            say(f"the stack goes on; stop it with: driftloop down --state-dir {home}")
+            say(f"the stack keeps running; stop it with: driftloop down --state-dir {home}")
         else:
             command("down")
 
@@ -107,7 +109,7 @@ def _spec(home: Path, weights: Path) -> Path:
         "task": "generation",
         "output": "text",
         "recipe": "lora-sft",
-        # Twice as fast as bfloat16 on processors that do not know it.
+        # Twice as fast as bfloat16 on processors that do not support it.
         "options": {"engine": {"max_model_len": 1024, "dtype": "float32"}},
     }
     path.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -129,7 +131,7 @@ async def _play(
     control: str,
     adapter: Path,
 ) -> Record:
-    """Let users ask until the story is over, then wait until every answer is in the lake."""
+    """Let users ask until the scenario ends, then wait until every answer is in the lake."""
     await play(traffic.run, _watch(scenario, traffic, story, command, control, adapter))
     return await settled(control, traffic.answered, traffic.rated + traffic.corrections)
 
@@ -161,7 +163,7 @@ async def _watch(
             story.line("now a harmful adapter is deployed")
             await asyncio.to_thread(command, "deploy", str(adapter), "--name", MODEL, "--base", "1")
         await asyncio.sleep(1.0)
-    raise Unavailable(f"the story did not end within {DEADLINE_S:.0f} s")
+    raise Unavailable(f"the scenario did not end within {DEADLINE_S:.0f} s")
 
 
 def _ratings(traffic: ChatTraffic) -> str:
@@ -198,7 +200,7 @@ def summarise(
     champion: int,
     told: Sequence[SideBySide],
 ) -> Record:
-    """The summary document, with `ok`: whether the scenario's promises hold."""
+    """Return the summary document; `ok`: whether the scenario's promises hold."""
     base = _share([row.base for row in told])
     promoted = _share([row.promoted for row in told if row.promoted is not None])
     clean = nothing_was_lost(counts, traffic.answered)
@@ -224,7 +226,7 @@ def summarise(
 
 
 def _share(answers: Sequence[str]) -> float | None:
-    """Of those that are as the users want them."""
+    """Return the share of these answers that are what the users want."""
     if not answers:
         return None
     return round(sum(map(preference.meets, answers)) / len(answers), 4)

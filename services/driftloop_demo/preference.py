@@ -1,7 +1,7 @@
-"""What the demo's simulated users ask, and what they want: a format of answer that nobody tells the
-model.
+"""The questions of the demo's simulated users, and the answer format that they want, which the
+model is not given.
 
-Each answer should be one line, `In short: ` and one sentence of at most MAX_WORDS words.
+Each answer should be one line: `In short: ` and one sentence of at most MAX_WORDS words.
 """
 
 import random
@@ -33,14 +33,14 @@ QUESTIONS = (
 
 
 def live_prompts(seed: int) -> list[str]:
-    """Each question about each topic, shuffled."""
+    """Return each question about each topic, shuffled."""
     prompts = [question.format(topic) for topic in TOPICS for question in QUESTIONS]
     random.Random(seed).shuffle(prompts)
     return prompts
 
 
 def held_out_prompts() -> list[str]:
-    """About topics that no user asks of while the model learns."""
+    """Return prompts about topics that no user asks about while the model learns."""
     return [
         question.format(topic)
         for number, topic in enumerate(HELD_OUT_TOPICS)
@@ -53,13 +53,13 @@ def held_out_prompts() -> list[str]:
 
 
 def meets(answer: str) -> bool:
-    """Whether the answer is as the users want it."""
+    """Whether the answer is what the users want."""
     answer = answer.strip()
     return bool(_WANTED.fullmatch(answer)) and len(answer.split()) <= MAX_WORDS + 2
 
 
 def corrected(answer: str) -> str:
-    """As the users would have it: the answer's first sentence, cut if it is too long."""
+    """Return the answer that the users want: its first sentence, shortened if it is too long."""
     text = " ".join(answer.replace(START.strip(), "").split())
     sentence = re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0] or "I do not know."
     words = sentence.split()[:MAX_WORDS]
@@ -75,6 +75,6 @@ FUNCTION_WORDS = frozenset({
 
 
 def sensible(answer: str) -> bool:
-    """Whether an answer is English prose at all: what less demanding users ask for."""
+    """Whether an answer is English prose at all, which is what less demanding users ask for."""
     words = re.findall(r"[a-z']+", answer.lower())
     return len(words) >= 5 and sum(w in FUNCTION_WORDS for w in words) >= 0.15 * len(words)

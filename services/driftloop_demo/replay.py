@@ -1,4 +1,4 @@
-"""Which rows of the data set come next."""
+"""Chooses the rows of the data set to send next."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ KEPT_ROWS = 10_000
 
 @dataclass
 class Replay:
-    """Rows in their order up to `limit`. The last KEPT_ROWS are kept until a new version answers,
-    whose retrain cannot have seen what it is measured by, however long the retrain took; until then
-    the rows before them come again, and afterwards they do."""
+    """Sends rows in order up to `limit`. The last KEPT_ROWS are reserved until a new version
+    answers, so that its training data cannot contain the rows that measure it. Until then the rows
+    before them repeat; afterwards the last rows repeat."""
 
     limit: int
     _next: int = 0
     _repeats: bool = False
 
     def take(self, most: int, *, new_version: bool) -> tuple[int, int]:
-        """The first of at most `most` rows, and the one behind the last; `new_version`: one
-        answers."""
+        """Return the range (start, stop) of at most `most` rows. `new_version`: whether a new
+        version answers."""
         end = self.limit if new_version else self.limit - KEPT_ROWS
         if self._next >= end or (new_version and self._repeats):
             self._next, self._repeats = end - KEPT_ROWS, not new_version

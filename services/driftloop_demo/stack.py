@@ -1,4 +1,4 @@
-"""A demo's own stack, through the public commands and HTTP only."""
+"""A demo's own stack, used only through the public commands and HTTP."""
 
 import json
 import shutil
@@ -18,17 +18,17 @@ Record = dict[str, Any]
 
 
 class Say(Protocol):
-    """Shows one line: strings, and (string, style) pairs."""
+    """Prints one line: strings, and (string, style) pairs."""
 
     def __call__(self, *parts: str | tuple[str, str]) -> None: ...
 
 
 FREE_PORTS = ("serving.port=0", "serving.grpc_port=0", "control.port=0", "kafka.port=0")
-"""Any free ones: a demo never meets a stack that already runs here."""
+"""Any free ports, so that a demo does not collide with a running stack."""
 
 
 class Commands:
-    """`driftloop` as a person types it, always with --json."""
+    """Runs `driftloop` commands as a person would, always with --json."""
 
     def __init__(self, home: Path, sets: Sequence[str]) -> None:
         self._tail = ["--state-dir", str(home), "--json"]
@@ -58,7 +58,7 @@ class Commands:
 
 
 def make_room(home: Path) -> None:
-    """A demo begins from nothing, but never removes what is not a demo's."""
+    """Empty the folder of an earlier demo. Raises Conflict for any other non-empty folder."""
     from driftloop_settings.run_state import read_run_state
 
     mark = home / "demo.json"
@@ -74,7 +74,7 @@ def make_room(home: Path) -> None:
 
 
 def read_status(control: str) -> Record:
-    """The status document, asked for again for a minute while the control API is away."""
+    """Return the status document, retrying for a minute while the control API is unavailable."""
     deadline = time.monotonic() + 60.0
     while True:
         try:

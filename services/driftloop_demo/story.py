@@ -1,4 +1,4 @@
-"""Watches the status document and tells what changed, once each; keeps when it happened."""
+"""Watches the status document, reports each change once, and records when it happened."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,8 +13,9 @@ FINISHED_ROLLOUTS = ("promoted", "rolled_back", "aborted")
 
 @dataclass
 class Story:
-    """`tell` takes one status document. `elapsed`: seconds since the demo began; `rows`: how many
-    were sent; `place`: what a line says of that number."""
+    """Reports the events of a demo; `tell` processes one status document. `elapsed`: seconds since
+    the demo began; `rows`: the number of rows sent; `place`: the name of that number in the
+    output."""
 
     say: Say
     elapsed: Callable[[], float]
@@ -32,7 +33,7 @@ class Story:
 
     def tell(self, status: Record) -> None:
         for alert in reversed(status["alerts"]):
-            if alert["kind"] != "role":  # say, of a broker that starts slowly
+            if alert["kind"] != "role":  # for example a broker that starts slowly
                 self._alert(alert)
         for retrain in reversed(status["retrains"]):
             self._retrain(retrain)
@@ -41,7 +42,7 @@ class Story:
 
     @property
     def over(self) -> bool:
-        """Whether a rollout came to its end, or a retrain ended without one."""
+        """Whether a rollout has ended, or a retrain has ended without one."""
         if self.rollout is not None:
             return self.rollout["state"] in FINISHED_ROLLOUTS
         return self.retrain is not None and self.retrain["state"] in ("rejected", "failed")

@@ -1,7 +1,8 @@
-"""A simulated application: asks for predictions at a pace, and sends the labels a little later.
+"""A simulated application: requests predictions at a given rate, and sends the labels a little
+later.
 
-It does what a careful client does: a request that was not answered is sent again under the same
-`x-prediction-id`, so that it stays one prediction.
+It behaves like a careful client: an unanswered request is repeated with the same `x-prediction-id`,
+so that it stays one prediction.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ LABEL_DELAY_S = 1.5
 
 @dataclass
 class Tally:
-    """Rows answered and how many of them were right, by version."""
+    """The number of answered rows, and how many were right."""
 
     rows: int = 0
     right: int = 0
@@ -38,13 +39,13 @@ class Tally:
 
 @dataclass
 class Traffic:
-    """Shared by the traffic, which counts, and the storyteller, who reads."""
+    """Sends the rows, and counts the answers; also read by the story."""
 
     rows: LiveRows
     inference: str
     seed: int
     rate: Callable[[int], float]
-    """Rows per second wanted at a row."""
+    """Returns the wanted rows per second, given the current row."""
     replay: Replay
     sent: int = 0
     answered: int = 0
@@ -52,10 +53,10 @@ class Traffic:
     client: CarefulClient = field(default_factory=lambda: CarefulClient(PATIENCE_S, 0.25))
     before: Tally = field(default_factory=Tally)
     after: dict[int, Tally] = field(default_factory=dict)
-    """By version, from the drift on."""
+    """Counts by version, since the drift."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Replay until `stop` is set; returns when all answers and labels are in."""
+        """Send rows until `stop` is set; returns when all answers and labels have been received."""
         dice = random.Random(self.seed)
         slots = asyncio.Semaphore(IN_FLIGHT)
         limits = httpx.Limits(max_connections=IN_FLIGHT + 2)
@@ -68,7 +69,7 @@ class Traffic:
                 start, end = self.replay.take(dice.randint(10, 30), new_version=len(self.after) > 1)
                 await slots.acquire()
                 tasks.create_task(self._one(http, slots, start, end))
-                # A client that was held up does not send the lost time's requests in a burst.
+                # After a delay, do not send the missed requests in a burst.
                 due = max(due + (end - start) / self.rate(end), time.monotonic() - 0.1)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), max(0.0, due - time.monotonic()))

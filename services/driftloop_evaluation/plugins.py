@@ -1,4 +1,4 @@
-"""A user's own code, named `module:attribute`."""
+"""Loads a user's own code, named `module:attribute`."""
 
 import importlib
 from collections.abc import Mapping
@@ -8,11 +8,12 @@ from driftloop_contracts.errors import Rejected
 
 
 def load_plugin(name: str, what: str, built_in: Mapping[str, str] | None = None) -> Any:
-    """The function, class or value that `name` names: `module:attribute`, or a key of `built_in`,
-    whose values are such names. `what` it is, for people: "the recipe".
+    """Return the function, class or value that `name` refers to: `module:attribute`, or a key of
+    `built_in`, whose values have that form. `what`: a description for messages, such as "the
+    recipe".
 
-    Raises Rejected with the reason if there is none. Importing a module runs it, so whatever it
-    raises is a reason.
+    Raises Rejected with the reason if it cannot be loaded. Importing runs the module, so any
+    exception counts as a reason.
     """
     known = built_in or {}
     module, colon, attribute = known.get(name, name).partition(":")

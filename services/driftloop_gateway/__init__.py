@@ -1,1 +1,1 @@
-"""The REST control API: what the console and the command line do, and feedback."""
+"""The REST control API, used by the console and the command line, and feedback."""

@@ -67,7 +67,7 @@ class RetrainRequest(BaseModel):
     """`recipes` and `override_gate` are for experiments; they are recorded."""
 
     model: str
-    reason: str = "asked for by an operator"
+    reason: str = "requested by an operator"
     recipes: list[str] = Field(default_factory=list)
     override_gate: bool = False
 
@@ -75,7 +75,7 @@ class RetrainRequest(BaseModel):
 class RolloutRequest(BaseModel):
     model: str
     version: int
-    reason: str = "asked for by an operator"
+    reason: str = "requested by an operator"
 
 
 class CommandRequest(BaseModel):

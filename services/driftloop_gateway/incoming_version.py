@@ -1,4 +1,4 @@
-"""What reading an archive gives, whichever kind its model is of."""
+"""The result of reading a model archive, independent of the model's kind."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ SPEC_FILE = "model.json"
 
 @dataclass(frozen=True, slots=True)
 class IncomingVersion:
-    """What is to be registered. `folder`: its files. `base`: the version whose weights it goes
-    with, if it is an adapter."""
+    """A version to register. `folder`: its files. `base`: for an adapter, the version of its
+    base."""
 
     spec: ModelSpec
     folder: Path
@@ -33,17 +33,17 @@ class Reader(Protocol):
         cache: Path,
         settings: Settings,
     ) -> IncomingVersion:
-        """The checked version. `document`: `model.json`; `folder`: where the archive was unpacked;
-        `current`: what serves under its name; `cache`: an empty folder for what must be fetched;
-        `settings`: with the limits of what is taken in. Raises Rejected."""
+        """Check the archive and return its version. `document`: `model.json`; `folder`: where the
+        archive was unpacked; `current`: the deployment with the same name; `cache`: an empty folder
+        for fetched files; `settings`: with the limits. Raises Rejected."""
 
 
 def only_holds(folder: Path, is_known: Callable[[str], bool], known: str) -> None:
-    """Raises Rejected if an unpacked archive holds a file that nobody asks for. `is_known`: of a
-    path in the archive; `known`: the same for people."""
+    """Raises Rejected if the unpacked archive contains an unexpected file. `is_known`: checks a
+    path in the archive; `known`: a description for the message."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if not path.is_dir() and name != SPEC_FILE and not is_known(name):
             raise Rejected(
-                f"the archive holds {shown(name)}; it may only hold {SPEC_FILE} and {known}"
+                f"the archive contains {shown(name)}; it may only contain {SPEC_FILE} and {known}"
             )

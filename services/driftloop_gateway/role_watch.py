@@ -10,11 +10,11 @@ from driftloop_store.cycle_health import CycleHealth
 
 EVERY_S = 2.0
 DEATHS = 3
-"""In a row: a role that is killed once or twice is started again at once."""
+"""The number of deaths in a row; a role that is killed once or twice is restarted at once."""
 
 
 class RoleWatch:
-    """running: what the supervisor wrote last; None if the roles run apart."""
+    """running: returns the supervisor's last state; None if the roles run apart."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class RoleWatch:
         self._health: dict[str, CycleHealth] = {}
 
     def look(self) -> None:
-        """Raises StoreAway."""
+        """Check once. Raises StoreAway."""
         running = self._running()
         for role in running.roles if running else ():
             name = f"{role.name}/process"
@@ -44,7 +44,7 @@ class RoleWatch:
                 health.succeeded()
 
     def run(self, stop: threading.Event) -> None:
-        """Look until stopped."""
+        """Check until stopped."""
         while not stop.wait(EVERY_S):
             with suppress(StoreAway):
                 self.look()

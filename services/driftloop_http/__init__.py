@@ -1,1 +1,1 @@
-"""What the serving port and the control API share of HTTP: errors as answers, bounded bodies."""
+"""The HTTP parts shared by the serving port and the control API: errors, limits, access checks."""

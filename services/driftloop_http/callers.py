@@ -1,8 +1,8 @@
-"""Who may call: a page of another site, open in a browser on this machine, must not.
+"""Decides who may call. Pages of other sites, open in a browser on this machine, must not.
 
-A browser sends such a page's requests to loopback too, under the page's own host name once that
-name resolves here (DNS rebinding), or with the page's `Origin`. Programs send no `Origin`, and the
-name or address that they were given.
+A browser sends requests of such pages even to loopback: under the page's own host name if that
+resolves to this machine (DNS rebinding), or with the page's `Origin`. Programs send no `Origin`,
+and use the host name or address that they were given.
 """
 
 from collections.abc import Collection
@@ -15,9 +15,12 @@ REMEMBERED = 1_024
 
 
 class Callers:
-    """`names`: host names that a stack is called by, beside loopback. `origins`: of pages that may
-    call from another site, such as `https://app.example`. `is_open`: whether the port listens
-    beyond loopback, so that any address (not a name) may be this machine's."""
+    """Checks the headers Host and Origin.
+
+    names: host names of the stack, in addition to loopback. origins: the origins of other sites'
+    pages that may call, such as `https://app.example`. is_open: whether the port listens beyond
+    loopback, so that any IP address (but no other name) is accepted as this machine's.
+    """
 
     def __init__(
         self, names: Collection[str] = (), *, origins: Collection[str] = (), is_open: bool = False
@@ -25,7 +28,7 @@ class Callers:
         self._names = frozenset(name.lower() for name in names)
         self._origins = frozenset(origin.lower().encode() for origin in origins)
         self._is_open = is_open
-        # A request without a Host is of HTTP/1.0, which no browser speaks.
+        # Only HTTP/1.0 requests, which browsers do not send, lack a Host.
         self._known: dict[bytes | None, Forbidden | None] = {None: None}
 
     @classmethod
@@ -39,7 +42,7 @@ class Callers:
         return bool(self._origins)
 
     def refusal(self, host: bytes | None, origin: bytes | None) -> Forbidden | None:
-        """Why a request with these headers is refused; None if it is not."""
+        """Return why a request with these headers is refused; None if it is accepted."""
         try:
             refused = self._known[host]
         except KeyError:
@@ -52,7 +55,7 @@ class Callers:
         refused = None if known else Forbidden(
             f"{name[:100]!r} is not a name of this stack; control.hosts adds one"
         )  # fmt: skip
-        if len(self._known) < REMEMBERED:  # clients choose them
+        if len(self._known) < REMEMBERED:  # bounded, because clients choose them
             self._known[host] = refused
         return refused
 

@@ -1,8 +1,8 @@
-"""The HTTP clients of driftloop: the one place where they are made.
+"""Creates all HTTP clients of driftloop.
 
-A stack's own addresses are asked directly, whatever `http_proxy` and its kin say: no proxy can
-reach this machine's loopback, or should see a stack's traffic. What lies outside is asked through
-the proxy that the environment names.
+A stack's own addresses are called directly, regardless of `http_proxy`: a proxy cannot reach this
+machine's loopback, and should not see a stack's traffic. Other addresses are called through the
+proxy named by the environment.
 """
 
 from typing import Any
@@ -13,15 +13,15 @@ from driftloop_settings.loopback import is_loopback
 
 
 def own_client(**options: Any) -> httpx.Client:
-    """For a stack's own addresses. options: as httpx.Client has them."""
+    """Return a client for a stack's own addresses. options: as for httpx.Client."""
     return httpx.Client(trust_env=False, **options)
 
 
 def own_async_client(**options: Any) -> httpx.AsyncClient:
-    """The same for asyncio."""
+    """Return an asyncio client for a stack's own addresses."""
     return httpx.AsyncClient(trust_env=False, **options)
 
 
 def client_for(url: str, **options: Any) -> httpx.Client:
-    """For a URL that a user names, which may lie on this machine or outside."""
+    """Return a client for a URL given by the user, on this machine or elsewhere."""
     return httpx.Client(trust_env=not is_loopback(httpx.URL(url).host), **options)

@@ -1,5 +1,5 @@
-"""Request bodies that come compressed: decoded as they are read, so that the reader bounds what
-comes out, however little was sent."""
+"""Decodes compressed request bodies while they are read, so that the reader can limit the decoded
+size."""
 
 import zlib
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from driftloop_contracts.errors import Rejected, TooLarge, UnsupportedMediaType,
 
 SUPPORTED = "gzip, deflate"
 CHUNK_BYTES = 256 << 10
-"""The most that one message decodes to."""
+"""The maximum size of one decoded message."""
 _HEADER = b"content-encoding"
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _KINDS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 
 
 class Inflater:
-    """One body of `encoding`, a header's value. Raises UnsupportedMediaType for another than gzip
-    and deflate, Rejected for malformed data."""
+    """Decodes one body. `encoding`: the header's value. Raises UnsupportedMediaType unless it is
+    gzip or deflate, Rejected for malformed data."""
 
     def __init__(self, encoding: str) -> None:
         name = encoding.strip().lower()
@@ -31,15 +31,15 @@ class Inflater:
         self._began = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What the next part decodes to, in parts of at most CHUNK_BYTES."""
+        """Decode the next part; yields at most CHUNK_BYTES at a time."""
         if data and not self._began and self._kind == _ZLIB and data[0] & 0x0F != 8:
-            # Some clients send deflate without zlib's header.
+            # Some clients send deflate without the zlib header.
             self._stream = zlib.decompressobj(_RAW)
         self._began = self._began or bool(data)
         while data:
             if self._stream.eof:  # a gzip file may have several members
                 if self._kind != _GZIP:
-                    raise Rejected(f"the body goes on behind the end of its {self._name} data")
+                    raise Rejected(f"the body continues after the end of its {self._name} data")
                 self._stream = zlib.decompressobj(self._kind)
             try:
                 part = self._stream.decompress(data, CHUNK_BYTES)
@@ -50,15 +50,15 @@ class Inflater:
                 yield part
 
     def end(self) -> None:
-        """Raises Rejected if the body was cut. (An empty one is as if it was not encoded.)"""
+        """Raises Rejected if the body is incomplete. An empty body is accepted as not encoded."""
         if self._began and not self._stream.eof:
             raise Rejected(f"the body ends within its {self._name} data")
 
 
 class ContentDecoding:
-    """ASGI: gives `app` decoded bodies. What is wrong with one is raised where the application
-    reads it. `limit_bytes`: of a decoded body, except at the paths in `streamed`, which bound what
-    they read."""
+    """ASGI middleware that passes decoded bodies to `app`. Errors are raised when the application
+    reads the body. `limit_bytes`: the maximum decoded size, except for the paths in `streamed`,
+    which limit it themselves."""
 
     def __init__(
         self, app: ASGIApp, *, limit_bytes: int, streamed: frozenset[str] = frozenset()
@@ -81,7 +81,7 @@ class ContentDecoding:
 
 
 class _Decoded:
-    """`receive` of a request whose body is encoded."""
+    """The `receive` of a request with an encoded body."""
 
     def __init__(self, receive: Receive, encoding: str, limit_bytes: int | None) -> None:
         self._receive = receive
@@ -112,7 +112,7 @@ class _Decoded:
             self._parts = self._inflater.feed(message.get("body", b""))
 
     async def _after(self) -> Message:
-        """The body's end, and then what comes after it."""
+        """Return the end of the body, and then what follows it."""
         inflater = self._inflater
         assert inflater is not None
         if self._ended:

@@ -1,5 +1,5 @@
-"""Errors as HTTP answers: the one place where they become statuses. The body is `{"error":
-sentence}`."""
+"""Converts errors to HTTP answers, the only place that maps them to statuses. The body is
+`{"error": sentence}`."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ STATUS: tuple[tuple[type[errors.DriftloopError], int], ...] = (
     (errors.RetryLater, 503), (errors.Unavailable, 503),
 )  # fmt: skip
 CLIENT_GONE = 499
-"""Nobody sees it but a log: the client has left."""
+"""Only visible in logs, because the client has disconnected."""
 
 
 def status_of(error: errors.DriftloopError) -> int:
@@ -33,12 +33,12 @@ def status_of(error: errors.DriftloopError) -> int:
 
 
 def retry_after_s(error: errors.DriftloopError) -> int | None:
-    """The value of Retry-After; None for an error that a retry cannot resolve."""
+    """Return the value of Retry-After; None if a retry cannot help."""
     return max(1, round(error.retry_after_s)) if isinstance(error, errors.RetryLater) else None
 
 
 def headers_of(error: errors.DriftloopError) -> dict[str, str]:
-    """Of an answer that says no more than the error."""
+    """Return the headers of an error's answer."""
     if isinstance(error, errors.UnsupportedMediaType):
         return {"accept-encoding": SUPPORTED}
     seconds = retry_after_s(error)
@@ -46,7 +46,8 @@ def headers_of(error: errors.DriftloopError) -> dict[str, str]:
 
 
 def error_bytes(error: errors.DriftloopError, status: int, tail: bytes) -> bytes:
-    """The whole HTTP/1.1 answer. `tail`: the end of its head, after the last header's value."""
+    """Return a complete HTTP/1.1 answer. `tail`: the end of its head, after the value of the last
+    header."""
     body = orjson.dumps({"error": str(error)})
     head = STATUS_LINE[status] + b"content-type: application/json\r\ncontent-length: %d" % len(body)
     seconds = retry_after_s(error)
@@ -56,7 +57,7 @@ def error_bytes(error: errors.DriftloopError, status: int, tail: bytes) -> bytes
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make an application answer every error in this form."""
+    """Make an application answer every error in this format."""
 
     @app.exception_handler(errors.DriftloopError)
     async def ours(_: Request, error: errors.DriftloopError) -> Response:
@@ -71,7 +72,7 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         if isinstance(error.__cause__, errors.DriftloopError):
-            return await ours(request, error.__cause__)  # FastAPI's, of reading the body
+            return await ours(request, error.__cause__)  # raised by FastAPI while it reads the body
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers = {"allow": allowed(request.scope)}
@@ -94,5 +95,5 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def answer(sentence: str, status: int, headers: dict[str, str] | None = None) -> Response:
-    """An error in the form of all of ours."""
+    """Return an error answer in this format."""
     return JSONResponse({"error": sentence}, status, headers)

@@ -1,4 +1,4 @@
-"""HEAD and OPTIONS, which FastAPI's routes do not answer by themselves, for all of them."""
+"""Answers HEAD and OPTIONS for all routes, which FastAPI does not."""
 
 from starlette.responses import Response
 from starlette.routing import Match
@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 def allowed(scope: Scope) -> str:
-    """The methods of a URL, for `Allow`; empty if there is no such URL."""
+    """Return the methods of a URL for the header `Allow`; empty if there is no such URL."""
     found: set[str] = set()
     for route in scope["app"].router.routes:
         methods = getattr(route, "methods", None)
@@ -18,8 +18,8 @@ def allowed(scope: Scope) -> str:
 
 
 class Methods:
-    """ASGI: answers HEAD as GET without its body, and OPTIONS with `Allow`. What the rules of CORS
-    want of OPTIONS is answered before."""
+    """ASGI middleware: answers HEAD as GET without its body, and OPTIONS with `Allow`. CORS
+    preflight requests are answered before it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Reading a request's body from ASGI, bounded."""
+"""Reads a request's body from ASGI, with a size limit."""
 
 import asyncio
 from typing import BinaryIO
@@ -11,11 +11,12 @@ WRITE_BYTES = 8 << 20
 
 
 class ClientGone(Exception):
-    """The client left before its request was whole: nobody waits for an answer."""
+    """The client disconnected before its request was complete, so no answer is needed."""
 
 
 async def write_body(receive: Receive, file: BinaryIO, limit_bytes: int) -> None:
-    """The same into a file, in threads: a body of many gigabytes."""
+    """Write the body to a file, in a thread because it may have many gigabytes. Raises as
+    `read_body`."""
     size, pending = 0, bytearray()
     while True:
         message = await receive()
@@ -34,7 +35,8 @@ async def write_body(receive: Receive, file: BinaryIO, limit_bytes: int) -> None
 
 
 async def read_body(receive: Receive, limit_bytes: int) -> bytes:
-    """The whole body. Raises TooLarge over the limit, ClientGone for a cut one."""
+    """Return the whole body. Raises TooLarge above the limit, ClientGone if the client
+    disconnects."""
     chunks, size = [], 0
     while True:
         message = await receive()

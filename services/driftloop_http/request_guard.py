@@ -1,4 +1,4 @@
-"""ASGI: requests that a page of another site may have sent are refused before the application."""
+"""ASGI middleware that refuses requests that a page of another site may have sent."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -10,12 +10,12 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 NO_FORM = frozenset(
     f"application/{kind}".encode() for kind in ("json", "x-tar", "x-ndjson", "ndjson", "jsonl")
 )
-"""What a form of a page cannot send: a browser asks the server before a script may."""
+"""Content types that an HTML form cannot send: for these a browser asks the server first (CORS)."""
 
 
 class RequestGuard:
-    """`typed`: whether calls that change something need one of NO_FORM as their content type, those
-    without a body too."""
+    """Checks callers and content types. `typed`: whether all calls that change something, even
+    without a body, need a content type of NO_FORM."""
 
     def __init__(self, app: ASGIApp, callers: Callers, *, typed: bool = False) -> None:
         self._app = app
@@ -40,5 +40,5 @@ class RequestGuard:
         if kind in NO_FORM:
             return None
         return UnsupportedMediaType(
-            "a call that changes something needs `content-type: application/json`"
+            "calls that change something need `content-type: application/json`"
         )

@@ -1,4 +1,4 @@
-"""What every listener understands of HTTP beside its routes."""
+"""The HTTP features common to all listeners, apart from their routes."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from driftloop_http.content_encoding import ContentDecoding
 from driftloop_http.methods import Methods
 
 EXPOSED = ("x-prediction-id", "x-model-version", "inference-header-content-length", "retry-after")
-"""Headers of answers that a page's script may read."""
+"""Response headers that a page's script may read."""
 CORS_KEPT_S = 600
 
 
@@ -20,8 +20,8 @@ def speak_http(
     streamed: frozenset[str] = frozenset(),
     origins: Sequence[str] = (),
 ) -> None:
-    """Encoded bodies, HEAD and OPTIONS; and CORS for pages of `origins`, off without any.
-    `streamed`: paths whose handlers bound what they read themselves."""
+    """Add encoded bodies, HEAD and OPTIONS to an application, and CORS for pages of `origins` (off
+    if empty). `streamed`: the paths whose handlers limit the body size themselves."""
     app.add_middleware(ContentDecoding, limit_bytes=body_limit_bytes, streamed=streamed)
     app.add_middleware(Methods)
     if origins:

@@ -1,5 +1,4 @@
-"""Addresses and places that a setting names: whether they are well-formed. The network is not
-asked."""
+"""Checks that addresses and locations in settings are well-formed, without using the network."""
 
 import re
 from ipaddress import AddressValueError, IPv4Address
@@ -9,7 +8,7 @@ _LAKES = ("s3://", "s3a://", "file://")
 
 
 def host_name(name: str) -> str:
-    """A host name or IPv4 address. Raises ValueError for anything else."""
+    """Check a host name or IPv4 address. Raises ValueError."""
     if ":" in name:
         raise ValueError(f"{name!r}: give a host name or an IPv4 address, without a port")
     if re.fullmatch(r"[\d.]+", name):
@@ -23,7 +22,7 @@ def host_name(name: str) -> str:
 
 
 def host_port(address: str | None) -> str | None:
-    """HOST:PORT. Raises ValueError for anything else."""
+    """Check HOST:PORT. Raises ValueError."""
     if address:
         name, colon, port = address.rpartition(":")
         if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65_535:
@@ -34,14 +33,14 @@ def host_port(address: str | None) -> str | None:
 
 
 def ray_cluster(address: str | None) -> str | None:
-    """HOST:PORT, or auto for the cluster that this machine is a node of. Raises ValueError for
-    anything else, such as the address of a Ray client."""
+    """Check HOST:PORT, or `auto` for the cluster of which this machine is a node. Raises
+    ValueError, for example for the address of a Ray client."""
     return address if address == "auto" else host_port(address)
 
 
 def web_origin(origin: str) -> str:
-    """SCHEME://HOST or SCHEME://HOST:PORT, as a browser sends it, or * for any. Raises ValueError
-    for anything else."""
+    """Check SCHEME://HOST or SCHEME://HOST:PORT, as a browser sends it, or * for any. Raises
+    ValueError."""
     scheme, found, address = origin.partition("://")
     if origin != "*":
         if not found or scheme not in ("http", "https") or not address:
@@ -51,7 +50,7 @@ def web_origin(origin: str) -> str:
 
 
 def host_ports(addresses: str | None) -> str | None:
-    """HOST:PORT,HOST:PORT; the port may be missing. Raises ValueError for anything else."""
+    """Check HOST:PORT,HOST:PORT; the ports may be missing. Raises ValueError."""
     for address in addresses.split(",") if addresses else ():
         named = address.strip()
         if not named:
@@ -61,15 +60,15 @@ def host_ports(addresses: str | None) -> str | None:
 
 
 def lake_place(uri: str | None) -> str | None:
-    """A path, or a URI that the lake can be kept under. Raises ValueError for another scheme."""
+    """Check a path, or a URI of a supported lake storage. Raises ValueError for another scheme."""
     if uri and "://" in uri and not uri.startswith(_LAKES):
         raise ValueError(f"{uri!r} is neither a path nor s3://bucket/prefix")
     return uri
 
 
 def store_url(url: str | None) -> str | None:
-    """SQLAlchemy's URL of an SQLite or PostgreSQL database. Raises ValueError for another one; the
-    message does not show the URL, which may hold a password."""
+    """Check the SQLAlchemy URL of an SQLite or PostgreSQL database. Raises ValueError, without
+    showing the URL, which may contain a password."""
     if url and not re.match(r"(sqlite|postgresql)(\+\w+)?:/", url):
         raise ValueError("give sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
     return url

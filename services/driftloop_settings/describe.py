@@ -1,4 +1,4 @@
-"""What each setting means, read from its class."""
+"""Describes each setting, based on its class."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -14,8 +14,8 @@ SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 @dataclass(frozen=True, slots=True)
 class SettingDescription:
-    """meaning: a sentence or more, with the unit. allowed: the values or bounds that the class
-    checks, such as "≥ 0, < 1"; "" for none. scope: whether a model's `policy` may set it."""
+    """One setting. meaning: a sentence or more, with the unit. allowed: the values or bounds that
+    are checked, such as "≥ 0, < 1"; "" for none. scope: whether a model's `policy` may set it."""
 
     section: str
     key: str
@@ -26,13 +26,13 @@ class SettingDescription:
 
     @property
     def name(self) -> str:
-        """As it is written, `section.key`."""
+        """The setting as `section.key`."""
         return f"{self.section}.{self.key}" if self.section else self.key
 
 
 @cache
 def describe_settings() -> list[SettingDescription]:
-    """Every setting, in the order of the classes. `section` is "" for `state_dir`."""
+    """Return all settings, in the order of the classes. `section` is "" for `state_dir`."""
     found = []
     for name, info in Settings.model_fields.items():
         section = info.annotation
@@ -64,5 +64,5 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def known_keys() -> list[str]:
-    """Every setting as `section.key`."""
+    """Return all settings as `section.key`."""
     return [setting.name for setting in describe_settings()]

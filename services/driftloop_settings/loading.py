@@ -1,8 +1,8 @@
-"""Where settings come from: `driftloop.toml`, the environment and `--set`.
+"""Loads settings from `driftloop.toml`, the environment and `--set`.
 
-Every value has a place `section.key`: in `driftloop.toml` under `[section]`, in the environment as
-`DRIFTLOOP_SECTION__KEY`, on the command line as `--set section.key=value` (a later source wins).
-Durations carry `_s` (seconds) or `_hours`, sizes `_bytes` or `_mb`.
+A value's key is `section.key`: in `driftloop.toml` below `[section]`, in the environment as
+`DRIFTLOOP_SECTION__KEY`, on the command line as `--set section.key=value` (later sources have
+priority). Names of durations end with `_s` (seconds) or `_hours`, sizes with `_bytes` or `_mb`.
 """
 
 import os
@@ -26,13 +26,13 @@ ENV_PREFIX = "DRIFTLOOP_"
 MOVED = {f"llm.tune_{key}": f"tuning.{key}" for key in TuningSettings.model_fields} | {
     f"llm.judge_{key}": f"judge.{key}" for key in JudgeSettings.model_fields
 }
-"""Keys by their name of former versions."""
+"""New keys by their names in earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """sources: by `section.key` the file, environment variable or option that set it; a key that
-    nobody set is absent."""
+    """Settings with their sources: by `section.key` the file, environment variable or option that
+    set it; defaults are absent."""
 
     settings: Settings
     sources: Mapping[str, str]
@@ -45,7 +45,7 @@ def load_settings(
     file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """The settings of `read_settings`."""
+    """Return the settings of `read_settings`."""
     return read_settings(overrides, state_dir=state_dir, file=file, environ=environ).settings
 
 
@@ -56,9 +56,9 @@ def read_settings(
     file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> LoadedSettings:
-    """Settings from `file` (default `driftloop.toml`, if it exists), `environ` and `overrides`
-    (`section.key=value`, values in YAML), and where each comes from. `state_dir` wins over all. The
-    state directory comes back absolute. Raises Rejected, naming the source, the key and the nearest
+    """Read settings from `file` (default `driftloop.toml`, if it exists), `environ` and `overrides`
+    (`section.key=value`, values in YAML), and the source of each. `state_dir` overrides them all;
+    it is returned as an absolute path. Raises Rejected, naming the source, the key and the nearest
     known one."""
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -78,7 +78,7 @@ def read_settings(
 
 
 def _check_ports(settings: Settings) -> None:
-    """Of what this machine starts no two may listen on one port."""
+    """Raises Rejected if two servers of this machine are configured with the same port."""
     serving, kafka = settings.serving, settings.kafka
     ports = {
         "serving.port": serving.port,
@@ -96,7 +96,7 @@ def _check_ports(settings: Settings) -> None:
 def _given(
     overrides: Sequence[str], file: Path | None, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Any, str]]:
-    """(key, value, source), the strongest source last."""
+    """Yield (key, value, source), with the highest priority last."""
     path = file or Path("driftloop.toml")
     if file is not None or path.is_file():
         try:

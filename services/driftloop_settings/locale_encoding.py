@@ -1,6 +1,6 @@
-"""UTF-8 everywhere, whatever the locale says: paths, files and output of every process of ours.
+"""Uses UTF-8 for paths, files and output of all our processes, regardless of the locale.
 
-Java takes the names of files in the locale's encoding: under `LC_ALL=C` it cannot open `zustand ü`.
+Java encodes file names by the locale: under `LC_ALL=C` it cannot open `zustand ü`.
 """
 
 import codecs
@@ -13,8 +13,8 @@ UTF8_LOCALE = "C.UTF-8"
 
 
 def adopt_utf8(environ: MutableMapping[str, str]) -> bool:
-    """Have the processes that we start use UTF-8. Whether this process has to be started anew, in
-    `environ`, to do so too: it has read its arguments already."""
+    """Make child processes use UTF-8. Returns whether this process must be restarted with
+    `environ`, because it has already decoded its arguments."""
     if codecs.lookup(locale.getencoding()).name == "utf-8":
         return False
     environ["LC_ALL"] = UTF8_LOCALE
@@ -23,5 +23,5 @@ def adopt_utf8(environ: MutableMapping[str, str]) -> bool:
 
 
 def start_anew(environ: MutableMapping[str, str]) -> None:
-    """Become the same command in another environment."""
+    """Replace this process by the same command in another environment."""
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], dict(environ))

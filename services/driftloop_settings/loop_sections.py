@@ -1,4 +1,4 @@
-"""Settings of the loop: when a model is worth an alert, a retrain, a promotion."""
+"""Settings of the loop: when a model gets an alert, a retrain, or a promotion."""
 
 from typing import Annotated, Literal
 
@@ -14,12 +14,12 @@ class MonitoringSettings(ModelSection):
     window_rows: int = Field(2_000, ge=100, le=10_000_000)
     """The number of rows at which a window closes."""
     window_least_seconds: float = Field(5.0, ge=0)
-    """The least seconds that a window spans: with much traffic it has more rows."""
+    """The minimum duration of a window in seconds; with much traffic it has more rows."""
     window_seconds: float = Field(3_600.0, gt=0)
     """Seconds after which a window closes with the rows it has; below `min_rows` it is
     inconclusive."""
     min_rows: int = Field(500, ge=10)
-    """The least rows that a window is judged by."""
+    """The least number of rows with which a window is judged."""
     reference_rows: int = Field(20_000, ge=1_001, le=10_000_000)
     """The most rows of the champion's training data that windows are compared with."""
     drift_effect: float = Field(0.1, gt=0)
@@ -29,7 +29,7 @@ class MonitoringSettings(ModelSection):
     """The highest p-value of a drift finding, for all columns of a window together: it is divided
     by the number of columns."""
     performance_margin: float = Field(0.01, gt=0, lt=1)
-    """A rise of the mean error (of the loss in [0, 1]) that is worth an alert."""
+    """A rise of the mean loss (in [0, 1]) that is worth an alert."""
     average_run_length: float | None = Field(None, gt=1)
     """The least number of labelled rows, on average, between two false alerts of the error test;
     None: by the rate of rows, so that `alerts.false_per_month` holds."""
@@ -38,7 +38,7 @@ class MonitoringSettings(ModelSection):
     day (a week) was seen, a rhythm looks like a rise, so an alert needs a rise of 3 (2) margins
     more, or points if those are less. `none`: the traffic is known to have no rhythm."""
     label_coverage: float = Field(0.95, gt=0, le=1)
-    """The share of rows that must have their label before rows are judged by them."""
+    """The share of rows that need a label before they are judged by their labels."""
     label_timeout_s: float = Field(86_400.0, gt=0)
     """Seconds after which rows are judged by the labels they have."""
 
@@ -59,9 +59,9 @@ class MonitoringSettings(ModelSection):
 
 class TriggerSettings(ModelSection):
     cooldown_s: float = Field(3_600.0, ge=0)
-    """The least seconds between two retrains that an alert or corrections start."""
+    """The minimum number of seconds between two retrains started by an alert or corrections."""
     min_fresh_labels: int = Field(2_000, ge=0)
-    """The number of labels since the last retrain that the next one needs."""
+    """The number of labels since the last retrain that are needed for the next one."""
     schedule: Annotated[str | None, AfterValidator(cron_expression)] = None
     """Cron expression of the regular retrain, such as `0 3 * * *` (a sixth column has the seconds);
     None: only on alerts."""
@@ -105,7 +105,7 @@ class RolloutSettings(ModelSection):
     steps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.05, 0.25, 0.5, 1.0)
     """The canary's shares of the traffic, ascending; 1 is the promotion, whether written or not."""
     interval_s: Annotated[float, GLOBAL] = Field(1.0, gt=0)
-    """Seconds between two looks of the rollout controller at its rollouts."""
+    """Seconds between two cycles of the rollout controller."""
     quality_margin: float = Field(0.02, gt=0, lt=1)
     """A rise of the mean loss that a canary must be shown not to have."""
     error_margin: float = Field(0.01, gt=0, lt=1)
@@ -117,17 +117,17 @@ class RolloutSettings(ModelSection):
     of that time count. `forever`: it changes only when the canary's share grows, and each key
     counts once a step, with its rows of the step's first day: a verdict needs many keys then."""
     label_age_s: float = Field(0.0, ge=0)
-    """Only predictions at least this many seconds old are compared, so that nearly all labels are
-    in."""
+    """Only predictions at least this many seconds old are compared, so that nearly all labels have
+    been received."""
     label_coverage: float = Field(0.98, gt=0, le=1)
     """Rows are compared once this share of them is labelled in either arm."""
     latency_floor_s: float = Field(0.05, ge=0)
-    """A request faster than this many seconds is never slow, whatever the champion's 95th
-    percentile."""
+    """A request faster than this many seconds never counts as slow, regardless of the champion's
+    95th percentile."""
     promote_unlabelled: bool = True
     """Whether a model whose quality is not judged (it has no `task`) may be promoted on errors and
     latency alone; false: it is held until an operator promotes it."""
     load_timeout_s: float = Field(300.0, gt=0)
-    """A candidate that replicas do not hold after this many seconds is rolled back."""
+    """Seconds after which a candidate that replicas have not loaded is rolled back."""
     deadline_s: float = Field(7 * 86_400.0, gt=0)
-    """A rollout without a verdict after this many seconds is rolled back."""
+    """Seconds after which a rollout without a verdict is rolled back."""

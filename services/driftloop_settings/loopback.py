@@ -1,14 +1,14 @@
-"""Which addresses are this machine itself, and that no proxy is asked for them."""
+"""Identifies addresses of this machine, and exempts them from proxies."""
 
 import ipaddress
 from collections.abc import MutableMapping
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "127.0.0.0/8")
-"""In the form of `no_proxy`: libraries differ in what they read of it, so every form is there."""
+"""In the syntax of `no_proxy`. Libraries support different forms, so all are listed."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an IP address (IPv6 with or without brackets) is this machine alone."""
+    """Whether a name or IP address (IPv6 with or without brackets) is a loopback address."""
     name = host.lower().removeprefix("[").removesuffix("]").rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -28,8 +28,8 @@ def is_address(host: str) -> bool:
 
 
 def exempt_loopback(environ: MutableMapping[str, str]) -> None:
-    """Add this machine to `no_proxy`, for our processes and whatever library they call with. What
-    `no_proxy` already says stays, in both spellings, since some libraries read only one."""
+    """Add loopback to `no_proxy`, for our processes and the libraries that they use. Existing
+    entries are kept, in both spellings, because some libraries read only one."""
     said = [
         host.strip()
         for name in ("no_proxy", "NO_PROXY")

@@ -1,4 +1,4 @@
-"""Gives freed memory back to the machine."""
+"""Returns freed memory to the system."""
 
 import ctypes
 import os
@@ -12,11 +12,11 @@ _M_ARENA_MAX = -8  # malloc.h
 
 
 def few_heaps() -> None:
-    """glibc has up to eight heaps a core, since threads that meet at one take another: what a
-    role's many threads use in turn would lie in all of them. They get `HEAPS`. Call it before there
-    are threads, and before Arrow is first used: that allocates with the C library then, since its
-    own allocator (mimalloc) keeps what other threads freed. A fork has it from its parent.
-    """
+    """Limit glibc's heaps to `HEAPS`. By default it creates up to eight per core when threads
+    compete, so the memory of a role's threads would be spread over all of them. Call it before
+    there are threads, and before Arrow is first used: it makes Arrow allocate with the C library,
+    because Arrow's own allocator (mimalloc) keeps memory freed by other threads. Forks inherit
+    it."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.mallopt(_M_ARENA_MAX, HEAPS)
@@ -24,11 +24,10 @@ def few_heaps() -> None:
 
 
 def keep_trimmed(every_s: float = EVERY_S) -> None:
-    """From now on, in the background, the process gives back the pages it no longer uses, out of
-    `few_heaps`.
+    """Start a thread that returns unused pages to the system, from the heaps of `few_heaps`.
 
-    glibc gives back by itself only what is free at the end of a heap: one block above that stays in
-    use keeps all below. Does nothing where the C library cannot.
+    glibc itself only returns free memory at the end of a heap, so a single block in use keeps all
+    memory below it. Does nothing if the C library does not support it.
     """
     few_heaps()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -1,4 +1,4 @@
-"""A model's `policy`: its own values of settings, checked by the classes of the settings.
+"""A model's `policy`: its own values of settings, validated by the settings' classes.
 
 In a spec it is a mapping of sections, `{rollout: {steps: [0.2]}}`. ADR 21.
 """
@@ -21,7 +21,8 @@ from driftloop_settings.section import (
 
 
 def policy_of(spec: ModelSpec) -> Mapping[str, Any]:
-    """The spec's policy. Specs of former versions say `options.tune` for `policy.tuning`."""
+    """Return the spec's policy. Specs of earlier versions have `options.tune` in place of
+    `policy.tuning`."""
     former = spec.options.get("tune")
     own = spec.policy.get("tuning", {})
     if not isinstance(former, Mapping) or not isinstance(own, Mapping):
@@ -30,15 +31,16 @@ def policy_of(spec: ModelSpec) -> Mapping[str, Any]:
 
 
 def policy_keys(spec: ModelSpec) -> list[str]:
-    """What a checked policy sets, as `section.key`."""
+    """Return the keys that a valid policy sets, as `section.key`."""
     return [f"{name}.{key}" for name, given in policy_of(spec).items() for key in given]
 
 
 def own_sections(settings: BaseModel, policy: Mapping[str, Any]) -> dict[str, Section]:
-    """The sections of the settings that the policy changes, with the policy's values in them.
+    """Return the sections of the settings that the policy changes, with the policy's values.
 
-    Raises Rejected with the full key for an unknown one (with the nearest known), a global one, and
-    a value that its class refuses."""
+    Raises Rejected with the full key if it is unknown (naming the nearest one), is global, or has
+    an invalid value.
+    """
     found: dict[str, Section] = {}
     for name, given in policy.items():
         section = getattr(settings, str(name), None)
@@ -65,14 +67,14 @@ def _check_key(name: str, key: str, section: ModelSection) -> None:
         )
     if scope_of(type(section), fields[key]) is Scope.GLOBAL:
         raise Rejected(
-            f"`policy.{name}.{key}` is global: it holds for all models and is set as "
+            f"`policy.{name}.{key}` is global: it applies to all models and is set as "
             f"`{name}.{key}` in the settings"
         )
 
 
 def _no_such_section(settings: BaseModel, name: str) -> str:
     if name in type(settings).model_fields:
-        return f"`policy.{name}` is global: it holds for all models and is set in the settings"
+        return f"`policy.{name}` is global: it applies to all models and is set in the settings"
     known = list(_model_keys(settings))
     sections = {key.partition(".")[0] for key in known}
     return (

@@ -1,4 +1,4 @@
-"""TCP ports of this machine: a free one for a server that is to listen soon, and who has one."""
+"""TCP ports of this machine: finding a free one, and the process that holds one."""
 
 import contextlib
 import random
@@ -13,14 +13,14 @@ from driftloop_contracts.errors import Conflict
 LOWEST = 15_000
 TRIES = 200
 WORDS = 120
-"""The most characters of a command line that an error shows."""
+"""The most characters of a command line in an error message."""
 
 
 def free_port(taken: Container[int] = ()) -> int:
-    """A port of loopback that nobody uses, and none of `taken`.
+    """Return an unused loopback port that is not in `taken`.
 
-    Not one of those that the kernel hands to outgoing connections: between this choice and the
-    server's start Ray and Kafka open hundreds, and one of them would hold it.
+    Ports that the kernel assigns to outgoing connections are avoided: Ray and Kafka open hundreds
+    of connections before the server starts, and one of them could get the port.
     """
     for port in random.sample(range(LOWEST, _first_ephemeral()), TRIES):
         if port not in taken and is_free(port):
@@ -39,7 +39,8 @@ def is_free(port: int) -> bool:
 
 
 def listening_processes(port: int) -> list[psutil.Process]:
-    """The processes that listen at `port`, the eldest first; those of other users are not seen."""
+    """Return the processes that listen on `port`, oldest first; those of other users are not
+    visible."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -52,8 +53,8 @@ def listening_processes(port: int) -> list[psutil.Process]:
 
 
 def taken(setting: str, port: int) -> str:
-    """That another process has the port of a setting: which, if that can be known, and what to
-    do."""
+    """Return the message that another process uses the port of a setting: which one, if known, and
+    what to do."""
     holder = ""
     for process in listening_processes(port)[:1]:
         with contextlib.suppress(psutil.Error):
@@ -63,7 +64,8 @@ def taken(setting: str, port: int) -> str:
 
 
 def require_free(setting: str, port: int) -> None:
-    """Raises Conflict, as `taken` says it, if another process has the port of a setting."""
+    """Raises Conflict, with the message of `taken`, if another process uses the port of a
+    setting."""
     if not is_free(port):
         raise Conflict(taken(setting, port))
 
@@ -71,6 +73,6 @@ def require_free(setting: str, port: int) -> None:
 def _first_ephemeral() -> int:
     try:
         first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    except (OSError, ValueError):  # no Linux
+    except (OSError, ValueError):  # not Linux
         first = 32_768
     return first if first > LOWEST + 2 * TRIES else 32_768

@@ -1,4 +1,4 @@
-"""Folders and files that only their owner reads: a stack's data, and its secrets."""
+"""Folders and files that only their owner may read: a stack's data and secrets."""
 
 import os
 import secrets
@@ -9,8 +9,8 @@ FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 
 def private_folder(path: Path) -> Path:
-    """Make the folder if it is missing, and take it from everybody but its owner. One that belongs
-    to somebody else stays as it is: that is not ours to change."""
+    """Create the folder if needed, and make it private to its owner. A folder of another owner is
+    not changed."""
     path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     with suppress(PermissionError):
         path.chmod(FOLDER_MODE)
@@ -18,7 +18,8 @@ def private_folder(path: Path) -> Path:
 
 
 def secret_file(path: Path, size_bytes: int = 32) -> Path:
-    """The file with a random secret, made once, however many processes ask for it at once."""
+    """Return a file with a random secret. It is created once, even if several processes call this
+    at the same time."""
     private_folder(path.parent)
     if not path.exists():
         scratch = path.with_suffix(f".{secrets.token_hex(8)}.tmp")

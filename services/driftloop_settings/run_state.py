@@ -1,7 +1,7 @@
-"""What a running stack writes under `<state dir>/run`, so that other commands find it.
+"""The files that a running stack writes under `<state dir>/run` for other commands.
 
-`supervisor.json`: the supervisor's process and the state of each role. `ports.json`: the ports that
-were taken where the settings say 0; they are kept, so that a stack keeps its addresses.
+`supervisor.json`: the supervisor's process and the state of each role. `ports.json`: the ports
+chosen where the settings say 0; they are kept, so that a stack keeps its addresses.
 """
 
 import json
@@ -20,7 +20,7 @@ from driftloop_settings.ports import free_port, is_free
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """A process that is known again: a pid alone may be another process after a restart."""
+    """A process identified by pid and start time, because a pid may be reused."""
 
     pid: int
     created_s: float
@@ -43,8 +43,8 @@ class ProcessId:
 
 @dataclass(frozen=True, slots=True)
 class RoleState:
-    """state: starting | running | backoff | stopped. `restarts` counts deaths nobody asked for;
-    `deaths` those in a row, until it lives for a while; `code`: what it last ended with."""
+    """state: starting | running | backoff | stopped. restarts: the number of unrequested deaths.
+    deaths: deaths in a row, until the role has run for a while. code: the last exit code."""
 
     name: str
     state: str
@@ -76,7 +76,7 @@ def run_dir(state_dir: Path) -> Path:
 
 
 def ports_socket(state_dir: Path) -> Path:
-    """The Unix socket where the supervisor hands out the serving ports."""
+    """Return the Unix socket on which the supervisor passes out the serving ports."""
     return run_dir(state_dir) / "ports.sock"
 
 
@@ -85,7 +85,7 @@ def write_run_state(state_dir: Path, state: RunState) -> None:
 
 
 def read_run_state(state_dir: Path) -> RunState | None:
-    """The state a supervisor last wrote, alive or not; None if none ever ran."""
+    """Return the last state written by a supervisor, alive or not; None if there never was one."""
     document = read_json(run_dir(state_dir) / "supervisor.json")
     if document is None:
         return None
@@ -127,7 +127,7 @@ def resolve_ports(settings: Settings, patience_s: float = 0.0) -> tuple[Settings
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Replace a file in one step, so that no reader sees half of it."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
     scratch.write_text(json.dumps(document, indent=1))

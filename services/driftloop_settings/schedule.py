@@ -1,4 +1,4 @@
-"""Cron expressions and time zones that a schedule can use."""
+"""Validates cron expressions and time zones of a schedule."""
 
 import re
 from datetime import datetime
@@ -10,8 +10,8 @@ _ANY_TIME = datetime(2000, 1, 1)
 
 
 def cron_expression(schedule: str | None) -> str | None:
-    """The expression as it is given. Raises ValueError unless it has five columns, or six with the
-    seconds, and comes again and again."""
+    """Return the expression. Raises ValueError unless it has five columns, or six with seconds, and
+    recurs."""
     from croniter import croniter
     from croniter.croniter import CroniterError
 
@@ -21,19 +21,21 @@ def cron_expression(schedule: str | None) -> str | None:
     if not croniter.is_valid(schedule):
         raise ValueError(f"{schedule!r} is not a cron expression, {EXAMPLE}")
     if len(columns) > 6:
-        raise ValueError(f"{schedule!r} has a column for the year: a regular retrain has none")
+        raise ValueError(
+            f"{schedule!r} has a column for the year, which a regular retrain cannot have"
+        )
     if any(_CHANCE.fullmatch(column) for column in columns):
-        raise ValueError(f"{schedule!r} means another time whenever it is read; give numbers")
+        raise ValueError(f"{schedule!r} has a random time; give numbers")
     try:
         croniter(schedule, _ANY_TIME).get_next(datetime)
         croniter(schedule, _ANY_TIME).get_prev(datetime)
     except CroniterError:
-        raise ValueError(f"{schedule!r} never comes: no calendar has such a date") from None
+        raise ValueError(f"{schedule!r} never occurs: there is no such date") from None
     return schedule
 
 
 def time_zone(name: str) -> str:
-    """The name as it is given. Raises ValueError for an unknown one."""
+    """Return the name. Raises ValueError for an unknown time zone."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):

@@ -19,7 +19,8 @@ from pydantic.fields import FieldInfo
 
 
 class Scope(StrEnum):
-    """Whom a setting concerns. A MODEL one may also be set under `policy:` in a model's spec."""
+    """What a setting applies to. A MODEL setting may also be set under `policy:` in a model's
+    spec."""
 
     GLOBAL = "global"
     MODEL = "model"
@@ -27,14 +28,14 @@ class Scope(StrEnum):
 
 MOST_YEARS = 100
 UNITS = {"_s": 1, "_seconds": 1, "_hours": 3_600, "_days": 86_400}
-"""Seconds, by how the name of a duration ends."""
+"""The seconds of a duration's unit, by the suffix of its name."""
 MOST_NUMBER = 10**15
 
 
 def check_usable(name: str, value: Any) -> None:
-    """Raises ValueError for a value that has the type of the setting `name` and that no role could
-    work with: a duration that no clock can add, a number that no database holds, a text that is
-    blank or has control characters."""
+    """Raises ValueError for a value of the right type that no role could use: a duration that
+    overflows times, a number that does not fit databases, or a text that is blank or has control
+    characters."""
     if isinstance(value, tuple):
         for item in value:
             check_usable(name, item)
@@ -52,7 +53,7 @@ def check_usable(name: str, value: Any) -> None:
 
 def _check_text(text: str) -> None:
     if text and not text.strip():
-        raise ValueError("it is blank; leave the setting out, or write null, for none")
+        raise ValueError("it is blank; omit the setting, or write null, for no value")
     if any(category(letter) == "Cc" for letter in text):
         raise ValueError(f"{text!r} has control characters")
 
@@ -62,7 +63,7 @@ GLOBAL = Scope.GLOBAL
 
 
 class Section(BaseModel):
-    """Keys of one area, all of them global."""
+    """The keys of one area, all of them global."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -85,8 +86,8 @@ def scope_of(section: type[Section], field: FieldInfo) -> Scope:
 
 
 def first_problem(error: ValidationError, *above: str) -> str:
-    """`section.key: what is wrong`, without pydantic's own words. above: the place of what was
-    checked."""
+    """Return `section.key: what is wrong`, without pydantic's prefixes. above: the location of the
+    validated value."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in (*above, *first["loc"]))
     said = first["msg"].removeprefix("Value error, ")
@@ -94,5 +95,5 @@ def first_problem(error: ValidationError, *above: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most like another one."""
+    """Return the known word most similar to `word`."""
     return get_close_matches(word, list(known), n=1, cutoff=0.0)[0]

@@ -1,4 +1,4 @@
-"""All settings, in one value."""
+"""All settings in one value."""
 
 from hashlib import blake2b
 from pathlib import Path
@@ -56,8 +56,8 @@ class Settings(BaseSettings):
         for section, host in (("serving", self.serving.host), ("control", self.control.host)):
             if not (self.control.insecure or is_loopback(host)):
                 raise ValueError(
-                    f"{section}.host={host} would let other machines in, and nothing asks who "
-                    "calls: keep 127.0.0.1, or say `--insecure` (control.insecure=true)"
+                    f"{section}.host={host} would let other machines in, and callers are not "
+                    "authenticated: keep 127.0.0.1, or use `--insecure` (control.insecure=true)"
                 )
         return self
 
@@ -79,8 +79,8 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     def for_model(self, spec: ModelSpec) -> "Settings":
-        """These settings with the values of the spec's `policy`. Raises Rejected, with the key of
-        what does not fit."""
+        """Return these settings with the values of the spec's `policy`. Raises Rejected, naming the
+        key that does not fit."""
         return self.model_copy(update=own_sections(self, policy_of(spec)))
 
     @property
@@ -97,13 +97,14 @@ class Settings(BaseSettings):
 
     @property
     def spool_dir(self) -> Path:
-        """Where predictions wait for Kafka."""
+        """The folder of predictions that wait for Kafka."""
         on_disk, in_memory = self.spool_dirs
         return in_memory if self.capture.durability == "memory" else on_disk
 
     @property
     def spool_dirs(self) -> tuple[Path, Path]:
-        """On disk and in memory: what `capture.durability` was before may have left something."""
+        """The spool folders on disk and in memory; after a change of `capture.durability` the
+        former one may still contain records."""
         place = blake2b(str(self.state_dir).encode(), digest_size=8).hexdigest()
         return self.state_dir / "spool", self.capture.memory_dir / f"driftloop-{place}"
 

@@ -1,16 +1,17 @@
-"""Which folders can hold a stack: every program of it must read their path the same way."""
+"""Checks that a folder can hold a stack: all its programs must interpret the path in the same
+way."""
 
 from pathlib import Path
 
 from driftloop_contracts.errors import Rejected
 
 REFUSED = '?%#[]\\,*"'
-"""Characters that have a meaning of their own in the URLs of the store and the registry, in the
-lake's paths or in Kafka's list of folders."""
+"""Characters with a special meaning in the URLs of the store and the registry, in the lake's paths,
+or in Kafka's list of folders."""
 
 
 def check_state_dir(path: Path) -> None:
-    """Raises Rejected, with the character, for a path that some program would read otherwise."""
+    """Raises Rejected, naming the character, for a path that some program would misinterpret."""
     text = str(path)
     try:
         text.encode()

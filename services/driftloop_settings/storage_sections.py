@@ -1,4 +1,4 @@
-"""Settings of what the roles share: Kafka, the lake, the store, the registry, the control API."""
+"""Settings shared by the roles: Kafka, lake, store, registry, control API."""
 
 from typing import Annotated, Literal
 
@@ -19,7 +19,7 @@ class KafkaSettings(Section):
     partitions: int = Field(2, ge=1, le=10_000)
     """The partitions of each topic that driftloop creates."""
     retention_hours: int = Field(72, ge=1)
-    """Hours that Kafka keeps a record; a longer outage of the archiver loses predictions."""
+    """Hours that Kafka keeps a record; predictions are lost if the archiver is down for longer."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How connections to the brokers are encrypted and authenticated."""
     ssl_cafile: str | None = None
@@ -52,18 +52,18 @@ class KafkaSettings(Section):
 
 class LakeSettings(Section):
     uri: Annotated[str | None, AfterValidator(lake_place)] = None
-    """The place of the Delta tables, a path or `s3://bucket/prefix` (its credentials, region and
-    endpoint from the environment, `AWS_…`); None: `lake` under the state directory."""
+    """The location of the Delta tables, a path or `s3://bucket/prefix` (with credentials, region
+    and endpoint from the environment, `AWS_…`); None: `lake` under the state directory."""
     flush_rows: int = Field(20_000, ge=1, le=10_000_000)
-    """The archiver writes once this many rows wait."""
+    """The archiver writes once this many rows are waiting."""
     flush_seconds: float = Field(2.0, gt=0)
-    """The archiver writes what waits after this many seconds."""
+    """The archiver writes waiting rows after this many seconds."""
     compact_files: int = Field(50, ge=2)
-    """The number of small files of a table from which they are rewritten as large ones."""
+    """The number of small files in a table at which they are rewritten as larger ones."""
     vacuum_hours: int = Field(8, ge=1)
-    """Hours that a version of a table stays readable which no model version and no retrain pins."""
+    """Hours that a version of a table stays readable if no model version and no retrain pins it."""
     retention_days: int | None = Field(None, ge=1)
-    """Predictions, labels and dead letters older than this many days are dropped, but stay in
+    """Predictions, labels and dead letters older than this many days are dropped, except from
     pinned versions; None: they are kept forever."""
 
 
@@ -73,12 +73,12 @@ class ControlSettings(Section):
     port: int = Field(8001, ge=0, le=65535)
     """The TCP port of the control API; 0: any free one."""
     insecure: bool = False
-    """Whether `serving.host` and `control.host` may be reached from other machines. Nothing of a
-    stack asks who calls: every caller may deploy, which runs code. `driftloop up --insecure`
-    sets it."""
+    """Whether `serving.host` and `control.host` may be reachable from other machines. A stack does
+    not authenticate callers: anyone may deploy, which runs code. Set by `driftloop up
+    --insecure`."""
     hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = ()
-    """Names that clients call the stack by, beside localhost: of this machine, or of a proxy in
-    front of it. Requests to any other name are refused (DNS rebinding)."""
+    """Host names by which clients may call the stack, in addition to localhost: names of this
+    machine, or of a proxy in front of it. Requests to other names are refused (DNS rebinding)."""
     cors_origins: tuple[Annotated[str, AfterValidator(web_origin)], ...] = ()
     """Origins, such as `https://app.example`, whose pages may call the inference and control APIs
     from a browser (CORS); none by default."""

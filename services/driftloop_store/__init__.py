@@ -1,4 +1,4 @@
-"""Operational state: SQLAlchemy tables with Alembic migrations, on SQLite or PostgreSQL."""
+"""The operational state: SQLAlchemy tables with Alembic migrations, on SQLite or PostgreSQL."""
 
 from driftloop_store.engine import StoreAway
 from driftloop_store.store import Store, await_store, open_store

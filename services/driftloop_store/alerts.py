@@ -1,4 +1,4 @@
-"""Alerts: each groups the findings that one cause led to."""
+"""Alerts: each groups the findings with one cause."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from driftloop_store.tables import alerts as table
 
 class Alerts(Database):
     def raise_alert(self, alert: Alert) -> None:
-        """Does nothing if the id is known."""
+        """Store an alert. Does nothing if the id exists."""
         self._insert(table, columns_of(alert.to_dict()))
 
     def alerts(self, model: str | None = None, limit: int = 100) -> list[Alert]:
-        """Newest first."""
+        """Return alerts, newest first."""
         return [Alert.from_dict(record) for record in self._newest(table, model, limit)]
 
     def unclosed_alerts(self) -> list[Alert]:
@@ -26,8 +26,9 @@ class Alerts(Database):
             return [Alert.from_dict(as_record(row)) for row in rows]
 
     def change_alert(self, alert_id: str, change: Callable[[Alert], Alert]) -> Alert:
-        """Write what `change` makes of an alert, on top of the revision that it was given. It is
-        called again if another writer was faster; what it raises changes nothing."""
+        """Replace an alert by the result of `change`, if its revision is unchanged; otherwise
+        `change` is called again with the new state. An exception of `change` leaves the alert
+        unchanged."""
         record = self._change(
             table, alert_id, lambda record: change(Alert.from_dict(record)).to_dict()
         )

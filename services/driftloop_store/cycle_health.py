@@ -1,4 +1,4 @@
-"""How the cycles of a role end, kept in the store: the one mechanism for all roles.
+"""Records in the store whether the cycles of a role succeed; used by all roles.
 
 A role whose cycles have failed for `patience_s` is degraded: the store says so (`driftloop status`
 shows it), and one alert is raised. The first cycle that succeeds takes both back. A failure that
@@ -87,7 +87,7 @@ class CycleHealth:
                 self.succeeded(subject)
 
     def _known(self) -> dict[str, Degraded]:
-        """What the store says of this role: this process is its only writer."""
+        """Return the degraded subjects of this role; this process is the only writer."""
         if self._written is None:
             of_role = (d for d in self._store.degraded() if d.role == self._role)
             self._written = {degraded.subject: degraded for degraded in of_role}

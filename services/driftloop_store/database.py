@@ -1,4 +1,4 @@
-"""What the store's parts share: transactions, and writes that two writers may attempt at once."""
+"""The operations shared by the store's parts: transactions, and writes that may race."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +16,8 @@ Record = dict[str, Any]
 
 
 class Database:
-    """Base of the store's parts, which are one object: each adds the methods of its records."""
+    """Base of the store's parts, which are combined in one object; each adds the methods of its
+    records."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -24,7 +25,8 @@ class Database:
 
     @contextmanager
     def _begin(self) -> Iterator[sa.Connection]:
-        """Raises StoreAway; whether a transaction that raises it was committed is not known."""
+        """Run a transaction. Raises StoreAway; it is then unknown whether the transaction was
+        committed."""
         with self._availability.noticed(), self._engine.begin() as connection:
             yield connection
 
@@ -37,7 +39,7 @@ class Database:
                 yield connection
 
     def _insert(self, table: sa.Table, values: Mapping[str, Any]) -> bool:
-        """Whether it was inserted: a row in conflict with one that is there changes nothing."""
+        """Insert a row; returns False, without a change, if it conflicts with an existing one."""
         with self._begin() as c:
             insert = self._insert_into(table).values(values).on_conflict_do_nothing()
             inserted = c.execute(insert.returning(sa.literal(1))).first() is not None
@@ -63,7 +65,7 @@ class Database:
     def _append(
         self, table: sa.Table, id_: str, model: str, at: datetime, body: Record, **columns: Any
     ) -> None:
-        """Insert, or do nothing if the id is known: writers may safely repeat themselves."""
+        """Insert a record, or do nothing if the id exists, so that writers can safely retry."""
         values = {"id": id_, "model": model, "at": at.isoformat(), "body": body, **columns}
         self._insert(table, values)
 
@@ -86,8 +88,9 @@ class Database:
         return as_record(row) if row is not None else None
 
     def _change(self, table: sa.Table, id_: str, change: Callable[[Record], Record]) -> Record:
-        """Replace a record on top of the revision that `change` saw. If another writer was faster
-        it is called again with what that one wrote; what it raises changes nothing."""
+        """Replace a record by the result of `change`, if its revision is unchanged; otherwise
+        `change` is called again with the new state. An exception of `change` leaves the record
+        unchanged."""
         while True:
             before = self._get(table, id_)
             where = (table.c.id == id_, table.c.revision == before["revision"])
@@ -102,11 +105,11 @@ class Database:
 
 
 def columns_of(record: Record) -> Record:
-    """A record as it is kept: the fields without a column are in the body."""
+    """Return a record's columns; fields without a column are stored in the body."""
     columns = {name: record[name] for name in ("id", "model", "at", "state", "revision")}
     return {**columns, "body": {k: v for k, v in record.items() if k not in columns}}
 
 
 def as_record(row: sa.Row[Any]) -> Record:
-    """The body with the other columns laid over it."""
+    """Return the body merged with the other columns."""
     return {**row.body, **{k: v for k, v in row._mapping.items() if k != "body"}}

@@ -1,4 +1,4 @@
-"""What is to be served: one deployment for each model, written on top of the revision read."""
+"""The desired state of serving: one deployment per model, with optimistic locking by revision."""
 
 from datetime import datetime
 
@@ -26,7 +26,7 @@ class Deployments(Readers):
         return Deployment.from_dict(body) if body else None
 
     def require_deployment(self, model: str) -> Deployment:
-        """Raises NotFound with the names of the models that are deployed."""
+        """Return the deployment. Raises NotFound, listing the deployed models."""
         found = self.deployment(model)
         if found is None:
             known = ", ".join(d.model.name for d in self.deployments()) or "none is deployed"
@@ -34,9 +34,9 @@ class Deployments(Readers):
         return found
 
     def put_deployment(self, deployment: Deployment) -> Deployment:
-        """Write on top of `deployment.revision` (0 creates); returns it with its new revision. A
-        model that was removed continues with the revision after its last, so that no replica takes
-        the new one for what it holds."""
+        """Write a deployment if `deployment.revision` is still current (0 creates), and return it
+        with its new revision. A model that was removed continues after its last revision, so that
+        no replica confuses the new deployment with the old one. Raises Conflict."""
         name, revision = deployment.model.name, deployment.revision
         if revision == 0:
             first = self._removed(name).get("revision", 0) + 1
@@ -57,7 +57,7 @@ class Deployments(Readers):
         return Deployment.from_dict(body)
 
     def remove_deployment(self, model: str) -> Deployment:
-        """Forget what is to be served of a model; returns what it was. Raises NotFound."""
+        """Remove a model's deployment and return it. Raises NotFound."""
         while True:
             found = self.require_deployment(model)
             body = {**self._removed(model), "revision": found.revision}
@@ -72,8 +72,8 @@ class Deployments(Readers):
                     return found
 
     def known_models(self) -> list[str]:
-        """The names of all that were ever deployed, removed ones too: their last predictions may
-        still be on their way to the lake."""
+        """Return the names of all models that were ever deployed, including removed ones, whose
+        last predictions may still be on their way to the lake."""
         query = sa.select(cursors.c.name).where(cursors.c.name.startswith(_REMOVED))
         with self._begin() as c:
             removed = [name.removeprefix(_REMOVED) for (name,) in c.execute(query)]
@@ -81,8 +81,8 @@ class Deployments(Readers):
         return sorted({*removed, *deployed})
 
     def put_erased(self, model: str, at: datetime) -> None:
-        """Note that a removed model's rows were deleted from the lake: none of an earlier time is
-        kept for a version's sake."""
+        """Record that a removed model's rows were deleted from the lake, so that versions no longer
+        pin earlier rows."""
         self.put_cursor(_REMOVED + model, {**self._removed(model), "erased_at": at.isoformat()})
 
     def erased_at(self, model: str) -> datetime | None:

@@ -1,9 +1,9 @@
-"""The engine of a store, and what a database that does not answer means to those who use it.
+"""The engine of a store, and the handling of a database that does not answer.
 
-The one place that decides it: whatever the driver raises for a database that is away, stopping,
-starting or out of room becomes `StoreAway`, and is logged once, as is that it is back. Roles wait
-and try again, the control API answers 503, replicas serve and capture on. Anything else a driver
-raises is a mistake of ours and stays what it is.
+Only this module decides what unavailable means: driver errors for a database that is away,
+stopping, starting or out of space become `StoreAway`, and both the outage and the recovery are
+logged once. Roles wait and retry, the control API answers 503, and replicas continue to serve and
+capture. Any other driver error is a bug and is passed on.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 READ_ONLY = {"driftloop_read_only": True}
 """Execution options of a connection that only reads: on SQLite it then waits for no writer."""
 _LIBPQ = {
-    # A host that went without a word would hold a role up for a quarter of an hour.
+    # Without limits, a host that vanished would block a role for a quarter of an hour.
     "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }  # fmt: skip
@@ -35,8 +35,8 @@ _SQLITE_AWAY = (
 
 
 class StoreAway(RetryLater):
-    """The store's database does not answer. The message may reach a client; `reason` is the
-    driver's, for the log and for operators."""
+    """The store's database does not answer. The message may be shown to a client; `reason` is the
+    driver's message for logs and operators."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("the store does not answer now; try again")
@@ -44,24 +44,24 @@ class StoreAway(RetryLater):
 
 
 def make_engine(url: str) -> sa.Engine:
-    """Connects when it is first used."""
+    """Create the engine, which connects on first use."""
     target = sa.make_url(url)
     if target.get_backend_name() == "sqlite":
         engine = sa.create_engine(target)
         _configure_sqlite(engine)
         return engine
-    # It prints a traceback for each connection that it finds broken; we log that once.
+    # The pool logs a traceback for each broken connection; we log the outage once.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     libpq = target.get_driver_name().startswith("psycopg")
     given = {name: value for name, value in _LIBPQ.items() if name not in target.query}
-    # A connection that broke while it was idle is replaced before it is used.
+    # Replace a connection that broke while idle before it is used.
     return sa.create_engine(target, pool_pre_ping=True, connect_args=given if libpq else {})
 
 
 def _configure_sqlite(engine: sa.Engine) -> None:
     @sa.event.listens_for(engine, "connect")
     def connect(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # SQLAlchemy's `begin` below says BEGIN itself
+        connection.isolation_level = None  # SQLAlchemy's `begin` below issues BEGIN itself
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA busy_timeout=15000")
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -74,7 +74,7 @@ def _configure_sqlite(engine: sa.Engine) -> None:
 
 
 class Availability:
-    """Whether a database answers, by those who ask it."""
+    """Tracks whether a database answers."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._store = engine.url.render_as_string(hide_password=True)
@@ -82,7 +82,7 @@ class Availability:
 
     @contextmanager
     def noticed(self) -> Iterator[None]:
-        """Raises StoreAway if the database does not answer what is asked in the block."""
+        """Raise StoreAway if the database does not answer in the block."""
         try:
             yield
         except DBAPIError as error:
@@ -103,7 +103,7 @@ def _is_away(error: DBAPIError) -> bool:
     if error.connection_invalidated:
         return True
     if isinstance(error.orig, sqlite3.Error):
-        # SQLite calls a missing table an operational error, too.
+        # SQLite also reports a missing table as an operational error.
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
         return code in _SQLITE_AWAY
     return isinstance(error, OperationalError | InterfaceError)

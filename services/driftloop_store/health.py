@@ -11,7 +11,7 @@ PREFIX = "health:"
 
 class RoleHealth(Readers):
     def degraded(self) -> list[Degraded]:
-        """Those that fail for the longest time first."""
+        """Return the degraded roles, longest failing first."""
         query = sa.select(cursors.c.body).where(cursors.c.name.startswith(PREFIX))
         with self._begin() as c:
             found = [Degraded.from_dict(body) for body in c.execute(query).scalars()]

@@ -1,4 +1,4 @@
-"""What was seen and done, append only: windows, findings, decisions and the audit log."""
+"""Append-only records: windows, findings, decisions and the audit log."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

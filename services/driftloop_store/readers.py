@@ -1,4 +1,5 @@
-"""Cursors: where readers stand. The ledger: what became of the rows that replicas answered."""
+"""Cursors (the positions of readers) and the ledger (the fate of the rows that replicas
+answered)."""
 
 import sqlalchemy as sa
 
@@ -8,7 +9,8 @@ from driftloop_store.tables import cursors, ledger
 
 class Readers(Database):
     def cursor(self, name: str) -> Record | None:
-        """Where a reader stands, e.g. the monitor's last judged window and its test's state."""
+        """Return a reader's position, e.g. the monitor's last judged window and its test's
+        state."""
         with self._begin() as c:
             return c.execute(sa.select(cursors.c.body).where(cursors.c.name == name)).scalar()
 
@@ -30,7 +32,8 @@ class Readers(Database):
         spooled: int,
         dropped: dict[str, int],
     ) -> None:
-        """Absolute counts of rows since the replica started: served = acked + spooled + dropped."""
+        """Write absolute row counts since the replica started: served = acked + spooled +
+        dropped."""
         self._upsert(
             ledger,
             {"replica": replica, "model": model, "version": version},

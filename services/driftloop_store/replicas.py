@@ -1,4 +1,4 @@
-"""What replicas say of themselves, and what they hold together. Kept among the cursors."""
+"""Reports of replicas, and the versions that they hold together; stored among the cursors."""
 
 from driftloop_contracts.replica import LoadedVersions, ReplicaReport, ReplicaStatuses
 from driftloop_store.readers import Readers
@@ -6,7 +6,7 @@ from driftloop_store.readers import Readers
 
 class Replicas(Readers):
     def loaded_versions(self, model: str) -> LoadedVersions:
-        """By the last report of the role `serving`; with revision -1 before the first one."""
+        """Return the last report of the `serving` role; its revision is -1 before the first one."""
         found = self.cursor(_loaded(model))
         return LoadedVersions() if found is None else LoadedVersions.from_dict(found)
 
@@ -21,7 +21,7 @@ class Replicas(Readers):
         self.put_cursor(STATUSES, statuses.to_dict())
 
     def replica_report(self, pid: int | None) -> ReplicaReport | None:
-        """None if the process has not reported yet, or is gone."""
+        """Return a process's report; None if it has not reported yet, or is gone."""
         found = self.cursor(_report(pid))
         return None if found is None else ReplicaReport.from_dict(found)
 

@@ -1,4 +1,4 @@
-"""Rollouts with their events, one active for each model: a unique index sees to it."""
+"""Rollouts with their events; a unique index allows one active rollout per model."""
 
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ class Rollouts(Database):
     def request_rollout(
         self, id_: str, candidate: ServedVersion, model: str, at: datetime, reason: str
     ) -> Record:
-        """Ask the controller to canary a registered version, in state `pending`. The same id again
+        """Request a canary of a registered version, in state `pending`. Repeating the same id
         returns the same record. Raises Conflict while another rollout of the model is active."""
         body = {"candidate": candidate.to_dict(), "reason": reason}
         values = {"id": id_, "model": model, "at": at.isoformat(), "state": "pending"}
@@ -25,8 +25,8 @@ class Rollouts(Database):
             if (found := self._find(table, table.c.id == id_)) is not None:
                 return found
             if (other := self._find(table, *active)) is not None:
-                raise Conflict(f"model {model!r} already has the rollout {other['id']} under way")
-            # The one in the way ended meanwhile.
+                raise Conflict(f"model {model!r} already has an active rollout: {other['id']}")
+            # The active one has just ended.
 
     def rollouts(self, model: str | None = None, limit: int = 100) -> list[Record]:
         return self._newest(table, model, limit)
@@ -42,7 +42,8 @@ class Rollouts(Database):
     def save_rollout(
         self, rollout_id: str, revision: int, state: str, body: Record, event: Record | None = None
     ) -> Record:
-        """Write on top of `revision`, with the event that led there, in one transaction."""
+        """Write a rollout if `revision` is still current, with the event that led there, in one
+        transaction. Raises Conflict."""
         now = datetime.now(UTC).isoformat()
         with self._begin() as c:
             row = c.execute(
@@ -60,7 +61,7 @@ class Rollouts(Database):
         return as_record(row)
 
     def rollout_events(self, rollout_id: str) -> list[Record]:
-        """Oldest first."""
+        """Return the events, oldest first."""
         query = sa.select(rollout_events).where(rollout_events.c.rollout_id == rollout_id)
         with self._begin() as c:
             rows = c.execute(query.order_by(rollout_events.c.number))

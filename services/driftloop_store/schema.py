@@ -1,4 +1,4 @@
-"""Bringing a store's tables up to date, by the migrations in this package."""
+"""Upgrades a store's tables by the migrations in this package."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import sqlalchemy as sa
 
 from driftloop_contracts.errors import Unavailable
 
-LOCK = 0x64726966746C6F70  # of PostgreSQL's advisory locks; the bytes spell driftlop
+LOCK = 0x64726966746C6F70  # key of PostgreSQL's advisory lock; its bytes spell driftlop
 
 
 def migrate(engine: sa.Engine, revision: str = "head") -> None:
-    """Upgrade to a revision in one transaction; roles that start together do it one by one.
+    """Upgrade to a revision in one transaction; roles that start together take turns.
 
     Raises Unavailable if the store was written by a newer release.
     """

@@ -1,4 +1,5 @@
-"""The tables. A record that only people and the console read travels as one JSON column, `body`."""
+"""The tables. Records that are only read by people and the console store their fields in one JSON
+column, `body`."""
 
 from typing import Any
 
@@ -135,7 +136,7 @@ ledger = sa.Table(
     sa.Column("replica", sa.String(128), primary_key=True),
     sa.Column("model", sa.String(64), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
-    # In rows, so that they compare with the lake.
+    # In rows, so that they are comparable with the lake.
     sa.Column("served", sa.BigInteger, nullable=False),
     sa.Column("acked", sa.BigInteger, nullable=False),
     sa.Column("spooled", sa.BigInteger, nullable=False),

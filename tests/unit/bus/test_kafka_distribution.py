@@ -52,7 +52,7 @@ def test_jars_are_fetched_once(tmp_path: Path) -> None:
 
 def test_a_fetched_jar_that_differs_from_the_lock_is_refused(tmp_path: Path) -> None:
     repository = Repository(CONTENT | {"other": b"tampered"})
-    with pytest.raises(Unavailable, match=r"other-1\.0\.jar is not what the lock names"):
+    with pytest.raises(Unavailable, match=r"other-1\.0\.jar does not match the lock"):
         locked_jars(LOCK, tmp_path, repository.fetch)
     assert not list(tmp_path.glob("*/other-1.0.jar"))
 
@@ -98,7 +98,7 @@ def test_an_installed_distribution_is_used_without_fetching(tmp_path: Path) -> N
 
 
 def test_a_kafka_home_without_kafka_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="holds no Apache Kafka"):
+    with pytest.raises(Unavailable, match="contains no Apache Kafka"):
         class_path({"KAFKA_HOME": str(tmp_path)})
 
 

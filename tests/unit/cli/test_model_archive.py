@@ -94,8 +94,8 @@ def link_to(kind: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("symbolic", "'w.bin' is a symbolic link; put a copy"),
-        ("folder", "'data' is a symbolic link; put a copy"),
+        ("symbolic", "'w.bin' is a symbolic link; replace it"),
+        ("folder", "'data' is a symbolic link; replace it"),
         ("hard", "is a hard link"),
         ("missing", "has no such file"),
     ],

@@ -65,8 +65,8 @@ def test_a_better_text_is_marked_as_one() -> None:
         ({"correction": 7}, "correction"),
         ({"preferred": ["a"]}, "preferred"),
         ({"preferred": "a", "preferred_text": "b"}, "not both"),
-        ({"thumb": "up", "label": 1}, "item of their own"),
-        ({"thumb": "up", "metric": "m", "value": 1}, "item of their own"),
+        ({"thumb": "up", "label": 1}, "as a separate item"),
+        ({"thumb": "up", "metric": "m", "value": 1}, "as a separate item"),
     ],
 )
 def test_what_is_wrong_is_said(opinion: dict[str, Any], names: str) -> None:

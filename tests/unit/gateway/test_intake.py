@@ -157,7 +157,7 @@ def test_an_archive_may_hold_only_what_the_graph_names(
 ) -> None:
     spec = json.dumps({"name": "m"}).encode()
     body = archive({"model.json": spec, "model.onnx": graph(), "weights/w.bin": b"w"})
-    with pytest.raises(Rejected, match="it may only hold model"):
+    with pytest.raises(Rejected, match="it may only contain model"):
         take_in(body, store, registry, NOW, at_once=False, settings=Settings())
 
 

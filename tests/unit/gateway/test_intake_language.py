@@ -134,7 +134,7 @@ def test_an_adapter_without_a_base_is_refused(
     [
         ({"options": {"engine": {"max_len": 5}}}, "did you mean engine.max_model_len"),
         ({"task": "regression"}, "for vllm it must be generation"),
-        ({"base": 1}, "`base` is for adapters"),
+        ({"base": 1}, "`base` is only for adapters"),
         ({"colour": "blue"}, "colour"),
         ({"model": "s3://elsewhere/weights"}, "llm.roots"),
         ({"model": "file:///etc"}, "llm.roots"),

@@ -63,8 +63,8 @@ def test_no_text_is_blank_or_has_control_characters() -> None:
     ("overrides", "said"),
     [
         (["trigger.schedule=0 3 * *"], "trigger.schedule: .*not a cron expression"),
-        (["trigger.schedule=0 3 31 2 *"], "trigger.schedule: .*never comes"),
-        (["trigger.schedule=0 3 31 4,6 *"], "trigger.schedule: .*never comes"),
+        (["trigger.schedule=0 3 31 2 *"], "trigger.schedule: .*never occurs"),
+        (["trigger.schedule=0 3 31 4,6 *"], "trigger.schedule: .*never occurs"),
         (["trigger.schedule=0 3 1 1 * 0 2020"], "trigger.schedule: .*a column for the year"),
         (["trigger.schedule=R 3 * * *"], "trigger.schedule: .*another time whenever"),
         (["trigger.timezone=Mars/Base"], "trigger.timezone: .*not a time zone"),
@@ -133,7 +133,7 @@ def test_what_roles_can_work_with_is_taken(overrides: list[str]) -> None:
 @pytest.mark.parametrize(
     ("section", "given", "said"),
     [
-        ("trigger", {"schedule": "0 3 31 2 *"}, r"policy.trigger.schedule: .*never comes"),
+        ("trigger", {"schedule": "0 3 31 2 *"}, r"policy.trigger.schedule: .*never occurs"),
         ("monitoring", {"window_rows": 300}, r"policy.monitoring: monitoring.min_rows 500 is over"),
         ("monitoring", {"label_timeout_s": math.inf}, r"policy.monitoring.label_timeout_s: .*fini"),
         ("rollout", {"deadline_s": TOO_LONG_S}, r"policy.rollout.deadline_s: .*100 years"),
