@@ -107,7 +107,7 @@ def test_at_once_replaces_the_champion(store: Store, registry: MemoryRegistry) -
     [
         (io.BytesIO(b"no archive"), "tar archive"),
         (archive({"model.json": b"{}"}), "name"),
-        (archive({"../../etc/passwd": b"x"}), "only hold"),
+        (archive({"../../etc/passwd": b"x"}), "only contain"),
         (archive({"model.json": b'{"name": "m"}'}), "model.onnx"),
         (archive({"model.json": b"[]", "model.onnx": graph()}), "object"),
         (model(onnx_file=b"not a graph"), "not a loadable ONNX model"),

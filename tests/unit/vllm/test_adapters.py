@@ -98,7 +98,7 @@ def test_a_cut_file_is_refused(base: Path, adapter: Callable[..., Path]) -> None
     folder = adapter()
     file = folder / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-8])
-    assert "is cut" in refused(folder, base)
+    assert "is truncated" in refused(folder, base)
     file.write_bytes(b"no")
     assert "not a safetensors file" in refused(folder, base)
 
