@@ -99,7 +99,7 @@ def _add_live(app: FastAPI, context: ConsoleContext) -> None:
             gone = isinstance(error, NotFound)
             return Response(status_code=204 if gone else status_of(error))
         if not pages:  # in the event loop that it is used in
-            feed = ChangesFeed(lambda: tokens(context), context.stopping)
+            feed = ChangesFeed(lambda before: tokens(context, before), context.stopping)
             pages.append(LivePages(lambda p, q: build_page(context, p, q), feed))
         events = pages[0].events(page, path, query, parse_seen(seen))
         return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -17,11 +17,12 @@ POLL_S = 1.0
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """Values that differ once something changed. models: of each model, of its records; traffic: of
-    each model, of the rows that replicas count; roles: of all roles."""
+    each model, of the rows that replicas count; roles: of the processes; stamp: of the store."""
 
     models: Mapping[str, Any] = field(default_factory=dict)
     traffic: Mapping[str, Any] = field(default_factory=dict)
     roles: str = ""
+    stamp: tuple[int, ...] = ()
 
     def records_of(self, about: frozenset[str] | None) -> object:
         """None: all models, and roles."""
@@ -33,19 +34,22 @@ class Tokens:
         return self.traffic if about is None else [self.traffic.get(n) for n in sorted(about)]
 
 
-def tokens(context: ConsoleContext) -> Tokens:
-    """As the store has them now. Raises StoreAway."""
+def tokens(context: ConsoleContext, before: Tokens = Tokens()) -> Tokens:
+    """As they are now. Raises StoreAway."""
     store, running = context.store, context.run_state()
-    roles = store.role_notes() + (repr(running.to_dict()) if running else "")
-    return Tokens(store.revisions(), store.traffic(), roles)
+    roles, stamp = repr(running.to_dict()) if running else "", store.stamp()
+    if stamp == before.stamp:
+        return replace(before, roles=roles)
+    return Tokens(store.revisions(), store.traffic(), roles, stamp)
 
 
 class ChangesFeed:
-    """Polls while somebody listens. Used from one event loop."""
+    """Polls while somebody listens. Used from one event loop. look: from the tokens before to those
+    of now."""
 
     def __init__(
         self,
-        look: Callable[[], Tokens],
+        look: Callable[[Tokens], Tokens],
         stopping: Callable[[], bool] = lambda: False,
         poll_s: float = POLL_S,
     ) -> None:
@@ -82,7 +86,7 @@ class ChangesFeed:
     async def _poll(self) -> None:
         while not self._stopping():
             try:
-                found = await run_in_threadpool(self._look)
+                found = await run_in_threadpool(self._look, self.tokens)
             except RetryLater:  # the store is away: what changed is seen when it is back
                 found = self.tokens
             if found != self.tokens:

@@ -53,10 +53,15 @@ class Database:
         more = {"revision": changes.c.revision + 1}
         c.execute(insert.on_conflict_do_update(index_elements=["model"], set_=more))
 
-    def _upsert(self, table: sa.Table, key: Record, values: Record) -> None:
+    def _upsert(
+        self, table: sa.Table, key: Record, values: Record, changed: str | None = None
+    ) -> None:
+        """changed: the model that it is a change of ("" for none); None: it is not counted."""
         insert = self._insert_into(table).values({**key, **values})
         with self._begin() as c:
             c.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
+            if changed is not None:
+                self._count_change(c, changed)
 
     def _insert_into(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
         on_sqlite = self._engine.dialect.name == "sqlite"

@@ -18,7 +18,7 @@ class RoleHealth(Readers):
         return sorted(found, key=lambda degraded: degraded.since)
 
     def put_degraded(self, degraded: Degraded) -> None:
-        self.put_cursor(PREFIX + degraded.key, degraded.to_dict())
+        self.put_cursor(PREFIX + degraded.key, degraded.to_dict(), degraded.subject)
 
     def drop_degraded(self, degraded: Degraded) -> None:
-        self.drop_cursor(PREFIX + degraded.key)
+        self.drop_cursor(PREFIX + degraded.key, degraded.subject)

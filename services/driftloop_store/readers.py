@@ -14,12 +14,15 @@ class Readers(Database):
         with self._begin() as c:
             return c.execute(sa.select(cursors.c.body).where(cursors.c.name == name)).scalar()
 
-    def put_cursor(self, name: str, body: Record) -> None:
-        self._upsert(cursors, {"name": name}, {"body": body})
+    def put_cursor(self, name: str, body: Record, changed: str | None = None) -> None:
+        """changed: the model whose pages show it, "" for those of all; None: no page does."""
+        self._upsert(cursors, {"name": name}, {"body": body}, changed)
 
-    def drop_cursor(self, name: str) -> None:
+    def drop_cursor(self, name: str, changed: str | None = None) -> None:
         with self._begin() as c:
             c.execute(sa.delete(cursors).where(cursors.c.name == name))
+            if changed is not None:
+                self._count_change(c, changed)
 
     def put_ledger(
         self,

@@ -11,14 +11,14 @@ class Replicas(Readers):
         return LoadedVersions() if found is None else LoadedVersions.from_dict(found)
 
     def put_loaded_versions(self, model: str, loaded: LoadedVersions) -> None:
-        self.put_cursor(_loaded(model), loaded.to_dict())
+        self.put_cursor(_loaded(model), loaded.to_dict(), model)
 
     def replica_statuses(self) -> ReplicaStatuses:
-        found = self.cursor(STATUSES)
+        found = self.cursor(_STATUSES)
         return ReplicaStatuses() if found is None else ReplicaStatuses.from_dict(found)
 
     def put_replica_statuses(self, statuses: ReplicaStatuses) -> None:
-        self.put_cursor(STATUSES, statuses.to_dict())
+        self.put_cursor(_STATUSES, statuses.to_dict(), "")
 
     def replica_report(self, pid: int | None) -> ReplicaReport | None:
         """Return a process's report; None if it has not reported yet, or is gone."""
@@ -32,7 +32,7 @@ class Replicas(Readers):
         self.drop_cursor(_report(pid))
 
 
-STATUSES = "replicas"
+_STATUSES = "replicas"
 
 
 def _loaded(model: str) -> str:

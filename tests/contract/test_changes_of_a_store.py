@@ -13,6 +13,7 @@ from incident_cases import incident_of
 from driftloop_contracts.alert import AlertEvent
 from driftloop_contracts.health import Degraded
 from driftloop_contracts.incident import IncidentChange
+from driftloop_contracts.replica import LoadedVersions, ReplicaStatuses
 from driftloop_contracts.retrain import Retrain
 from driftloop_store import Store, open_store
 from driftloop_store.tables import cursors
@@ -66,13 +67,26 @@ def test_traffic_is_summed_over_versions_and_replicas(store: Store) -> None:
     assert store.revisions() == {}
 
 
-def test_notes_of_roles_differ_once_a_role_fails(store: Store) -> None:
-    before = store.role_notes()
-    failing = Degraded("monitor", NOW, "the lake is away")
+def test_what_roles_and_replicas_report_is_a_change(store: Store) -> None:
+    failing = Degraded("monitor", NOW, "the lake is away", "m")
     store.put_degraded(failing)
-    assert store.role_notes() != before
     store.drop_degraded(failing)
-    assert store.role_notes() == before
+    store.put_replica_statuses(ReplicaStatuses(deaths=1))
+    store.put_loaded_versions("m", LoadedVersions(revision=1))
+    assert store.revisions() == {"m": 3, "": 1}
+
+
+def test_the_stamp_moves_with_each_change_and_with_traffic(store: Store) -> None:
+    stamps = [store.stamp()]
+    assert store.stamp() == stamps[0]
+    for change in (
+        lambda: store.add_window(window("m", 0)),
+        lambda: store.put_ledger("a", "m", 1, served=5, acked=3, spooled=2, dropped={}),
+        lambda: store.put_ledger("a", "m", 1, served=5, acked=4, spooled=1, dropped={}),
+    ):
+        change()
+        stamps.append(store.stamp())
+    assert len(set(stamps)) == 4
 
 
 def test_records_of_a_time_range(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""One incident: what is known, its history, and who was told."""
+"""One incident: what is known, its history, and who was notified."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -55,5 +55,5 @@ def told_table(notices: Sequence[Record]) -> Table:
         Column("delivery", "Delivery", "state"),
     )
     rows = [{**one, "delivery": one.get("delivery") or "waiting"} for one in reversed(notices)]
-    empty = "Nobody was told: no route in the settings takes it (`alerts.routes`)."
+    empty = "Nobody was notified: no route in the settings takes it (`alerts.routes`)."
     return Table("messages", columns, rows, empty)

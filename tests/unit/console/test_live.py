@@ -23,7 +23,7 @@ class World:
         self.built = 0
         self.gone = False
 
-    def look(self) -> Tokens:
+    def look(self, before: Tokens) -> Tokens:
         return Tokens({"m": self.revision}, {})
 
     def build(self, path: str, query: Mapping[str, str]) -> Page:
