@@ -1,4 +1,4 @@
-"""An alert as a monitor raises it."""
+"""An alert as raised by a monitor."""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from driftloop_contracts.judgement import CheckKind, Severity
 
 
 def performance_alert(at: datetime, **changes: Any) -> Alert:
-    """Of the model m at version 1, under the id a."""
+    """Return an alert of model m at version 1, with the id a."""
     given: dict[str, Any] = {
         "id": "a",
         "model": "m",

@@ -1,7 +1,5 @@
-"""Names of columns that meet names of ours, or that some language on the way could take for syntax.
-
-One list for all layers: a name that broke something is added here.
-"""
+"""Column names that collide with our names, or that some language could interpret as syntax. One
+list for all layers: add names that caused an error."""
 
 OURS_IN_GRAPHS = (
     "label", "value", "probabilities", "label_", "matrix", "scores", "best", "classes", "flat",

@@ -1,4 +1,4 @@
-"""Folders of weights, small and made by hand."""
+"""Small folders of weights, made by hand."""
 
 import json
 import struct

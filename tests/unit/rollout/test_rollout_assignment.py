@@ -64,7 +64,8 @@ def test_a_unit_is_a_key_in_an_epoch_with_all_its_rows() -> None:
 
 
 def test_what_was_drawn_counts_and_not_what_answered() -> None:
-    """A replica that is late answers by the former epoch: that must not choose who is compared."""
+    """A late replica answers with the previous epoch; this must not influence which rows are
+    compared."""
     given = rows(np.linspace(0, 59, 200).tolist(), list(range(200)))
     late = replace(given, canary=~given.canary)
     np.testing.assert_array_equal(drawn(late, [SPAN]).canary, given.canary)
@@ -181,7 +182,7 @@ def test_how_far_keys_differ_is_learned() -> None:
 
 
 def walk(seed: int, effect: float, epochs: int) -> str:
-    """Half of 500 users of Zipf activity meet the canary in each epoch; their errors correlate."""
+    """Half of 500 users with Zipf activity get the canary in each epoch; their errors correlate."""
     rng = np.random.default_rng(seed)
     own, activity = rng.beta(0.9, 8.1, 500), 1 / np.arange(1, 501)
     trial = Trial((Metric.start(Rule("quality", 0.02, True), (0.5,), 0.1),))
@@ -204,7 +205,7 @@ def walk(seed: int, effect: float, epochs: int) -> str:
 
 
 def test_an_equal_canary_is_not_rolled_back_because_users_differ() -> None:
-    """Rows taken as exchangeable rolled back every third one."""
+    """Treating rows as exchangeable rolled back every third rollout."""
     assert [walk(seed, 0.0, 15) for seed in range(12)].count("roll_back") == 0
 
 

@@ -1,4 +1,4 @@
-"""The controller over a real store, a lake in memory and a simulated fleet; minutes pass at
+"""The controller with a real store, an in-memory lake and simulated replicas; minutes pass at
 once."""
 
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""Killed before or after any write, started again: the rollout ends as if nothing had happened."""
+"""If the controller is killed before or after any write and restarted, the rollout ends in the same
+way."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +19,11 @@ MakeWorld = Callable[..., World]
 
 
 class Killed(BaseException):
-    """What kill -9 is to a process."""
+    """Has the effect of kill -9 on a process."""
 
 
 class DeadlyStore(Store):
-    """A store under which the process is killed `before` or after its nth write."""
+    """A store with which the process is killed `before` or after its nth write."""
 
     def __init__(self, store: Store, at: int, before: bool) -> None:
         super().__init__(store._engine)
@@ -47,7 +48,7 @@ class DeadlyStore(Store):
 
 
 def run_with_deaths(world: World, deaths: list[tuple[int, bool]], seconds: int) -> None:
-    """Live on; the controller dies as often as `deaths` says, and another one takes over."""
+    """Run to the end; the controller dies `deaths` times and is replaced."""
     waiting = list(deaths)
 
     def born() -> Controller:
@@ -67,7 +68,7 @@ def run_with_deaths(world: World, deaths: list[tuple[int, bool]], seconds: int) 
 
 
 def check(world: World) -> None:
-    """What holds at every moment, whatever was in the middle of happening."""
+    """Check the invariants that hold at every moment."""
     rollout, deployment = world.rollout(), world.deployment
     split = deployment.split
     for version in (split.stable, split.canary):

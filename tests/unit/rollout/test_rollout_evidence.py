@@ -1,4 +1,4 @@
-"""Which rows are used, when, and as what loss."""
+"""Which rows are used, when, and with which loss."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,8 @@ def rows(
     labelled: float = 1.0,
     rows_per_request: int = 2,
 ) -> ArmRows:
-    """Requests spread over `seconds`, every second one the canary's; wrong at every tenth row."""
+    """Return requests spread over `seconds`, every second one for the canary; every tenth row is
+    wrong."""
     number = np.arange(n)
     request = number // rows_per_request
     at = (request / (n / rows_per_request) * seconds * 1e6).astype(np.int64)
@@ -107,7 +108,7 @@ def test_quality_is_used_up_to_where_the_labels_are(fresh: RolloutEvidence) -> N
 
 
 def test_what_was_labelled_first_is_not_judged_alone(fresh: RolloutEvidence) -> None:
-    """Errors labelled faster than successes would condemn any canary."""
+    """If errors were labelled faster than successes, any canary would be rolled back."""
     everything = rows()
     wrong = everything.loss == 1.0
     early = replace(everything, labelled=wrong, loss=np.where(wrong, 1.0, np.nan))
@@ -125,7 +126,7 @@ def test_partial_labels_count_at_the_age_by_which_all_have_come(fresh: RolloutEv
 
 
 def test_the_first_few_labels_alone_are_not_used(fresh: RolloutEvidence) -> None:
-    """They could be those that come fastest, and those could be the errors."""
+    """They could be the rows that are labelled fastest, and those could be the errors."""
     few = rows(labelled_until=1.0)
     seen = extend(fresh, few, few, MARGINS, after(10))
     assert counts(seen)["quality"] == (0, 0)

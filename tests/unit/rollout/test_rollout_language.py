@@ -1,4 +1,4 @@
-"""Adapters of a language model: what is served beside them, and what they are judged by."""
+"""Adapters of a language model: what is served together with them, and what they are judged by."""
 
 import json
 from dataclasses import replace
@@ -82,8 +82,8 @@ def answers(
     rated: float = 1.0,
     canary_rated: float | None = None,
 ) -> pa.Table:
-    """One answer a second; an arm is given by the rates of `down` thumbs, `empty` and `failed`
-    ones."""
+    """Return one answer per second; an arm has rates of `down` thumbs, `empty` and `failed`
+    answers."""
     rng = np.random.default_rng(seed)
     is_canary = rng.random(count) < share
 
@@ -143,7 +143,7 @@ def judged(
     ticks: int = 40,
     **how: Any,
 ) -> tuple[str, RolloutEvidence]:
-    """(the first verdict, the evidence) of up to `ticks` times 60 answers."""
+    """Return the first verdict and the evidence of up to `ticks` times 60 answers."""
     limit = limit or limits()
     seen = begun(stable, limit, seed)
     for tick in range(ticks):
@@ -183,7 +183,7 @@ def test_malformed_answers_and_errors_roll_back_whatever_the_ratings(
 
 
 def test_seconds_per_token_count_only_where_the_settings_say_so() -> None:
-    """The simulated canary is three times slower, as adapters on a CPU are."""
+    """The simulated canary is three times slower, like adapters on a CPU."""
     assert judged(GOOD, POOR)[0] == "promote"
     slow = judged(GOOD, POOR, limit=limits(judge_latency=True))
     assert slow[0] == "roll_back"
@@ -196,15 +196,15 @@ def test_few_ratings_take_longer_and_say_the_same() -> None:
 
 
 def test_arms_that_are_not_rated_alike_are_not_compared() -> None:
-    """Those who are content may be silent: half as many ratings are another kind of ratings."""
+    """Satisfied users may not rate, so half as many ratings are not comparable ratings."""
     action, seen = judged(GOOD, POOR, rated=0.9, canary_rated=0.4, ticks=10)
     assert action == "hold"
     assert "labels" in seen.waiting
 
 
 def test_error_rates_under_simulation() -> None:
-    """30 rollouts each of 1,200 answers, thumbs up 70 %: a canary that is as good is never rolled
-    back, one 20 points worse always, and never promoted."""
+    """30 rollouts each of 1,200 answers, with 70 % thumbs up: an equal canary is never rolled back,
+    one that is 20 points worse always is, and is never promoted."""
     same = [judged({"down": 0.3}, {"down": 0.3}, seed=s, ticks=20)[0] for s in range(30)]
     worse = [judged({"down": 0.5}, {"down": 0.3}, seed=s, ticks=20)[0] for s in range(30)]
     assert same.count("roll_back") == 0

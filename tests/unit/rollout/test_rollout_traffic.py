@@ -18,7 +18,7 @@ def rollout(state: State, step: int = 0) -> Rollout:
 
 
 def began(state: State) -> Rollout:
-    """One whose promotion had begun."""
+    """Return a rollout whose promotion has begun."""
     entry = Transition(NOW, "prove", State.PROMOTING, 1.0, "proof", "controller")  # type: ignore[arg-type]
     return replace(rollout(state), history=(entry,))
 

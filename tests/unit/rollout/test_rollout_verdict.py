@@ -52,7 +52,7 @@ def walk(
     count: int = 500,
     rows: int = 1,
 ) -> tuple[Verdict, int]:
-    """The ladder over simulated traffic: the last verdict, and how many rows it took."""
+    """Run the ladder over simulated traffic; return the last verdict and the number of rows."""
     trial, rung, total = start(stable), 0, 0
     verdict = trial.judge(0, len(RUNGS))
     for _ in range(ticks):
@@ -80,7 +80,8 @@ def units(canary: Any, stable: Any, share: float, expected: float) -> Units:
 def requests(
     rng: np.random.Generator, n: int, share: float, rates: Any, q: float, rows: int = 1
 ) -> Units:
-    """n requests of some rows, each drawn for an arm. rates: of the canary and the stable arm."""
+    """Return n requests of several rows, each drawn for an arm. rates: of the canary and the stable
+    arm."""
     canary = rng.random(n) < share
     loss = rng.binomial(rows, np.where(canary, *rates)).astype(float)
     return Units(
@@ -93,7 +94,7 @@ KINDS = [(0.0, 1), (0.0, -1), (-0.02, 1), (0.02, -1), (0.2, -1)]
 
 @st.composite
 def alike(draw: st.DrawFn) -> tuple[Units, Any]:
-    """A few units of any kind, and what each loses on the stable arm; nobody was drawn yet."""
+    """A few units of any kind with their losses on the stable arm, before any draw."""
     n = draw(st.integers(1, 5))
 
     def each(low: float, high: float) -> Any:
@@ -108,8 +109,8 @@ def alike(draw: st.DrawFn) -> tuple[Units, Any]:
 @given(st.sampled_from(KINDS), alike())
 @settings(max_examples=200)
 def test_no_bet_gains_on_average_over_the_draws(kind: tuple[float, int], given: Any) -> None:
-    """The wealth is a supermartingale under the null hypothesis, whatever the units lose: where the
-    canary loses d0 more on each row, its mean over all possible draws is what it was."""
+    """The wealth is a supermartingale under the null hypothesis, for any losses of the units: if
+    the canary loses d0 more on each row, the mean over all possible draws does not grow."""
     one, lost = given
     test, n, d0 = BettingTest(*kind, 0.02), len(one), kind[0]
     lost = lost * (1 - abs(d0)) + max(0.0, -d0) * one.rows  # that of the canary is in range then
@@ -218,7 +219,7 @@ def test_the_word_says_how_much_is_known() -> None:
 
 
 def test_the_estimate_of_the_verdict_is_of_the_right_size() -> None:
-    """At half the traffic, for a canary that equals the champion."""
+    """For half the traffic and a canary equal to the champion."""
     needed = observations_needed(0.1, 0.5, 0.02, 0.01)
     taken = []
     for seed in range(20):

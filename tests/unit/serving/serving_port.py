@@ -1,4 +1,4 @@
-"""A replica's serving port as it is, on a real socket: protocol, batcher, spool, management; no
+"""A replica's complete serving port on a real socket: protocol, batcher, spool, REST API; without
 Ray."""
 
 import asyncio
@@ -99,7 +99,8 @@ class ServingPort:
         name: str = "m",
         options: dict[str, Any] | None = None,
     ) -> None:
-        """Serve the folder's graph as these versions (1, by default), beside what is served."""
+        """Serve the folder's graph as these versions (1 by default), in addition to those served
+        already."""
         signature = signature_of(folder)
         served = tuple(ServedVersion(v, str(folder), signature) for v in versions or (1,))
         deployment = Deployment(
@@ -117,7 +118,7 @@ class ServingPort:
     async def ask(
         self, data: list[float], path: str = "/v2/models/m/infer", **headers: str
     ) -> httpx.Response:
-        """One FP32 column to the model of `scaler`."""
+        """Send one FP32 column to the model of `scaler`."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.http.post(path, json=body(data), headers=named)
 
@@ -135,7 +136,8 @@ def body(data: list[float]) -> dict[str, Any]:
 async def serving_port(
     root: Path, timeout_s: float = inf, **limits: Any
 ) -> AsyncIterator[ServingPort]:
-    """`limits`: of the connections and of the batcher, as `ServingPort` takes them."""
+    """Start a port. `limits`: of the connections and of the batcher, as `ServingPort` takes
+    them."""
     port = ServingPort(root, timeout_s, **limits)
     await port.start()
     try:

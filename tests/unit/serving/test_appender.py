@@ -1,4 +1,4 @@
-"""The compiled append, against the Python that it stands in for."""
+"""The compiled append, compared with the Python implementation that it replaces."""
 
 import shutil
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ compiled = pytest.mark.skipif(not COMPILED, reason="built without a C compiler")
 
 
 class QuickWriter(SpoolWriter):
-    """Counts what was left to Python."""
+    """Counts the appends that were left to Python."""
 
     slow = 0
 
@@ -39,7 +39,7 @@ class QuickWriter(SpoolWriter):
 
 
 def frames_of(writer: SpoolWriter) -> list[tuple[bytes, PredictionBatch]]:
-    """Of its first segment, whole, and what is in each."""
+    """Return the complete first segment, and its records."""
     data = (writer.folder / segment_name(0)).read_bytes()
     found, begin = [], 0
     for payload, end in frames(data, 0):
@@ -181,7 +181,7 @@ def test_rows_are_counted_by_version(tmp_path: Path) -> None:
 
 @compiled
 def test_a_segment_has_room_for_the_record_that_fills_it(tmp_path: Path) -> None:
-    """Else that one could be lost on a full disk."""
+    """Otherwise the record could be lost on a full disk."""
     writer = QuickWriter(tmp_path, "replica", CAPTURE)
     writer.append([batch()])
     while writer._size < CAPTURE.segment_bytes:

@@ -1,5 +1,5 @@
-"""Any name of a column goes all the way: trained, exported, served, captured, kept, queried, and
-read to train again."""
+"""Column names of any kind work everywhere: training, export, serving, capture, lake, queries, and
+retraining."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +31,7 @@ LABEL = "was it so?"
 
 
 def table() -> pa.Table:
-    """A text in every seventh column, numbers in the others, which the label depends on."""
+    """Return texts in every seventh column and numbers in the others, which determine the label."""
     dice = np.random.default_rng(0)
     numbers = {name: dice.normal(size=ROWS).astype(np.float32) for name in AWKWARD_NAMES}
     total = sum(numbers[name] for name in AWKWARD_NAMES if name not in TEXTS)

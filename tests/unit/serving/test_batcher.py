@@ -1,4 +1,4 @@
-"""Requests that share a run: which, how, and what happens when one of them is bad."""
+"""Which requests share a run, and what happens if one of them is faulty."""
 
 import asyncio
 import threading
@@ -34,7 +34,7 @@ async def port(tmp_path: Path, scaler: Path) -> AsyncIterator[ServingPort]:
 
 
 async def warm(port: ServingPort, name: str = "m", data: Any = None) -> None:
-    """Until runs are known to be short, and so are made on the loop."""
+    """Call until runs are known to be short, and so are executed on the event loop."""
     for _ in range(40):
         await ask(port, data or body([1.0]), name)
     port.kept()
@@ -76,7 +76,7 @@ async def test_a_bad_request_fails_alone(port: ServingPort) -> None:
 async def test_where_a_run_fails_only_those_at_fault_fail(
     port: ServingPort, tmp_path: Path
 ) -> None:
-    """An index out of range fails the whole run of a graph."""
+    """An index out of range makes the whole run of a graph fail."""
     nodes = [helper.make_node("Gather", ["table", "x"], ["y"])]
     folder = write(
         tmp_path / "pick",
@@ -206,7 +206,7 @@ async def test_twins_of_a_request_that_is_under_way_get_its_answer(port: Serving
 
 
 async def test_a_record_says_whether_clients_chose_ids_in_it(port: ServingPort) -> None:
-    """So that the archiver looks for retries of these only, and of nothing else."""
+    """The archiver then only looks for retries of these requests."""
     await ask(port, body([1.0]))
     await ask(port, body([1.0]), given_id="chosen")
     by_record = [
@@ -271,7 +271,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_a_request_that_waits_too_long_has_a_record_with_its_error(
     port: ServingPort, scaler: Path
 ) -> None:
-    """Also where its client gave up just as late: somebody was not answered in time."""
+    """Even if its client disconnected just as late: a request was not answered in time."""
     document = orjson.dumps(body([1.0, 2.0]))
     late = port.batcher.answer(InferCall(V2, "m", document, timeout_s=0.0))
     with pytest.raises(RetryLater):

@@ -34,7 +34,7 @@ def binary(name: str, datatype: str, shape: list[int], nbytes: int) -> dict[str,
 def request(
     *buffers: bytes, changes: Any = (), padding: int = 0, **fields: Any
 ) -> tuple[bytes, int]:
-    """A body of the three tensors, and the length of its JSON."""
+    """Return a body with the three tensors, and the length of its JSON."""
     flags, cities, ages = buffers or (FLAGS, CITIES, AGES)
     tensors = [
         binary("flag", "BOOL", [2], len(flags)),

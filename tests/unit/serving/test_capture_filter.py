@@ -1,4 +1,4 @@
-"""What a replica keeps out of its spool, and that its answers do not change for it."""
+"""What a replica leaves out of its spool, without changing its answers."""
 
 import asyncio
 import io
@@ -92,7 +92,7 @@ def test_the_same_text_has_the_same_hash_and_another_key_another() -> None:
 
 
 def test_what_cannot_be_hashed_or_truncated_is_dropped_and_never_kept_as_it_is() -> None:
-    """A key that was taken away, a later version with another type: the model goes on."""
+    """If the key was removed, or a later version has another type, the model continues to serve."""
     keyless = applied(batch(), CaptureSettings(), hash=frozenset({"name"}))
     assert keyless.inputs["name"] is None
     retyped = applied(batch(), hash=frozenset({"age"}), truncate={"p": 1})

@@ -1,9 +1,6 @@
 """Capture as a whole: spools, shipper, bus and lake, each of which may die between any two steps.
-
-Everything is real but the broker, which is the one in memory. After recovery each answered
-prediction is in the lake exactly once, or counted as dropped with its reason, and nothing is
-unexplained.
-"""
+Everything is real except the broker, which is in memory. After recovery each answered prediction is
+in the lake exactly once, or counted as dropped with its reason, and nothing is unexplained."""
 
 import contextlib
 import os
@@ -45,16 +42,16 @@ SMALL_RECORD = 2_700
 
 
 def offset(writer: SpoolWriter) -> int:
-    """Behind the last record of the segment that is written."""
+    """After the last record of the current segment."""
     return writer.end - position(writer.segment, 0)
 
 
 class Killed(Exception):
-    """The process is gone."""
+    """The process has died."""
 
 
 class MortalReader(SpoolReader):
-    """Dies after it has saved its position, before the segments that it passed are removed."""
+    """Dies after saving its position, before removing the segments that it has passed."""
 
     def _advance(self, place: SpoolPosition) -> None:
         self._place = place
@@ -115,7 +112,7 @@ class Capture(RuleBasedStateMachine):
         times=st.integers(1, 5),
     )
     def answer(self, replica: int, counts: list[int], version: int, times: int) -> None:
-        """40 rows are 20 KiB: a few fill a segment, some more reach the quota."""
+        """40 rows are 20 KiB: a few requests fill a segment, some more reach the quota."""
         for _ in range(times):
             batch = self.batch(counts, version)
             if self.writers[replica].append([batch]):
@@ -125,7 +122,7 @@ class Capture(RuleBasedStateMachine):
 
     @rule(replica=st.integers(0, REPLICAS - 1))
     def label(self, replica: int) -> None:
-        """For any prediction, whatever became of it."""
+        """Accept a label for any prediction, whatever happened to it."""
         for prediction_id in list(self.kept)[-2:]:
             events = parse_feedback({"prediction_id": prediction_id, "label": 1}, datetime.now(UTC))
             if self.writers[replica].append_labels(events):
@@ -133,8 +130,8 @@ class Capture(RuleBasedStateMachine):
 
     @rule(replica=st.integers(0, REPLICAS - 1), torn=st.integers(0, 2000))
     def die_before_the_answer(self, replica: int, torn: int) -> None:
-        """After all or a part of the write, before it was counted. Where the segment is written
-        over an older one, what the write did not reach is still there."""
+        """Die after all or part of a write, before counting. If the segment overwrites an older
+        one, old data remains after the written part."""
         writer, batch = self.writers[replica], self.batch([1, 2], 1)
         spare = writer.folder / SPARE
         before, older = writer.segment, spare.read_bytes() if spare.exists() else b""
@@ -155,7 +152,7 @@ class Capture(RuleBasedStateMachine):
         self.kill(replica)
 
     def kill(self, replica: int) -> None:
-        """What the kernel does: files are closed, so the lock is free."""
+        """Close the files as the kernel does, which releases the lock."""
         writer = self.writers[replica]
         os.close(writer.file)
         os.close(writer._lock)
@@ -184,7 +181,7 @@ class Capture(RuleBasedStateMachine):
     @precondition(lambda self: not self.away)
     @rule(pack_rows=st.sampled_from([1, 3, 50]))
     def die_after_sending(self, pack_rows: int) -> None:
-        """Nothing is noted: it is sent again, packed in another way."""
+        """The position is not saved: records are sent again, packed differently."""
         self.shipper._discover()
         for reader in self.shipper._readers.values():
             self.shipper._send(reader, reader.read(1 << 16))
@@ -212,7 +209,7 @@ class Capture(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from([SMALL_RECORD, MAX_VALUE_BYTES]))
     def topic_takes_others(self, limit: int) -> None:
-        """What is too large for it breaks the producer, and goes again in smaller records."""
+        """A record that is too large breaks the producer, and is sent again in smaller records."""
         self.bus.set_max_value_bytes(PREDICTIONS, limit)
 
     # -- archiver ------------------------------------------------------------------------------

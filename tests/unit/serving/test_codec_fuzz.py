@@ -7,7 +7,7 @@ CASES = 3000
 
 
 def test_a_request_is_answered_or_rejected_whatever_it_holds() -> None:
-    """Other seeds at every run (pytest-randomly shows its own); fuzz_codec.py runs many more."""
+    """Uses other seeds in each run (pytest-randomly prints them); fuzz_codec.py runs many more."""
     outcomes = set()
     for seed in (random.randrange(2**32) for _ in range(CASES)):
         try:

@@ -1,4 +1,4 @@
-"""When answers leave under `capture.durability` fsync and acked, over the real spool and
+"""When answers are sent with `capture.durability` fsync and acked, with the real spool and
 shipper."""
 
 import asyncio
@@ -49,7 +49,7 @@ def spool(tmp_path: Path) -> SpoolWriter:
 
 
 class Syncs:
-    """The disk: notes what was synced, waits or fails as it is told."""
+    """A fake disk: records what was synced, and waits or fails as configured."""
 
     def __init__(self) -> None:
         self.real, self.sizes = os.fdatasync, list[int]()
@@ -82,7 +82,7 @@ async def group(spool: SpoolWriter, syncs: Syncs) -> AsyncIterator[GroupSync]:
 
 
 def keep(spool: SpoolWriter, kind: module.Durability, number: int) -> asyncio.Future[int]:
-    """Append one; the future is done when its answer may leave."""
+    """Append a record; the future is done when its answer may be sent."""
     appended = batch(number)
     assert spool.append([appended])
     future = asyncio.get_running_loop().create_future()
@@ -158,7 +158,7 @@ class Kafka:
                     pass
 
     async def asked(self) -> None:
-        """Until records are under way to Kafka."""
+        """Wait until records have been sent to Kafka."""
         while self._shipper is None or not self._shipper._under_way:
             await asyncio.sleep(0.001)
 

@@ -1,4 +1,4 @@
-"""Which engines a language model has, and what they hold together."""
+"""Which engines a language model has, and which versions they hold."""
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit

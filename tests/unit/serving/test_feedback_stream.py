@@ -23,7 +23,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 @dataclass
 class Kept:
-    """Keeps labels until there is no `room`."""
+    """Stores labels as long as there is `room`."""
 
     room: int = 10**9
     labels: list[LabelEvent] = field(default_factory=list)

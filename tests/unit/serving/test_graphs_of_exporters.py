@@ -1,5 +1,4 @@
-"""Graphs whose signature says less, or more, than a table's columns: inputs of an unknown rank, and
-inputs with a default."""
+"""Graphs whose signature is not tabular: inputs of unknown rank, and inputs with a default."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -24,7 +24,7 @@ FP32 = identity("FP32")
 
 
 def request(**changes: Any) -> pb.ModelInferRequest:
-    """One FP32 input of two rows; `changes`: of the tensor or else of the request."""
+    """Return a request with one FP32 input of two rows. `changes`: to the tensor or the request."""
     contents = {"fp32_contents": [1.0, 2.0, 3.0, 4.0]}
     tensor = {"name": "x", "datatype": "FP32", "shape": [2, 2], "contents": contents}
     top: dict[str, Any] = {"model_name": "m", "id": "7"}
@@ -34,7 +34,7 @@ def request(**changes: Any) -> pb.ModelInferRequest:
 
 
 def answered(asked: pb.ModelInferRequest, signature: Signature) -> pb.ModelInferResponse:
-    """The identity's answer."""
+    """Return the answer of the identity."""
     decoded = GRPC.decode(asked, None, signature, {})
     return GRPC.encode(decoded, {"y": decoded.inputs["x"]}, "m", 3, signature)[0]
 

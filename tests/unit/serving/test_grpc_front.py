@@ -1,4 +1,4 @@
-"""Leaving the gRPC port."""
+"""Closing the gRPC port without losing calls."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ ECHO = "/test.Echo/Echo"
 
 @pytest.fixture
 def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """The loop that replicas have."""
+    """The event loop that replicas use."""
     return uvloop.EventLoopPolicy()
 
 

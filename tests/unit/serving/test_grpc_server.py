@@ -28,7 +28,7 @@ BODY_LIMIT = 100_000
 
 
 class World:
-    """A replica's parts with the model `m`, version 1: y = 2 · x."""
+    """The parts of a replica with the model `m`, version 1: y = 2 · x."""
 
     def __init__(self, folder: Path, scaler: Path, in_flight_limit: int) -> None:
         sets = [f"serving.body_limit_bytes={BODY_LIMIT}"]
@@ -63,7 +63,7 @@ class Client:
     async def __call__(
         self, name: str, request: Any, metadata: tuple[tuple[str, str], ...] = ()
     ) -> tuple[Any, dict[str, str]]:
-        """The answer and the initial metadata. Raises grpc.aio.AioRpcError."""
+        """Return the answer and the initial metadata. Raises grpc.aio.AioRpcError."""
         answer = getattr(pb, f"{name}Response", pb.ServerLiveResponse)
         ask = self._channel.unary_unary(
             f"/inference.GRPCInferenceService/{name}",

@@ -1,4 +1,4 @@
-"""What Serve's own HAProxy configuration becomes; HAProxy itself says whether it is valid."""
+"""How Serve's HAProxy configuration is rewritten; HAProxy itself validates the result."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ from driftloop_serving.ports.port_owner import PortOwner
 
 @pytest.fixture
 def generated(tmp_path: Path) -> Path:
-    """The file as Serve writes it for one application with one replica and its fallback."""
+    """The file that Serve writes for one application with one replica and its fallback."""
     config = HAProxyConfig(
         http_options=HTTPOptions(host="127.0.0.1", port=18000),
         is_head=True,

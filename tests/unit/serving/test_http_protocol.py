@@ -1,5 +1,4 @@
-"""The serving port against clients that are careless, slow or hostile: raw bytes on real
-sockets."""
+"""The serving port with careless, slow and hostile clients: raw bytes on real sockets."""
 
 import asyncio
 import contextlib
@@ -60,7 +59,7 @@ class Client:
         return int(head[0].split()[1]), headers, content
 
     async def end(self) -> bytes:
-        """What comes until the server closes."""
+        """Return everything received until the server closes."""
         async with asyncio.timeout(10):
             try:
                 return await self.reader.read()
@@ -244,7 +243,7 @@ async def test_over_the_limit_requests_are_told_to_try_again(tmp_path: Path, sca
 
 
 async def test_on_shut_down_busy_clients_lose_nothing(tmp_path: Path, scaler: Path) -> None:
-    """Each connection is told to close with an answer, and only then closed."""
+    """Each connection first gets an answer with `connection: close`, and only then is closed."""
 
     async def ask_until_told(port: ServingPort) -> int:
         answered = 0
@@ -278,7 +277,7 @@ async def test_who_leaves_while_waiting_is_not_run(port: ServingPort, scaler: Pa
 
 @st.composite
 def damaged(draw: Any) -> bytes:
-    """A few requests, with some bytes changed."""
+    """Yield a few requests with some bytes changed."""
     sent = bytearray(draw(st.sampled_from(VALID)))
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, len(sent)))

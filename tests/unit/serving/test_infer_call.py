@@ -14,7 +14,7 @@ from driftloop_serving.inference.v2_codec import V2
 
 @pytest.mark.parametrize("codec", [V2, V1, GRPC])
 def test_another_process_gets_the_request_and_its_own_object_of_the_protocol(codec: Codec) -> None:
-    """By which it recognises a client's retry."""
+    """Needed to recognise a client's retry."""
     call = InferCall(codec, "m", b"{}", "3", 2, PredictionId("mine"), b"key", 5.0)
     sent = pickle.loads(pickle.dumps(call))
     assert sent.codec is codec

@@ -1,4 +1,4 @@
-"""What an application sees of infer, over HTTP."""
+"""Inference over HTTP, as an application sees it."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,5 @@
-"""The engine's private call: for driftloop's processes only, no prediction, and behind answers."""
+"""The engine's private call: only for driftloop's processes, not a prediction, and after
+answers."""
 
 import asyncio
 from collections.abc import AsyncIterator

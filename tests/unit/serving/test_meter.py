@@ -43,7 +43,7 @@ class Replica:
 
 @pytest.fixture
 async def two(tmp_path: Path) -> AsyncIterator[tuple[Replica, Replica]]:
-    """Two replicas that both answered; the second one's counts are written."""
+    """Return two replicas that have answered; the second one's counts are in its file."""
     first, second = Replica(tmp_path), Replica(tmp_path)
     first.meter.answered("m", 1, "stable", [0.0002, 0.003], 5, 0.001, 0.002, 0.003, 0.004)
     second.meter.answered("m", 1, "stable", [20.0], 1, 0.0, 0.0, 1.0, 0.0)

@@ -11,7 +11,7 @@ from driftloop_serving.batching.model_table import ModelTable, reload
 
 
 class Loader:
-    """Loads, and remembers with which options."""
+    """Loads graphs, and records the options."""
 
     def __init__(self) -> None:
         self.asked: list[BackendOptions] = []

@@ -1,4 +1,4 @@
-"""The port of an engine's replica: names and ids, capture, and second tries."""
+"""The port of an engine's replica: names and ids, capture, and retries."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ NAMES = {1: "tiny", 2: "tiny@sha"}
 
 
 class Port:
-    """An `EngineApp` in front of a fake engine, and what its spool holds."""
+    """An `EngineApp` in front of a fake engine, and the content of its spool."""
 
     def __init__(self, root: Path) -> None:
         self.spool = SpoolWriter(root, "engine", CaptureSettings())
@@ -44,7 +44,7 @@ class Port:
         leave: asyncio.Event | None = None,
         **body: Any,
     ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body. `leave`: when the client leaves."""
+        """Return status, headers and body. `leave`: when the client disconnects."""
         content = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], **body}
         pending = [{"type": "http.request", "body": orjson.dumps(content), "more_body": False}]
         sent: list[Any] = []
@@ -262,7 +262,7 @@ async def test_a_try_that_nobody_repeats_is_kept_in_the_end(port: Port) -> None:
 
 
 async def _silent(scope: Any, receive: Any, send: Any) -> None:
-    """An engine that says nothing until its client leaves."""
+    """An engine that sends nothing until its client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -271,7 +271,7 @@ async def _silent(scope: Any, receive: Any, send: Any) -> None:
 async def test_the_lake_is_told_where_the_client_chose_the_id(
     port: Port, hop: UpstreamHeaders, chosen: bool
 ) -> None:
-    """Such an id can come again after this process died: the archiver looks for it."""
+    """Such an id may be used again after this process has died, so the archiver checks for it."""
     port.hold(FakeEngine())
     await port.ask(hop)
     (batch,) = port.kept()

@@ -28,7 +28,7 @@ FAILED = b"HTTP/1.1 503 Not now\r\nretry-after: 5\r\ncontent-length: 2\r\n\r\nno
 
 
 class Engines:
-    """Two engines that answer every call with `answers[i]`."""
+    """Return two engines that answer every call with `answers[i]`."""
 
     def __init__(self) -> None:
         self.answers = [GOOD, GOOD]

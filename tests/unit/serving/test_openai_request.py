@@ -1,4 +1,4 @@
-"""What a client asks of OpenAI's API, before any engine sees it."""
+"""Requests to OpenAI's API, before they reach an engine."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tool calls, put together from what vLLM answers."""
+"""Tool calls, assembled from vLLM's answers."""
 
 import orjson
 

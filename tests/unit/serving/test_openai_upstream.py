@@ -1,4 +1,4 @@
-"""An engine's answer goes through as it comes, over real sockets."""
+"""An engine's answer is streamed to the client, over real sockets."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

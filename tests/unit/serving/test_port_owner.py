@@ -64,7 +64,7 @@ def owner(settings: Settings) -> Iterator[PortOwner]:
 
 
 class Process:
-    """A Python program; `first`: its first line."""
+    """Start a Python program. `first`: its first line."""
 
     def __init__(self, program: str, *arguments: object) -> None:
         words = [sys.executable, "-c", program, *map(str, arguments)]
@@ -174,7 +174,7 @@ def test_on_a_cluster_nobody_else_may_listen_there() -> None:
 
 @pytest.fixture
 def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """The loop that replicas have."""
+    """The event loop that replicas use."""
     return uvloop.EventLoopPolicy()
 
 

@@ -1,4 +1,4 @@
-"""What a replica reports while the store is away."""
+"""The reports of a replica while the store is unavailable."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ from driftloop_store import StoreAway
 
 
 class Reports:
-    """The reports that arrived. `back`: set when the store answers."""
+    """Collects the reports that arrive. `back`: set when the store answers."""
 
     def __init__(self) -> None:
         self.back = threading.Event()

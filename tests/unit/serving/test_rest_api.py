@@ -37,8 +37,8 @@ OUTPUTS = [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}]
 
 
 class World:
-    """A replica's application, with the model `m` (versions 1 and 2, and 3 which cannot be loaded)
-    in its table and in the store, which is only made for the tests that look at it."""
+    """A replica's application, with the model `m` (versions 1 and 2, and 3, which cannot be loaded)
+    in its table and in the store, which is only created for tests that need it."""
 
     def __init__(self, root: Path, scaler: Path) -> None:
         self.spool = SpoolWriter(root / "spool", "replica", CaptureSettings())
@@ -65,7 +65,7 @@ class World:
         return store
 
     def follow_store(self) -> None:
-        """What the role `serving` does all the time."""
+        """Does continuously what the `serving` role does."""
         self.batcher.table = reload(self.batcher.table, self.store.deployments())
 
     async def get(self, path: str) -> tuple[int, Any]:
@@ -78,7 +78,7 @@ class World:
         return answer.status_code, answer.json() if answer.content else None
 
     async def followed(self, path: str) -> tuple[int, Any]:
-        """Post while the role `serving` is at work."""
+        """Post while the `serving` role is active."""
         asked = asyncio.create_task(self.post(path))
         while not asked.done():
             self.follow_store()
@@ -380,7 +380,7 @@ def _references(document: Any) -> list[str]:
 
 
 def test_every_url_without_a_models_name_in_its_place_is_a_reserved_name() -> None:
-    """Else a model of that name could not be asked for by every URL."""
+    """Otherwise a model with that name could not be reached by every URL."""
     not_used: Any = None
     app = make_rest_api(not_used, not_used, not_used, not_used, body_limit_bytes=1)
     paths = {route.path for route in app.routes if isinstance(route, APIRoute)}

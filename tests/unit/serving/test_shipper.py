@@ -63,7 +63,8 @@ def new_bus() -> MemoryBus:
 def keep(
     writer: SpoolWriter, *counts: int, version: int = 1, error: str | None = None, text: str = "é"
 ) -> list[str]:
-    """Requests of so many rows each (one of two, by default), answered in one run; their ids."""
+    """Write requests with these numbers of rows (default: one with two), answered in one run;
+    return their ids."""
     counts = counts or (2,)
     rows, ids = sum(counts), [new_prediction_id() for _ in counts]
     inputs = {
@@ -177,7 +178,7 @@ def test_labels_are_json_keyed_by_their_prediction(tmp_path: Path, store: Store)
 
 
 def half_shipped(root: Path, store: Store) -> tuple[SpoolWriter, Shipper]:
-    """5 requests were shipped, 7 are in the spool, and the ledger says so."""
+    """5 requests were shipped, 7 are in the spool, and the ledger shows it."""
     writer = SpoolWriter(root, "replica", CaptureSettings())
     shipper = Shipper(root, new_bus(), store, 1000)
     keep(writer, 5)
@@ -243,7 +244,7 @@ def test_while_the_broker_is_away_the_spool_waits(tmp_path: Path, store: Store) 
 
 
 class Refusing(MemoryBus):
-    """A broker that answers at once, and with an error: its disk is full."""
+    """A broker that answers at once with an error, because its disk is full."""
 
     asked = 0
     broken = False
@@ -314,7 +315,7 @@ class AwayStore(Store):
 
 
 def test_a_store_that_is_away_holds_nothing_up(tmp_path: Path) -> None:
-    """Records are shipped; the books of a dead writer are closed when the store is back."""
+    """Records are shipped; the ledger of a dead writer is closed when the store is back."""
     store = AwayStore(make_engine(f"sqlite:///{tmp_path / 'store.db'}"))
     store.bring_up_to_date()
     bus, root = new_bus(), tmp_path / "spool"

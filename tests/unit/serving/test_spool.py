@@ -31,7 +31,8 @@ Open = Callable[..., SpoolWriter]
 
 @pytest.fixture(params=["mapped", "written"], scope="module")
 def opened(request: pytest.FixtureRequest) -> Open:
-    """Opens the writer of a spool under a folder. Its records reach a segment in either way."""
+    """Opens the writer of a spool in a folder. Records reach a segment through a map or by
+    writes."""
     if request.param == "mapped" and not COMPILED:
         pytest.skip("built without a C compiler")
 
@@ -45,7 +46,7 @@ def opened(request: pytest.FixtureRequest) -> Open:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all that begins from now on: what was mapped before has its room."""
+    """Affects files opened from now on; existing maps keep their space."""
 
     def no_room(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "no room")
@@ -54,7 +55,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keep(writer: SpoolWriter, *counts: int, version: int = 1, **changes: Any) -> None:
-    """Requests of so many rows each (one of two, by default), answered in one run."""
+    """Return requests with these numbers of rows (default: one with two), answered in one run."""
     counts = counts or (2,)
     rows = sum(counts)
     batch = PredictionBatch(
@@ -84,7 +85,7 @@ def dropped(reader: SpoolReader) -> dict[str, int]:
 
 
 def end_of(writer: SpoolWriter) -> int:
-    """Of what is in the segment that is written."""
+    """Return the records in the current segment."""
     return writer.end - position(writer.segment, 0)
 
 
@@ -222,7 +223,7 @@ def test_a_record_that_cannot_be_encoded_leaves_no_gap(opened: Open, tmp_path: P
 def test_what_was_acknowledged_frees_a_full_disk(
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though the segment is far from its size, and only whole ones are removed."""
+    """Even if the segment is far from full, because only full ones are removed."""
     writer = opened(tmp_path)
     keep(writer)
     real = os.pwrite
@@ -235,7 +236,7 @@ def test_what_was_acknowledged_frees_a_full_disk(
 
 
 def test_a_segment_that_was_read_is_written_over(opened: Open, tmp_path: Path) -> None:
-    """Whose frames, of the same sizes at the same places, are not read again."""
+    """Frames of the older segment, with the same sizes at the same offsets, are not read again."""
     writer = opened(tmp_path)
     reader = reader_of(writer, tmp_path)
     found: list[Any] = []
@@ -252,7 +253,7 @@ def test_a_segment_that_was_read_is_written_over(opened: Open, tmp_path: Path) -
 
 
 def test_behind_a_tear_an_older_segments_frames_are_not_read(opened: Open, tmp_path: Path) -> None:
-    """What a kill within a write leaves, at the worst place: between two frames."""
+    """The state after a kill during a write, in the worst place: between two frames."""
     writer = opened(tmp_path)
     reader = reader_of(writer, tmp_path)
     while writer.segment < 3:
@@ -286,7 +287,7 @@ def test_a_spare_segment_gives_way_on_a_full_disk(
 
 
 def test_counts_of_a_writer_of_an_earlier_release_are_read(opened: Open, tmp_path: Path) -> None:
-    """Which called them by another name."""
+    """The earlier release used another name for them."""
     writer = opened(tmp_path)
     keep(writer)
     writer.count_degraded("m/1", 2, "ack_timeout")
@@ -383,7 +384,7 @@ def test_a_segment_that_grows_and_ends_while_it_is_looked_at_is_read_to_its_end(
             kept += 1
 
     class Busy(SpoolReader):
-        """Its writer is quickest just when it looks for the next segment."""
+        """The writer is fastest at the moment when it looks for the next segment."""
 
         busy = True
 

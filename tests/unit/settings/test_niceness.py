@@ -15,7 +15,8 @@ print(os.nice(0), *(AUTOGROUP.read_text().split()[-1:] if AUTOGROUP.exists() els
 
 
 def seen_after(*words: str, session: bool) -> list[str]:
-    """The niceness of a process that gave way, and of its session where the kernel has one."""
+    """Return the niceness of a process that gave way, and of its session if the kernel supports
+    it."""
     argv = [sys.executable, "-c", PROGRAM, *words]
     done = subprocess.run(
         argv, capture_output=True, text=True, check=True, start_new_session=session
@@ -25,7 +26,7 @@ def seen_after(*words: str, session: bool) -> list[str]:
 
 @pytest.fixture
 def nice() -> int:
-    """Ours, which a child begins with."""
+    """Our niceness, which a child inherits."""
     return os.nice(0)
 
 

@@ -1,4 +1,4 @@
-"""Values that have a setting's type, and that no role could work with."""
+"""Values that have a setting's type but that no role could use."""
 
 import math
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ FIELDS = [
 
 
 def taken(fields: Iterable[tuple[type[Section], str, object]], *values: object) -> list[str]:
-    """The settings that take one of the values."""
+    """Return the settings that accept one of the values."""
     found = []
     for section, key, _ in fields:
         for value in values:

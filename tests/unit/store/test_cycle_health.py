@@ -1,4 +1,4 @@
-"""Roles whose cycles keep failing: degraded, with one alert, until a cycle succeeds."""
+"""Roles whose cycles keep failing are degraded, with one alert, until a cycle succeeds."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,7 +23,7 @@ class World:
         self.start()
 
     def start(self) -> None:
-        """The role starts, again perhaps."""
+        """Start the role, possibly again."""
         self.health = CycleHealth(self.store, "monitor", lambda: self.now, patience_s=30.0)
 
     def fail(self, after_s: float = 0.0, reason: str = "the lake is away", of: str = "m") -> None:

@@ -1,4 +1,4 @@
-"""A store of an earlier release is brought up to date; one of a later release is refused."""
+"""A store of an earlier release is upgraded; one of a later release is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def url(tmp_path: Path) -> str:
 
 
 def of_the_first_release(url: str, **rows: dict[str, Any]) -> None:
-    """A store at revision 0001 with one row in each of the tables named."""
+    """Return a store at revision 0001 with one row in each of the named tables."""
     engine = sa.create_engine(url)
     migrate(engine, "0001")
     tables = sa.MetaData()

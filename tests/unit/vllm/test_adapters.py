@@ -1,4 +1,4 @@
-"""An adapter that vLLM would take, and answer garbage with, is refused with the reason."""
+"""Adapters that vLLM would load and answer garbage with are refused, with the reason."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Options of a language model, and what its engine's process starts with."""
+"""Options of a language model, and the environment of its engine."""
 
 import pytest
 
