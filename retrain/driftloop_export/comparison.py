@@ -13,7 +13,7 @@ from driftloop_export.port import NotExportable, Outputs
 from driftloop_export.sample import Sample
 
 TOLERANCE = 1e-5
-"""Of values and probabilities, relative to those above 1. Labels must be equal."""
+"""Of values and probabilities, relative to their size where it is above 1. Labels must be equal."""
 SHOWN_ROWS = 5
 MAX_CATEGORIES = 50
 COVERED, WITHIN, ELSEWHERE = 0.9, 0.5, 0.1
@@ -101,9 +101,12 @@ def _properties(sample: Sample) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 
 def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.float64]:
-    """[n]: the largest of a row. NaN agrees with NaN only."""
+    """[n]: the largest of a row, relative to the value or to the usual value, where that is above
+    1: a sum of large terms may come near 0. NaN agrees with NaN only."""
     a, b = ours.astype(np.float64), theirs.astype(np.float64)
-    difference = np.abs(a - b) / np.maximum(1.0, np.abs(a))
+    finite = np.abs(a[np.isfinite(a)])
+    usual = float(np.median(finite)) if len(finite) else 0.0
+    difference = np.abs(a - b) / np.maximum(max(1.0, usual), np.abs(a))
     difference = np.where((np.isnan(a) & np.isnan(b)) | (a == b), 0.0, difference)
     difference = np.where(np.isnan(difference), np.inf, difference)
     return np.asarray(difference.reshape(len(a), -1).max(axis=1, initial=0.0))

@@ -15,8 +15,10 @@ from driftloop_export.sklearn_steps import (
     CONVERSIONS,
     SHAPES,
     check_steps,
+    complete_options,
     nested,
     with_empty_texts,
+    with_locale,
 )
 
 TARGET = {"": 18, "ai.onnx.ml": 3}
@@ -126,6 +128,7 @@ def _converted(model: Any, sample: Sample, answers: Outputs | None, precise: boo
         MissingShapeCalculator,
     )
 
+    complete_options()
     ready = with_empty_texts(model)
     maps = answers is not None and "probabilities" in answers
     options = {id(ready): {"zipmap": False}} if maps else None
@@ -145,7 +148,7 @@ def _converted(model: Any, sample: Sample, answers: Outputs | None, precise: boo
         raise NotExportable(
             f"skl2onnx cannot convert the {type(model).__name__}: {reason[0]}"
         ) from error
-    names = [output.name for output in graph.graph.output]
+    names = [output.name for output in with_locale(graph).graph.output]
     if answers is None:
         return Body(graph, {"features": names[0]})
     return Body(graph, dict(zip(answers, names, strict=False)))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from onnx.helper import make_attribute
 
 from driftloop_export.port import NotExportable
 
@@ -77,6 +78,34 @@ def _empty(values: Any) -> Any:
     if any(not isinstance(value, str) and value is not None and value == value for value in values):
         return values  # whole numbers or booleans as objects
     return np.array([v if isinstance(v, str) else "" for v in values], dtype=object)
+
+
+LOCALE = "C.UTF-8"
+"""That of lower case in TF-IDF: on every Linux, and it knows all of Unicode. ONNX Runtime's own is
+en_US, which images of servers lack."""
+
+
+def with_locale(model: Any) -> Any:
+    """An ONNX model whose texts are normalised in LOCALE, in place."""
+    for node in model.graph.node:
+        if node.op_type == "StringNormalizer":
+            kept = [attribute for attribute in node.attribute if attribute.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend([*kept, make_attribute("locale", LOCALE)])
+    return model
+
+
+def complete_options() -> None:
+    """skl2onnx asks the last step of each pipeline for maps or none, and LinearSVC's converter
+    does not know the question."""
+    from skl2onnx.common._registration import get_converter, register_converter
+
+    name = "SklearnLinearSVC"
+    found = get_converter(name)
+    known = found.get_allowed_options() or {}
+    if "zipmap" not in known:
+        options = {**known, "zipmap": [True, False]}
+        register_converter(name, found._fct, overwrite=True, options=options)
 
 
 def CONVERSIONS() -> dict[type, Callable[..., None]]:  # noqa: N802

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -16,9 +17,14 @@ from driftloop_client.prediction import Prediction
 ROWS_PER_REQUEST = 5_000
 
 
-def _options(key: str | None, timeout_s: float) -> dict[str, Any]:
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def _options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
+    """No proxy reaches this machine's loopback, whatever the environment says."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    return {"headers": headers, "timeout": timeout_s}
+    outside = urlsplit(url).hostname not in _LOOPBACK
+    return {"headers": headers, "timeout": timeout_s, "trust_env": outside}
 
 
 def _arguments(call: Call) -> dict[str, Any]:
@@ -52,7 +58,7 @@ class Client:
     ) -> None:
         self._api = Api(url, control, rows_per_request)
         self._patience_s = patience_s
-        self._http = http or httpx.Client(**_options(key, timeout_s))
+        self._http = http or httpx.Client(**_options(url, key, timeout_s))
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +176,7 @@ class AsyncClient:
     ) -> None:
         self._api = Api(url, control, rows_per_request)
         self._patience_s = patience_s
-        self._http = http or httpx.AsyncClient(**_options(key, timeout_s))
+        self._http = http or httpx.AsyncClient(**_options(url, key, timeout_s))
 
     async def __aenter__(self) -> Self:
         return self

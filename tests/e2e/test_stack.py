@@ -10,11 +10,18 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import onnx
+import pandas as pd
 import psutil
 import pytest
 from command_line import FREE_PORTS, Driftloop, eventually
 from onnx import TensorProto, helper
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
+from driftloop_client import Client, NotFound
+from driftloop_export import export
 from driftloop_settings.run_state import read_run_state
 
 pytestmark = pytest.mark.e2e
@@ -183,6 +190,33 @@ def test_a_later_version_starts_a_canary_and_can_be_aborted(
 
     eventually(newest, lambda state: state == "aborted")
     assert ask(inference, [1.0]).headers["x-model-version"] == "1"
+
+
+def test_an_exported_model_answers_as_its_library_through_the_client(
+    stack: Driftloop, inference: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame(
+        {"income": np.linspace(0.1, 3.0, 300), "city": ["Ulm", "Bonn", None] * 100}
+    )
+    repaid = ((frame.income > 1.5) ^ (frame.city == "Bonn")).astype(int)
+    steps = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough"
+    )
+    model = make_pipeline(steps, RandomForestClassifier(10, random_state=0)).fit(frame, repaid)
+    export(model, frame, "bought", labels=repaid, output=tmp_path)
+    stack("deploy", str(tmp_path))
+    control = stack("status")["endpoints"]["control"]
+    with Client(inference, control=control) as client:
+        answer = client.predict("bought", frame)
+        assert answer["label"].tolist() == model.predict(frame).tolist()
+        np.testing.assert_allclose(
+            answer["probabilities"], model.predict_proba(frame), rtol=0, atol=1e-6
+        )
+        assert client.feedback(answer.labelled(repaid))["accepted"] == 300
+        assert "bought" in {m["name"] for m in client.status()["models"]}
+        assert client.rollouts("bought") == []
+        with pytest.raises(NotFound, match="nobody"):
+            client.predict("nobody", frame)
 
 
 def test_the_control_api_describes_itself(stack: Driftloop) -> None:
