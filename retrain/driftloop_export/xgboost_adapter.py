@@ -151,7 +151,23 @@ def _categories(booster: Any, sample: Sample | None) -> dict[int, Sequence[Any]]
     if sample is None or "c" not in (booster.feature_types or ()):
         return {}
     held = booster.get_categories(export_to_arrow=True)  # its arrays lie in XGBoost's memory
-    known = held.to_arrow()
     return {
-        number: found.to_pylist() for number, (_, found) in enumerate(known) if found is not None
+        number: _texts(found, sample.pandas.iloc[:, number])
+        for number, (_, found) in enumerate(held.to_arrow())
+        if found is not None
     }
+
+
+def _texts(found: Any, column: Any) -> Sequence[Any]:
+    """XGBoost 3.2 cuts texts beyond ASCII at wrong places; then the sample's own categories, in
+    whose order it has been trained, if they are as many."""
+    try:
+        known: list[Any] = found.to_pylist()
+        return known
+    except UnicodeDecodeError:
+        if str(column.dtype) == "category" and len(column.cat.categories) == len(found):
+            return list(column.cat.categories)
+        raise NotExportable(
+            f"XGBoost has not kept the categories of {column.name!r}: give a sample whose column "
+            "has the pandas type `category` with the same categories as in training"
+        ) from None
