@@ -10,7 +10,7 @@ from driftloop_export.boosted import Boosted, Link, answers_of
 from driftloop_export.classes import classes_from
 from driftloop_export.port import Body, NotExportable, Outputs
 from driftloop_export.sample import Sample
-from driftloop_export.trees import LEQ, Branch, Leaf, member_of
+from driftloop_export.trees import LEQ, MEMBER, Branch, Leaf
 
 _LINKS: dict[str, Link] = {
     "binary": "sigmoid", "cross_entropy": "sigmoid", "multiclass": "softmax",
@@ -119,8 +119,8 @@ def _tree(node: dict[str, Any], score: int, share: float) -> Branch | Leaf:
     if node["missing_type"] == "Zero":
         raise NotExportable("LightGBM's `zero_as_missing` cannot be exported: use NaN instead")
     if node["decision_type"] == "==":
-        chosen = [float(category) for category in str(node["threshold"]).split("||")]
-        return member_of(feature, chosen, False, left, right)
+        chosen = tuple(float(category) for category in str(node["threshold"]).split("||"))
+        return Branch(feature, MEMBER, 0.0, False, left, right, chosen)
     threshold = float(node["threshold"])
     # Where no NaN was met in training LightGBM takes one for 0.
     nan_left = node["default_left"] if node["missing_type"] == "NaN" else threshold >= 0.0

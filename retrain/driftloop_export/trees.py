@@ -6,13 +6,13 @@ compares in float32 gets its input rounded to float32 first.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from onnx import helper, numpy_helper
 
-LEQ, LT, GT, EQ = 0, 1, 3, 4
+LEQ, LT, GT, MEMBER = 0, 1, 3, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """`mode`: how a row's feature compares with `threshold`; `then` if it holds. `nan_then`:
-    whether a missing value goes there too."""
+    """`mode`: how a row's feature compares with `threshold` (MEMBER: it is one of `members`);
+    `then` if it holds. `nan_then`: whether a missing value goes there too."""
 
     feature: int
     mode: int
@@ -33,6 +33,7 @@ class Branch:
     nan_then: bool
     then: "Branch | Leaf"
     other: "Branch | Leaf"
+    members: tuple[float, ...] = ()
 
 
 def ensemble(trees: Sequence[Branch | Leaf], scores: int, source: str, target: str) -> Any:
@@ -47,37 +48,36 @@ def ensemble(trees: Sequence[Branch | Leaf], scores: int, source: str, target: s
     leaf_ids: list[int] = []
     leaf_weights: list[float] = []
     roots = []
-    seen: dict[int, int] = {}
-    """By identity: a set of categories is a chain of branches to one and the same node."""
+    members: list[float] = []
 
     def place(node: Branch | Leaf) -> tuple[int, bool]:
-        if id(node) in seen:
-            return seen[id(node)], isinstance(node, Leaf)
         if isinstance(node, Leaf):
             ((score, value),) = node.values.items()
             leaf_ids.append(score)
             leaf_weights.append(value)
-            seen[id(node)] = len(leaf_ids) - 1
-            return seen[id(node)], True
+            return len(leaf_ids) - 1, True
         number = len(lists["modes"])
-        seen[id(node)] = number
         row = (node.feature, node.mode, node.threshold, int(node.nan_then), 0, 0, 0, 0)
         for items, item in zip(lists.values(), row, strict=True):
             items.append(item)
+        if node.mode == MEMBER:
+            members.extend([*node.members, np.nan])  # which ends the set
         pending.append((number, node))
         return number, False
 
-    # Kept until the end: identities of nodes that are gone are given to others.
-    parts = [_branched(part) for tree in trees for part in _one_score_each(tree)]
-    for root in parts:
+    for part in (part for tree in trees for part in _one_score_each(tree)):
         pending: list[tuple[int, Branch]] = []
-        roots.append(place(root)[0])
+        roots.append(place(_branched(part))[0])
         while pending:
             number, node = pending.pop()
             for side, child in (("true", node.then), ("false", node.other)):
                 target_id, is_leaf = place(child)
                 lists[f"{side}nodeids"][number] = target_id
                 lists[f"{side}leafs"][number] = int(is_leaf)
+    sets = {}
+    if members:
+        values = np.array(members, np.float64)
+        sets["membership_values"] = numpy_helper.from_array(values, "members")
     return helper.make_node(
         "TreeEnsemble",
         [source],
@@ -92,6 +92,7 @@ def ensemble(trees: Sequence[Branch | Leaf], scores: int, source: str, target: s
         nodes_modes=numpy_helper.from_array(np.array(lists.pop("modes"), np.uint8), "modes"),
         nodes_splits=numpy_helper.from_array(np.array(lists.pop("splits"), np.float64), "splits"),
         **{f"nodes_{name}": values for name, values in lists.items()},
+        **sets,
     )
 
 
@@ -116,18 +117,4 @@ def _only(tree: Branch | Leaf, score: int) -> Branch | Leaf:
     if isinstance(tree, Leaf):
         return Leaf({score: tree.values[score]})
     then, other = _only(tree.then, score), _only(tree.other, score)
-    return Branch(tree.feature, tree.mode, tree.threshold, tree.nan_then, then, other)
-
-
-def member_of(
-    feature: int,
-    categories: Sequence[float],
-    nan_then: bool,
-    then: Branch | Leaf,
-    other: Branch | Leaf,
-) -> Branch | Leaf:
-    """`then` if the feature is one of the categories."""
-    found = other
-    for number, category in enumerate(reversed(categories)):
-        found = Branch(feature, EQ, category, nan_then and number == 0, then, found)
-    return found
+    return replace(tree, then=then, other=other)

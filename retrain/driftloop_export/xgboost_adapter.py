@@ -11,7 +11,7 @@ from driftloop_export.boosted import Boosted, Link, answers_of
 from driftloop_export.classes import classes_from
 from driftloop_export.port import Body, NotExportable, Outputs
 from driftloop_export.sample import Sample
-from driftloop_export.trees import LT, Branch, Leaf, member_of
+from driftloop_export.trees import LT, MEMBER, Branch, Leaf
 
 _LINKS: dict[str, Link] = {
     "binary:logistic": "sigmoid", "binary:logitraw": "identity", "multi:softprob": "softmax",
@@ -107,7 +107,8 @@ class _Tree:
         yes, no = self.read(left), self.read(right)
         feature, to_left = tree["split_indices"][node], bool(tree["default_left"][node])
         if node in self._right:
-            return member_of(feature, list(map(float, self._right[node])), not to_left, no, yes)
+            members = tuple(map(float, self._right[node]))
+            return Branch(feature, MEMBER, 0.0, not to_left, no, yes, members)
         return Branch(feature, LT, condition, to_left, yes, no)
 
 
