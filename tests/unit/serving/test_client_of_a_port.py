@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from serving_port import ServingPort, serving_port
-
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
