@@ -58,7 +58,9 @@ def booster() -> Any:
 def test_a_booster_of_lightgbm_is_exported_with_the_rows_it_was_logged_with(
     tmp_path: Path,
 ) -> None:
-    info = mlflow.lightgbm.log_model(booster(), name="m", input_example=FRAME)
+    info = mlflow.lightgbm.log_model(
+        booster(), name="m", input_example=FRAME, pip_requirements=["lightgbm"]
+    )
     folder = folder_of(info.model_uri, "loans", tmp_path / "scratch")
     assert yaml.safe_load((folder / "model.yaml").read_text())["name"] == "loans"
     assert (folder / "model.onnx").is_file()
@@ -66,7 +68,7 @@ def test_a_booster_of_lightgbm_is_exported_with_the_rows_it_was_logged_with(
 
 @pytest.mark.usefixtures("server")
 def test_a_booster_without_rows_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    info = mlflow.lightgbm.log_model(booster(), name="m")
+    info = mlflow.lightgbm.log_model(booster(), name="m", pip_requirements=["lightgbm"])
     with pytest.raises(Rejected, match=r"input_example=frame"):
         folder_of(info.model_uri, "loans", tmp_path / "scratch")
 
@@ -74,7 +76,9 @@ def test_a_booster_without_rows_is_refused_with_the_way_out(tmp_path: Path) -> N
 @pytest.mark.usefixtures("server")
 def test_a_pickle_is_refused_and_never_read(tmp_path: Path) -> None:
     model = LogisticRegression().fit(FRAME, LABELS)
-    info = mlflow.sklearn.log_model(model, name="m", serialization_format="cloudpickle")
+    info = mlflow.sklearn.log_model(
+        model, name="m", serialization_format="cloudpickle", pip_requirements=["scikit-learn"]
+    )
     with pytest.raises(Rejected, match=r"without unpickling.*driftloop_export"):
         folder_of(info.model_uri, "loans", tmp_path / "scratch")
 
