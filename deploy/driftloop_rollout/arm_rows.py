@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.model import ModelSpec
-from driftloop_evaluation.losses import LossRule
+from driftloop_evaluation.loss_rule import LossRule
 from driftloop_evaluation.settling import INSTANT
 from driftloop_rollout.kind_evidence import EVIDENCE
 from driftloop_rollout.output_quality import Scorer

@@ -1,13 +1,15 @@
 """Models, their versions, and the traffic split between them."""
 
+import json
 import re
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from struct import Struct
 from typing import Any, Literal
 
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Rejected, shown
 from driftloop_contracts.kind import ModelKind, Runtime, Task, kind_of
+from driftloop_contracts.objective import Objective, parse_guardrails, parse_objective
 from driftloop_contracts.signature import Signature
 
 Arm = Literal["stable", "canary", "pinned"]
@@ -35,7 +37,10 @@ class ModelSpec:
     `task` None: no labels are judged. Under `generation` a label is not what the output should have
     been but how good it was, 0 to 1.
     recipe: how it is retrained, `module:attribute` or a built-in's name; None: never.
-    slices: input columns whose values the gate looks at one by one.
+    slices: parts of the rows that are judged one by one: an input column, each value of which is a
+    slice, or a name and a condition, {"new_customers": "tenure < 3"}.
+    objective, guardrails: what is worse (`driftloop_contracts.objective`); None: the error of a
+    class or value, or the rating. classes: in the order of the model's probabilities.
     policy: the model's own values of settings, by section and key
     (`driftloop_settings.Settings.for_model`).
     """
@@ -44,10 +49,13 @@ class ModelSpec:
     task: Task | None = None
     output: str | None = None
     recipe: str | None = None
-    slices: tuple[str, ...] = ()
+    slices: tuple[str | dict[str, str], ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     runtime: Runtime = "onnx"
     policy: dict[str, Any] = field(default_factory=dict)
+    objective: Objective | None = None
+    guardrails: tuple[Objective, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
@@ -65,6 +73,14 @@ class ModelSpec:
             )
         if self.task and not self.output:
             raise Rejected(f"model {self.name!r} has a task: name its `output` tensor too")
+        for said in (*filter(None, [self.objective]), *self.guardrails):
+            if self.task is None or said.kind.task not in (None, self.task):
+                fits = said.kind.task or "a model with a `task`"
+                raise Rejected(
+                    f"metric {said.metric!r} is for {fits}; model {self.name!r} has "
+                    f"{'the task ' + self.task if self.task else 'no `task`'}"
+                )
+        _check_slices(self.slices)
 
     @property
     def kind(self) -> ModelKind:
@@ -80,11 +96,38 @@ class ModelSpec:
             "options": self.options,
             "runtime": self.runtime,
             "policy": self.policy,
+            **({"objective": self.objective.to_dict()} if self.objective else {}),
+            **({"guardrails": [g.to_dict() for g in self.guardrails]} if self.guardrails else {}),
+            **({"classes": list(self.classes)} if self.classes else {}),
         }
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "ModelSpec":
-        return cls(**{**value, "slices": tuple(value.get("slices", ()))})
+        found = {**value, "slices": tuple(value.get("slices") or ())}
+        if value.get("objective") is not None:
+            found["objective"] = parse_objective(value["objective"], "objective")
+        found["guardrails"] = parse_guardrails(value.get("guardrails") or ())
+        found["classes"] = tuple(class_name(name) for name in value.get("classes") or ())
+        return cls(**found)
+
+
+def class_name(value: object) -> str:
+    """A class as labels name it: a text is its own name, anything else is named as in JSON."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _check_slices(slices: tuple[str | dict[str, str], ...]) -> None:
+    for part in slices:
+        named = isinstance(part, dict) and len(part) == 1
+        if not isinstance(part, str) and not (
+            named and all(isinstance(x, str) for pair in part.items() for x in pair)
+        ):
+            raise Rejected(
+                f"`slices`: {shown(part)} is neither a column nor a name with a condition, such as "
+                "{new_customers: tenure < 3}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,15 @@ class Labels:
     names: Callable[[], pa.Array]
 
     @classmethod
-    def of_rows(cls, rows: pa.Table) -> "Labels":
-        """From labelled rows of the lake, or of a reference."""
-        return cls(floats(rows[LABEL_NUMBER]), lambda: label_names(rows[LABEL]))
+    def of_rows(cls, rows: pa.Table, key: str | None = None) -> "Labels":
+        """From labelled rows of the lake, or of a reference. key: which of them, if labels are
+        mappings, such as {"approve": 1, "amount": 310}; other labels then count as none."""
+        if key is None:
+            return cls(floats(rows[LABEL_NUMBER]), lambda: label_names(rows[LABEL]))
+        found = [_under(key, text) for text in rows[LABEL].to_pylist()]
+        numbers = [float(v) if isinstance(v, bool | int | float) else np.nan for v in found]
+        texts = pa.array([None if v is None else json.dumps(v) for v in found], pa.string())
+        return cls(np.array(numbers, dtype=np.float64), lambda: label_names(texts))
 
     @classmethod
     def of_values(cls, values: NDArray[np.generic]) -> "Labels":
@@ -50,6 +56,11 @@ def label_names(texts: Any) -> pa.Array:
     known = _array(texts).dictionary_encode()
     names = [_label_name(text) for text in known.dictionary.to_pylist()]
     return class_names(pa.array(names, pa.string()).take(known.indices))
+
+
+def _under(key: str, text: str | None) -> Any:
+    value = None if text is None else json.loads(text)
+    return value.get(key) if isinstance(value, dict) else None
 
 
 def _label_name(text: str) -> str | None:

@@ -5,7 +5,6 @@ answered: else a version could escape its hardest rows, and two versions would b
 different ones. docs/adr/0022-one-meaning-of-wrong.md has the table of all kinds of rows.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from driftloop_contracts.events import OUTPUT_PREFIX
 from driftloop_contracts.kind import Task
-from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.labels import (
-    LABEL_NUMBER,
     Floats,
     Labels,
     class_names,
@@ -26,30 +22,8 @@ from driftloop_evaluation.labels import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LossRule:
-    """How a model's rows are judged.
-
-    scale: of a regression, the error that is as wrong as can be (see `scales`), in the unit of the
-    output; None: values are not judged.
-    """
-
-    spec: ModelSpec
-    scale: float | None = None
-
-    def losses(self, rows: pa.Table) -> Floats:
-        """One loss for each of n rows with the columns `out_<output>`, `label` (JSON text) and
-        `label_number`."""
-        task, column = self.spec.task, f"{OUTPUT_PREFIX}{self.spec.output}"
-        if task == "generation":
-            return rating_losses(floats(rows[LABEL_NUMBER]))
-        if task is None or column not in rows.column_names:
-            return np.full(rows.num_rows, np.nan)
-        return losses_of(task, rows[column], Labels.of_rows(rows), self.scale)
-
-
 def losses_of(task: Task, outputs: Any, labels: Labels, scale: float | None = None) -> Floats:
-    """Losses [n] of a column of outputs against labels; `scale` as in `LossRule`."""
+    """Losses [n] of a column of outputs against labels; `scale` as in `loss_rule.LossRule`."""
     if task == "classification":
         return class_losses(outputs, labels)
     if task == "regression":

@@ -7,6 +7,8 @@ from driftloop_contracts.errors import Rejected, listed
 from driftloop_contracts.input_rules import parse_rules
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_contracts.signature import Signature
+from driftloop_evaluation.served_objectives import served_objectives
+from driftloop_evaluation.slices import slice_columns
 from driftloop_gateway.incoming_version import IncomingVersion, only_holds
 from driftloop_onnx import first_load, parse_options, require_providers
 from driftloop_registry.graph_files import external_files
@@ -43,6 +45,7 @@ def read_graph(
     signature.check_width()
     _check_signature(signature, declared)
     _check_spec(spec, signature)
+    spec = served_objectives(spec, signature)
     return IncomingVersion(spec, folder, signature)
 
 
@@ -75,7 +78,7 @@ def _check_spec(spec: ModelSpec, signature: Signature) -> None:
         names = listed(sorted(t.name for t in signature.outputs))
         raise Rejected(f"the spec's output {spec.output!r} is not in the graph; it has {names}")
     inputs = {t.name for t in signature.inputs}
-    for column in (*spec.slices, *spec.options.get("inputs", {})):
+    for column in (*slice_columns(spec), *spec.options.get("inputs", {})):
         if column not in inputs:
             raise Rejected(
                 f"the spec names the column {column!r}; the inputs are {listed(sorted(inputs))}"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX, with_todays_names
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_evaluation.labels import LABEL_NUMBER
-from driftloop_evaluation.losses import LossRule
+from driftloop_evaluation.loss_rule import LossRule
 from driftloop_evaluation.scales import UNIT_SCALE, scale_of
 from driftloop_monitoring.state.kind_checks import CHECKS
 from driftloop_monitoring.statistics.columns import Column, columns_of

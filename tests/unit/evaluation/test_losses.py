@@ -11,7 +11,8 @@ from judged_rows import KINDS, SCALE, Kind
 
 from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.labels import Labels
-from driftloop_evaluation.losses import LossRule, losses_of
+from driftloop_evaluation.loss_rule import LossRule
+from driftloop_evaluation.losses import losses_of
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from driftloop_contracts.model import ModelSpec
-from driftloop_evaluation.losses import LossRule
+from driftloop_evaluation.loss_rule import LossRule
 from driftloop_monitoring.state.judging_policy import MAX_UNRATED, JudgingPolicy, judging_policy
 from driftloop_monitoring.statistics.drift import DriftRule
 from driftloop_monitoring.statistics.performance import Rule

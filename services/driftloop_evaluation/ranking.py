@@ -1,0 +1,35 @@
+"""How well scores rank: by pairs of a positive and a negative row of one time and one version."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop_evaluation.labels import Floats
+
+NEIGHBOURS = 100
+"""A positive is compared with this many negatives before it and as many after it, at most."""
+
+
+def pair_losses(
+    scores: Floats, positive: NDArray[np.bool_], judged: NDArray[np.bool_], version: Floats
+) -> Floats:
+    """For each positive of n rows, in the order of their time, the share of the negatives near it,
+    answered by the same version, that score higher; a tie counts half. NaN for other rows, and for
+    all while one of the versions has no negative: whether a row counts must not depend on the
+    version that answered it. The mean is 1 - AUC of rows near in time (Hanley and McNeil, "The
+    meaning and use of the area under a ROC curve", 1982)."""
+    found = np.full(len(scores), np.nan)
+    present = np.unique(version[judged])
+    negatives = {v: np.flatnonzero(judged & ~positive & (version == v)) for v in present}
+    if any(not len(rows) for rows in negatives.values()):
+        return found
+    known = np.where(np.isnan(scores), np.where(positive, -np.inf, np.inf), scores)
+    for v, rows in negatives.items():
+        own = np.flatnonzero(judged & positive & (version == v))
+        place = np.searchsorted(rows, own)
+        low, high = np.maximum(place - NEIGHBOURS, 0), np.minimum(place + NEIGHBOURS, len(rows))
+        others = known[rows]
+        for i, start, stop in zip(own, low, high, strict=True):
+            near = others[start:stop]
+            wrong = (near > known[i]).sum() + 0.5 * (near == known[i]).sum()
+            found[i] = wrong / len(near)
+    return found
