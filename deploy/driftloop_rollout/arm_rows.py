@@ -1,5 +1,6 @@
 """Rows of the lake as rows of a rollout's two arms."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -8,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.loss_rule import LossRule
+from driftloop_evaluation.measures import QUALITY, Measure, all_losses
 from driftloop_evaluation.settling import INSTANT
 from driftloop_rollout.kind_evidence import EVIDENCE
 from driftloop_rollout.output_quality import Scorer
@@ -25,7 +28,8 @@ class ArmRows:
 
     first: the first row of its request; loss is NaN for a row that is not judged;
     malformed: 0 to 1 for a language model's answers, else NaN; key: the routing key's hash, or
-    NO_KEY. The latency of a language model is its seconds per token.
+    NO_KEY. The latency of a language model is its seconds per token. others: the losses of each
+    guardrail and slice, [k][n]; problem: why the losses could not be computed, all NaN then.
     """
 
     at: NDArray[np.int64]
@@ -37,6 +41,8 @@ class ArmRows:
     loss: Losses
     malformed: Losses
     key: NDArray[np.int64]
+    others: tuple[Losses, ...] = ()
+    problem: str = ""
 
     def where(self, mask: NDArray[np.bool_]) -> "ArmRows":
         return ArmRows(
@@ -49,6 +55,8 @@ class ArmRows:
             self.loss[mask],
             self.malformed[mask],
             self.key[mask],
+            tuple(losses[mask] for losses in self.others),
+            self.problem,
         )
 
     def between(self, since: datetime, until: datetime) -> "ArmRows":
@@ -72,13 +80,20 @@ def read_arm_rows(
     stable: int,
     candidate: int,
     scorer: Scorer | None = None,
+    measures: Sequence[Measure] = (),
 ) -> ArmRows:
     """Rows of a `LakeReader.labelled` table that the split sent to either arm; callers who named
-    a version chose it themselves and are left out."""
+    a version chose it themselves and are left out. measures: the decisive one first; none: by the
+    task, with the error scale `scale`."""
     arm, version = _numpy(table["arm"]), _numpy(table["version"])
     canary = (arm == "canary") & (version == candidate)
     chosen = canary | ((arm == "stable") & (version == stable))
-    kind = EVIDENCE[spec.kind]
+    kind, problem = EVIDENCE[spec.kind], ""
+    measures = measures or (Measure(QUALITY, LossRule(spec, scale), 1.0),)
+    try:
+        losses = all_losses(measures, table)
+    except Rejected as error:
+        losses, problem = [np.full(table.num_rows, np.nan)] * len(measures), str(error)
     rows = ArmRows(
         at=table["predicted_at"].cast("int64").to_numpy(),
         canary=canary,
@@ -86,9 +101,11 @@ def read_arm_rows(
         latency_s=_floats(table[kind.seconds]),
         failed=~_numpy(table["error"].is_null()).astype(bool),
         labelled=_numpy(table["label"].is_valid()).astype(bool),
-        loss=LossRule(spec, scale).losses(table),
+        loss=losses[0],
         malformed=kind.malformed(table, scorer),
         key=_keys(table),
+        others=tuple(losses[1:]),
+        problem=problem,
     )
     return rows.where(chosen)
 

@@ -212,7 +212,9 @@ class Controller:
         served = self._served(deployment) is not None
         seen = self._observer.look(rollout, deployment.model, now, served=served)
         if seen is None:
-            held = replace(rollout, reason="waiting for the champion's traffic to compare with")
+            why = self._observer.unmeasured(rollout)
+            reason = "waiting for the champion's traffic to compare with"
+            held = replace(rollout, reason=f"inconclusive: {why}" if why else reason)
             return held if held != rollout else None
         verdict = seen.trial.judge(rollout.step, len(rollout.rungs))
         judged = replace(
@@ -239,6 +241,8 @@ class Controller:
         missing = self._observer.unaccounted(rollout) - seen.unaccounted
         if missing > 0:
             return f"inconclusive: {missing} served rows are not accounted for"
+        if seen.problem:
+            return f"inconclusive: {seen.problem}"
         if not seen.saw_step:
             return f"no traffic seen at {rollout.weight:.0%} yet"
         if verdict.action == "promote" and not (seen.quality_is_judged or rules.promote_unlabelled):

@@ -12,19 +12,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.measures import QUALITY, Measure, Measures
 from driftloop_evaluation.settling import SILENCE, settled_until
 from driftloop_rollout.arm_rows import EPOCH, ArmRows, time_of
 from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn, usable
 from driftloop_rollout.coverage import Coverage, labelled_until
 from driftloop_rollout.units import Floats, KeyHistory, Units, spread_of
-from driftloop_rollout.verdict import Metric, Rule, Trial
+from driftloop_rollout.verdict import Metric, Rule, Trial, seconds_needed
 
 MIN_PAST_REQUESTS = 100
+GUARD_PROOF = 2.5
+"""Margins that a guardrail or slice must be shown not to be worse by, before a promotion."""
 PATIENCE = timedelta(minutes=5)
 """How long requests wait for one of an arm that is silent."""
 
@@ -63,6 +67,11 @@ class ChampionBaseline:
     malformed_rate: float = 0.0
     quality_spread: float = 0.0
     malformed_spread: float = 0.0
+    measures: tuple[Mapping[str, Any], ...] = ()
+    """What quality is judged by, the decisive one first (`Measure.to_dict`)."""
+
+    def measured(self, spec: ModelSpec) -> tuple[Measure, ...]:
+        return tuple(Measure.from_dict(spec, value) for value in self.measures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +91,12 @@ class RolloutEvidence:
     waiting: str = ""
     coverage: Coverage = field(default_factory=Coverage)
     splits: tuple[SplitSpan, ...] = ()
+    problem: str = ""
+    """Why outputs or labels could not be judged at the last look; nothing is promoted then."""
 
     @property
     def quality_is_judged(self) -> bool:
-        return any(m.rule.name == "quality" for m in self.trial.metrics)
+        return any(m.rule.name == QUALITY for m in self.trial.metrics)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -97,12 +108,15 @@ class RolloutEvidence:
             "waiting": self.waiting,
             "coverage": asdict(self.coverage),
             "splits": [span.to_dict() for span in self.splits],
+            "problem": self.problem,
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "RolloutEvidence":
         return cls(
-            ChampionBaseline(**value["baseline"]),
+            ChampionBaseline(
+                **{**value["baseline"], "measures": tuple(value["baseline"].get("measures", ()))}
+            ),
             Trial.from_dict(value["trial"]),
             datetime.fromisoformat(value["requests_until"]),
             datetime.fromisoformat(value["labels_until"]),
@@ -110,6 +124,7 @@ class RolloutEvidence:
             value["waiting"],
             Coverage(**value.get("coverage", {})),
             tuple(SplitSpan.from_dict(span) for span in value.get("splits", ())),
+            value.get("problem", ""),
         )
 
     def with_step(
@@ -148,11 +163,16 @@ def start(
     past: ArmRows,
     scale: float | None,
     since: datetime,
+    measures: Measures | None = None,
+    deadline_s: float = inf,
 ) -> RolloutEvidence | None:
-    """Nothing seen yet. past: the champion's newest rows; None if they are too few to know what a
-    slow request is, or if no error scale is known for a regression."""
+    """Nothing seen yet. past: the champion's newest rows, judged by `measures`; None if they are
+    too few to know what a slow request is, or if no error scale is known for a regression.
+    deadline_s: a slice that has too few rows for a verdict until then is not waited for."""
+    judged_by = measures.all if measures else ()
+    unknown = spec.task == "regression" and spec.objective is None and scale is None
     requests = past.where(past.first & ~past.canary)
-    if len(requests.at) < MIN_PAST_REQUESTS or (spec.task == "regression" and scale is None):
+    if len(requests.at) < MIN_PAST_REQUESTS or unknown:
         return None
     latency = requests.latency_s[~np.isnan(requests.latency_s)]
     p95 = float(np.quantile(latency, 0.95)) if len(latency) else 0.0
@@ -167,11 +187,11 @@ def start(
         quality_rate=float(losses.mean()) if len(losses) else None,
         scale=scale,
         requests_per_s=len(requests.at) / seconds,
-        # Of answers only those that somebody rates bring a verdict nearer.
-        rows_per_s=len(losses if spec.task == "generation" else past.at) / seconds,
+        rows_per_s=_counted(spec, past, losses) / seconds,
         malformed_rate=float(formed.mean()) if len(formed) else 0.0,
         quality_spread=_spread(champion, champion.loss),
         malformed_spread=_spread(champion, champion.malformed),
+        measures=tuple(measure.to_dict() for measure in judged_by),
     )
     judged = spec.task is not None
     metrics = [Metric.start(Rule("errors", margins.errors, not judged), rungs, baseline.error_rate)]
@@ -182,9 +202,36 @@ def start(
         rule = Rule("format", margins.answers, decisive=False)
         metrics.append(Metric.start(rule, rungs, baseline.malformed_rate))
     if judged:
-        rule = Rule("quality", margins.quality, decisive=True)
+        margin = judged_by[0].margin if judged_by else margins.quality
+        rule = Rule(QUALITY, margin, decisive=True)
         metrics.insert(0, Metric.start(rule, rungs, baseline.quality_rate))
-    return RolloutEvidence(baseline, Trial(tuple(metrics)), since, since)
+        for measure, values in zip(judged_by[1:], past.others, strict=True):
+            metrics.append(_guard(measure, past.arms(values)[1], rungs, seconds, deadline_s))
+    few = tuple(f"slice {name} ({rows} rows)" for name, rows in measures.small) if measures else ()
+    return RolloutEvidence(baseline, Trial(tuple(metrics), few), since, since)
+
+
+def _guard(
+    measure: Measure, losses: Floats, rungs: Sequence[float], seconds: float, deadline_s: float
+) -> Metric:
+    """Of a guardrail or slice. losses: the champion's that count, of `seconds` of traffic."""
+    prior = float(losses.mean()) if len(losses) else None
+    rule = Rule(measure.name, measure.margin, False, GUARD_PROOF * measure.margin)
+    if measure.part is not None:
+        q, per_s = prior or 0.1, len(losses) / seconds
+        needed = seconds_needed(q, rungs[-1], rule.proof_margin, rule.proof_alpha, per_s)
+        rule = replace(rule, required=needed <= deadline_s)
+    return Metric.start(rule, rungs, prior)
+
+
+def _counted(spec: ModelSpec, past: ArmRows, losses: Floats) -> float:
+    """Rows that bring a verdict on quality nearer: of answers, those that somebody rates; under an
+    objective, the share of all that counts for it."""
+    if spec.task == "generation":
+        return len(losses)
+    if spec.objective is None:
+        return len(past.at)
+    return len(past.at) * len(losses) / max(1, int(past.labelled.sum()))
 
 
 def extend(
@@ -215,7 +262,7 @@ def extend(
         units["latency"] = _units(evidence, "latency", new, champion, slow)
         units["format"] = _units(evidence, "format", new, champion, _malformed)
     labels_until, waiting, coverage = evidence.labels_until, "", evidence.coverage
-    if evidence.quality_is_judged:
+    if evidence.quality_is_judged and not aged.problem:
         aged_at = now - timedelta(seconds=margins.label_age_s)
         old_enough = min(complete, aged_at)
         rows = aged.between(labels_until, old_enough)
@@ -230,7 +277,11 @@ def extend(
         if until is not None:
             used = labelled.part(until)
             if not used.has_silent_arm:
-                units["quality"] = _units(evidence, "quality", used, champion, _loss)
+                units[QUALITY] = _units(evidence, QUALITY, used, champion, _loss)
+                for number, measure in enumerate(evidence.baseline.measures[1:]):
+                    judge = partial(_other, number=number)
+                    name = measure["name"]
+                    units[name] = _units(evidence, name, used, champion, judge)
             coverage = coverage.with_rows(used.rows)
             labels_until = until
     return replace(
@@ -240,6 +291,7 @@ def extend(
         labels_until=labels_until,
         waiting=waiting,
         coverage=coverage,
+        problem=aged.problem,
     )
 
 
@@ -255,8 +307,12 @@ def _units(
     history = NO_HISTORY
     if champion is not None:
         history = KeyHistory.of(champion.key, judge(champion))
-    alone = {"quality": baseline.quality_spread, "format": baseline.malformed_spread}
+    alone = {QUALITY: baseline.quality_spread, "format": baseline.malformed_spread}
     return rows.units(judge(rows.rows), history, q, alone.get(name, 0.0))
+
+
+def _other(rows: ArmRows, number: int) -> Floats:
+    return np.where(rows.failed, np.nan, rows.others[number])
 
 
 def _failed(rows: ArmRows) -> Floats:

@@ -1,6 +1,7 @@
 """Reads what the lake and the loss accounting know of a rollout; changes nothing."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -9,15 +10,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from driftloop_contracts.capture import parse_capture
-from driftloop_contracts.errors import Conflict
+from driftloop_contracts.errors import Conflict, Rejected
+from driftloop_contracts.events import with_todays_names
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import ModelSpec
-from driftloop_evaluation.scales import scale_of
+from driftloop_evaluation.measures import Measures, measures_of
 from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_rollout.arm_rows import ArmRows, read_arm_rows
 from driftloop_rollout.evidence import (
     MIN_PAST_REQUESTS,
+    ChampionBaseline,
     Margins,
     RolloutEvidence,
     extend,
@@ -30,6 +33,8 @@ from driftloop_settings import LlmSettings, RolloutSettings, Settings
 from driftloop_store.store import Store
 
 PAST_ROWS = 5_000
+MIN_SLICE_ROWS = 50
+"""A slice with fewer of the champion's rows is not judged."""
 KEYS_PAST_ROWS = 20_000
 """How many of the champion's newest rows tell what to expect of routing keys."""
 OPEN_EPOCH_S = 5.0
@@ -51,6 +56,7 @@ class Observer:
         self._store = store
         self._lake = cache(open_lake)
         self._waits: dict[str, datetime] = {}
+        self._unmeasured: dict[str, str] = {}
 
     def look(
         self, rollout: Rollout, spec: ModelSpec, now: datetime, *, served: bool
@@ -69,16 +75,14 @@ class Observer:
         older, newer = sorted((seen.labels_until, seen.requests_until))
         if newer - older <= MAX_SPAN or not seen.quality_is_judged:
             since = older if seen.quality_is_judged else seen.requests_until
-            recent = aged = self._rows(rollout, spec, pin, seen.baseline.scale, since, None)
+            recent = aged = self._rows(rollout, spec, pin, seen.baseline, since, None)
         else:
             recent = self._rows(rollout, spec, pin, None, seen.requests_until, None)
             until = seen.labels_until + MAX_SPAN
-            aged = self._rows(rollout, spec, pin, seen.baseline.scale, seen.labels_until, until)
+            aged = self._rows(rollout, spec, pin, seen.baseline, seen.labels_until, until)
         past = None
         if (recent.key != NO_KEY).any() or (aged.key != NO_KEY).any():
-            past = self._rows(
-                rollout, spec, pin, seen.baseline.scale, None, older, newest=KEYS_PAST_ROWS
-            )
+            past = self._rows(rollout, spec, pin, seen.baseline, None, older, newest=KEYS_PAST_ROWS)
         after = extend(seen, recent, aged, self._margins(spec), now, past)
         before = (seen.requests_until, seen.labels_until)
         if past is None or (after.requests_until, after.labels_until) != before:
@@ -92,7 +96,7 @@ class Observer:
         rollout: Rollout,
         spec: ModelSpec,
         pin: Pin,
-        scale: float | None,
+        baseline: ChampionBaseline | None,
         since: datetime | None,
         until: datetime | None,
         newest: int | None = None,
@@ -107,7 +111,8 @@ class Observer:
             versions=(stable, candidate),
             only_labelled=False,
         )
-        return read_arm_rows(table, spec, scale, stable, candidate, scorer_of(spec))
+        scale, measures = (baseline.scale, baseline.measured(spec)) if baseline else (None, ())
+        return read_arm_rows(table, spec, scale, stable, candidate, scorer_of(spec), measures)
 
     def _margins(self, spec: ModelSpec) -> Margins:
         own = self._settings.for_model(spec)
@@ -125,23 +130,44 @@ class Observer:
         past = lake.labelled(
             rollout.model, pin, newest=PAST_ROWS, versions=(stable,), only_labelled=False
         )
-        scale = self._error_scale(rollout, spec, past)
-        rows = read_arm_rows(past, spec, scale, stable, candidate, scorer_of(spec))
-        since = rollout.stepped_at or now
-        found = start(spec, self._margins(spec), rollout.rungs, rows, scale, since)
+        own = self._settings.for_model(spec)
+        try:
+            measures = self._measures(rollout, spec, past)
+        except Rejected as error:
+            self._unmeasured[rollout.id] = str(error)
+            return None
+        self._unmeasured.pop(rollout.id, None)
+        scale = measures.scale
+        rows = read_arm_rows(past, spec, scale, stable, candidate, scorer_of(spec), measures.all)
+        found = start(
+            spec,
+            self._margins(spec),
+            rollout.rungs,
+            rows,
+            scale,
+            rollout.stepped_at or now,
+            measures,
+            own.rollout.deadline_s,
+        )
         return found and replace(found, unaccounted=self.unaccounted(rollout))
 
-    def _error_scale(self, rollout: Rollout, spec: ModelSpec, past: pa.Table) -> float | None:
-        """From the champion's hold-out rows, else from its labelled past."""
-        if spec.task != "regression" or rollout.champion is None:
-            return None
-        scale = None
-        reference = Path(rollout.champion.path) / "reference.parquet"
-        if reference.is_file():
+    def unmeasured(self, rollout: Rollout) -> str:
+        """Why `started` could not say what the candidate is judged by, or nothing."""
+        return self._unmeasured.get(rollout.id, "")
+
+    def _measures(self, rollout: Rollout, spec: ModelSpec, past: pa.Table) -> Measures:
+        """From the champion's hold-out rows if they serve, else from its labelled past."""
+        margin, rows = self._margins(spec).quality, MIN_SLICE_ROWS
+        reference = Path(rollout.champion.path if rollout.champion else "") / "reference.parquet"
+        if spec.task is not None and reference.is_file():
             import pyarrow.parquet as pq
 
-            scale = scale_of(spec, pq.read_table(reference), MIN_PAST_REQUESTS)
-        return scale or scale_of(spec, past, MIN_PAST_REQUESTS)
+            with suppress(Rejected):
+                held = with_todays_names(pq.read_table(reference))
+                found = measures_of(spec, held, margin, rows, MIN_PAST_REQUESTS)
+                if spec.objective or spec.task != "regression" or found.scale:
+                    return found
+        return measures_of(spec, past, margin, rows, MIN_PAST_REQUESTS)
 
     def unaccounted(self, rollout: Rollout) -> int:
         """Served rows of both versions that neither the ledger nor the lake finds, and that were

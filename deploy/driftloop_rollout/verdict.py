@@ -33,6 +33,7 @@ PROOF_ALPHA = 0.01  # promotions of a canary that is worse by the margin
 GATE_ALPHA = 0.05  # steps to the next rung, and proofs of guards
 GUARD_PROOF_MARGIN = 0.05  # what a guard must exclude before a promotion, at least
 PRIOR_WEIGHT = 100.0  # pseudo-observations at the champion's historic rate
+LEAST_VARIANCE = 0.002  # that a bet is made for; less where the margin itself is smaller
 MOST_AT_STAKE = 0.9  # of the wealth, in one unit's worst outcome
 
 
@@ -52,7 +53,7 @@ class BettingTest:
     def update(self, units: Units) -> "BettingTest":
         """Bet on units. What is expected of them is of the past, these units not included."""
         n, p, w = units.rows, units.expected, units.share
-        v = np.clip(p * (1 - p), 0.002, None) + n * units.spread
+        v = np.clip(p * (1 - p), min(LEAST_VARIANCE, self.scale), None) + n * units.spread
         stake = self.side * self.scale * BETS[:, None] / v  # a heavy unit's rows count less
         high, low = n * (1 - p), -n * p
         ends = [(1 - w) * (high - self.d0 * n), (1 - w) * (low - self.d0 * n), -w * high, -w * low]
@@ -79,16 +80,19 @@ class Rule:
 
     margin: the harm that matters. A decisive metric passes the gate of each rung and excludes
     `margin` at PROOF_ALPHA before a promotion; a guard rolls back on harm as any metric does, but
-    has to exclude only max(margin, GUARD_PROOF_MARGIN), at GATE_ALPHA.
+    has to exclude only max(margin, guard_margin), at GATE_ALPHA, or nothing if it is not
+    `required`: if the traffic has too few of its rows.
     """
 
     name: str
     margin: float
     decisive: bool
+    guard_margin: float = GUARD_PROOF_MARGIN
+    required: bool = True
 
     @property
     def proof_margin(self) -> float:
-        return self.margin if self.decisive else max(self.margin, GUARD_PROOF_MARGIN)
+        return self.margin if self.decisive else max(self.margin, self.guard_margin)
 
     @property
     def proof_alpha(self) -> float:
@@ -167,7 +171,7 @@ class Metric:
 
     @property
     def proven(self) -> bool:
-        return self.proof.shows(self.rule.proof_alpha)
+        return not self.rule.required or self.proof.shows(self.rule.proof_alpha)
 
     def passes(self, rung: int) -> bool:
         """Whether the gate from this rung to the next is passed; guards have no gates."""
@@ -192,14 +196,18 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """All metrics of one rollout."""
+    """All metrics of one rollout. few: slices with too few rows to be judged at all."""
 
     metrics: tuple[Metric, ...]
+    few: tuple[str, ...] = ()
 
     def update(self, units: Mapping[str, Units]) -> "Trial":
         """units: metric name → its units; metrics not named stay as they are."""
         return Trial(
-            tuple(m.update(units[m.rule.name]) if m.rule.name in units else m for m in self.metrics)
+            tuple(
+                m.update(units[m.rule.name]) if m.rule.name in units else m for m in self.metrics
+            ),
+            self.few,
         )
 
     def metric(self, name: str) -> Metric | None:
@@ -227,6 +235,9 @@ class Trial:
             return Verdict("hold", "undecided", f"not enough evidence yet on {names}", numbers)
         word = self._word() if action == "promote" else "undecided"
         reason = "; ".join(f"{m.rule.name}: {_compared(m)}" for m in self.metrics)
+        few = [m.rule.name for m in self.metrics if not m.rule.required]
+        if action == "promote" and (few := [*few, *self.few]):
+            reason += f"; too few rows to tell: {', '.join(few)}"
         return Verdict(action, word, reason, numbers)
 
     def _word(self) -> Word:
@@ -238,11 +249,12 @@ class Trial:
         return "not worse"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"metrics": [asdict(m) for m in self.metrics]}
+        return {"metrics": [asdict(m) for m in self.metrics], "few": list(self.few)}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Trial":
-        return cls(tuple(Metric.from_dict(m) for m in value["metrics"]))
+        metrics = tuple(Metric.from_dict(m) for m in value["metrics"])
+        return cls(metrics, tuple(value.get("few", ())))
 
 
 def _compared(m: Metric) -> str:
@@ -267,7 +279,7 @@ def _numbers(m: Metric) -> dict[str, float | int | None]:
 def observations_needed(q: float, weight: float, effect: float, alpha: float) -> int:
     """Canary observations until a distance `effect` is shown at level alpha, about: 2v/(1-w) ·
     (ln(1/alpha) + 1) / effect², v = q(1-q) (measured; within a third for q from .01 to .5)."""
-    q = min(max(q, 0.002), 0.998)
+    q = min(max(q, min(LEAST_VARIANCE, effect)), 0.998)
     return ceil(2 * q * (1 - q) / (1 - weight) * (log(1 / alpha) + 1) / effect**2)
 
 

@@ -76,18 +76,25 @@ class Measures:
     small: tuple[tuple[str, int], ...] = ()
 
     @property
+    def scale(self) -> float | None:
+        """Of a regression without an objective."""
+        return self.decisive.rule.scale if self.decisive else None
+
+    @property
     def all(self) -> tuple[Measure, ...]:
         return (*((self.decisive,) if self.decisive else ()), *self.others)
 
 
-def measures_of(spec: ModelSpec, past: pa.Table, margin: float, min_slice_rows: int) -> Measures:
+def measures_of(
+    spec: ModelSpec, past: pa.Table, margin: float, min_slice_rows: int, min_rows: int = 1
+) -> Measures:
     """Of the champion's labelled rows, with `in_…`, `out_…`, `label` and `label_number`. margin: of
     a model without an objective. Raises Rejected if they cannot serve the objective, a guardrail or
     a slice, with the reason."""
     if spec.task is None:
         return Measures(None)
     if spec.objective is None:
-        decisive = Measure(QUALITY, LossRule(spec, scale_of(spec, past)), margin)
+        decisive = Measure(QUALITY, LossRule(spec, scale_of(spec, past, min_rows)), margin)
     else:
         decisive = _measure(spec, QUALITY, spec.objective, past)
     guards = tuple(_measure(spec, guard.name, guard, past) for guard in spec.guardrails)
