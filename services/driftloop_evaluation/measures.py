@@ -113,12 +113,18 @@ def all_losses(measures: Sequence[Measure], rows: pa.Table) -> list[Floats]:
 
 
 def _measure(spec: ModelSpec, name: str, objective: Objective, past: pa.Table) -> Measure:
-    rule = LossRule(spec, None, objective, learn(spec, objective, past))
+    rule = objective_rule(spec, objective, past)
     losses = rule.losses(past)
     losses = losses[~np.isnan(losses)]
     if not losses.size:
         raise Rejected(f"metric {objective.metric!r}: none of {past.num_rows} rows counts for it")
     return Measure(name, rule, loss_margin(rule, losses))
+
+
+def objective_rule(spec: ModelSpec, objective: Objective, past: pa.Table) -> LossRule:
+    """Losses under an objective, measured by the champion's labelled rows. Raises Rejected as
+    `learn`."""
+    return LossRule(spec, None, objective, learn(spec, objective, past))
 
 
 def loss_margin(rule: LossRule, losses: Floats) -> float:

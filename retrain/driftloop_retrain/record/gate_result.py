@@ -1,7 +1,7 @@
 """The result of a gate: whether a candidate may go to the canary, and the checks that decided."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +48,11 @@ class GateResult:
 
     verdict: Literal["passed", "failed", "inconclusive"]
     checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
+    """What could not be judged, and why."""
+
+    def noting(self, notes: Iterable[str]) -> "GateResult":
+        return replace(self, notes=tuple(notes))
 
     @property
     def passed(self) -> bool:
@@ -63,8 +68,10 @@ class GateResult:
             "verdict": self.verdict,
             "reasons": self.reasons,
             "checks": [asdict(check) for check in self.checks],
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "GateResult":
-        return cls(value["verdict"], tuple(Check(**check) for check in value["checks"]))
+        checks = tuple(Check(**check) for check in value["checks"])
+        return cls(value["verdict"], checks, tuple(value.get("notes", ())))

@@ -3,13 +3,13 @@
 Shared by `driftloop train` and a retrain.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from driftloop_contracts.errors import Rejected
-from driftloop_contracts.model import ModelSpec
+from driftloop_contracts.errors import Rejected, listed
+from driftloop_contracts.model import ModelSpec, class_name
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.tabular.dataset import Dataset, Split
@@ -49,6 +49,20 @@ def classes_of(spec: ModelSpec, data: Dataset) -> np.ndarray | None:
     return classes
 
 
+def with_classes(spec: ModelSpec, classes: np.ndarray | None) -> ModelSpec:
+    """The spec with the classes of the candidate's probabilities, which objectives are judged by.
+    Raises Rejected if they are not the champion's."""
+    if classes is None or not (spec.objective or spec.guardrails):
+        return spec
+    names = tuple(class_name(value) for value in classes.tolist())
+    if spec.classes and spec.classes != names:
+        raise Rejected(
+            f"the labels have the classes {listed(names)}, and the model's probabilities are of "
+            f"{listed(spec.classes)}"
+        )
+    return replace(spec, classes=names)
+
+
 def make_candidate(
     settings: Settings,
     spec: ModelSpec,
@@ -63,6 +77,7 @@ def make_candidate(
     raises."""
     if spec.task is None:
         raise Rejected(f"model {spec.name!r} has no task: there is nothing to train it for")
+    spec = with_classes(spec, classes)
     context = FitContext(
         spec.task, inputs, settings.retrain.seed, work / "checkpoints", classes=classes
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from driftloop_evaluation.scales import UNIT_SCALE, error_scale
 
 Outputs = Mapping[str, NDArray[np.generic]]
 TINY = 1e-7
-MAX_SLICE_VALUES = 20
 
 
 def losses(
@@ -82,22 +80,3 @@ class ColumnSlice:
 
     name: str
     rows: NDArray[np.bool_]
-
-
-def slices(features: pa.Table, columns: tuple[str, ...], min_rows: int) -> list[ColumnSlice]:
-    """`column=value` for the values with at least `min_rows` rows; numbers with many values are cut
-    at their quartiles."""
-    found = []
-    for column in columns:
-        values = np.asarray(features[column].to_pandas())
-        distinct, codes = np.unique(values.astype(str), return_inverse=True)
-        names = [f"{column}={value}" for value in distinct]
-        if len(distinct) > MAX_SLICE_VALUES and values.dtype.kind in "fiu":
-            bounds = np.unique(np.nanquantile(values.astype(float), [0.25, 0.5, 0.75]))
-            codes = np.searchsorted(bounds, values.astype(float))
-            edges = ["-inf", *(f"{bound:g}" for bound in bounds), "inf"]
-            names = [f"{column}∈({a}, {b}]" for a, b in pairwise(edges)]
-        counted = np.bincount(codes, minlength=len(names))
-        order = np.argsort(-counted)[:MAX_SLICE_VALUES]
-        found += [ColumnSlice(names[i], codes == i) for i in order if counted[i] >= min_rows]
-    return found

@@ -3,6 +3,7 @@ on."""
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from driftloop_export.reference import reference_table
@@ -16,9 +17,12 @@ def write_reference(folder: Path, holdout: Dataset, outputs: Outputs, max_rows: 
     """Write the newest rows of the hold-out with the model's outputs, in the lake's format: `in_…`,
     `out_…`, `label` (JSON text), `label_number` (null for texts)."""
     start = max(0, holdout.rows - max_rows)
-    rows = holdout.slice(start, holdout.rows)
     newest = {name: values[start:] for name, values in outputs.items()}
-    table = reference_table(rows.features, newest, rows.labels.tolist())
     path = folder / REFERENCE
-    pq.write_table(table, path)
+    pq.write_table(answered_rows(holdout.slice(start, holdout.rows), newest), path)
     return path
+
+
+def answered_rows(rows: Dataset, outputs: Outputs) -> pa.Table:
+    """Rows with what a model answers to them, [n] or [n, …] an output, as the lake has them."""
+    return reference_table(rows.features, outputs, rows.labels.tolist())

@@ -8,6 +8,8 @@ accuracy (0.01 = one point), or a share of the champion's mean loss. See docs/gu
 the error rates.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import erf, sqrt
 
 import numpy as np
@@ -22,28 +24,52 @@ MIN_ROWS = 100
 SIGNIFICANCE = 0.05
 """One-sided: how often an equally good candidate is called worse (divided among the slices)."""
 
+MIN_GUARD_ROWS = 10
+"""With fewer rows that count a check says that it cannot tell."""
+
 Losses = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Losses [n] of both that may not be worse by more than `allowed`: of a guardrail or a
+    slice."""
+
+    name: str
+    candidate: Losses
+    champion: Losses
+    allowed: float
+
+
+def _counting(candidate: Losses, champion: Losses) -> tuple[Losses, Losses]:
+    known = ~(np.isnan(candidate) | np.isnan(champion))
+    return candidate[known], champion[known]
 
 
 def gate(
     task: Task,
     candidate: Losses,
     champion: Losses,
-    slices: list[ColumnSlice],
+    slices: Sequence[ColumnSlice],
     settings: RetrainSettings,
+    guards: Sequence[Guard] = (),
+    max_regression: float | None = None,
+    in_shares: bool = False,
 ) -> GateResult:
-    """Compare losses [n], row by row the same rows. Slices are those with enough rows."""
+    """Compare losses [n], row by row the same rows; those that are NaN for either do not count.
+    Slices are those with enough rows. max_regression: of the loss, on a slice; None: the setting's,
+    in its unit."""
     unit = 1.0
-    if task == "regression":
-        unit = max(float(np.mean(champion)), 1e-12) if len(champion) else 1.0
-    overall = _overall(candidate / unit, champion / unit, settings)
+    if task == "regression" or in_shares:
+        unit = max(float(np.nanmean(champion)), 1e-12) if len(champion) else 1.0
+    overall = _overall(*_counting(candidate / unit, champion / unit), settings)
     if overall.rows < MIN_ROWS:
         return GateResult("inconclusive", (overall,))
-    level = SIGNIFICANCE / max(1, len(slices))
-    checks = (
-        overall,
-        *(_slice(s, candidate / unit, champion / unit, level, settings) for s in slices),
-    )
+    level = SIGNIFICANCE / max(1, len(slices) + len(guards))
+    allowed = settings.max_regression if max_regression is None else max_regression / unit
+    ours, theirs = candidate / unit, champion / unit
+    parts = [Guard(s.name, ours[s.rows], theirs[s.rows], allowed) for s in slices]
+    checks = (overall, *(_part(part, level) for part in (*guards, *parts)))
     return GateResult("passed" if all(c.passed for c in checks) else "failed", checks)
 
 
@@ -69,13 +95,13 @@ def _overall(candidate: Losses, champion: Losses, settings: RetrainSettings) -> 
     )
 
 
-def _slice(
-    part: ColumnSlice, candidate: Losses, champion: Losses, level: float, settings: RetrainSettings
-) -> Check:
-    ours, theirs = candidate[part.rows], champion[part.rows]
+def _part(part: Guard, level: float) -> Check:
+    ours, theirs = _counting(part.candidate, part.champion)
     gain, p_worse = _paired(ours, theirs)
-    passed = -gain <= settings.max_regression or p_worse >= level
-    worse = f"worse by {-gain:.4f}, {settings.max_regression:g} is allowed (p={p_worse:.2g})"
+    passed = -gain <= part.allowed or p_worse >= level
+    worse = f"worse by {-gain:.4f}, {part.allowed:g} is allowed (p={p_worse:.2g})"
+    if len(ours) < MIN_GUARD_ROWS:
+        worse = f"too few rows to tell: {len(ours)}"
     reason = f"better by {gain:.4f}" if gain > 0 else worse
     return Check.of(
         part.name, ours, theirs, passed=passed, improvement=gain, p_worse=p_worse, reason=reason

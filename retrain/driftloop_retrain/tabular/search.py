@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.loss_rule import LossRule
+from driftloop_evaluation.measures import objective_rule
 from driftloop_retrain.tabular.dataset import Span, Split, spanned, spans
 from driftloop_retrain.tabular.evaluate import loss_scale, losses, metrics
+from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
 
 Report = Callable[[float, str], None]
@@ -37,13 +40,15 @@ class Trial:
     losses: NDArray[np.float64]
     metrics: dict[str, float]
     scale: float | None = None
+    rule: LossRule | None = None
+    """Of a model with an objective; the losses of rows that do not count are NaN."""
 
     def to_dict(self) -> dict[str, object]:
         return {
             "family": self.family,
             "span": self.span.name,
             "rounds": self.rounds,
-            "mean_loss": float(self.losses.mean()),
+            "mean_loss": float(np.nanmean(self.losses)),
             **self.metrics,
         }
 
@@ -63,6 +68,7 @@ def best_of(trials: Sequence[Trial]) -> Trial:
     best = trials[0]
     for trial in trials[1:]:
         gain = best.losses - trial.losses
+        gain = gain[~np.isnan(gain)]
         error = float(gain.std()) / sqrt(len(gain))
         if float(gain.mean()) > NOISE * error:
             best = trial
@@ -96,8 +102,8 @@ def search(
                 inner(f"{recipe.name}-{span.name}", words),
             )
             # All are judged by what the first one, which the others have to beat, gets wrong.
-            scale = trials[0].scale if trials else None
-            trials.append(_judged(spec, recipe, span, fitted, parts, context, scale))
+            first = trials[0] if trials else None
+            trials.append(_judged(spec, recipe, span, fitted, parts, context, first))
     best = best_of(trials)
     recipe = next(r for r in recipes if r.name == best.family)
     words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
@@ -113,20 +119,21 @@ def _judged(
     fitted: FittedModel,
     parts: Split,
     context: FitContext,
-    scale: float | None,
+    first: Trial | None,
 ) -> Trial:
     held = parts.validation
     outputs = fitted.predict(held.features)
     output = answer_tensor(spec)
-    scale = scale or loss_scale(context.task, held.labels, outputs[output])
-    return Trial(
-        recipe.name,
-        span,
-        fitted.rounds,
-        losses(context.task, held.labels, outputs[output], scale),
-        metrics(context.task, output, held.labels, outputs, context.classes),
-        scale,
-    )
+    scale, rule = (first.scale, first.rule) if first else (None, None)
+    if spec.objective is None:
+        scale = scale or loss_scale(context.task, held.labels, outputs[output])
+        found = losses(context.task, held.labels, outputs[output], scale)
+    else:
+        rows = answered_rows(held, outputs)
+        rule = rule or objective_rule(spec, spec.objective, rows)
+        found = rule.losses(rows)
+    shown = metrics(context.task, output, held.labels, outputs, context.classes)
+    return Trial(recipe.name, span, fitted.rounds, found, shown, scale, rule)
 
 
 def answer_tensor(spec: ModelSpec) -> str:

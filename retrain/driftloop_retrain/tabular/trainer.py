@@ -9,6 +9,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.graph_names import probabilities_of
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_contracts.signature import Signature
+from driftloop_evaluation.measures import measures_of
 from driftloop_lake.port import Pin
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.job.trainer import (
@@ -24,10 +25,16 @@ from driftloop_retrain.record.graph_identity import graph_hash
 from driftloop_retrain.record.lineage import Lineage
 from driftloop_retrain.record.outcome import Outcome
 from driftloop_retrain.record.pinning import or_later
-from driftloop_retrain.tabular.candidate import Candidate, classes_of, make_candidate
+from driftloop_retrain.tabular.candidate import (
+    Candidate,
+    classes_of,
+    make_candidate,
+    with_classes,
+)
 from driftloop_retrain.tabular.dataset import Dataset, Split, from_lake, split
-from driftloop_retrain.tabular.evaluate import loss_scale, losses, metrics, slices
-from driftloop_retrain.tabular.gate import gate
+from driftloop_retrain.tabular.evaluate import ColumnSlice, loss_scale, losses, metrics
+from driftloop_retrain.tabular.export import answered_rows
+from driftloop_retrain.tabular.gate import Guard, gate
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import Recipe, find_recipe, recipe_names
 from driftloop_retrain.tabular.search import answer_tensor
@@ -157,15 +164,37 @@ def _judge(
     assert spec.task is not None
     held, output = rows.holdout, answer_tensor(spec)
     theirs = outputs_of(OnnxModel(champion.path), held.features)
-    scale = loss_scale(spec.task, held.labels, theirs[output])
+    classes = classes_of(spec, data)
+    judged = with_classes(spec, classes)
+    champion_rows = answered_rows(held, theirs)
+    candidate_rows = answered_rows(held, candidate.outputs)
+    found = measures_of(
+        judged, champion_rows, settings.retrain.max_regression, settings.retrain.min_slice_rows
+    )
+    assert found.decisive is not None
+    if spec.objective is None:
+        scale = loss_scale(spec.task, held.labels, theirs[output])
+        ours = losses(spec.task, held.labels, candidate.outputs[output], scale)
+        theirs_lost = losses(spec.task, held.labels, theirs[output], scale)
+        slack = None
+    else:
+        ours, theirs_lost = map(found.decisive.losses, (candidate_rows, champion_rows))
+        slack = found.decisive.margin
+    guards = [m for m in found.others if m.part is None]
     verdict = gate(
         spec.task,
-        losses(spec.task, held.labels, candidate.outputs[output], scale),
-        losses(spec.task, held.labels, theirs[output], scale),
-        slices(held.features, spec.slices, settings.retrain.min_slice_rows),
+        ours,
+        theirs_lost,
+        [ColumnSlice(m.part.name, m.part.holds(champion_rows)) for m in found.others if m.part],
         settings.retrain,
+        [
+            Guard(m.name, m.losses(candidate_rows), m.losses(champion_rows), m.margin)
+            for m in guards
+        ],
+        slack,
+        in_shares=found.decisive.rule.facts.get("unit", 1.0) != 1.0,
     )
-    classes = classes_of(spec, data)
+    verdict = verdict.noting(f"slice {name}: too few rows, {n}" for name, n in found.small)
     probabilities = probabilities_of(theirs)
     comparable = (
         classes is not None
