@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from driftloop_contracts.judgement import CheckKind, Finding
+from driftloop_evaluation.loss_rule import LossRule
 from driftloop_monitoring.statistics.performance import Change, LossBaseline
 
 
@@ -30,18 +31,26 @@ AlertAction = RaiseAlert | CloseAlerts
 
 
 def performance_message(
-    model: str, version: int, baseline: LossBaseline, change: Change, task: str | None
+    rule: LossRule, version: int, baseline: LossBaseline, change: Change, measure: str = ""
 ) -> str:
-    """A sentence for people."""
+    """A sentence for people. measure: the name of a guardrail or slice; none: the decisive one."""
+    model, task = rule.spec.name, rule.spec.task
+    of = f" ({measure})" if measure else ""
     since = f"since {change.at.isoformat(timespec='seconds')}"
+    if rule.objective is not None:
+        before, after = rule.value(baseline.mean), rule.value(change.mean_loss)
+        return (
+            f"{model} version {version}: {rule.objective.name}{of} rose from {before:.4g} to "
+            f"{after:.4g}, over {change.rows:,} labelled rows {since}"
+        )
     if task == "generation":
         return (
-            f"{model} version {version}: the mean rating fell from {1 - baseline.mean:.1%} to "
+            f"{model} version {version}: the mean rating{of} fell from {1 - baseline.mean:.1%} to "
             f"{1 - change.mean_loss:.1%}, over {change.rows:,} rated answers {since}"
         )
     what = "squared error (scaled)" if task == "regression" else "error rate"
     return (
-        f"{model} version {version}: the {what} rose from {baseline.mean:.1%} to "
+        f"{model} version {version}: the {what}{of} rose from {baseline.mean:.1%} to "
         f"{change.mean_loss:.1%}, over {change.rows:,} labelled rows {since}"
     )
 

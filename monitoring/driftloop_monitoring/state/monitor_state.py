@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from driftloop_evaluation.measures import QUALITY
 from driftloop_lake.capture_loss import CaptureLoss
 from driftloop_monitoring.state.judge_state import JudgeState
-from driftloop_monitoring.statistics.performance import State
+from driftloop_monitoring.statistics.performance import Change, State
 from driftloop_monitoring.statistics.positions import Position
 
 
@@ -36,6 +37,16 @@ class MonitorState:
     nats: tuple[float, ...] = ()
     """Nats per token of the first corrected texts, as measured by a language model's engine."""
     judge: JudgeState | None = None
+    tests: Mapping[str, State] = field(default_factory=dict)
+    """Of guardrails and slices, by the name of the measure."""
+
+    @property
+    def risen(self) -> tuple[str, Change] | None:
+        """The measure that alerted (the decisive one before others), and the change it saw."""
+        for name, test in ((QUALITY, self.test), *self.tests.items()):
+            if test.alert is not None:
+                return name, test.alert
+        return None
 
     def promoted(self, version: int, now: datetime) -> "MonitorState":
         """Return the state after a change of the champion at `now`, from which later rows are
@@ -60,6 +71,7 @@ class MonitorState:
             "loss": self.loss.to_dict(),
             "nats": list(self.nats),
             "judge": self.judge and self.judge.to_dict(),
+            "tests": {name: test.to_dict() for name, test in self.tests.items()},
         }
 
     @classmethod
@@ -78,6 +90,7 @@ class MonitorState:
             CaptureLoss.from_dict(value.get("loss", {})),
             tuple(value.get("nats", ())),
             JudgeState.from_dict(value["judge"]) if value.get("judge") else None,
+            {name: State.from_dict(test) for name, test in value.get("tests", {}).items()},
         )
 
 

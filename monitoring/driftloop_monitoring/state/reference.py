@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX, with_todays_names
 from driftloop_contracts.model import ModelSpec, ServedVersion
-from driftloop_evaluation.labels import LABEL_NUMBER
+from driftloop_evaluation.labels import LABEL_NUMBER, Floats
 from driftloop_evaluation.loss_rule import LossRule
+from driftloop_evaluation.measures import Measure, Measures, measures_of
 from driftloop_evaluation.scales import UNIT_SCALE, scale_of
 from driftloop_monitoring.state.kind_checks import CHECKS
 from driftloop_monitoring.statistics.columns import Column, columns_of
@@ -27,8 +29,19 @@ MIN_BASELINE_ROWS = 200
 
 
 @dataclass(frozen=True)
+class Watched:
+    """A guardrail or slice that is tested beside the decisive measure, and what is normal for
+    it."""
+
+    measure: Measure
+    baseline: LossBaseline
+
+
+@dataclass(frozen=True)
 class Reference:
-    """`baseline`: None if too few rows have labels. `live`: made of the first live rows."""
+    """`baseline`: None if too few rows have labels. `live`: made of the first live rows. `margin`:
+    of the objective, None: the policy's. `watched`: tested too. `few`: slices and guardrails that
+    are not, as too few rows count. `problem`: why the rows cannot be judged by the objective."""
 
     table: pa.Table
     losses: LossRule
@@ -36,6 +49,22 @@ class Reference:
     live: bool = False
     inputs: Mapping[str, Column] = field(default_factory=dict)
     outputs: Mapping[str, Column] = field(default_factory=dict)
+    margin: float | None = None
+    watched: tuple[Watched, ...] = ()
+    few: tuple[str, ...] = ()
+    problem: str = ""
+
+    def rule(self, name: str) -> LossRule:
+        """Of the measure with this name."""
+        found = (one.measure.rule for one in self.watched if one.measure.name == name)
+        return next(found, self.losses)
+
+    def normal(self, name: str) -> tuple[LossBaseline | None, float | None]:
+        """The baseline and the margin of the measure with this name; no margin: the policy's."""
+        found = next((one for one in self.watched if one.measure.name == name), None)
+        if found is None:
+            return self.baseline, self.margin
+        return found.baseline, found.measure.margin or self.margin
 
     @property
     def rows(self) -> int:
@@ -61,14 +90,42 @@ class Reference:
 
 def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
     """From rows with `in_…`, `out_…`, `label` and `label_number` columns."""
-    rule = LossRule(spec, scale_of(spec, table) or UNIT_SCALE)
-    known = LABEL_NUMBER in table.column_names
-    losses = rule.losses(table) if known and spec.task else np.array([])
-    losses = losses[~np.isnan(losses)]
-    baseline = LossBaseline.of(losses) if len(losses) >= MIN_BASELINE_ROWS else None
+    rule = LossRule(spec, scale_of(spec, table) or UNIT_SCALE, spec.objective)
+    measures, problem = Measures(None), ""
+    if LABEL_NUMBER in table.column_names:
+        try:
+            measures = measures_of(spec, table, 0.0, MIN_BASELINE_ROWS)
+        except Rejected as error:
+            problem = str(error)
+    if spec.objective is not None and measures.decisive is not None:
+        rule = measures.decisive.rule
+    watched, few = [], [f"slice {name} ({rows} rows)" for name, rows in measures.small]
+    for measure in measures.others:
+        one = replace(measure, rule=rule) if measure.part is not None else measure
+        baseline = _baseline(one.losses(table))
+        if baseline is not None:
+            watched.append(Watched(one, baseline))
+        else:
+            few.append(f"{one.name} (fewer than {MIN_BASELINE_ROWS} rows)")
+    known = measures.decisive is not None
     seen = judged(spec, table)
-    inputs, outputs = columns_of(seen, INPUT_PREFIX), columns_of(seen, OUTPUT_PREFIX)
-    return Reference(table, rule, baseline, live, inputs, outputs)
+    return Reference(
+        table,
+        rule,
+        _baseline(rule.losses(table)) if known else None,
+        live,
+        columns_of(seen, INPUT_PREFIX),
+        columns_of(seen, OUTPUT_PREFIX),
+        measures.decisive.margin if spec.objective and measures.decisive else None,
+        tuple(watched),
+        tuple(few),
+        problem,
+    )
+
+
+def _baseline(losses: Floats) -> LossBaseline | None:
+    losses = losses[~np.isnan(losses)]
+    return LossBaseline.of(losses) if len(losses) >= MIN_BASELINE_ROWS else None
 
 
 def judged(spec: ModelSpec, table: pa.Table) -> pa.Table:

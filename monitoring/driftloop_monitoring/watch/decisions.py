@@ -11,6 +11,7 @@ from driftloop_contracts.judgement import Decision
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_contracts.retrain import Retrain
+from driftloop_evaluation.measures import QUALITY
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.statistics.performance import LossBaseline
 from driftloop_monitoring.statistics.windows import stable_id
@@ -70,7 +71,10 @@ def evidence_of(
     active = next((r.id for r in retrains if r.active), None)
     ended = (r.ended_at or r.at for r in retrains if not r.active)
     rollout = next((r["id"] for r in store.active_rollouts() if r["model"] == name), None)
-    alert = state.test.alert
+    name, alert = state.risen or (QUALITY, None)
+    # Of a guardrail or slice few rows count; a retrain needs rows of all kinds.
+    others = state.tests.get(name)
+    share = 1.0 if others is None else others.rows / max(state.test.rows, 1)
     scheduled = None
     if policy.schedule is not None:
         scheduled = due(policy.schedule, policy.timezone, state.schedule_checked, now)
@@ -80,7 +84,7 @@ def evidence_of(
         alert=alert is not None,
         change_at=alert.at if alert else None,
         rise=alert.mean_loss - baseline.mean if alert and baseline else 0.0,
-        labels_since_change=alert.rows if alert else 0,
+        labels_since_change=round(alert.rows / max(share, 1e-9)) if alert else 0,
         labels=state.test.rows,
         broken=state.broken,
         drifted=state.drifted,

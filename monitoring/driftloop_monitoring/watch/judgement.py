@@ -11,8 +11,11 @@ from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
+from driftloop_evaluation.measures import QUALITY
 from driftloop_lake.capture_loss import CaptureLoss
 from driftloop_monitoring.state.alert_actions import (
     AlertAction,
@@ -26,7 +29,13 @@ from driftloop_monitoring.state.judging_policy import JudgingPolicy
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.state.reference import Reference
 from driftloop_monitoring.statistics.drift import MIN_REFERENCE, Distance
-from driftloop_monitoring.statistics.performance import Change, LossBaseline, State, update
+from driftloop_monitoring.statistics.performance import (
+    Change,
+    LossBaseline,
+    Rule,
+    State,
+    update,
+)
 from driftloop_monitoring.statistics.positions import position_of, times_of
 from driftloop_monitoring.statistics.window_loss import WindowLoss
 from driftloop_monitoring.statistics.windows import Cut, labelled_prefix, stable_id
@@ -107,8 +116,10 @@ def window_record(state: MonitorState, reference: Reference, closed: ClosedWindo
     if not doubt and reference.rows < MIN_REFERENCE:
         doubt = f"the reference has only {reference.rows} of at least {MIN_REFERENCE} rows"
     live = "reference: the first live rows" if reference.live else ""
-    losses = reference.losses.losses(rows)
+    losses, problem = _judged_rows(reference, rows)
     losses = losses[~np.isnan(losses)]
+    few = ", ".join(reference.few)
+    few = f"too few reference rows to test: {few}" if few else ""
     start = state.windowed.to_dict() if state.windowed else None
     return Window(
         window_id=stable_id(model, state.version, "window", start),
@@ -119,8 +130,8 @@ def window_record(state: MonitorState, reference: Reference, closed: ClosedWindo
         ended_at=rows["predicted_at"][-1].as_py(),
         rows=rows.num_rows,
         labelled=len(losses),
-        status="inconclusive" if doubt else "judged",
-        reason=doubt or _sentence(live, loss.note),
+        status="inconclusive" if doubt or problem else "judged",
+        reason=doubt or problem or _sentence(live, loss.note, few),
         mean_loss=float(losses.mean()) if losses.size else None,
         performance=_performance(state.test, reference.baseline),
         dropped=dropped,
@@ -144,7 +155,9 @@ def judge_window(
     window = window_record(state, reference, closed)
     state = replace(state, windowed=position_of(closed.rows), loss=closed.loss)
     if window.status == "inconclusive":
-        return Judgement(state=state, window=window)
+        problem = _judged_rows(reference, closed.rows)[1]
+        found = _not_judged(window, state.version) if problem == window.reason else ()
+        return Judgement(state=_with_outbox(state, found), window=window, findings=found)
     checked = window_findings(
         reference,
         closed.rows,
@@ -192,20 +205,79 @@ def judge_labels(
     ready = rows[: _labelled(rows, now, policy)]
     if baseline is None or not ready.num_rows:
         return Judgement(state=state)
-    losses = reference.losses.losses(ready)
-    usable = ~np.isnan(losses)
-    times = ready["predicted_at"].filter(pa.array(usable)).to_pylist()
-    test = update(state.test, losses[usable], times, baseline, policy.performance)
-    tested = replace(state, test=test, tested=position_of(ready))
-    if test.alert is None or state.test.alert is not None:
+    losses, problem = _judged_rows(reference, ready)
+    if problem:  # the window of these rows says so
+        return Judgement(state=replace(state, tested=position_of(ready)))
+    # The promised run length is of all tests of the model together.
+    length = policy.performance.run_length * (1 + len(reference.watched))
+    margin = reference.margin or policy.performance.margin
+    test = _updated(state.test, losses, ready, baseline, Rule(margin, length))
+    tests, risen = {}, None
+    if test.alert is not None and state.test.alert is None:
+        risen = (QUALITY, baseline, test.alert)
+    for one in reference.watched:
+        name = one.measure.name
+        before = state.tests.get(name, State())
+        rule = Rule(one.measure.margin or margin, length)
+        tests[name] = _updated(before, one.measure.losses(ready), ready, one.baseline, rule)
+        if (change := tests[name].alert) is None or before.alert is not None:
+            continue
+        if risen is None:
+            risen = (name, one.baseline, change)
+        else:  # one alert at a time: this one is tested again
+            tests[name] = before
+    tested = replace(state, test=test, tests=tests, tested=position_of(ready))
+    if risen is None:
         return Judgement(state=tested)
     last = ready["predicted_at"][-1].as_py()
-    return _risen_error(tested, reference, baseline, test.alert, last, now, lake_version)
+    return _risen_error(tested, reference, *risen, last, now, lake_version)
+
+
+def _updated(
+    test: State, losses: NDArray[np.float64], rows: pa.Table, baseline: LossBaseline, rule: Rule
+) -> State:
+    usable = ~np.isnan(losses)
+    times = rows["predicted_at"].filter(pa.array(usable)).to_pylist()
+    return update(test, losses[usable], times, baseline, rule)
+
+
+def _judged_rows(reference: Reference, rows: pa.Table) -> tuple[NDArray[np.float64], str]:
+    """The losses of rows, all NaN with the reason if they cannot be judged."""
+    none = np.full(rows.num_rows, np.nan)
+    if reference.problem:
+        return none, reference.problem
+    try:
+        for one in reference.watched:
+            one.measure.losses(rows)
+        return reference.losses.losses(rows), ""
+    except Rejected as error:
+        return none, str(error)
+
+
+def _not_judged(window: Window, version: int) -> tuple[Finding, ...]:
+    """The finding that the rows of an inconclusive window cannot be judged by the objective."""
+    return (
+        Finding(
+            finding_id=stable_id(window.window_id, "objective"),
+            model=window.model,
+            version=version,
+            kind=CheckKind.PERFORMANCE,
+            check="objective",
+            severity=Severity.WARNING,
+            columns=(),
+            effect=0.0,
+            significance=1.0,
+            window_id=window.window_id,
+            at=window.ended_at,
+            detail=window.reason,
+        ),
+    )
 
 
 def _risen_error(
     state: MonitorState,
     reference: Reference,
+    name: str,
     baseline: LossBaseline,
     change: Change,
     last: datetime,
@@ -213,7 +285,9 @@ def _risen_error(
     lake_version: int,
 ) -> Judgement:
     spec = reference.losses.spec
-    window_id = stable_id(spec.name, state.version, "labels", change.row, change.at)
+    own = () if name == QUALITY else (name,)
+    test = state.test if name == QUALITY else state.tests[name]
+    window_id = stable_id(spec.name, state.version, "labels", change.row, change.at, *own)
     window = Window(
         window_id=window_id,
         model=spec.name,
@@ -224,9 +298,9 @@ def _risen_error(
         rows=change.rows,
         labelled=change.rows,
         status="judged",
-        reason="rows since the estimated change of the error",
+        reason=_sentence("rows since the estimated change of the error", *own),
         mean_loss=change.mean_loss,
-        performance=_performance(state.test, baseline),
+        performance=_performance(test, baseline),
     )
     finding = Finding(
         finding_id=stable_id(window_id, "performance"),
@@ -237,15 +311,15 @@ def _risen_error(
         severity=Severity.CRITICAL,
         columns=(),
         effect=change.mean_loss - baseline.mean,
-        significance=float(np.exp(-state.test.log_e)),
+        significance=float(np.exp(-test.log_e)),
         window_id=window_id,
         at=now,
-        detail=f"rise of the mean loss over {change.rows} labelled rows",
+        detail=_sentence(f"rise of the mean loss over {change.rows} labelled rows", *own),
     )
     alert = RaiseAlert(
         alert_id=stable_id(window_id, "alert"),
         findings=(finding,),
-        message=performance_message(spec.name, state.version, baseline, change, spec.task),
+        message=performance_message(reference.rule(name), state.version, baseline, change, *own),
         since=change.at,
     )
     return Judgement(

@@ -16,6 +16,7 @@ import structlog
 from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import Deployment, ModelSpec
+from driftloop_evaluation.measures import QUALITY
 from driftloop_evaluation.settling import settled_until
 from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.port import LakeReader, Pin
@@ -90,10 +91,11 @@ class ModelWatch:
         self._reference: tuple[int, Reference] | None = None
         self._read: tuple[Pin, datetime] | None = None
 
-    @property
-    def baseline(self) -> LossBaseline | None:
-        """Of the version that was judged last."""
-        return self._reference[1].baseline if self._reference else None
+    def normal(self, state: MonitorState) -> tuple[LossBaseline | None, float | None]:
+        """The baseline of the version that was judged last, for the measure that alerted or the
+        decisive one, and its margin; None: unknown, and the policy's."""
+        name = state.risen[0] if state.risen else QUALITY
+        return self._reference[1].normal(name) if self._reference else (None, None)
 
     def step(
         self, deployment: Deployment, standing: Standing, now: datetime, models: int = 1

@@ -122,7 +122,9 @@ class Monitor:
     ) -> None:
         if watch.can_decide:
             policy = trigger_policy(watch.settings, deployment.model)
-            known, corrections = watch.baseline, watch.corrections
+            corrections = watch.corrections
+            known, margin = watch.normal(standing.state)
+            policy = replace(policy, margin=margin or policy.margin)
             standing.put(
                 decide(self._store, deployment, standing.state, known, policy, now, corrections)
             )
