@@ -75,9 +75,9 @@ def make_candidate(
 ) -> Candidate:
     """Search and export into `work`/version. Raises ParityBroken, Rejected, or what a recipe
     raises."""
+    spec = with_classes(spec, classes)
     if spec.task is None:
         raise Rejected(f"model {spec.name!r} has no task: there is nothing to train it for")
-    spec = with_classes(spec, classes)
     context = FitContext(
         spec.task, inputs, settings.retrain.seed, work / "checkpoints", classes=classes
     )
