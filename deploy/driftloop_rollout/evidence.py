@@ -220,7 +220,7 @@ def _guard(
     if measure.part is not None:
         q, per_s = prior or 0.1, len(losses) / seconds
         needed = seconds_needed(q, rungs[-1], rule.proof_margin, rule.proof_alpha, per_s)
-        rule = replace(rule, required=needed <= deadline_s)
+        rule = replace(rule, required=bool(needed <= deadline_s))
     return Metric.start(rule, rungs, prior)
 
 

@@ -80,6 +80,11 @@ class Rule:
         """This model's share of what `false_per_month` promises for all `models`."""
         return replace(self, false_per_month=self.false_per_month / max(models, 1))
 
+    def of_tests(self, tests: int) -> "Rule":
+        """The share of one of several tests of a model in what is promised for the model."""
+        length = self.run_length and self.run_length * tests
+        return replace(self.among(tests), run_length=length)
+
     def bets(self, variance: float, highest: float) -> Floats:
         """Near the growth-optimal bet rise/(variance + rise²) for each of RISES. variance: of a
         row's loss; highest: the highest m0 among the rows."""

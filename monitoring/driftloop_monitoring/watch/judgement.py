@@ -208,17 +208,17 @@ def judge_labels(
     losses, problem = _judged_rows(reference, ready)
     if problem:  # the window of these rows says so
         return Judgement(state=replace(state, tested=position_of(ready)))
-    # The promised run length is of all tests of the model together.
-    length = policy.performance.run_length * (1 + len(reference.watched))
-    margin = reference.margin or policy.performance.margin
-    test = _updated(state.test, losses, ready, baseline, Rule(margin, length))
+    # What is promised is of all tests of the model together.
+    shared = policy.performance.of_tests(1 + len(reference.watched))
+    margin = reference.margin or shared.margin
+    test = _updated(state.test, losses, ready, baseline, replace(shared, margin=margin))
     tests, risen = {}, None
     if test.alert is not None and state.test.alert is None:
         risen = (QUALITY, baseline, test.alert)
     for one in reference.watched:
         name = one.measure.name
         before = state.tests.get(name, State())
-        rule = Rule(one.measure.margin or margin, length)
+        rule = replace(shared, margin=one.measure.margin or margin)
         tests[name] = _updated(before, one.measure.losses(ready), ready, one.baseline, rule)
         if (change := tests[name].alert) is None or before.alert is not None:
             continue
