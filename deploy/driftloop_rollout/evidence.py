@@ -92,7 +92,7 @@ class RolloutEvidence:
     coverage: Coverage = field(default_factory=Coverage)
     splits: tuple[SplitSpan, ...] = ()
     problem: str = ""
-    """Why outputs or labels could not be judged at the last look; nothing is promoted then."""
+    """Why outputs or labels could not be judged in the newest cycle; nothing is promoted then."""
 
     @property
     def quality_is_judged(self) -> bool:

@@ -208,7 +208,7 @@ def judge_labels(
     losses, problem = _judged_rows(reference, ready)
     if problem:  # the window of these rows says so
         return Judgement(state=replace(state, tested=position_of(ready)))
-    # What is promised is of all tests of the model together.
+    # The promised rate of false alerts is of all tests of the model together.
     shared = policy.performance.of_tests(1 + len(reference.watched))
     margin = reference.margin or shared.margin
     test = _updated(state.test, losses, ready, baseline, replace(shared, margin=margin))
