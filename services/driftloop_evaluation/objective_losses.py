@@ -4,8 +4,8 @@ As with `losses`, whether a row counts depends on its label and on the type of t
 the answer. A rate among some rows only (the miss rate: among positives) is the mean of a loss that
 is NaN elsewhere, if the label chooses the rows. If the answer chooses them (the false discovery
 rate: among those called positive), every row counts, with the champion's rate r in between: r where
-the answer is negative, 1 for a false positive, 0 for a true one. Its mean is r + s·(rate - r), s the
-share of answers that are positive: above r if and only if the rate is.
+the answer is negative, 1 for a false positive, 0 for a true one. Its mean is r + s·(rate - r), s
+the share of answers that are positive: above r if and only if the rate is.
 """
 
 from collections.abc import Callable, Mapping
