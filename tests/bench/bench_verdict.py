@@ -2,20 +2,22 @@
 
 Simulated labelled traffic, base error .1, through the product's own split, units and tests:
 requests without a routing key, of one row and of twenty; and users with a key and Zipf activity,
-whose errors correlate. The ladder, three metrics and all levels are those of a rollout.
+whose errors correlate; and rows under an objective. The ladder, metrics and levels are those of a
+rollout.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from objective_cells import CELLS, Cell
 
 from driftloop_rollout.arm_rows import ArmRows, us_of
 from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn
-from driftloop_rollout.units import NO_KEY, Floats, Ints, KeyHistory
+from driftloop_rollout.units import NO_KEY, Floats, Ints, KeyHistory, Units
 from driftloop_rollout.verdict import Metric, Rule, Trial
 
 RUNGS = (0.05, 0.25, 0.5)
@@ -51,6 +53,10 @@ class Outcome:
     action: str
     rows: int
     canary_rows: int
+
+
+Look = Callable[[SplitSpan, int, Trial], tuple[DrawnRows, Mapping[str, Units]]]
+"""(the step's split, the number of its epoch, what was seen) → the epoch's rows, and units."""
 
 
 class Simulation:
@@ -102,13 +108,10 @@ def walk(traffic: Traffic, effect: float, seed: int, max_rows: int) -> Outcome:
         (Rule("errors", 0.01, False), 0.0),
         (Rule("latency", 0.1, False), 0.01),
     )
-    trial = Trial(tuple(Metric.start(rule, RUNGS, prior) for rule, prior in rules))
-    rung = total = on_canary = number = 0
-    now = START
-    span = SplitSpan(str(seed), RUNGS[0], now, STICKY_S, started=now)
     keys: list[Ints] = []
     losses: list[Floats] = []
-    while total < max_rows:
+
+    def look(span: SplitSpan, number: int, trial: Trial) -> tuple[DrawnRows, Mapping[str, Units]]:
         draws, loss = simulation.epoch(span, number)
         rows, stable = draws.rows, ~draws.canary
         history = NO_HISTORY if not keys else KeyHistory.of(np.hstack(keys), np.hstack(losses))
@@ -123,10 +126,45 @@ def walk(traffic: Traffic, effect: float, seed: int, max_rows: int) -> Outcome:
             (name := m.rule.name): draws.units(values[name], known.get(name, NO_HISTORY), m.q, 0.0)
             for m in trial.metrics
         }
+        keys[:] = [*keys, rows.key[stable]][-HISTORY_EPOCHS:]
+        losses[:] = [*losses, loss[stable]][-HISTORY_EPOCHS:]
+        return draws, units
+
+    return climb(rules, look, seed, max_rows)
+
+
+def walk_cell(cell: Cell, harm: bool, seed: int) -> Outcome:
+    """As `walk`, for rows without a routing key under an objective."""
+    rng = np.random.default_rng(seed)
+
+    def look(span: SplitSpan, number: int, trial: Trial) -> tuple[DrawnRows, Mapping[str, Units]]:
+        n, begins = cell.epoch_rows, us_of(span.since) + number * round(STICKY_S * 1e6)
+        canary, none = rng.random(n) < span.weight, np.full(n, np.nan)
+        at = begins + np.arange(n) * round(STICKY_S * 1e6) // n
+        every = np.ones(n, bool)
+        rows = ArmRows(
+            at, canary, every, np.full(n, 0.01), ~every, every, none, none, np.full(n, NO_KEY)
+        )
+        draws = drawn(rows, (span,))
+        values = cell.sample(rng, draws.canary, harm)
+        return draws, {
+            m.rule.name: draws.units(values[m.rule.name], NO_HISTORY, m.q, 0.0)
+            for m in trial.metrics
+        }
+
+    return climb(cell.rules, look, seed, cell.max_rows)
+
+
+def climb(rules: Sequence[tuple[Rule, float]], look: Look, seed: int, max_rows: int) -> Outcome:
+    """The ladder. rules: with the champion's mean losses."""
+    trial = Trial(tuple(Metric.start(rule, RUNGS, prior) for rule, prior in rules))
+    rung = total = on_canary = number = 0
+    now = START
+    span = SplitSpan(str(seed), RUNGS[0], now, STICKY_S, started=now)
+    while total < max_rows:
+        draws, units = look(span, number, trial)
         trial = trial.update(units)
-        keys = [*keys, rows.key[stable]][-HISTORY_EPOCHS:]
-        losses = [*losses, loss[stable]][-HISTORY_EPOCHS:]
-        total, on_canary = total + len(loss), on_canary + int(draws.canary.sum())
+        total, on_canary = total + len(draws.draw), on_canary + int(draws.canary.sum())
         number, now = number + 1, now + timedelta(seconds=STICKY_S)
         verdict = trial.judge(rung, len(RUNGS))
         if verdict.action in ("promote", "roll_back"):
@@ -143,12 +181,17 @@ def table(traffics: Sequence[Traffic], canaries: Sequence[str], runs: int, max_r
     for traffic in traffics:
         for name in canaries:
             found = [walk(traffic, CANARIES[name], seed, max_rows) for seed in range(runs)]
-            count = Counter(outcome.action for outcome in found)
-            shares = [f"{count[a] / runs:.1%}" for a in ("promote", "roll_back", "hold")]
-            median, most = np.quantile([outcome.rows for outcome in found], [0.5, 0.9])
-            canary = np.median([outcome.canary_rows for outcome in found])
-            cells = [traffic.name, name, *shares, f"{median:,.0f}, {most:,.0f}", f"{canary:,.0f}"]
-            print(f"| {' | '.join(cells)} |", flush=True)
+            show(traffic.name, name, found)
+
+
+def show(traffic: str, canary: str, found: Sequence[Outcome]) -> None:
+    """A row of the table."""
+    count = Counter(outcome.action for outcome in found)
+    shares = [f"{count[a] / len(found):.1%}" for a in ("promote", "roll_back", "hold")]
+    median, most = np.quantile([outcome.rows for outcome in found], [0.5, 0.9])
+    rows = np.median([outcome.canary_rows for outcome in found])
+    cells = [traffic, canary, *shares, f"{median:,.0f}, {most:,.0f}", f"{rows:,.0f}"]
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -161,6 +204,11 @@ def main() -> None:
     chosen = [traffic for traffic in TRAFFIC if arguments.only in traffic.name]
     canaries = [name for name in CANARIES if arguments.canary in name]
     table(chosen, canaries, arguments.runs, arguments.max_rows)
+    for cell in CELLS:
+        if arguments.only in cell.name and not arguments.canary:
+            for harm, name in ((False, "equal"), (True, cell.harm)):
+                found = [walk_cell(cell, harm, seed) for seed in range(arguments.runs)]
+                show(cell.name, name, found)
 
 
 if __name__ == "__main__":
