@@ -75,7 +75,7 @@ class ServingSettings(Section):
     def _scale_is_a_range(self) -> "ServingSettings":
         least, most = self.scale
         if least > most:
-            raise ValueError(f"min_replicas is {least}, which is above max_replicas, {most}")
+            raise ValueError(f"there cannot be at least {least} replicas and at most {most}")
         return self
 
 
