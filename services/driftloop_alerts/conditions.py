@@ -66,7 +66,7 @@ class Condition:
 
 
 def conditions(seen: Snapshot) -> list[Condition]:
-    """All that is wrong, in no order of importance."""
+    """All that is wrong, unordered."""
     found = [*_roles(seen), *_routes(seen)]
     found += [_of_alert(alert, seen) for alert in seen.alerts if alert.kind in _OF_ALERTS]
     for model in seen.models.values():
@@ -302,8 +302,9 @@ def _waiting(model: ModelSeen) -> Iterator[Condition]:
 
 
 def sentence(text: str) -> str:
-    """One line of bounded length with a full stop at its end."""
-    line = " ".join(text.split())
+    """One line of bounded length, without control characters, with a full stop at its end."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    line = " ".join(printable.split())
     line = line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
     return line if line.endswith((".", "…", "!", "?")) else f"{line}."
 

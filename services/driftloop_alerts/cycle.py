@@ -49,7 +49,7 @@ class AlertsCycle:
 
     def step(self, now: datetime) -> None:
         """Raises StoreAway."""
-        pending = self._store.pending_deliveries()
+        pending = self._dispatcher.pending()
         seen = self._reader.read(now, pending)
         found = conditions(seen)
         changes = reconcile(self._store.unresolved_incidents(), found, self._routes, now)
@@ -74,7 +74,7 @@ class AlertsCycle:
 
     def _group(self, pending: Sequence[Delivery], now: datetime) -> list[Delivery]:
         """Commit the messages that are due. A route with one under way gets no other: what waits
-        is told together when the receiver is back."""
+        is sent in one message when the receiver is back."""
         waiting: dict[str, list[Notice]] = {}
         for notice in self._store.waiting_notices():
             waiting.setdefault(notice.route, []).append(notice)

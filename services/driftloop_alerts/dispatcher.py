@@ -35,9 +35,14 @@ class Dispatcher:
         self._pool = ThreadPoolExecutor(max(1, min(len(senders), MOST_THREADS)), "alerts-send")
         self._under_way: dict[str, Future[None]] = {}
 
-    def send_due(self, pending: list[Delivery], now: datetime) -> None:
-        """Start what is due; does not wait. pending: all that is not sent, of the store."""
+    def pending(self) -> list[Delivery]:
+        """All that is not sent, as the store has it. Raises StoreAway."""
+        # In this order: what ends after the store was read is remembered as under way.
         self._under_way = {id_: f for id_, f in self._under_way.items() if not f.done()}
+        return self._store.pending_deliveries()
+
+    def send_due(self, pending: list[Delivery], now: datetime) -> None:
+        """Start what is due; does not wait. pending: what `pending` said, and new ones."""
         for delivery in pending:
             if delivery.route not in self._senders:
                 gone = "the settings have no such route any more"

@@ -1,12 +1,12 @@
 """When a route's notices become one message, and what it then says of each incident. Pure.
 
 A route has at most one message under way, and at most one in `group` seconds: what comes meanwhile
-waits, and is told together. What is not urgent waits for the digest of the day.
+waits, and is sent together. What is not urgent waits for the digest of the day.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from driftloop_alerts.routing import Route
 from driftloop_contracts.incident import (
@@ -17,9 +17,6 @@ from driftloop_contracts.incident import (
     NoticeKind,
     Urgency,
 )
-
-COLLECT = timedelta(seconds=3)
-"""How long the first notice of a message waits for others that have the same origin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ def due(
     ready = [n for n in waiting if _ready_at(n, incidents.get(n.incident), route) <= now]
     if not ready or route.opens_at(now) > now:
         return None
-    if now - min(_ready_at(n, incidents.get(n.incident), route) for n in ready) < COLLECT:
+    if now - min(_ready_at(n, incidents.get(n.incident), route) for n in ready) < route.collect:
         return None
     if last is not None and now - last < route.group:
         return None
@@ -86,8 +83,8 @@ def _batch(notices: Sequence[Notice], incidents: Mapping[str, Incident]) -> Batc
 
 
 def _item(kinds: Iterable[NoticeKind], incident: Incident) -> Item | None:
-    """What is left to say after all that happened meanwhile. What was never told is told, though it
-    is over; what was told is not repeated after somebody took it on."""
+    """What is left to say after all that happened meanwhile. An incident that is over is sent once
+    if nobody knows of it; a repetition is left out after somebody acknowledged the incident."""
     known = list(kinds)
     unheard = NoticeKind.OPENED in known
     if incident.state is IncidentState.RESOLVED:

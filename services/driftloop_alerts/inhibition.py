@@ -1,4 +1,4 @@
-"""Which condition is the effect of another one: only the cause is told."""
+"""Which condition is the effect of another one: only the cause is sent."""
 
 from collections.abc import Iterable
 

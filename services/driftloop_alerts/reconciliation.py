@@ -1,8 +1,8 @@
-"""From what is wrong now to what happens to incidents, and who is to be told. Pure.
+"""From what is wrong now to what happens to incidents, and which routes are notified. Pure.
 
 Level-triggered: a condition without an incident opens one, an incident without its condition is
-resolved. What is told to whom is kept in the incident (`told`), so that a cycle that is repeated
-after a crash writes nothing twice, and a route that the settings gained is told of what is open.
+resolved. The incident keeps when each route was notified (`told`), so that a cycle that is
+repeated after a crash writes nothing twice, and a new route in the settings gets what is open.
 """
 
 from collections.abc import Iterable, Sequence

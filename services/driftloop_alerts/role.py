@@ -55,7 +55,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
         try:
             cycle.step(clock())
         except StoreAway:
-            pass  # logged once by the store; what came meanwhile is told when it is back
+            pass  # logged once by the store; what came meanwhile is sent when it is back
         except Exception as error:
             health.failed(error)
         else:

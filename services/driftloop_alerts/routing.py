@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo
 from driftloop_contracts.incident import Cause, Incident, Urgency
 from driftloop_settings.alert_sections import AlertsSettings, RouteSettings
 
-ONE_MINUTE = timedelta(minutes=1)
+COLLECT = timedelta(seconds=3)
+"""How long the first notice of a message waits for others that have the same origin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """hours: from and to, at the wall in `zone`; None: always. digest_at: when what is not urgent
-    is sent. repeat: None: never."""
+    """hours: from and to, at the wall in `zone`; None: always. digest_at: when digests are
+    sent. repeat: None: never."""
 
     name: str
     models: tuple[str, ...]
@@ -26,6 +27,7 @@ class Route:
     repeat: timedelta | None
     group: timedelta
     resolved: bool
+    collect: timedelta = COLLECT
 
     @classmethod
     def of(cls, route: RouteSettings, alerts: AlertsSettings) -> "Route":

@@ -96,7 +96,7 @@ class StoreReader:
             at = datetime.fromisoformat(tested["at"])
             first = self._store.first_window_after(spec.name, at)
             waits_s = (now - first).total_seconds() if first else 0.0
-            # Rows without any baseline are not tested at all, and wait for ever.
+            # Rows without any baseline are not tested at all, and wait forever.
             seen["labels_wait_s"] = waits_s if waits_s < 1.5 * timeout_s else None
         trigger = settings.trigger
         if trigger.schedule is not None:

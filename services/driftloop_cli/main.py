@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from driftloop_cli import (
+    alert_commands,
     control_commands,
     dead_letter_commands,
     lake_commands,
@@ -56,6 +57,7 @@ for _command in (
 app.command()(dead_letter_commands.dead_letters)
 app.command()(settings_view.settings)
 app.add_typer(control_commands.rollout, name="rollout")
+app.add_typer(alert_commands.alerts, name="alerts")
 
 
 def main() -> None:

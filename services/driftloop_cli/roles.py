@@ -49,10 +49,11 @@ ROLES = (
     Role("monitor", "driftloop_monitoring.watch.worker:run", late=True, nice=5),
     Role("retrain", "driftloop_retrain.job.role:run", late=True),
     Role("rollout", "driftloop_rollout.controller:run", late=True),
+    Role("alerts", "driftloop_alerts.role:run", stop_s=5.0, late=True, nice=5),
 )
 STOP_ORDER = (
-    ("rollout", "retrain", "monitor", "gateway", "serving"), ("ray", "shipper"), ("archiver",),
-    ("kafka",),
+    ("alerts", "rollout", "retrain", "monitor", "gateway", "serving"), ("ray", "shipper"),
+    ("archiver",), ("kafka",),
 )  # fmt: skip
 """The roles that stop together, in order. Producers stop before their consumers, so that every
 answered prediction is shipped, and every shipped one archived."""

@@ -1,4 +1,4 @@
-"""An incident: what people are told about, one at a time for each model, cause and subject."""
+"""An incident: what people have to know, one at a time for each model, cause and subject."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -73,13 +73,13 @@ _TIMES = ("at", "updated_at", "silenced_until", "resolved_at")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """model: "" for what concerns the whole stack; subject: tells apart incidents of one cause,
-    such as the role or the route; at: when it was opened; updated_at: when its evidence, state or
-    message changed last; count: how often there was new evidence.
+    """model: "" for what concerns the whole stack; subject: distinguishes incidents of one
+    cause, such as the role or the route; at: when it was opened; updated_at: when its evidence,
+    state or message changed last; count: how often there was new evidence.
 
     happened, next: one sentence each: what happened, and what driftloop does next by itself and
     when. evidence: the last; its `key` changes when there is more. hidden_by: the incident (id)
-    whose effect it is: nothing is sent about it meanwhile. told: when each route was given it last.
+    whose effect it is: nothing is sent about it meanwhile. told: when each route was last notified.
     by: who acknowledged or silenced it last. `revision` is the store's.
     """
 
@@ -149,7 +149,7 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A route is to be told of an incident. It is written in the transaction that changes the
+    """A route has to be notified of an incident. It is written in the transaction that changes the
     incident, and waits there until a delivery takes it on."""
 
     id: str

@@ -18,6 +18,7 @@ from driftloop_contracts.alert import AlertEvent
 from driftloop_contracts.clock import Clock
 from driftloop_contracts.judgement import Decision
 from driftloop_contracts.retrain import Retrain, RetrainEvent
+from driftloop_gateway.incident_api import incident_api
 from driftloop_gateway.intake import take_in
 from driftloop_gateway.overview import overview
 from driftloop_gateway.removal import remove
@@ -97,6 +98,7 @@ def make_app(context: GatewayContext) -> FastAPI:
     )
     _inspection(app, context)
     _actions(app, context)
+    app.include_router(incident_api(context.settings, context.store, context.clock))
     add_console(
         app,
         ConsoleContext(

@@ -1,6 +1,7 @@
 """Settings of alerts: the routes that incidents take to people."""
 
 import re
+from importlib.util import find_spec
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -56,6 +57,8 @@ def _destination(secret: SecretStr) -> SecretStr:
     elif scheme == "apprise":
         if "://" not in to:
             raise ValueError(f"write {SCHEMES['apprise']}")
+        if find_spec("apprise") is None:
+            raise ValueError('apprise: needs `pip install "driftloop[alerts]"`')
     else:
         parts = urlsplit(to)
         try:

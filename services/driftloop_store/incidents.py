@@ -1,7 +1,7 @@
 """Incidents with their history, and the outbox: what is to be sent about them.
 
 An incident and the notices of its change are written in one transaction; so are a delivery and the
-notices that it takes on. Whatever is killed when, what was committed is sent. ADR 37.
+notices that it takes on. Whatever is killed when, a committed change is sent. ADR 37.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -85,7 +85,7 @@ class Incidents(Database):
             return [_notice(row) for row in c.execute(query.order_by(outbox.c.at, outbox.c.id))]
 
     def notices_of(self, incident_id: str) -> list[Record]:
-        """Who was told of an incident, oldest first: the notice's fields, and `delivery`, the state
+        """The notices of an incident, oldest first: the notice's fields, and `delivery`, the state
         of the delivery that took it on, or None if it waits."""
         query = (
             sa.select(outbox, deliveries.c.state.label("delivery"))

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE_ROOTS = ("services", "serving", "monitoring", "retrain", "deploy")
 MODULES = sorted(m for root in SOURCE_ROOTS for m in (ROOT / root).glob("driftloop_*/**/*.py"))
 VENDORS = {
+    "apprise": "driftloop_alerts",
     # Ray Serve in the first, Ray Train in the second, one module of it.
     "ray": "driftloop_serving driftloop_retrain",
     "kafka": "driftloop_bus",

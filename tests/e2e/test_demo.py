@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1000)]
 
 ROLES = (
     "shipper", "archiver", "kafka", "replica", "serving", "ray", "gateway", "monitor", "retrain",
-    "rollout",
+    "rollout", "alerts",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ class Alertmanager:
         self._post = post
 
     def send(self, message: Message) -> None:
-        self._post.json([_alert(entry) for entry in message.entries])
+        self._post.send_json([_alert(entry) for entry in message.entries])
 
     def close(self) -> None:
         self._post.close()

@@ -5,7 +5,7 @@ from driftloop_alerts.senders.port import Undelivered
 
 
 class AppriseSender:
-    """Apprise says only whether it worked; its log says why."""
+    """Apprise returns only whether it worked, and logs the reason."""
 
     def __init__(self, url: str) -> None:
         from apprise import Apprise

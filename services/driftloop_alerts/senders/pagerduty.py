@@ -46,4 +46,4 @@ class PagerDuty:
 
     def _event(self, action: str, incident: str, more: dict[str, Any]) -> None:
         event = {"routing_key": self._key, "event_action": action, "dedup_key": incident}
-        self._post.json({**event, "client": "driftloop", **more})
+        self._post.send_json({**event, "client": "driftloop", **more})

@@ -14,7 +14,9 @@ class Slack:
     def send(self, message: Message) -> None:
         lines = [f"*{escaped(message.title)}*", "", *map(escaped, text_lines(message))]
         # Links in texts are shown as they are: a name can say `<!channel>`, and is escaped.
-        self._post.json({"text": "\n".join(lines).rstrip()[:MOST_CHARS], "unfurl_links": False})
+        self._post.send_json(
+            {"text": "\n".join(lines).rstrip()[:MOST_CHARS], "unfurl_links": False}
+        )
 
     def close(self) -> None:
         self._post.close()

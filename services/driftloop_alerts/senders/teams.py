@@ -25,7 +25,7 @@ class Teams:
         }
         content_type = "application/vnd.microsoft.card.adaptive"
         attachment = {"contentType": content_type, "content": card}
-        self._post.json({"type": "message", "attachments": [attachment]})
+        self._post.send_json({"type": "message", "attachments": [attachment]})
 
     def close(self) -> None:
         self._post.close()
