@@ -12,7 +12,7 @@ from driftloop_contracts.errors import Conflict, NotFound
 from driftloop_registry.port import Registry
 from driftloop_rollout.machine import Rollout, State
 from driftloop_store import Store, StoreAway
-from driftloop_store.cycle_health import CycleHealth
+from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 
 log = structlog.get_logger()
 RECENT = 200
@@ -43,7 +43,7 @@ def _set(registry: Registry, rollout: Rollout) -> None:
 
 def run_aliases(store: Store, open_registry: Callable[[], Registry], stop: threading.Event) -> None:
     """Settle until stopped."""
-    health = CycleHealth(store, "rollout/registry")
+    health = CycleHealth(store, "rollout/registry", silence_s=SILENCE_S)
     while not stop.wait(RETRY_S):
         with suppress(StoreAway), health.cycle(), suppress(Conflict):
             settle_aliases(store, open_registry)

@@ -37,7 +37,7 @@ from driftloop_rollout.verdict import (
 )
 from driftloop_settings import RolloutSettings, Settings
 from driftloop_store import Store, StoreAway, await_store
-from driftloop_store.cycle_health import CycleHealth
+from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 
 log = structlog.get_logger()
 BUSY_S = 0.25
@@ -288,7 +288,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
 
     registrar = threading.Thread(target=run_aliases, args=(store, open_registry, stop), daemon=True)
     registrar.start()
-    health = CycleHealth(store, "rollout", clock)
+    health = CycleHealth(store, "rollout", clock, silence_s=SILENCE_S)
     controller = Controller(settings, store, open_lake, health)
     log.info("rollout.started", interval_s=settings.rollout.interval_s)
     busy = False

@@ -5,7 +5,8 @@ import mmap
 from pathlib import Path, PurePosixPath
 
 from driftloop_contracts.errors import NotFound, Rejected
-from driftloop_contracts.onnx_file import external_locations
+from driftloop_contracts.onnx_file import external_locations, width
+from driftloop_contracts.signature import check_width
 
 RESERVED = frozenset({"model.json", "model.onnx", "reference.parquet", "lineage.json"})
 """File names in a version's folder that external data must not use."""
@@ -16,6 +17,19 @@ def external_files(graph: Path) -> dict[str, Path]:
     Rejected for a file that is outside the folder or a link, which would let a model read files
     that are not part of it."""
     return {str(place): _checked(graph, place) for place in map(_place, _named(graph))}
+
+
+def check_graph_width(graph: Path) -> None:
+    """Raises Rejected for more inputs and outputs than can be captured, read from the file before
+    anything is done with it. What cannot be read is left for the library to refuse."""
+    if not graph.stat().st_size:
+        return
+    with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        try:
+            found = width(memoryview(content))
+        except ValueError:
+            return
+    check_width(found)
 
 
 def _named(graph: Path) -> list[str]:

@@ -42,6 +42,7 @@ class MlflowRegistry:
     def _client(self) -> Any:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # the process has its own
         from mlflow import MlflowClient
 
         self._folder.mkdir(parents=True, exist_ok=True)

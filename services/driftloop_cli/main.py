@@ -28,7 +28,7 @@ from driftloop_cli.options import (
     stack_command,
 )
 from driftloop_cli.terminal import console, styled
-from driftloop_contracts.errors import Conflict, Rejected, Unavailable
+from driftloop_contracts.errors import Conflict, DriftloopError, Rejected, Unavailable
 from driftloop_settings.locale_encoding import adopt_utf8, start_anew
 from driftloop_settings.loopback import exempt_loopback
 from driftloop_settings.private_files import private_folder
@@ -180,13 +180,21 @@ def role(
     insecure: Insecure = False,
 ) -> None:
     """Run one role in the foreground, for a set-up with roles on several machines."""
-    from driftloop_cli.logs import configure_logs
+    import structlog
+
     from driftloop_cli.roles import enter
+    from driftloop_settings.logs import configure_logs
 
     settings = run.with_insecure(insecure).settings
     configure_logs()
     private_folder(settings.state_dir)
-    enter(name, settings)
+    try:
+        enter(name, settings)
+    except DriftloopError:
+        raise
+    except Exception:  # where a role runs by itself, people look at its output
+        structlog.get_logger().exception("role.failed", role=name)
+        raise
 
 
 kafka = typer.Typer(help="The single-node Apache Kafka of this machine.", no_args_is_help=True)
@@ -329,7 +337,7 @@ def demo(
         from driftloop_demo.demo import SCENARIOS
         from driftloop_demo.demo import run_demo as run
 
-    with reported(as_json=False):
+    with reported(Invocation(state_dir)):
         scenario = scenario or SCENARIOS[0]
         if scenario not in SCENARIOS:
             raise Rejected(f"--scenario {scenario}: must be one of {', '.join(SCENARIOS)}")

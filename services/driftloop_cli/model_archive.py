@@ -13,7 +13,7 @@ import yaml
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.language import ADAPTER_CONFIG, BASE_CONFIG, WEIGHTS_SUFFIXES
-from driftloop_registry.graph_files import external_files
+from driftloop_registry.graph_files import check_graph_width, external_files
 
 Spec = dict[str, Any]
 SPEC = "model.yaml"
@@ -64,6 +64,7 @@ def _graph(graph: Path) -> dict[str, Path]:
     relative paths."""
     if not graph.is_file():
         raise NotFound(f"there is no file {graph}")
+    check_graph_width(graph)
     return {"model.onnx": graph, **external_files(graph)}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Concatenate
+from typing import Annotated, Any, Concatenate, NoReturn
 
 import typer
 
@@ -61,6 +61,14 @@ class Invocation:
     def settings(self) -> Settings:
         return load_settings(self.sets, state_dir=self.state_dir, file=self.config)
 
+    @property
+    def known_state_dir(self) -> Path:
+        """The state directory, or what is known of it while the settings are not read."""
+        settings: Settings | None = self.__dict__.get("settings")
+        if settings is not None:
+            return settings.state_dir
+        return self.state_dir or Settings.model_fields["state_dir"].default
+
     def with_insecure(self, insecure: bool) -> "Invocation":
         return replace(self, sets=(*self.sets, "control.insecure=true")) if insecure else self
 
@@ -98,8 +106,8 @@ def stack_command(command: Callable[Concatenate[Invocation, ...], None]) -> Call
         as_json: bool,
         **arguments: Any,
     ) -> None:
-        with reported(as_json):
-            invocation = Invocation(state_dir, tuple(sets or ()), config, as_json)
+        invocation = Invocation(state_dir, tuple(sets or ()), config, as_json)
+        with reported(invocation):
             _ = invocation.settings  # every command refuses wrong ones, before it does anything
             command(invocation, **arguments)
 
@@ -110,13 +118,24 @@ def stack_command(command: Callable[Concatenate[Invocation, ...], None]) -> Call
 
 
 @contextmanager
-def reported(as_json: bool) -> Iterator[None]:
-    """Turn driftloop's errors into one sentence (or document) and exit code 1."""
+def reported(run: Invocation) -> Iterator[None]:
+    """Turn errors into one sentence (or document) and exit code 1. The traceback of one that is
+    not driftloop's is in the state directory then."""
     try:
         yield
     except DriftloopError as error:
-        if as_json:
-            sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
-        else:
-            console.print(styled(("error:", "red"), f" {error}"))
-        raise typer.Exit(1) from None
+        _show(error, run.as_json)
+    except Exception as error:
+        from driftloop_cli.unexpected import is_foreseen, recorded
+
+        if is_foreseen(error):
+            raise
+        _show(recorded(error, run.known_state_dir), run.as_json)
+
+
+def _show(error: DriftloopError, as_json: bool) -> NoReturn:
+    if as_json:
+        sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
+    else:
+        console.print(styled(("error:", "red"), f" {error}"))
+    raise typer.Exit(1) from None

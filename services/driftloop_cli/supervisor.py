@@ -24,12 +24,12 @@ from typing import IO
 import psutil
 import structlog
 
-from driftloop_cli.logs import configure_logs
 from driftloop_cli.role_process import RoleProcess, import_before_fork
 from driftloop_cli.roles import STOP_ORDER, Role, enter, roles_of
 from driftloop_contracts.errors import Conflict
 from driftloop_serving.ports.port_owner import PortOwner, own_ports, serving_ports
 from driftloop_settings import Settings
+from driftloop_settings.logs import configure_logs
 from driftloop_settings.memory import few_heaps
 from driftloop_settings.ports import require_free
 from driftloop_settings.run_state import (

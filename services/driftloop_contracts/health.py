@@ -5,7 +5,7 @@ A role is `degraded` while its cycles keep failing: it runs but accomplishes not
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 
@@ -29,6 +29,30 @@ class Degraded:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Degraded":
         return cls(**{**value, "since": datetime.fromisoformat(value["since"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A role was at work `at` that time and promised to be heard of again within `limit_s`; `pid`:
+    its process. Who reads it decides by the clock: what hangs cannot say so. See ADR 41."""
+
+    role: str
+    at: datetime
+    limit_s: float
+    pid: int
+
+    def silent_since(self, now: datetime, started: datetime | None = None) -> datetime | None:
+        """When it was heard of last, if that is longer ago than it promised. started: when its
+        process of now did, if that is another one."""
+        heard = self.at if started is None else started
+        return heard if now - heard > timedelta(seconds=self.limit_s) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "at": self.at.isoformat()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Heartbeat":
+        return cls(**{**value, "at": datetime.fromisoformat(value["at"])})
 
 
 class Health(Protocol):

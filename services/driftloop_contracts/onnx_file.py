@@ -20,7 +20,8 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "sparse": {1: "tensor", 2: "tensor"},
 }  # fmt: skip
 """The fields of onnx.proto that lead to a TensorProto, by message and number."""
-_GRAPH, _INPUT, _OUTPUT = 7, 11, 12
+_GRAPH, _INITIALIZER, _INPUT, _OUTPUT = 7, 5, 11, 12
+_NAME, _TENSOR_NAME = 1, 8
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
 
 
@@ -47,8 +48,17 @@ def shapeless(model: bytes | memoryview) -> frozenset[str]:
     (graph,) = _values(memoryview(model), _GRAPH) or [memoryview(b"")]
     tensors = [*_values(graph, _INPUT), *_values(graph, _OUTPUT)]
     return frozenset(
-        _text(_values(tensor, 1)) for tensor in tensors if not _values_at(tensor, (2, 1, 2))
+        _text(_values(tensor, _NAME)) for tensor in tensors if not _values_at(tensor, (2, 1, 2))
     )
+
+
+def width(model: bytes | memoryview) -> int:
+    """How many inputs and outputs the graph has. An input for which the graph has a value is a
+    weight, or optional, and not counted. Raises ValueError."""
+    (graph,) = _values(memoryview(model), _GRAPH) or [memoryview(b"")]
+    inputs = {_text(_values(tensor, _NAME)) for tensor in _values(graph, _INPUT)}
+    weights = {_text(_values(tensor, _TENSOR_NAME)) for tensor in _values(graph, _INITIALIZER)}
+    return len(inputs - weights) + len(_values(graph, _OUTPUT))
 
 
 def _locations(tensor: Message) -> Iterator[str]:

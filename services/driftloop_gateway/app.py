@@ -44,6 +44,7 @@ REPORT_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+OPENAPI = "/api/openapi.json"
 ARCHIVE_LIMIT_BYTES = 512 << 30
 
 
@@ -86,7 +87,11 @@ class CommandRequest(BaseModel):
 
 def make_app(context: GatewayContext) -> FastAPI:
     app = FastAPI(
-        title="driftloop control API", openapi_url="/api/openapi.json", docs_url="/api/docs"
+        title="driftloop control API",
+        openapi_url=OPENAPI,
+        # FastAPI's pages load their scripts from other hosts.
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_middleware(RequestGuard, callers=Callers.of(context.settings), typed=True)
     install_error_handlers(app)

@@ -11,7 +11,7 @@ from driftloop_evaluation.served_objectives import served_objectives
 from driftloop_evaluation.slices import slice_columns
 from driftloop_gateway.incoming_version import IncomingVersion, only_holds
 from driftloop_onnx import first_load, parse_options, require_providers
-from driftloop_registry.graph_files import external_files
+from driftloop_registry.graph_files import check_graph_width, external_files
 from driftloop_settings import Settings
 
 MODEL, REFERENCE = "model.onnx", "reference.parquet"
@@ -34,6 +34,7 @@ def read_graph(
     graph = folder / MODEL
     if not graph.is_file():
         raise Rejected(f"there is no model file {MODEL!r} in the archive")
+    check_graph_width(graph)  # before it is loaded
     known = {MODEL, REFERENCE, *external_files(graph)}
     only_holds(folder, known.__contains__, f"{MODEL}, {REFERENCE} and the files that it names")
     signature = first_load(

@@ -1,16 +1,37 @@
-"""Reports the roles of this machine that die again and again: they cannot say so themselves."""
+"""Reports what roles cannot report themselves: that they die again and again, or hang."""
 
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
-from driftloop_settings.run_state import RunState
+from driftloop_contracts.clock import Clock, system_clock
+from driftloop_contracts.health import Heartbeat
+from driftloop_settings.run_state import RoleState, RunState
 from driftloop_store import Store, StoreAway
 from driftloop_store.cycle_health import CycleHealth
 
 EVERY_S = 2.0
 DEATHS = 3
 """The number of deaths in a row; a role that is killed once or twice is restarted at once."""
+
+FORGOTTEN = timedelta(days=1)
+"""Where roles run apart, one that is not heard of for longer counts as taken away."""
+
+
+def silent_since(beat: Heartbeat, running: RunState | None, now: datetime) -> datetime | None:
+    """When the role was heard of last, if it hangs by now. Nothing is said of one that does not
+    run: its process is what failed, or somebody stopped it."""
+    if running is None:
+        return beat.silent_since(now) if now - beat.at < FORGOTTEN else None
+    role = next((r for r in running.roles if r.name == beat.role.partition("/")[0]), None)
+    if role is None or role.state != "running":
+        return None
+    return beat.silent_since(now, None if role.pid == beat.pid else _started(role, now))
+
+
+def _started(role: RoleState, now: datetime) -> datetime:
+    return now if role.created_s is None else datetime.fromtimestamp(role.created_s, UTC)
 
 
 class RoleWatch:
@@ -21,27 +42,46 @@ class RoleWatch:
         store: Store,
         running: Callable[[], RunState | None],
         make_health: Callable[[Store, str], CycleHealth] = CycleHealth,
+        clock: Clock = system_clock,
     ) -> None:
         self._store = store
         self._running = running
         self._make_health = make_health
+        self._clock = clock
         self._health: dict[str, CycleHealth] = {}
 
     def look(self) -> None:
         """Check once. Raises StoreAway."""
         running = self._running()
         for role in running.roles if running else ():
-            name = f"{role.name}/process"
-            if name not in self._health:
-                self._health[name] = self._make_health(self._store, name)
-            health = self._health[name]
-            if role.deaths >= DEATHS:
-                health.failed(
-                    f"its process ended {role.deaths} times in a row, at last with {role.code}; "
-                    f"see logs/{role.name}.log in the state directory"
-                )
-            elif not role.deaths:
-                health.succeeded()
+            self._look_at_deaths(role)
+        for beat in self._store.heartbeats():
+            self._look_at_silence(beat, silent_since(beat, running, self._clock()))
+
+    def _look_at_deaths(self, role: RoleState) -> None:
+        health = self._health_of(f"{role.name}/process")
+        if role.deaths >= DEATHS:
+            health.failed(
+                f"its process ended {role.deaths} times in a row, at last with {role.code}; "
+                f"see logs/{role.name}.log in the state directory"
+            )
+        elif not role.deaths:
+            health.succeeded()
+
+    def _look_at_silence(self, beat: Heartbeat, since: datetime | None) -> None:
+        health = self._health_of(f"{beat.role}/cycle")
+        if since is None:
+            health.succeeded()
+        else:
+            health.failed(
+                f"it hangs: no cycle has ended for more than {beat.limit_s / 60:g} minutes, the "
+                f"last one at {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            )
+
+    def _health_of(self, name: str) -> CycleHealth:
+        if name not in self._health:
+            self._health[name] = self._make_health(self._store, name)
+        return self._health[name]
 
     def run(self, stop: threading.Event) -> None:
         """Check until stopped."""

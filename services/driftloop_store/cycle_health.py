@@ -4,11 +4,16 @@ A role whose cycles have failed for `patience_s` is degraded: the store says so 
 shows it), and one alert is raised. The first cycle that succeeds takes both back. A failure that
 is over before is only logged. While the store is away nothing can be said in it; it is said when
 the store is back.
+
+A cycle that never ends reports nothing. So each report is a sign of life too (ADR 41): the store
+holds its time and for how long the role may stay silent, and `driftloop_gateway.role_watch` reports
+a role that stays silent longer.
 """
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import blake2b
 
 import structlog
@@ -16,7 +21,7 @@ import structlog
 from driftloop_contracts.alert import Alert, AlertEvent, AlertState
 from driftloop_contracts.clock import Clock, system_clock
 from driftloop_contracts.errors import DriftloopError, NotFound
-from driftloop_contracts.health import Degraded
+from driftloop_contracts.health import Degraded, Heartbeat
 from driftloop_contracts.judgement import CheckKind, Severity
 from driftloop_store.engine import StoreAway
 from driftloop_store.store import Store
@@ -25,20 +30,31 @@ log = structlog.get_logger()
 
 PATIENCE_S = 60.0
 """A broker that starts beside a role may take half a minute on a busy machine."""
+SILENCE_S = 300.0
+"""How long most roles' cycles may take before the role counts as hanging."""
+WRITTEN_PER_SILENCE = 4
+"""How often a heartbeat is written in the time of a silence: a cycle may take a second only."""
 MAX_REASON = 300
 
 
 class CycleHealth:
     """The health of one role (`driftloop_contracts.health.Health`). One thread at a time may report
-    on a subject."""
+    on a subject. silence_s: the longest time between two reports; None: no heartbeat is written."""
 
     def __init__(
-        self, store: Store, role: str, clock: Clock = system_clock, patience_s: float = PATIENCE_S
+        self,
+        store: Store,
+        role: str,
+        clock: Clock = system_clock,
+        patience_s: float = PATIENCE_S,
+        silence_s: float | None = None,
     ) -> None:
         self._store = store
         self._role = role
         self._clock = clock
         self._patience = timedelta(seconds=patience_s)
+        self._silence_s = silence_s
+        self._beat_at: datetime | None = None
         self._failing: dict[str, Degraded] = {}
         self._written: dict[str, Degraded] | None = None
 
@@ -46,6 +62,7 @@ class CycleHealth:
     def cycle(self, subject: str = "") -> Iterator[None]:
         """What is raised in the block has been reported, and ends the block only. StoreAway is for
         the caller: nothing is wrong with the role, and nothing could be written."""
+        self.beat()
         try:
             yield
         except StoreAway:
@@ -55,7 +72,19 @@ class CycleHealth:
         else:
             self.succeeded(subject)
 
+    def beat(self) -> None:
+        """The role is at work."""
+        if self._silence_s is None:
+            return
+        now = self._clock()
+        often = timedelta(seconds=self._silence_s / WRITTEN_PER_SILENCE)
+        if self._beat_at is None or abs(now - self._beat_at) >= often:
+            with suppress(StoreAway):
+                self._store.put_heartbeat(Heartbeat(self._role, now, self._silence_s, os.getpid()))
+                self._beat_at = now
+
     def failed(self, error: Exception | str, subject: str = "") -> None:
+        self.beat()
         reason, before = _reason(error), self._failing.get(subject)
         is_new = before is None or before.reason != reason
         trace = error if is_new and isinstance(error, Exception) else None
@@ -70,6 +99,7 @@ class CycleHealth:
                 self._known()[subject] = failing
 
     def succeeded(self, subject: str = "") -> None:
+        self.beat()
         self._failing.pop(subject, None)
         with suppress(StoreAway):
             written = self._known().get(subject)

@@ -1,12 +1,13 @@
-"""Which roles are degraded. Kept among the cursors."""
+"""Which roles are degraded, and when each was heard of last. Kept among the cursors."""
 
 import sqlalchemy as sa
 
-from driftloop_contracts.health import Degraded
+from driftloop_contracts.health import Degraded, Heartbeat
 from driftloop_store.readers import Readers
 from driftloop_store.tables import cursors
 
 PREFIX = "health:"
+HEARTBEAT_PREFIX = "heartbeat:"
 
 
 class RoleHealth(Readers):
@@ -22,3 +23,11 @@ class RoleHealth(Readers):
 
     def drop_degraded(self, degraded: Degraded) -> None:
         self.drop_cursor(PREFIX + degraded.key, degraded.subject)
+
+    def heartbeats(self) -> list[Heartbeat]:
+        query = sa.select(cursors.c.body).where(cursors.c.name.startswith(HEARTBEAT_PREFIX))
+        with self._begin() as c:
+            return [Heartbeat.from_dict(body) for body in c.execute(query).scalars()]
+
+    def put_heartbeat(self, beat: Heartbeat) -> None:
+        self.put_cursor(HEARTBEAT_PREFIX + beat.role, beat.to_dict())

@@ -57,16 +57,21 @@ def first_load(
         raise Rejected(
             f"the model was not loaded within {timeout_s:g} seconds (serving.load_timeout_s)"
         ) from None
-    if child.returncode < 0:
-        name = signal.Signals(-child.returncode).name
+    return signature_from(child.returncode, child.stdout, limit)
+
+
+def signature_from(returncode: int, written: bytes, limit: int) -> Signature:
+    """What a child found, by how it ended and what it wrote. Raises as `first_load`."""
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
         raise Rejected(
             f"the model crashes ONNX Runtime while it is loaded or run ({name}), or needs "
             f"more than {limit >> 20:,} MiB of memory (serving.load_memory_bytes)"
         )
     try:
-        answer = json.loads(child.stdout)
+        answer = json.loads(written)
     except ValueError:
-        raise Rejected(f"the model ended the process that loads it ({child.returncode})") from None
+        raise Rejected(f"the model ended the process that loads it ({returncode})") from None
     if "rejected" in answer:
         raise Rejected(answer["rejected"])
     return Signature.from_dict(answer["signature"])

@@ -34,13 +34,24 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A version's folder, with a graph in two files."""
+    """A version's folder, with a graph whose weights lie beside it and in folders of it."""
     path = tmp_path / "made"
-    path.mkdir()
-    (path / "model.onnx").write_bytes(b"graph")
-    (path / "model.onnx.data").write_bytes(b"weights")
-    (path / "reference.parquet").write_bytes(b"rows")
+    for name, content in {
+        "model.onnx": b"graph",
+        "model.onnx.data": b"weights",
+        "reference.parquet": b"rows",
+        "weights/part-0.bin": b"more weights",
+        "gewichte ü/of layer 1/w 1.bin": b"weights of one tensor",
+    }.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
     return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, by their relative paths."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 @pytest.fixture
@@ -77,8 +88,8 @@ def test_a_version_comes_back_whole(
     assert record.metrics == {"accuracy": 0.9}
     assert record.tags == {"data_version": "lake 3"}
     assert Path(record.path) != folder
-    copied = {p.name: p.read_bytes() for p in Path(record.path).iterdir()}
-    assert copied == {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert len(files(folder)) == 5
+    assert files(Path(record.path)) == files(folder)
 
 
 def test_a_retrain_registers_once(registry: Registry, register: Callable[..., int]) -> None:

@@ -51,7 +51,7 @@ def run(settings: Settings, stop: Event) -> None:
     from driftloop_bus import connect
     from driftloop_lake.delta_lake import open_lake
     from driftloop_store import await_store
-    from driftloop_store.cycle_health import CycleHealth
+    from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 
     bus, lake, leads = connect(settings), open_lake(settings), Event()
     writer = lake.writer()
@@ -62,7 +62,7 @@ def run(settings: Settings, stop: Event) -> None:
         stack.callback(store.close)
         known = KnownModels(store.known_models)
         upkeep = lake.upkeep(settings.lake, lambda: pinned(store))
-        health = CycleHealth(store, "archiver")
+        health = CycleHealth(store, "archiver", silence_s=SILENCE_S)
         upkeep_health = CycleHealth(store, "archiver/upkeep")
         stack.enter_context(kept(upkeep, leads.is_set, health=upkeep_health))
         while not stop.is_set():

@@ -71,3 +71,11 @@ def quality_message(model: str, version: int, findings: Sequence[Finding]) -> st
     shown = "; ".join(f.detail for f in findings[:3])
     more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
     return f"{model} version {version}: the data are broken: {shown}{more}"
+
+
+def unjudged_message(model: str, version: int, rows: int, since: datetime, reason: str) -> str:
+    """A sentence for people."""
+    when = since.isoformat(timespec="seconds")
+    return (
+        f"{model} version {version}: a window of {rows:,} rows since {when} was given up: {reason}"
+    )

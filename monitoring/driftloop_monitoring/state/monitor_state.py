@@ -12,6 +12,7 @@ from typing import Any
 from driftloop_evaluation.measures import QUALITY
 from driftloop_lake.capture_loss import CaptureLoss
 from driftloop_monitoring.state.judge_state import JudgeState
+from driftloop_monitoring.state.window_tries import WindowTries
 from driftloop_monitoring.statistics.performance import Change, State
 from driftloop_monitoring.statistics.positions import Position
 
@@ -39,6 +40,10 @@ class MonitorState:
     judge: JudgeState | None = None
     tests: Mapping[str, State] = field(default_factory=dict)
     """Of guardrails and slices, by the name of the measure."""
+    tries: WindowTries | None = None
+    """Of the oldest window that is not judged yet."""
+    gave_up: bool = False
+    """Whether the newest window was given up; its alert may still be open."""
 
     @property
     def risen(self) -> tuple[str, Change] | None:
@@ -72,6 +77,8 @@ class MonitorState:
             "nats": list(self.nats),
             "judge": self.judge and self.judge.to_dict(),
             "tests": {name: test.to_dict() for name, test in self.tests.items()},
+            "tries": self.tries and self.tries.to_dict(),
+            "gave_up": self.gave_up,
         }
 
     @classmethod
@@ -91,6 +98,8 @@ class MonitorState:
             tuple(value.get("nats", ())),
             JudgeState.from_dict(value["judge"]) if value.get("judge") else None,
             {name: State.from_dict(test) for name, test in value.get("tests", {}).items()},
+            WindowTries.from_dict(value["tries"]) if value.get("tries") else None,
+            value.get("gave_up", False),
         )
 
 

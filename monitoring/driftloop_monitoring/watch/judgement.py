@@ -106,6 +106,17 @@ def live_reference_rows(
     return policy.first_rows(ready, rows["label_number"].is_valid().to_numpy())
 
 
+def window_id(model: str, state: MonitorState) -> str:
+    """Of the next window behind the state."""
+    start = state.windowed.to_dict() if state.windowed else None
+    return stable_id(model, state.version, "window", start)
+
+
+def state_past(state: MonitorState, closed: ClosedWindow) -> MonitorState:
+    """With the window behind it, whatever came of it."""
+    return replace(state, windowed=position_of(closed.rows), loss=closed.loss, tries=None)
+
+
 def window_record(state: MonitorState, reference: Reference, closed: ClosedWindow) -> Window:
     """Return the window's record before its checks. It is `inconclusive`, with the reason, if
     checks would be meaningless."""
@@ -120,9 +131,8 @@ def window_record(state: MonitorState, reference: Reference, closed: ClosedWindo
     losses = losses[~np.isnan(losses)]
     few = ", ".join(reference.few)
     few = f"too few reference rows to test: {few}" if few else ""
-    start = state.windowed.to_dict() if state.windowed else None
     return Window(
-        window_id=stable_id(model, state.version, "window", start),
+        window_id=window_id(model, state),
         model=model,
         kind=closed.cut.kind,
         lake_version=closed.lake_version,
@@ -153,11 +163,11 @@ def judge_window(
     observed: results about this window in addition to the checks.
     """
     window = window_record(state, reference, closed)
-    state = replace(state, windowed=position_of(closed.rows), loss=closed.loss)
+    state = state_past(state, closed)
     if window.status == "inconclusive":
         problem = _judged_rows(reference, closed.rows)[1]
         found = _not_judged(window, state.version) if problem == window.reason else ()
-        return Judgement(state=_with_outbox(state, found), window=window, findings=found)
+        return Judgement(state=with_outbox(state, found), window=window, findings=found)
     checked = window_findings(
         reference,
         closed.rows,
@@ -183,8 +193,10 @@ def judge_window(
         drifted=tuple(sorted({c for f in findings if f.kind in DRIFT for c in f.columns})),
     )
     alerts = (*observed.alerts, _quality_action(window, state.version, broken))
+    if state.gave_up:
+        state, alerts = replace(state, gave_up=False), (*alerts, CloseAlerts(CheckKind.UNJUDGED))
     return Judgement(
-        state=_with_outbox(state, findings), window=window, findings=findings, alerts=alerts
+        state=with_outbox(state, findings), window=window, findings=findings, alerts=alerts
     )
 
 
@@ -287,9 +299,9 @@ def _risen_error(
     spec = reference.losses.spec
     own = () if name == QUALITY else (name,)
     test = state.test if name == QUALITY else state.tests[name]
-    window_id = stable_id(spec.name, state.version, "labels", change.row, change.at, *own)
+    labels_id = stable_id(spec.name, state.version, "labels", change.row, change.at, *own)
     window = Window(
-        window_id=window_id,
+        window_id=labels_id,
         model=spec.name,
         kind="labels",
         lake_version=lake_version,
@@ -303,7 +315,7 @@ def _risen_error(
         performance=_performance(test, baseline),
     )
     finding = Finding(
-        finding_id=stable_id(window_id, "performance"),
+        finding_id=stable_id(labels_id, "performance"),
         model=spec.name,
         version=state.version,
         kind=CheckKind.PERFORMANCE,
@@ -312,18 +324,18 @@ def _risen_error(
         columns=(),
         effect=change.mean_loss - baseline.mean,
         significance=float(np.exp(-test.log_e)),
-        window_id=window_id,
+        window_id=labels_id,
         at=now,
         detail=_sentence(f"rise of the mean loss over {change.rows} labelled rows", *own),
     )
     alert = RaiseAlert(
-        alert_id=stable_id(window_id, "alert"),
+        alert_id=stable_id(labels_id, "alert"),
         findings=(finding,),
         message=performance_message(reference.rule(name), state.version, baseline, change, *own),
         since=change.at,
     )
     return Judgement(
-        state=_with_outbox(state, (finding,)),
+        state=with_outbox(state, (finding,)),
         window=window,
         findings=(finding,),
         alerts=(alert,),
@@ -341,7 +353,7 @@ def _quality_action(window: Window, version: int, broken: tuple[Finding, ...]) -
     )
 
 
-def _with_outbox(state: MonitorState, findings: tuple[Finding, ...]) -> MonitorState:
+def with_outbox(state: MonitorState, findings: tuple[Finding, ...]) -> MonitorState:
     return replace(state, outbox=(*state.outbox, *(f.to_dict() for f in findings)))
 
 

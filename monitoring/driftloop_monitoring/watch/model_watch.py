@@ -24,6 +24,7 @@ from driftloop_monitoring.state import alerts, reference
 from driftloop_monitoring.state.judging_policy import judging_policy
 from driftloop_monitoring.state.monitor_state import MonitorState, Standing
 from driftloop_monitoring.state.reference import Reference
+from driftloop_monitoring.state.window_tries import begun
 from driftloop_monitoring.statistics.drift import Distance
 from driftloop_monitoring.statistics.performance import LossBaseline
 from driftloop_monitoring.statistics.positions import Position, position_of, rows_after, times_of
@@ -40,8 +41,9 @@ from driftloop_monitoring.watch.judgement import (
 )
 from driftloop_monitoring.watch.language_watch import LanguageWatch
 from driftloop_monitoring.watch.reports import ReportWriter, attach_reports
+from driftloop_monitoring.watch.unjudged import unjudged_window
 from driftloop_settings import Settings
-from driftloop_store.store import Store
+from driftloop_store import Store, StoreAway
 
 log = structlog.get_logger()
 
@@ -214,9 +216,28 @@ class ModelWatch:
             ledger = self._store.ledger(self._name)
             loss = capture_loss(ledger, self._lake, self._name, pin, state.version)
             closed = ClosedWindow(rows=rows, cut=found, loss=loss, lake_version=pin.predictions)
-            state, observed = self._observe(state, known, closed, pin, now)
-            judged = judge_window(state, known, closed, self._policy, self._distance, observed)
+            judged = self._judge_window(standing, known, closed, pin, now)
             state = self._record(judged, standing, now)
+
+    def _judge_window(
+        self, standing: Standing, known: Reference, closed: ClosedWindow, pin: Pin, now: datetime
+    ) -> Judgement:
+        """Raises what judging raises, unless it was tried often enough. The try is in the store
+        before it is begun: what ends the process counts as well."""
+        tries = standing.state.tries
+        if tries is not None and tries.exhausted(now):
+            return unjudged_window(standing.state, self._name, closed, tries, now)
+        trying = begun(tries, now)
+        standing.put(replace(standing.state, tries=trying))
+        try:
+            state, observed = self._observe(standing.state, known, closed, pin, now)
+            return judge_window(state, known, closed, self._policy, self._distance, observed)
+        except StoreAway:
+            standing.put(replace(standing.state, tries=tries))
+            raise
+        except Exception as error:
+            standing.put(replace(standing.state, tries=trying.failed(error)))
+            raise
 
     def _cut(self, waiting: pa.Table, now: datetime) -> Cut | None:
         m = self.settings.monitoring

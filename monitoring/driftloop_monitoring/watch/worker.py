@@ -29,6 +29,8 @@ from driftloop_store.cycle_health import CycleHealth
 log = structlog.get_logger()
 
 SEND_TIMEOUT_S = 5.0
+SILENCE_S = 900.0
+"""A backlog of windows with thousands of columns takes minutes."""
 
 
 class FindingsTopic:
@@ -88,11 +90,12 @@ class Monitor:
         self._topic = topic
         self._distance = distance
         self._read_rows = read_rows
-        self._health = health or CycleHealth(store, "monitor")
+        self._health = health or CycleHealth(store, "monitor", silence_s=SILENCE_S)
         self.reports = ReportWriter(settings.reports_dir)
         self._watches: dict[str, ModelWatch] = {}
 
     def step(self, now: datetime) -> None:
+        self._health.beat()
         deployments = self._store.deployments()
         for deployment in deployments:
             with self._health.cycle(deployment.model.name):

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from driftloop_retrain.job.worker_process import STORE_AWAY
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
-from driftloop_store.cycle_health import CycleHealth
+from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 
 log = structlog.get_logger()
 
@@ -43,12 +44,12 @@ def run(settings: Settings, stop: threading.Event) -> None:
     store = await_store(settings.store_url, stop)
     if store is None:
         return
-    health = CycleHealth(store, "retrain")
+    health = CycleHealth(store, "retrain", silence_s=SILENCE_S)
     while not stop.is_set():
         # The record shows where to resume, and whether it was cancelled meanwhile.
         with suppress(StoreAway), health.cycle(), suppress(Conflict):
             for retrain in store.active_retrains()[:1]:
-                _Run(settings, store, retrain.id).to_its_end(stop)
+                _Run(settings, store, retrain.id).to_its_end(stop, health.beat)
                 if not stop.is_set():
                     shutil.rmtree(work_folder(settings, retrain.id), ignore_errors=True)
         stop.wait(POLL_S)
@@ -89,13 +90,15 @@ class _Run:
         self._started = started.started_at or now
         self._deadline_s = _deadline_s(settings, store, started.model)
 
-    def to_its_end(self, stop: threading.Event) -> None:
-        """Until the record is in a final state, or the role is to stop."""
+    def to_its_end(self, stop: threading.Event, at_work: Callable[[], None]) -> None:
+        """Until the record is in a final state, or the role is to stop. at_work: called often
+        meanwhile."""
         while self._active(stop) and not stop.is_set():
             process = self._start()
             said = LastWords(process.stderr) if process.stderr else None
             try:
                 while process.poll() is None and not stop.wait(POLL_S):
+                    at_work()
                     if not self._active(stop):  # cancelled
                         return
                     if self._overdue():

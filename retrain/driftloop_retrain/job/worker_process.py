@@ -18,6 +18,7 @@ from driftloop_contracts.clock import system_clock
 from driftloop_contracts.errors import RetryLater
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
+from driftloop_settings.logs import configure_logs
 from driftloop_settings.niceness import give_way
 
 log = structlog.get_logger()
@@ -35,6 +36,7 @@ class Order(BaseModel):
 def main() -> int:
     from driftloop_store import StoreAway
 
+    configure_logs()
     try:
         return _run()
     except StoreAway:

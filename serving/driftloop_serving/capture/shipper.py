@@ -29,7 +29,7 @@ from driftloop_serving.capture.spool_reader import Chunk, SpoolReader
 from driftloop_serving.capture.wakeup_pipe import WakeupPipe
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
-from driftloop_store.cycle_health import CycleHealth
+from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 
 log = structlog.get_logger()
 
@@ -240,7 +240,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     store = await_store(settings.store_url, stop)
     if store is None:
         return
-    bus, health = connect(settings), CycleHealth(store, "shipper")
+    bus, health = connect(settings), CycleHealth(store, "shipper", silence_s=SILENCE_S)
     if not await_topics(bus, settings, stop, health):
         return
     root = settings.spool_dir

@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 INTERVAL_S = 0.25
 REPORT_S = 1.0
+SILENCE_S = 900.0
+"""Ray takes as long to apply a deployment as large weights take to load."""
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -42,7 +44,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     store = await_store(settings.store_url, stop)
     if store is None:
         return
-    health = CycleHealth(store, "serving")
+    health = CycleHealth(store, "serving", silence_s=SILENCE_S)
     while not stop.is_set():
         try:
             if serve_client.connect(settings):

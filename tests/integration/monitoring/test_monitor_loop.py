@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from monitored_world import SPEC, START, MemoryLake, deployment, rows, served
@@ -297,3 +298,55 @@ def test_rows_that_cannot_be_judged_hold_up_neither_labels_nor_decision(world: W
     world.look()
     assert world.store.degraded() == []
     assert len(world.store.windows()) == 8
+
+
+def test_a_window_that_can_never_be_judged_is_given_up_and_the_next_ones_are_judged(
+    world: World,
+) -> None:
+    moved = rows(2_000, 2_000, shift=0.5)
+    worst = max(moved["in_amount"].to_pylist())
+
+    def fails(kind: Any, reference: Any, window: Any) -> float:
+        if worst in np.asarray(window).tolist():
+            raise ArithmeticError("no distance")
+        return evidently_adapter.distance(kind, reference, window)
+
+    world.distance = fails
+    world.restart()
+    world.live(rows(0, 2_000), moved, rows(4_000, 2_000))
+    assert len(world.store.windows()) == 1
+    assert [found.subject for found in world.store.degraded()] == ["loans"]
+    for _ in range(5):
+        world.look()
+    given_up = [w for w in world.store.windows() if w["status"] == "inconclusive"]
+    assert ["no distance" in w["reason"] for w in given_up] == [True]
+    assert len(world.store.windows()) == 3
+    (finding,) = world.store.findings()
+    assert (finding["kind"], finding["window_id"]) == ("unjudged", given_up[0]["window_id"])
+    unjudged = [a for a in world.store.alerts() if a.kind == "unjudged"]
+    assert ["no distance" in a.message for a in unjudged] == [True]
+    assert [a.state for a in unjudged] == ["closed"]  # by the window after it, which was judged
+    assert world.store.degraded() == []
+    assert [f["kind"] for f in world.topic.sent] == ["unjudged"]
+
+
+def test_a_window_that_ends_the_process_is_given_up_as_well(world: World) -> None:
+    class Killed(BaseException):
+        """As of the kernel: nobody is left to say what failed."""
+
+    def dies(*_: object) -> float:
+        raise Killed
+
+    world.distance = dies  # type: ignore[assignment]
+    world.restart()
+    world.lake.put(rows(0, 2_000))
+    world.now = START + timedelta(minutes=1)
+    for _ in range(5):
+        world.restart()
+        with pytest.raises(Killed):
+            world.look(31.0)
+    world.look(31.0)
+    (window,) = world.store.windows()
+    assert window["status"] == "inconclusive"
+    assert "the monitor ended while it judged" in window["reason"]
+    assert [a.state for a in world.store.alerts()] == ["open"]

@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ import onnx.external_data_helper as external
 import pytest
 from exporters import REAL_LAYOUTS, layouts, write_layout
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from driftloop_cli.model_archive import pack
 from driftloop_contracts.errors import NotFound, Rejected
+from driftloop_contracts.onnx_file import width
+from driftloop_contracts.signature import MAX_WIDTH
 from driftloop_onnx import OnnxModel
+from driftloop_registry.graph_files import check_graph_width
 from driftloop_registry.memory_registry import MemoryRegistry
 from driftloop_retrain.record.graph_identity import graph_hash
 from driftloop_retrain.record.lineage import lineage_document
@@ -122,3 +127,48 @@ def test_weights_outside_the_folder_are_refused(location: str, tmp_path: Path) -
     assert onnx.load(path, load_external_data=False).graph.initializer[0].external_data
     with pytest.raises(Rejected, match="the graph keeps weights in"):
         pack(io.BytesIO(), path, "m")
+
+
+def wide(folder: Path, inputs: int, weights: int = 0, outputs: int = 1) -> Path:
+    """A graph of that many inputs, some more that have a value, and outputs."""
+
+    def info(name: str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1])
+
+    names, defaults = ([f"{p}{i}" for i in range(n)] for p, n in (("x", inputs), ("w", weights)))
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [names[0]], [f"y{i}"]) for i in range(outputs)],
+        "g",
+        [info(name) for name in (*names, *defaults)],
+        [info(f"y{i}") for i in range(outputs)],
+        [numpy_helper.from_array(np.ones((1, 1), np.float32), name) for name in defaults],
+    )
+    path = folder / "wide.onnx"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    return path
+
+
+def test_a_graph_that_is_too_wide_is_refused_before_anything_is_packed(tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with pytest.raises(Rejected, match="the model has 4,001 inputs and outputs"):
+        pack(archive, wide(tmp_path, MAX_WIDTH - 1, outputs=2), "m")
+    assert archive.tell() == 0
+    pack(archive, wide(tmp_path, MAX_WIDTH - 1, weights=100), "m")
+
+
+@settings(max_examples=25, deadline=None)
+@given(inputs=st.integers(1, 9), weights=st.integers(0, 9), outputs=st.integers(1, 9))
+def test_the_width_is_that_of_the_signature(
+    inputs: int, weights: int, outputs: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    graph = wide(tmp_path_factory.mktemp("wide"), inputs, weights, outputs)
+    assert width(graph.read_bytes()) == inputs + outputs
+    assert len(OnnxModel(graph).signature.inputs) == inputs
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=64))
+def test_what_is_no_graph_is_left_for_the_library_to_refuse(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(content)
+        check_graph_width(Path(file.name))

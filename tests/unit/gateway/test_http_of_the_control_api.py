@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from fastapi.testclient import TestClient
+from httpx import Response
 from structlog.testing import capture_logs
 
 from driftloop_gateway.app import GatewayContext, make_app
@@ -15,9 +16,11 @@ from driftloop_settings import Settings
 NOT_USED: Any = None
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> TestClient:
-    settings = Settings(state_dir=tmp_path, serving={"body_limit_bytes": 100_000})
+ORIGIN = "https://app.example"
+
+
+def client_of(tmp_path: Path, **control: Any) -> TestClient:
+    settings = Settings(state_dir=tmp_path, serving={"body_limit_bytes": 100_000}, control=control)
     context = GatewayContext(
         settings=settings,
         store=NOT_USED,  # whatever asks it breaks
@@ -29,6 +32,11 @@ def client(tmp_path: Path) -> TestClient:
         erase=NOT_USED,
     )
     return TestClient(make_app(context), "http://localhost", raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> TestClient:
+    return client_of(tmp_path)
 
 
 def retrain(client: TestClient, content: bytes, encoding: str) -> tuple[int, str]:
@@ -61,3 +69,46 @@ def test_what_nobody_foresaw_is_found_in_the_log_by_its_id(client: TestClient) -
     (event,) = logs
     assert event["event"] == "request.broke"
     assert event["error_id"] in answer.json()["error"]
+
+
+def preflight(client: TestClient, origin: str, headers: str = "content-type") -> Response:
+    asked = {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": headers,
+    }
+    return client.options("/api/retrains", headers=asked)
+
+
+def test_pages_of_named_origins_may_call_and_others_may_not(tmp_path: Path) -> None:
+    client = client_of(tmp_path, cors_origins=[ORIGIN])
+    allowed = preflight(client, ORIGIN)
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == ORIGIN
+    assert "POST" in allowed.headers["access-control-allow-methods"]
+    simple = client.get("/api/health", headers={"origin": ORIGIN})
+    assert simple.headers["access-control-allow-origin"] == ORIGIN
+    assert simple.headers["vary"] == "Origin"
+    for other in (
+        "https://other.example",
+        "null",
+        "https://app.example.evil",
+        "http://app.example",
+    ):
+        refused = preflight(client, other)
+        assert refused.status_code in (400, 403)
+        assert "access-control-allow-origin" not in refused.headers
+        refused = client.get("/api/health", headers={"origin": other})
+        assert refused.status_code == 403
+        assert "access-control-allow-origin" not in refused.headers
+
+
+def test_without_named_origins_no_page_may_call(client: TestClient) -> None:
+    assert preflight(client, ORIGIN).status_code == 403
+    assert client.get("/api/health", headers={"origin": ORIGIN}).status_code == 403
+
+
+def test_no_page_of_the_routes_loads_from_another_host(client: TestClient) -> None:
+    for path in ("/api/docs", "/docs", "/redoc"):
+        assert client.get(path).status_code == 404
+    assert client.get("/api/openapi.json").json()["openapi"]

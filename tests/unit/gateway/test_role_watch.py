@@ -1,5 +1,6 @@
 """Roles whose processes die again and again, as `driftloop status` shows them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from driftloop_cli.status_view import status_view
+from driftloop_contracts.health import Heartbeat
 from driftloop_gateway.overview import overview
 from driftloop_gateway.role_watch import RoleWatch
 from driftloop_lake.delta_lake import DeltaLake
@@ -24,14 +26,17 @@ class World:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.now = datetime(2026, 11, 24, 12, tzinfo=UTC)
-        self.roles = (DYING, RUNNING)
+        self.roles: tuple[RoleState, ...] | None = (DYING, RUNNING)
         self.watch = RoleWatch(
             store,
             self.running,
             lambda store, name: CycleHealth(store, name, lambda: self.now, 30.0),
+            lambda: self.now,
         )
 
-    def running(self) -> RunState:
+    def running(self) -> RunState | None:
+        if self.roles is None:
+            return None
         return RunState(ProcessId(1, 2.0), self.roles, {}, ready=True)
 
     def look(self, after_s: float = 0.0) -> None:
@@ -80,3 +85,77 @@ def test_status_says_which_role_is_degraded_why_and_since_when(
     assert (
         "monitor (churn [eu]) degraded: the schedule never comes since 2026-11-24T12:00:00" in lines
     )
+
+
+def heartbeat(world: World, pid: int, at: datetime | None = None) -> None:
+    world.store.put_heartbeat(Heartbeat("monitor", at or world.now, 300.0, pid))
+
+
+def test_a_role_whose_cycle_does_not_end_is_degraded_and_an_alert_until_one_ends(
+    world: World, tmp_path: Path
+) -> None:
+    world.roles = (RUNNING,)
+    heartbeat(world, pid=3)
+    world.look(after_s=300)
+    assert world.store.degraded() == []
+    world.look(after_s=1)
+    world.look(after_s=31)
+    (degraded,) = world.store.degraded()
+    assert degraded.role == "monitor/cycle"
+    assert degraded.reason == (
+        "it hangs: no cycle has ended for more than 5 minutes, the last one at 2026-11-24 12:00 UTC"
+    )
+    assert [alert.state for alert in world.store.alerts()] == ["open"]
+    document = overview(world.store, DeltaLake(str(tmp_path)), world.running())
+    assert [role["state"] for role in document["roles"]] == ["degraded"]
+    heartbeat(world, pid=3)
+    world.look(after_s=2)
+    assert world.store.degraded() == []
+    assert [alert.state for alert in world.store.alerts()] == ["closed"]
+
+
+def test_one_that_was_started_again_has_its_time_from_its_start(world: World) -> None:
+    started = world.now + timedelta(hours=8)  # the stack was down over night
+    world.roles = (RoleState("monitor", "running", 4, started.timestamp()),)
+    heartbeat(world, pid=3)
+    world.now = started
+    world.look(after_s=299)
+    world.look(after_s=1)
+    assert world.store.degraded() == []
+    world.look(after_s=1)
+    world.look(after_s=31)
+    assert [found.role for found in world.store.degraded()] == ["monitor/cycle"]
+
+
+def test_one_that_does_not_run_does_not_hang(world: World) -> None:
+    heartbeat(world, pid=3)
+    world.roles = (RoleState("monitor", "stopped"),)
+    world.look(after_s=3_600)
+    world.look(after_s=3_600)
+    assert world.store.degraded() == []
+
+
+def test_roles_that_run_apart_are_judged_by_the_clock_alone(world: World) -> None:
+    world.roles = None
+    heartbeat(world, pid=3)
+    world.look(after_s=301)
+    world.look(after_s=31)
+    assert len(world.store.degraded()) == 1
+    world.look(after_s=86_400)
+    assert world.store.degraded() == []  # taken away
+
+
+def test_every_report_is_a_heartbeat_and_few_are_written(world: World) -> None:
+    health = CycleHealth(world.store, "monitor", lambda: world.now, 30.0, silence_s=300.0)
+    written = set()
+    for _ in range(600):
+        world.now += timedelta(seconds=1)
+        with health.cycle("m"):
+            pass
+        (beat,) = world.store.heartbeats()
+        assert world.now - beat.at <= timedelta(seconds=75)
+        written.add(beat.at)
+    assert len(written) <= 9
+    assert (beat.role, beat.limit_s, beat.pid) == ("monitor", 300.0, os.getpid())
+    health.failed("no")
+    assert world.store.degraded() == []

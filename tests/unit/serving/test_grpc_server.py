@@ -58,6 +58,7 @@ class Raw(bytes):
 
 class Client:
     def __init__(self, port: int) -> None:
+        self.port = port
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
 
     async def __call__(
@@ -111,6 +112,21 @@ async def test_an_answer_names_its_prediction_and_version(client: Client) -> Non
     assert (answer.model_name, answer.model_version, answer.id) == ("m", "1", "7")
     assert metadata["x-model-version"] == "1"
     assert metadata["x-prediction-id"] == answer.parameters["prediction_id"].string_param
+
+
+async def test_what_a_page_in_a_browser_can_send_is_no_call(client: Client) -> None:
+    """A browser speaks HTTP/2 with TLS only, so that `:authority` needs no check (ADR 32)."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    body = infer(1.0).SerializeToString()
+    head = (
+        "POST /inference.GRPCInferenceService/ModelInfer HTTP/1.1\r\nhost: evil.example\r\n"
+        f"content-type: application/grpc\r\ncontent-length: {5 + len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + b"\0" + len(body).to_bytes(4, "big") + body)
+    answered = await asyncio.wait_for(reader.read(), 20)
+    assert b"HTTP/1.1 2" not in answered
+    assert b"grpc-status" not in answered
+    writer.close()
 
 
 async def test_a_retry_under_the_client_s_own_id_is_the_same_prediction(client: Client) -> None:
