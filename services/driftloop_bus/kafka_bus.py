@@ -19,14 +19,15 @@ import structlog
 from kafka.admin import ConfigResource
 
 from driftloop_bus.kafka_connection import (
-    BATCH_BYTES,
     BESIDE_VALUE_BYTES,
+    LARGEST_BATCH_BYTES,
     RECORD_BYTES,
+    TOO_LARGE,
     connection_options,
     translated,
 )
 from driftloop_bus.kafka_consumers import KafkaBusConsumer, KafkaBusMember
-from driftloop_bus.port import MAX_VALUE_BYTES
+from driftloop_bus.port import BATCH_BYTES, MAX_VALUE_BYTES
 from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, RetryLater
 from driftloop_settings import KafkaSettings
 from kafka import KafkaAdminClient, KafkaProducer, OffsetSpec, TopicPartition
@@ -56,7 +57,7 @@ class KafkaBus:
                 return
             configs = {
                 "retention.ms": str(retention_hours * 3_600_000),
-                "max.message.bytes": str(BATCH_BYTES),
+                "max.message.bytes": str(LARGEST_BATCH_BYTES),
             }
             wanted = {
                 # -1: the cluster's own default; 1 on the local broker, 3 on most clusters.
@@ -96,11 +97,14 @@ class KafkaBus:
             _partitions(admin, topic)  # Kafka would return its defaults for a missing topic
             wanted = ConfigResource("topic", topic, {_LARGEST: None})
             found = admin.describe_configs([wanted], config_filter="all")
-            limit = int(found["topic"][topic][_LARGEST]["value"])
+            try:
+                limit = int(found["topic"][topic][_LARGEST]["value"])
+            except (KeyError, TypeError, ValueError):
+                raise RetryLater(f"the cluster does not say what {topic} takes") from None
         return min(MAX_VALUE_BYTES, limit - BESIDE_VALUE_BYTES)
 
-    def producer(self) -> "KafkaBusProducer":
-        return KafkaBusProducer(self._connection)
+    def producer(self, batch_bytes: int = BATCH_BYTES) -> "KafkaBusProducer":
+        return KafkaBusProducer(self._connection, batch_bytes)
 
     def consumer(self) -> "KafkaBusConsumer":
         return KafkaBusConsumer(self._connection)
@@ -131,12 +135,14 @@ class KafkaBus:
 class KafkaBusProducer:
     """Idempotent, acks=all. Records with the same key stay in order, even if the broker fails."""
 
-    def __init__(self, connection: Mapping[str, Any]) -> None:
+    def __init__(self, connection: Mapping[str, Any], batch_bytes: int) -> None:
         self._connection = connection
+        self._batch_bytes = batch_bytes
         self._queue: queue.SimpleQueue[_Outgoing | None] = queue.SimpleQueue()
         self._unacknowledged: set[Future[tuple[int, int]]] = set()
         self._settled = threading.Condition()
         self._broken: DriftloopError | None = None
+        self._too_large_for: str | None = None
         self._closed = False
         self._ended = threading.Event()  # broken or closed
         self._thread = threading.Thread(target=self._pump, daemon=True, name="kafka-producer")
@@ -145,6 +151,10 @@ class KafkaBusProducer:
     @property
     def broken(self) -> bool:
         return self._broken is not None
+
+    @property
+    def too_large_for(self) -> str | None:
+        return self._too_large_for
 
     def send(
         self,
@@ -201,11 +211,11 @@ class KafkaBusProducer:
                     if isinstance(refused, Rejected):
                         self._settle(future, error=refused)
                     else:
-                        self._break(producer, error)
+                        self._break(producer, topic, error)
                     break
                 else:
                     sent.add_callback(self._acknowledged, future)
-                    sent.add_errback(self._failed, producer, future)
+                    sent.add_errback(self._failed, producer, topic, future)
                     break
             if self._broken:
                 self._settle(future, error=self._broken)
@@ -226,7 +236,7 @@ class KafkaBusProducer:
             request_timeout_ms=10_000,
             max_block_ms=_CONNECT_MS,
             allow_auto_create_topics=False,
-            batch_size=256 << 10,
+            batch_size=self._batch_bytes,
             linger_ms=5,
             compression_type="zstd",
             max_request_size=RECORD_BYTES,
@@ -236,12 +246,15 @@ class KafkaBusProducer:
     def _acknowledged(self, future: Future[tuple[int, int]], sent: Any) -> None:
         self._settle(future, place=(sent.partition, sent.offset))
 
-    def _failed(self, producer: Any, future: Future[tuple[int, int]], error: Exception) -> None:
+    def _failed(
+        self, producer: Any, topic: str, future: Future[tuple[int, int]], error: Exception
+    ) -> None:
         """In the library's thread, which has not sent anything since."""
-        self._settle(future, error=self._break(producer, error))
+        self._settle(future, error=self._break(producer, topic, error))
 
-    def _break(self, producer: Any, error: Exception) -> DriftloopError:
+    def _break(self, producer: Any, topic: str, error: Exception) -> DriftloopError:
         if self._broken is None:
+            self._too_large_for = topic if isinstance(error, TOO_LARGE) else None
             log.error("bus.producer_broke", error=repr(error))
             self._broken = RetryLater(f"Kafka refuses a record: {error!r}")
             self._ended.set()

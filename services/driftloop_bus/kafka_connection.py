@@ -16,10 +16,12 @@ log = structlog.get_logger()
 
 RECORD_BYTES = MAX_VALUE_BYTES + (256 << 10)
 """A record with its key and headers."""
-BATCH_BYTES = RECORD_BYTES + (256 << 10)
+LARGEST_BATCH_BYTES = RECORD_BYTES + (256 << 10)
 """`max.message.bytes` of the topics: Kafka counts a whole batch."""
 BESIDE_VALUE_BYTES = 16 << 10
 """An upper bound of what a batch of one record needs besides the value: its key and headers."""
+
+TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 
 class RefreshedMetadata(ClusterMetadata):  # type: ignore[misc]
@@ -66,8 +68,7 @@ def is_passing(error: Exception) -> bool:
 
 def translated(error: Exception) -> DriftloopError:
     refused = (
-        kafka_errors.MessageSizeTooLargeError,
-        kafka_errors.RecordListTooLargeError,
+        *TOO_LARGE,
         kafka_errors.InvalidTopicError,
         ValueError,
         TypeError,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from driftloop_bus.memory_group import Group
-from driftloop_bus.port import MAX_VALUE_BYTES, Message, Movement, Partition
+from driftloop_bus.port import BATCH_BYTES, MAX_VALUE_BYTES, Message, Movement, Partition
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater
 
 _BROKEN = "the topic refuses a record: it is too large"
@@ -63,7 +63,8 @@ class MemoryBus:
             self._log(topic)
             return self._limits.get(topic, MAX_VALUE_BYTES)
 
-    def producer(self) -> "MemoryProducer":
+    def producer(self, batch_bytes: int = BATCH_BYTES) -> "MemoryProducer":
+        del batch_bytes  # each record is delivered by itself
         return MemoryProducer(self)
 
     def consumer(self) -> "MemoryConsumer":
@@ -110,6 +111,7 @@ class MemoryProducer:
         self._queue: list[_Queued] = []
         self._closed = False
         self.broken = False
+        self.too_large_for: str | None = None
         self._thread = threading.Thread(target=self._deliver, daemon=True, name="memory-producer")
         self._thread.start()
 
@@ -166,7 +168,7 @@ class MemoryProducer:
                     return
                 record = self._queue[0]
                 if len(record.value) > self._bus._limits.get(record.topic, MAX_VALUE_BYTES):
-                    self.broken = True
+                    self.broken, self.too_large_for = True, record.topic
                     break
                 log = self._bus._topics[record.topic]
                 number = crc32(record.key or b"") % len(log)

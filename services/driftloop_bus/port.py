@@ -11,6 +11,9 @@ MAX_VALUE_BYTES = 8 << 20
 """The largest value of a record, in bytes; topics, producers and fetches are configured for it."""
 
 
+BATCH_BYTES = 256 << 10
+"""How much a producer sends together, unless it is told another size."""
+
 Partition = tuple[str, int]
 """A partition: (topic, number)."""
 
@@ -39,6 +42,10 @@ class Producer(Protocol):
 
     @property
     def broken(self) -> bool: ...
+
+    @property
+    def too_large_for(self) -> str | None:
+        """The topic that it broke at, if that is since a record was too large for it."""
 
     def send(
         self,
@@ -117,7 +124,9 @@ class Bus(Protocol):
         """Return the largest value that the topic currently accepts, at most MAX_VALUE_BYTES.
         Raises NotFound, or RetryLater while no broker answers."""
 
-    def producer(self) -> Producer: ...
+    def producer(self, batch_bytes: int = BATCH_BYTES) -> Producer:
+        """batch_bytes: the most that records which are sent together have, unless one alone has
+        more. A topic refuses what is sent together as one."""
 
     def consumer(self) -> Consumer: ...
 

@@ -267,6 +267,27 @@ def test_what_a_topic_refuses_breaks_the_producer_and_nothing_overtakes_it(
     assert [m.value for m in read(consumer, 2)] == [b"before", b"again"]
 
 
+def test_small_records_go_together_only_as_far_as_the_topic_takes_them(
+    bus: Bus,
+    consumer: Consumer,
+    new_topic: Callable[..., str],
+    take_less: Callable[[str, int], None],
+) -> None:
+    topic = new_topic(1)
+    take_less(topic, 20_000)
+    values = [b"".join(uuid.uuid4().bytes for _ in range(300)) for _ in range(50)]
+    with closing(bus.producer(bus.max_value_bytes(topic))) as producer:
+        for future in [producer.send(topic, value) for value in values]:
+            future.result(WAIT_S)
+        assert (producer.broken, producer.too_large_for) == (False, None)
+        large = producer.send(topic, b"".join(values))
+        with pytest.raises(RetryLater, match="refuses"):
+            large.result(WAIT_S)
+        assert producer.too_large_for == topic
+    consumer.assign({(topic, 0): -1})
+    assert [m.value for m in read(consumer, 50)] == values
+
+
 def test_records_wait_in_order_for_a_topic_that_is_not_there_yet(
     bus: Bus, consumer: Consumer
 ) -> None:

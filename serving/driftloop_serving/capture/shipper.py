@@ -5,7 +5,8 @@ the last two sends records again, packed differently perhaps; the archiver drops
 it knows. One chunk of a folder is under way at a time, so order per replica holds and memory is
 bounded. While the broker is away, the spools grow up to their quota. What the cluster refuses
 breaks the producer (`driftloop_bus.port`): all chunks under way fail, and go again with another
-one, in records as large as the topics take by then.
+one, in records as large as the topics take by then. What they take is asked (`value_limits`), and
+learnt from refusals where the answer is missing or wrong.
 """
 
 import threading
@@ -19,13 +20,14 @@ from pathlib import Path
 import structlog
 
 from driftloop_bus import Bus, connect
-from driftloop_bus.port import MAX_VALUE_BYTES
+from driftloop_bus.port import BATCH_BYTES, Producer
 from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS
 from driftloop_contracts.health import Health
 from driftloop_serving.capture.packing import pack
 from driftloop_serving.capture.spool import LABELS as LABEL_ROWS
 from driftloop_serving.capture.spool_reader import Chunk, SpoolReader
+from driftloop_serving.capture.value_limits import ValueLimits
 from driftloop_serving.capture.wakeup_pipe import WakeupPipe
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
@@ -91,14 +93,13 @@ class Shipper:
         self._roots = (root, *left)
         self._bus, self._store = bus, store
         self._pack_rows = pack_rows
-        self._producer = bus.producer()
-        self._limits = dict.fromkeys(SHIPPED, MAX_VALUE_BYTES)
-        self._look_up_limits()
         self._readers: dict[str, SpoolReader] = {}
         self._under_way: dict[str, Shipment] = {}
         self._written: dict[tuple[str, str, int], object] = {}
         self._rests: dict[str, Rest] = {}
         self._refusals: dict[str, str] = {}
+        self._limits = ValueLimits(bus, SHIPPED)
+        self._producer = self._connected()
         self.behind = False
 
     def step(self, patience_s: float) -> bool:
@@ -142,14 +143,12 @@ class Shipper:
 
     def _reconnect(self) -> None:
         self._producer.close()
-        self._producer = self._bus.producer()
-        self._look_up_limits()
+        self._producer = self._connected(self._producer.too_large_for)
 
-    def _look_up_limits(self) -> None:
-        try:
-            self._limits = {topic: self._bus.max_value_bytes(topic) for topic in SHIPPED}
-        except DriftloopError as error:  # wrong ones break the producer, and we are here again
-            log.info("shipper.limits_unknown", error=str(error))
+    def _connected(self, refused: str | None = None) -> Producer:
+        if self._limits.look_up(refused) and refused is not None:
+            self._rests.clear()  # with another limit the next try may do
+        return self._bus.producer(min(BATCH_BYTES, *map(self._limits.of, SHIPPED)))
 
     def write_ledger(self) -> None:
         """Write the ledger of each spool; if the store is away, it is written the next time."""
@@ -168,7 +167,7 @@ class Shipper:
         shipment = Shipment(reader, chunk)
         key = reader.replica.encode()
         by_version = sorted(chunk.predictions, key=lambda b: (b.model, b.version))  # stable
-        limit = self._limits[PREDICTIONS]
+        limit = self._limits.of(PREDICTIONS)
         for headers, value in pack(by_version, reader.replica, self._pack_rows, limit):
             name = f"{headers.model}/{headers.version}"
             if value is None:
@@ -178,7 +177,7 @@ class Shipper:
                 self._producer.send(PREDICTIONS, value, key=key, headers=headers.encode())
             )
         for label in chunk.labels:
-            if len(label.document) > self._limits[LABELS]:
+            if len(label.document) > self._limits.of(LABELS):
                 shipment.give_up(LABEL_ROWS, 1)
                 continue
             shipment.futures.append(

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftloop_bus.memory_bus import MemoryBus
+from driftloop_bus.port import MAX_VALUE_BYTES
 from driftloop_contracts.errors import RetryLater
 from driftloop_contracts.events import (
     LABELS,
@@ -33,6 +34,7 @@ from driftloop_serving.capture.shipper import Rest, Shipper
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.capture.value_limits import LEAST_BYTES, ValueLimits
 from driftloop_settings import CaptureSettings
 from driftloop_store import Store, StoreAway, open_store
 from driftloop_store.engine import make_engine
@@ -249,7 +251,9 @@ class Refusing(MemoryBus):
     asked = 0
     broken = False
 
-    def producer(self) -> Any:
+    too_large_for = None
+
+    def producer(self, batch_bytes: int = 0) -> Any:
         return self
 
     def send(self, topic: str, value: bytes, **_: object) -> "Future[tuple[int, int]]":
@@ -420,3 +424,66 @@ def test_a_position_whose_newest_write_was_cut_is_the_one_before(tmp_path: Path)
     page[position_file.PAGE_BYTES + 20] ^= 0xFF  # the second write is in the first slot
     path.write_bytes(page)
     assert SpoolReader(writer.folder).ledger()["m", 1]["acked"] == after_one["m", 1]["acked"] == 2
+
+
+class Silent(MemoryBus):
+    """A cluster that says nothing of what its topics take, or what does not hold."""
+
+    said: int | None = None
+
+    def max_value_bytes(self, topic: str) -> int:
+        if self.said is None:
+            raise RetryLater("the cluster does not say")
+        return self.said
+
+
+@pytest.mark.parametrize("said", [None, MAX_VALUE_BYTES], ids=["unsaid", "wrong"])
+def test_a_record_that_is_too_large_blocks_nothing_whatever_the_cluster_says_of_its_topics(
+    tmp_path: Path, store: Store, said: int | None
+) -> None:
+    bus, root = Silent(), tmp_path / "spool"
+    bus.said = said
+    bus.ensure_topics(TOPICS, partitions=1, retention_hours=1)
+    bus.set_max_value_bytes(PREDICTIONS, 6_000)
+    bus.set_max_value_bytes(LABELS, 3_000)
+    writer = SpoolWriter(root, "replica", CaptureSettings())
+    shipper = Shipper(root, bus, store, 1000)
+    ids = keep(writer, *[1] * 400)
+    keep(writer, 1, text=np.random.default_rng(0).bytes(8_000).hex())
+    ids += keep(writer, 1)
+    for value in ("ok", "x" * 4_000):
+        assert writer.append_labels(
+            parse_feedback({"prediction_id": ids[0], "label": value}, datetime.now(UTC))
+        )
+    writer.close()
+    for _ in range(10_000):
+        shipper.step(1.0)
+        if not any(root.iterdir()):
+            break
+    assert not any(root.iterdir())
+    assert [row["prediction_id"] for row in rows(bus)] == ids
+    assert [json.loads(m.value)["label"] for m in read(bus, LABELS)] == ["ok"]
+    (entry,) = store.ledger("m")
+    settled = entry["acked"] + entry["spooled"] + sum(entry["dropped"].values())
+    assert (entry["served"], settled) == (402, 402)
+    assert entry["dropped"] == {"too_large": 1}
+    assert shipper.refused == ""
+
+
+def test_what_was_learnt_of_a_topic_holds_until_its_cluster_says_something_else() -> None:
+    bus = Silent()
+    limits = ValueLimits(bus, TOPICS)
+    limits.look_up(PREDICTIONS)
+    limits.look_up(PREDICTIONS)
+    limits.look_up()
+    assert limits.of(PREDICTIONS) == MAX_VALUE_BYTES // 4
+    assert limits.of(LABELS) == MAX_VALUE_BYTES
+    bus.said = 500_000
+    limits.look_up(PREDICTIONS)
+    assert limits.of(PREDICTIONS) == limits.of(LABELS) == 500_000
+    for _ in range(20):
+        limits.look_up(PREDICTIONS)
+    assert limits.of(PREDICTIONS) == LEAST_BYTES
+    bus.said = 600_000
+    limits.look_up()
+    assert limits.of(PREDICTIONS) == 600_000
