@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import click
+import typer
 
 from driftloop_contracts.internal_error import InternalError
 from driftloop_settings.private_files import FILE_MODE, private_folder
@@ -21,7 +21,7 @@ LOG = Path("logs") / "commands.log"
 def is_foreseen(error: Exception) -> bool:
     """Whether the library of commands handles it: an exit, wrong usage, a pipe that nobody reads
     any more (`driftloop query … | head`)."""
-    ours = isinstance(error, click.exceptions.Exit | click.Abort | click.ClickException)
+    ours = isinstance(error, typer.Exit | typer.Abort | typer.BadParameter)
     return ours or (isinstance(error, OSError) and error.errno == errno.EPIPE)
 
 

@@ -93,7 +93,6 @@ def make_app(context: GatewayContext) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(RequestGuard, callers=Callers.of(context.settings), typed=True)
     install_error_handlers(app)
     speak_http(
         app,
@@ -101,6 +100,8 @@ def make_app(context: GatewayContext) -> FastAPI:
         streamed=frozenset({"/feedback", "/api/models"}),
         origins=context.settings.control.cors_origins,
     )
+    # The last one is asked first: OPTIONS and preflights have no exception.
+    app.add_middleware(RequestGuard, callers=Callers.of(context.settings), typed=True)
     _inspection(app, context)
     _actions(app, context)
     app.include_router(incident_api(context.settings, context.store, context.clock))
