@@ -4,24 +4,28 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group
-from rich.live import Live
 
-from driftloop_cli.control_client import ControlClient
-from driftloop_cli.model_archive import pack
 from driftloop_cli.options import Invocation, Model, stack_command
 from driftloop_cli.status_view import rollout_rows, status_view
 from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import NotFound, Rejected
-from driftloop_registry.mlflow_models import is_mlflow_uri
+
+if TYPE_CHECKING:
+    from driftloop_cli.control_client import ControlClient
 
 LOAD_TIMEOUT_S = 900.0
 """Large weights take minutes to load."""
 
 Reason = Annotated[str, typer.Option("--reason", help="Recorded in the audit log.")]
+
+
+def _client(run: Invocation) -> "ControlClient":
+    from driftloop_cli.control_client import ControlClient
+
+    return ControlClient(run.settings.state_dir)
 
 
 @stack_command
@@ -30,11 +34,14 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
 ) -> None:
     """Show roles, models, traffic split, windows, alerts, retrains and rollouts."""
-    client = ControlClient(run.settings.state_dir)
+    client = _client(run)
     if not watch or run.as_json:
         document = client.get("/api/status")
         run.emit(document, lambda: console.show(status_view(document, console.width_limit)))
         return
+    from rich.console import Group
+    from rich.live import Live
+
     with Live(console=console, auto_refresh=False) as live:
         try:
             while True:
@@ -81,7 +88,10 @@ def deploy(
     safetensors, or s3://…), and: task: generation, recipe (lora-sft or lora-dpo), options (engine:
     vLLM's arguments; replicas, cpus). An adapter is a folder with adapter_config.json.
     """
-    client = ControlClient(run.settings.state_dir)
+    from driftloop_cli.model_archive import pack
+    from driftloop_registry.mlflow_models import is_mlflow_uri
+
+    client = _client(run)
     with tempfile.TemporaryFile() as archive, tempfile.TemporaryDirectory() as scratch:
         if is_mlflow_uri(path):
             from driftloop_cli.model_uri import folder_of  # slow to import
@@ -103,7 +113,7 @@ def deploy(
     run.emit(answer, show)
 
 
-def _await_loaded(client: ControlClient, answer: dict[str, Any]) -> None:
+def _await_loaded(client: "ControlClient", answer: dict[str, Any]) -> None:
     """Return when replicas hold the version; a rollout loads its candidate by itself. Raises
     Rejected with the reason if it cannot be loaded."""
     if answer["rollout"]:
@@ -142,7 +152,7 @@ def remove(
     follow after `lake.vacuum_hours`. Labels, which hold no inputs, stay as long as
     `lake.retention_days` says.
     """
-    client = ControlClient(run.settings.state_dir)
+    client = _client(run)
     if not yes:
         data = "and delete its predictions" if delete_data else "and keep its data"
         if not sys.stdin.isatty():
@@ -170,7 +180,7 @@ def retrain(
     ] = False,
 ) -> None:
     """Retrain a model now, on the labelled rows in the lake."""
-    client = ControlClient(run.settings.state_dir)
+    client = _client(run)
     body = {
         "model": model,
         "reason": reason,
@@ -194,7 +204,7 @@ def _show_retrain(record: dict[str, Any]) -> None:
 
 
 def _follow_retrain(
-    client: ControlClient, record: dict[str, Any], *, quiet: bool
+    client: "ControlClient", record: dict[str, Any], *, quiet: bool
 ) -> dict[str, Any]:
     said = None
     while record["state"] in ("requested", "running"):
@@ -220,7 +230,7 @@ def rollout_start(
     reason: Reason = "requested by an operator",
 ) -> None:
     """Canary a registered version of a model."""
-    client = ControlClient(run.settings.state_dir)
+    client = _client(run)
     record = client.post("/api/rollouts", {"model": model, "version": version, "reason": reason})
     run.emit(record, lambda: console.print(f"rollout {record['id']} starts"))
 
@@ -232,7 +242,7 @@ def rollout_status(
     model: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
 ) -> None:
     """Show rollouts, newest first."""
-    client = ControlClient(run.settings.state_dir)
+    client = _client(run)
     rows = client.get("/api/rollouts", **({"model": model} if model else {}))
     run.emit(rows, lambda: console.show(rollout_rows(rows).lines(console.width_limit)))
 
@@ -245,7 +255,7 @@ def _steering(event: str, help_text: str) -> None:
         model: Model,
         reason: Reason = "",
     ) -> None:
-        client = ControlClient(run.settings.state_dir)
+        client = _client(run)
         rows = client.get("/api/rollouts", model=model, limit=1)
         if not rows:
             raise NotFound(f"model {model!r} has no rollout")

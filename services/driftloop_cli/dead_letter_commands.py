@@ -8,10 +8,10 @@ from driftloop_cli.options import Invocation, stack_command
 from driftloop_cli.table_layout import Rows
 from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import Rejected
-from driftloop_settings import Settings
 
 if TYPE_CHECKING:
     from driftloop_lake.records import KafkaPosition
+    from driftloop_settings import Settings
 
 _SHOWN = 50
 
@@ -39,7 +39,7 @@ def dead_letters(
     run.emit(found, lambda: _show(found))
 
 
-def _listed(settings: Settings, wanted: "list[KafkaPosition] | None") -> list[dict[str, Any]]:
+def _listed(settings: "Settings", wanted: "list[KafkaPosition] | None") -> list[dict[str, Any]]:
     from driftloop_lake.dead_letters import places
     from driftloop_lake.delta_lake import open_lake
 
@@ -56,7 +56,7 @@ def _listed(settings: Settings, wanted: "list[KafkaPosition] | None") -> list[di
     ]
 
 
-def _replayed(settings: Settings, wanted: "list[KafkaPosition] | None") -> list[dict[str, Any]]:
+def _replayed(settings: "Settings", wanted: "list[KafkaPosition] | None") -> list[dict[str, Any]]:
     from driftloop_lake.delta_lake import open_lake
     from driftloop_monitoring.archive.replay import replay
     from driftloop_store import open_store

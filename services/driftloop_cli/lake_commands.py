@@ -14,10 +14,10 @@ from driftloop_cli.table_layout import Rows
 from driftloop_cli.terminal import Terminal, console, styled
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.event_times import parse_time
-from driftloop_settings import Settings
 
 if TYPE_CHECKING:
     from driftloop_lake.views import QueryResult, Views
+    from driftloop_settings import Settings
 
 At = Annotated[
     str | None,
@@ -198,7 +198,7 @@ def tail(
         _leave_closed_pipe()
 
 
-def _with_running_broker(settings: Settings) -> Settings:
+def _with_running_broker(settings: "Settings") -> "Settings":
     """Where a stack runs, its broker, on whichever port that got."""
     from driftloop_settings.run_state import read_run_state
 
@@ -209,7 +209,7 @@ def _with_running_broker(settings: Settings) -> Settings:
     return settings.model_copy(update={"kafka": settings.kafka.model_copy(update=servers)})
 
 
-def _views(settings: Settings, model: str, at: str | None, version: str | None) -> "Views":
+def _views(settings: "Settings", model: str, at: str | None, version: str | None) -> "Views":
     from driftloop_lake import views
 
     return views.open_views(
@@ -221,7 +221,7 @@ def _views(settings: Settings, model: str, at: str | None, version: str | None) 
     )
 
 
-def _judged_output(settings: Settings, model: str) -> str | None:
+def _judged_output(settings: "Settings", model: str) -> str | None:
     """The tensor that labels compare with; None if the store does not know the model."""
     from driftloop_store import open_store
 

@@ -39,6 +39,7 @@ app = typer.Typer(
     epilog="Start with `driftloop demo`, or `driftloop up` and `driftloop deploy MODEL.yaml`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its formatter takes longer to import than all the rest
     add_completion=False,
 )
 app.command()(control_commands.status)

@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, NoReturn
 
 import typer
 
 from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import DriftloopError
-from driftloop_settings import Settings, load_settings
+from driftloop_settings.state_path import DEFAULT_STATE_DIR
+
+if TYPE_CHECKING:
+    from driftloop_settings import Settings
 
 Model = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 StateDir = Annotated[
@@ -58,16 +61,16 @@ class Invocation:
     as_json: bool = False
 
     @cached_property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
+        from driftloop_settings import load_settings
+
         return load_settings(self.sets, state_dir=self.state_dir, file=self.config)
 
     @property
     def known_state_dir(self) -> Path:
         """The state directory, or what is known of it while the settings are not read."""
         settings: Settings | None = self.__dict__.get("settings")
-        if settings is not None:
-            return settings.state_dir
-        return self.state_dir or Settings.model_fields["state_dir"].default
+        return settings.state_dir if settings else self.state_dir or DEFAULT_STATE_DIR
 
     def with_insecure(self, insecure: bool) -> "Invocation":
         return replace(self, sets=(*self.sets, "control.insecure=true")) if insecure else self

@@ -1,16 +1,16 @@
 """The command `settings`: the effective values, of the stack or for one model."""
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from driftloop_cli.control_client import ControlClient
 from driftloop_cli.options import Invocation, stack_command
 from driftloop_contracts.errors import NotFound
-from driftloop_contracts.model import ModelSpec
-from driftloop_settings import LoadedSettings, Scope, describe_settings, policy_keys, read_settings
+
+if TYPE_CHECKING:
+    from driftloop_contracts.model import ModelSpec
+    from driftloop_settings import LoadedSettings
 
 
 @stack_command
@@ -24,6 +24,10 @@ def settings(
     ] = None,
 ) -> None:
     """Show the settings in force (passwords are hidden)."""
+    import yaml
+
+    from driftloop_settings import read_settings
+
     if model is None:
         document = run.settings.model_dump(mode="json")
         run.emit(document, lambda: _write(yaml.safe_dump(document, sort_keys=False)))
@@ -40,9 +44,11 @@ def settings(
     run.emit(rows, show)
 
 
-def model_settings(loaded: LoadedSettings, spec: ModelSpec) -> list[dict[str, Any]]:
+def model_settings(loaded: "LoadedSettings", spec: "ModelSpec") -> list[dict[str, Any]]:
     """Each setting that a policy may hold: its value for this model, and its source: `policy`, the
     file, variable or option that says so, or `default`."""
+    from driftloop_settings import Scope, describe_settings, policy_keys
+
     own = set(policy_keys(spec))
     values = loaded.settings.for_model(spec).model_dump(mode="json")
     return [
@@ -58,7 +64,10 @@ def model_settings(loaded: LoadedSettings, spec: ModelSpec) -> list[dict[str, An
     ]
 
 
-def _spec(run: Invocation, name: str) -> ModelSpec:
+def _spec(run: Invocation, name: str) -> "ModelSpec":
+    from driftloop_cli.control_client import ControlClient
+    from driftloop_contracts.model import ModelSpec
+
     deployed = ControlClient(run.settings.state_dir).get("/api/models")
     for deployment in deployed:
         if deployment["model"]["name"] == name:

@@ -10,12 +10,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from driftloop_settings import Settings
 from driftloop_settings.ports import free_port, is_free
+
+if TYPE_CHECKING:
+    from driftloop_settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def read_run_state(state_dir: Path) -> RunState | None:
     )
 
 
-def resolve_ports(settings: Settings, patience_s: float = 0.0) -> tuple[Settings, list[str]]:
+def resolve_ports(settings: "Settings", patience_s: float = 0.0) -> tuple["Settings", list[str]]:
     """The settings with each port 0 replaced by a free one, the same as last time if that is free
     within `patience_s`; and those ports as `section.key=value`."""
     deadline = time.monotonic() + patience_s

@@ -3,8 +3,7 @@
 from hashlib import blake2b
 from pathlib import Path
 
-from pydantic import field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from driftloop_contracts.model import ModelSpec
 from driftloop_settings.alert_sections import AlertsSettings
@@ -19,6 +18,7 @@ from driftloop_settings.loopback import is_loopback
 from driftloop_settings.policy import own_sections, policy_of
 from driftloop_settings.section import check_usable
 from driftloop_settings.serving_sections import CaptureSettings, ServingSettings
+from driftloop_settings.state_path import DEFAULT_STATE_DIR
 from driftloop_settings.storage_sections import (
     ControlSettings,
     KafkaSettings,
@@ -28,12 +28,14 @@ from driftloop_settings.storage_sections import (
 )
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All of it. Build it with `load_settings`."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
 
-    state_dir: Path = Path(".driftloop")
+    state_dir: Path = DEFAULT_STATE_DIR
     """The folder in which the stack keeps everything."""
     serving: ServingSettings = ServingSettings()
     capture: CaptureSettings = CaptureSettings()
@@ -66,17 +68,6 @@ class Settings(BaseSettings):
     def _usable(cls, folder: Path) -> Path:
         check_usable("state_dir", folder)
         return folder
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        *_: PydanticBaseSettingsSource,
-        **__: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # load_settings merges the file, the environment and --set itself, to name what it refuses.
-        return (init_settings,)
 
     def for_model(self, spec: ModelSpec) -> "Settings":
         """Return these settings with the values of the spec's `policy`. Raises Rejected, naming the

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from driftloop_contracts.errors import Rejected
 
+DEFAULT_STATE_DIR = Path(".driftloop")
 REFUSED = '?%#[]\\,*"'
 """Characters with a special meaning in the URLs of the store and the registry, in the lake's paths,
 or in Kafka's list of folders."""

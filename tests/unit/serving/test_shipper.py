@@ -461,8 +461,9 @@ def test_a_record_that_is_too_large_blocks_nothing_whatever_the_cluster_says_of_
         if not any(root.iterdir()):
             break
     assert not any(root.iterdir())
-    assert [row["prediction_id"] for row in rows(bus)] == ids
-    assert [json.loads(m.value)["label"] for m in read(bus, LABELS)] == ["ok"]
+    # What was sent before a refusal came again; the archiver knows it by its sequence.
+    assert list(dict.fromkeys(row["prediction_id"] for row in rows(bus))) == ids
+    assert {json.loads(m.value)["label"] for m in read(bus, LABELS)} == {"ok"}
     (entry,) = store.ledger("m")
     settled = entry["acked"] + entry["spooled"] + sum(entry["dropped"].values())
     assert (entry["served"], settled) == (402, 402)
