@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-from driftloop_bus.kafka_connection import BATCH_BYTES, is_passing, translated
+from driftloop_bus.kafka_connection import LARGEST_BATCH_BYTES, is_passing, translated
 from driftloop_bus.port import Message, Movement, Partition
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
@@ -164,7 +164,7 @@ def _client(connection: Mapping[str, Any], timeout_s: float, **more: Any) -> Any
         # If the position no longer exists (retention, or another cluster), read from the earliest
         # offset: readers ignore records that they already have.
         auto_offset_reset="earliest",
-        max_partition_fetch_bytes=BATCH_BYTES,
+        max_partition_fetch_bytes=LARGEST_BATCH_BYTES,
         request_timeout_ms=10_000,
         metadata_max_age_ms=_METADATA_MS,
         metrics_enabled=False,
