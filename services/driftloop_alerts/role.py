@@ -15,7 +15,7 @@ from driftloop_alerts.store_reader import StoreReader
 from driftloop_contracts.clock import Clock, system_clock
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
-from driftloop_store.cycle_health import CycleHealth
+from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 
 log = structlog.get_logger()
 
@@ -47,7 +47,10 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     if store is None:
         return
     alerts = settings.alerts
-    cycle, health = make_cycle(settings, store, clock), CycleHealth(store, "alerts")
+    cycle, health = (
+        make_cycle(settings, store, clock),
+        CycleHealth(store, "alerts", silence_s=SILENCE_S),
+    )
     url = alerts.heartbeat_url.get_secret_value() if alerts.heartbeat_url else None
     heartbeat = Heartbeat(HttpPost(url, alerts.timeout_s), alerts.heartbeat_s) if url else None
     log.info("alerts.started", routes=[route.name for route in alerts.routes])
