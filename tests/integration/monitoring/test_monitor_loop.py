@@ -339,7 +339,7 @@ def test_a_window_that_ends_the_process_is_given_up_as_well(world: World) -> Non
 
     world.distance = dies  # type: ignore[assignment]
     world.restart()
-    world.lake.put(rows(0, 2_000))
+    world.lake.put(rows(0, 2_000, shift=0.5))  # a distance is asked of what moved
     world.now = START + timedelta(minutes=1)
     for _ in range(5):
         world.restart()
