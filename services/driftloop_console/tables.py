@@ -10,7 +10,7 @@ from typing import Any, Literal
 from driftloop_contracts.errors import Rejected, listed, shown
 
 Row = Mapping[str, Any]
-Kind = Literal["text", "number", "count", "share", "time", "state", "seconds"]
+Kind = Literal["text", "sentence", "number", "count", "share", "time", "state", "seconds"]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a text that begins so for a formula."""
 SHOWN_ROWS = 100

@@ -32,12 +32,24 @@
       if (one.look === "high") bands.push({ series: [index + 1, index], fill: colour("--fill") });
     });
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { show: false } };
+    // Every power of ten, or so many of them that their labels have room.
+    const some = (plot, splits) => {
+      const exponents = splits.map((value) => Math.round(Math.log10(value) * 1e6) / 1e6);
+      const apart = Math.ceil((Math.max(...exponents) - Math.min(...exponents)) / 6) || 1;
+      return splits.map((value, index) => (exponents[index] % apart === 0 ? value : null));
+    };
+    const powers = (one) => ({
+      filter: some, grid: { ...one.grid, filter: some },
+      values: (plot, splits) => splits.map((value) => (
+        value === null ? "" : value < 1e5 && value >= .01 ? String(value) : value.toExponential(0)
+      )),
+    });
     const width = Math.max(160, box.clientWidth);
     const options = {
       width, height: chart.small ? 90 : 260, bands,
       cursor: { show: !chart.small }, legend: { show: !chart.small },
       scales: chart.log ? { y: { distr: 3 } } : {},
-      axes: chart.small ? [{ show: false }, { ...axis, size: 40 }] : [axis, { ...axis, size: 64 }],
+      axes: chart.small ? [{ show: false }, { ...axis, size: 40 }] : [axis, { ...axis, size: 64, ...(chart.log ? powers(axis) : {}) }],
       series: [{}, ...chart.series.map((one, index) => ({
         label: one.label, ...looks[one.look],
         ...(one.look === "line" && index ? { stroke: colour(`--line${index % 4}`) || colour("--line") } : {}),

@@ -12,7 +12,7 @@ Record = Mapping[str, Any]
 COLUMNS = (
     Column("model", "Model", href=lambda row: model_url(row["model"])),
     Column("state", "State", "state"),
-    Column("why", "Why"),
+    Column("why", "Why", "sentence"),
     Column("champion", "Champion", "count"),
     Column("served", "Rows served", "count"),
     Column("rows_per_s", "Rows/s", "number"),

@@ -42,7 +42,7 @@ def history_table(events: Sequence[Record]) -> Table:
         Column("at", "Time", "time"),
         Column("event", "Event"),
         Column("actor", "Who"),
-        Column("reason", "Because"),
+        Column("reason", "Because", "sentence"),
     )
     return Table("history", columns, list(reversed(events)), "Nothing happened to it yet.")
 

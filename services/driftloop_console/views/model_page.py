@@ -67,7 +67,7 @@ def windows_table(windows: Sequence[Record]) -> Table:
         Column("low", "95 % from", "number"),
         Column("high", "to", "number"),
         Column("reference", "Reference", "number"),
-        Column("reason", "Note"),
+        Column("reason", "Note", "sentence"),
     )
     rows = [
         {
@@ -175,8 +175,8 @@ def incidents_table(incidents: Sequence[Incident]) -> Table:
         Column("urgency", "Urgency", "state"),
         Column("cause", "Cause"),
         Column("state", "State", "state"),
-        Column("happened", "What happened"),
-        Column("next", "What happens next"),
+        Column("happened", "What happened", "sentence"),
+        Column("next", "What happens next", "sentence"),
         Column("updated_at", "Updated", "time"),
         Column("id", "Incident", href=lambda row: incident_url(row["id"])),
     )
@@ -279,7 +279,7 @@ def rollouts_table(rollouts: Sequence[Record]) -> Table:
         Column("state", "State", "state"),
         Column("weight", "Share", "share"),
         Column("verdict", "Verdict"),
-        Column("reason", "Reason"),
+        Column("reason", "Reason", "sentence"),
     )
     rows = [{**rollout, "candidate": rollout["candidate"]["version"]} for rollout in rollouts]
     empty = "No rollout yet: one starts when a candidate passes the gate, or a version is deployed."
@@ -293,7 +293,7 @@ def retrains_table(retrains: Sequence[Retrain]) -> Table:
         Column("trigger", "Trigger"),
         Column("state", "State", "state"),
         Column("version", "Version", "count"),
-        Column("reason", "Reason"),
+        Column("reason", "Reason", "sentence"),
     )
     rows = [
         {

@@ -69,7 +69,7 @@ def gate_table(retrain: Retrain) -> Table:
         Column("candidate", "Candidate", "number"),
         Column("improvement", "Improvement", "number"),
         Column("p_worse", "p if it were as good", "number"),
-        Column("reason", "Reason"),
+        Column("reason", "Reason", "sentence"),
     )
     checks = (retrain.result or {}).get("gate", {}).get("checks", ())
     rows = [{**check, "passed": "yes" if check["passed"] else "no"} for check in checks]

@@ -134,7 +134,7 @@ def record_table(history: Sequence[Transition]) -> Table:
         Column("who", "Who"),
         Column("what", "Did what"),
         Column("share", "Candidate's share", "share"),
-        Column("reason", "Because"),
+        Column("reason", "Because", "sentence"),
     )
     rows = [
         {

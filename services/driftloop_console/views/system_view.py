@@ -63,7 +63,7 @@ def degraded_table(degraded: Sequence[Degraded]) -> Table:
         Column("role", "Role"),
         Column("subject", "Model"),
         Column("since", "Since", "time"),
-        Column("reason", "Reason"),
+        Column("reason", "Reason", "sentence"),
     )
     rows = [found.to_dict() for found in degraded]
     return Table("failing", columns, rows, "No cycle fails.")
