@@ -13,7 +13,7 @@ from driftloop_export.port import NotExportable, Outputs
 from driftloop_export.sample import Sample
 
 TOLERANCE = 1e-5
-"""Of values and probabilities, relative to their size where it is above 1. Labels must be equal."""
+"""Of values and probabilities, relative to their size if that is above 1. Labels must be equal."""
 SHOWN_ROWS = 5
 MAX_CATEGORIES = 50
 COVERED, WITHIN, ELSEWHERE = 0.9, 0.5, 0.1
@@ -101,7 +101,7 @@ def _properties(sample: Sample) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 
 def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.float64]:
-    """[n]: the largest of a row, relative to the value or to the usual value, where that is above
+    """[n]: the largest of a row, relative to the value or to the usual value if that is above
     1: a sum of large terms may come near 0. NaN agrees with NaN only."""
     a, b = ours.astype(np.float64), theirs.astype(np.float64)
     finite = np.abs(a[np.isfinite(a)])

@@ -12,11 +12,12 @@ from fastapi.responses import HTMLResponse, Response
 from markupsafe import escape
 from pydantic import BaseModel, Field
 
+from driftloop_alerts import commands as incidents
 from driftloop_console import words
 from driftloop_console.context import ConsoleContext
 from driftloop_console.views import rollout_page
 from driftloop_contracts.errors import Conflict, DriftloopError
-from driftloop_contracts.incident import Incident, IncidentChange, IncidentEvent
+from driftloop_contracts.incident import Incident
 from driftloop_contracts.retrain import RetrainEvent
 from driftloop_http.http_errors import headers_of, status_of
 from driftloop_rollout import commands
@@ -55,18 +56,16 @@ def add_actions(app: FastAPI, context: ConsoleContext) -> None:
 
     @app.post("/incidents/{incident_id}/ack", include_in_schema=False)
     def acknowledge(incident_id: str, pressed: Pressed) -> Response:
-        def change(incident: Incident) -> IncidentChange:
+        def check(incident: Incident) -> None:
             if incident.state != pressed.seen:
                 by = f" by {incident.by}" if incident.by else ""
                 at = words.time(incident.updated_at)
                 now = f"the incident is {incident.state}{by} since {at}"
                 raise Conflict(f"Nothing was done: {now}.")
-            after = incident.after(IncidentEvent.ACKNOWLEDGE, context.clock(), by=ACTOR)
-            return IncidentChange(after, IncidentEvent.ACKNOWLEDGE, ACTOR, pressed.reason)
 
         def act() -> str:
-            store.change_incident(incident_id, change)
-            store.audit(ACTOR, "acknowledge", {"incident": incident_id, "reason": pressed.reason})
+            now = context.clock()
+            incidents.acknowledge(store, incident_id, ACTOR, pressed.reason, now, check)
             return "Done: it is acknowledged, and not repeated."
 
         return _answer(act)

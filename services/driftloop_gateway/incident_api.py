@@ -1,16 +1,14 @@
 """Incidents in the control API: read, acknowledge, silence, test a route, explain."""
 
-from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from driftloop_alerts import operator_actions
+from driftloop_alerts import commands, operator_actions
 from driftloop_alerts.routing import routes_of
-from driftloop_contracts.alert import AlertEvent
 from driftloop_contracts.clock import Clock
-from driftloop_contracts.errors import Conflict, NotFound
+from driftloop_contracts.errors import Conflict
 from driftloop_contracts.incident import Cause, Incident, IncidentChange
 from driftloop_settings import Settings
 from driftloop_store import Store
@@ -82,14 +80,7 @@ def incident_api(settings: Settings, store: Store, clock: Clock) -> APIRouter:
     @api.post("/api/incidents/{incident_id}/ack")
     def acknowledge(incident_id: str, by: AcknowledgeRequest) -> dict[str, Any]:
         """Acknowledge an incident, and the alert behind it: it is not repeated."""
-        changed = store.change_incident(
-            incident_id,
-            lambda found: operator_actions.acknowledge(found, by.actor, by.reason, clock()),
-        )
-        if alert_id := changed.evidence.get("alert"):
-            with suppress(Conflict, NotFound):  # it was closed meanwhile
-                store.change_alert(alert_id, lambda alert: alert.after(AlertEvent.ACKNOWLEDGE))
-        store.audit(by.actor, "acknowledge", {"incident": incident_id, "reason": by.reason})
+        changed = commands.acknowledge(store, incident_id, by.actor, by.reason, clock())
         return changed.to_dict()
 
     @api.post("/api/incidents/{incident_id}/silence")
