@@ -12,7 +12,7 @@ MAX_VALUE_BYTES = 8 << 20
 
 
 BATCH_BYTES = 256 << 10
-"""How much a producer sends together, unless it is told another size."""
+"""The default number of bytes that a producer sends together."""
 
 Partition = tuple[str, int]
 """A partition: (topic, number)."""

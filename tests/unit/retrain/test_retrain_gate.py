@@ -39,7 +39,7 @@ def test_the_same_answers_are_no_improvement() -> None:
     losses = np.array([0.0, 1.0] * 200)
     result = gate("classification", losses, losses, [], SETTINGS)
     assert result.verdict == "failed"
-    assert "asked for" in result.reasons[0]
+    assert "is required" in result.reasons[0]
 
 
 def test_too_few_rows_are_inconclusive() -> None:

@@ -86,7 +86,7 @@ def test_json_and_binary_tensors_may_be_mixed() -> None:
         (request(changes={2: {"parameters": {"binary_data_size": 32}}}), "'age'.*16 are left"),
         (request(changes={2: {"parameters": {"binary_data_size": -1}}}), "'age'.*whole number"),
         (request(changes={2: {"parameters": {"binary_data_size": True}}}), "'age'.*whole number"),
-        (request(changes={2: {"shape": [2**62, 2]}}), "'age'.*ask for"),
+        (request(changes={2: {"shape": [2**62, 2]}}), "'age'.*need"),
         (request(changes={1: {"shape": [2**62, 1]}}), "'city'.*elements"),
         (request(changes={2: {"parameters": {}}}), "'age'.*list"),
         (request(changes={2: {"data": [1, 2, 3, 4]}}), "'age'.*both"),
@@ -168,7 +168,7 @@ def test_a_raw_request_of_bytes_is_one_text() -> None:
 @pytest.mark.parametrize(
     ("inputs", "names"),
     [
-        (MIXED.inputs, "models of one input"),
+        (MIXED.inputs, "models with one input"),
         ((TensorSpec("x", "FP32", (-1, -1)),), "cannot say"),
         ((TensorSpec("x", "BYTES", (-1, 2)),), "one"),
         ((TensorSpec("x", "FP32", (2, 3)),), "24 bytes"),

@@ -162,7 +162,7 @@ async def test_v1_takes_optional_inputs_with_the_columns(
     columns = {"inputs": {"x": [[1], [2]], "factor": [3]}}
     assert await predict(columns) == {"predictions": [[3], [6]]}
     refused = await predict({"instances": [{"x": [1], "factor": 3}]})
-    assert "give others in `inputs`" in refused["error"]
+    assert "send it in `inputs`" in refused["error"]
 
 
 def test_weights_listed_as_inputs_are_not_offered(tmp_path: Path) -> None:
