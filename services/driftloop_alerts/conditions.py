@@ -43,6 +43,8 @@ PAUSED_FOR = timedelta(hours=1)
 """A rollout that waits this long waits for somebody."""
 LATE = 0.95
 """Of the time that labels may take."""
+TRIES = "It tries again by itself every few seconds."
+HANGS = "It is not ended by itself: kill its process, and it is started again."
 LONGEST = 600
 """Characters of one sentence."""
 
@@ -78,18 +80,24 @@ _OF_ALERTS = {
     CheckKind.PERFORMANCE: Cause.PERFORMANCE,
     CheckKind.JUDGE: Cause.JUDGE,
     CheckKind.QUALITY: Cause.QUALITY,
+    CheckKind.UNJUDGED: Cause.INCONCLUSIVE,
 }
 
 
 def _of_alert(alert: Alert, seen: Snapshot) -> Condition:
     model = seen.models.get(alert.model)
     cause = _OF_ALERTS[alert.kind]
-    broken = "No retrain starts from broken data; this ends when a window passes its checks again"
+    following = {
+        Cause.QUALITY: "No retrain starts from broken data; this ends when a window passes its "
+        "checks again",
+        Cause.INCONCLUSIVE: "The window was given up, and later ones are judged; this ends "
+        "with the first that is",
+    }
     return Condition(
         model=alert.model,
         cause=cause,
         happened=sentence(alert.message),
-        next=sentence(broken if cause is Cause.QUALITY else _about_retraining(model)),
+        next=sentence(following.get(cause) or _about_retraining(model)),
         key=f"{alert.id}/{len(alert.findings)}",
         evidence={
             "alert": alert.id,
@@ -117,6 +125,7 @@ def _about_retraining(model: ModelSeen | None) -> str:
 
 def _roles(seen: Snapshot) -> Iterator[Condition]:
     for failing in seen.degraded:
+        then = HANGS if failing.role.endswith("/cycle") else TRIES
         what = f"{failing.role} of {failing.subject}" if failing.subject else failing.role
         yield Condition(
             model=failing.subject,
@@ -125,8 +134,7 @@ def _roles(seen: Snapshot) -> Iterator[Condition]:
             happened=sentence(
                 f"{what} keeps failing since {clock_time(failing.since)}: {failing.reason}"
             ),
-            next="It tries again by itself every few seconds; predictions are answered and wait on "
-            "disk meanwhile.",
+            next=f"{then} Predictions are answered and wait on disk meanwhile.",
             key=failing.since.isoformat(),
             evidence=failing.to_dict(),
         )

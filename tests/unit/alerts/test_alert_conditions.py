@@ -146,6 +146,21 @@ def test_roles_and_routes_that_fail_are_told_apart() -> None:
     assert "no broker" in conditions_[0].happened
 
 
+def test_a_role_that_hangs_is_not_said_to_try_again() -> None:
+    failing, hanging = (
+        Degraded("monitor", NOW, "broken"),
+        Degraded("monitor/cycle", NOW, "it hangs"),
+    )
+    assert ["tries again" in c.next for c in found(degraded=(failing, hanging))] == [True, False]
+
+
+def test_a_window_that_was_given_up_is_a_ticket() -> None:
+    alert = replace(performance_alert(NOW), kind=CheckKind.UNJUDGED)
+    (condition,) = found(ModelSeen(name="m"), alerts=(alert,))
+    assert condition.cause is Cause.INCONCLUSIVE
+    assert "later ones are judged" in condition.next
+
+
 def test_every_cause_has_an_urgency() -> None:
     assert set(URGENCY) == set(Cause)
 
