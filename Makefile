@@ -39,7 +39,7 @@ $(CLIENTS_SYNCED): tests/conformance/requirements.lock | $(SYNCED)
 	touch $@
 
 .PHONY: demo
-demo: setup  ## Watch the loop close on a real data set (about two minutes)
+demo: setup  ## Watch the loop close on a real data set (about four minutes)
 	$(BIN)/driftloop demo $(ARGS)
 
 .PHONY: test
