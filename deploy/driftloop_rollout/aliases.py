@@ -1,5 +1,5 @@
-"""Tells the registry how rollouts ended. Traffic never waits for it: due changes are kept in the
-store and tried again until the registry has it."""
+"""Sets the aliases of the registry when rollouts have ended. Traffic never waits for it: pending
+changes are kept in the store and tried again until they succeed."""
 
 import threading
 from collections.abc import Callable
@@ -20,7 +20,7 @@ RETRY_S = 2.0
 
 
 def settle_aliases(store: Store, open_registry: Callable[[], Registry]) -> int:
-    """Set what is due, oldest rollout first, and return how many were. Safe to repeat."""
+    """Set the pending aliases, oldest rollout first, and return their number. Safe to repeat."""
     due = [r for r in map(Rollout.from_record, store.rollouts(limit=RECENT)) if r.registry_due]
     for rollout in sorted(due, key=lambda r: r.requested_at):
         _set(open_registry(), rollout)
@@ -37,12 +37,12 @@ def _set(registry: Registry, rollout: Rollout) -> None:
             registry.set_alias(rollout.model, "champion", version)
         if registry.aliases(rollout.model).get("challenger") == version:
             registry.set_alias(rollout.model, "challenger", None)
-    except NotFound:  # deployed without having been registered
+    except NotFound:  # it was deployed without registration
         log.warning("rollout.unregistered", rollout_id=rollout.id, version=version)
 
 
 def run_aliases(store: Store, open_registry: Callable[[], Registry], stop: threading.Event) -> None:
-    """Settle until stopped."""
+    """Set pending aliases until `stop` is set."""
     health = CycleHealth(store, "rollout/registry", silence_s=SILENCE_S)
     while not stop.wait(RETRY_S):
         with suppress(StoreAway), health.cycle(), suppress(Conflict):

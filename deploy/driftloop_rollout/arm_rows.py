@@ -60,7 +60,7 @@ class ArmRows:
         )
 
     def between(self, since: datetime, until: datetime) -> "ArmRows":
-        """Rows with since ≤ at < until."""
+        """Return the rows with since ≤ at < until."""
         return self.where((self.at >= us_of(since)) & (self.at < us_of(until)))
 
     @property
@@ -68,7 +68,7 @@ class ArmRows:
         return bool(self.canary.any() and not self.canary.all())
 
     def arms(self, values: Losses) -> tuple[Losses, Losses]:
-        """The values of the canary and of the stable arm, without NaNs."""
+        """Return the values of the canary and of the stable arm, without NaNs."""
         known = ~np.isnan(values)
         return values[known & self.canary], values[known & ~self.canary]
 
@@ -111,12 +111,12 @@ def read_arm_rows(
 
 
 def time_of(us: int) -> datetime:
-    """The time at which `us` microseconds since 1970 have passed."""
+    """Convert microseconds since 1970 to a time."""
     return EPOCH + us * INSTANT
 
 
 def us_of(at: datetime) -> int:
-    """The microseconds since 1970."""
+    """Convert a time to microseconds since 1970."""
     return (at - EPOCH) // INSTANT
 
 
@@ -126,7 +126,7 @@ def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
 
 
 def _keys(table: pa.Table) -> NDArray[np.int64]:
-    """Hashes of routing keys; tables of earlier releases have none."""
+    """Return the hashes of routing keys; tables of earlier releases have none."""
     if "routing_key_hash" not in table.schema.names:
         return np.full(table.num_rows, NO_KEY, np.int64)
     filled = table["routing_key_hash"].fill_null(NO_KEY)
@@ -134,5 +134,5 @@ def _keys(table: pa.Table) -> NDArray[np.int64]:
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """Nulls as NaN."""
+    """Return the values with NaN for null."""
     return np.asarray(column.to_numpy(), dtype=np.float64)

@@ -1,11 +1,11 @@
-"""What was seen of a rollout: losses of what was drawn for either arm, each row used once, cohorts
-of equal age.
+"""The evidence of a rollout: losses of the rows drawn for either arm. Each row is used once, and
+the arms are compared on cohorts of equal age.
 
-Requests (errors, latency) are used as soon as they are surely complete in the lake, rows (quality)
-only up to a time before which nearly all rows of both arms have their label: judging what was
-labelled first would compare the arms on different kinds of rows. Two cursors say up to where each
-was used; they are saved together with the tests' wealth, so a crash uses nothing twice. Neither
-passes over a part of an epoch in which routing keys were seen: such an epoch is used whole.
+Requests (errors, latency) are used as soon as they are complete in the lake. Rows (quality) are
+used only up to a time before which nearly all rows of both arms have their label, because rows that
+are labelled early differ from the others. Two cursors say how far each was used. They are saved
+together with the wealth of the tests, so a crash uses nothing twice. An epoch in which routing keys
+were seen is used as a whole: no cursor stops inside it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,14 +28,14 @@ from driftloop_rollout.verdict import Metric, Rule, Trial, seconds_needed
 
 MIN_PAST_REQUESTS = 100
 GUARD_PROOF = 2.5
-"""Margins that a guardrail or slice must be shown not to be worse by, before a promotion."""
+"""The margins by which a guardrail or slice must be shown not to be worse, for a promotion."""
 PATIENCE = timedelta(minutes=5)
-"""How long requests wait for one of an arm that is silent."""
+"""How long requests of one arm wait for a request of the other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """What is compared and how; see RolloutSettings."""
+    """The margins of the metrics; see RolloutSettings."""
 
     quality: float
     errors: float
@@ -44,7 +44,7 @@ class Margins:
     label_age_s: float
     label_coverage: float
     answers: float | None = None
-    """Of malformed answers; None if they are not judged."""
+    """The margin of malformed answers; None if they are not judged."""
     judge_latency: bool = True
 
 
@@ -53,8 +53,8 @@ class ChampionBaseline:
     """The champion's past. Rates are mean losses; None: unknown.
 
     slow_above_s: a request slower than this counts as slow (the 95th percentile, or the floor).
-    scale: see `LossRule`; None for classes. quality_spread, malformed_spread: how far requests of
-    several rows spread, beyond chance (variances of their means).
+    scale: see `LossRule`; None for classes. quality_spread, malformed_spread: the variances of
+    the means of requests of several rows, beyond chance.
     """
 
     slow_above_s: float
@@ -68,7 +68,7 @@ class ChampionBaseline:
     quality_spread: float = 0.0
     malformed_spread: float = 0.0
     measures: tuple[Mapping[str, Any], ...] = ()
-    """What quality is judged by, the decisive one first (`Measure.to_dict`)."""
+    """The measures of quality, the decisive one first (`Measure.to_dict`)."""
 
     def measured(self, spec: ModelSpec) -> tuple[Measure, ...]:
         return tuple(Measure.from_dict(spec, value) for value in self.measures)
@@ -76,11 +76,10 @@ class ChampionBaseline:
 
 @dataclass(frozen=True, slots=True)
 class RolloutEvidence:
-    """What was seen of a rollout so far, and up to where.
+    """The evidence of a rollout so far, and the times up to which rows were used.
 
-    unaccounted: rows of both versions that loss accounting could not find when the rollout began.
-    waiting: why labelled rows are not used yet; empty if they are. splits: one for each step that
-    was taken.
+    unaccounted: rows of both versions that the loss accounting missed when the rollout began.
+    waiting: why labelled rows are not used yet; empty if they are. splits: one for each step.
     """
 
     baseline: ChampionBaseline
@@ -136,8 +135,8 @@ class RolloutEvidence:
         served: bool,
         now: datetime,
     ) -> "RolloutEvidence":
-        """With the split of the present step, which was taken at `taken`. served: whether all
-        replicas have it now; what was answered before counts for nothing."""
+        """Add the split of the current step, which began at `taken`. served: whether all replicas
+        have it now; requests answered before that are not used."""
         splits = self.splits
         if not splits or splits[-1].since != taken:
             before = splits[-1].weight if splits else 0.0
@@ -151,7 +150,7 @@ class RolloutEvidence:
 
     @property
     def saw_step(self) -> bool:
-        """Whether traffic of the present step's split was used."""
+        """Whether traffic of the current step was used."""
         started = self.splits[-1].started if self.splits else None
         return started is not None and self.requests_until > started
 
@@ -166,9 +165,11 @@ def start(
     measures: Measures | None = None,
     deadline_s: float = inf,
 ) -> RolloutEvidence | None:
-    """Nothing seen yet. past: the champion's newest rows, judged by `measures`; None if they are
-    too few to know what a slow request is, or if no error scale is known for a regression.
-    deadline_s: a slice that has too few rows for a verdict until then is not waited for."""
+    """Return the evidence before any row was seen. It is None if the champion's rows are too few to
+    say which request is slow, or if a regression has no error scale.
+
+    past: the champion's newest rows, judged by `measures`. deadline_s: the promotion does not wait
+    for a slice that has too few rows for a verdict in that time."""
     judged_by = measures.all if measures else ()
     unknown = spec.task == "regression" and spec.objective is None and scale is None
     requests = past.where(past.first & ~past.canary)
@@ -214,7 +215,7 @@ def start(
 def _guard(
     measure: Measure, losses: Floats, rungs: Sequence[float], seconds: float, deadline_s: float
 ) -> Metric:
-    """Of a guardrail or slice. losses: the champion's that count, of `seconds` of traffic."""
+    """Return the metric of a guardrail or slice. losses: the champion's in `seconds` of traffic."""
     prior = float(losses.mean()) if len(losses) else None
     rule = Rule(measure.name, measure.margin, False, GUARD_PROOF * measure.margin)
     if measure.part is not None:
@@ -225,8 +226,8 @@ def _guard(
 
 
 def _counted(spec: ModelSpec, past: ArmRows, losses: Floats) -> float:
-    """Rows that bring a verdict on quality nearer: of answers, those that somebody rates; under an
-    objective, the share of all that counts for it."""
+    """Return the number of rows that count for the verdict on quality: the rated answers of a
+    language model; under an objective, the share of all rows that has a loss."""
     if spec.task == "generation":
         return len(losses)
     if spec.objective is None:
@@ -242,19 +243,19 @@ def extend(
     now: datetime,
     past: ArmRows | None = None,
 ) -> RolloutEvidence:
-    """The evidence with what can be used of the lake's rows since `requests_until` (`recent`) and
-    since `labels_until` (`aged`); both may hold older rows too, which are not used again. past: the
-    champion's rows before both, from which what to expect of a routing key is learned."""
+    """Return the evidence with the usable rows of the lake since `requests_until` (`recent`) and
+    since `labels_until` (`aged`). Both may hold older rows, which are not used again. past: the
+    champion's rows before both, from which the expected loss of a routing key is learned."""
     units: dict[str, Units] = {}
     champion = None if past is None else past.where(~past.canary)
     complete = max(_settled_until(recent, now), evidence.requests_until)
     new = drawn(recent.between(evidence.requests_until, complete), evidence.splits)
-    over_by = max(complete, now - SILENCE)  # an epoch ends although traffic has stopped
+    over_by = max(complete, now - SILENCE)  # an epoch ends even if traffic has stopped
     requests_until = usable(new, evidence.requests_until, complete, over_by)
     new = new.part(requests_until)
     silent = new.has_silent_arm
     if silent and requests_until - evidence.requests_until < PATIENCE:
-        # Nothing is compared with an arm that is silent.
+        # There is nothing to compare with in a silent arm.
         requests_until = evidence.requests_until
     elif not silent:
         slow = partial(_slow, above_s=evidence.baseline.slow_above_s)
@@ -316,12 +317,12 @@ def _other(rows: ArmRows, number: int) -> Floats:
 
 
 def _failed(rows: ArmRows) -> Floats:
-    """1 for a failed request, at its first row."""
+    """Return 1 for a failed request, at its first row; NaN for other rows."""
     return np.where(rows.first, rows.failed.astype(np.float64), np.nan)
 
 
 def _slow(rows: ArmRows, above_s: float) -> Floats:
-    """1 for a slow request, at its first row."""
+    """Return 1 for a slow request, at its first row; NaN for other rows."""
     slow = (rows.latency_s > above_s).astype(np.float64)
     return np.where(rows.first & ~np.isnan(rows.latency_s), slow, np.nan)
 
@@ -335,11 +336,11 @@ def _loss(rows: ArmRows) -> Floats:
 
 
 def _spread(rows: ArmRows, values: Floats) -> float:
-    """Of requests of several rows."""
+    """Return the variance of the means of requests with several rows, beyond chance."""
     known = ~np.isnan(values)
     return spread_of(np.cumsum(rows.first)[known], values[known]) or 0.0
 
 
 def _settled_until(rows: ArmRows, now: datetime) -> datetime:
-    """The time before which no row is still to come; long ago without rows."""
+    """Return the time before which the lake is complete; long ago if there are no rows."""
     return settled_until(time_of(int(rows.at.max())), now) if len(rows.at) else EPOCH

@@ -18,27 +18,27 @@ from driftloop_rollout.evidence import RolloutEvidence
 
 
 class State(StrEnum):
-    PENDING = "pending"  # asked for; nothing was changed yet
+    PENDING = "pending"  # requested; nothing has changed yet
     LOADING = "loading"  # replicas load the candidate; it gets no traffic
-    RUNNING = "running"  # the canary gets the present step's share of the traffic
-    PAUSED = "paused"  # as running, but only harm is acted upon
+    RUNNING = "running"  # the canary gets the current step's share of the traffic
+    PAUSED = "paused"  # like running, but only harm has consequences
     PROMOTING = "promoting"  # the candidate becomes the stable version
     ROLLING_BACK = "rolling_back"  # the last good version gets all traffic again
-    ABORTING = "aborting"  # the same, because somebody said so
+    ABORTING = "aborting"  # the same, after an operator or another version intervened
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
     ABORTED = "aborted"
 
 
 class Event(StrEnum):
-    ADOPT = "adopt"  # the controller takes the request on
+    ADOPT = "adopt"  # the controller starts to work on the request
     LOADED = "loaded"  # replicas hold the candidate
     ADVANCE = "advance"  # the gate of this rung is passed
-    PROVE = "prove"  # the promotion's proof is complete
+    PROVE = "prove"  # the promotion is proven
     HARM = "harm"  # the canary is shown to be worse, or cannot be loaded
     EXPIRE = "expire"  # the deadline passed without a verdict
     SUPERSEDE = "supersede"  # somebody else changed the stable version
-    SETTLE = "settle"  # replicas serve what the state asks for
+    SETTLE = "settle"  # replicas serve what the state requires
     PAUSE = "pause"
     RESUME = "resume"
     PROMOTE = "promote"  # an operator promotes without waiting for proof
@@ -84,7 +84,7 @@ FINISHED = finished(TRANSITIONS)
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One entry of a rollout's history: what happened, why, who said so, and what was seen."""
+    """One entry of a rollout's history: what happened, why, who caused it, and the numbers seen."""
 
     at: datetime
     event: Event
@@ -111,13 +111,13 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A rollout as the store keeps it; `revision` is the store's.
+    """A rollout as it is stored; `revision` is the store's.
 
     steps: the canary's weights, ascending, the last one 1 (the promotion). champion: the stable
-    version when the rollout was adopted, the one to go back to. sticky_s: how many seconds a
-    routing key stays on its arm, None: forever. verdict: see `verdict.Word`.
-    registry_due: the registry's aliases are still to be set. outlook: how long this traffic needs.
-    curve: how the evidence grew, for people.
+    version when the rollout was adopted, to which a rollback returns. sticky_s: the seconds for
+    which a routing key stays on its arm, None: forever. verdict: see `verdict.Word`.
+    registry_due: the registry's aliases have yet to be set. outlook: the expected time to a
+    verdict. curve: points of the evidence over time, for charts.
     """
 
     id: str
@@ -148,14 +148,14 @@ class Rollout:
 
     @property
     def weight(self) -> float:
-        """The share of the traffic that the candidate has in this state."""
+        """The candidate's share of the traffic in this state."""
         if self.state in (State.RUNNING, State.PAUSED):
             return self.steps[self.step]
         return 1.0 if self.state in (State.PROMOTING, State.PROMOTED) else 0.0
 
     @property
     def promotion_began(self) -> bool:
-        """Whether the candidate was made the stable version by this rollout."""
+        """Whether this rollout made the candidate the stable version."""
         return any(entry.state is State.PROMOTING for entry in self.history)
 
     @property
@@ -163,7 +163,7 @@ class Rollout:
         return self.state in FINISHED
 
     def to_body(self) -> dict[str, Any]:
-        """JSON for the store; id, model, at, state and revision are its columns."""
+        """Return JSON for the store; id, model, at, state and revision are columns of their own."""
         return {
             "candidate": self.candidate.to_dict(),
             "reason": self.reason,
@@ -185,7 +185,7 @@ class Rollout:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Rollout":
-        """From the store's record; one just requested has only `candidate` and `reason`."""
+        """Read the store's record; one just requested has only `candidate` and `reason`."""
         champion, evidence = record.get("champion"), record.get("evidence")
         return cls(
             id=record["id"],
@@ -220,7 +220,7 @@ def apply(
     actor: str = "controller",
     numbers: Mapping[str, Any] | None = None,
 ) -> Rollout:
-    """The rollout after the event. Raises Conflict if the table has no such transition."""
+    """Return the rollout after the event. Raises Conflict if the table has no such transition."""
     what = f"rollout {rollout.id}"
     state = follow(TRANSITIONS, rollout.state, event, what)
     if event is Event.ADVANCE and rollout.step >= len(rollout.rungs) - 1:

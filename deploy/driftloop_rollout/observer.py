@@ -1,4 +1,4 @@
-"""Reads what the lake and the loss accounting know of a rollout; changes nothing."""
+"""Reads the evidence of a rollout from the lake and the loss accounting; changes nothing."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -36,15 +36,15 @@ PAST_ROWS = 5_000
 MIN_SLICE_ROWS = 50
 """A slice with fewer of the champion's rows is not judged."""
 KEYS_PAST_ROWS = 20_000
-"""How many of the champion's newest rows tell what to expect of routing keys."""
+"""The number of the champion's newest rows from which losses of routing keys are learned."""
 OPEN_EPOCH_S = 5.0
-"""Between two looks at an open epoch with routing keys, which cannot be used yet."""
+"""The time between two reads of an epoch with routing keys that is not over yet."""
 MAX_SPAN = timedelta(minutes=10)
-"""How much of the past one cycle reads while it catches up with late labels."""
+"""The span of time that one cycle reads while it catches up with late labels."""
 
 
 class Observer:
-    """See the module. The lake is opened at the first look, and again where that failed."""
+    """See the module. The lake is opened at the first read, and again if that failed."""
 
     def __init__(
         self,
@@ -61,8 +61,8 @@ class Observer:
     def look(
         self, rollout: Rollout, spec: ModelSpec, now: datetime, *, served: bool
     ) -> RolloutEvidence | None:
-        """The evidence, with what the lake has of it since the last cycle. served: whether all
-        replicas have the present step's split."""
+        """Return the evidence with the rows that arrived since the last cycle. served: whether all
+        replicas have the current step's split."""
         seen = rollout.evidence or self.started(rollout, spec, now)
         if seen is None:
             return None
@@ -118,11 +118,11 @@ class Observer:
         own = self._settings.for_model(spec)
         found = MARGINS[spec.kind](own.rollout, own.llm)
         if parse_capture(spec.options).columns & FORMED_BY:
-            return replace(found, answers=None)  # the lake does not have them as they were
+            return replace(found, answers=None)  # the lake has not the answers as they were
         return found
 
     def started(self, rollout: Rollout, spec: ModelSpec, now: datetime) -> RolloutEvidence | None:
-        """The champion's past, with nothing seen of the canary; None while it is too short."""
+        """Return the evidence at the start: the champion's past; None while it is too short."""
         lake, (stable, candidate) = self._lake(), _versions(rollout)
         pin = lake.pin(rollout.model)
         if pin is None:
@@ -152,11 +152,11 @@ class Observer:
         return found and replace(found, unaccounted=self.unaccounted(rollout))
 
     def unmeasured(self, rollout: Rollout) -> str:
-        """Why `started` could not say what the candidate is judged by, or nothing."""
+        """Why `started` found no measures for the candidate, or an empty text."""
         return self._unmeasured.get(rollout.id, "")
 
     def _measures(self, rollout: Rollout, spec: ModelSpec, past: pa.Table) -> Measures:
-        """From the champion's hold-out rows if they serve, else from its labelled past."""
+        """Of the champion's hold-out rows if possible, else of its labelled past."""
         margin, rows = self._margins(spec).quality, MIN_SLICE_ROWS
         reference = Path(rollout.champion.path if rollout.champion else "") / "reference.parquet"
         if spec.task is not None and reference.is_file():
@@ -170,8 +170,8 @@ class Observer:
         return measures_of(spec, past, margin, rows, MIN_PAST_REQUESTS)
 
     def unaccounted(self, rollout: Rollout) -> int:
-        """Served rows of both versions that neither the ledger nor the lake finds, and that were
-        not dropped for a reason."""
+        """Count the served rows of both versions that are neither in the ledger nor in the lake and
+        were not dropped for a known reason."""
         lake, model = self._lake(), rollout.model
         pin = lake.pin(model)
         if pin is None:
@@ -184,14 +184,14 @@ class Observer:
 
 
 def _versions(rollout: Rollout) -> tuple[int, int]:
-    """The stable version and the candidate of a rollout that was adopted."""
+    """Return the stable version and the candidate of an adopted rollout."""
     if rollout.champion is None:
         raise Conflict(f"rollout {rollout.id} has not been adopted yet")
     return rollout.champion.version, rollout.candidate.version
 
 
 def margins(rules: RolloutSettings, llm: LlmSettings | None = None) -> Margins:
-    """`llm`: given for a language model, whose ratings have a margin and an age of their own."""
+    """llm: the settings of a language model, whose ratings have another margin and age."""
     found = Margins(
         quality=rules.quality_margin,
         errors=rules.error_margin,

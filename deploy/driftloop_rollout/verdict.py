@@ -1,14 +1,14 @@
-"""Is the canary worse, better or neither? Betting e-processes on the draw of the arms, valid
-however often looked at.
+"""Decides whether the canary is worse, better or neither, by betting e-processes on the draw of
+the arms. They stay valid however often one looks at them.
 
 A metric is a loss in [0, 1] per request or row; d is the canary's mean loss less the stable arm's.
-The bet is on the draw itself. Of a unit (see `units`) with n rows and the summed loss L, drawn
-for the canary (Z = 1, else 0) with the probability w, with p the loss of a row that was expected,
+The bet is on the draw itself. Take a unit (see `units`) with n rows and the summed loss L, drawn
+for the canary (Z = 1, else 0) with the probability w, and let p be the expected loss of a row:
 
     (Z - w) (L - Z d0 n - p n)
 
-has the mean 0 if d = d0, given all that was seen before the draw, whatever units are like and
-however their rows depend on each other: it is w (1 - w) times the unit's loss in one arm less that
+has the mean 0 if d = d0, given everything seen before the draw, whatever the units are like and
+however their rows depend on each other. It is w (1 - w) times the unit's loss in one arm less that
 in the other, less d0 n. Test martingales after Waudby-Smith and Ramdas, "Estimating means of
 bounded random variables by betting" (2024), for a randomised experiment: under the null hypothesis
 the wealth exceeds 1/alpha with a probability of at most alpha, ever. Which test decides what, and
@@ -28,18 +28,18 @@ Action = Literal["roll_back", "promote", "advance", "hold"]
 Word = Literal["worse", "better", "equivalent", "not worse", "undecided"]
 
 BETS = np.array([0.5, 1.0, 2.0, 4.0, 8.0])  # in units of the margin
-HARM_ALPHA = 0.01  # false rollbacks, over all metrics together
-PROOF_ALPHA = 0.01  # promotions of a canary that is worse by the margin
-GATE_ALPHA = 0.05  # steps to the next rung, and proofs of guards
-GUARD_PROOF_MARGIN = 0.05  # what a guard must exclude before a promotion, at least
+HARM_ALPHA = 0.01  # of false rollbacks, over all metrics together
+PROOF_ALPHA = 0.01  # of promoting a canary that is worse by the margin
+GATE_ALPHA = 0.05  # of steps to the next rung, and of the proofs of guards
+GUARD_PROOF_MARGIN = 0.05  # the least margin that a guard must exclude before a promotion
 PRIOR_WEIGHT = 100.0  # pseudo-observations at the champion's historic rate
-LEAST_VARIANCE = 0.002  # that a bet is made for; less where the margin itself is smaller
-MOST_AT_STAKE = 0.9  # of the wealth, in one unit's worst outcome
+LEAST_VARIANCE = 0.002  # that bets assume; less if the margin itself is smaller
+MOST_AT_STAKE = 0.9  # share of the wealth that the worst outcome of one unit may cost
 
 
 @dataclass(frozen=True, slots=True)
 class BettingTest:
-    """One e-process. side +1: H0 d <= d0, so wealth says "worse"; side -1: H0 d >= d0.
+    """One e-process. side +1: H0 is d <= d0, so that wealth means "worse"; side -1: H0 is d >= d0.
 
     best: the natural logarithm of the highest mean wealth so far; exp(-best) is a p-value.
     """
@@ -51,7 +51,7 @@ class BettingTest:
     best: float = 0.0
 
     def update(self, units: Units) -> "BettingTest":
-        """Bet on units. What is expected of them is of the past, these units not included."""
+        """Bet on units. Their expected losses must come from earlier units only."""
         n, p, w = units.rows, units.expected, units.share
         v = np.clip(p * (1 - p), min(LEAST_VARIANCE, self.scale), None) + n * units.spread
         stake = self.side * self.scale * BETS[:, None] / v  # a heavy unit's rows count less
@@ -79,9 +79,9 @@ class Rule:
     """How a metric is judged.
 
     margin: the harm that matters. A decisive metric passes the gate of each rung and excludes
-    `margin` at PROOF_ALPHA before a promotion; a guard rolls back on harm as any metric does, but
-    has to exclude only max(margin, guard_margin), at GATE_ALPHA, or nothing if it is not
-    `required`: if the traffic has too few of its rows.
+    `margin` at PROOF_ALPHA before a promotion. A guard rolls back on harm like any metric, but
+    has to exclude only max(margin, guard_margin), at GATE_ALPHA. It excludes nothing if it is not
+    `required`, because the traffic has too few of its rows.
     """
 
     name: str
@@ -99,13 +99,13 @@ class Rule:
         return PROOF_ALPHA if self.decisive else GATE_ALPHA
 
     def gate_margin(self, next_weight: float) -> float:
-        """What must be excluded before the canary gets `next_weight` of the traffic."""
+        """The harm that must be excluded before the canary gets `next_weight` of the traffic."""
         return min(max(self.margin, 0.5 * self.margin / next_weight), 0.2)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric's counts and tests so far. `gates` has one test per rung; a guard has none."""
+    """The counts and tests of a metric so far. `gates` has one test per rung; a guard has none."""
 
     rule: Rule
     prior: float
@@ -122,8 +122,8 @@ class Metric:
 
     @classmethod
     def start(cls, rule: Rule, rungs: Sequence[float], prior: float | None) -> "Metric":
-        """rungs: the canary's weights, ascending, all below 1. prior: the champion's historic mean
-        loss; None if there is no history."""
+        """rungs: the canary's weights, ascending, all below 1. prior: the champion's mean loss in
+        the past; None if there is no past."""
         m, after = rule.margin, [*rungs[1:], 1.0]
         gates = tuple(BettingTest(rule.gate_margin(w), -1, m) for w in after)
         return cls(
@@ -139,20 +139,20 @@ class Metric:
 
     @property
     def q(self) -> float:
-        """The stable arm's mean loss so far, shrunk to its history."""
+        """The mean loss of the stable arm so far, shrunk towards its past."""
         return (self.prior * self.prior_weight + self.stable_sum) / (
             self.prior_weight + self.stable_count
         )
 
     @property
     def difference(self) -> float | None:
-        """The observed canary mean less the stable mean; None before both arms have losses."""
+        """The canary's mean loss less the stable arm's; None until both arms have losses."""
         if not self.canary_count or not self.stable_count:
             return None
         return self.canary_sum / self.canary_count - self.stable_sum / self.stable_count
 
     def update(self, units: Units) -> "Metric":
-        """Units that were not handed in before."""
+        """Bet on units that were not used before."""
         if not len(units):
             return self
         canary, stable = units.canary, ~units.canary
@@ -186,7 +186,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do, the word for it, why, and each metric's numbers."""
+    """The action, the word for it, the reason, and the numbers of each metric."""
 
     action: Action
     word: Word
@@ -202,7 +202,7 @@ class Trial:
     few: tuple[str, ...] = ()
 
     def update(self, units: Mapping[str, Units]) -> "Trial":
-        """units: metric name → its units; metrics not named stay as they are."""
+        """units: by the name of a metric; metrics without units stay as they are."""
         return Trial(
             tuple(
                 m.update(units[m.rule.name]) if m.rule.name in units else m for m in self.metrics
@@ -214,12 +214,12 @@ class Trial:
         return next((m for m in self.metrics if m.rule.name == name), None)
 
     def harmed(self) -> Metric | None:
-        """The metric on which the canary is shown to be worse, if any."""
+        """Return the metric by which the canary is shown to be worse, if any."""
         alpha = HARM_ALPHA / len(self.metrics)
         return next((m for m in self.metrics if m.worse.shows(alpha)), None)
 
     def judge(self, rung: int, rungs: int) -> Verdict:
-        """rung: the present step's number from 0; rungs: how many weights below 1 there are."""
+        """rung: the number of the current step, from 0; rungs: the number of weights below 1."""
         numbers = {m.rule.name: _numbers(m) for m in self.metrics}
         if (bad := self.harmed()) is not None:
             reason = f"{bad.rule.name}: {_compared(bad)}; worse is shown at p < {HARM_ALPHA}"
@@ -277,21 +277,22 @@ def _numbers(m: Metric) -> dict[str, float | int | None]:
 
 
 def observations_needed(q: float, weight: float, effect: float, alpha: float) -> int:
-    """Canary observations until a distance `effect` is shown at level alpha, about: 2v/(1-w) ·
-    (ln(1/alpha) + 1) / effect², v = q(1-q) (measured; within a third for q from .01 to .5)."""
+    """Estimate the canary observations until a difference of `effect` is shown at level alpha:
+    2v/(1-w) · (ln(1/alpha) + 1) / effect², v = q(1-q) (measured; within a third for q from .01 to
+    .5)."""
     q = min(max(q, min(LEAST_VARIANCE, effect)), 0.998)
     return ceil(2 * q * (1 - q) / (1 - weight) * (log(1 / alpha) + 1) / effect**2)
 
 
 def seconds_needed(q: float, weight: float, effect: float, alpha: float, per_s: float) -> float:
-    """Time to a verdict in seconds, at `per_s` observations a second over both arms."""
+    """Estimate the seconds until a verdict, at `per_s` observations per second in both arms."""
     if per_s <= 0 or weight <= 0:
         return inf
     return observations_needed(q, weight, effect, alpha) / (per_s * weight)
 
 
 def smallest_effect(q: float, weight: float, alpha: float, per_s: float, seconds: float) -> float:
-    """The smallest difference that `seconds` of this traffic can show, at most 1."""
+    """Estimate the smallest difference that `seconds` of this traffic can show, at most 1."""
     canary = per_s * weight * seconds
     q = min(max(q, 0.002), 0.998)
     if canary <= 0 or weight >= 1:
@@ -302,8 +303,8 @@ def smallest_effect(q: float, weight: float, alpha: float, per_s: float, seconds
 def first_rung(
     rule: Rule, rungs: Sequence[float], q: float, per_s: float, deadline_s: float
 ) -> int:
-    """The lowest rung that is not too thin: one whose gate can be passed by a canary that equals
-    the champion within its share of the deadline. The last one where all are."""
+    """Return the lowest rung with enough traffic: a canary that equals the champion can pass its
+    gate within its share of the deadline. If no rung has, return the last one."""
     share_s = deadline_s / len(rungs)
     for number, (weight, after) in enumerate(zip(rungs, [*rungs[1:], 1.0], strict=True)):
         effect = rule.gate_margin(after)
