@@ -74,8 +74,8 @@ def make_room(home: Path) -> None:
 
 
 def read_status(control: str) -> Record:
-    """Return the status document, retrying for a minute while the control API is unavailable."""
-    deadline = time.monotonic() + 60.0
+    """Return the status document, retrying for five minutes while the control API is unavailable."""
+    deadline = time.monotonic() + 300.0
     while True:
         try:
             with own_client(timeout=30.0) as http:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -17,6 +18,9 @@ from driftloop_serving.label_intake import LabelIntake
 from driftloop_settings import Settings
 from driftloop_settings.run_state import RunState, read_run_state
 from driftloop_store import await_store
+
+WARM_AFTER_S = 30.0
+"""A gateway that was restarted on a busy machine answers first, and opens the registry later."""
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -59,8 +63,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
     warm = threading.Thread(target=_warm, args=(registry,), daemon=True)
     watch = RoleWatch(store, context.run_state)
     threading.Thread(target=watch.run, args=(stop,), daemon=True).start()
+    warm_at = time.monotonic() + WARM_AFTER_S
     while not stop.wait(0.2) and thread.is_alive():
-        if warm.ident is None and _answers_predictions(context.run_state()):
+        due = warm.ident is None and time.monotonic() >= warm_at
+        if due and _answers_predictions(context.run_state()):
             warm.start()
     server.should_exit = True
     thread.join(10.0)
