@@ -74,7 +74,7 @@ def make_room(home: Path) -> None:
 
 
 def read_status(control: str) -> Record:
-    """Return the status document, retrying for five minutes while the control API is unavailable."""
+    """Return the status document, retrying for five minutes while the API is unavailable."""
     deadline = time.monotonic() + 300.0
     while True:
         try:
