@@ -14,8 +14,6 @@ UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.lock)
 PYTEST := $(BIN)/pytest
 # Each of these starts a Ray of its own: two at once would share two cores.
 RAYS := tests/integration/serving
-# A demo in which every role is killed needs both cores.
-ALONE := tests/e2e/test_demo.py
 
 .PHONY: help
 help:  ## Show this list
@@ -49,8 +47,7 @@ test: setup clients  ## Run every test: unit, contract, integration (real servic
 	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
 	$(PYTEST) -n 2 --dist loadfile -m "integration and not faults" --timeout 300 --ignore $(RAYS)
 	$(PYTEST) -m "integration and not faults" --timeout 300 $(RAYS)
-	$(PYTEST) -n 2 --dist loadfile -m "e2e and not faults" --timeout 600 --ignore $(ALONE)
-	$(PYTEST) -m "e2e and not faults" $(ALONE)
+	$(PYTEST) -m "e2e and not faults" --timeout 600
 
 .PHONY: test-unit
 test-unit: setup  ## Run the tests that need no service
