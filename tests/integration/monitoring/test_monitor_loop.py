@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from monitored_world import SPEC, START, MemoryLake, deployment, rows, served
@@ -307,7 +306,7 @@ def test_a_window_that_can_never_be_judged_is_given_up_and_the_next_ones_are_jud
     worst = max(moved["in_amount"].to_pylist())
 
     def fails(kind: Any, reference: Any, window: Any) -> float:
-        if worst in np.asarray(window).tolist():
+        if worst in window.values.tolist():
             raise ArithmeticError("no distance")
         return evidently_adapter.distance(kind, reference, window)
 

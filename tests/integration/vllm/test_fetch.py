@@ -133,7 +133,7 @@ def test_wrong_credentials_are_asked_again_later_and_are_not_told(
 def test_credentials_and_options_in_the_address_are_refused_untold(
     place: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(Rejected, match="they come from the environment") as refused:
+    with pytest.raises(Rejected, match="which come from the environment") as refused:
         local_folder(f"s3://{place}", tmp_path / "cache", [f"s3://{place}", BUCKET])
     assert "hush" not in str(refused.value)
     assert "evil" not in str(refused.value)
