@@ -18,6 +18,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driftloop]:
     without = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
     driftloop = Driftloop(tmp_path_factory.mktemp("zustand ü"), without | hostile)
     ports = [word for port in FREE_PORTS for word in ("--set", port)]
-    driftloop("up", "--detach", *ports, "--set", "lake.flush_seconds=0.5")
-    yield driftloop
-    driftloop("down")
+    try:
+        driftloop("up", "--detach", *ports, "--set", "lake.flush_seconds=0.5")
+        yield driftloop
+    finally:
+        driftloop("down")
