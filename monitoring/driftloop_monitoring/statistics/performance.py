@@ -100,6 +100,13 @@ class Rule:
             return math.log(FIRST_RUN)
         return math.log(max(lesson.rows_per_day * MONTH_DAYS / self.false_per_month, SHORTEST_RUN))
 
+    def applied(self, lesson: Lesson) -> Lesson:
+        """Return the lesson without what is known not to be there."""
+        if not self.rhythm:
+            flat = Lesson()
+            lesson = replace(lesson, hours=flat.hours, weekdays=flat.weekdays)
+        return replace(lesson, dispersion=1.0) if self.independent else lesson
+
     def unexplained(self, lesson: Lesson) -> float:
         """A rise of the mean loss that may be a rhythm which was not seen yet."""
         if not self.rhythm or lesson.seen >= WEEK:
@@ -208,7 +215,8 @@ def update(
     done = 0
     while done < len(losses):
         if state.alert is not None:
-            return _after_alert(state, state.alert, losses[done:], seconds[done:])
+            lesson = rule.applied(state.calm.lesson)
+            return _after_alert(state, state.alert, losses[done:], lesson.usual(seconds[done:]))
         end = done + state.calm.room
         part = slice(done, end)
         state, used = _judge(state, losses[part], seconds[part], times[part], baseline, rule)
@@ -225,10 +233,8 @@ def _judge(
     rule: Rule,
 ) -> tuple[State, int]:
     """After rows of one block, or those up to an alert; and how many rows those are."""
-    lesson = state.calm.lesson
-    if rule.independent:
-        lesson = replace(lesson, dispersion=1.0)
-    usual = lesson.usual(seconds) if rule.rhythm else np.zeros(len(losses))
+    lesson = rule.applied(state.calm.lesson)
+    usual = lesson.usual(seconds)
     unexplained = rule.unexplained(lesson)
     m0 = np.clip(baseline.ceiling(lesson.dispersion) + unexplained + usual, LEAST_MEAN, 1.0)
     bets = rule.bets(baseline.variance, float(m0.max()))
@@ -252,9 +258,9 @@ def _judge(
     return replace(seen, calm=state.calm.add(losses, seconds, baseline.mean, variance)), len(losses)
 
 
-def _after_alert(state: State, alert: Change, losses: Floats, seconds: Floats) -> State:
+def _after_alert(state: State, alert: Change, losses: Floats, usual: Floats) -> State:
     """The test is not asked again; rows and losses go on being counted."""
-    over = losses - state.calm.lesson.usual(seconds)
+    over = losses - usual
     rows = alert.rows + len(losses)
     mean = (alert.mean_loss * alert.rows + float(over.sum())) / rows
     return replace(

@@ -87,3 +87,11 @@ def test_models_share_the_false_alerts_of_a_month() -> None:
     rows_a_month = 30.44 * DAY / STEP_S
     assert np.exp(rule.level(lesson)) == pytest.approx(rows_a_month, rel=0.01)
     assert rule.among(10).level(lesson) == pytest.approx(rule.level(lesson) + np.log(10))
+
+
+def test_after_an_alert_nothing_is_usual_where_no_rhythm_is() -> None:
+    """The mean since the change is then that of the rows, however the hours differed before."""
+    losses = errors(3.2, 9, day=0.03, rise_at=2.5)
+    state = judged(losses, Rule(margin=0.03, run_length=1e5, rhythm=False))
+    assert state.alert is not None
+    assert state.alert.mean_loss == pytest.approx(losses[state.alert.row :].mean())
