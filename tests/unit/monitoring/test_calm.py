@@ -91,7 +91,8 @@ def test_models_share_the_false_alerts_of_a_month() -> None:
 
 def test_after_an_alert_nothing_is_usual_where_no_rhythm_is() -> None:
     """The mean since the change is then that of the rows, however the hours differed before."""
-    losses = errors(3.2, 9, day=0.03, rise_at=2.5)
-    state = judged(losses, Rule(margin=0.03, run_length=1e5, rhythm=False))
+    losses = errors(3.2, 9, day=0.02, rise_at=2.5)
+    state = judged(losses, Rule(margin=0.06, run_length=1e5, rhythm=False))
     assert state.alert is not None
+    assert np.abs(state.calm.lesson.hours).max() > 0
     assert state.alert.mean_loss == pytest.approx(losses[state.alert.row :].mean())
