@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import ray._private.utils as utils
+from ray._private import ray_constants
 from ray._private.node import Node
 from ray.scripts import scripts
 
 from driftloop_serving.cluster import ray_wait
+from driftloop_serving.cluster.ray_head import RAY
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,17 @@ os.execv(sys.executable, [sys.executable, "-S", {str(Path(ray_wait.__file__))!r}
     done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True)
     assert done.returncode == 1
     assert "ended" in done.stderr
+
+
+def test_serve_is_imported_without_pandas_by_what_rays_workers_call_first() -> None:
+    hook = RAY[ray_constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR]
+    worker = f"""
+import sys
+from ray._private.runtime_env.setup_hook import load_and_execute_setup_hook
+assert load_and_execute_setup_hook({hook!r}) is None
+import ray.serve
+assert "pandas" not in sys.modules
+import pandas
+assert pandas.DataFrame
+"""
+    subprocess.run([sys.executable, "-c", worker], check=True)

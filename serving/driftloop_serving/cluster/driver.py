@@ -21,6 +21,7 @@ from driftloop_contracts.replica import (
     ReplicaStatuses,
 )
 from driftloop_serving.cluster.ray_head import environment
+from driftloop_serving.cluster.serve_import import leave_pandas_out
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import CycleHealth
@@ -39,6 +40,7 @@ SILENCE_S = 900.0
 
 def run(settings: Settings, stop: threading.Event) -> None:
     os.environ.update(environment(settings))
+    leave_pandas_out()
     from driftloop_serving.cluster import serve_client
 
     store = await_store(settings.store_url, stop)

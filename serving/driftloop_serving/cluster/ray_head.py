@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from driftloop_serving.cluster.haproxy_config import write_launcher
+from driftloop_serving.cluster.serve_import import HOOK
 from driftloop_settings import Settings
 from driftloop_settings.ports import free_port
 from driftloop_settings.private_files import private_folder, secret_file
@@ -28,6 +29,8 @@ RAY = {
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_DEDUP_LOGS": "0",
+    # What `worker_process_setup_hook` of a job sets, for Serve's controller too.
+    "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": HOOK,
     # Ray would run its workers, including the replicas, at 15, which gives them a lower priority
     # than trainings.
     "RAY_worker_niceness": "0",
