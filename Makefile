@@ -14,6 +14,10 @@ UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.lock)
 PYTEST := $(BIN)/pytest
 # Each of these starts a Ray of its own: two at once would share two cores.
 RAYS := tests/integration/serving
+# These start whole stacks, one after another.
+STACKS := tests/e2e tests/faults
+UNIT := $(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language" \
+	  $(addprefix --ignore ,tests/integration $(STACKS))
 
 .PHONY: help
 help:  ## Show this list
@@ -44,14 +48,14 @@ demo: setup  ## Watch the loop close on a real data set (about four minutes)
 
 .PHONY: test
 test: setup clients  ## Run every test: unit, contract, integration (real services), end to end
-	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
-	$(PYTEST) -n 2 --dist loadfile -m "integration and not faults" --timeout 300 --ignore $(RAYS)
+	$(UNIT)
+	$(PYTEST) -n 2 --dist loadfile -m "integration and not faults" --timeout 300 --ignore $(RAYS) tests/integration tests/contract
 	$(PYTEST) -m "integration and not faults" --timeout 300 $(RAYS)
-	$(PYTEST) -m "e2e and not faults" --timeout 600
+	$(PYTEST) -m "e2e and not faults" --timeout 600 $(STACKS)
 
 .PHONY: test-unit
 test-unit: setup  ## Run the tests that need no service
-	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language"
+	$(UNIT)
 
 .PHONY: test-language
 test-language: setup  ## Serve, load adapters and fine-tune with a tiny language model, about twenty minutes

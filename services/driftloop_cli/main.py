@@ -84,6 +84,7 @@ def up(
     All files are under the state directory; started again, it resumes where it stopped.
     """
     from driftloop_cli.supervisor import Supervisor
+    from driftloop_settings.stop_signal import stop_on_signals
 
     run = run.with_insecure(insecure)
     if detach:
@@ -93,8 +94,7 @@ def up(
     settings = run.settings
     private_folder(settings.state_dir)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop_on_signals(stop)
     Supervisor(settings, say=console.print).run(stop)
 
 

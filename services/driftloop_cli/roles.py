@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from driftloop_contracts.errors import NotFound
 from driftloop_settings import Settings
 from driftloop_settings.memory import keep_trimmed
 from driftloop_settings.niceness import give_way
+from driftloop_settings.stop_signal import stop_on_signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,5 @@ def enter(name: str, settings: Settings) -> None:
         assert isinstance(argv, list)
         os.execv(argv[0], argv)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop_on_signals(stop)
     function(settings, stop)

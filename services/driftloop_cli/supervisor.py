@@ -25,7 +25,7 @@ import psutil
 import structlog
 
 from driftloop_cli.role_process import RoleProcess, import_before_fork
-from driftloop_cli.roles import STOP_ORDER, Role, enter, roles_of
+from driftloop_cli.roles import ROLES, STOP_ORDER, Role, enter, roles_of
 from driftloop_contracts.errors import Conflict
 from driftloop_serving.ports.port_owner import PortOwner, own_ports, serving_ports
 from driftloop_settings import Settings
@@ -59,6 +59,9 @@ LEFTOVERS_S = 15.0
 
 READY_S = 1.0
 """The time limit of one readiness check, which blocks the supervisor."""
+
+STOP_S = 30.0 + sum(max(r.stop_s for r in ROLES if r.name in names) for names in STOP_ORDER)
+"""How long a stop may take in all, if one role of each group has to be killed, with a margin."""
 
 STEADY_S = 30.0
 """After this long without a death, a role's count of deaths in a row is reset."""
@@ -214,19 +217,23 @@ class Supervisor:
             self._owner.close()  # the ports are released with the last replica
         for names in STOP_ORDER:
             children = [c for name in names if (c := self._children.get(name)) and c.process]
+            begun = time.monotonic()
             for child in children:
                 self._say(f"stopping {child.role.name}")
                 _of(child).terminate()
             for child in children:
-                self._end(child)
+                self._end(child, begun + child.role.stop_s)
 
-    def _end(self, child: Child) -> None:
+    def _end(self, child: Child, deadline: float) -> None:
         process = _of(child)
-        if not process.wait(child.role.stop_s):
+        if not process.wait(max(0.0, deadline - time.monotonic())):
             log.warning("role.killed", role=child.role.name, after_s=child.role.stop_s)
+            self._say(f"{child.role.name} did not stop within {child.role.stop_s:.0f} s; killed it")
         kill_session(process.pid)
         process.wait()
         child.process = None
+        log.info("role.stopped", role=child.role.name)
+        self._write([c.state() for c in self._children.values()])
 
 
 def _of(child: Child) -> RoleProcess:
@@ -285,8 +292,9 @@ def answers(endpoint: str) -> bool:
         connection.close()
 
 
-def stop_stack(state_dir: Path, timeout_s: float = 90.0) -> bool:
-    """Ask a running supervisor to stop and wait for it; False if none runs."""
+def stop_stack(state_dir: Path, timeout_s: float = STOP_S) -> bool:
+    """Ask a running supervisor to stop and wait for it; False if none runs. Raises Conflict, with
+    the roles that still run, if it does not stop in time."""
     last = read_run_state(state_dir)
     if last is None or not last.supervisor.alive():
         return False
@@ -295,5 +303,10 @@ def stop_stack(state_dir: Path, timeout_s: float = 90.0) -> bool:
     with contextlib.suppress(psutil.Error):
         psutil.wait_procs([process], timeout=timeout_s)
     if last.supervisor.alive():
-        raise Conflict(f"the stack under {state_dir} did not stop within {timeout_s:.0f} s")
+        now = read_run_state(state_dir) or last
+        running = ", ".join(role.name for role in now.roles if role.pid) or "the supervisor"
+        raise Conflict(
+            f"the stack under {state_dir} did not stop within {timeout_s:.0f} s; still running: "
+            f"{running}; its logs are in {state_dir / 'logs'}"
+        )
     return True

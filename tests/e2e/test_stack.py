@@ -1,4 +1,5 @@
-"""One stack, seen from outside: what is refused, what is counted, what is shown."""
+"""One stack, seen from outside: what is refused, what is counted, what is shown, and what other
+people's clients get."""
 
 import json
 import os
@@ -13,6 +14,7 @@ import onnx
 import pandas as pd
 import psutil
 import pytest
+from client_suites import SUITES, ask_as, deploy_asked_models
 from command_line import FREE_PORTS, Driftloop, eventually
 from onnx import TensorProto, helper
 from sklearn.compose import make_column_transformer
@@ -45,13 +47,28 @@ def write_scaler(path: Path, factor: float = 2.0) -> Path:
 @pytest.fixture(scope="module")
 def inference(stack: Driftloop, tmp_path_factory: pytest.TempPathFactory) -> str:
     stack(
-        "deploy", str(write_scaler(tmp_path_factory.mktemp("model") / "s.onnx")), "--name", "scaler"
+        "deploy",
+        str(write_scaler(tmp_path_factory.mktemp("model") / "s.onnx")),
+        "--name",
+        "doubler",
     )
     endpoint: str = stack("status")["endpoints"]["inference"]
     return endpoint
 
 
-def ask(inference: str, data: list[Any], model: str = "scaler", **changes: Any) -> httpx.Response:
+@pytest.fixture(scope="module")
+def asked(stack: Driftloop, tmp_path_factory: pytest.TempPathFactory) -> Driftloop:
+    """The stack with the models that the clients' suites ask."""
+    deploy_asked_models(stack, tmp_path_factory.mktemp("asked") / "models")
+    return stack
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_client_gets_what_the_protocol_promises(asked: Driftloop, suite: str) -> None:
+    ask_as(suite, asked)
+
+
+def ask(inference: str, data: list[Any], model: str = "doubler", **changes: Any) -> httpx.Response:
     tensor = {"name": "x", "datatype": "FP32", "shape": [len(data), 1], "data": data, **changes}
     return httpx.post(f"{inference}/v2/models/{model}/infer", json={"inputs": [tensor]})
 
@@ -109,19 +126,19 @@ def supervisor(stack: Driftloop) -> psutil.Process:
 
 @pytest.mark.parametrize("version", ["9", "latest"])
 def test_an_unknown_version_is_not_found(inference: str, version: str) -> None:
-    answer = httpx.post(f"{inference}/v2/models/scaler/versions/{version}/infer", content=b"{}")
+    answer = httpx.post(f"{inference}/v2/models/doubler/versions/{version}/infer", content=b"{}")
     assert answer.status_code == 404
     assert "error" in answer.json()
 
 
 def test_a_body_that_is_no_json_is_refused(inference: str) -> None:
-    answer = httpx.post(f"{inference}/v2/models/scaler/infer", content=b"{")
+    answer = httpx.post(f"{inference}/v2/models/doubler/infer", content=b"{")
     assert answer.status_code == 400
     assert "JSON" in answer.json()["error"]
 
 
 def test_a_body_over_the_limit_is_too_large(inference: str) -> None:
-    answer = httpx.post(f"{inference}/v2/models/scaler/infer", content=b" " * (17 << 20))
+    answer = httpx.post(f"{inference}/v2/models/doubler/infer", content=b" " * (17 << 20))
     assert answer.status_code == 413
     assert "error" in answer.json()
 
@@ -142,7 +159,7 @@ def test_every_answer_is_in_the_lake_once(stack: Driftloop, inference: str) -> N
         ask(inference, [1.0, 2.0, 3.0]).raise_for_status()
 
     def counts() -> dict[str, int]:
-        (model,) = [m for m in stack("status")["models"] if m["name"] == "scaler"]
+        (model,) = [m for m in stack("status")["models"] if m["name"] == "doubler"]
         found: dict[str, int] = model["counts"]
         return found
 
@@ -180,12 +197,12 @@ def test_a_spec_that_differs_from_its_graph_is_refused(
 def test_a_later_version_starts_a_canary_and_can_be_aborted(
     stack: Driftloop, inference: str, tmp_path: Path
 ) -> None:
-    answer = stack("deploy", str(write_scaler(tmp_path / "m.onnx", 3.0)), "--name", "scaler")
+    answer = stack("deploy", str(write_scaler(tmp_path / "m.onnx", 3.0)), "--name", "doubler")
     assert answer["version"] == 2
-    stack("rollout", "abort", "scaler", "--reason", "only a test")
+    stack("rollout", "abort", "doubler", "--reason", "only a test")
 
     def newest() -> str:
-        state: str = stack("rollout", "status", "scaler")[0]["state"]
+        state: str = stack("rollout", "status", "doubler")[0]["state"]
         return state
 
     eventually(newest, lambda state: state == "aborted")
@@ -325,7 +342,7 @@ def test_a_stack_goes_on_after_its_supervisor_was_killed(tmp_path: Path) -> None
     driftloop = Driftloop(tmp_path / "state")
     ports = [word for port in FREE_PORTS for word in ("--set", port)]
     started = driftloop("up", "--detach", *ports)
-    driftloop("deploy", str(write_scaler(tmp_path / "s.onnx")), "--name", "scaler")
+    driftloop("deploy", str(write_scaler(tmp_path / "s.onnx")), "--name", "doubler")
     endpoint = started["endpoints"]["inference"]
     ask(endpoint, [1.0, 2.0]).raise_for_status()
     os.kill(started["pid"], signal.SIGKILL)
