@@ -17,6 +17,7 @@ from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_rollout.curve import CurvePoint
 from driftloop_rollout.evidence import ChampionBaseline, RolloutEvidence
 from driftloop_rollout.machine import Event, Rollout, apply
+from driftloop_rollout.outlook import Outlook
 from driftloop_rollout.units import Units
 from driftloop_rollout.verdict import Metric, Rule, Trial
 from driftloop_store import Store
@@ -125,7 +126,7 @@ def running_rollout(store: Store, model: str) -> Rollout:
         steps=steps,
         champion=served(1),
         deadline_at=NOW + timedelta(days=7),
-        outlook={"seconds_to_verdict": 7_200.0},
+        outlook=Outlook(7_200.0),
     )
     names = (("quality", True), ("errors", False), ("latency", False))
     metrics = [Metric.start(Rule(n, 0.02, d), steps[:-1], BASELINE) for n, d in names]

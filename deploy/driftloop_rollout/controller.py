@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
-from math import isfinite
 from typing import Any
 
 import structlog
@@ -27,14 +26,9 @@ from driftloop_rollout.curve import extended
 from driftloop_rollout.evidence import RolloutEvidence
 from driftloop_rollout.machine import TRANSITIONS, Event, Rollout, State, apply
 from driftloop_rollout.observer import Observer
+from driftloop_rollout.outlook import Outlook, outlook
 from driftloop_rollout.traffic import baseless, desired, superseded, trimmed
-from driftloop_rollout.verdict import (
-    PROOF_ALPHA,
-    Verdict,
-    first_rung,
-    seconds_needed,
-    smallest_effect,
-)
+from driftloop_rollout.verdict import Verdict, first_rung
 from driftloop_settings import RolloutSettings, Settings
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
@@ -172,8 +166,11 @@ class Controller:
             )
             step = self._first_step(rollout, rules)
             skipped = f"; skipped {step} step(s) too thin for this traffic" if step else ""
-            reason = "replicas hold the candidate" + skipped
-            return apply(replace(rollout, step=step), Event.LOADED, now, reason)
+            begun = replace(rollout, step=step)
+            if begun.evidence is not None:
+                told = self._outlook(begun, begun.evidence, deployment, now)
+                begun, skipped = replace(begun, outlook=told), f"{skipped}; {told.sentence}"
+            return apply(begun, Event.LOADED, now, "replicas hold the candidate" + skipped)
         why = self._refused(deployment, rollout.candidate.version)
         if why and rollout.candidate.base is not None:
             # An adapter is checked before it is loaded; it will not fit its base later either.
@@ -220,7 +217,7 @@ class Controller:
         judged = replace(
             rollout,
             evidence=seen,
-            outlook=outlook(rollout, seen),
+            outlook=self._outlook(rollout, seen, deployment, now),
             curve=extended(rollout.curve, seen.trial.metrics, now),
         )
         if verdict.action == "roll_back":
@@ -228,11 +225,19 @@ class Controller:
             return apply(judged, Event.HARM, now, verdict.reason, numbers=verdict.numbers)
         doubt = self._doubt(rollout, seen, verdict, self._rules(deployment))
         if rollout.state is State.PAUSED or doubt or verdict.action == "hold":
-            held = replace(judged, reason="; ".join(r for r in (doubt, verdict.reason) if r))
+            late = judged.outlook.late if judged.outlook else ""
+            held = replace(judged, reason="; ".join(r for r in (doubt, verdict.reason, late) if r))
             return held if held != rollout else None
         judged = replace(judged, verdict=verdict.word)
         event = Event.ADVANCE if verdict.action == "advance" else Event.PROVE
         return apply(judged, event, now, verdict.reason, numbers=verdict.numbers)
+
+    def _outlook(
+        self, rollout: Rollout, seen: RolloutEvidence, deployment: Deployment, now: datetime
+    ) -> Outlook:
+        deadline = rollout.deadline_at or now
+        age_s = self._observer.said_age_s(deployment.model)
+        return outlook(seen, rollout.rungs, rollout.step, now, deadline, age_s)
 
     def _doubt(
         self, rollout: Rollout, seen: RolloutEvidence, verdict: Verdict, rules: RolloutSettings
@@ -254,19 +259,6 @@ def planned_steps(steps: tuple[float, ...]) -> tuple[float, ...]:
     """Ascending weights that end with 1, and begin below it: nothing is promoted unseen."""
     rungs = sorted({step for step in steps if 0 < step < 1}) or [0.5]
     return (*rungs, 1.0)
-
-
-def outlook(rollout: Rollout, seen: RolloutEvidence) -> dict[str, float | None]:
-    """For people: about how many seconds this traffic needs from start to verdict where the canary
-    equals the champion, and the smallest difference an hour of it can show."""
-    metric, baseline = seen.trial.metrics[0], seen.baseline
-    per_s = baseline.rows_per_s if metric.rule.name == "quality" else baseline.requests_per_s
-    weight = rollout.rungs[-1]
-    seconds = seconds_needed(metric.q, weight, metric.rule.margin, PROOF_ALPHA, per_s)
-    return {
-        "seconds_to_verdict": seconds if isfinite(seconds) else None,
-        "smallest_effect_in_an_hour": smallest_effect(metric.q, weight, PROOF_ALPHA, per_s, 3600.0),
-    }
 
 
 def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop_evaluation.settling import INSTANT
-from driftloop_rollout.arm_rows import ArmRows, time_of
+from driftloop_rollout.arm_rows import ArmRows, time_of, us_of
 
 EQUAL_COVERAGE = 0.02
 MIN_AGED_ROWS = 20
@@ -49,15 +49,16 @@ def labelled_until(
     rows: ArmRows,
     usable: NDArray[np.bool_],
     label_coverage: float,
-    label_age_s: float,
+    mature: datetime | None,
     before: Coverage,
 ) -> tuple[datetime | None, str]:
     """Return the latest time up to which both arms are sufficiently labelled, or None; and the
     reason if later rows must wait.
 
     usable: after which rows [n] a used part may end. label_coverage: the share of rows that need a
-    label. label_age_s: the age after which no more labels arrive; 0 if unknown. before: the rows
-    used earlier, because few rows alone do not show a difference between the arms.
+    label. mature: the time before which no more labels arrive, so that equal shares of labels are
+    enough; None if unknown. before: the rows used earlier, because few rows alone do not show a
+    difference between the arms.
     """
     if not usable.any():
         return None, ""
@@ -69,15 +70,20 @@ def labelled_until(
     ends = usable.copy()
     ends[: MIN_COVERED_ROWS - 1] = False
     good = ends & (shares[0] >= label_coverage) & (shares[1] >= label_coverage)
-    canary, stable = float(shares[0][-1]), float(shares[1][-1])
-    if good.any():
-        return time_of(int(rows.at[np.flatnonzero(good)[-1]])) + INSTANT, ""
-    if label_age_s > 0 and min(canary, stable) > 0:
-        last = int(usable.nonzero()[0][-1])
-        aged = rows.where(np.arange(len(rows.at)) <= last)
-        if last + 1 < MIN_AGED_ROWS or not aged.has_both_arms:
-            return None, ""
+    last = int(np.flatnonzero(good)[-1]) if good.any() else -1
+    why = f"labels are late: {shares[0][-1]:.0%} of canary rows and {shares[1][-1]:.0%} of stable rows"
+    old = usable & (rows.at < us_of(mature)) if mature is not None else np.zeros(0, bool)
+    if old.any() and (end := int(old.nonzero()[0][-1])) > last:
+        aged = rows.where(np.arange(len(rows.at)) <= end)
+        enough = end + 1 >= MIN_AGED_ROWS and aged.has_both_arms
         # Rows with equal shares are a fair sample.
-        if before.with_rows(aged).is_equal:
-            return time_of(int(rows.at[last])) + INSTANT, ""
-    return None, f"labels are late: {canary:.0%} of canary rows and {stable:.0%} of stable rows"
+        if enough and min(shares[0][end], shares[1][end]) > 0:
+            if before.with_rows(aged).is_equal:
+                last = end
+            else:
+                why += "; the arms are compared once the shares are equal"
+        elif not enough and last < 0:
+            why = ""
+    if last < 0:
+        return None, why
+    return time_of(int(rows.at[last])) + INSTANT, ""

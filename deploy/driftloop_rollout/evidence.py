@@ -23,6 +23,7 @@ from driftloop_evaluation.settling import SILENCE, settled_until
 from driftloop_rollout.arm_rows import EPOCH, ArmRows, time_of
 from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn, usable
 from driftloop_rollout.coverage import Coverage, labelled_until
+from driftloop_rollout.label_delay import LabelDelay, mature_until
 from driftloop_rollout.units import Floats, KeyHistory, Units, spread_of
 from driftloop_rollout.verdict import Metric, Rule, Trial, seconds_needed
 
@@ -41,7 +42,8 @@ class Margins:
     errors: float
     latency: float
     latency_floor_s: float
-    label_age_s: float
+    label_age_s: float | None
+    """None: learned, see `label_delay`; 0: only the share of labelled rows decides."""
     label_coverage: float
     answers: float | None = None
     """The margin of malformed answers; None if they are not judged."""
@@ -90,6 +92,8 @@ class RolloutEvidence:
     waiting: str = ""
     coverage: Coverage = field(default_factory=Coverage)
     splits: tuple[SplitSpan, ...] = ()
+    labels: LabelDelay | None = None
+    """How long the champion's labels take; None: not learned."""
     problem: str = ""
     """Why outputs or labels could not be judged in the newest cycle; nothing is promoted then."""
 
@@ -107,6 +111,7 @@ class RolloutEvidence:
             "waiting": self.waiting,
             "coverage": asdict(self.coverage),
             "splits": [span.to_dict() for span in self.splits],
+            "labels": self.labels and self.labels.to_dict(),
             "problem": self.problem,
         }
 
@@ -123,6 +128,7 @@ class RolloutEvidence:
             value["waiting"],
             Coverage(**value.get("coverage", {})),
             tuple(SplitSpan.from_dict(span) for span in value.get("splits", ())),
+            LabelDelay.from_dict(labels) if (labels := value.get("labels")) else None,
             value.get("problem", ""),
         )
 
@@ -264,15 +270,16 @@ def extend(
         units["format"] = _units(evidence, "format", new, champion, _malformed)
     labels_until, waiting, coverage = evidence.labels_until, "", evidence.coverage
     if evidence.quality_is_judged and not aged.problem:
-        aged_at = now - timedelta(seconds=margins.label_age_s)
-        old_enough = min(complete, aged_at)
-        rows = aged.between(labels_until, old_enough)
+        mature = mature_until(evidence.labels, margins.label_age_s, now)
+        # A said age holds for all rows; a learned one only for those that are not all labelled.
+        aged_at = mature if margins.label_age_s and mature else now
+        rows = aged.between(labels_until, min(complete, aged_at))
         labelled = drawn(rows.where(~rows.failed), evidence.splits)
         until, waiting = labelled_until(
             labelled.rows,
             labelled.usable_until(min(over_by, aged_at)),
             margins.label_coverage,
-            margins.label_age_s,
+            mature,
             coverage,
         )
         if until is not None:

@@ -15,6 +15,7 @@ from driftloop_contracts.model import ServedVersion
 from driftloop_contracts.transitions import finished, follow
 from driftloop_rollout.curve import CurvePoint
 from driftloop_rollout.evidence import RolloutEvidence
+from driftloop_rollout.outlook import Outlook
 
 
 class State(StrEnum):
@@ -136,7 +137,7 @@ class Rollout:
     deadline_at: datetime | None = None
     finished_at: datetime | None = None
     evidence: RolloutEvidence | None = None
-    outlook: dict[str, float | None] = field(default_factory=dict)
+    outlook: Outlook | None = None
     registry_due: bool = False
     curve: tuple[CurvePoint, ...] = ()
     history: tuple[Transition, ...] = ()
@@ -177,7 +178,7 @@ class Rollout:
             "deadline_at": _text(self.deadline_at),
             "finished_at": _text(self.finished_at),
             "evidence": self.evidence.to_dict() if self.evidence else None,
-            "outlook": self.outlook,
+            "outlook": self.outlook.to_dict() if self.outlook else None,
             "registry_due": self.registry_due,
             "curve": [point.to_dict() for point in self.curve],
             "history": [transition.to_dict() for transition in self.history],
@@ -204,7 +205,7 @@ class Rollout:
             deadline_at=_time(record.get("deadline_at")),
             finished_at=_time(record.get("finished_at")),
             evidence=RolloutEvidence.from_dict(evidence) if evidence else None,
-            outlook=record.get("outlook", {}),
+            outlook=Outlook.from_dict(told) if (told := record.get("outlook")) else None,
             registry_due=record.get("registry_due", False),
             curve=tuple(CurvePoint.from_dict(point) for point in record.get("curve", ())),
             history=tuple(Transition.from_dict(t) for t in record.get("history", ())),

@@ -18,6 +18,7 @@ from driftloop_evaluation.measures import Measures, measures_of
 from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_rollout.arm_rows import ArmRows, read_arm_rows
+from driftloop_rollout.delay_reader import read_delay
 from driftloop_rollout.evidence import (
     MIN_PAST_REQUESTS,
     ChampionBaseline,
@@ -26,6 +27,7 @@ from driftloop_rollout.evidence import (
     extend,
     start,
 )
+from driftloop_rollout.label_delay import due
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.output_quality import FORMED_BY, scorer_of
 from driftloop_rollout.units import NO_KEY
@@ -72,6 +74,7 @@ class Observer:
         pin = self._lake().pin(rollout.model)
         if pin is None or now < self._waits.get(rollout.id, now):
             return seen
+        seen = self._with_delay(rollout, spec, pin, seen, now)
         older, newer = sorted((seen.labels_until, seen.requests_until))
         if newer - older <= MAX_SPAN or not seen.quality_is_judged:
             since = older if seen.quality_is_judged else seen.requests_until
@@ -90,6 +93,20 @@ class Observer:
         else:
             self._waits[rollout.id] = now + timedelta(seconds=OPEN_EPOCH_S)
         return after
+
+    def _with_delay(
+        self, rollout: Rollout, spec: ModelSpec, pin: Pin, seen: RolloutEvidence, now: datetime
+    ) -> RolloutEvidence:
+        """Return the evidence with the delay of the champion's labels, unless the age is said."""
+        margins = self._margins(spec)
+        learned = seen.quality_is_judged and margins.label_age_s is None
+        if not learned or not due(seen.labels, now):
+            return seen
+        lag = timedelta(seconds=self._settings.lake.flush_seconds)
+        measures, stable = seen.baseline.measured(spec), _versions(rollout)[0]
+        nearly_all, lake = margins.label_coverage, self._lake()
+        found = read_delay(lake, rollout.model, pin, stable, measures, nearly_all, now, lag)
+        return replace(seen, labels=found)
 
     def _rows(
         self,
@@ -113,6 +130,10 @@ class Observer:
         )
         scale, measures = (baseline.scale, baseline.measured(spec)) if baseline else (None, ())
         return read_arm_rows(table, spec, scale, stable, candidate, scorer_of(spec), measures)
+
+    def said_age_s(self, spec: ModelSpec) -> float | None:
+        """Return the age from which a model's labels count, if the settings say it."""
+        return self._margins(spec).label_age_s
 
     def _margins(self, spec: ModelSpec) -> Margins:
         own = self._settings.for_model(spec)
@@ -149,7 +170,10 @@ class Observer:
             measures,
             own.rollout.deadline_s,
         )
-        return found and replace(found, unaccounted=self.unaccounted(rollout))
+        if found is None:
+            return None
+        found = replace(found, unaccounted=self.unaccounted(rollout))
+        return self._with_delay(rollout, spec, pin, found, now)
 
     def unmeasured(self, rollout: Rollout) -> str:
         """Why `started` found no measures for the candidate, or an empty text."""

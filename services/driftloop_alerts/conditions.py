@@ -13,6 +13,7 @@ from typing import Any
 from driftloop_alerts.snapshot import ModelSeen, RolloutSeen, Snapshot
 from driftloop_contracts.alert import Alert, AlertState
 from driftloop_contracts.capture import SAMPLED
+from driftloop_contracts.durations import in_words
 from driftloop_contracts.incident import Cause, Urgency
 from driftloop_contracts.judgement import CheckKind
 from driftloop_contracts.retrain import RetrainState
@@ -320,11 +321,3 @@ def sentence(text: str) -> str:
 def clock_time(at: datetime) -> str:
     """For people, to the minute."""
     return at.strftime("%Y-%m-%d %H:%M %Z").strip()
-
-
-def in_words(seconds: float) -> str:
-    """A duration in its largest unit: `45 s`, `3 minutes`, `26 hours`, `4 days`."""
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -17,7 +17,6 @@ Params = Mapping[str, str]
 def rollout(context: ConsoleContext, params: Params, query: Params) -> Page:
     found = Rollout.from_record(context.store.rollout(params["id"]))
     model, candidate = found.model, found.candidate.version
-    seconds = found.outlook.get("seconds_to_verdict")
     facts = {
         "Model": Link(model, model_url(model)),
         "State": found.state.replace("_", " "),
@@ -30,7 +29,7 @@ def rollout(context: ConsoleContext, params: Params, query: Params) -> Page:
         "Verdict so far": found.verdict,
         "Now": found.reason,
         "Waiting": found.evidence.waiting if found.evidence else None,
-        "Time to a verdict, about": words.duration(seconds) if seconds else None,
+        "Time to a verdict": found.outlook.sentence if found.outlook else None,
         "Rolled back without one at": words.time(found.deadline_at)
         if found.deadline_at and not found.finished
         else None,

@@ -116,11 +116,13 @@ class RolloutSettings(ModelSection):
     """How many seconds a routing key stays on its arm; then all keys are drawn anew, and the rows
     of that time count. `forever`: it changes only when the canary's share grows, and each key
     counts once a step, with its rows of the step's first day: a verdict needs many keys then."""
-    label_age_s: float = Field(0.0, ge=0)
+    label_age_s: float | None = Field(None, ge=0)
     """Only predictions at least this many seconds old are compared, so that nearly all labels have
-    been received."""
+    been received. None: the age is learned from the champion's labels, and rows of which nearly all
+    are labelled earlier are compared earlier. 0: only `label_coverage` decides."""
     label_coverage: float = Field(0.98, gt=0, le=1)
-    """Rows are compared once this share of them is labelled in either arm."""
+    """Rows are compared once this share of them is labelled in either arm, or once they are as old
+    as the age by which this share of the labels that ever come has come."""
     latency_floor_s: float = Field(0.05, ge=0)
     """A request faster than this many seconds never counts as slow, regardless of the champion's
     95th percentile."""

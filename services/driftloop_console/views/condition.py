@@ -184,10 +184,12 @@ def _canary(rollout: Record) -> Condition:
         if state == "paused":
             then = "An operator paused it: only harm is acted upon until it is resumed."
         else:
-            seconds = (rollout.get("outlook") or {}).get("seconds_to_verdict")
-            about = f", which takes about {words.duration(seconds)} in all" if seconds else ""
+            outlook = rollout.get("outlook") or {}
+            seconds, late = outlook.get("seconds_to_verdict"), outlook.get("late")
+            about = f"; the verdict takes about {words.duration(seconds)} more" if seconds else ""
+            about = f"; {late}" if late else about
             then = (
-                f"It advances when the evidence passes the gate{about}; without a verdict{by} it "
+                f"It advances when the evidence passes the gate{about}. Without a verdict{by} it "
                 "is rolled back."
             )
         return Condition(Word.CANARY, why, then)

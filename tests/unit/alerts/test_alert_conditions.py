@@ -8,9 +8,10 @@ import pytest
 from alert_cases import performance_alert
 from hostile_texts import HOSTILE
 
-from driftloop_alerts.conditions import LONGEST, URGENCY, Condition, conditions, in_words, sentence
+from driftloop_alerts.conditions import LONGEST, URGENCY, Condition, conditions, sentence
 from driftloop_alerts.snapshot import FailingRoute, ModelSeen, RolloutSeen, Snapshot
 from driftloop_contracts.alert import AlertState
+from driftloop_contracts.durations import in_words
 from driftloop_contracts.health import Degraded
 from driftloop_contracts.incident import Cause
 from driftloop_contracts.judgement import CheckKind, Decision, Finding, Severity, Window

@@ -96,7 +96,7 @@ def test_a_canary_says_its_share_its_step_and_its_end(settings: Settings) -> Non
     found = condition(replace(WATCHED, alerts=(alert("m"),), rollout=ROLLOUT), settings)
     assert found.word is Word.CANARY
     assert "Version 2 gets 25 % of the traffic, step 2 of 3" in found.why
-    assert "about 2 h in all; without a verdict by 2026-12-06" in found.then
+    assert "about 2 h more. Without a verdict by 2026-12-06" in found.then
     paused = condition(replace(WATCHED, rollout={**ROLLOUT, "state": "paused"}), settings)
     assert "until it is resumed" in paused.then
 

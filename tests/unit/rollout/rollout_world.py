@@ -76,6 +76,13 @@ class MemoryLake:
         for name in ("label", "label_number"):
             column = pc.if_else(known, table[name], pa.scalar(None, table[name].type))
             table = table.set_column(table.schema.get_field_index(name), name, column)
+        came = pc.add(
+            table["predicted_at"].cast("int64"), self.label_delay // timedelta(microseconds=1)
+        )
+        came = pc.if_else(table["label"].is_valid(), came, None).cast(at.type)
+        table = table.append_column("label_at", came)
+        if oldest:
+            return table.slice(0, oldest)
         return table.slice(max(0, len(table) - newest)) if newest else table
 
     def count(self, model: str, pin: Pin) -> LakeCounts:

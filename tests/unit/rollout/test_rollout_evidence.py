@@ -17,7 +17,7 @@ from driftloop_rollout.units import NO_KEY
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 US = round(START.timestamp() * 1e6)
 CLASSES = ModelSpec("m", "classification", "label")
-MARGINS = Margins(0.02, 0.01, 0.1, 0.05, 0.0, 0.98)
+MARGINS = Margins(0.02, 0.01, 0.1, 0.05, None, 0.98)
 RUNGS = (0.05, 0.25, 0.5)
 
 
