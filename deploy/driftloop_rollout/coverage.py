@@ -71,7 +71,8 @@ def labelled_until(
     ends[: MIN_COVERED_ROWS - 1] = False
     good = ends & (shares[0] >= label_coverage) & (shares[1] >= label_coverage)
     last = int(np.flatnonzero(good)[-1]) if good.any() else -1
-    why = f"labels are late: {shares[0][-1]:.0%} of canary rows and {shares[1][-1]:.0%} of stable rows"
+    canary, stable = float(shares[0][-1]), float(shares[1][-1])
+    why = f"labels are late: {canary:.0%} of canary rows and {stable:.0%} of stable rows"
     old = usable & (rows.at < us_of(mature)) if mature is not None else np.zeros(0, bool)
     if old.any() and (end := int(old.nonzero()[0][-1])) > last:
         aged = rows.where(np.arange(len(rows.at)) <= end)

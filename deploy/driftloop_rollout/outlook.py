@@ -8,7 +8,7 @@ its label has come, so each step goes on while the labels of its rows are waited
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf, isfinite, log
 from typing import Any
 
@@ -25,6 +25,8 @@ from driftloop_rollout.verdict import (
 )
 
 REQUESTS = ("errors", "latency")
+SOME_TRAFFIC = timedelta(seconds=30)
+"""From then on the rate is that of the rollout's own traffic."""
 MOST = 1_000.0
 """A larger margin or more traffic than so many times today's is no advice."""
 
@@ -82,9 +84,12 @@ def outlook(
     """Estimate. rungs: the weights below 1; step: the number of the current one. said_age_s:
     `rollout.label_age_s`."""
     baseline, metric = seen.baseline, seen.trial.metrics[0]
-    per_s = baseline.rows_per_s if seen.quality_is_judged else baseline.requests_per_s
+    pace = _pace(seen)
+    per_s = pace * (baseline.rows_per_s if seen.quality_is_judged else baseline.requests_per_s)
     labels, left_s = seen.labels, (deadline - now).total_seconds()
-    age_s = said_age_s if said_age_s is not None else labels and labels.age_s
+    age_s = said_age_s
+    if age_s is None and labels is not None:
+        age_s = labels.age_s
     share = labels.share if labels is not None and labels.known_s else None
     effect = smallest_effect(metric.q, rungs[-1], PROOF_ALPHA, per_s * _share(share), 3600.0)
     found = Outlook(None, effect, age_s, share)
@@ -99,7 +104,8 @@ def outlook(
         return found  # labels are still coming at the greatest age that was seen
 
     def seconds(margin: float = 1.0, traffic: float = 1.0) -> float:
-        courses = _courses(seen, rungs, step, now, age_s or 0.0, _share(share), margin, traffic)
+        faster = pace * traffic
+        courses = _courses(seen, rungs, step, now, age_s or 0.0, _share(share), margin, faster)
         return walk(courses, _weights(seen, now), rungs[step:])
 
     needed = seconds()
@@ -107,6 +113,17 @@ def outlook(
     if needed <= left_s:
         return found
     return replace(found, late=_late(needed, left_s, age_s or 0.0, metric.rule.margin, seconds))
+
+
+def _pace(seen: RolloutEvidence) -> float:
+    """Return the present traffic over that of the champion's past."""
+    errors = seen.trial.metric("errors")
+    begun = next((span.started for span in seen.splits if span.started is not None), None)
+    if errors is None or begun is None or seen.requests_until - begun < SOME_TRAFFIC:
+        return 1.0
+    requests = errors.canary_count + errors.stable_count
+    seconds = (seen.requests_until - begun).total_seconds()
+    return requests / seconds / max(seen.baseline.requests_per_s, 1e-9)
 
 
 def _share(share: float | None) -> float:

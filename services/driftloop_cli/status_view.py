@@ -7,6 +7,7 @@ from rich.text import Text
 
 from driftloop_cli.table_layout import Cell, Rows
 from driftloop_cli.terminal import styled
+from driftloop_contracts.durations import in_words
 
 Record = dict[str, Any]
 STYLES = {
@@ -150,7 +151,7 @@ def _retrains(retrains: list[Record]) -> Rows:
 
 def rollout_rows(rollouts: list[Record]) -> Rows:
     return Rows(
-        ("rollout", "model", "candidate", "state", "weight", "why"),
+        ("rollout", "model", "candidate", "state", "weight", "verdict in", "why"),
         [
             (
                 rollout["at"][:19],
@@ -158,12 +159,22 @@ def rollout_rows(rollouts: list[Record]) -> Rows:
                 f"v{candidate_version(rollout)}",
                 _state(rollout["state"]),
                 bar(rollout.get("weight") or 0.0),
+                _verdict_in(rollout),
                 rollout.get("reason", ""),
             )
             for rollout in rollouts[:_SHOWN]
         ],
         frozenset({"why"}),
     )
+
+
+def _verdict_in(rollout: Record) -> Cell:
+    outlook = rollout.get("outlook") or {}
+    if rollout["state"] not in ("running", "paused"):
+        return "–"
+    seconds = outlook.get("seconds_to_verdict")
+    text = "unknown" if seconds is None else in_words(seconds)
+    return (text, "red") if outlook.get("late") else text
 
 
 def candidate_version(rollout: Record) -> int:

@@ -2,8 +2,8 @@
 
 Simulated labelled traffic, base error .1, through the product's own split, units and tests:
 requests without a routing key, of one row and of twenty; and users with a key and Zipf activity,
-whose errors correlate; and rows under an objective. The ladder, metrics and levels are those of a
-rollout.
+whose errors correlate; rows under an objective; and rows whose labels come late or in part. The
+ladder, metrics and levels are those of a rollout.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from label_cells import LABEL_CELLS, walk_labels
 from objective_cells import CELLS, Cell
 
 from driftloop_rollout.arm_rows import ArmRows, us_of
@@ -209,6 +210,11 @@ def main() -> None:
             for harm, name in ((False, "equal"), (True, cell.harm)):
                 found = [walk_cell(cell, harm, seed) for seed in range(arguments.runs)]
                 show(cell.name, name, found)
+    for late in LABEL_CELLS:
+        if arguments.only in late.name and not arguments.canary:
+            for harm, name in ((False, "equal"), (True, "2 points worse")):
+                runs = range(arguments.runs)
+                show(late.name, name, [Outcome(*walk_labels(late, harm, seed)) for seed in runs])
 
 
 if __name__ == "__main__":

@@ -134,6 +134,7 @@ class World:
     now: datetime = START
     requests_per_s: int = 25
     rows: int = 20
+    labelled: float = 1.0
     serving_away: bool = False
     most_traffic: dict[int, float] = field(default_factory=dict)
 
@@ -202,7 +203,10 @@ class World:
         base = round(self.now.timestamp() * 1e6)
         truth = rng.integers(0, 2, count * rows)
         answer = pa.array(np.where(wrong, 1 - truth, truth), pa.int64(), mask=failed)
-        labels = [None if f else json.dumps(int(t)) for t, f in zip(truth, failed, strict=True)]
+        missing = failed
+        if self.labelled < 1.0:
+            missing = failed | (rng.random(count * rows) >= self.labelled)
+        labels = [None if m else json.dumps(int(t)) for t, m in zip(truth, missing, strict=True)]
         return pa.table(
             {
                 "prediction_id": pa.array(np.repeat([f"p{i}" for i in range(count)], rows)),
@@ -214,7 +218,7 @@ class World:
                 "error": pa.array(np.where(failed, "model failed", None), pa.string()),
                 "out_label": answer,
                 "label": pa.array(labels, pa.string()),
-                "label_number": pa.array(truth, pa.float64(), mask=failed),
+                "label_number": pa.array(truth, pa.float64(), mask=missing),
             }
         )
 

@@ -73,6 +73,38 @@ def test_a_held_canary_goes_on_when_its_labels_come(world: World) -> None:
     assert world.rollout().state is State.PROMOTED
 
 
+def test_labels_that_stay_partial_hold_nothing_up(world: World) -> None:
+    world.labelled = 0.6
+    world.lake.tables.clear()
+    world.live(20)
+    world.request()
+    world.run(200)
+    rollout = world.rollout()
+    assert rollout.state is State.PROMOTED
+    assert rollout.evidence is not None
+    assert rollout.evidence.labels is not None
+    assert rollout.evidence.labels.share == pytest.approx(0.6, abs=0.1)
+
+
+def test_the_time_to_a_verdict_is_told_when_the_canary_begins(world: World) -> None:
+    world.request()
+    world.run(3)
+    loaded = next(e for e in world.rollout().history if e.event is Event.LOADED)
+    assert "to a verdict" in loaded.reason
+
+
+def test_a_verdict_that_comes_after_the_deadline_is_told_within_the_first_minute(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(deadline_s=3600.0)
+    world.requests_per_s, world.rows = 1, 1
+    world.lake.tables.clear()
+    world.live(200)
+    world.request()
+    world.run(30)
+    assert "no verdict before the deadline" in world.rollout().reason
+
+
 def test_no_traffic_promotes_nothing_and_the_deadline_ends_it(make_world: MakeWorld) -> None:
     world = make_world(deadline_s=3600.0)
     world.request()
