@@ -43,10 +43,10 @@ def read_delay(
     label_at = rows["label_at"].cast("int64").cast("float64").to_numpy()
     seen_until = float(np.nanmax(np.append(label_at, at))) - lag / timedelta(microseconds=1)
     old = at <= seen_until
-    delays: Floats = np.maximum(label_at - at, 0.0) / 1e6
+    delays: Floats = np.asarray(np.maximum(label_at - at, 0.0) / 1e6, np.float64)
     delays[np.isnan(label_at) | (label_at > seen_until)] = np.nan
     classes = [c[old] for c in (*_labels(rows), *_losses(rows, measures))]
-    ages: Floats = (seen_until - at) / 1e6
+    ages: Floats = np.asarray((seen_until - at) / 1e6, np.float64)
     found = learn_delay(delays[old], ages[old], nearly_all, now, classes)
     if found.age_s is None:
         return found

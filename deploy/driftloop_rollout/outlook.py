@@ -3,7 +3,7 @@ traffic and these labels; and what would help if that is longer than it may take
 
 Evidence is counted as information: rows a second times w (1 - w), with w the canary's share. A gate
 needs 2v (ln(1/alpha) + 1) / effect² of it (see `verdict.observations_needed`). A row counts when
-its label has come, so each step goes on while the labels of its rows are waited for.
+its label has come, so each step continues while the labels of its rows are waited for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +28,12 @@ REQUESTS = ("errors", "latency")
 SOME_TRAFFIC = timedelta(seconds=30)
 """From then on the rate is that of the rollout's own traffic."""
 MOST = 1_000.0
-"""A larger margin or more traffic than so many times today's is no advice."""
+"""Advice does not name a larger factor, of the margin or of the traffic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """seconds_to_verdict: from now; None: it cannot be told, or never comes. label_age_s,
+    """seconds_to_verdict: from now; None: unknown, or never. label_age_s,
     label_share: see `LabelDelay`. late: why there will be no verdict before the deadline, and what
     would help; empty if there will be one."""
 
@@ -217,7 +217,7 @@ def walk(
 
 
 def _reached(course: Course, steps: Sequence[tuple[float, float]], need: float) -> float:
-    """When the rows since `since_s` give `need`, if the last step goes on for ever."""
+    """When the rows since `since_s` give `need`, if the last step never ends."""
     if need <= 0:
         return 0.0
     ends = [begin for begin, _ in steps[1:]] + [inf]
