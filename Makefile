@@ -19,6 +19,9 @@ STACKS := tests/e2e tests/faults
 UNIT := $(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language" \
 	  $(addprefix --ignore ,tests/integration $(STACKS))
 
+# Where this is set, each process compiles all that it imports anew, which doubles a stack's start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -90,7 +90,7 @@ def check(world: World) -> None:
 
 deaths = st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=6)
 slow = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -114,7 +114,7 @@ def batches(draw: st.DrawFn) -> PredictionBatch:
 
 
 @compiled
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(given_batches=st.lists(batches(), min_size=1, max_size=4), sequence=COUNTS)
 def test_it_writes_the_bytes_that_python_writes(
     given_batches: list[PredictionBatch], sequence: int, tmp_path_factory: pytest.TempPathFactory
