@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, settings
 from postgres_server import PostgresServer, find_programs, postgres_server
 
 from driftloop_bus import Bus, connect
+from driftloop_contracts.loopback import exempt_loopback
 from driftloop_settings import Settings
-from driftloop_settings.loopback import exempt_loopback
 
 # Machines are shared and noisy: how long a case takes says nothing of the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -88,17 +88,18 @@ def deploy(
     safetensors, or s3://…), and: task: generation, recipe (lora-sft or lora-dpo), options (engine:
     vLLM's arguments; replicas, cpus). An adapter is a folder with adapter_config.json.
     """
-    from driftloop_cli.model_archive import pack
+    from driftloop_client.archive import pack
     from driftloop_registry.mlflow_models import is_mlflow_uri
 
     client = _client(run)
+    said = {key: value for key, value in (("name", name), ("base", base)) if value is not None}
     with tempfile.TemporaryFile() as archive, tempfile.TemporaryDirectory() as scratch:
         if is_mlflow_uri(path):
             from driftloop_cli.model_uri import folder_of  # slow to import
 
-            pack(archive, folder_of(path, name, Path(scratch)), name, base)
+            pack(archive, folder_of(path, name, Path(scratch)), said)
         else:
-            pack(archive, Path(path), name, base)
+            pack(archive, Path(path), said)
         with console.status(f"sending {archive.tell() / 1e6:,.0f} MB"):
             answer = client.put_archive("/api/models", archive, at_once=str(at_once).lower())
     _await_loaded(client, answer)

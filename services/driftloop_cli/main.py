@@ -29,8 +29,8 @@ from driftloop_cli.options import (
 )
 from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import Conflict, DriftloopError, Rejected, Unavailable
+from driftloop_contracts.loopback import exempt_loopback
 from driftloop_settings.locale_encoding import adopt_utf8, start_anew
-from driftloop_settings.loopback import exempt_loopback
 from driftloop_settings.private_files import private_folder
 
 app = typer.Typer(

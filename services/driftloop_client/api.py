@@ -1,5 +1,6 @@
 """What can be asked of a stack, as exchanges: the client and its asynchronous twin send them."""
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from driftloop_client.archive import packed
+from driftloop_client.archive import pack
 from driftloop_client.columns import columns_of
 from driftloop_client.exchange import Call, Exchange, checked
 from driftloop_client.prediction import Prediction, joined
@@ -103,10 +104,12 @@ class Api:
         return total
 
     def deploy(self, path: str | Path, at_once: bool, spec: Mapping[str, Any]) -> Exchange[Any]:
+        archive = io.BytesIO()
+        pack(archive, Path(path), spec)
         call = Call(
             "POST",
             f"{self._control}/api/models",
-            packed(Path(path), spec),
+            archive.getvalue(),
             {"content-type": "application/x-tar"},
             {"at_once": str(at_once).lower()},
             timeout_s=UPLOAD_TIMEOUT_S,

@@ -13,17 +13,15 @@ from driftloop_client.api import Api
 from driftloop_client.changes import CHANGING, Change, Changes
 from driftloop_client.exchange import Call, Exchange, Result, wait_s
 from driftloop_client.prediction import Prediction
+from driftloop_contracts.loopback import is_loopback
 
 ROWS_PER_REQUEST = 5_000
-
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def _options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
     """No proxy reaches this machine's loopback, whatever the environment says."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    outside = urlsplit(url).hostname not in _LOOPBACK
+    outside = not is_loopback(urlsplit(url).hostname or "")
     return {"headers": headers, "timeout": timeout_s, "trust_env": outside}
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from driftloop_contracts.errors import Rejected, listed
+from driftloop_contracts.graph_files import check_graph_width, external_files
 from driftloop_contracts.input_rules import parse_rules
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_contracts.signature import Signature
@@ -11,7 +12,6 @@ from driftloop_evaluation.served_objectives import served_objectives
 from driftloop_evaluation.slices import slice_columns
 from driftloop_gateway.incoming_version import IncomingVersion, only_holds
 from driftloop_onnx import first_load, parse_options, require_providers
-from driftloop_registry.graph_files import check_graph_width, external_files
 from driftloop_settings import Settings
 
 MODEL, REFERENCE = "model.onnx", "reference.parquet"

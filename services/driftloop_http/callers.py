@@ -8,8 +8,8 @@ and use the host name or address that they were given.
 from collections.abc import Collection
 
 from driftloop_contracts.errors import Forbidden
+from driftloop_contracts.loopback import is_address, is_loopback
 from driftloop_settings import Settings
-from driftloop_settings.loopback import is_address, is_loopback
 
 REMEMBERED = 1_024
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from driftloop_settings.loopback import is_loopback
+from driftloop_contracts.loopback import is_loopback
 
 
 def own_client(**options: Any) -> httpx.Client:

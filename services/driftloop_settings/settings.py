@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
+from driftloop_contracts.loopback import is_loopback
 from driftloop_contracts.model import ModelSpec
 from driftloop_settings.alert_sections import AlertsSettings
 from driftloop_settings.language_sections import JudgeSettings, LlmSettings, TuningSettings
@@ -14,7 +15,6 @@ from driftloop_settings.loop_sections import (
     RolloutSettings,
     TriggerSettings,
 )
-from driftloop_settings.loopback import is_loopback
 from driftloop_settings.policy import own_sections, policy_of
 from driftloop_settings.section import check_usable
 from driftloop_settings.serving_sections import CaptureSettings, ServingSettings

@@ -11,7 +11,7 @@ import structlog
 
 from driftloop_alerts.message import Message, text_of
 from driftloop_alerts.senders.port import Undelivered
-from driftloop_settings.loopback import is_loopback
+from driftloop_contracts.loopback import is_loopback
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from sklearn.linear_model import LinearRegression
 
-from driftloop_cli.model_archive import pack
+from driftloop_client.archive import pack
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_export import NotExportable, export
@@ -29,7 +29,7 @@ MODEL = LinearRegression().fit(FRAME, FRAME.a * 2 - FRAME.b)
 def test_deploy_takes_the_folder(tmp_path: Path) -> None:
     made = export(MODEL, FRAME, "loans", labels=FRAME.a, output=tmp_path / "made")
     archive, arrived = io.BytesIO(), tmp_path / "arrived"
-    pack(archive, made.folder, None)
+    pack(archive, made.folder, {})
     archive.seek(0)
     with tarfile.open(fileobj=archive) as tar:
         tar.extractall(arrived, filter="data")

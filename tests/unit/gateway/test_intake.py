@@ -11,7 +11,7 @@ import pytest
 from exporters import write_layout
 from onnx import TensorProto, helper
 
-from driftloop_cli.model_archive import pack
+from driftloop_client.archive import pack
 from driftloop_contracts.errors import Rejected
 from driftloop_gateway.intake import take_in
 from driftloop_onnx import OnnxModel
@@ -178,7 +178,7 @@ def test_weights_in_sub_folders_are_registered_where_the_graph_names_them(
 ) -> None:
     made = write_layout(tmp_path / "made", ("net.onnx.data", "a/b/w.bin"))
     body = io.BytesIO()
-    pack(body, made, "m")
+    pack(body, made, {"name": "m"})
     body.seek(0)
     take_in(body, store, registry, NOW, at_once=False, settings=Settings())
     folder = Path(store.require_deployment("m").versions[0].path)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from weights_files import lora, write_adapter, write_base
 
-from driftloop_cli.model_archive import pack
+from driftloop_client.archive import pack
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.language import SIGNATURE
 from driftloop_gateway.intake import take_in
@@ -42,7 +42,8 @@ def base(tmp_path: Path) -> Path:
 
 def packed(path: Path, name: str | None = "m", base: int | None = None) -> io.BytesIO:
     archive = io.BytesIO()
-    pack(archive, path, name, base)
+    said = {"name": name, "base": base}
+    pack(archive, path, {key: value for key, value in said.items() if value is not None})
     archive.seek(0)
     return archive
 

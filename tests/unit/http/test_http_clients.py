@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from driftloop_contracts.loopback import exempt_loopback, is_loopback
 from driftloop_http.clients import client_for, own_async_client, own_client
-from driftloop_settings.loopback import exempt_loopback, is_loopback
 
 ROOT = Path(__file__).parents[3]
 DEAD_PROXY = "http://127.0.0.1:9"

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from driftloop_cli.model_archive import pack
+from driftloop_client.archive import pack
 from driftloop_contracts.errors import NotFound, Rejected
+from driftloop_contracts.graph_files import check_graph_width
 from driftloop_contracts.onnx_file import width
 from driftloop_contracts.signature import MAX_WIDTH
 from driftloop_onnx import OnnxModel
-from driftloop_registry.graph_files import check_graph_width
 from driftloop_registry.memory_registry import MemoryRegistry
 from driftloop_retrain.record.graph_identity import graph_hash
 from driftloop_retrain.record.lineage import lineage_document
@@ -30,7 +30,7 @@ X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 def unpacked(graph: Path, folder: Path) -> Path:
     archive = io.BytesIO()
-    pack(archive, graph, "m")
+    pack(archive, graph, {"name": "m"})
     archive.seek(0)
     with tarfile.open(fileobj=archive) as tar:
         assert all(member.isreg() for member in tar)
@@ -107,7 +107,7 @@ def link_to(kind: str, folder: Path) -> Path:
 )
 def test_weights_behind_a_link_are_refused(kind: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises((Rejected, NotFound), match=sentence):
-        pack(io.BytesIO(), link_to(kind, tmp_path), "m")
+        pack(io.BytesIO(), link_to(kind, tmp_path), {"name": "m"})
 
 
 @pytest.mark.parametrize("location", ["../w", "a/../../w", "/etc/hostname", "", "model.onnx"])
@@ -126,7 +126,7 @@ def test_weights_outside_the_folder_are_refused(location: str, tmp_path: Path) -
     path.write_bytes(helper.make_model(graph).SerializeToString())
     assert onnx.load(path, load_external_data=False).graph.initializer[0].external_data
     with pytest.raises(Rejected, match="the graph keeps weights in"):
-        pack(io.BytesIO(), path, "m")
+        pack(io.BytesIO(), path, {"name": "m"})
 
 
 def wide(folder: Path, inputs: int, weights: int = 0, outputs: int = 1) -> Path:
@@ -151,9 +151,9 @@ def wide(folder: Path, inputs: int, weights: int = 0, outputs: int = 1) -> Path:
 def test_a_graph_that_is_too_wide_is_refused_before_anything_is_packed(tmp_path: Path) -> None:
     archive = io.BytesIO()
     with pytest.raises(Rejected, match="the model has 4,001 inputs and outputs"):
-        pack(archive, wide(tmp_path, MAX_WIDTH - 1, outputs=2), "m")
+        pack(archive, wide(tmp_path, MAX_WIDTH - 1, outputs=2), {"name": "m"})
     assert archive.tell() == 0
-    pack(archive, wide(tmp_path, MAX_WIDTH - 1, weights=100), "m")
+    pack(archive, wide(tmp_path, MAX_WIDTH - 1, weights=100), {"name": "m"})
 
 
 @settings(max_examples=25, deadline=None)
