@@ -73,8 +73,10 @@ docs: setup  ## Build the documentation site into build/site; a broken link fail
 	$(BIN)/sphinx-build -W --keep-going -q -d build/docs docs build/site
 
 .PHONY: reference
-reference: setup  ## Write the reference pages anew from the source
+reference: setup  ## Write the reference pages, dashboards and alert rules anew from the source
 	$(BIN)/python docs/generate
+	$(BIN)/python deploy/grafana/dashboards.py
+	$(BIN)/python deploy/prometheus/alert_rules.py
 
 .PHONY: lint
 lint: setup docs  ## Check format, lint, types, import contracts and the documentation

@@ -193,6 +193,15 @@ class DeltaLake:
                 "labels": {} if labels is None else _offsets(labels, LABELS),
             }
 
+    def archived(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Return how many records of each partition were read into the lake, or left out of it for
+        good. Raises RetryLater."""
+        with self._lock:
+            offsets = self._refreshed(layout.offsets_uri(self._uri))
+            if offsets is None:
+                return dict.fromkeys(partitions, 0)
+            return {number: offsets.mark(fence(topic, number)) + 1 for number in partitions}
+
     def _labels(self, pin: Pin) -> LakeTable | None:
         return None if pin.labels < 0 else self._at(layout.labels_uri(self._uri), pin.labels)
 

@@ -1,14 +1,14 @@
 """The control API's routes (OpenAPI at `/api/openapi.json`). Errors are `{"error": sentence}`."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
 from driftloop_console.app import add_console
@@ -20,6 +20,7 @@ from driftloop_contracts.judgement import Decision
 from driftloop_contracts.retrain import Retrain, RetrainEvent
 from driftloop_gateway.incident_api import incident_api
 from driftloop_gateway.intake import take_in
+from driftloop_gateway.metrics_reader import MetricsReader
 from driftloop_gateway.overview import overview
 from driftloop_gateway.removal import remove
 from driftloop_http.callers import Callers
@@ -61,6 +62,8 @@ class GatewayContext:
     clock: Clock
     erase: Callable[[str], None]
     """Deletes a model's rows from the lake."""
+    archiver_lag: Callable[[], Mapping[str, int]] = dict
+    """The records in Kafka that are not in the lake, by topic; empty if that is not known."""
     stopping: Callable[[], bool] = lambda: False
     """Whether the role is asked to stop: pages that are open do not hold it up."""
 
@@ -127,6 +130,14 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
     def health() -> dict[str, bool]:
         """Whether the process answers."""
         return {"live": True}
+
+    metrics = MetricsReader(context.settings, store, context.archiver_lag, context.clock)
+
+    @app.get("/metrics")
+    def prometheus(request: Request) -> Response:
+        """The metrics of the loop in Prometheus' text format; at most some seconds old."""
+        text, content_type = metrics.render(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type})
 
     @app.get("/api/status")
     def status() -> dict[str, Any]:

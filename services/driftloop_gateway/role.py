@@ -9,8 +9,10 @@ from functools import cache, partial
 
 import uvicorn
 
+from driftloop_bus import connect
 from driftloop_contracts.clock import system_clock
 from driftloop_gateway.app import GatewayContext, make_app
+from driftloop_gateway.archiver_lag import ArchiverLag
 from driftloop_gateway.role_watch import RoleWatch
 from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
@@ -45,6 +47,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         partial(read_run_state, settings.state_dir),
         system_clock,
         lake.erase,
+        ArchiverLag(lambda topic: connect(settings).end_offsets(topic), lake.archived),
         stop.is_set,
     )
     config = uvicorn.Config(

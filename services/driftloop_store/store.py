@@ -21,6 +21,7 @@ from driftloop_store.retrains import Retrains
 from driftloop_store.rollouts import Rollouts
 from driftloop_store.schema import migrate
 from driftloop_store.tables import FINISHED_ROLLOUTS
+from driftloop_store.tallies import Tallies
 
 __all__ = ["FINISHED_ROLLOUTS", "Record", "Store", "await_store", "open_store"]
 
@@ -38,6 +39,7 @@ class Store(
     RoleHealth,
     NewestRecords,
     Fleet,
+    Tallies,
     Changes,
 ):
     """See the module. Safe to use from several threads and processes."""

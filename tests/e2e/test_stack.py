@@ -3,6 +3,7 @@ people's clients get."""
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import onnx
 import pandas as pd
 import psutil
 import pytest
+import yaml
 from client_suites import SUITES, ask_as, deploy_asked_models
 from command_line import FREE_PORTS, Driftloop, eventually
 from onnx import TensorProto, helper
+from prometheus_server import prometheus
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
 
 from driftloop_client import Client, NotFound
 from driftloop_export import export
@@ -234,6 +238,67 @@ def test_an_exported_model_answers_as_its_library_through_the_client(
         assert client.rollouts("bought") == []
         with pytest.raises(NotFound, match="nobody"):
             client.predict("nobody", frame)
+
+
+def dashboards_and_rules() -> list[str]:
+    """Every query of the files for Grafana and Prometheus. Where a rule compares, both results of
+    the comparison are data."""
+    deploy = Path(__file__).parents[2] / "deploy"
+    queries = [
+        target["expr"]
+        for path in sorted((deploy / "grafana").glob("*.json"))
+        for panel in json.loads(path.read_text())["panels"]
+        for target in panel["targets"]
+    ]
+    (group,) = yaml.safe_load((deploy / "prometheus" / "alerts.yml").read_text())["groups"]
+    for rule in group["rules"]:
+        compared = re.sub(r" ([<>]) ", r" \1 bool ", rule["expr"])
+        assert compared != rule["expr"]
+        queries.append(compared)
+    return [q.replace("$model", "measured").replace("$__rate_interval", "10s") for q in queries]
+
+
+def test_every_query_of_dashboards_and_alert_rules_returns_data(
+    stack: Driftloop, inference: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"income": np.linspace(0.1, 3.0, 1_200)})
+    repaid = (frame.income.to_numpy() * 997 % 3 > 1.5).astype(int)
+    spec = tmp_path / "model.yaml"
+    policy = {"monitoring": {**QUICK["monitoring"]}, "rollout": {"steps": [0.5]}}
+    control = stack("status")["endpoints"]["control"]
+    targets = [urlsplit(address).netloc for address in (inference, control)]
+
+    def deploy(depth: int) -> None:
+        model = DecisionTreeClassifier(max_depth=depth, random_state=0).fit(frame, repaid)
+        export(model, frame, "measured", labels=repaid, output=tmp_path)
+        spec.write_text(yaml.safe_dump({**yaml.safe_load(spec.read_text()), "policy": policy}))
+        stack("deploy", str(spec))
+
+    with (
+        prometheus(tmp_path / "prometheus", "driftloop", targets) as server,
+        Client(inference, control=control) as client,
+    ):
+
+        def labelled(requests: int) -> None:
+            for start in range(0, 2 * requests, 2):
+                rows = slice(start, start + 2)
+                answer = client.predict("measured", frame[rows])
+                client.feedback(answer.labelled(repaid[rows]))
+
+        def unanswered() -> list[str]:
+            labelled(40)
+            return [query for query in dashboards_and_rules() if not server.values(query)]
+
+        deploy(4)
+        labelled(300)
+        error = 'driftloop_model_error{model="measured"}'
+        eventually(lambda: server.values(error), bool)
+        deploy(5)
+        eventually(unanswered, lambda found: not found, timeout_s=120)
+        assert 0 < server.values(error)[0] < 0.5
+        assert server.values('driftloop_model_rollout_share{model="measured"}') == [0.5]
+        assert server.values("driftloop_alerts_promised_per_month") == [1.0]
+    stack("rollout", "abort", "measured", "--reason", "only a test")
 
 
 def test_the_control_api_describes_itself(stack: Driftloop) -> None:
