@@ -1,19 +1,18 @@
 """The command `alerts`: incidents, and the routes that they take to people."""
 
-import re
 import time
 from typing import Annotated, Any
 
 import typer
 
 from driftloop_cli.control_client import ControlClient
+from driftloop_cli.durations import seconds_of
 from driftloop_cli.options import Invocation, stack_command
 from driftloop_cli.table_layout import Rows
 from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import Rejected
 
 TEST_TIMEOUT_S = 60.0
-UNITS = {"m": 60, "h": 3_600, "d": 86_400}
 STYLES = {"open": "red", "acknowledged": "yellow", "silenced": "yellow", "resolved": "green"}
 
 alerts = typer.Typer(help="Incidents, and the routes that they take to people.")
@@ -97,7 +96,7 @@ def silence(
     by: By = "operator",
 ) -> None:
     """Send nothing about an incident for some time; when that ends, it is said."""
-    for_s = seconds_of(duration)
+    for_s = seconds_of(duration, "--for")
     client = ControlClient(run.settings.state_dir)
     path = f"/api/incidents/{_id_of(client, incident)}/silence"
     changed = client.post(path, {"for_s": for_s, "actor": by, "reason": reason})
@@ -151,14 +150,6 @@ def explain(
             console.print(styled(mark, f" {each['route']}: {each['why']}"))
 
     run.emit(found, show)
-
-
-def seconds_of(duration: str) -> float:
-    """Of 30m, 4h, 2d. Raises Rejected."""
-    match = re.fullmatch(r"(\d{1,6})([mhd])", duration.strip())
-    if match is None or int(match[1]) == 0:
-        raise Rejected(f"--for {duration}: write a time such as 30m, 4h or 2d")
-    return float(int(match[1]) * UNITS[match[2]])
 
 
 def _id_of(client: ControlClient, beginning: str) -> str:

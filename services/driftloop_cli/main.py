@@ -17,6 +17,7 @@ from driftloop_cli import (
     dead_letter_commands,
     lake_commands,
     lineage_commands,
+    log_commands,
     settings_view,
 )
 from driftloop_cli.options import (
@@ -57,6 +58,8 @@ for _command in (
     app.command()(_command)
 app.command()(dead_letter_commands.dead_letters)
 app.command()(settings_view.settings)
+app.command()(log_commands.logs)
+app.command()(log_commands.bundle)
 app.add_typer(control_commands.rollout, name="rollout")
 app.add_typer(alert_commands.alerts, name="alerts")
 

@@ -3,16 +3,27 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from console_records import NOW, alert, deploy, drift, monitor_state, running_rollout, window
+from console_records import (
+    NOW,
+    alert,
+    deploy,
+    drift,
+    fill,
+    monitor_state,
+    running_rollout,
+    window,
+)
 from incident_cases import incident_of
 
 from driftloop_contracts.alert import AlertEvent
 from driftloop_contracts.health import Degraded
 from driftloop_contracts.incident import IncidentChange
+from driftloop_contracts.judgement import CheckKind
 from driftloop_contracts.replica import LoadedVersions, ReplicaStatuses
 from driftloop_contracts.retrain import Retrain
 from driftloop_store import Store, open_store
@@ -121,3 +132,20 @@ def test_a_page_waits_for_no_writer(store: Store) -> None:
         c.execute(cursors.insert().values(name="held", body={}))
         assert len(store.between("windows", "m")) == 1
         assert store.revisions() == {"m": 1}
+
+
+def test_what_is_counted_over_all_models(store: Store) -> None:
+    names = list(fill(store))
+    assert store.count_by_state("retrains") == {"running": 1}
+    assert store.count_by_state("rollouts") == {"running": 1}
+    assert store.count_incidents() == {("alert", "page"): 1}
+    assert store.count_alerts(NOW - timedelta(hours=2)) == {"performance": 1}
+    assert store.count_alerts(NOW) == {}
+    assert store.count_waiting_notices() == 0
+    newest = drift("watching", 0, "debt")
+    store.add_finding(newest)
+    store.add_finding(replace(newest, finding_id="larger", effect=0.5))
+    store.add_finding(replace(newest, finding_id="other", effect=9.0, kind=CheckKind.QUALITY))
+    store.add_finding(replace(newest, finding_id="gone", model="removed", effect=7.0))
+    assert store.drift_effects() == {"watching": 0.5}
+    assert "watching" in names
