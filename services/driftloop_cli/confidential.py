@@ -1,7 +1,7 @@
 """Takes out of texts what must not leave a site: secrets, and values of rows. Pure.
 
-A value of a row may stand in any message of a library ("could not convert string to float:
-'12 Oak Street'"). So what is quoted is left out unless it is a known name, and of an exception only
+A value of a row may appear in any message of a library ("could not convert string to float:
+'12 Oak Street'"). So quoted text is left out unless it is a known name, and of an exception only
 the frames and the class are kept.
 """
 
@@ -25,7 +25,7 @@ _NAMED = re.compile(r"(?i)(password|passwd|token|secret|api[_-]?key|authorizatio
 
 
 class Confidential:
-    """secrets: what must not be shown anywhere; names: what may stand in quotes."""
+    """secrets: what must not be shown anywhere; names: what may be quoted."""
 
     def __init__(self, secrets: Collection[str], names: Collection[str]) -> None:
         self._secrets = sorted(

@@ -25,7 +25,9 @@ def logs(
     role: Annotated[
         str | None, typer.Argument(metavar="[ROLE]", help="Such as gateway or monitor; else all.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Then show new events as they come.")
+    ] = False,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only events that concern this model.")
     ] = None,
@@ -83,7 +85,7 @@ def bundle(
 ) -> None:
     """Write a zip file for support: versions, settings, state, recent logs, findings, decisions.
 
-    It has no passwords or keys and no rows: what stands in quotes in a log or a reason is left out
+    It has no passwords or keys and no rows: quoted text of logs and reasons is left out
     unless it is the name of a model, a column or a role.
     """
     from driftloop_cli.support_bundle import write_bundle

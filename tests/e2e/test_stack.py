@@ -287,6 +287,7 @@ def test_every_query_of_dashboards_and_alert_rules_returns_data(
 
         def unanswered() -> list[str]:
             labelled(40)
+            assert ask(inference, [1.0], "nobody").status_code == 404  # failures are shown, too
             return [query for query in dashboards_and_rules() if not server.values(query)]
 
         deploy(4)
