@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import pytest
 from command_line import FREE_PORTS, Driftloop
 
+ORIGIN = "https://app.example"
+SETTINGS = ("lake.flush_seconds=0.5", f'control.cors_origins=["{ORIGIN}"]')
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driftloop]:
@@ -17,9 +20,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driftloop]:
     }
     without = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
     driftloop = Driftloop(tmp_path_factory.mktemp("zustand ü"), without | hostile)
-    ports = [word for port in FREE_PORTS for word in ("--set", port)]
+    settings = [word for setting in (*FREE_PORTS, *SETTINGS) for word in ("--set", setting)]
     try:
-        driftloop("up", "--detach", *ports, "--set", "lake.flush_seconds=0.5")
+        driftloop("up", "--detach", *settings)
         yield driftloop
     finally:
         driftloop("down")

@@ -147,6 +147,28 @@ def test_a_body_over_the_limit_is_too_large(inference: str) -> None:
     assert "error" in answer.json()
 
 
+@pytest.mark.parametrize("port", ["inference", "control"])
+def test_pages_of_a_named_origin_may_call_and_others_may_not(
+    stack: Driftloop, inference: str, port: str
+) -> None:
+    endpoints = stack("status")["endpoints"]
+    asked = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+    label = {"prediction_id": "nobody-of-a-page", "label": 1}
+    for origin, allowed in (("https://app.example", True), ("https://other.example", False)):
+        url, page = f"{endpoints[port]}/feedback", {"origin": origin}
+        answers = (
+            httpx.options(url, headers=page | asked),
+            httpx.post(url, json=label, headers=page),
+        )
+        for answer in answers:
+            assert answer.is_success is allowed
+            named = answer.headers.get("access-control-allow-origin")
+            assert named == (origin if allowed else None)
+
+
 def test_labels_of_unknown_ids_are_kept_and_counted(stack: Driftloop, inference: str) -> None:
     control = stack("status")["endpoints"]["control"]
     ask(inference, [1.0])
