@@ -391,7 +391,13 @@ def test_two_models_have_schedules_windows_and_steps_of_their_own(
             ask(endpoints["inference"], [1.0] * 500, model).raise_for_status()
 
     control = httpx.Client(base_url=endpoints["control"])
-    windows = eventually(lambda: control.get("/api/models/quick/windows").json(), bool)
+
+    def windows_under_traffic() -> list[dict[str, Any]]:
+        ask(endpoints["inference"], [1.0], "quick").raise_for_status()  # else rows wait for more
+        found: list[dict[str, Any]] = control.get("/api/models/quick/windows").json()
+        return found
+
+    windows = eventually(windows_under_traffic, bool)
     assert {window["rows"] for window in windows} == {200}
     assert control.get("/api/models/steady/windows").json() == []
     decisions = eventually(
