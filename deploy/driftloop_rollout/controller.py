@@ -6,7 +6,7 @@ name the revision that was read, so an operator's command in between wins and th
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from driftloop_contracts.clock import Clock, system_clock
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.health import Health, Unreported
 from driftloop_contracts.model import Deployment
-from driftloop_lake.port import LakeReader
+from driftloop_lake.port import ShadowedLake
 from driftloop_rollout.aliases import run_aliases
 from driftloop_rollout.commands import save
 from driftloop_rollout.curve import extended
@@ -27,6 +27,8 @@ from driftloop_rollout.evidence import RolloutEvidence
 from driftloop_rollout.machine import TRANSITIONS, Event, Rollout, State, apply
 from driftloop_rollout.observer import Observer
 from driftloop_rollout.outlook import Outlook, outlook
+from driftloop_rollout.shadow import OpenGraph, Outcome, Shadows
+from driftloop_rollout.shadow_process import ShadowProcess
 from driftloop_rollout.traffic import baseless, desired, superseded, trimmed
 from driftloop_rollout.verdict import Verdict, first_rung
 from driftloop_settings import RolloutSettings, Settings
@@ -34,6 +36,11 @@ from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 
 log = structlog.get_logger()
+SHADOW_EVENTS: Mapping[Outcome, Event] = {
+    "proven": Event.PASS,
+    "harm": Event.HARM,
+    "skip": Event.SKIP,
+}
 BUSY_S = 0.25
 """Between ticks while replicas are about to change what they serve."""
 
@@ -45,23 +52,28 @@ class Controller:
         self,
         settings: Settings,
         store: Store,
-        open_lake: Callable[[], LakeReader],
+        open_lake: Callable[[], ShadowedLake],
         health: Health | None = None,
+        open_graph: OpenGraph = ShadowProcess,
     ) -> None:
         self._health = health or Unreported()
         self._settings = settings
         self._store = store
-        self._observer = Observer(settings, store, open_lake)
+        lake = cache(open_lake)
+        self._observer = Observer(settings, store, lake)
+        self._shadows = Shadows(settings, self._observer, lake, open_graph)
 
     def tick(self, now: datetime) -> bool:
         """One cycle over all rollouts; whether one of them is waiting for replicas to change."""
         busy = False
         active = self._store.active_rollouts()
         self._health.keep_only({"", *(record["model"] for record in active)})
+        self._shadows.keep_only([r["id"] for r in active if r["state"] == State.SHADOW])
         for record in active:
             try:
                 state = self._drive(Rollout.from_record(record), now)
-                busy = busy or state not in (State.RUNNING, State.PAUSED)
+                waits = state is State.SHADOW and not self._shadows.is_busy(record["id"])
+                busy = busy or not (waits or state in (State.RUNNING, State.PAUSED))
                 self._health.succeeded(record["model"])
             except Conflict as conflict:
                 log.info("rollout.retried", rollout_id=record["id"], reason=str(conflict))
@@ -107,6 +119,8 @@ class Controller:
         match rollout.state:
             case State.PENDING:
                 return self._adopt(rollout, deployment, now)
+            case State.SHADOW:
+                return self._shadow(rollout, deployment, now)
             case State.LOADING:
                 return self._load(rollout, deployment, now)
             case State.RUNNING | State.PAUSED:
@@ -157,6 +171,20 @@ class Controller:
             deadline_at=now + timedelta(seconds=rules.deadline_s),
         )
         return apply(planned, Event.ADOPT, now, rollout.reason)
+
+    def _shadow(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
+        step = self._shadows.step(rollout, deployment, now)
+        after = replace(rollout, shadow=step.stage)
+        if step.outcome == "hold":
+            held = replace(after, reason=step.reason)
+            return held if held != rollout else None
+        if step.outcome == "harm":
+            after = replace(after, verdict=step.word)
+        return apply(after, SHADOW_EVENTS[step.outcome], now, step.reason, numbers=step.numbers)
+
+    def close(self) -> None:
+        """End the processes of shadows."""
+        self._shadows.keep_only(())
 
     def _load(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
         served, rules = self._served(deployment), self._rules(deployment)
@@ -267,7 +295,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     if store is None:
         return
 
-    def open_lake() -> LakeReader:
+    def open_lake() -> ShadowedLake:
         from driftloop_lake.delta_lake import open_lake
 
         return open_lake(settings)
@@ -291,5 +319,6 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
             busy = False
             with health.cycle():
                 busy = controller.tick(clock())
+    controller.close()
     registrar.join(timeout=5.0)
     store.close()

@@ -8,7 +8,7 @@ together with the wealth of the tests, so a crash uses nothing twice. An epoch i
 were seen is used as a whole: no cursor stops inside it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -170,12 +170,16 @@ def start(
     since: datetime,
     measures: Measures | None = None,
     deadline_s: float = inf,
+    proven: Collection[str] = (),
+    share: float = 1.0,
 ) -> RolloutEvidence | None:
     """Return the evidence before any row was seen. It is None if the champion's rows are too few to
     say which request is slow, or if a regression has no error scale.
 
     past: the champion's newest rows, judged by `measures`. deadline_s: the promotion does not wait
-    for a slice that has too few rows for a verdict in that time."""
+    for a slice that has too few rows for a verdict in that time. proven: what pairs have shown of
+    the candidate in the shadow; if it is the quality, errors and latency decide. share: of the
+    levels, what the shadow has left."""
     judged_by = measures.all if measures else ()
     unknown = spec.task == "regression" and spec.objective is None and scale is None
     requests = past.where(past.first & ~past.canary)
@@ -201,19 +205,24 @@ def start(
         measures=tuple(measure.to_dict() for measure in judged_by),
     )
     judged = spec.task is not None
-    metrics = [Metric.start(Rule("errors", margins.errors, not judged), rungs, baseline.error_rate)]
+    open_quality = judged and QUALITY not in proven
+    rule = Rule("errors", margins.errors, not open_quality, share=share)
+    metrics = [Metric.start(rule, rungs, baseline.error_rate)]
     if margins.judge_latency:
-        rule = Rule("latency", margins.latency, not judged)
+        rule = Rule("latency", margins.latency, not open_quality, share=share)
         metrics.append(Metric.start(rule, rungs, baseline.slow_rate))
     if margins.answers is not None:
-        rule = Rule("format", margins.answers, decisive=False)
+        rule = Rule("format", margins.answers, decisive=False, share=share)
         metrics.append(Metric.start(rule, rungs, baseline.malformed_rate))
     if judged:
         margin = judged_by[0].margin if judged_by else margins.quality
-        rule = Rule(QUALITY, margin, decisive=True)
-        metrics.insert(0, Metric.start(rule, rungs, baseline.quality_rate))
+        rule = Rule(QUALITY, margin, open_quality, proven=not open_quality, share=share)
+        place = 0 if open_quality else len(metrics)  # the first one is the slowest to decide
+        metrics.insert(place, Metric.start(rule, rungs, baseline.quality_rate))
         for measure, values in zip(judged_by[1:], past.others, strict=True):
-            metrics.append(_guard(measure, past.arms(values)[1], rungs, seconds, deadline_s))
+            guard = _guard(measure, past.arms(values)[1], rungs, seconds, deadline_s)
+            rule = replace(guard.rule, proven=measure.name in proven, share=share)
+            metrics.append(replace(guard, rule=rule))
     few = tuple(f"slice {name} ({rows} rows)" for name, rows in measures.small) if measures else ()
     return RolloutEvidence(baseline, Trial(tuple(metrics), few), since, since)
 

@@ -16,10 +16,12 @@ from driftloop_contracts.transitions import finished, follow
 from driftloop_rollout.curve import CurvePoint
 from driftloop_rollout.evidence import RolloutEvidence
 from driftloop_rollout.outlook import Outlook
+from driftloop_rollout.shadow_stage import ShadowStage
 
 
 class State(StrEnum):
     PENDING = "pending"  # requested; nothing has changed yet
+    SHADOW = "shadow"  # the candidate answers the champion's rows, unseen; replicas do not hold it
     LOADING = "loading"  # replicas load the candidate; it gets no traffic
     RUNNING = "running"  # the canary gets the current step's share of the traffic
     PAUSED = "paused"  # like running, but only harm has consequences
@@ -33,6 +35,8 @@ class State(StrEnum):
 
 class Event(StrEnum):
     ADOPT = "adopt"  # the controller starts to work on the request
+    PASS = "pass"  # pairs prove that the candidate is not worse
+    SKIP = "skip"  # the shadow is not possible, or came to no verdict in time
     LOADED = "loaded"  # replicas hold the candidate
     ADVANCE = "advance"  # the gate of this rung is passed
     PROVE = "prove"  # the promotion is proven
@@ -50,10 +54,16 @@ OPERATOR_EVENTS = (Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ABORT)
 
 S, E = State, Event
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
-    (S.PENDING, E.ADOPT): S.LOADING,
+    (S.PENDING, E.ADOPT): S.SHADOW,
     (S.PENDING, E.EXPIRE): S.ROLLING_BACK,
     (S.PENDING, E.SUPERSEDE): S.ABORTING,
     (S.PENDING, E.ABORT): S.ABORTING,
+    (S.SHADOW, E.PASS): S.LOADING,
+    (S.SHADOW, E.SKIP): S.LOADING,
+    (S.SHADOW, E.HARM): S.ROLLING_BACK,
+    (S.SHADOW, E.EXPIRE): S.ROLLING_BACK,
+    (S.SHADOW, E.SUPERSEDE): S.ABORTING,
+    (S.SHADOW, E.ABORT): S.ABORTING,
     (S.LOADING, E.LOADED): S.RUNNING,
     (S.LOADING, E.HARM): S.ROLLING_BACK,
     (S.LOADING, E.EXPIRE): S.ROLLING_BACK,
@@ -117,6 +127,7 @@ class Rollout:
     steps: the canary's weights, ascending, the last one 1 (the promotion). champion: the stable
     version when the rollout was adopted, to which a rollback returns. sticky_s: the seconds for
     which a routing key stays on its arm, None: forever. verdict: see `verdict.Word`.
+    shadow: what the candidate answered unseen; None: nothing.
     registry_due: the registry's aliases have yet to be set. outlook: the expected time to a
     verdict. curve: points of the evidence over time, for charts.
     """
@@ -136,6 +147,7 @@ class Rollout:
     stepped_at: datetime | None = None
     deadline_at: datetime | None = None
     finished_at: datetime | None = None
+    shadow: ShadowStage | None = None
     evidence: RolloutEvidence | None = None
     outlook: Outlook | None = None
     registry_due: bool = False
@@ -177,6 +189,7 @@ class Rollout:
             "stepped_at": _text(self.stepped_at),
             "deadline_at": _text(self.deadline_at),
             "finished_at": _text(self.finished_at),
+            "shadow": self.shadow.to_dict() if self.shadow else None,
             "evidence": self.evidence.to_dict() if self.evidence else None,
             "outlook": self.outlook.to_dict() if self.outlook else None,
             "registry_due": self.registry_due,
@@ -188,6 +201,7 @@ class Rollout:
     def from_record(cls, record: Mapping[str, Any]) -> "Rollout":
         """Read the store's record; one just requested has only `candidate` and `reason`."""
         champion, evidence = record.get("champion"), record.get("evidence")
+        shadow = record.get("shadow")
         return cls(
             id=record["id"],
             model=record["model"],
@@ -204,6 +218,7 @@ class Rollout:
             stepped_at=_time(record.get("stepped_at")),
             deadline_at=_time(record.get("deadline_at")),
             finished_at=_time(record.get("finished_at")),
+            shadow=ShadowStage.from_dict(shadow) if shadow else None,
             evidence=RolloutEvidence.from_dict(evidence) if evidence else None,
             outlook=Outlook.from_dict(told) if (told := record.get("outlook")) else None,
             registry_due=record.get("registry_due", False),

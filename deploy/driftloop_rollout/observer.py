@@ -1,6 +1,6 @@
 """Reads the evidence of a rollout from the lake and the loss accounting; changes nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.events import with_todays_names
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import ModelSpec
-from driftloop_evaluation.measures import Measures, measures_of
+from driftloop_evaluation.measures import Measure, Measures, measures_of
 from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_rollout.arm_rows import ArmRows, read_arm_rows
@@ -27,9 +27,10 @@ from driftloop_rollout.evidence import (
     extend,
     start,
 )
-from driftloop_rollout.label_delay import due
+from driftloop_rollout.label_delay import LabelDelay, due
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.output_quality import FORMED_BY, scorer_of
+from driftloop_rollout.shadow_stage import SHARE
 from driftloop_rollout.units import NO_KEY
 from driftloop_settings import LlmSettings, RolloutSettings, Settings
 from driftloop_store.store import Store
@@ -86,7 +87,7 @@ class Observer:
         past = None
         if (recent.key != NO_KEY).any() or (aged.key != NO_KEY).any():
             past = self._rows(rollout, spec, pin, seen.baseline, None, older, newest=KEYS_PAST_ROWS)
-        after = extend(seen, recent, aged, self._margins(spec), now, past)
+        after = extend(seen, recent, aged, self.margins(spec), now, past)
         before = (seen.requests_until, seen.labels_until)
         if past is None or (after.requests_until, after.labels_until) != before:
             self._waits.pop(rollout.id, None)
@@ -98,15 +99,21 @@ class Observer:
         self, rollout: Rollout, spec: ModelSpec, pin: Pin, seen: RolloutEvidence, now: datetime
     ) -> RolloutEvidence:
         """Return the evidence with the delay of the champion's labels, unless the age is said."""
-        margins = self._margins(spec)
+        margins = self.margins(spec)
         learned = seen.quality_is_judged and margins.label_age_s is None
         if not learned or not due(seen.labels, now):
             return seen
+        measures = seen.baseline.measured(spec)
+        return replace(seen, labels=self.delay(rollout, spec, pin, measures, now))
+
+    def delay(
+        self, rollout: Rollout, spec: ModelSpec, pin: Pin, measures: Sequence[Measure], now: datetime
+    ) -> LabelDelay:
+        """Learn how long the champion's labels take."""
         lag = timedelta(seconds=self._settings.lake.flush_seconds)
-        measures, stable = seen.baseline.measured(spec), _versions(rollout)[0]
-        nearly_all, lake = margins.label_coverage, self._lake()
-        found = read_delay(lake, rollout.model, pin, stable, measures, nearly_all, now, lag)
-        return replace(seen, labels=found)
+        nearly_all, stable = self.margins(spec).label_coverage, _versions(rollout)[0]
+        lake = self._lake()
+        return read_delay(lake, rollout.model, pin, stable, measures, nearly_all, now, lag)
 
     def _rows(
         self,
@@ -133,9 +140,9 @@ class Observer:
 
     def said_age_s(self, spec: ModelSpec) -> float | None:
         """Return the age from which a model's labels count, if the settings say it."""
-        return self._margins(spec).label_age_s
+        return self.margins(spec).label_age_s
 
-    def _margins(self, spec: ModelSpec) -> Margins:
+    def margins(self, spec: ModelSpec) -> Margins:
         own = self._settings.for_model(spec)
         found = MARGINS[spec.kind](own.rollout, own.llm)
         if parse_capture(spec.options).columns & FORMED_BY:
@@ -151,9 +158,9 @@ class Observer:
         past = lake.labelled(
             rollout.model, pin, newest=PAST_ROWS, versions=(stable,), only_labelled=False
         )
-        own = self._settings.for_model(spec)
+        own, shadow = self._settings.for_model(spec), rollout.shadow
         try:
-            measures = self._measures(rollout, spec, past)
+            measures = self.measures(rollout, spec, past)
         except Rejected as error:
             self._unmeasured[rollout.id] = str(error)
             return None
@@ -162,13 +169,15 @@ class Observer:
         rows = read_arm_rows(past, spec, scale, stable, candidate, scorer_of(spec), measures.all)
         found = start(
             spec,
-            self._margins(spec),
+            self.margins(spec),
             rollout.rungs,
             rows,
             scale,
             rollout.stepped_at or now,
             measures,
             own.rollout.deadline_s,
+            shadow.proven if shadow else (),
+            1.0 - SHARE if shadow and shadow.used else 1.0,
         )
         if found is None:
             return None
@@ -179,9 +188,10 @@ class Observer:
         """Why `started` found no measures for the candidate, or an empty text."""
         return self._unmeasured.get(rollout.id, "")
 
-    def _measures(self, rollout: Rollout, spec: ModelSpec, past: pa.Table) -> Measures:
-        """Of the champion's hold-out rows if possible, else of its labelled past."""
-        margin, rows = self._margins(spec).quality, MIN_SLICE_ROWS
+    def measures(self, rollout: Rollout, spec: ModelSpec, past: pa.Table) -> Measures:
+        """Of the champion's hold-out rows if possible, else of its labelled past. Raises
+        Rejected."""
+        margin, rows = self.margins(spec).quality, MIN_SLICE_ROWS
         reference = Path(rollout.champion.path if rollout.champion else "") / "reference.parquet"
         if spec.task is not None and reference.is_file():
             import pyarrow.parquet as pq

@@ -84,8 +84,8 @@ def outlook(
     """Estimate. rungs: the weights below 1; step: the number of the current one. said_age_s:
     `rollout.label_age_s`."""
     baseline, metric = seen.baseline, seen.trial.metrics[0]
-    pace = _pace(seen)
-    per_s = pace * (baseline.rows_per_s if seen.quality_is_judged else baseline.requests_per_s)
+    pace, by_labels = _pace(seen), metric.rule.name == QUALITY  # not if pairs have proven it
+    per_s = pace * (baseline.rows_per_s if by_labels else baseline.requests_per_s)
     labels, left_s = seen.labels, (deadline - now).total_seconds()
     age_s = said_age_s
     if age_s is None and labels is not None:
@@ -93,14 +93,14 @@ def outlook(
     share = labels.share if labels is not None and labels.known_s else None
     effect = smallest_effect(metric.q, rungs[-1], PROOF_ALPHA, per_s * _share(share), 3600.0)
     found = Outlook(None, effect, age_s, share)
-    if seen.quality_is_judged and share == 0.0 and not metric.canary_count:
+    if by_labels and share == 0.0 and not metric.canary_count:
         age = in_words(labels.known_s if labels else 0.0)
         return replace(
             found,
             late=f"no label of the champion's rows has come within {age}: without labels there is "
             "no verdict on quality, and the rollout ends at its deadline",
         )
-    if seen.quality_is_judged and age_s is None and share is not None and share < 1.0:
+    if by_labels and age_s is None and share is not None and share < 1.0:
         return found  # labels are still coming at the greatest age that was seen
 
     def seconds(margin: float = 1.0, traffic: float = 1.0) -> float:
@@ -171,7 +171,7 @@ def _courses(
 ) -> list[Course]:
     courses = []
     decisive = seen.trial.metrics[0]
-    for metric in (m for m in seen.trial.metrics if m.rule.required):
+    for metric in (m for m in seen.trial.metrics if m.rule.required and not m.rule.proven):
         requests = metric.rule.name in REQUESTS
         per_s = seen.baseline.requests_per_s if requests else seen.baseline.rows_per_s * share
         if metric.rule.name not in (*REQUESTS, QUALITY) and decisive.stable_count:

@@ -18,8 +18,8 @@ def superseded(rollout: Rollout, deployment: Deployment) -> bool:
 
 def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
     """Return the deployment for this state; equal to the given one if nothing changes."""
-    if rollout.champion is None or rollout.finished:
-        return deployment
+    if rollout.champion is None or rollout.finished or rollout.state is State.SHADOW:
+        return deployment  # in the shadow, no replica holds the candidate
     candidate, champion = rollout.candidate, rollout.champion
     if rollout.state in (State.ROLLING_BACK, State.ABORTING):
         return _withdrawn(rollout, champion, deployment)

@@ -81,7 +81,8 @@ class Rule:
     margin: the harm that matters. A decisive metric passes the gate of each rung and excludes
     `margin` at PROOF_ALPHA before a promotion. A guard rolls back on harm like any metric, but
     has to exclude only max(margin, guard_margin), at GATE_ALPHA. It excludes nothing if it is not
-    `required`, because the traffic has too few of its rows.
+    `required`, because the traffic has too few of its rows, or if pairs have `proven` it before.
+    share: of the levels, the part that is spent here; after a shadow, half of it is gone.
     """
 
     name: str
@@ -89,6 +90,8 @@ class Rule:
     decisive: bool
     guard_margin: float = GUARD_PROOF_MARGIN
     required: bool = True
+    proven: bool = False
+    share: float = 1.0
 
     @property
     def proof_margin(self) -> float:
@@ -96,7 +99,7 @@ class Rule:
 
     @property
     def proof_alpha(self) -> float:
-        return PROOF_ALPHA if self.decisive else GATE_ALPHA
+        return self.share * PROOF_ALPHA if self.decisive else GATE_ALPHA
 
     def gate_margin(self, next_weight: float) -> float:
         """The harm that must be excluded before the canary gets `next_weight` of the traffic."""
@@ -171,7 +174,8 @@ class Metric:
 
     @property
     def proven(self) -> bool:
-        return not self.rule.required or self.proof.shows(self.rule.proof_alpha)
+        done = self.rule.proven or not self.rule.required
+        return done or self.proof.shows(self.rule.proof_alpha)
 
     def passes(self, rung: int) -> bool:
         """Whether the gate from this rung to the next is passed; guards have no gates."""
@@ -215,8 +219,8 @@ class Trial:
 
     def harmed(self) -> Metric | None:
         """Return the metric by which the canary is shown to be worse, if any."""
-        alpha = HARM_ALPHA / len(self.metrics)
-        return next((m for m in self.metrics if m.worse.shows(alpha)), None)
+        each = HARM_ALPHA / len(self.metrics)
+        return next((m for m in self.metrics if m.worse.shows(m.rule.share * each)), None)
 
     def judge(self, rung: int, rungs: int) -> Verdict:
         """rung: the number of the current step, from 0; rungs: the number of weights below 1."""
@@ -235,7 +239,7 @@ class Trial:
             return Verdict("hold", "undecided", f"not enough evidence yet on {names}", numbers)
         word = self._word() if action == "promote" else "undecided"
         reason = "; ".join(f"{m.rule.name}: {_compared(m)}" for m in self.metrics)
-        few = [m.rule.name for m in self.metrics if not m.rule.required]
+        few = [m.rule.name for m in self.metrics if not (m.rule.required or m.rule.proven)]
         if action == "promote" and (few := [*few, *self.few]):
             reason += f"; too few rows to tell: {', '.join(few)}"
         return Verdict(action, word, reason, numbers)

@@ -20,6 +20,7 @@ from driftloop_lake.matches import Matches
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_lake.queries import Queries
 from driftloop_lake.repeats import Repeats
+from driftloop_lake.shadow_tables import ShadowTables
 from driftloop_lake.upkeep import Pinned, Rules, Upkeep
 from driftloop_lake.upkeep_table import UpkeepTable
 from driftloop_lake.writer import LakeWriter, fence, missing_mark
@@ -48,6 +49,7 @@ class DeltaLake:
         self._newest: dict[str, LakeTable] = {}
         self._pinned: dict[tuple[str, int], LakeTable] = {}
         self._queries = queries or Queries()
+        self._shadows = ShadowTables(uri)
         self._counted: dict[tuple[str, Pin], LakeCounts] = {}
         self._matches: dict[str, Matches] = {}
         self._repeats: dict[str, Repeats] = {}
@@ -56,18 +58,26 @@ class DeltaLake:
         """Return the writer that the archiver uses."""
         return LakeWriter(self._uri)
 
+    def shadows(self) -> ShadowTables:
+        """Return the answers that candidates gave unseen."""
+        return self._shadows
+
     def upkeep(self, settings: "LakeSettings", pinned: Pinned) -> Upkeep:
         """Return the maintenance of the tables."""
         rules = Rules(settings.compact_files, settings.vacuum_hours, settings.retention_days)
         return Upkeep(self._uri, rules, pinned)
 
     def erase(self, model: str) -> None:
-        """Delete all rows of a model's predictions. Their files are removed when unpinned versions
-        are vacuumed. Raises RetryLater."""
-        table = UpkeepTable.open(layout.predictions_uri(self._uri, model))
-        if table is not None and table.version > 0:
-            # selects whole partitions, so no file is read
-            table.delete(f"{layout.DATE} IS NOT NULL")
+        """Delete all rows of a model's predictions and shadow answers. Their files are removed when
+        unpinned versions are vacuumed. Raises RetryLater."""
+        for uri in (
+            layout.predictions_uri(self._uri, model),
+            layout.shadows_uri(self._uri, model),
+        ):
+            table = UpkeepTable.open(uri)
+            if table is not None and table.version > 0:
+                # selects whole partitions, so no file is read
+                table.delete(f"{layout.DATE} IS NOT NULL")
 
     def dead_letters(self) -> DeadLetters:
         """Return the records that could not be archived."""

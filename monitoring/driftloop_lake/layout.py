@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from driftloop_contracts.ids import time_of
 
 PREDICTIONS_FOLDER = "predictions"
+SHADOWS_FOLDER = "shadows"
 DATE = "date"
 DATE_FIELD = pa.field(DATE, pa.date32(), nullable=False)
 
@@ -18,6 +19,11 @@ def predictions_uri(lake: str, model: str) -> str:
     """Return the table's URI. `model` is a name that matches `contracts.model.NAME`: one safe path
     segment."""
     return f"{lake.rstrip('/')}/{PREDICTIONS_FOLDER}/{model}"
+
+
+def shadows_uri(lake: str, model: str) -> str:
+    """The table of what candidates answered unseen."""
+    return f"{lake.rstrip('/')}/{SHADOWS_FOLDER}/{model}"
 
 
 def labels_uri(lake: str) -> str:

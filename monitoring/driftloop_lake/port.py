@@ -76,6 +76,25 @@ class LakeReader(Protocol):
         table yet."""
 
 
+class ShadowAnswers(Protocol):
+    """What candidates answered unseen to rows that the champion had answered (`arm = shadow`)."""
+
+    def append(self, model: str, rollout_id: str, rows: pa.Table, until: datetime) -> None:
+        """Archive the answers of a rollout to all rows before `until` that are not archived yet;
+        what an earlier call archived is not written again. rows: `prediction_id`, `row`,
+        `version`, `predicted_at`, `error` and `out_…`. Raises RetryLater."""
+
+    def read(self, model: str, version: int, since: datetime, until: datetime) -> pa.Table:
+        """Return the answers of a version to rows with since ≤ predicted_at < until, one for each
+        (prediction_id, row). Raises RetryLater."""
+
+
+class ShadowedLake(LakeReader, Protocol):
+    """A reader of a lake in which shadow answers are archived, too."""
+
+    def shadows(self) -> ShadowAnswers: ...
+
+
 class PinnedLake(LakeReader, Protocol):
     """A reader that can also report the Kafka offsets of a pin, for recording what was read."""
 

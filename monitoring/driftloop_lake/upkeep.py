@@ -64,8 +64,10 @@ class Upkeep:
 
     def _tables(self) -> list[str]:
         models = storage.folders(self._uri, layout.PREDICTIONS_FOLDER)
+        shadowed = storage.folders(self._uri, layout.SHADOWS_FOLDER)
         return [
             *(layout.predictions_uri(self._uri, model) for model in models),
+            *(layout.shadows_uri(self._uri, model) for model in shadowed),
             layout.labels_uri(self._uri),
             layout.dead_letters_uri(self._uri),
             layout.offsets_uri(self._uri),

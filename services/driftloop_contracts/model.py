@@ -43,6 +43,8 @@ class ModelSpec:
     class or value, or the rating. classes: in the order of the model's probabilities.
     policy: the model's own values of settings, by section and key
     (`driftloop_settings.Settings.for_model`).
+    labels_depend_on_answer: whether the label of a row would be another one had the model answered
+    otherwise, as with a recommendation: then a label says nothing of a version that did not answer.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ModelSpec:
     objective: Objective | None = None
     guardrails: tuple[Objective, ...] = ()
     classes: tuple[str, ...] = ()
+    labels_depend_on_answer: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
@@ -66,6 +69,8 @@ class ModelSpec:
             raise Rejected(
                 "`policy` must be a mapping of sections, such as {rollout: {steps: [1]}}"
             )
+        if not isinstance(self.labels_depend_on_answer, bool):
+            raise Rejected("`labels_depend_on_answer` must be true or false")
         tasks = self.kind.tasks
         if self.task not in (None, *tasks):
             raise Rejected(
@@ -99,6 +104,7 @@ class ModelSpec:
             **({"objective": self.objective.to_dict()} if self.objective else {}),
             **({"guardrails": [g.to_dict() for g in self.guardrails]} if self.guardrails else {}),
             **({"classes": list(self.classes)} if self.classes else {}),
+            **({"labels_depend_on_answer": True} if self.labels_depend_on_answer else {}),
         }
 
     @classmethod

@@ -102,6 +102,17 @@ class RetrainSettings(ModelSection):
 class RolloutSettings(ModelSection):
     auto_start: bool = True
     """Start a rollout for each candidate that passes the gate."""
+    shadow_share: float = Field(1.0, ge=0, le=1)
+    """The share of live rows that a candidate answers unseen, in a process of its own, before it
+    gets traffic; 0: no shadow, the canary comes first."""
+    shadow_rows: int = Field(20_000, ge=0, le=1_000_000)
+    """The most labelled rows newer than its training data that a candidate answers when its shadow
+    begins; 0: only live rows."""
+    shadow_s: float = Field(600.0, gt=0)
+    """Seconds after which a candidate that was shown neither better nor worse leaves the shadow for
+    the canary."""
+    shadow_memory_bytes: int | None = Field(None, gt=0)
+    """The memory of the process that a candidate answers in; null: in proportion to its files."""
     steps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.05, 0.25, 0.5, 1.0)
     """The canary's shares of the traffic, ascending; 1 is the promotion, whether written or not."""
     interval_s: Annotated[float, GLOBAL] = Field(1.0, gt=0)

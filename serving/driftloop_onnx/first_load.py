@@ -81,7 +81,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _limit_memory(more_bytes: int, options: BackendOptions) -> None:
+def limit_memory(more_bytes: int, options: BackendOptions) -> None:
     """Limit the memory of this process to `more_bytes` beyond what is mapped now. CUDA maps more
     address space than the machine has memory, so only graphs for the CPU are limited."""
     if options.providers == ("cpu",) and _PAGE_COUNTS.exists():
@@ -94,7 +94,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = order["options"]
     options = BackendOptions(**{**given, "providers": tuple(given["providers"])})
     limit: int = order["memory_bytes"]
-    _limit_memory(limit, options)
+    limit_memory(limit, options)
     try:
         model = OnnxModel(order["folder"], options)
     except (DriftloopError, MemoryError) as error:

@@ -3,7 +3,7 @@
 Simulated labelled traffic, base error .1, through the product's own split, units and tests:
 requests without a routing key, of one row and of twenty; and users with a key and Zipf activity,
 whose errors correlate; rows under an objective; and rows whose labels come late or in part. The
-ladder, metrics and levels are those of a rollout.
+ladder, metrics and levels are those of a rollout. Last, rows that a shadow answered too.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from label_cells import LABEL_CELLS, walk_labels
 from objective_cells import CELLS, Cell
+from pair_cells import PAIRS, pair_table
 
 from driftloop_rollout.arm_rows import ArmRows, us_of
 from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn
@@ -215,6 +216,9 @@ def main() -> None:
             for harm, name in ((False, "equal"), (True, "2 points worse")):
                 runs = range(arguments.runs)
                 show(late.name, name, [Outcome(*walk_labels(late, harm, seed)) for seed in runs])
+    paired = [pairs for pairs in PAIRS if arguments.only in pairs.name]
+    effects = {name: CANARIES[name] for name in canaries}
+    pair_table(paired, effects, arguments.runs, arguments.max_rows)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from driftloop_rollout.verdict import HARM_ALPHA, Metric
 
 DONE = {
     Event.ADOPT: "took the rollout on",
+    Event.PASS: "began to load it: its answers in the shadow are not worse",
+    Event.SKIP: "began to load it without a verdict from the shadow",
     Event.LOADED: "began the canary: replicas hold the candidate",
     Event.ADVANCE: "advanced it",
     Event.PROVE: "promoted it: the proof is complete",

@@ -16,6 +16,8 @@ from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_rollout.controller import Controller
 from driftloop_rollout.machine import Rollout
+from driftloop_rollout.shadow import OpenGraph
+from driftloop_rollout.shadow_process import ShadowProcess
 from driftloop_settings import Settings
 from driftloop_store.store import Store
 
@@ -24,8 +26,31 @@ SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 1)),), (TensorSpec("label", 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 
 
-def served(version: int) -> ServedVersion:
-    return ServedVersion(version, f"/models/{version}", SIGNATURE)
+def served(version: int, path: str = "") -> ServedVersion:
+    return ServedVersion(version, path or f"/models/{version}", SIGNATURE)
+
+
+class MemoryShadows:
+    """A `ShadowAnswers`."""
+
+    def __init__(self) -> None:
+        self.marks: dict[str, datetime] = {}
+        self.tables: list[pa.Table] = []
+
+    def append(self, model: str, rollout_id: str, rows: pa.Table, until: datetime) -> None:
+        done = self.marks.get(rollout_id, datetime.fromtimestamp(0, UTC))
+        if until > done:
+            since = pa.scalar(done, rows["predicted_at"].type)
+            self.tables.append(rows.filter(pc.greater_equal(rows["predicted_at"], since)))
+            self.marks[rollout_id] = until
+
+    def read(self, model: str, version: int, since: datetime, until: datetime) -> pa.Table:
+        rows = pa.concat_tables(self.tables)
+        at = rows["predicted_at"]
+        inside = pc.and_(
+            pc.greater_equal(at, pa.scalar(since, at.type)), pc.less(at, pa.scalar(until, at.type))
+        )
+        return rows.filter(inside)
 
 
 class MemoryLake:
@@ -38,6 +63,10 @@ class MemoryLake:
         self.delay = timedelta(seconds=2)
         self.label_delay = timedelta(seconds=2)
         self.away = False
+        self.shadow_answers = MemoryShadows()
+
+    def shadows(self) -> MemoryShadows:
+        return self.shadow_answers
 
     def pin(self, model: str) -> Pin | None:
         if self.away:
@@ -137,10 +166,11 @@ class World:
     labelled: float = 1.0
     serving_away: bool = False
     most_traffic: dict[int, float] = field(default_factory=dict)
+    open_graph: OpenGraph = ShadowProcess
 
     def controller(self) -> Controller:
         """A fresh one, as after a restart."""
-        return Controller(self.settings, self.store, lambda: self.lake)
+        return Controller(self.settings, self.store, lambda: self.lake, open_graph=self.open_graph)
 
     def with_rules(self, **rules: object) -> None:
         changed = self.settings.rollout.model_copy(update=rules)
@@ -158,8 +188,9 @@ class World:
         self.store.put_deployment(Deployment(spec, (served(1),), TrafficSplit(1)))
         self.serve()
 
-    def request(self, id_: str = "r1", candidate: int = 2) -> str:
-        self.store.request_rollout(id_, served(candidate), MODEL, self.now, "the gate was passed")
+    def request(self, id_: str = "r1", candidate: int = 2, path: str = "") -> str:
+        version = served(candidate, path)
+        self.store.request_rollout(id_, version, MODEL, self.now, "the gate was passed")
         return id_
 
     @property
@@ -209,13 +240,14 @@ class World:
         labels = [None if m else json.dumps(int(t)) for t, m in zip(truth, missing, strict=True)]
         return pa.table(
             {
-                "prediction_id": pa.array(np.repeat([f"p{i}" for i in range(count)], rows)),
+                "prediction_id": pa.array(np.repeat([f"{base}-{i}" for i in range(count)], rows)),
                 "row": pa.array(np.tile(np.arange(rows), count), pa.int32()),
                 "version": pa.array(version, pa.int32()),
                 "arm": pa.array(np.repeat([arm for arm, _ in arms], rows)),
                 "predicted_at": pa.array(base + us, pa.timestamp("us", "UTC")),
                 "latency_s": pa.array(np.where(slow, 0.2, 0.005), pa.float32()),
                 "error": pa.array(np.where(failed, "model failed", None), pa.string()),
+                "in_x": pa.array(truth, pa.float32()),
                 "out_label": answer,
                 "label": pa.array(labels, pa.string()),
                 "label_number": pa.array(truth, pa.float64(), mask=missing),

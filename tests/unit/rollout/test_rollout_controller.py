@@ -25,8 +25,9 @@ def test_a_better_candidate_walks_the_ladder_and_becomes_champion(world: World) 
     world.run(120)
     rollout = world.rollout()
     assert rollout.state is State.PROMOTED
-    assert events(world) == ["adopt", "loaded", "advance", "advance", "prove", "settle"]
-    assert [entry.weight for entry in rollout.history] == [0.0, 0.05, 0.25, 0.5, 1.0, 1.0]
+    assert events(world) == ["adopt", "skip", "loaded", "advance", "advance", "prove", "settle"]
+    assert "rollout.shadow_share is 0" in rollout.history[1].reason
+    assert [entry.weight for entry in rollout.history] == [0.0, 0.0, 0.05, 0.25, 0.5, 1.0, 1.0]
     assert rollout.verdict in ("better", "not worse", "equivalent")
     assert world.deployment.split == TrafficSplit(2)
     assert {v.version for v in world.deployment.versions} == {1, 2}  # the former one stays warm

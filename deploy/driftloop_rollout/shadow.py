@@ -1,0 +1,393 @@
+"""Lets a candidate answer rows that the champion has answered, before any replica holds it.
+
+The rows come from the lake: first those with a label that are newer than the candidate's training
+data (replay), then live ones as they arrive. So nothing is added to the way of an answer, and a
+shadow that crashes, hangs or eats memory is a process on its own (docs/adr/0043-shadow-first.md).
+A step never waits: it takes what has been answered, asks for more, and compares what has labels.
+Delivery: answers → archived in the lake, with a mark → the rollout's record. A crash between the
+last two has rows answered again, which the mark keeps from being archived again.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+
+from driftloop_contracts.errors import Conflict, Rejected
+from driftloop_contracts.events import INPUT_PREFIX
+from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
+from driftloop_evaluation.agreement import agreeing
+from driftloop_evaluation.measures import Measure
+from driftloop_evaluation.settling import INSTANT, settled_until
+from driftloop_lake.port import Pin, ShadowedLake
+from driftloop_onnx import BackendOptions, parse_options
+from driftloop_rollout.arm_rows import time_of
+from driftloop_rollout.evidence import MIN_PAST_REQUESTS
+from driftloop_rollout.label_delay import due, mature_until
+from driftloop_rollout.machine import Rollout
+from driftloop_rollout.observer import PAST_ROWS, Observer
+from driftloop_rollout.shadow_pairs import beside, complete_until, drawn_for, paired_losses, us
+from driftloop_rollout.shadow_plan import (
+    begun,
+    is_late,
+    not_possible,
+    replayed_since,
+)
+from driftloop_rollout.shadow_process import (
+    Answered,
+    Limits,
+    ShadowDied,
+    ShadowProcess,
+    ShadowRefused,
+)
+from driftloop_rollout.shadow_rows import FAILED, askable
+from driftloop_rollout.shadow_stage import ShadowStage
+from driftloop_rollout.verdict import Word
+from driftloop_settings import RolloutSettings, Settings
+
+log = structlog.get_logger()
+
+ORDER_ROWS, PAIR_ROWS = 5_000, 20_000
+MOST_VALUES = 4_000_000
+"""Rows are read in smaller parts if they have many columns."""
+MOST_DEATHS = 3
+LOOK_AGAIN = timedelta(seconds=1)
+TIMEOUT = "Timeout"
+"""The champion's error of a request that waited too long, which says nothing of its graph."""
+
+Outcome = Literal["hold", "proven", "harm", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowStep:
+    """What a step led to. `skip`: go on with the canary without a verdict."""
+
+    stage: ShadowStage | None
+    outcome: Outcome
+    reason: str
+    word: Word = "undecided"
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+class ShadowGraph(Protocol):
+    """See `ShadowProcess`."""
+
+    @property
+    def idle(self) -> bool: ...
+    def ask(self, rows: pa.Table) -> None: ...
+    def answered(self) -> Answered | None: ...
+    def close(self) -> None: ...
+
+
+OpenGraph = Callable[[ServedVersion, BackendOptions, Limits], ShadowGraph]
+
+
+@dataclass(slots=True)
+class Running:
+    """A rollout's process, and the order that it works on: the rows, and from and up to which time
+    they are all that there were."""
+
+    graph: ShadowGraph
+    asked: pa.Table | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Shadows:
+    """The shadows of all rollouts of the role. Not thread-safe."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        observer: Observer,
+        open_lake: Callable[[], ShadowedLake],
+        open_graph: OpenGraph = ShadowProcess,
+    ) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._open_lake = open_lake
+        self._open_graph = open_graph
+        self._running: dict[str, Running] = {}
+        self._waits: dict[tuple[str, str], datetime] = {}
+
+    def keep_only(self, rollouts: Collection[str]) -> None:
+        """End the processes of other rollouts."""
+        for id_ in self._running.keys() - set(rollouts):
+            self._running.pop(id_).graph.close()
+        self._waits = {key: at for key, at in self._waits.items() if key[0] in rollouts}
+
+    def is_busy(self, rollout_id: str) -> bool:
+        """Whether answers are under way."""
+        running = self._running.get(rollout_id)
+        return running is not None and running.asked is not None
+
+    def step(self, rollout: Rollout, deployment: Deployment, now: datetime) -> ShadowStep:
+        """Take a step. With an outcome the candidate's process ends."""
+        found = self._step(rollout, deployment, now)
+        if found.outcome != "hold":
+            self._end(rollout.id)
+        return found
+
+    def _step(self, rollout: Rollout, deployment: Deployment, now: datetime) -> ShadowStep:
+        spec = deployment.model
+        rules = self._settings.for_model(spec).rollout
+        stage = rollout.shadow
+        if stage is None:
+            started = self._started(rollout, spec, rules, now)
+            if isinstance(started, ShadowStep):
+                return started
+            stage = started
+        try:
+            stage = self._answer(rollout, stage, spec, rules, now)
+        except ShadowRefused as error:
+            return ShadowStep(stage, "skip", f"the shadow cannot load the candidate: {error}")
+        except ShadowDied as error:
+            self._end(rollout.id)
+            stage = replace(stage, died=stage.died + 1)
+            log.warning("rollout.shadow_died", rollout_id=rollout.id, reason=str(error))
+            if stage.died >= MOST_DEATHS:
+                why = f"{stage.died} times the candidate did not survive the shadow: {error}"
+                hint = " (rollout.shadow_memory_bytes)" if "memory" in str(error) else ""
+                return ShadowStep(stage, "harm", why + hint, "worse")
+        stage = self._compare(rollout, stage, spec, rules, now)
+        return _judged(stage, rules, now)
+
+    def _started(
+        self, rollout: Rollout, spec: ModelSpec, rules: RolloutSettings, now: datetime
+    ) -> ShadowStage | ShadowStep:
+        champion = _champion(rollout)
+        if not rules.shadow_share:
+            return ShadowStep(None, "skip", "no shadow: rollout.shadow_share is 0")
+        lake = self._open_lake()
+        pin = lake.pin(rollout.model)
+        past = None
+        if pin is not None:
+            past = lake.labelled(
+                rollout.model, pin, newest=PAST_ROWS, versions=(champion,), only_labelled=False
+            )
+        if pin is None or past is None or past.num_rows < MIN_PAST_REQUESTS:
+            if now - rollout.history[-1].at > timedelta(seconds=rules.shadow_s):
+                why = f"no shadow: the champion has too few rows after {rules.shadow_s:g} s"
+                return ShadowStep(None, "skip", why)
+            return ShadowStep(None, "hold", "waiting for the champion's rows to answer again")
+        if why := not_possible(spec, rollout.candidate, rules, past):
+            return ShadowStep(None, "skip", f"no shadow: {why}")
+        try:
+            measures = self._observer.measures(rollout, spec, past)
+        except Rejected as error:
+            return ShadowStep(None, "skip", f"no shadow: {error}")
+        since, note = replayed_since(
+            lake, rollout.model, pin, champion, rollout.candidate, rules.shadow_rows, now
+        )
+        margins = self._observer.margins(spec)
+        return begun(spec, measures, margins, past, since, now, (note,))
+
+    def _answer(
+        self,
+        rollout: Rollout,
+        stage: ShadowStage,
+        spec: ModelSpec,
+        rules: RolloutSettings,
+        now: datetime,
+    ) -> ShadowStage:
+        """Take what was answered, archive it, and ask for more. Raises ShadowRefused or
+        ShadowDied."""
+        running = self._running.get(rollout.id)
+        if running is None:
+            limits = Limits(memory_bytes=rules.shadow_memory_bytes)
+            options = parse_options(spec.options)
+            running = Running(self._open_graph(rollout.candidate, options, limits))
+            self._running[rollout.id] = running
+        found = running.graph.answered()
+        if found is not None and running.asked is not None and running.until is not None:
+            rows, since, until = running.asked, running.since, running.until
+            running.asked = None
+            if since == stage.answered_until:  # else the record was not saved: they are asked again
+                stage = self._took(rollout, stage, spec, rows, found, until)
+        if running.asked is None and running.graph.idle:
+            stage = self._ask(rollout, stage, rules, running, now)
+        return stage
+
+    def _ask(
+        self,
+        rollout: Rollout,
+        stage: ShadowStage,
+        rules: RolloutSettings,
+        running: Running,
+        now: datetime,
+    ) -> ShadowStage:
+        if self._is_waiting(rollout.id, "ask", now):
+            return stage
+        lake, since = self._open_lake(), stage.answered_until
+        pin = lake.pin(rollout.model)
+        if pin is None:
+            return stage
+        champion = (_champion(rollout),)
+        most = _rows_of(rollout.candidate, ORDER_ROWS)
+        rows = lake.labelled(
+            rollout.model, pin, since=since, oldest=most, versions=champion, only_labelled=False
+        )
+        until = since
+        if rows.num_rows:
+            newest = time_of(int(us(rows)[-1]))
+            until = max(since, settled_until(newest, now))
+            if until <= time_of(int(us(rows)[0])) and now - newest > LOOK_AGAIN * 3:
+                until = newest + INSTANT  # so many rows in a second that they fill an order
+        if until == since:
+            self._wait(rollout.id, "ask", now)
+            return stage
+        rows = rows.filter(pc.less(rows["predicted_at"], pa.scalar(until, _TIME)))
+        rows = rows.filter(pc.equal(rows["arm"], "stable"))
+        rows = rows.filter(pc.not_equal(rows["error"].fill_null(""), TIMEOUT))
+        rows = rows.filter(pa.array(drawn_for(rows, rules.shadow_share, stage.began)))
+        rows = askable(rows, rollout.candidate.signature)
+        if not rows.num_rows:
+            return replace(stage, answered_until=until)
+        names = [n for n in rows.column_names if n.startswith(INPUT_PREFIX)]
+        running.graph.ask(rows.select(["prediction_id", *names]).combine_chunks())
+        running.asked, running.since, running.until = rows, since, until
+        return stage
+
+    def _took(
+        self,
+        rollout: Rollout,
+        stage: ShadowStage,
+        spec: ModelSpec,
+        rows: pa.Table,
+        found: Answered,
+        until: datetime,
+    ) -> ShadowStage:
+        failed = np.asarray(found.answers[FAILED])
+        n, version = rows.num_rows, rollout.candidate.version
+        answers = rows.select(["prediction_id", "row", "predicted_at"])
+        answers = answers.append_column("version", pa.array([version] * n, pa.int32()))
+        error = pa.array(["ModelFailed" if each else None for each in failed], pa.string())
+        answers = answers.append_column("error", error)
+        for name in found.answers.column_names:
+            if name != FAILED:
+                answers = answers.append_column(name, found.answers[name])
+        self._open_lake().shadows().append(rollout.model, rollout.id, answers, until)
+        was_failed = ~np.asarray(rows["error"].is_null())
+        first = np.asarray(rows["row"]) == 0
+        both = ~(failed | was_failed)
+        agreed = agreeing(spec, rows, answers)
+        measures = stage.measured(spec)
+        parts = [both, *(both & m.part.holds(rows) for m in measures if m.part is not None)]
+        stage = stage.with_agreement([agreed[part] for part in parts])
+        errors = failed[first].astype(np.float64), was_failed[first].astype(np.float64)
+        return replace(
+            stage,
+            answered_until=until,
+            trial=stage.trial.update({"errors": errors}),
+            answered=stage.answered + n,
+            failed=stage.failed + int(failed.sum()),
+            request_s=found.request_s,
+            memory_bytes=max(stage.memory_bytes, found.memory_bytes),
+        )
+
+    def _compare(
+        self,
+        rollout: Rollout,
+        stage: ShadowStage,
+        spec: ModelSpec,
+        rules: RolloutSettings,
+        now: datetime,
+    ) -> ShadowStage:
+        """Bet on rows with labels that were answered and not used yet."""
+        if not stage.judges_quality or self._is_waiting(rollout.id, "compare", now):
+            return stage
+        lake = self._open_lake()
+        pin = lake.pin(rollout.model)
+        if pin is None or stage.paired_until >= stage.answered_until:
+            return stage
+        rows = lake.labelled(
+            rollout.model,
+            pin,
+            since=stage.paired_until,
+            until=stage.answered_until,
+            oldest=_rows_of(rollout.candidate, PAIR_ROWS),
+            versions=(_champion(rollout),),
+            only_labelled=False,
+        )
+        stage = self._with_delay(rollout, stage, spec, pin, now)
+        mature = mature_until(stage.labels, self._observer.said_age_s(spec), now)
+        until = complete_until(rows, rules.label_coverage, mature)
+        if until is None:
+            self._wait(rollout.id, "compare", now)
+            share = np.asarray(rows["label"].is_valid()).mean() if rows.num_rows else 0.0
+            late = f"labels are late: {share:.0%} of the newest {rows.num_rows:,} rows have one"
+            return replace(stage, waiting=late)
+        rows = rows.filter(pc.less(rows["predicted_at"], pa.scalar(until, _TIME)))
+        version, measures = rollout.candidate.version, stage.measured(spec)
+        answers = lake.shadows().read(rollout.model, version, stage.paired_until, until)
+        stage = replace(stage, paired_until=until, waiting="")
+        return _bet(stage, measures, rows, answers)
+
+    def _with_delay(
+        self, rollout: Rollout, stage: ShadowStage, spec: ModelSpec, pin: Pin, now: datetime
+    ) -> ShadowStage:
+        """With the delay of the champion's labels, unless the age is said."""
+        if self._observer.said_age_s(spec) is not None or not due(stage.labels, now):
+            return stage
+        return replace(
+            stage, labels=self._observer.delay(rollout, spec, pin, stage.measured(spec), now)
+        )
+
+    def _end(self, rollout_id: str) -> None:
+        running = self._running.pop(rollout_id, None)
+        if running is not None:
+            running.graph.close()
+
+    def _is_waiting(self, rollout_id: str, what: str, now: datetime) -> bool:
+        return now < self._waits.get((rollout_id, what), now)
+
+    def _wait(self, rollout_id: str, what: str, now: datetime) -> None:
+        self._waits[rollout_id, what] = now + LOOK_AGAIN
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+def _bet(
+    stage: ShadowStage, measures: tuple[Measure, ...], rows: pa.Table, answers: pa.Table
+) -> ShadowStage:
+    if not answers.num_rows:
+        return stage
+    try:
+        losses = paired_losses(measures, *beside(rows, answers))
+    except Rejected as error:
+        return replace(stage, problem=str(error))
+    return replace(stage, trial=stage.trial.update(losses), problem="")
+
+
+def _judged(stage: ShadowStage, rules: RolloutSettings, now: datetime) -> ShadowStep:
+    verdict = stage.trial.judge()
+    if verdict.action == "roll_back":
+        return ShadowStep(stage, "harm", verdict.reason, verdict.word, verdict.numbers)
+    agreed = "" if stage.agreed is None else f"; the same answer on {stage.agreed:.1%} of the rows"
+    if verdict.action == "proven" and not stage.problem:
+        stage = replace(stage, proven=verdict.proven)
+        reason = verdict.reason + agreed
+        return ShadowStep(stage, "proven", reason, verdict.word, verdict.numbers)
+    why = "; ".join(r for r in (stage.problem, stage.waiting, verdict.reason) if r) + agreed
+    if is_late(stage, rules, now):
+        stage = replace(stage, proven=verdict.proven)
+        reason = f"no verdict within {rules.shadow_s:g} s (rollout.shadow_s): {why}"
+        return ShadowStep(stage, "skip", reason, verdict.word, verdict.numbers)
+    return ShadowStep(stage, "hold", why)
+
+
+def _rows_of(candidate: ServedVersion, rows: int) -> int:
+    width = len(candidate.signature.accepted) + len(candidate.signature.outputs)
+    return max(100, min(rows, MOST_VALUES // max(1, width)))
+
+
+def _champion(rollout: Rollout) -> int:
+    if rollout.champion is None:
+        raise Conflict(f"rollout {rollout.id} has not been adopted yet")
+    return rollout.champion.version

@@ -1,0 +1,117 @@
+"""Whether a candidate can be shadowed, from which row on, and by what it is judged there."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from driftloop_contracts.errors import NotFound
+from driftloop_contracts.kind import LANGUAGE, ModelKind
+from driftloop_contracts.model import ModelSpec, ServedVersion
+from driftloop_evaluation.measures import Measures
+from driftloop_evaluation.settling import INSTANT
+from driftloop_lake.port import LakeReader, Pin
+from driftloop_rollout.evidence import GUARD_PROOF, Margins
+from driftloop_rollout.pairs import PairMetric, PairTrial
+from driftloop_rollout.shadow_rows import unanswerable
+from driftloop_rollout.shadow_stage import SHARE, Agreement, ShadowStage
+from driftloop_rollout.verdict import Rule
+from driftloop_settings import RolloutSettings
+
+NOT_SHADOWED: Mapping[ModelKind, str] = {
+    LANGUAGE: "a language model cannot answer beside the engine that serves it"
+}
+
+
+def not_possible(
+    spec: ModelSpec, candidate: ServedVersion, rules: RolloutSettings, past: pa.Table
+) -> str:
+    """Why there is no shadow; empty if there is one."""
+    if not rules.shadow_share:
+        return "rollout.shadow_share is 0"
+    if spec.kind in NOT_SHADOWED:
+        return NOT_SHADOWED[spec.kind]
+    if not Path(candidate.path).exists():
+        return "the candidate's files are not on the machine of the rollout's role"
+    return unanswerable(spec, candidate.signature, past.column_names)
+
+
+def replayed_since(
+    lake: LakeReader,
+    model: str,
+    pin: Pin,
+    champion: int,
+    candidate: ServedVersion,
+    most_rows: int,
+    now: datetime,
+) -> tuple[datetime, str]:
+    """Return the time from which on the candidate answers rows, at most `most_rows` labelled ones
+    before now; and what people should know of it."""
+    trained = trained_until(lake, model, candidate)
+    if trained is None:
+        return now, "the data that the candidate was trained on are unknown: only live rows count"
+    if not most_rows:
+        return now, ""
+    rows = lake.labelled(model, pin, since=trained, newest=most_rows, versions=(champion,))
+    return (rows["predicted_at"][0].as_py() if rows.num_rows else now), ""
+
+
+def trained_until(lake: LakeReader, model: str, candidate: ServedVersion) -> datetime | None:
+    """Return the time after the newest row of the candidate's training data, by the lineage beside
+    its graph; None if it has none."""
+    try:
+        data = json.loads((Path(candidate.path) / "lineage.json").read_text())["data"]
+        pin, as_of = Pin(data["predictions"], data["labels"]), datetime.fromisoformat(data["as_of"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    try:
+        newest = lake.labelled(model, pin, as_of=as_of, newest=1)
+    except NotFound:  # the version is not kept any more: all that was there then
+        return as_of
+    found: datetime = newest["predicted_at"][-1].as_py() if newest.num_rows else as_of
+    return found + INSTANT
+
+
+def begun(
+    spec: ModelSpec,
+    measures: Measures,
+    margins: Margins,
+    past: pa.Table,
+    since: datetime,
+    now: datetime,
+    notes: tuple[str, ...] = (),
+) -> ShadowStage:
+    """Return the stage before any row was answered. past: the champion's newest rows."""
+    judged_by = measures.all
+    if spec.labels_depend_on_answer and judged_by:
+        notes = (*notes, "labels depend on the answer: only agreement and errors are compared")
+    if spec.labels_depend_on_answer or (
+        spec.task == "regression" and spec.objective is None and measures.scale is None
+    ):
+        judged_by = ()
+    errors = Rule("errors", margins.errors, not judged_by, share=SHARE)
+    rules = [errors]
+    for measure in judged_by:
+        guard = GUARD_PROOF * measure.margin
+        rules.append(Rule(measure.name, measure.margin, measure.decisive, guard, share=SHARE))
+    parts = (m.part.name for m in judged_by if m.part is not None)
+    latency = np.asarray(past["latency_s"].to_numpy(), dtype=np.float64)
+    return ShadowStage(
+        began=now,
+        since=since,
+        answered_until=since,
+        paired_until=since,
+        trial=PairTrial(tuple(map(PairMetric.start, rules))),
+        measures=tuple(measure.to_dict() for measure in judged_by),
+        agreement=(Agreement(""), *map(Agreement, parts)),
+        champion_s=float(np.nanmedian(latency)) if np.isfinite(latency).any() else None,
+        notes=tuple(filter(None, notes)),
+    )
+
+
+def is_late(stage: ShadowStage, rules: RolloutSettings, now: datetime) -> bool:
+    return now - stage.began > timedelta(seconds=rules.shadow_s)
+
