@@ -65,7 +65,7 @@ Outcome = Literal["hold", "proven", "harm", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class ShadowStep:
-    """What a step led to. `skip`: go on with the canary without a verdict."""
+    """What a step led to. `skip`: continue with the canary without a verdict."""
 
     stage: ShadowStage | None
     outcome: Outcome
@@ -237,7 +237,7 @@ class Shadows:
             newest = time_of(int(us(rows)[-1]))
             until = max(since, settled_until(newest, now))
             if until <= time_of(int(us(rows)[0])) and now - newest > LOOK_AGAIN * 3:
-                until = newest + INSTANT  # so many rows in a second that they fill an order
+                until = newest + INSTANT  # the rows of one second fill an order
         if until == since:
             self._wait(rollout.id, "ask", now)
             return stage

@@ -36,7 +36,9 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 def main() -> None:
     """Run in the child process until standard input ends."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no reply
+    os.dup2(
+        sys.stderr.fileno(), sys.stdout.fileno()
+    )  # keep the output of libraries out of the replies
 
     def reply(**what: Any) -> None:
         replies.write(json.dumps(what) + "\n")

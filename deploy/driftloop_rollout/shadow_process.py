@@ -83,6 +83,10 @@ class ShadowProcess:
         self._order({"folder": str(path), "options": asdict(options), "memory_bytes": self._memory})
 
     @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
     def idle(self) -> bool:
         """Whether it can be asked. Raises ShadowRefused or ShadowDied."""
         if not self._ready and (reply := self._reply()) is not None:

@@ -83,10 +83,9 @@ def test_a_guard_that_lacks_rows_is_left_to_the_canary() -> None:
     rng = np.random.default_rng(0)
     guard = Rule("slice small", 0.02, False, 0.05, share=0.5)
     trial = PairTrial((PairMetric.start(QUALITY), PairMetric.start(guard)))
-    few = np.full(20, np.nan)
-    few[:1] = 0.0
+    few = np.array([0.0])
     for _ in range(400):
-        rows = losses(differences(rng, 20, 0.04, 0.0))
+        rows = losses(differences(rng, 50, 0.04, 0.0))
         trial = trial.update({"quality": rows, "slice small": (few, few)})
         verdict = trial.judge()
         if verdict.action != "hold":
