@@ -107,7 +107,12 @@ class Observer:
         return replace(seen, labels=self.delay(rollout, spec, pin, measures, now))
 
     def delay(
-        self, rollout: Rollout, spec: ModelSpec, pin: Pin, measures: Sequence[Measure], now: datetime
+        self,
+        rollout: Rollout,
+        spec: ModelSpec,
+        pin: Pin,
+        measures: Sequence[Measure],
+        now: datetime,
     ) -> LabelDelay:
         """Learn how long the champion's labels take."""
         lag = timedelta(seconds=self._settings.lake.flush_seconds)

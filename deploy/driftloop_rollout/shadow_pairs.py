@@ -35,9 +35,7 @@ def _draw(prediction_id: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def complete_until(
-    rows: pa.Table, coverage: float, mature: datetime | None
-) -> datetime | None:
+def complete_until(rows: pa.Table, coverage: float, mature: datetime | None) -> datetime | None:
     """Return up to which time rows may be compared by their labels: up to where a share `coverage`
     of them has one, or up to `mature`, before which no more labels come; None if there are none.
     Labels that come sooner for one class would otherwise be compared first."""

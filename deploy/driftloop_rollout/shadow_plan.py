@@ -114,4 +114,3 @@ def begun(
 
 def is_late(stage: ShadowStage, rules: RolloutSettings, now: datetime) -> bool:
     return now - stage.began > timedelta(seconds=rules.shadow_s)
-

@@ -35,10 +35,10 @@ class ShadowStage:
     """began: since when live rows are answered, too. since: the first row that is answered, newer
     than the candidate's training data. answered_until, paired_until: up to which time rows were
     answered, and compared by their labels. measures: of quality, the decisive one first
-    (`Measure.to_dict`). labels: how long the champion's labels take. answered, failed: rows. request_s: the median seconds of a request alone;
-    champion_s: of the champion's requests, as they were served. died: how many times its process
-    ended. problem: why the losses could not be computed. proven: the metrics that pairs have
-    shown, at the end."""
+    (`Measure.to_dict`). labels: how long the champion's labels take. answered, failed: rows.
+    request_s: the median seconds of a request alone; champion_s: of the champion's requests, as
+    they were served. died: how many times its process ended. problem: why the losses could not be
+    computed. proven: the metrics that pairs have shown, at the end."""
 
     began: datetime
     since: datetime
