@@ -78,10 +78,10 @@ def graphs() -> Graphs:
 
 @pytest.fixture
 def shadowed(make_world: MakeWorld, graphs: Graphs, tmp_path: Path) -> World:
-    """A model whose candidate is in the shadow, with a tenth of the usual traffic."""
+    """A model whose candidate is in the shadow, with some traffic."""
     world = make_world(shadow_share=1.0)
     world.open_graph = graphs
-    world.requests_per_s = 5
+    world.requests_per_s = 40
     world.request(path=str(tmp_path))
     return world
 
@@ -163,7 +163,7 @@ def test_without_labels_it_leaves_the_shadow_in_time_and_says_why(
     make_world: MakeWorld, graphs: Graphs, tmp_path: Path
 ) -> None:
     world = make_world(shadow_share=1.0, shadow_s=60.0)
-    world.open_graph, world.requests_per_s = graphs, 5
+    world.open_graph, world.requests_per_s = graphs, 3
     world.lake.label_delay = timedelta(days=1)
     world.request(path=str(tmp_path))
     world.run(50)
