@@ -18,6 +18,8 @@ from driftloop_rollout.curve import CurvePoint
 from driftloop_rollout.evidence import ChampionBaseline, RolloutEvidence
 from driftloop_rollout.machine import Event, Rollout, apply
 from driftloop_rollout.outlook import Outlook
+from driftloop_rollout.pairs import PairMetric, PairTrial
+from driftloop_rollout.shadow_stage import Agreement, ShadowStage
 from driftloop_rollout.units import Units
 from driftloop_rollout.verdict import Metric, Rule, Trial
 from driftloop_store import Store
@@ -117,6 +119,18 @@ def units(rows: int, canary_loss: float, seed: int = 0) -> Units:
     )
 
 
+def shadow_stage() -> ShadowStage:
+    """Of a candidate that answered two thousand rows, with one slice."""
+    agreed = np.arange(2_000) % 25 > 0
+    lost = (~agreed).astype(np.float64), np.zeros(2_000)
+    trial = PairTrial((PairMetric.start(Rule("quality", 0.02, True, share=0.5)),))
+    parts = (Agreement(""), Agreement("new_customers"))
+    since = NOW - timedelta(hours=1)
+    stage = ShadowStage(since, since, NOW, NOW, trial.update({"quality": lost}), agreement=parts)
+    stage = stage.with_agreement([agreed, agreed[:300]])
+    return replace(stage, answered=2_000, request_s=0.001, champion_s=0.002, memory_bytes=1 << 26)
+
+
 def running_rollout(store: Store, model: str) -> Rollout:
     """A canary of version 2 at its second step, with evidence and a curve."""
     record = store.request_rollout(f"{model}-rollout", served(2), model, NOW, "the gate passed it")
@@ -137,8 +151,10 @@ def running_rollout(store: Store, model: str) -> Rollout:
         curve.append(CurvePoint(NOW - timedelta(hours=24 - hour), logs))
     past = ChampionBaseline(0.05, 0.0, 0.05, BASELINE, None, 20.0, 20.0)
     evidence = RolloutEvidence(past, Trial(tuple(metrics)), NOW, NOW)
+    shadowed = replace(apply(planned, Event.ADOPT, NOW, "adopted"), shadow=shadow_stage())
+    passed = apply(shadowed, Event.PASS, NOW, "pairs prove it")
     after = replace(
-        apply(apply(planned, Event.ADOPT, NOW, "adopted"), Event.LOADED, NOW, "replicas hold it"),
+        apply(passed, Event.LOADED, NOW, "replicas hold it"),
         evidence=evidence,
         curve=tuple(curve),
     )

@@ -303,7 +303,7 @@ def demo(
         str | None,
         typer.Option(
             help="drift (with --llm: feedback): the whole loop. "
-            "bad-candidate: a harmful candidate is rolled back."
+            "bad-candidate: a harmful candidate ends in the shadow."
         ),
     ] = None,
     llm: Annotated[

@@ -41,6 +41,9 @@ def rollout(context: ConsoleContext, params: Params, query: Params) -> Page:
             "rollout": found, "events": rollout_page.possible(found),
         }),
         Section("steps", "Steps", "steps.html", {"steps": rollout_page.steps(found)}),
+        facts_section("shadow", "In the shadow", rollout_page.shadow_facts(found)),
+        table_section("Agreement in the shadow", rollout_page.agreement_table(found), query),
+        table_section("Pairs in the shadow", rollout_page.pair_table(found), query),
         Section("evidence", "Evidence over time", "charts.html", {
             "charts": rollout_page.evidence_charts(found),
             "empty": "Nothing is compared yet: the canary needs traffic in both arms.",

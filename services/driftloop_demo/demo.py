@@ -175,7 +175,9 @@ def summarise(
     if scenario == "drift":
         told = champion > 1 and (accuracy["recovered"] or 0.0) > (accuracy["drifted"] or 1.0)
     else:
-        told = champion == 1 and (story.rollout or {}).get("state") == "rolled_back"
+        # It ends in the shadow: no user meets it.
+        ended = (story.rollout or {}).get("state") == "rolled_back"
+        told = champion == 1 and ended and not story.steps
     stages = ("ready", "alert", "retrain", "promotion", "total")
     return {
         "scenario": scenario,

@@ -77,6 +77,7 @@ def books(
             "steps": story.steps,
             "state": rollout.get("state"),
             "verdict": rollout.get("verdict"),
+            "answered_unseen": (rollout.get("shadow") or {}).get("answered", 0),
         },
         "seconds": {
             stage: round(story.seconds[stage], 1) if stage in story.seconds else None

@@ -1,4 +1,4 @@
-"""A recipe that trains a harmful model. The demo forces it past the gate, so that the canary must
+"""A recipe that trains a harmful model. The demo forces it past the gate, so that the shadow must
 detect it."""
 
 from dataclasses import replace

@@ -72,6 +72,10 @@ class Story:
 
     def _rollout(self, rollout: Record) -> None:
         self.rollout = rollout
+        if rollout["state"] == "shadow":
+            self._once(
+                f"shadow {rollout['id']}", "the candidate answers in the shadow; nobody sees it"
+            )
         weight = float(rollout.get("weight") or 0.0)
         if weight > 0 and weight not in self.steps:
             self.steps.append(weight)
@@ -81,7 +85,7 @@ class Story:
             verdict = rollout.get("verdict") or "undecided"
             self._once(
                 f"rollout {rollout['id']}",
-                "canary ",
+                "candidate ",
                 (rollout["state"].replace("_", " "), "bold"),
                 f": {verdict}; {rollout.get('reason', '')}",
             )

@@ -61,11 +61,13 @@ def assert_the_loop_closed(summary: dict[str, Any]) -> None:
 
 
 @pytest.mark.faults
-def test_a_harmful_candidate_is_rolled_back(tmp_path: Path) -> None:
+def test_a_harmful_candidate_ends_in_the_shadow_and_no_user_meets_it(tmp_path: Path) -> None:
     home = tmp_path / "demo"
     summary = finish(start_demo(home, "--scenario", "bad-candidate"), home)
     assert summary["versions"] == {"first": 1, "champion": 1}
     assert summary["rollout"]["state"] == "rolled_back"
+    assert summary["rollout"]["steps"] == []  # it never had a share of the traffic
+    assert summary["rollout"]["answered_unseen"] > 0
     assert_nothing_was_lost(summary)
 
 

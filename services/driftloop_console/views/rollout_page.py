@@ -15,6 +15,7 @@ from driftloop_rollout.machine import (
     State,
     Transition,
 )
+from driftloop_rollout.pairs import PairMetric
 from driftloop_rollout.verdict import HARM_ALPHA, Metric
 
 DONE = {
@@ -46,7 +47,94 @@ def steps(rollout: Rollout) -> list[Step]:
     at = rollout.step if rollout.state in (State.RUNNING, State.PAUSED) else None
     if rollout.state in (State.PROMOTING, State.PROMOTED):
         at = len(rollout.steps) - 1
-    return [Step(words.share(weight), number == at) for number, weight in enumerate(rollout.steps)]
+    shares = [
+        Step(words.share(weight), number == at) for number, weight in enumerate(rollout.steps)
+    ]
+    return [Step("shadow", rollout.state is State.SHADOW), *shares] if shares else []
+
+
+def shadow_facts(rollout: Rollout) -> dict[str, object]:
+    """What a candidate did in the shadow, before any user met it."""
+    stage = rollout.shadow
+    if stage is None:
+        gone = (entry.reason for entry in rollout.history if entry.event is Event.SKIP)
+        return {"Not there": next(gone, "it has not begun")}
+    whole = stage.agreement[0]
+    return {
+        "Answered": f"{stage.answered:,} rows, {stage.failed:,} of them failed",
+        "Same answer as the champion": words.share(stage.agreed) if whole.rows else None,
+        "Proven by pairs": ", ".join(stage.proven) or None,
+        "Rows from": words.time(stage.since),
+        "A request alone, with the lowest priority": _milliseconds(stage.request_s),
+        "The champion's requests, as served": _milliseconds(stage.champion_s),
+        "Memory of its process": f"{stage.memory_bytes >> 20:,} MiB",
+        "Ended unexpectedly": f"{stage.died} times" if stage.died else None,
+        "Waiting": stage.waiting or None,
+        "Problem": stage.problem or None,
+        "Note": "; ".join(stage.notes) or None,
+    }
+
+
+def _milliseconds(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds * 1_000:.3g} ms (median)"
+
+
+def pair_table(rollout: Rollout) -> Table:
+    """The losses of both versions on the same rows."""
+    columns = (
+        Column("metric", "Metric"),
+        Column("role", "Decides"),
+        Column("candidate", "Candidate", "number"),
+        Column("champion", "Champion", "number"),
+        Column("pairs", "Same rows", "count"),
+        Column("differ", "Different on", "share"),
+        Column("margin", "Margin", "number"),
+        Column("e_worse", "e-value of harm", "number"),
+        Column("harm_at", "Rolled back from", "number"),
+        Column("e_proof", "e-value of proof", "number"),
+        Column("proof_at", "Proven from", "number"),
+    )
+    metrics = rollout.shadow.trial.metrics if rollout.shadow else ()
+    rows = [_pair_row(metric, len(metrics)) for metric in metrics]
+    return Table("pairs", columns, rows, "Nothing was compared by pairs.")
+
+
+def _pair_row(m: PairMetric, metrics: int) -> dict[str, object]:
+    e_worse, e_proof = e_values([m.worse.best, m.proof.best])
+    return {
+        "metric": m.rule.name,
+        "role": "the canary begins" if m.rule.decisive else "rollback only",
+        "candidate": m.candidate_sum / m.rows if m.rows else None,
+        "champion": m.champion_sum / m.rows if m.rows else None,
+        "pairs": m.rows,
+        "differ": m.differ / m.rows if m.rows else None,
+        "margin": m.rule.margin,
+        "e_worse": e_worse,
+        "harm_at": harm_threshold(metrics, m.rule.share),
+        "e_proof": e_proof,
+        "proof_at": 1 / m.rule.proof_alpha,
+    }
+
+
+def agreement_table(rollout: Rollout) -> Table:
+    """How often both versions gave the same answer, in each slice."""
+    columns = (
+        Column("part", "Rows"),
+        Column("rows", "Answered by both", "count"),
+        Column("agreed", "Same answer", "share"),
+        Column("differed", "Different answer", "share"),
+    )
+    found = rollout.shadow.agreement if rollout.shadow else ()
+    rows = [
+        {
+            "part": one.part or "all",
+            "rows": one.rows,
+            "agreed": one.agreed / one.rows if one.rows else None,
+            "differed": 1 - one.agreed / one.rows if one.rows else None,
+        }
+        for one in found
+    ]
+    return Table("agreement", columns, rows, "The candidate has not answered anything yet.")
 
 
 def possible(rollout: Rollout) -> list[Event]:
@@ -54,9 +142,9 @@ def possible(rollout: Rollout) -> list[Event]:
     return [event for event in OPERATOR_EVENTS if (rollout.state, event) in TRANSITIONS]
 
 
-def harm_threshold(metrics: int) -> float:
-    """The e-value from which a metric shows harm."""
-    return metrics / HARM_ALPHA
+def harm_threshold(metrics: int, share: float = 1.0) -> float:
+    """The e-value from which a metric shows harm. share: of the level, what is spent here."""
+    return metrics / (HARM_ALPHA * share)
 
 
 def evidence_charts(rollout: Rollout) -> list[Chart]:
@@ -71,7 +159,7 @@ def evidence_charts(rollout: Rollout) -> list[Chart]:
         pairs = [point.logs.get(name) for point in rollout.curve]
         worse = e_values([pair and pair[0] for pair in pairs])
         proof = e_values([pair and pair[1] for pair in pairs])
-        limits = harm_threshold(len(metrics)), 1 / metric.rule.proof_alpha
+        limits = harm_threshold(len(metrics), metric.rule.share), 1 / metric.rule.proof_alpha
         charts.append(
             Chart(
                 f"{name}: e-values over time, with the thresholds of rollback and of proof",
@@ -110,7 +198,8 @@ def evidence_table(rollout: Rollout) -> Table:
 
 
 def _evidence_row(metric: Metric, metrics: int) -> dict[str, object]:
-    harmed = metric.worse.best >= log(harm_threshold(metrics))
+    harm_at = harm_threshold(metrics, metric.rule.share)
+    harmed = metric.worse.best >= log(harm_at)
     verdict = "worse" if harmed else "proven" if metric.proven else "undecided"
     e_worse, e_proof = e_values([metric.worse.best, metric.proof.best])
     return {
@@ -122,7 +211,7 @@ def _evidence_row(metric: Metric, metrics: int) -> dict[str, object]:
         "stable_count": metric.stable_count,
         "margin": metric.rule.margin,
         "e_worse": e_worse,
-        "harm_at": harm_threshold(metrics),
+        "harm_at": harm_at,
         "e_proof": e_proof,
         "proof_at": 1 / metric.rule.proof_alpha,
         "verdict": verdict,
