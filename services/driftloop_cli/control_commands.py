@@ -88,7 +88,7 @@ def deploy(
     safetensors, or s3://…), and: task: generation, recipe (lora-sft or lora-dpo), options (engine:
     vLLM's arguments; replicas, cpus). An adapter is a folder with adapter_config.json.
     """
-    from driftloop_client.archive import pack
+    from driftloop_contracts.model_archive import pack
     from driftloop_registry.mlflow_models import is_mlflow_uri
 
     client = _client(run)

@@ -9,13 +9,13 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from driftloop_client.archive import pack
 from driftloop_client.columns import columns_of
 from driftloop_client.exchange import Call, Exchange, checked
 from driftloop_client.prediction import Prediction, joined
 from driftloop_client.tensors import HEADER, Arrays, arrays_of, decoded, encoded
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.ids import new_prediction_id
+from driftloop_contracts.model_archive import pack
 
 CONTROL_PORT = 8001
 UPLOAD_TIMEOUT_S = 1800.0

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from sklearn.linear_model import LinearRegression
 
-from driftloop_client.archive import pack
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
+from driftloop_contracts.model_archive import pack
 from driftloop_export import NotExportable, export
 from driftloop_export.sample import sample_of
 from driftloop_gateway.intake_graph import read_graph

@@ -11,8 +11,8 @@ import pytest
 from exporters import write_layout
 from onnx import TensorProto, helper
 
-from driftloop_client.archive import pack
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.model_archive import pack
 from driftloop_gateway.intake import take_in
 from driftloop_onnx import OnnxModel
 from driftloop_registry.memory_registry import MemoryRegistry

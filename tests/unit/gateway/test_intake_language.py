@@ -12,9 +12,9 @@ import pytest
 import yaml
 from weights_files import lora, write_adapter, write_base
 
-from driftloop_client.archive import pack
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.language import SIGNATURE
+from driftloop_contracts.model_archive import pack
 from driftloop_gateway.intake import take_in
 from driftloop_registry.memory_registry import MemoryRegistry
 from driftloop_settings import Settings

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from driftloop_client.archive import pack
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.graph_files import check_graph_width
+from driftloop_contracts.model_archive import pack
 from driftloop_contracts.onnx_file import width
 from driftloop_contracts.signature import MAX_WIDTH
 from driftloop_onnx import OnnxModel
