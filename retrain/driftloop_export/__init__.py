@@ -8,6 +8,7 @@ export(model, sample, name="loans", labels=labels, output="folder/")
 from driftloop_export.comparison import Differs
 from driftloop_export.exporting import Exported, export
 from driftloop_export.mlflow_log import log_model
+from driftloop_export.native import Native
 from driftloop_export.port import NotExportable, NotInstalled
 
-__all__ = ["Differs", "Exported", "NotExportable", "NotInstalled", "export", "log_model"]
+__all__ = ["Differs", "Exported", "Native", "NotExportable", "NotInstalled", "export", "log_model"]

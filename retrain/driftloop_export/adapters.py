@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from driftloop_export.catboost_adapter import CatBoost
+from driftloop_export.huggingface_adapter import TextClassifier
 from driftloop_export.lightgbm_adapter import LightGbm
 from driftloop_export.port import Adapter, NotExportable
 from driftloop_export.sklearn_adapter import ScikitLearn
@@ -26,16 +27,13 @@ def adapter_of(model: Any, classes: Sequence[Any] | None) -> Adapter:
     if known is not None:
         adapter: Adapter = _BOOSTERS[known]
         return adapter
-    if "transformers" in packages:
-        raise NotExportable(
-            "a Hugging Face model takes tokens, and its tokenizer has no form as a graph here; "
-            f"{WAY_OUT}"
-        )
+    if "transformers" in packages or isinstance(model, tuple):
+        return TextClassifier()
     if "torch" in packages:
         return Torch(classes)
     if "sklearn" in packages or hasattr(model, "get_params"):
         return ScikitLearn(_BOOSTERS)
     raise NotExportable(
         f"a {type(model).__module__}.{type(model).__name__} is not a model of scikit-learn, "
-        f"LightGBM, XGBoost, CatBoost or torch; {WAY_OUT}"
+        f"LightGBM, XGBoost, CatBoost, torch or Hugging Face; {WAY_OUT}"
     )

@@ -21,13 +21,14 @@ _ELEMENTS = {
 def assembled(body: Body, inputs: Sequence[TensorSpec], answers: Outputs) -> Any:
     """The ONNX model whose inputs are `inputs`, and whose outputs have the names and shapes of
     `answers`. Raises NotExportable if the body takes other columns."""
-    names = [tensor.name for tensor in inputs]
-    prefix = _prefix(names)
+    columns = [tensor.name for tensor in inputs]
+    inputs = body.inputs or inputs
+    prefix = _prefix([*columns, *(tensor.name for tensor in inputs)])
     model = compose.add_prefix(body.model, prefix)
     graph = model.graph
     wanted = {node.name: node.type.tensor_type.elem_type for node in graph.input}
     front = _front(inputs, wanted, prefix)
-    back, outputs, constants = _back(body, answers, names, prefix)
+    back, outputs, constants = _back(body, answers, columns, prefix)
     nodes = [*front, *graph.node, *back]
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
@@ -36,6 +37,7 @@ def assembled(body: Body, inputs: Sequence[TensorSpec], answers: Outputs) -> Any
     graph.initializer.extend(constants)
     del graph.value_info[:]  # of tensors before the casts
     model.ir_version = min(model.ir_version, IR_VERSION)
+    helper.set_model_props(model, dict(body.metadata))
     onnx.checker.check_model(model)
     return model
 
@@ -113,9 +115,8 @@ def _element(tensor: TensorSpec) -> int:
 
 
 def _value_info(tensor: TensorSpec) -> Any:
-    return helper.make_tensor_value_info(
-        tensor.name, _element(tensor), ["n", *(tensor.row_shape or ())]
-    )
+    free = (f"free_{i}" if size < 0 else size for i, size in enumerate(tensor.row_shape or ()))
+    return helper.make_tensor_value_info(tensor.name, _element(tensor), ["n", *free])
 
 
 def constant(name: str, values: Any) -> Any:

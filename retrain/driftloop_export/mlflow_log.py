@@ -8,7 +8,8 @@ from typing import Any
 
 import onnx
 
-from driftloop_export.exporting import MODEL, REFERENCE, SPEC, export
+from driftloop_export.exporting import REFERENCE, SPEC, export
+from driftloop_export.native import MODEL
 from driftloop_export.port import NotInstalled
 
 

@@ -1,7 +1,7 @@
 """What an adapter of a framework gives: graphs, and what the native model answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.kind import Task
+from driftloop_contracts.signature import TensorSpec
 from driftloop_export.sample import Sample
 
 Outputs = Mapping[str, NDArray[np.generic]]
@@ -29,10 +30,13 @@ class NotInstalled(Rejected):
 class Body:
     """A graph as a framework's converter gives it. `model`: an ONNX model; its inputs are the
     sample's columns, each [n, 1], or MATRIX [n, k] alone, in whatever types it wants. `outputs`:
-    which of its outputs is which of Outputs."""
+    which of its outputs is which of Outputs. `inputs`: of a graph behind a step that the file's
+    `metadata` declares, in place of the columns."""
 
     model: Any
     outputs: Mapping[str, str]
+    inputs: tuple[TensorSpec, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Adapter(Protocol):

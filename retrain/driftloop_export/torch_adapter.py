@@ -3,26 +3,27 @@ each [n, 1]. It gives values, or the logits of classes: [n, classes], or [n] of 
 """
 
 import inspect
-import io
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.kind import Task
 from driftloop_export.boosted import answers_of
 from driftloop_export.classes import classes_from
-from driftloop_export.port import MATRIX, Body, NotExportable, NotInstalled, Outputs
+from driftloop_export.port import MATRIX, Body, NotExportable, Outputs
 from driftloop_export.sample import Sample
+from driftloop_export.torch_trace import (
+    BEST,
+    PROBABILITIES,
+    labelled,
+    probabilities_of_logits,
+    traced,
+)
 
 TRACED_ROWS = 4
-LABEL = "our_label"
 
 
 class Torch:
@@ -57,25 +58,16 @@ class Torch:
             if found.numel() != sample.rows:
                 raise NotExportable(f"forward gives {found.shape[1]} values a row: export one")
             return answers_of(found.numpy(), None)
-        probabilities = _probabilities(found).numpy()
+        probabilities = probabilities_of_logits(found).numpy()
         return answers_of(probabilities, self._known(probabilities.shape[1]))
 
     def bodies(self, model: Any, sample: Sample, answers: Outputs) -> Iterator[Body]:
-        graph = _traced(model, sample, "label" in answers)
+        graph = _graph(model, sample, "label" in answers)
         if "value" in answers:
             yield Body(graph, {"value": graph.graph.output[0].name})
             return
-        best, probabilities = (output.name for output in graph.graph.output)
         classes = self._known(answers["probabilities"].shape[1])
-        texts = classes.dtype == object
-        kind = TensorProto.STRING if texts else TensorProto.INT64
-        values = [str(c).encode() for c in classes] if texts else classes
-        graph.graph.initializer.append(
-            helper.make_tensor("our_classes", kind, [len(classes)], values)
-        )
-        graph.graph.node.append(helper.make_node("Gather", ["our_classes", best], [LABEL]))
-        graph.graph.output[0].CopyFrom(helper.make_tensor_value_info(LABEL, kind, ["n"]))
-        yield Body(graph, {"label": LABEL, "probabilities": probabilities})
+        yield labelled(graph, classes)
 
     def _known(self, width: int) -> NDArray[np.generic]:
         if self._classes is None:
@@ -83,16 +75,6 @@ class Torch:
         if len(self._classes) != width:
             raise Rejected(f"`classes` has {len(self._classes)}, and forward gives {width}")
         return self._classes
-
-
-def _probabilities(logits: Any) -> Any:
-    """[n, classes]: of logits [n, classes], or [n] or [n, 1] of the second class."""
-    import torch
-
-    if logits.ndim == 2 and logits.shape[1] > 1:
-        return torch.softmax(logits, dim=1)
-    second = torch.sigmoid(logits.reshape(-1, 1))
-    return torch.cat([1.0 - second, second], dim=1)
 
 
 def _tensors(model: Any, sample: Sample, rows: int | None = None) -> dict[str, Any]:
@@ -122,7 +104,7 @@ def _tensors(model: Any, sample: Sample, rows: int | None = None) -> dict[str, A
     return {needed[0]: torch.from_numpy(matrix).to(number)}
 
 
-def _traced(model: Any, sample: Sample, classifies: bool) -> Any:
+def _graph(model: Any, sample: Sample, classifies: bool) -> Any:
     import torch
 
     class Answering(torch.nn.Module):
@@ -134,39 +116,11 @@ def _traced(model: Any, sample: Sample, classifies: bool) -> Any:
             found = self.model(**dict(zip(names, tensors, strict=True)))
             if not classifies:
                 return found.reshape(-1)
-            probabilities = _probabilities(found)
+            probabilities = probabilities_of_logits(found)
             return probabilities.argmax(dim=1), probabilities
 
     tensors = _tensors(model, sample, TRACED_ROWS)
     names = list(tensors)
     inputs = names if set(names) <= set(sample.columns) else [MATRIX]
-    outputs = ["our_best", "our_probabilities"] if classifies else ["our_value"]
-    if len(next(iter(tensors.values()))) == 1:  # one row would be traced as a constant
-        tensors = {name: tensor.repeat(2, 1) for name, tensor in tensors.items()}
-    free = tuple({0: torch.export.Dim.DYNAMIC} for _ in tensors)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with (
-            warnings.catch_warnings(),
-            redirect_stdout(io.StringIO()),
-            redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                Answering().eval(),
-                tuple(tensors.values()),
-                dynamo=True,
-                input_names=inputs,
-                output_names=outputs,
-                dynamic_shapes=(free,),
-                verbose=False,
-            )
-    except ImportError:
-        raise NotInstalled(
-            "torch modules are exported by onnxscript: pip install onnxscript"
-        ) from None
-    except Exception as error:  # torch's exporter raises whatever it likes
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise NotExportable(f"torch.onnx cannot export the module: {reason[0][:300]}") from error
-    assert program is not None
-    return program.model_proto
+    outputs = [BEST, PROBABILITIES] if classifies else ["our_value"]
+    return traced(Answering(), dict(zip(inputs, tensors.values(), strict=True)), outputs, (0,))

@@ -13,6 +13,7 @@ from driftloop_contracts.errors import NotFound, Rejected
 
 SCHEMES = ("models:/", "runs:/")
 META = "MLmodel"
+TEXT = "text"
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,13 @@ def fetch(uri: str, folder: Path) -> MlflowModel:
 
 
 def _example(folder: Path, document: Mapping[str, Any]) -> Mapping[str, list[Any]] | None:
-    """Only tables in the form `split`, as MLflow writes pandas frames."""
+    """Tables in the form `split`, as MLflow writes pandas frames; and texts, as the column TEXT."""
     place = (document.get("saved_input_example_info") or {}).get("artifact_path")
     if place is None or not (folder / place).is_file():
         return None
     found = json.loads((folder / place).read_text())
+    if isinstance(found, list) and found and all(isinstance(text, str) for text in found):
+        return {TEXT: found}
     if not isinstance(found, dict) or not {"columns", "data"} <= set(found):
         return None
     return {

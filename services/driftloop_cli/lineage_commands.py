@@ -1,4 +1,4 @@
-"""Commands about the origin of a version: lineage, reproduce."""
+"""Commands about the origin of a version: lineage, report, reproduce."""
 
 import os
 import tempfile
@@ -33,6 +33,37 @@ def lineage(
     settings = run.settings
     document = lineage_document(open_registry(settings), name, version)
     run.emit(document, lambda: console.print(lineage_tree(document), width=TREE_WIDTH))
+
+
+@stack_command
+def report(
+    run: Invocation,
+    name: Model,
+    version: Version,
+    output: Annotated[
+        Path | None, typer.Option(help="The folder to write into. [default: NAME-VERSION]")
+    ] = None,
+) -> None:
+    """Write a version's report: report.html, report.md, a Hugging Face model card (README.md) and
+    the record that they are made from.
+
+    The same record gives the same bytes. The pages need no network.
+    """
+    from driftloop_registry.mlflow_registry import open_registry
+    from driftloop_retrain.report.record import pages, version_record
+    from driftloop_store import open_store
+
+    settings = run.settings
+    record = version_record(open_registry(settings), open_store(settings.store_url), name, version)
+    folder = output or Path(f"{name}-{version}")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {file: str(folder / file) for file in pages(record)}
+    for file, text in pages(record).items():
+        (folder / file).write_text(text, encoding="utf-8")
+    run.emit(
+        {"model": name, "version": version, "files": files},
+        lambda: console.print(f"wrote {', '.join(files.values())}"),
+    )
 
 
 @stack_command

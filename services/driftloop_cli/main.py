@@ -18,6 +18,7 @@ from driftloop_cli import (
     lake_commands,
     lineage_commands,
     log_commands,
+    recipe_commands,
     settings_view,
 )
 from driftloop_cli.options import (
@@ -53,7 +54,9 @@ for _command in (
     lake_commands.tail,
     lake_commands.export,
     lineage_commands.lineage,
+    lineage_commands.report,
     lineage_commands.reproduce,
+    recipe_commands.check_recipe,
 ):
     app.command()(_command)
 app.command()(dead_letter_commands.dead_letters)

@@ -1,15 +1,15 @@
 """`models:/NAME/VERSION` and `runs:/ID/path`: a model in MLflow as a folder for `deploy`.
 
-ONNX is taken as it is. LightGBM and XGBoost are read in their own formats and exported, with the
-rows that they were logged with. A pickle is refused: to read one is to run it.
+ONNX is taken as it is. Models of other libraries are read in their own safe formats and exported,
+with the rows that they were logged with.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from driftloop_cli.safe_formats import READERS, WAY_OUT
 from driftloop_contracts.errors import Rejected
 from driftloop_onnx import OnnxModel
 from driftloop_registry.mlflow_models import MlflowModel, fetch
@@ -17,10 +17,6 @@ from driftloop_registry.mlflow_models import MlflowModel, fetch
 SPEC = "model.yaml"
 LOGGED = Path("extra_files") / SPEC
 """Where `driftloop_export.log_model` leaves the spec."""
-WAY_OUT = (
-    "call driftloop_export.export(model, sample, name=…) in the process that trained it, or "
-    "driftloop_export.log_model"
-)
 
 
 def folder_of(uri: str, name: str | None, scratch: Path) -> Path:
@@ -30,7 +26,7 @@ def folder_of(uri: str, name: str | None, scratch: Path) -> Path:
     chosen = name or _name(uri)
     if "onnx" in found.flavors:
         return _of_graph(found, chosen)
-    for flavor, read in (("lightgbm", _lightgbm), ("xgboost", _xgboost)):
+    for flavor, read in READERS.items():
         if flavor in found.flavors:
             model = read(found.folder, found.flavors[flavor])
             return _exported(model, found, uri, chosen, scratch / "exported")
@@ -65,28 +61,6 @@ def _task(graph: Path) -> dict[str, Any]:
     if "label" in outputs:
         return {"task": "classification", "output": "label"}
     return {"task": "regression", "output": "value"} if "value" in outputs else {}
-
-
-def _lightgbm(folder: Path, flavor: Mapping[str, Any]) -> Any:
-    file = folder / str(flavor.get("data", "model.lgb"))
-    if not str(flavor.get("model_class", "lightgbm.basic.Booster")).endswith(".Booster"):
-        raise Rejected(
-            f"MLflow keeps a {flavor['model_class']} as a pickle, which is never read; log its "
-            f"booster (model.booster_), or {WAY_OUT}"
-        )
-    import lightgbm
-
-    return lightgbm.Booster(model_file=str(file))
-
-
-def _xgboost(folder: Path, flavor: Mapping[str, Any]) -> Any:
-    try:
-        import xgboost
-    except ImportError:
-        raise Rejected("an XGBoost model needs XGBoost: pip install 'driftloop[export]'") from None
-    booster = xgboost.Booster()
-    booster.load_model(str(folder / str(flavor.get("data", "model.ubj"))))
-    return booster
 
 
 def _exported(model: Any, found: MlflowModel, uri: str, name: str, folder: Path) -> Path:

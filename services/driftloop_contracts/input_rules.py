@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from driftloop_contracts.errors import Rejected, shown
+from driftloop_contracts.training_rules import parse_training_rules
 
 POLICIES = ("allow", "reject")
 
@@ -53,6 +54,7 @@ def parse_rules(options: Mapping[str, Any]) -> dict[str, InputRule]:
     wanted = options.get("inputs") or {}
     if not isinstance(wanted, Mapping):
         raise Rejected("the option `inputs` must be an object with rules for each input")
+    parse_training_rules(options)
     return {name: _rule(name, rule) for name, rule in wanted.items()}
 
 

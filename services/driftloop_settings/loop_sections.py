@@ -88,11 +88,19 @@ class RetrainSettings(ModelSection):
     of `min_improvement`."""
     min_slice_rows: int = Field(100, ge=1)
     """Slices with fewer hold-out rows are not judged."""
+    max_left_out: float = Field(0.2, ge=0, le=1)
+    """The largest share of the rows that may be left out because of their values (`train` rules in
+    the spec's `options.inputs`, infinite numbers); with more, the retrain fails."""
+    leaks: Literal["fail", "warn"] = "fail"
+    """What follows from a column that equals the label: the retrain fails, or its record warns."""
     parity_tolerance: float = Field(1e-4, gt=0)
     """The largest difference allowed between the exported graph's outputs and the native
     model's."""
     deadline_s: float = Field(3_600.0, gt=0)
     """Seconds after which a retrain fails."""
+    memory_mb: int | None = Field(None, ge=256)
+    """The memory, in MiB, above which a retrain's process fails; default: three quarters of the
+    machine's."""
     nice: Annotated[int, GLOBAL] = Field(10, ge=0, le=19)
     """The niceness of the process that trains: serving has priority."""
     seed: int = Field(0, ge=0, lt=2**31)

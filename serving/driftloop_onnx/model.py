@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.onnx_file import shapeless
 from driftloop_contracts.signature import Datatype, Signature, TensorSpec
 from driftloop_onnx.options import PROVIDERS, BackendOptions, require_providers
+from driftloop_onnx.tokenizer_step import tokenizer_step
 
 _DATATYPES: dict[str, Datatype] = {
     "tensor(bool)": "BOOL", "tensor(string)": "BYTES",
@@ -63,6 +65,11 @@ class OnnxModel:
         # The public `run` validates names that are known to be correct, which takes a fifth of a
         # small graph's run (tests/unit/serving/test_onnx_model.py).
         self._run = session._sess.run
+        names = [tensor.name for tensor in self.signature.inputs]
+        step = tokenizer_step(session.get_modelmeta().custom_metadata_map, names)
+        if step is not None:
+            self.signature = replace(self.signature, inputs=step.tensors)
+            self._run = step.before(self._run)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the graph. `inputs`: arrays by input name, in the signature's dtypes (BYTES: object

@@ -74,6 +74,7 @@ def run_retrain(context: RetrainContext, retrain_id: str) -> RetrainState:
     except Exception as error:  # recipes may be user code and raise anything
         log.exception("retrain.failed", retrain_id=retrain_id)
         message = str(error) if isinstance(error, DriftloopError) else repr(error)
+        message = f"{progress.stage}: {message}"
         event = RetrainEvent.FAIL
         fields = {"error": traceback.format_exc(), "reasons": (message,)}
         progress.tell("failed", 1.0, f"the retrain failed: {message}")

@@ -23,6 +23,7 @@ import structlog
 from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.retrain import Retrain, RetrainEvent, RetrainState
 from driftloop_retrain.job.last_words import LastWords
+from driftloop_retrain.job.process_memory import used_mb, usual_limit_mb
 from driftloop_retrain.job.worker_process import STORE_AWAY
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
@@ -56,14 +57,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
     store.close()
 
 
-def _deadline_s(settings: Settings, store: Store, model: str) -> float:
-    """Return the deadline from the model's policy. An invalid policy makes the retrain itself fail
-    later."""
+def _limits(settings: Settings, store: Store, model: str) -> tuple[float, int]:
+    """Return the deadline in seconds, and the memory in MiB, from the model's policy. An invalid
+    policy makes the retrain itself fail later."""
     deployment = store.deployment(model)
     with contextlib.suppress(Rejected):
         if deployment is not None:
             settings = settings.for_model(deployment.model)
-    return settings.retrain.deadline_s
+    return settings.retrain.deadline_s, settings.retrain.memory_mb or usual_limit_mb()
 
 
 def restart_delay_s(deaths: int) -> float:
@@ -88,7 +89,7 @@ class _Run:
         now = datetime.now(UTC)
         started = store.change_retrain(retrain_id, lambda retrain: start(retrain, now))
         self._started = started.started_at or now
-        self._deadline_s = _deadline_s(settings, store, started.model)
+        self._deadline_s, self._memory_mb = _limits(settings, store, started.model)
 
     def to_its_end(self, stop: threading.Event, at_work: Callable[[], None]) -> None:
         """Until the record is in a final state, or the role is to stop. at_work: called often
@@ -102,7 +103,13 @@ class _Run:
                     if not self._active(stop):  # cancelled
                         return
                     if self._overdue():
-                        self._fail(f"not done after {self._deadline_s:g} s")
+                        self._fail(f"{self._stage()}: not done after {self._deadline_s:g} s")
+                        return
+                    if (used := used_mb(process.pid)) > self._memory_mb:
+                        self._fail(
+                            f"{self._stage()}: its process uses {used:,} MiB of memory, and "
+                            f"{self._memory_mb:,} are allowed (retrain.memory_mb)"
+                        )
                         return
             finally:
                 process.kill()
@@ -127,6 +134,10 @@ class _Run:
             except StoreAway:
                 if stop.wait(POLL_S):
                     return False
+
+    def _stage(self) -> str:
+        progress = self._store.retrain(self._id).progress
+        return progress.stage if progress else "start"
 
     def _overdue(self) -> bool:
         passed_s = (datetime.now(UTC) - self._started).total_seconds()

@@ -15,9 +15,12 @@ class Progress:
     def __init__(self, store: Store, retrain_id: str) -> None:
         self._store, self._id = store, retrain_id
         self._message, self._written = "", 0.0
+        self.stage = "start"
+        """The stage that was told last."""
 
     def tell(self, stage: str, fraction: float, message: str) -> None:
         """Report progress. fraction: of the whole retrain, 0 to 1."""
+        self.stage = stage
         now = time.monotonic()
         if message == self._message and now - self._written < INTERVAL_S:
             return

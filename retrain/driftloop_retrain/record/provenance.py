@@ -21,6 +21,7 @@ DISTRIBUTION = "driftloop"
 PACKAGES = (
     "driftloop_contracts",
     "driftloop_evaluation",
+    "driftloop_export",
     "driftloop_lake",
     "driftloop_onnx",
     "driftloop_retrain",
@@ -94,12 +95,18 @@ def this_code(recipes: Iterable[NamedRecipe]) -> Code:
     foreign = {
         recipe.name: _source_hash(Path(file))
         for recipe in recipes
-        if (module := type(recipe).__module__).partition(".")[0] not in PACKAGES
+        if (module := getattr(recipe, "module", type(recipe).__module__)).partition(".")[0]
+        not in PACKAGES
         and (file := getattr(importlib.import_module(module), "__file__", None))
     }
     return Code(
         version=version(DISTRIBUTION), commit=code_version(), sha256=_our_hash(), recipes=foreign
     )
+
+
+def _module(recipe: NamedRecipe) -> str:
+    """The module with its code: of a decorated function, that of the function."""
+    return str(getattr(recipe, "module", type(recipe).__module__))
 
 
 @cache

@@ -72,14 +72,20 @@ def make_candidate(
     classes: np.ndarray | None,
     work: Path,
     report: Report,
+    champion: Path | None = None,
 ) -> Candidate:
-    """Search and export into `work`/version. Raises ParityBroken, Rejected, or what a recipe
-    raises."""
+    """Search and export into `work`/version. champion: the folder of the version to beat. Raises
+    ParityBroken, Rejected, or what a recipe raises."""
     spec = with_classes(spec, classes)
     if spec.task is None:
         raise Rejected(f"model {spec.name!r} has no task: there is nothing to train it for")
     context = FitContext(
-        spec.task, inputs, settings.retrain.seed, work / "checkpoints", classes=classes
+        spec.task,
+        inputs,
+        settings.retrain.seed,
+        work / "checkpoints",
+        classes=classes,
+        champion=champion,
     )
     found = search(
         spec, parts, recipes, context, lambda done, words: report(done * SEARCH_SHARE, words)

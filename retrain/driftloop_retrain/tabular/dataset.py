@@ -61,6 +61,16 @@ class Dataset:
             weights=self.weights[part],
         )
 
+    def where(self, kept: NDArray[np.bool_]) -> "Dataset":
+        """The rows (bool [n]) that are kept."""
+        return replace(
+            self,
+            features=self.features.filter(pa.array(kept)),
+            labels=self.labels[kept],
+            at=self.at[kept],
+            weights=self.weights[kept],
+        )
+
     def weighted(self, weights: NDArray[np.float64]) -> "Dataset":
         return replace(self, weights=weights)
 

@@ -14,6 +14,7 @@ from driftloop_contracts.model import ModelSpec, check_new_name
 from driftloop_contracts.signature import check_width
 from driftloop_retrain.tabular.candidate import classes_of, make_candidate
 from driftloop_retrain.tabular.csv_file import FOUND, CsvForm
+from driftloop_retrain.tabular.data_checks import checked
 from driftloop_retrain.tabular.data_warnings import data_warnings
 from driftloop_retrain.tabular.dataset import from_file, input_tensors, split
 from driftloop_retrain.tabular.export import REFERENCE
@@ -50,13 +51,14 @@ def train_first(
     kind = cast("Task", task)
     names = recipe_names(TABULAR, families, settings.retrain.families)
     recipes = [find_recipe(family) for family in names]
-    rows = from_file(data, kind, label, time_column, drop, form, say)
+    read = from_file(data, kind, label, time_column, drop, form, say)
+    rows, found = checked(read, kind, {}, settings.retrain)
     answer = "label" if kind == "classification" else "value"
     spec = ModelSpec(name, kind, output_name(answer, rows.features.column_names), TABULAR)
     inputs = input_tensors(rows.features)
     check_width(len(inputs) + OUTPUTS)
     parts = split(rows, settings.retrain, None)
-    warnings = data_warnings(parts, kind)
+    warnings = [*found.warnings, *data_warnings(parts, kind)]
     for warning in warnings:
         say(f"warning: {warning}")
     said: set[str] = set()
@@ -88,5 +90,6 @@ def train_first(
         "metrics": candidate.metrics,
         "rows": rows.rows,
         "warnings": warnings,
+        "left_out": dict(found.left_out),
         "trials": [trial.to_dict() for trial in candidate.found.trials],
     }

@@ -2,6 +2,7 @@
 ONNX."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.graph_names import probabilities_of
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_contracts.signature import Signature
+from driftloop_contracts.training_rules import parse_training_rules
 from driftloop_evaluation.measures import measures_of
 from driftloop_lake.port import Pin
 from driftloop_onnx import OnnxModel
@@ -31,12 +33,14 @@ from driftloop_retrain.tabular.candidate import (
     make_candidate,
     with_classes,
 )
+from driftloop_retrain.tabular.data_checks import checked, suspected_labels
 from driftloop_retrain.tabular.dataset import Dataset, Split, from_lake, split
 from driftloop_retrain.tabular.evaluate import ColumnSlice, loss_scale, losses, metrics
+from driftloop_retrain.tabular.evaluation_record import evaluation_of
 from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.gate import Guard, gate
 from driftloop_retrain.tabular.inference import outputs_of
-from driftloop_retrain.tabular.recipes import Recipe, find_recipe, recipe_names
+from driftloop_retrain.tabular.recipes import FitContext, Recipe, find_recipe, recipe_names
 from driftloop_retrain.tabular.search import answer_tensor
 from driftloop_settings import Settings
 
@@ -49,11 +53,17 @@ class TabularTrainer:
         names = recipe_names(spec.recipe, order.recipes, settings.retrain.families)
         tell("data", 0.0, "reading the labelled rows from the lake")
         recipes = _found(names)
-        data = _read(context, spec, champion.signature, order.pin, order.as_of)
+        read = _read(context, spec, champion.signature, order.pin, order.as_of)
+        tell("data", 0.01, f"checking {read.rows:,} labelled rows")
+        data, found = checked(read, spec.task, parse_training_rules(spec.options), settings.retrain)
         rows = split(data, settings.retrain, order.change_at)
         fresh = 0 if rows.fresh_from is None else data.rows - rows.fresh_from
         since = f", {fresh:,} of them since the change" if fresh else ""
         tell("data", 0.02, f"{data.rows:,} labelled rows{since}")
+        assert spec.task is not None
+        inputs = champion.signature.inputs
+        look = FitContext(spec.task, inputs, settings.retrain.seed, order.work / "checkpoints")
+        found = replace(found, suspected_labels=suspected_labels(rows.fit, look))
         candidate = make_candidate(
             settings,
             spec,
@@ -63,6 +73,7 @@ class TabularTrainer:
             classes_of(spec, data),
             order.work,
             lambda done, words: tell("train", 0.02 + 0.9 * done, words),
+            Path(champion.path),
         )
         _check_signature(candidate.signature, champion.signature)
         tell("gate", 0.94, "comparing it with the champion on the newest rows")
@@ -81,6 +92,9 @@ class TabularTrainer:
             champion_metrics=champion_metrics,
             gate=verdict,
             details={
+                "data_range": [str(data.at[0]), str(data.at[-1])],
+                "data_checks": found.to_dict(),
+                "evaluation": evaluation_of(spec, rows.holdout, candidate),
                 "trials": [trial.to_dict() for trial in candidate.found.trials],
                 "parity": {
                     "rows": candidate.parity.rows,
@@ -99,7 +113,9 @@ class TabularTrainer:
         recipes = _found(training.recipes)
         pin = Pin(data.predictions, data.labels)
         report(0.0, f"reading predictions@{pin.predictions} labels@{pin.labels} from the lake")
-        found = _read(context, spec, signature, pin, data.as_of)
+        read = _read(context, spec, signature, pin, data.as_of)
+        rules = parse_training_rules(spec.options)
+        found, _ = checked(read, spec.task, rules, context.settings.retrain)
         rows = split(found, context.settings.retrain, data.change_at)
         candidate = make_candidate(
             context.settings,
@@ -110,6 +126,7 @@ class TabularTrainer:
             classes_of(spec, found),
             work,
             report,
+            Path(context.registry.version(spec.name, lineage.parent_version).path),
         )
         best = candidate.found.best
         winner = next(recipe for recipe in recipes.values() if recipe.name == best.family)

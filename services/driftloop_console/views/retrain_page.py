@@ -56,6 +56,7 @@ def lineage(retrain: Retrain) -> dict[str, Any]:
         "Recipe": result.get("family"),
         "Rollout": Link(rollout, rollout_url(rollout)) if isinstance(rollout, str) else None,
         "Lineage": f"driftloop lineage {model} {version}",
+        "Write its report": f"driftloop report {model} {version}",
         "Rebuild it with": f"driftloop reproduce {model} {version}",
     }
 

@@ -53,6 +53,20 @@ class Endless:
         raise AssertionError
 
 
+class Greedy:
+    """Takes ever more memory."""
+
+    name = "greedy"
+
+    def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> FittedModel:
+        kept = []
+        while len(kept) < 100:
+            kept.append(bytearray(32 << 20))
+            threading.Event().wait(0.05)
+        threading.Event().wait()
+        raise AssertionError
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A state directory with version 1 serving and 2,000 labelled rows in the lake."""
@@ -223,6 +237,21 @@ def test_a_retrain_over_the_deadline_of_its_models_policy_fails(
     record = until(store, over)
     assert record.state == "failed"
     assert "0.1 s" in (record.error or "")
+
+
+def test_a_retrain_that_takes_too_much_memory_fails_with_its_stage(
+    settings: Settings, start: Callable[[Settings], threading.Event]
+) -> None:
+    store = open_store(settings.store_url)
+    (deployment,) = store.deployments()
+    spec = replace(deployment.model, policy={"retrain": {"memory_mb": 2_048}})
+    store.put_deployment(replace(deployment, model=spec))
+    request(store, recipes=(f"{__name__}:Greedy",))
+    start(settings)
+    record = until(store, over)
+    assert record.state == "failed"
+    assert record.reasons[0].startswith("train: its process uses ")
+    assert "retrain.memory_mb" in record.reasons[0]
 
 
 def test_a_retrained_version_is_reproduced_from_what_it_names(

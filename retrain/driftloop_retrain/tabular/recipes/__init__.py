@@ -5,7 +5,16 @@ The name of a recipe is `gradient-boosting`, `tabular-network`, `tabular` (both 
 """
 
 from driftloop_retrain.tabular.dataset import Dataset
+from driftloop_retrain.tabular.recipes.own_recipe import recipe
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
 from driftloop_retrain.tabular.recipes.recipe_catalogue import find_recipe, recipe_names
 
-__all__ = ["Dataset", "FitContext", "FittedModel", "Recipe", "find_recipe", "recipe_names"]
+__all__ = [
+    "Dataset",
+    "FitContext",
+    "FittedModel",
+    "Recipe",
+    "find_recipe",
+    "recipe",
+    "recipe_names",
+]

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from driftloop_contracts.errors import DriftloopError
+from driftloop_contracts.errors import DriftloopError, Rejected
 from driftloop_contracts.kind import Task
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.tabular.dataset import Dataset, dataset_of, input_tensors
@@ -20,6 +20,7 @@ from driftloop_retrain.tabular.parity import check_parity
 from driftloop_retrain.tabular.recipes.port import FitContext, Recipe
 
 ROWS = 1_200
+MIN_ROWS = 100
 
 
 class RecipeBroken(DriftloopError):
@@ -40,6 +41,15 @@ def check_recipe(
         _check(
             recipe, "classification", _named(example("classification")), folder / "texts", tolerance
         )
+
+
+def check_recipe_on(
+    recipe: Recipe, task: Task, data: Dataset, folder: Path, tolerance: float = 1e-4
+) -> None:
+    """The same on rows of your own. Raises as `check_recipe`, and Rejected for too few rows."""
+    if data.rows < MIN_ROWS:
+        raise Rejected(f"{data.rows} rows are too few to check a recipe on; give {MIN_ROWS}")
+    _check(recipe, task, data, folder, tolerance)
 
 
 def example(task: Task, rows: int = ROWS, seed: int = 0) -> Dataset:
@@ -72,7 +82,8 @@ def _named(data: Dataset) -> Dataset:
 
 
 def _check(recipe: Recipe, task: Task, data: Dataset, folder: Path, tolerance: float) -> None:
-    train, held = data.slice(0, 900), data.slice(900, data.rows)
+    cut = data.rows * 3 // 4
+    train, held = data.slice(0, cut), data.slice(cut, data.rows)
     classes = np.unique(data.labels) if task == "classification" else None
     inputs = input_tensors(data.features)
 
@@ -80,7 +91,12 @@ def _check(recipe: Recipe, task: Task, data: Dataset, folder: Path, tolerance: f
         return FitContext(task, inputs, 7, folder / name, classes=classes, rounds=rounds)
 
     model = recipe.fit(train, held, context("one"))
-    again = recipe.fit(train, held, context("two"))
+    _expect(
+        all(hasattr(model, name) for name in ("rounds", "predict", "export")),
+        f"fit returns a {type(model).__name__} without rounds, predict and export",
+    )
+    deterministic = getattr(recipe, "deterministic", True)
+    again = recipe.fit(train, held, context("two")) if deterministic else model
     model.export(folder)
     graph = OnnxModel(folder)
     _expect(
@@ -88,10 +104,11 @@ def _check(recipe: Recipe, task: Task, data: Dataset, folder: Path, tolerance: f
         == {(t.name, t.datatype) for t in inputs},
         f"the graph's inputs {graph.signature.inputs} are not {inputs}",
     )
+    unknown = pa.array(["never seen"] * held.rows)
     strange = pa.table(
         {
-            **{n: held.features[n] for n in held.features.column_names},
-            "kind": pa.array(["never seen"] * held.rows),
+            f.name: unknown if pa.types.is_string(f.type) else held.features[f.name]
+            for f in held.features.schema
         }
     )
     for rows in (held.features, strange, held.features.slice(0, 1)):

@@ -26,7 +26,8 @@ class FitContext:
     (classification), else None. checkpoints: a folder used only by this fit that survives a kill of
     the process; a repeated fit may resume from its contents. rounds: the training length (trees,
     epochs) without a validation part, which is the `rounds` of the fit that had one. report: may be
-    called any number of times with the completed share and the validation loss (or None).
+    called any number of times with the completed share and the validation loss (or None). champion:
+    the folder of the version to beat, whose files training may start from; None: there is none.
     """
 
     task: Task
@@ -36,6 +37,7 @@ class FitContext:
     classes: NDArray[np.generic] | None = None
     rounds: int | None = None
     report: Callable[[float, float | None], None] = field(default=_silent)
+    champion: Path | None = None
 
 
 class FittedModel(Protocol):

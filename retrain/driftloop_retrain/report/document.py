@@ -1,0 +1,109 @@
+"""What a report consists of, before it is HTML or Markdown. Each number keeps the place in the
+record that it was read from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Number:
+    """pointer: where it is in the record, as a JSON Pointer (RFC 6901)."""
+
+    value: float | int
+    pointer: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.value:,}" if isinstance(self.value, int) else f"{self.value:.6g}"
+
+
+Cell = str | Number
+
+
+@dataclass(frozen=True)
+class Table:
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    facts: tuple[tuple[str, Cell], ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.facts or self.notes or any(table.rows for table in self.tables))
+
+
+@dataclass(frozen=True)
+class Document:
+    title: str
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A value in the record and where it is. A step to what is missing has the value None."""
+
+    value: Any
+    pointer: str = ""
+
+    def __truediv__(self, key: str | int) -> "Place":
+        pointer = f"{self.pointer}/{str(key).replace('~', '~0').replace('/', '~1')}"
+        if isinstance(self.value, Mapping):
+            return Place(self.value.get(key), pointer)
+        if isinstance(self.value, list | tuple) and isinstance(key, int) and key < len(self.value):
+            return Place(self.value[key], pointer)
+        return Place(None, pointer)
+
+    def items(self) -> list[tuple[str, "Place"]]:
+        """Of a mapping by key, of a list by number."""
+        if isinstance(self.value, Mapping):
+            return [(str(key), self / key) for key in self.value]
+        return [(str(number), self / number) for number in range(len(self.value or ()))]
+
+    @property
+    def cell(self) -> Cell:
+        value = self.value
+        if isinstance(value, bool) or value is None:
+            return {None: "–", True: "yes", False: "no"}[value]
+        if isinstance(value, int | float):
+            return Number(value, self.pointer)
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def facts(*pairs: tuple[str, Place]) -> tuple[tuple[str, Cell], ...]:
+    """Those that the record has."""
+    return tuple((name, place.cell) for name, place in pairs if place.value not in (None, "", []))
+
+
+def table(
+    caption: str, rows: Sequence[tuple[str, Place]], columns: Mapping[str, str], first: str = ""
+) -> Table:
+    """A row for each place; columns: titles by the keys in them. `first`: the title of a column
+    with the rows' own names, if they have one."""
+    named = bool(first)
+    return Table(
+        caption,
+        (*((first,) if named else ()), *columns.values()),
+        tuple(
+            (*((name,) if named else ()), *((place / key).cell for key in columns))
+            for name, place in rows
+        ),
+    )
+
+
+def looked_up(record: Record, pointer: str) -> Any:
+    """What a JSON Pointer names. Raises KeyError and IndexError."""
+    found: Any = record
+    for part in pointer.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        found = found[int(key)] if isinstance(found, list | tuple) else found[key]
+    return found

@@ -1,0 +1,208 @@
+"""The report of a version: why it was trained, on what, against what, and what was decided."""
+
+from driftloop_retrain.report.document import (
+    Document,
+    Place,
+    Record,
+    Section,
+    Table,
+    facts,
+    table,
+)
+
+GATE = {
+    "passed": "passed", "rows": "rows", "champion": "champion", "candidate": "candidate",
+    "improvement": "improvement", "p_worse": "p, if it were as good", "reason": "reason",
+}  # fmt: skip
+NOT_TESTED = (
+    "Latency, memory and errors under load: the rollout compares them on live traffic.",
+    "Rows without a label, and rows that no client has sent yet.",
+    "Fairness, unless the spec names the attribute as a slice.",
+)
+
+
+def version_report(record: Record) -> Document:
+    """record: what `driftloop_retrain.report.record` collects."""
+    whole = Place(record)
+    lineage, outcome = whole / "lineage", whole / "outcome"
+    sections = (
+        _summary(whole),
+        _trigger(whole),
+        _data(lineage, outcome),
+        _checks(outcome / "data_checks"),
+        _candidates(outcome),
+        _comparison(outcome),
+        *_evaluation(outcome / "evaluation"),
+        _rollout(whole / "rollouts"),
+        Section("What was not tested", notes=(*_notes(outcome), *NOT_TESTED)),
+        _origin(lineage),
+    )
+    title = f"{lineage.value['model']}, version {lineage.value['version']}"
+    return Document(title, tuple(section for section in sections if not section.empty))
+
+
+def _summary(whole: Place) -> Section:
+    lineage, outcome = whole / "lineage", whole / "outcome"
+    return Section(
+        "Summary",
+        facts(
+            ("Model", lineage / "model"),
+            ("Version", lineage / "version"),
+            ("Aliases now", lineage / "aliases"),
+            ("Made", lineage / "made_at"),
+            ("Made by", lineage / "source"),
+            ("Recipe that won", outcome / "family"),
+            ("Gate", outcome / "gate" / "verdict"),
+            ("Gate overridden", outcome / "gate_override"),
+            ("Version it was to beat", lineage / "parent_version"),
+            ("Earlier versions", lineage / "ancestors"),
+        ),
+    )
+
+
+def _trigger(whole: Place) -> Section:
+    lineage, decision = whole / "lineage", whole / "decision"
+    evidence = decision / "evidence"
+    return Section(
+        "Trigger and evidence",
+        facts(
+            ("Trigger", lineage / "trigger"),
+            ("Reason", lineage / "reason"),
+            ("Decision", decision / "reason"),
+            ("Requested", whole / "retrain" / "at"),
+            ("Ended", whole / "retrain" / "ended_at"),
+            *((key.replace("_", " "), place) for key, place in evidence.items()),
+        ),
+    )
+
+
+def _data(lineage: Place, outcome: Place) -> Section:
+    data = lineage / "data"
+    return Section(
+        "Data",
+        facts(
+            ("Source", outcome / "data"),
+            ("Oldest row", outcome / "data_range" / 0),
+            ("Newest row", outcome / "data_range" / 1),
+            ("Rows", data / "rows"),
+            ("Trained on", data / "trained_rows"),
+            ("Held out", data / "holdout_rows"),
+            ("Since the change", data / "fresh_rows"),
+            ("Change at", data / "change_at"),
+            ("Labels received up to", data / "as_of"),
+            ("Version of the predictions' table", data / "predictions"),
+            ("Version of the labels' table", data / "labels"),
+        ),
+    )
+
+
+def _checks(found: Place) -> Section:
+    return Section(
+        "Checks and cleaning",
+        facts(
+            ("Rows read", found / "rows"),
+            ("Rows that repeat an earlier one", found / "repeated"),
+            ("Labels looked at for noise", found / "suspected_labels" / "rows"),
+            ("Labels that are probably wrong", found / "suspected_labels" / "suspected"),
+        ),
+        (
+            _pairs("Rows left out", found / "left_out", "reason", "rows"),
+            _pairs("Class balance", found / "classes", "class", "rows"),
+        ),
+        tuple(found.value["warnings"]) if found.value else (),
+    )
+
+
+def _candidates(outcome: Place) -> Section:
+    columns = {"family": "recipe", "span": "rows used", "rounds": "rounds", "mean_loss": "loss"}
+    first = (outcome / "trials" / 0).value or {}
+    columns |= {name: name.replace("_", " ") for name in first if name not in columns}
+    trials = (outcome / "trials").items()
+    return Section(
+        "Candidates",
+        facts(("Rounds of the winner", outcome / "rounds")),
+        (table("Each candidate on the validation rows", trials, columns),),
+    )
+
+
+def _comparison(outcome: Place) -> Section:
+    both = tuple(
+        (name, place.cell, (outcome / "champion_metrics" / name).cell)
+        for name, place in (outcome / "metrics").items()
+    )
+    checks = (outcome / "gate" / "checks").items()
+    overall = [check for check in checks if check[1].value["name"] == "overall"]
+    others = [check for check in checks if check[1].value["name"] != "overall"]
+    others.sort(key=lambda check: check[1].value["improvement"])
+    gate = {"name": "check", **GATE}
+    return Section(
+        "Against the champion",
+        facts(
+            ("Rows compared natively and as a graph", outcome / "parity" / "rows"),
+            ("Largest difference of the graph", outcome / "parity" / "largest_difference"),
+        ),
+        (
+            Table("On the held-out rows", ("metric", "candidate", "champion"), both),
+            table("Gate, the worst slice first", [*overall, *others], gate),
+        ),
+    )
+
+
+def _evaluation(found: Place) -> tuple[Section, ...]:
+    confusion = found / "confusion"
+    classes = tuple(map(str, (confusion / "classes").value or ()))
+    counts = tuple(
+        (name, *((confusion / "rows" / i / j).cell for j in range(len(classes))))
+        for i, name in enumerate(classes)
+    )
+    bins = {"low": "from", "high": "to", "rows": "rows", "said": "mean probability", "true": "true"}
+    tables = (
+        Table("Labels (rows) and answers (columns)", ("label", *classes), counts),
+        table("Calibration of the answered class", (found / "calibration").items(), bins),
+        _pairs("Residuals: quantiles of answer − label", found / "residuals", "share", "value"),
+        table(
+            "Rise of the loss if a column is shuffled",
+            (found / "importance").items(),
+            {"column": "column", "rise": "rise"},
+        ),
+    )
+    return (Section("Behaviour on the held-out rows", tables=tables),)
+
+
+def _rollout(rollouts: Place) -> Section:
+    columns = {"state": "state", "at": "at", "event": "event", "reason": "reason"}
+    tables = []
+    for _, rollout in rollouts.items():
+        caption = f"Rollout {rollout.value.get('id', '')}: {rollout.value.get('state', '')}"
+        tables.append(table(caption, (rollout / "history").items(), columns))
+    return Section("Rollout and approval", tables=tuple(tables))
+
+
+def _notes(outcome: Place) -> tuple[str, ...]:
+    return tuple((outcome / "gate" / "notes").value or ())
+
+
+def _origin(lineage: Place) -> Section:
+    code, environment = lineage / "code", lineage / "environment"
+    return Section(
+        "Code, environment and hashes",
+        facts(
+            ("driftloop", code / "version"),
+            ("Commit", code / "commit"),
+            ("Sources, SHA-256", code / "sha256"),
+            ("Graph, SHA-256", lineage / "graph_sha256"),
+            ("Seed", lineage / "seed"),
+            ("Python", environment / "python"),
+            ("Machine", environment / "machine"),
+            ("Packages, SHA-256", environment / "sha256"),
+        ),
+        (
+            _pairs("Recipes of users, SHA-256", code / "recipes", "recipe", "hash"),
+            _pairs("Files, SHA-256", lineage / "files", "file", "hash"),
+            _pairs("Settings of the retrain", lineage / "training" / "settings", "key", "value"),
+        ),
+    )
+
+
+def _pairs(caption: str, place: Place, key: str, value: str) -> Table:
+    return Table(caption, (key, value), tuple((name, each.cell) for name, each in place.items()))

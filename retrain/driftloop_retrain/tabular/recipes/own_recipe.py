@@ -1,0 +1,99 @@
+"""A recipe of your own as one function, which returns any model that `driftloop_export` takes:
+
+    @recipe
+    def mine(train, context):
+        rows = train.features.to_pandas()
+        return make_pipeline(StandardScaler(), Ridge()).fit(rows, train.labels)
+
+Name it in the model's spec: `recipe: mypackage.module:mine`.
+"""
+
+import inspect
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from driftloop_contracts.errors import Rejected
+from driftloop_contracts.graph_names import output_name
+from driftloop_retrain.tabular.dataset import Dataset
+from driftloop_retrain.tabular.recipes.port import FitContext
+
+if TYPE_CHECKING:
+    from driftloop_export import Native
+
+KEPT = "recipe"
+"""The folder in a version with what its recipe keeps for the next training."""
+CHECKED_ROWS = 1_000
+"""Of the training rows, on which the graph is compared when it is written; the retrain compares it
+on the whole hold-out."""
+
+
+@dataclass(frozen=True)
+class FittedNative:
+    """See FittedModel."""
+
+    native: "Native"
+    train: Dataset
+    kept: Path
+    rounds: int = 1
+
+    def predict(self, features: pa.Table) -> dict[str, NDArray[np.generic]]:
+        answers = self.native.answers(self.native.sample(features))
+        for name, values in answers.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                wrong = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
+                raise Rejected(f"the recipe's model has no finite {name} for {wrong:,} rows")
+        return {
+            output_name(name, features.column_names): (
+                values.astype(np.float32) if values.dtype.kind == "f" else values
+            )
+            for name, values in answers.items()
+        }
+
+    def export(self, folder: Path) -> None:
+        rows = self.train.features.slice(max(0, self.train.rows - CHECKED_ROWS))
+        sample = self.native.sample(rows)
+        self.native.write(sample, self.native.answers(sample), folder)
+        if self.kept.is_dir():
+            shutil.copytree(self.kept, folder / KEPT, dirs_exist_ok=True)
+
+
+class OwnRecipe:
+    """See Recipe. `module`: whose source is recorded with each version."""
+
+    def __init__(self, function: Callable[..., Any], *, deterministic: bool = True) -> None:
+        self.name = function.__name__.replace("_", "-")
+        self.module = function.__module__
+        self.deterministic = deterministic
+        self._function = function
+        self._wants_validation = len(inspect.signature(function).parameters) > 2
+        self.__doc__ = function.__doc__
+
+    def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> FittedNative:
+        from driftloop_export import Native  # imports onnx
+
+        context.checkpoints.mkdir(parents=True, exist_ok=True)
+        model = (
+            self._function(train, validation, context)
+            if self._wants_validation
+            else self._function(train, context)
+        )
+        if model is None:
+            raise Rejected(f"recipe {self.name!r} returns nothing: return the trained model")
+        classes = None if context.classes is None else context.classes.tolist()
+        return FittedNative(Native(model, context.task, classes), train, context.checkpoints / KEPT)
+
+
+def recipe(function: Callable[..., Any] | None = None, *, deterministic: bool = True) -> Any:
+    """Make a recipe of a function (train, context) or (train, validation, context), called with
+    Dataset, Dataset or None, and FitContext. Files that it writes into `context.checkpoints/recipe`
+    are kept with the version, and are in `context.champion/recipe` the next time."""
+    if function is None:
+        return lambda found: OwnRecipe(found, deterministic=deterministic)
+    return OwnRecipe(function, deterministic=deterministic)

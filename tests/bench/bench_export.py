@@ -1,0 +1,197 @@
+"""Exports of each framework on real rows: does the graph answer as the native model does?
+
+    python tests/bench/bench_export.py FOLDER [--only lightgbm] [--rows 5000]
+
+FOLDER holds car_loan.parquet, credit_card.parquet and car_price.parquet. Four models for each
+framework: two classes, three classes, a value, and two classes with missing values. Prints a table
+in Markdown; each row is compared by `export`, which raises if one differs.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from driftloop_contracts.errors import Rejected
+from driftloop_export import export
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+TRAIN_ROWS = 5_000
+NOT_FEATURES = ["id", "timestamp", "part"]
+CASES = {
+    "two classes": ("car_loan", "repaid", 0.0),
+    "three classes": ("credit_card", "card", 0.0),
+    "a value": ("car_price", "price", 0.0),
+    "missing values": ("car_loan", "repaid", 0.08),
+}
+Frame = Any
+
+
+def rows_of(folder: Path, case: str, rows: int) -> tuple[Frame, np.ndarray, Frame]:
+    """Rows to train on, their labels, and the sample after them."""
+    name, label, holes = CASES[case]
+    frame: Any = pq.read_table(folder / f"{name}.parquet").slice(0, TRAIN_ROWS + rows).to_pandas()
+    for column in frame.select_dtypes("category"):
+        frame[column] = frame[column].astype(str)
+    y = frame.pop(label).to_numpy()
+    frame = frame.drop(columns=NOT_FEATURES, errors="ignore")
+    dice = np.random.default_rng(0)
+    for column in frame if holes else []:
+        if not pd.api.types.is_bool_dtype(frame[column]):
+            frame[column] = frame[column].mask(dice.random(len(frame)) < holes)
+    return (
+        frame[:TRAIN_ROWS],
+        y[:TRAIN_ROWS],
+        frame[TRAIN_ROWS:].reset_index(drop=True),
+        y[TRAIN_ROWS:],
+    )
+
+
+def texts_of(frame: Frame) -> list[str]:
+    numeric = pd.api.types.is_numeric_dtype
+    return [name for name in frame if not numeric(frame[name])]
+
+
+def encoder(frame: Frame, texts: list[str]) -> Any:
+    from sklearn.compose import make_column_transformer
+    from sklearn.preprocessing import OrdinalEncoder
+
+    frame[texts] = frame[texts].fillna("")
+    codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    return make_column_transformer((codes, texts), remainder="passthrough")
+
+
+def scikit_learn(x: Frame, y: Any, classifies: bool) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.pipeline import make_pipeline
+
+    kind = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
+    return make_pipeline(encoder(x, texts_of(x)), kind(random_state=0)).fit(x, y)
+
+
+def lightgbm(x: Frame, y: Any, classifies: bool) -> Any:
+    import lightgbm as lgb
+
+    kind = lgb.LGBMClassifier if classifies else lgb.LGBMRegressor
+    return kind(verbose=-1, n_jobs=1).fit(x.astype(dict.fromkeys(texts_of(x), "category")), y)
+
+
+def xgboost(x: Frame, y: Any, classifies: bool) -> Any:
+    from sklearn.pipeline import make_pipeline
+    from xgboost import XGBClassifier, XGBRegressor
+
+    codes = np.unique(y, return_inverse=True)[1] if classifies else y
+    kind = XGBClassifier if classifies else XGBRegressor
+    return make_pipeline(encoder(x, texts_of(x)), kind(n_jobs=1)).fit(x, codes)
+
+
+def catboost(x: Frame, y: Any, classifies: bool) -> Any:
+    from catboost import CatBoostClassifier, CatBoostRegressor
+    from sklearn.pipeline import make_pipeline
+
+    kind = CatBoostClassifier if classifies else CatBoostRegressor
+    model = kind(iterations=100, verbose=False, thread_count=1, allow_writing_files=False)
+    return make_pipeline(encoder(x, texts_of(x)), model).fit(x, y)
+
+
+def torch(x: Frame, y: Any, classifies: bool) -> Any:
+    import torch as t
+
+    class Net(t.nn.Module):
+        def __init__(self, width: int, outputs: int) -> None:
+            super().__init__()
+            self.layers = t.nn.Sequential(
+                t.nn.BatchNorm1d(width),
+                t.nn.Linear(width, 32),
+                t.nn.ReLU(),
+                t.nn.Linear(32, outputs),
+            )
+
+        def forward(self, matrix: Any) -> Any:
+            return self.layers(t.nan_to_num(matrix))
+
+    t.manual_seed(0)
+    inputs = t.tensor(x.to_numpy(np.float32))
+    wanted = t.tensor(np.unique(y, return_inverse=True)[1]) if classifies else t.tensor(y).float()
+    model = Net(x.shape[1], len(set(y)) if classifies else 1)
+    loss = t.nn.functional.cross_entropy if classifies else t.nn.functional.l1_loss
+    steps = t.optim.Adam(model.parameters(), 0.01)
+    for _ in range(30):
+        steps.zero_grad()
+        found = model(inputs)
+        loss(found if classifies else found[:, 0], wanted).backward()
+        steps.step()
+    return model
+
+
+def hugging_face(_: Frame, y: Any, classifies: bool) -> Any:
+    from tiny_classifier import tiny_classifier
+
+    return tiny_classifier(len(set(y)) if classifies else 1)
+
+
+FRAMEWORKS: dict[str, Callable[[Frame, Any, bool], Any]] = {
+    "scikit-learn": scikit_learn, "LightGBM": lightgbm, "XGBoost": xgboost,
+    "CatBoost": catboost, "torch": torch, "Hugging Face": hugging_face,
+}  # fmt: skip
+
+
+def shaped(framework: str, frame: Frame) -> Frame:
+    """The columns that the framework takes, as it takes them."""
+    if framework == "torch":
+        return frame.select_dtypes("number")
+    if framework == "Hugging Face":
+        lines = frame.astype(str).apply(lambda row: ", ".join(row), axis=1)
+        return pd.DataFrame({"text": lines.tolist()})
+    if framework == "LightGBM":
+        return frame.astype(dict.fromkeys(texts_of(frame), "category"))
+    texts = texts_of(frame)
+    return frame.assign(**{name: frame[name].fillna("") for name in texts})
+
+
+def measured(folder: Path, framework: str, rows: int) -> Iterator[str]:
+    for case in CASES:
+        x, y, sample = rows_of(folder, case, rows)
+        classifies = case != "a value"
+        ready = shaped(framework, pd.concat([x, sample]))
+        x, sample = ready[: len(x)].copy(), ready[len(x) :].reset_index(drop=True)
+        model = FRAMEWORKS[framework](x, y, classifies)
+        task = "classification" if classifies else "regression"
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as output:
+            try:
+                made = export(
+                    model, sample, "m", output=output, task=task if framework == "torch" else None
+                )
+                found = f"{made.rows:,} equal, {made.largest_difference:.1g}"
+            except Rejected as error:
+                found = f"refused: {error}"
+        print(f"{framework}, {case}: {found} ({time.monotonic() - began:.1f} s)", file=sys.stderr)
+        yield found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", choices=FRAMEWORKS, action="append")
+    parser.add_argument("--rows", type=int, default=5_000)
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(f"| | {' | '.join(CASES)} |\n|---|{'---|' * len(CASES)}")
+    for framework in given.only or FRAMEWORKS:
+        print(
+            f"| {framework} | {' | '.join(measured(given.folder, framework, given.rows))} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
