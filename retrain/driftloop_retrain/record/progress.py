@@ -16,7 +16,7 @@ class Progress:
         self._store, self._id = store, retrain_id
         self._message, self._written = "", 0.0
         self.stage = "start"
-        """The stage that was told last."""
+        """The stage that was reported last."""
 
     def tell(self, stage: str, fraction: float, message: str) -> None:
         """Report progress. fraction: of the whole retrain, 0 to 1."""

@@ -10,7 +10,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Number:
-    """pointer: where it is in the record, as a JSON Pointer (RFC 6901)."""
+    """pointer: its place in the record, as a JSON Pointer (RFC 6901)."""
 
     value: float | int
     pointer: str
@@ -50,7 +50,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Place:
-    """A value in the record and where it is. A step to what is missing has the value None."""
+    """A value in the record and its place there. A step to what is missing has the value None."""
 
     value: Any
     pointer: str = ""

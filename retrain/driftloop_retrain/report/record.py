@@ -35,7 +35,9 @@ def version_record(registry: Registry, store: Store, model: str, number: int) ->
     try:
         if lineage.get("retrain_id"):
             retrain = store.retrain(lineage["retrain_id"])
-            record["retrain"] = retrain.to_dict()
+            known = retrain.to_dict()
+            result = known.pop("result")
+            record |= {"retrain": known, "outcome": record["outcome"] or result}
             if retrain.decision_id is not None:
                 record["decision"] = store.record("decisions", retrain.decision_id)
     except NotFound:  # of a store that was cut

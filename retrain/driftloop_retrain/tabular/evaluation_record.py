@@ -20,7 +20,7 @@ MAX_CLASSES = 20
 BINS = 10
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SHUFFLED_ROWS, SHUFFLED_COLUMNS = 1_000, 40
-"""The newest rows, and at most so many columns, that importance is measured on."""
+"""The number of the newest rows, and of columns at most, that importance is measured on."""
 
 
 def evaluation_of(spec: ModelSpec, held: Dataset, candidate: Candidate) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.graph_names import probabilities_of
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_contracts.signature import Signature
@@ -54,13 +54,14 @@ class TabularTrainer:
         tell("data", 0.0, "reading the labelled rows from the lake")
         recipes = _found(names)
         read = _read(context, spec, champion.signature, order.pin, order.as_of)
+        if spec.task is None:
+            raise Rejected(f"model {spec.name!r} has no task: there is nothing to train it for")
         tell("data", 0.01, f"checking {read.rows:,} labelled rows")
         data, found = checked(read, spec.task, parse_training_rules(spec.options), settings.retrain)
         rows = split(data, settings.retrain, order.change_at)
         fresh = 0 if rows.fresh_from is None else data.rows - rows.fresh_from
         since = f", {fresh:,} of them since the change" if fresh else ""
         tell("data", 0.02, f"{data.rows:,} labelled rows{since}")
-        assert spec.task is not None
         inputs = champion.signature.inputs
         look = FitContext(spec.task, inputs, settings.retrain.seed, order.work / "checkpoints")
         found = replace(found, suspected_labels=suspected_labels(rows.fit, look))
@@ -126,7 +127,7 @@ class TabularTrainer:
             classes_of(spec, found),
             work,
             report,
-            Path(context.registry.version(spec.name, lineage.parent_version).path),
+            _folder(context, spec.name, lineage.parent_version),
         )
         best = candidate.found.best
         winner = next(recipe for recipe in recipes.values() if recipe.name == best.family)
@@ -144,6 +145,13 @@ class TabularTrainer:
             graph_hash(candidate.folder),
             may_differ=not getattr(winner, "deterministic", True),
         )
+
+
+def _folder(context: TrainingContext, model: str, version: int) -> Path | None:
+    try:
+        return Path(context.registry.version(model, version).path)
+    except NotFound:  # it was removed; only recipes that start from it differ
+        return None
 
 
 def _found(names: Iterable[str]) -> dict[str, Recipe]:

@@ -61,7 +61,7 @@ class Greedy:
     def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> FittedModel:
         kept = []
         while len(kept) < 100:
-            kept.append(bytearray(32 << 20))
+            kept.append(b"x" * (32 << 20))
             threading.Event().wait(0.05)
         threading.Event().wait()
         raise AssertionError

@@ -118,6 +118,8 @@ def _check_labels(data: Dataset, task: Task | None) -> dict[str, int]:
 
 
 def _repeated(data: Dataset) -> int:
+    if any(pa.types.is_nested(each.type) for each in data.features.schema):
+        return 0  # lists cannot be grouped by
     table = data.features.append_column("driftloop label", pa.array(data.labels.tolist()))
     names = table.column_names
     return data.rows - int(table.group_by(names).aggregate([]).num_rows)
