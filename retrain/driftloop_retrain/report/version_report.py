@@ -170,7 +170,10 @@ def _evaluation(found: Place) -> tuple[Section, ...]:
 
 
 def _rollout(rollouts: Place) -> Section:
-    columns = {"state": "state", "at": "at", "event": "event", "reason": "reason"}
+    columns = {
+        "at": "at", "event": "event", "state": "state", "weight": "share of the traffic",
+        "actor": "by", "reason": "reason",
+    }  # fmt: skip
     tables = []
     for _, rollout in rollouts.items():
         caption = f"Rollout {rollout.value.get('id', '')}: {rollout.value.get('state', '')}"

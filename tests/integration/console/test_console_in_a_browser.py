@@ -13,8 +13,10 @@ import pytest
 from console_records import alert, fill
 from console_server import console
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from report_record import report_record
 
 from driftloop_contracts.alert import AlertEvent
+from driftloop_retrain.report.record import pages
 from driftloop_store import Store, open_store
 
 pytestmark = pytest.mark.integration
@@ -98,6 +100,21 @@ def test_a_page_opens_in_few_requests_and_is_accessible(page: Page, path: str, u
         assert axe(page) == []
     assert len([a for a in asked if not a.startswith("data:")]) <= 5
     assert all(a.startswith((url, "data:")) for a in asked)
+
+
+def test_the_report_of_a_version_opens_from_a_file_and_is_accessible(
+    browser: Browser, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(pages(report_record())["report.html"])
+    opened = browser.new_page()
+    asked: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(file.as_uri())
+    expect(opened.get_by_role("heading", name="What was not tested")).to_be_visible()
+    assert axe(opened) == []
+    assert asked == [file.as_uri()]
+    opened.close()
 
 
 def test_a_change_in_the_store_is_seen_within_two_seconds(page: Page, store: Store) -> None:
