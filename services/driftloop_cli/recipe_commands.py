@@ -43,7 +43,7 @@ def check_recipe(
         raise Rejected("--data, --label and --task are given together")
     sys.path.insert(0, str(Path.cwd()))  # as for `python -m`
     recipe = find_recipe(name)
-    signal.signal(signal.SIGALRM, lambda *_: _end(timeout_s))
+    before = signal.signal(signal.SIGALRM, lambda *_: _end(timeout_s))
     signal.setitimer(signal.ITIMER_REAL, timeout_s)
     try:
         with tempfile.TemporaryDirectory(prefix="driftloop-check-") as work:
@@ -56,6 +56,7 @@ def check_recipe(
                 check.check_recipe(recipe, Path(work), tasks)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     document = {"recipe": recipe.name, "ok": True}
     run.emit(document, lambda: console.print(f"{recipe.name} does what a retrain needs"))
 

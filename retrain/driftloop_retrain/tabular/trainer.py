@@ -27,6 +27,7 @@ from driftloop_retrain.record.graph_identity import graph_hash
 from driftloop_retrain.record.lineage import Lineage
 from driftloop_retrain.record.outcome import Outcome
 from driftloop_retrain.record.pinning import or_later
+from driftloop_retrain.tabular.baseline import constant_outputs, with_baseline
 from driftloop_retrain.tabular.candidate import (
     Candidate,
     classes_of,
@@ -219,6 +220,12 @@ def _judge(
         slack,
         in_shares=found.decisive.rule.facts.get("unit", 1.0) != 1.0,
     )
+    constant = constant_outputs(rows.fit.labels, candidate.outputs)
+    if spec.objective is None:
+        simplest = losses(spec.task, held.labels, constant[output], scale)
+    else:
+        simplest = found.decisive.losses(answered_rows(held, constant))
+    verdict = with_baseline(verdict, ours, simplest)
     verdict = verdict.noting(f"slice {name}: too few rows, {n}" for name, n in found.small)
     probabilities = probabilities_of(theirs)
     comparable = (

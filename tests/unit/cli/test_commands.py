@@ -9,6 +9,7 @@ from driftloop_cli.main import app
 COMMANDS = (
     "up", "down", "status", "deploy", "retrain", "rollout", "kafka", "doctor", "demo", "train",
     "role", "settings", "query", "labels", "tail", "export", "lineage", "reproduce",
+    "report", "check-recipe",
 )  # fmt: skip
 runner = CliRunner()
 
