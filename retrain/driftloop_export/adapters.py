@@ -29,6 +29,11 @@ def adapter_of(model: Any, classes: Sequence[Any] | None) -> Adapter:
         return adapter
     if "transformers" in packages or isinstance(model, tuple):
         return TextClassifier()
+    if "keras" in packages:
+        raise NotExportable(
+            "a Keras model is exported by Keras itself, model.export('model.onnx', format='onnx'); "
+            f"{WAY_OUT}"
+        )
     if "torch" in packages:
         return Torch(classes)
     if "sklearn" in packages or hasattr(model, "get_params"):

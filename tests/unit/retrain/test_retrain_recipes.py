@@ -10,10 +10,13 @@ from driftloop_retrain.tabular.parity import check_parity
 from driftloop_retrain.tabular.recipes import FitContext, Recipe, find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.check import check_recipe, example
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.tabular.recipes.linear import Linear
 from driftloop_retrain.tabular.recipes.tabular_network import TabularNetwork
 
 
-@pytest.mark.parametrize("recipe", [GradientBoosting(), TabularNetwork()], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "recipe", [GradientBoosting(), TabularNetwork(), Linear()], ids=lambda r: r.name
+)
 def test_built_in_recipes_keep_to_the_contract(recipe: Recipe, tmp_path: Path) -> None:
     check_recipe(recipe, tmp_path)
 

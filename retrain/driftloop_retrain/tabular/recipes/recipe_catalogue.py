@@ -8,6 +8,7 @@ from driftloop_retrain.tabular.recipes.port import Recipe
 
 BUILT_IN = {
     "gradient-boosting": "driftloop_retrain.tabular.recipes.gradient_boosting:GradientBoosting",
+    "linear": "driftloop_retrain.tabular.recipes.linear:Linear",
     "tabular-network": "driftloop_retrain.tabular.recipes.tabular_network:TabularNetwork",
 }
 TABULAR = "tabular"
