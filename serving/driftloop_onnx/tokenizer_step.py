@@ -52,10 +52,9 @@ class TokenizerStep:
 
     def _tokens(self, rows: Sequence[Any]) -> Arrays:
         found = self.tokenizer.encode_batch(rows)
+        shape = (len(rows), len(found[0].ids) if found else 1)  # padding makes them equally long
         return {
-            name: np.array([getattr(one, attribute) for one in found], np.int64).reshape(
-                len(rows), -1
-            )
+            name: np.array([getattr(one, attribute) for one in found], np.int64).reshape(shape)
             for name, attribute in self.inputs.items()
         }
 
