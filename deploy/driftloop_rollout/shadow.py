@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
+from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.errors import Conflict, Rejected
-from driftloop_contracts.events import INPUT_PREFIX
+from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
 from driftloop_evaluation.agreement import agreeing
 from driftloop_evaluation.measures import Measure
@@ -268,8 +269,9 @@ class Shadows:
         answers = answers.append_column("version", pa.array([version] * n, pa.int32()))
         error = pa.array(["ModelFailed" if each else None for each in failed], pa.string())
         answers = answers.append_column("error", error)
+        changed = parse_capture(spec.options).columns  # what may not be kept as it was answered
         for name in found.answers.column_names:
-            if name != FAILED:
+            if name != FAILED and name.removeprefix(OUTPUT_PREFIX) not in changed:
                 answers = answers.append_column(name, found.answers[name])
         self._open_lake().shadows().append(rollout.model, rollout.id, answers, until)
         was_failed = ~np.asarray(rows["error"].is_null())

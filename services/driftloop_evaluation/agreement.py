@@ -23,7 +23,8 @@ def agreeing(spec: ModelSpec, champion: pa.Table, candidate: pa.Table) -> NDArra
     names = [own] if spec.output else candidate.column_names
     found = np.ones(champion.num_rows, bool)
     for name in names:
-        if name.startswith(OUTPUT_PREFIX) and name in champion.column_names:
+        known = name in champion.column_names and name in candidate.column_names
+        if name.startswith(OUTPUT_PREFIX) and known:
             found &= _same(champion[name], candidate[name])
     return found
 
