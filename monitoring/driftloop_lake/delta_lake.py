@@ -28,7 +28,7 @@ from driftloop_lake.writer import LakeWriter, fence, missing_mark
 if TYPE_CHECKING:
     from driftloop_settings import LakeSettings, Settings
 
-TIME = "predicted_at"
+TIME, TRACE_ID = "predicted_at", "trace_id"
 _KEPT_SNAPSHOTS = 8
 _PARTITION_GAP = 32
 _INSTANT = timedelta(microseconds=1)
@@ -135,6 +135,21 @@ class DeltaLake:
                 return found[-rows].as_py() if len(found) >= rows else bound
 
             return _newest(newest, reached_by, since, read)
+
+    def traced(
+        self, model: str, since: datetime, until: datetime, limit: int
+    ) -> list[tuple[str, str]]:
+        """Return trace id and prediction id of at most `limit` requests of these times, both
+        included; none from a table of an earlier release. Raises RetryLater."""
+        with self._lock:
+            table = self._refreshed(layout.predictions_uri(self._uri, model))
+            if table is None or TRACE_ID not in table.schema.names:
+                return []
+            when = _predicate(table, since, until + _INSTANT, (), None)
+            rows = table.scan([TRACE_ID, "prediction_id"], f"{when} AND {TRACE_ID} IS NOT NULL")
+            pairs = zip(*(rows.column(c).to_pylist() for c in rows.schema.names), strict=True)
+            found = [(row[0], row[1]) for row in dict.fromkeys(pairs)]
+            return found[:limit]
 
     def answers_with(
         self, model: str, pin: Pin, metrics: Sequence[str], since: datetime | None

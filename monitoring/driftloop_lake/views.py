@@ -1,11 +1,11 @@
 """A model's predictions and labels as SQL views, as of a time and a version of the lake. Read-only.
 
 `predictions`: prediction_id, row, version, arm, predicted_at; one column for each input and output;
-replica, sequence, latency_s, error, routing_key_hash. `labels`: the fields of the labels for this
-model's predictions. `labelled`: their inner join, each row with its latest label. A column has the
-name of its tensor, unless the view already has that name or an input and an output share it (DuckDB
-ignores case). Then it keeps the lake's prefix, `in_…` or `out_…`, and gets a number if that name is
-taken too: `in_Age`, `in_age_2`.
+replica, sequence, latency_s, error, routing_key_hash, trace_id. `labels`: the fields of the labels
+for this model's predictions. `labelled`: their inner join, each row with its latest label. A column
+has the name of its tensor, unless the view already has that name or an input and an output share it
+(DuckDB ignores case). Then it keeps the lake's prefix, `in_…` or `out_…`, and gets a number if that
+name is taken too: `in_Age`, `in_age_2`.
 
 Apart from `queries`, only this module knows DuckDB.
 """

@@ -51,8 +51,10 @@ FIXED_COLUMNS: tuple[pa.Field, ...] = (
     pa.field("error", pa.string()),
     # A salted hash of the routing key if there is a canary; otherwise null.
     pa.field("routing_key_hash", pa.int64()),
+    # Of the W3C trace that the request is part of, 32 hexadecimal digits; null without tracing.
+    pa.field("trace_id", pa.string()),
 )
-LATER_COLUMNS = frozenset({"routing_key_hash"})
+LATER_COLUMNS = frozenset({"routing_key_hash", "trace_id"})
 """Fixed columns that records of earlier releases lack."""
 
 EARLIER_NAMES = {"at": "predicted_at"}

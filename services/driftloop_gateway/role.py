@@ -14,12 +14,14 @@ from driftloop_contracts.clock import system_clock
 from driftloop_gateway.app import GatewayContext, make_app
 from driftloop_gateway.archiver_lag import ArchiverLag
 from driftloop_gateway.role_watch import RoleWatch
+from driftloop_gateway.trace_watch import TraceWatch
 from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
 from driftloop_serving.label_intake import LabelIntake
 from driftloop_settings import Settings
 from driftloop_settings.run_state import RunState, read_run_state
 from driftloop_store import await_store
+from driftloop_telemetry import open_tracing
 
 WARM_AFTER_S = 30.0
 """A gateway that was restarted on a busy machine answers first, and opens the registry later."""
@@ -66,6 +68,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
     warm = threading.Thread(target=_warm, args=(registry,), daemon=True)
     watch = RoleWatch(store, context.run_state)
     threading.Thread(target=watch.run, args=(stop,), daemon=True).start()
+    tracing = open_tracing("loop")
+    if tracing is not None:
+        traces = TraceWatch(store, tracing, lake.traced)
+        threading.Thread(target=traces.run, args=(stop,), daemon=True).start()
     warm_at = time.monotonic() + WARM_AFTER_S
     while not stop.wait(0.2) and thread.is_alive():
         due = warm.ident is None and time.monotonic() >= warm_at

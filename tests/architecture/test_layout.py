@@ -20,6 +20,7 @@ VENDORS = {
     "onnxruntime": "driftloop_onnx",
     "vllm": "driftloop_vllm",
     "sqlalchemy": "driftloop_store",
+    "opentelemetry": "driftloop_telemetry",
 }
 BANNED = {"pickle", "cloudpickle", "dill", "joblib"}
 

@@ -24,11 +24,13 @@ from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.internal_error import InternalError
 from driftloop_serving.batching.batch_queue import INLINE_S, BatchQueue
+from driftloop_serving.batching.call_errors import ClientGone, ModelFailed
 from driftloop_serving.batching.model_table import Chosen, ModelTable
 from driftloop_serving.batching.repeats import Repeats
 from driftloop_serving.batching.run import Outputs, Run, record_of
 from driftloop_serving.capture.durability import Durability, rows_of
 from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.inference.call_traces import CallTracing
 from driftloop_serving.inference.infer_call import InferAnswer, InferCall, Meter
 
 log = structlog.get_logger()
@@ -45,22 +47,15 @@ Forward = Callable[[InferCall], Awaitable[InferAnswer | DriftloopError]]
 """Returns another replica's answer, which is already counted; raises if none can be reached."""
 
 
-class ModelFailed(DriftloopError):
-    """The graph raised an exception on an input that fits its signature (HTTP 500)."""
-
-
-class ClientGone(DriftloopError):
-    """The client disconnected before the run, so no answer is needed."""
-
-
 class Batcher:
     """Runs calls and answers them. `submit` must be called on the event loop.
 
     in_flight_limit: the number of calls in progress above which new ones are answered with
     RetryLater. table: replaced as a whole when the deployments change. forward: asks another
     replica about a model that this process does not hold. durability: None sends answers as soon as
-    their records are in the spool. runs_per_queue: how many runs of one queue may execute at once.
-    queues_kept: above this number idle queues are removed, because clients choose the shapes.
+    their records are in the spool. tracing: if calls have a `trace`. runs_per_queue: how many runs
+    of one queue may execute at once. queues_kept: above this number idle queues are removed,
+    because clients choose the shapes.
     """
 
     def __init__(
@@ -71,6 +66,7 @@ class Batcher:
         in_flight_limit: int,
         forward: Forward | None = None,
         durability: Durability | None = None,
+        tracing: CallTracing | None = None,
         runs_per_queue: int = WORKERS,
         queues_kept: int = QUEUES_KEPT,
     ) -> None:
@@ -80,6 +76,7 @@ class Batcher:
         self._meter = meter
         self._limit = in_flight_limit
         self._forward = forward
+        self.tracing = tracing
         self._loop = asyncio.get_running_loop()
         self._runs_per_queue = runs_per_queue
         self._queues_kept = queues_kept
@@ -369,6 +366,7 @@ class Batcher:
         except Exception:
             self._broke(call)
         else:
+            call.trace = None  # that is the other replica's
             self._done(call, answer)
 
     def _broke(self, call: InferCall, chosen: Chosen | None = None) -> None:
@@ -391,6 +389,8 @@ class Batcher:
             call.done(answer)
         except Exception:  # a failing connection must not affect others
             log.exception("inference.unanswered", model=call.model)
+        if call.trace is not None and self.tracing is not None:
+            self.tracing.ended(call, answer)
         if call.given_id is not None:
             for twin in self._repeats.settle(call, answer):
                 self._done(twin, answer)

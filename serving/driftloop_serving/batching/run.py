@@ -9,6 +9,7 @@ import structlog
 
 from driftloop_serving.batching.model_table import Chosen
 from driftloop_serving.capture.spool_record import PredictionBatch, Tensors
+from driftloop_serving.inference.call_traces import trace_ids
 from driftloop_serving.inference.infer_call import InferCall
 
 log = structlog.get_logger()
@@ -99,5 +100,6 @@ def record_of(run: Run, latencies_s: list[float]) -> PredictionBatch:
         run.error,
         client_ids=given_ids.count(None) < len(given_ids),
         key_hashes=hashes if hashes.count(None) < len(hashes) else None,
+        trace_ids=None if calls[0].trace is None else trace_ids(calls),
     )
     return batch if chosen.capture is None else chosen.capture.apply(batch)

@@ -46,7 +46,7 @@ cdef extern from *:
 
 cdef enum:  # the places of a `PredictionBatch`'s fields
     MODEL, VERSION, ARM, IDS, LATENCIES_S, COUNTS, SIGNATURE, INPUTS, OUTPUTS, ERROR
-    FIRST_SEQUENCE, AT_US, LEFT_OUT, CLIENT_IDS, KEY_HASHES
+    FIRST_SEQUENCE, AT_US, LEFT_OUT, CLIENT_IDS, KEY_HASHES, TRACE_IDS
 
 cdef enum:
     HEADER_BYTES = 8
@@ -58,6 +58,7 @@ choose_crc()
 if PredictionBatch._fields != (
     "model", "version", "arm", "ids", "latencies_s", "counts", "signature", "inputs", "outputs",
     "error", "first_sequence", "at_us", "left_out", "client_ids", "key_hashes",
+    "trace_ids",
 ):
     raise ImportError("compiled for another PredictionBatch")
 
@@ -99,7 +100,7 @@ cdef int put_record(
     """Write a `_Predictions`, and its number of rows to `rows`."""
     cdef list ids = batch[IDS], latencies_s = batch[LATENCIES_S], counts = batch[COUNTS]
     cdef uint64_t count
-    put_array(out, 11)
+    put_array(out, 12)
     put_text(out, batch[ARM])
     put_number(out, source.sequence)
     put_number(out, at_us)
@@ -122,7 +123,8 @@ cdef int put_record(
     else:
         put_text(out, error)
     put_byte(out, 0xC3 if batch[CLIENT_IDS] else 0xC2)
-    return put_key_hashes(out, batch[KEY_HASHES])
+    put_key_hashes(out, batch[KEY_HASHES])
+    return put_trace_ids(out, batch[TRACE_IDS])
 
 
 cdef int put_key_hashes(Out *out, list hashes) except -1:
@@ -136,6 +138,18 @@ cdef int put_key_hashes(Out *out, list hashes) except -1:
         else:
             number = each
             put_number(out, number)
+    return 0
+
+
+cdef int put_trace_ids(Out *out, list trace_ids) except -1:
+    if trace_ids is None:
+        return put_nil(out)
+    put_array(out, len(trace_ids))
+    for each in trace_ids:
+        if each is None:
+            put_nil(out)
+        else:
+            put_text(out, each)
     return 0
 
 

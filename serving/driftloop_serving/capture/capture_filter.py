@@ -62,6 +62,7 @@ class CaptureFilter:
             outputs=batch.outputs and of_rows(batch.outputs),
             left_out=int(total - rows.sum()),
             key_hashes=batch.key_hashes and _where(batch.key_hashes, chosen),
+            trace_ids=batch.trace_ids and _where(batch.trace_ids, chosen),
         )
 
     def _changed(self, tensors: Tensors) -> Tensors:

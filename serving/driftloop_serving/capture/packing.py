@@ -101,6 +101,7 @@ def to_batch(batches: Sequence[PredictionBatch], replica: str) -> pa.RecordBatch
         of_requests([s for b in batches for s in b.latencies_s], pa.float32()),
         of_runs([b.error for b in batches], pa.string()),
         of_requests([h for b in batches for h in b.key_hashes or [None] * len(b.ids)], pa.int64()),
+        of_requests([t for b in batches for t in b.trace_ids or [None] * len(b.ids)], pa.string()),
     ]
     inputs = [_column(t, [b.inputs[t.name] for b in batches], rows) for t in signature.accepted]
     outputs = [

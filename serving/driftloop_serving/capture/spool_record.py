@@ -44,7 +44,7 @@ class PredictionBatch(NamedTuple):
     spool. `left_out`: the number of rows of the run excluded by sampling; they are not part of the
     batch. `client_ids`: whether a client chose one of the ids. `key_hashes`: the hash of each
     request's routing key (`TrafficSplit.key_hash`), None for a request without a key; None if no
-    request has a key.
+    request has a key. `trace_ids`: of each request's trace; None if nothing is traced.
     """
 
     model: str
@@ -62,6 +62,7 @@ class PredictionBatch(NamedTuple):
     left_out: int = 0
     client_ids: bool = False
     key_hashes: Sequence[int | None] | None = None
+    trace_ids: Sequence[str | None] | None = None
 
     @property
     def rows(self) -> int:
@@ -95,6 +96,7 @@ class PredictionBatch(NamedTuple):
             self.at_us,
             client_ids=self.client_ids,
             key_hashes=self.key_hashes and self.key_hashes[first:end],
+            trace_ids=self.trace_ids and self.trace_ids[first:end],
         )
 
 
@@ -128,7 +130,9 @@ class _Predictions(msgspec.Struct, array_like=True, gc=False):
     outputs: list[Tensor] | None
     error: str | None
     client_ids: bool
-    key_hashes: Sequence[int | None] | None = None  # records of earlier releases lack it
+    # Records of earlier releases lack these.
+    key_hashes: Sequence[int | None] | None = None
+    trace_ids: Sequence[str | None] | None = None
 
 
 class _Label(msgspec.Struct, array_like=True, gc=False):
@@ -204,6 +208,7 @@ class PredictionEncoder:
             batch.error,
             batch.client_ids,
             batch.key_hashes,
+            batch.trace_ids,
         )
         _append_frame(data, self.beginning, record, segment)
 
@@ -280,6 +285,7 @@ def decode(payload: bytes) -> SpoolRecord:
         found.at_us,
         client_ids=found.client_ids,
         key_hashes=found.key_hashes,
+        trace_ids=found.trace_ids,
     )
 
 

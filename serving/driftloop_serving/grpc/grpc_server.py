@@ -234,6 +234,9 @@ async def _answer(
         routing_key=_bytes(key) if key else None,
         timeout_s=patience_s if remaining_s is None else min(patience_s, remaining_s),
     )
+    if batcher.tracing is not None:
+        sent = context.invocation_metadata() or ()
+        call.trace = batcher.tracing.begun((n.encode(), _bytes(v)) for n, v in sent)
     return await batcher.answer(call)
 
 

@@ -49,21 +49,11 @@ _OK_BINARY = (
 _KEEP = b"\r\n\r\n"
 _CLOSE = b"\r\nconnection: close\r\n\r\n"
 
-_LENGTHS_READ_HERE = frozenset(
-    map(
-        len,
-        (
-            "content-length",
-            "x-prediction-id",
-            "x-routing-key",
-            "inference-header-content-length",
-            "expect",
-            "host",
-            "origin",
-            "content-encoding",
-        ),
-    )
+_READ_HERE = (
+    "content-length x-prediction-id x-routing-key inference-header-content-length expect host "
+    "origin content-encoding"
 )
+_LENGTHS_READ_HERE = frozenset(map(len, _READ_HERE.split()))
 
 _NOWHERE: Route = (V2, "", None)
 
@@ -87,6 +77,7 @@ class Ingress:
         self.limits = limits or ConnectionLimits()
         self.connections: set[FastProtocol] = set()
         self.route = InferRoutes().find
+        self.begun = batcher.tracing and batcher.tracing.begun
         self._sweeper: asyncio.TimerHandle | None = None
         self._dated: tuple[list[tuple[bytes, bytes]] | None, bytes] = None, b""
 
@@ -292,6 +283,8 @@ class FastProtocol(HttpToolsProtocol):
         call.received_at = time.perf_counter()
         call.payload = bytes(call.body)  # the same object if it is bytes already
         call.routing_key = self._routing_key
+        if self.ingress.begun is not None:
+            call.trace = self.ingress.begun(self.headers)
         try:
             if self._given_id is not None:
                 call.given_id = checked_id(self._given_id)

@@ -275,6 +275,8 @@ def _infer(app: FastAPI, batcher: Batcher, limit_bytes: int, timeout_s: float) -
             routing_key=key.encode("latin-1") if key else None,
             timeout_s=timeout_s,
         )
+        if batcher.tracing is not None:
+            call.trace = batcher.tracing.begun(request.headers.raw)
         answered = await batcher.answer(call)
         headers = {
             "content-type": "application/json",

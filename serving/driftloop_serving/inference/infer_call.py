@@ -19,6 +19,7 @@ from driftloop_contracts.ids import MAX_ID_CHARS, PredictionId
 from driftloop_contracts.input_rules import InputRule
 from driftloop_contracts.model import Arm
 from driftloop_contracts.signature import Signature
+from driftloop_telemetry.span import TraceContext
 
 
 @dataclass(slots=True)
@@ -85,14 +86,23 @@ class InferAnswer(NamedTuple):
     version: int
 
 
+@dataclass(slots=True)
+class CallTrace:
+    """parent: the caller's context, if it sent one. started_ns: since 1970."""
+
+    parent: TraceContext | None
+    started_ns: int
+
+
 class InferCall:
     """An infer request of a client.
 
     pinned: the version in the URL, as written there. given_id: the id chosen by the client, as
     returned by `checked_id`. timeout_s: how long after `received_at` the call may wait for its run.
     received_at: `time.perf_counter()` at the last byte of the request. done: set by the submitter
-    of the call. cancelled: set when the client has disconnected. prediction_id, request and
-    key_hash (of the routing key, if it decided the arm) are set by the batcher.
+    of the call. cancelled: set when the client has disconnected. trace: set by the submitter if
+    predictions are traced. prediction_id, request and key_hash (of the routing key, if it decided
+    the arm) are set by the batcher.
     """
 
     done: Callable[[InferAnswer | DriftloopError], None]
@@ -100,6 +110,7 @@ class InferCall:
     request: InferRequest
     cancelled = False
     key_hash: int | None = None
+    trace: CallTrace | None = None
 
     def __init__(
         self,
@@ -125,15 +136,19 @@ class InferCall:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle only the request: `done` belongs to this process, and clocks of machines differ,
         so the receiver sets `received_at` anew."""
-        return InferCall, (
-            self.codec,
-            self.model,
-            self.payload,
-            self.pinned,
-            self.json_length,
-            self.given_id,
-            self.routing_key,
-            self.timeout_s,
+        return (
+            InferCall,
+            (
+                self.codec,
+                self.model,
+                self.payload,
+                self.pinned,
+                self.json_length,
+                self.given_id,
+                self.routing_key,
+                self.timeout_s,
+            ),
+            self.trace and {"trace": self.trace},
         )
 
 

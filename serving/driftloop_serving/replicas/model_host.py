@@ -9,6 +9,7 @@ from driftloop_serving.batching.batcher import Batcher, Forward
 from driftloop_serving.batching.model_table import ModelTable, held_remotely, reload
 from driftloop_serving.capture.durability import durability
 from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.inference.call_traces import CallTracing
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_serving.replicas.autoscaling import LOAD, LoadMeter
@@ -16,6 +17,7 @@ from driftloop_serving.replicas.replica_config import ReplicaConfig
 from driftloop_serving.replicas.replica_report import report, report_left
 from driftloop_serving.replicas.reporting import Reporting
 from driftloop_settings import Settings
+from driftloop_telemetry import open_tracing
 
 IN_FLIGHT_LIMIT = 1024
 
@@ -28,12 +30,14 @@ class ModelHost:
         self.spool = SpoolWriter(settings.spool_dir, name, settings.capture)
         meter = self.meter = ReplicaMeter()
         self.durability = durability(self.spool, settings.capture)
+        tracing = open_tracing("serving")
         self.batcher = Batcher(
             self.spool,
             meter,
             in_flight_limit=IN_FLIGHT_LIMIT,
             forward=forward,
             durability=self.durability,
+            tracing=tracing and CallTracing(tracing),
         )
         self.counts = MeterFiles(
             settings.state_dir / "metrics",
@@ -77,6 +81,8 @@ class ModelHost:
     async def close(self) -> None:
         self._counting.cancel()
         self.batcher.close()
+        if self.batcher.tracing is not None:
+            await asyncio.to_thread(self.batcher.tracing.close)
         if self.durability is not None:
             self.durability.close()
         self.spool.close()

@@ -81,6 +81,7 @@ def _archive(settings: Settings) -> None:
         "sequence": list(range(ANSWERS)),
         "latency_s": [0.1] * ANSWERS,
         "routing_key_hash": [None] * ANSWERS,
+        "trace_id": [None] * ANSWERS,
         "error": [None] * ANSWERS,
         "in_messages": [
             json.dumps([{"role": "user", "content": f"what is module {i}?"}])

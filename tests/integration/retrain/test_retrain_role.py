@@ -107,6 +107,7 @@ def archive(settings: Settings, champion: OnnxModel, data: Dataset) -> None:
         "sequence": list(range(n)),
         "latency_s": [0.01] * n,
         "routing_key_hash": [None] * n,
+        "trace_id": [None] * n,
         "error": [None] * n,
     }
     rows |= {f"in_{name}": data.features[name].to_pylist() for name in data.features.column_names}

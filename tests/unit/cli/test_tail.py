@@ -61,6 +61,7 @@ def test_each_row_of_the_model_is_one_line(bus: MemoryBus) -> None:
         "latency_s": pytest.approx(0.01),
         "error": None,
         "routing_key_hash": None,
+        "trace_id": None,
     }
 
 

@@ -105,6 +105,7 @@ def test_predictions_have_a_column_for_each_tensor_under_its_own_name(lake: Lake
         "latency_s",
         "error",
         "routing_key_hash",
+        "trace_id",
     ]
     (row,) = lake.ask(
         "SELECT prediction_id, row, version, arm, predicted_at, age, job, label, probabilities "

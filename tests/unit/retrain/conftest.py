@@ -92,6 +92,7 @@ def archived(data: Dataset, champion: OnnxModel) -> pa.Table:
         "latency_s": [0.01] * count,
         "error": [None] * count,
         "routing_key_hash": [None] * count,
+        "trace_id": [None] * count,
     }
     columns = {f.name: pa.array(fixed[f.name], f.type) for f in FIXED_COLUMNS}
     columns |= {f"in_{name}": data.features[name] for name in data.features.column_names}

@@ -110,6 +110,7 @@ def batches(draw: st.DrawFn) -> PredictionBatch:
         draw(st.none() | TEXTS),
         client_ids=draw(st.booleans()),
         key_hashes=draw(st.none() | lists(st.none() | COUNTS | st.integers(0, 2**63 - 1))),
+        trace_ids=draw(st.none() | lists(st.none() | TEXTS)),
     )
 
 

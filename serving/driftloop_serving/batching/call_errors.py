@@ -1,0 +1,11 @@
+"""Why a call that fits its model is not answered with a prediction."""
+
+from driftloop_contracts.errors import DriftloopError
+
+
+class ModelFailed(DriftloopError):
+    """The graph raised an exception on an input that fits its signature (HTTP 500)."""
+
+
+class ClientGone(DriftloopError):
+    """The client disconnected before the run, so no answer is needed."""
