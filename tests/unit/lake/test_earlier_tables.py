@@ -112,3 +112,18 @@ def test_a_record_of_an_earlier_release_is_archived_as_one_of_today(tmp_path: Pa
     assert not isinstance(
         read_record(late, Bounds(time_of_request(0) - timedelta(days=1))), PredictionRecord
     )
+
+
+def test_an_earlier_table_takes_trace_ids_and_finds_them(lake: str) -> None:
+    from_, until = time_of_request(0), time_of_request(9)
+    assert DeltaLake(lake).traced("loan", from_, until, 10) == []
+    rows = prediction_rows(6, 8)
+    ids = pa.array([None, None, "a", "a", "b", "b"], pa.string())
+    place = rows.schema.get_field_index("trace_id")
+    traced = rows.set_column(place, rows.schema.field(place), ids)
+    LakeWriter(lake).append([read_record(prediction_message(traced, 2))])
+    found = DeltaLake(lake).traced("loan", from_, until, 10)
+    assert found == [("a", id_of_request(7)), ("b", id_of_request(8))]
+    assert DeltaLake(lake).traced("loan", from_, time_of_request(7), 10) == found[:1]
+    assert DeltaLake(lake).traced("loan", from_, until, 1) == found[:1]
+    assert DeltaLake(lake).traced("nobody", from_, until, 1) == []

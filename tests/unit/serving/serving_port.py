@@ -22,6 +22,7 @@ from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
 from driftloop_serving.http.http_protocol import ConnectionLimits, Ingress
 from driftloop_serving.http.rest_api import make_rest_api
+from driftloop_serving.inference.call_traces import CallTracing
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_settings import CaptureSettings
@@ -39,12 +40,15 @@ class ServingPort:
         limits: ConnectionLimits | None = None,
         in_flight_limit: int = IN_FLIGHT_LIMIT,
         cors_origins: Sequence[str] = (),
+        tracing: CallTracing | None = None,
         **batching: int,
     ) -> None:
         self.spool = SpoolWriter(root / "spool", "replica", CaptureSettings())
         self.reader = SpoolReader(root / "spool" / self.spool.replica)
         self.meter = ReplicaMeter()
-        self.batcher = Batcher(self.spool, self.meter, in_flight_limit=in_flight_limit, **batching)
+        self.batcher = Batcher(
+            self.spool, self.meter, in_flight_limit=in_flight_limit, tracing=tracing, **batching
+        )
         counts = MeterFiles(
             root / "metrics", root / "spool", self.spool.replica, self.meter, lambda: Load(0, 0.0)
         )

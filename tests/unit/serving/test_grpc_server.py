@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from kept_spans import Kept
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import signature_of
@@ -17,12 +18,14 @@ from driftloop_serving.batching.model_table import reload
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.grpc import grpc_server
 from driftloop_serving.http.rest_api import make_rest_api
+from driftloop_serving.inference.call_traces import CallTracing
 from driftloop_serving.inference.grpc_protocol import open_inference_pb2 as pb
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_serving.ports.open_port import OpenPort
 from driftloop_settings import Settings, load_settings
 from driftloop_store import open_store
+from driftloop_telemetry import Tracing
 
 BODY_LIMIT = 100_000
 
@@ -35,7 +38,10 @@ class World:
         self.settings: Settings = load_settings(sets, state_dir=folder, environ={})
         spool = SpoolWriter(self.settings.spool_dir, "replica", self.settings.capture)
         meter = ReplicaMeter()
-        self.batcher = Batcher(spool, meter, in_flight_limit=in_flight_limit)
+        self.spans = Kept()
+        self.batcher = Batcher(
+            spool, meter, in_flight_limit=in_flight_limit, tracing=CallTracing(Tracing(self.spans))
+        )
         counts = MeterFiles(
             folder / "metrics", self.settings.spool_dir, spool.replica, meter, lambda: Load(0, 0.0)
         )
@@ -112,6 +118,15 @@ async def test_an_answer_names_its_prediction_and_version(client: Client) -> Non
     assert (answer.model_name, answer.model_version, answer.id) == ("m", "1", "7")
     assert metadata["x-model-version"] == "1"
     assert metadata["x-prediction-id"] == answer.parameters["prediction_id"].string_param
+
+
+async def test_a_call_is_in_the_trace_of_its_metadata(tmp_path: Path, scaler: Path) -> None:
+    world = World(tmp_path, scaler, 16)
+    async with serving(world) as client:
+        _, metadata = await client("ModelInfer", infer(1.0), metadata=(("traceparent", PARENT),))
+    (span,) = world.spans.spans
+    assert span.context.trace_id == TRACE_ID
+    assert span.attributes["driftloop.prediction.id"] == metadata["x-prediction-id"]
 
 
 async def test_what_a_page_in_a_browser_can_send_is_no_call(client: Client) -> None:
