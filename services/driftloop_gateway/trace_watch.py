@@ -32,11 +32,11 @@ log = structlog.get_logger()
 
 EVERY_S = 5.0
 NEWEST = 1_000
-"""Of each kind, so many records are looked at and remembered."""
+"""The number of records of each kind that are looked at and remembered."""
 CURSOR = "traces"
 KINDS = {WINDOW: "windows", DECISION: "decisions", RETRAIN: "retrains", ROLLOUT: "rollouts"}
 Traced = Callable[[str, datetime, datetime, int], Iterable[tuple[str, str]]]
-"""Trace id and prediction id of at most so many requests of a model between two times."""
+"""Trace id and prediction id of requests of a model between two times, up to a number."""
 
 
 class TraceWatch:
@@ -49,8 +49,8 @@ class TraceWatch:
         self._stamp: tuple[int, ...] | None = None
 
     def look(self) -> int:
-        """Send what is new; return how many spans. The first look of a stack sends nothing: what
-        is old is not news. Raises StoreAway."""
+        """Send what is new; return how many spans. The first look of a stack sends nothing:
+        its records are old. Raises StoreAway."""
         stamp = self._store.stamp()
         if stamp == self._stamp:
             return 0
@@ -79,8 +79,10 @@ class TraceWatch:
         if kind == WINDOW:
             links: Iterable[tuple[str, str]] = ()
             with suppress(DriftloopError):
-                ends = (datetime.fromisoformat(record[n]) for n in ("started_at", "ended_at"))
-                links = self._traced(model, *ends, MOST_LINKS)
+                first, last = (
+                    datetime.fromisoformat(record[n]) for n in ("started_at", "ended_at")
+                )
+                links = self._traced(model, first, last, MOST_LINKS)
             return window_span(record, links)
         if kind == DECISION:
             return decision_span(record, self._store.windows(model, MOST_LINKS))

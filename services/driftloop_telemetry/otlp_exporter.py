@@ -34,7 +34,7 @@ class OtlpExporter:
             ReadableSpan(
                 span.name,
                 context=_context(span.context, remote=False),
-                parent=span.parent and _context(span.parent, remote=True),
+                parent=None if span.parent is None else _context(span.parent, remote=True),
                 resource=self._resource,
                 attributes=dict(span.attributes),
                 links=[
@@ -51,7 +51,7 @@ class OtlpExporter:
 
     def close(self) -> None:
         self._processor.force_flush(CLOSE_MS)
-        self._processor.shutdown()
+        self._processor.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _exporter(environ: Mapping[str, str]) -> SpanExporter:

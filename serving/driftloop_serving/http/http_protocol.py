@@ -77,7 +77,7 @@ class Ingress:
         self.limits = limits or ConnectionLimits()
         self.connections: set[FastProtocol] = set()
         self.route = InferRoutes().find
-        self.begun = batcher.tracing and batcher.tracing.begun
+        self.begun = None if batcher.tracing is None else batcher.tracing.begun
         self._sweeper: asyncio.TimerHandle | None = None
         self._dated: tuple[list[tuple[bytes, bytes]] | None, bytes] = None, b""
 

@@ -37,7 +37,7 @@ class ModelHost:
             in_flight_limit=IN_FLIGHT_LIMIT,
             forward=forward,
             durability=self.durability,
-            tracing=tracing and CallTracing(tracing),
+            tracing=None if tracing is None else CallTracing(tracing),
         )
         self.counts = MeterFiles(
             settings.state_dir / "metrics",

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from kept_spans import Kept
+from kept_spans import PARENT, TRACE_ID, Kept
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import signature_of
