@@ -1,5 +1,6 @@
 """The role `alerts`: every `alerts.interval_s`, incidents are brought up to date and sent."""
 
+import socket
 import threading
 from zoneinfo import ZoneInfo
 
@@ -8,6 +9,7 @@ import structlog
 from driftloop_alerts.cycle import AlertsCycle
 from driftloop_alerts.dispatcher import Dispatcher
 from driftloop_alerts.heartbeat import Heartbeat
+from driftloop_alerts.lease import Lease
 from driftloop_alerts.routing import routes_of
 from driftloop_alerts.senders.building import sender_for
 from driftloop_alerts.senders.http_post import HttpPost
@@ -21,8 +23,8 @@ log = structlog.get_logger()
 
 
 def make_cycle(settings: Settings, store: Store, clock: Clock = system_clock) -> AlertsCycle:
-    """The cycle of these settings. One process at a time runs it on a store: two would send each
-    message once, but group them worse."""
+    """The cycle of these settings. The holder of the lease runs it: two would send each message
+    once, but group them worse."""
     alerts = settings.alerts
     senders = {route.name: sender_for(route, alerts) for route in alerts.routes}
     return AlertsCycle(
@@ -51,20 +53,24 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
         make_cycle(settings, store, clock),
         CycleHealth(store, "alerts", silence_s=SILENCE_S),
     )
+    lease = Lease(store, f"{socket.gethostname()}:{settings.state_dir.absolute()}")
     url = alerts.heartbeat_url.get_secret_value() if alerts.heartbeat_url else None
     heartbeat = Heartbeat(HttpPost(url, alerts.timeout_s), alerts.heartbeat_s) if url else None
     log.info("alerts.started", routes=[route.name for route in alerts.routes])
     while not stop.is_set():
         try:
-            cycle.step(clock())
+            sends = lease.held(clock())
+            if sends:
+                cycle.step(clock())
         except StoreAway:
             pass  # logged once by the store; what came meanwhile is sent when it is back
         except Exception as error:
             health.failed(error)
         else:
             health.succeeded()
-            if heartbeat is not None:
+            if heartbeat is not None and sends:
                 heartbeat.beat(clock())
         stop.wait(alerts.interval_s)
     cycle.close()
+    lease.give_back()
     store.close()

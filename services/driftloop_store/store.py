@@ -15,6 +15,7 @@ from driftloop_store.fleet import Fleet
 from driftloop_store.health import RoleHealth
 from driftloop_store.incidents import Incidents
 from driftloop_store.judgements import Judgements
+from driftloop_store.leases import Leases
 from driftloop_store.newest import NewestRecords
 from driftloop_store.replicas import Replicas
 from driftloop_store.retrains import Retrains
@@ -37,6 +38,7 @@ class Store(
     Rollouts,
     Replicas,
     RoleHealth,
+    Leases,
     NewestRecords,
     Fleet,
     Tallies,

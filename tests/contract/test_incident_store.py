@@ -1,6 +1,7 @@
 """Incidents and the outbox: one transaction each, whoever writes at once."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -126,3 +127,24 @@ def test_a_sent_delivery_is_not_pending_and_old_ones_are_forgotten(store: Store)
     store.forget_deliveries(LATER + timedelta(days=1))
     assert [d.id for d in store.deliveries()] == ["e"]
     assert [n["id"] for n in store.notices_of("i")] == ["n2"]
+
+
+def test_a_lease_is_one_holders_until_it_ends_or_is_given_back(store: Store) -> None:
+    later = NOW + timedelta(seconds=30)
+    assert store.take_lease("x", "a", NOW, later)
+    assert store.take_lease("y", "b", NOW, later)  # another lease
+    assert not store.take_lease("x", "b", NOW + timedelta(seconds=29), later)
+    assert store.take_lease("x", "a", NOW + timedelta(seconds=20), NOW + timedelta(seconds=50))
+    assert not store.take_lease("x", "b", NOW + timedelta(seconds=40), NOW + timedelta(days=1))
+    assert store.take_lease("x", "b", NOW + timedelta(seconds=51), NOW + timedelta(seconds=81))
+    store.give_back_lease("x", "a")  # not its own any more
+    assert not store.take_lease("x", "a", NOW + timedelta(seconds=52), NOW + timedelta(seconds=82))
+    store.give_back_lease("x", "b")
+    assert store.take_lease("x", "a", NOW + timedelta(seconds=52), NOW + timedelta(seconds=82))
+
+
+def test_of_many_who_ask_at_once_one_gets_the_lease(store: Store) -> None:
+    until = NOW + timedelta(seconds=30)
+    with ThreadPoolExecutor(8) as machines:
+        taken = list(machines.map(lambda n: store.take_lease("x", f"m{n}", NOW, until), range(16)))
+    assert sum(taken) == 1

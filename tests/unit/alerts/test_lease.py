@@ -1,0 +1,51 @@
+"""Two machines run the role on one store: one sends."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from driftloop_alerts.lease import LASTS, Lease
+from driftloop_store import Store, open_store
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    yield opened
+    opened.close()
+
+
+def test_one_machine_sends_and_the_other_takes_over(store: Store) -> None:
+    first, second = Lease(store, "first"), Lease(store, "second")
+    for second_s in range(0, 300, 2):
+        now = NOW + timedelta(seconds=second_s)
+        assert first.held(now)
+        assert not second.held(now)
+    dead_since = NOW + timedelta(seconds=298)
+    assert not second.held(dead_since + LASTS / 3)
+    assert second.held(dead_since + LASTS + timedelta(seconds=1))
+    assert not first.held(dead_since + LASTS + timedelta(seconds=2))  # it only hung
+
+
+def test_a_role_that_is_killed_and_started_again_sends_at_once(store: Store) -> None:
+    assert Lease(store, "machine").held(NOW)
+    assert Lease(store, "machine").held(NOW + timedelta(seconds=1))
+
+
+def test_a_role_that_stops_lets_another_send_at_once(store: Store) -> None:
+    first, second = Lease(store, "first"), Lease(store, "second")
+    assert first.held(NOW)
+    first.give_back()
+    assert second.held(NOW + timedelta(seconds=1))
+
+
+def test_a_clock_that_is_set_back_keeps_the_lease_short(store: Store) -> None:
+    first, second = Lease(store, "first"), Lease(store, "second")
+    assert first.held(NOW)
+    back = NOW - timedelta(hours=1)
+    assert first.held(back)
+    assert second.held(back + LASTS + timedelta(seconds=1))
