@@ -86,8 +86,9 @@ def read_arm_rows(
     a version chose it themselves and are left out. measures: the decisive one first; none: by the
     task, with the error scale `scale`."""
     arm, version = _numpy(table["arm"]), _numpy(table["version"])
-    canary = (arm == "canary") & (version == candidate)
-    chosen = canary | ((arm == "stable") & (version == stable))
+    drawn = (arm == "canary") | (arm == "stable")
+    canary = drawn & (version == candidate)  # the stable arm is its own after the promotion
+    chosen = canary | (drawn & (version == stable))
     kind, problem = EVIDENCE[spec.kind], ""
     measures = measures or (Measure(QUALITY, LossRule(spec, scale), 1.0),)
     try:

@@ -31,7 +31,8 @@ class SplitSpan:
 
     since: the start of its first epoch. started: since when all replicas have it, None: not yet.
     ended: when the next step began, None: not yet. sticky_s: None: a key only changes its arm when
-    the weight rises; `before` is then the previous step's weight.
+    the weight rises; `before` is then the previous step's weight. held_back: the former champion
+    is the one that is drawn, with the probability 1 - weight, after a promotion.
     """
 
     salt: str
@@ -41,11 +42,15 @@ class SplitSpan:
     before: float = 0.0
     started: datetime | None = None
     ended: datetime | None = None
+    held_back: bool = False
 
     @property
     def split(self) -> TrafficSplit:
         """The split between stable version 0 and canary 1."""
-        return TrafficSplit(0, 1, self.weight, self.salt, self.since.timestamp(), self.sticky_s)
+        since = self.since.timestamp()
+        if self.held_back:
+            return TrafficSplit(1, 0, 1.0 - self.weight, self.salt, since, self.sticky_s)
+        return TrafficSplit(0, 1, self.weight, self.salt, since, self.sticky_s)
 
     @property
     def epoch(self) -> timedelta:
@@ -65,7 +70,9 @@ class SplitSpan:
         former = TrafficSplit(0, 1, self.before, self.salt)
         found = np.empty(len(keys), np.int8)
         for i, (key, epoch) in enumerate(zip(keys.tolist(), epochs.tolist(), strict=True)):
-            if self.sticky_s is None and former.arm_of(key, 0)[1]:
+            # A key that never changes its arm was drawn by the steps before a promotion.
+            known = self.held_back or former.arm_of(key, 0)[1]
+            if self.sticky_s is None and known:
                 found[i] = -1
             else:
                 found[i] = split.arm_of(key, epoch)[1]

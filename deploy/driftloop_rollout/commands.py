@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_registry.port import Registry
-from driftloop_rollout.machine import OPERATOR_EVENTS, TRANSITIONS, Event, Rollout, apply
+from driftloop_rollout.machine import OPERATOR_EVENTS, TRANSITIONS, Event, Rollout, State, apply
 from driftloop_store.store import Record, Store
 
 
@@ -32,19 +32,37 @@ def request(
 def command(
     store: Store, rollout_id: str, event: str, actor: str, reason: str, now: datetime
 ) -> Record:
-    """Pause, resume, promote or abort a rollout.
+    """Approve, pause, resume, promote or abort a rollout.
 
-    Raises Rejected for another event, NotFound, or Conflict if the state does not allow it.
+    Raises Rejected for another event, NotFound, or Conflict if the state does not allow it, or
+    nothing waits for an approval.
     """
     if event not in OPERATOR_EVENTS:
         raise Rejected(f"unknown command {event!r}: use {', '.join(OPERATOR_EVENTS)}")
     while True:
         rollout = Rollout.from_record(store.rollout(rollout_id))
         after = apply(rollout, Event(event), now, reason or f"{event} by {actor}", actor=actor)
+        if event == Event.APPROVE and not rollout.awaits:
+            raise Conflict(f"rollout {rollout.id} does not wait for an approval: {rollout.reason}")
         try:
             return save(store, after, rollout)
         except Conflict:  # the controller was faster: check whether the command still applies
             continue
+
+
+def retry(store: Store, rollout_id: str, actor: str, reason: str, now: datetime) -> Record:
+    """Request the rollout of the same candidate again after one that did not promote it.
+
+    Raises NotFound, or Conflict if that one is active or promoted it, the candidate is the
+    champion, or another rollout of the model is active.
+    """
+    rollout = Rollout.from_record(store.rollout(rollout_id))
+    if rollout.state not in (State.ABORTED, State.ROLLED_BACK):
+        raise Conflict(f"rollout {rollout.id} is {rollout.state}: there is nothing to try again")
+    if rollout.candidate.version == store.require_deployment(rollout.model).split.stable:
+        raise Conflict(f"version {rollout.candidate.version} is already the champion")
+    why = reason or f"tried again by {actor}"
+    return store.request_rollout(str(uuid4()), rollout.candidate, rollout.model, now, why)
 
 
 def end(store: Store, model: str, reason: str, now: datetime) -> None:

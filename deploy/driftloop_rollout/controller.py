@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from driftloop_contracts.clock import Clock, system_clock
+from driftloop_contracts.durations import in_words
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.health import Health, Unreported
 from driftloop_contracts.model import Deployment
@@ -29,6 +30,7 @@ from driftloop_rollout.observer import Observer
 from driftloop_rollout.outlook import Outlook, outlook
 from driftloop_rollout.shadow import OpenGraph, Outcome, Shadows
 from driftloop_rollout.shadow_process import ShadowProcess
+from driftloop_rollout.permission import Exposure, Move, Refusal, matured, refusal
 from driftloop_rollout.traffic import baseless, desired, superseded, trimmed
 from driftloop_rollout.verdict import Verdict, first_rung
 from driftloop_settings import RolloutSettings, Settings
@@ -41,6 +43,8 @@ SHADOW_EVENTS: Mapping[Outcome, Event] = {
     "harm": Event.HARM,
     "skip": Event.SKIP,
 }
+WAITING = (State.PENDING, State.RUNNING, State.PAUSED, State.WATCHED)
+"""Rollouts that stay in these wait for others than replicas."""
 BUSY_S = 0.25
 """Between ticks while replicas are about to change what they serve."""
 
@@ -73,7 +77,7 @@ class Controller:
             try:
                 state = self._drive(Rollout.from_record(record), now)
                 waits = state is State.SHADOW and not self._shadows.is_busy(record["id"])
-                busy = busy or not (waits or state in (State.RUNNING, State.PAUSED))
+                busy = busy or not (waits or state in WAITING)
                 self._health.succeeded(record["model"])
             except Conflict as conflict:
                 log.info("rollout.retried", rollout_id=record["id"], reason=str(conflict))
@@ -125,6 +129,8 @@ class Controller:
                 return self._load(rollout, deployment, now)
             case State.RUNNING | State.PAUSED:
                 return self._judge(rollout, deployment, now)
+            case State.WATCHED:
+                return self._watch(rollout, deployment, now)
             case State.PROMOTING:
                 return self._promote(rollout, deployment, now)
             case _:
@@ -153,7 +159,7 @@ class Controller:
             return None
         return set(loaded.versions)
 
-    def _adopt(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout:
+    def _adopt(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
         champion = deployment.version(deployment.split.stable)
         if champion is None or champion.version == rollout.candidate.version:
             reason = f"version {rollout.candidate.version} is the stable one already"
@@ -162,8 +168,12 @@ class Controller:
             reason = f"its base, version {rollout.candidate.base}, is not served any more"
             return apply(rollout, Event.SUPERSEDE, now, reason)
         rules = self._rules(deployment)
+        if other := self._before(rollout, rules):
+            waits = replace(rollout, reason=f"waits for the rollout of {other}, of its group")
+            return waits if waits != rollout else None
         planned = replace(
             rollout,
+            holdback=rules.holdback if deployment.model.task else 0.0,
             steps=planned_steps(rules.steps),
             # If it comes back after a promotion, its spec does, too.
             champion=replace(champion, spec=champion.spec or deployment.model),
@@ -186,9 +196,27 @@ class Controller:
         """End the processes of shadows."""
         self._shadows.keep_only(())
 
+    def _before(self, rollout: Rollout, rules: RolloutSettings) -> str | None:
+        """The model of the same group whose rollout is under way, or was requested earlier."""
+        if rules.group is None:
+            return None
+        for record in self._store.active_rollouts():
+            other = Rollout.from_record(record)
+            deployment = self._store.deployment(other.model)
+            if other.id == rollout.id or deployment is None:
+                continue
+            first = (other.requested_at, other.id) < (rollout.requested_at, rollout.id)
+            if self._rules(deployment).group == rules.group and (
+                other.state is not State.PENDING or first
+            ):
+                return other.model
+        return None
+
     def _load(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
         served, rules = self._served(deployment), self._rules(deployment)
         if served is not None and rollout.candidate.version in served:
+            if no := refusal(rollout, rules, "canary", "undecided", now):
+                return _held(rollout, rollout, no)
             rollout = replace(
                 rollout, evidence=self._observer.started(rollout, deployment.model, now)
             )
@@ -245,20 +273,59 @@ class Controller:
         judged = replace(
             rollout,
             evidence=seen,
+            awaits="",
             outlook=self._outlook(rollout, seen, deployment, now),
             curve=extended(rollout.curve, seen.trial.metrics, now),
         )
         if verdict.action == "roll_back":
             judged = replace(judged, verdict=verdict.word)
             return apply(judged, Event.HARM, now, verdict.reason, numbers=verdict.numbers)
-        doubt = self._doubt(rollout, seen, verdict, self._rules(deployment))
+        rules = self._rules(deployment)
+        doubt = self._doubt(rollout, seen, verdict, rules)
+        if rollout.halted_at is None and (spent := Exposure.of(seen).over(rules)):
+            return replace(judged, halted_at=now, reason=f"gets no more traffic: {spent}")
+        if rollout.halted_at is not None and verdict.action != "promote":
+            if matured(seen, rollout.halted_at, self._observer.age_s(deployment.model, seen), now):
+                return apply(judged, Event.EXPIRE, now, "its exposure was spent without a verdict")
+            doubt = "; ".join(["it gets no more traffic before a verdict", *filter(None, [doubt])])
         if rollout.state is State.PAUSED or doubt or verdict.action == "hold":
             late = judged.outlook.late if judged.outlook else ""
             held = replace(judged, reason="; ".join(r for r in (doubt, verdict.reason, late) if r))
             return held if held != rollout else None
         judged = replace(judged, verdict=verdict.word)
-        event = Event.ADVANCE if verdict.action == "advance" else Event.PROVE
+        move: Move = "advance" if verdict.action == "advance" else "promote"
+        if no := refusal(rollout, rules, move, verdict.word, now):
+            return _held(rollout, judged, no)
+        event = Event.ADVANCE if move == "advance" else Event.PROVE
+        if event is Event.PROVE and rollout.holdback and seen.quality_is_judged:
+            event = Event.WATCH
         return apply(judged, event, now, verdict.reason, numbers=verdict.numbers)
+
+    def _watch(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
+        """The promotion stands unless the labels that are still to come show harm."""
+        served = self._served(deployment) is not None
+        seen = self._observer.look(rollout, deployment.model, now, served=served)
+        since = rollout.stepped_at or now
+        limit = timedelta(seconds=self._rules(deployment).deadline_s)
+        if seen is None:
+            return None
+        after = replace(rollout, evidence=seen)
+        age_s = self._observer.age_s(deployment.model, seen)
+        verdict = seen.trial.judge(len(rollout.rungs) - 1, len(rollout.rungs))
+        if verdict.action == "roll_back":
+            after = replace(after, verdict=verdict.word)
+            reason = f"after the promotion, {verdict.reason}"
+            return apply(after, Event.HARM, now, reason, numbers=verdict.numbers)
+        # The labels of as long a time after the promotion as labels take.
+        first = since + timedelta(seconds=age_s or 0.0)
+        if matured(seen, first, age_s, now) or now - since > limit:
+            reason = f"no harm was shown by the labels of the promotion; {verdict.reason}"
+            return apply(after, Event.PROVE, now, reason, numbers=verdict.numbers)
+        takes = f", about {in_words(2 * age_s)} in all" if age_s else ""
+        reason = f"promoted; version {rollout.champion and rollout.champion.version} keeps "
+        reason += f"{rollout.holdback:.0%} until the labels of the promotion have come{takes}"
+        after = replace(after, reason=reason)
+        return after if after != rollout else None
 
     def _outlook(
         self, rollout: Rollout, seen: RolloutEvidence, deployment: Deployment, now: datetime
@@ -281,6 +348,11 @@ class Controller:
         if verdict.action == "promote" and not (seen.quality_is_judged or rules.promote_unlabelled):
             return "quality is not judged (the model has no `task`): an operator has to promote"
         return seen.waiting if verdict.action == "hold" else ""
+
+
+def _held(before: Rollout, now: Rollout, no: Refusal) -> Rollout | None:
+    held = replace(now, reason=no.why, awaits=no.awaits)
+    return held if held != before else None
 
 
 def planned_steps(steps: tuple[float, ...]) -> tuple[float, ...]:

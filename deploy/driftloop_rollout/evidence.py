@@ -94,6 +94,8 @@ class RolloutEvidence:
     splits: tuple[SplitSpan, ...] = ()
     labels: LabelDelay | None = None
     """How long the champion's labels take; None: not learned."""
+    answered: int = 0
+    """How many rows the candidate answered."""
     problem: str = ""
     """Why outputs or labels could not be judged in the newest cycle; nothing is promoted then."""
 
@@ -112,6 +114,7 @@ class RolloutEvidence:
             "coverage": asdict(self.coverage),
             "splits": [span.to_dict() for span in self.splits],
             "labels": self.labels and self.labels.to_dict(),
+            "answered": self.answered,
             "problem": self.problem,
         }
 
@@ -129,6 +132,7 @@ class RolloutEvidence:
             Coverage(**value.get("coverage", {})),
             tuple(SplitSpan.from_dict(span) for span in value.get("splits", ())),
             LabelDelay.from_dict(labels) if (labels := value.get("labels")) else None,
+            value.get("answered", 0),
             value.get("problem", ""),
         )
 
@@ -140,19 +144,26 @@ class RolloutEvidence:
         taken: datetime,
         served: bool,
         now: datetime,
+        held_back: bool = False,
     ) -> "RolloutEvidence":
         """Add the split of the current step, which began at `taken`. served: whether all replicas
-        have it now; requests answered before that are not used."""
+        have it now; requests answered before that are not used. held_back: see `SplitSpan`."""
         splits = self.splits
         if not splits or splits[-1].since != taken:
             before = splits[-1].weight if splits else 0.0
             splits = (
                 *(replace(span, ended=span.ended or taken) for span in splits),
-                SplitSpan(salt, weight, taken, sticky_s, before),
+                SplitSpan(salt, weight, taken, sticky_s, before, held_back=held_back),
             )
         if served and splits[-1].started is None:
             splits = (*splits[:-1], replace(splits[-1], started=now))
         return replace(self, splits=splits)
+
+    def halted(self, at: datetime) -> "RolloutEvidence":
+        """End the newest split: the candidate gets no more traffic from `at` on."""
+        if not self.splits or self.splits[-1].ended is not None:
+            return self
+        return replace(self, splits=(*self.splits[:-1], replace(self.splits[-1], ended=at)))
 
     @property
     def saw_step(self) -> bool:
@@ -277,6 +288,8 @@ def extend(
         units["errors"] = _units(evidence, "errors", new, champion, _failed)
         units["latency"] = _units(evidence, "latency", new, champion, slow)
         units["format"] = _units(evidence, "format", new, champion, _malformed)
+    moved = requests_until > evidence.requests_until
+    answered = evidence.answered + (int(new.rows.canary.sum()) if moved else 0)
     labels_until, waiting, coverage = evidence.labels_until, "", evidence.coverage
     if evidence.quality_is_judged and not aged.problem:
         mature = mature_until(evidence.labels, margins.label_age_s, now)
@@ -308,6 +321,7 @@ def extend(
         labels_until=labels_until,
         waiting=waiting,
         coverage=coverage,
+        answered=answered,
         problem=aged.problem,
     )
 

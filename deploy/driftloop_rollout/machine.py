@@ -25,6 +25,7 @@ class State(StrEnum):
     LOADING = "loading"  # replicas load the candidate; it gets no traffic
     RUNNING = "running"  # the canary gets the current step's share of the traffic
     PAUSED = "paused"  # like running, but only harm has consequences
+    WATCHED = "watched"  # the candidate is the stable version; the former one keeps the holdback
     PROMOTING = "promoting"  # the candidate becomes the stable version
     ROLLING_BACK = "rolling_back"  # the last good version gets all traffic again
     ABORTING = "aborting"  # the same, after an operator or another version intervened
@@ -39,7 +40,9 @@ class Event(StrEnum):
     SKIP = "skip"  # the shadow is not possible, or came to no verdict in time
     LOADED = "loaded"  # replicas hold the candidate
     ADVANCE = "advance"  # the gate of this rung is passed
-    PROVE = "prove"  # the promotion is proven
+    APPROVE = "approve"  # an operator lets the canary begin, or a proven promotion
+    WATCH = "watch"  # the promotion is proven; the former champion is kept as a holdback
+    PROVE = "prove"  # the promotion is proven, by mature labels if there was a holdback
     HARM = "harm"  # the canary is shown to be worse, or cannot be loaded
     EXPIRE = "expire"  # the deadline passed without a verdict
     SUPERSEDE = "supersede"  # somebody else changed the stable version
@@ -50,7 +53,7 @@ class Event(StrEnum):
     ABORT = "abort"
 
 
-OPERATOR_EVENTS = (Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ABORT)
+OPERATOR_EVENTS = (Event.APPROVE, Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ABORT)
 
 S, E = State, Event
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
@@ -64,12 +67,15 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (S.SHADOW, E.EXPIRE): S.ROLLING_BACK,
     (S.SHADOW, E.SUPERSEDE): S.ABORTING,
     (S.SHADOW, E.ABORT): S.ABORTING,
+    (S.LOADING, E.APPROVE): S.LOADING,
     (S.LOADING, E.LOADED): S.RUNNING,
     (S.LOADING, E.HARM): S.ROLLING_BACK,
     (S.LOADING, E.EXPIRE): S.ROLLING_BACK,
     (S.LOADING, E.SUPERSEDE): S.ABORTING,
     (S.LOADING, E.ABORT): S.ABORTING,
+    (S.RUNNING, E.APPROVE): S.RUNNING,
     (S.RUNNING, E.ADVANCE): S.RUNNING,
+    (S.RUNNING, E.WATCH): S.WATCHED,
     (S.RUNNING, E.PROVE): S.PROMOTING,
     (S.RUNNING, E.HARM): S.ROLLING_BACK,
     (S.RUNNING, E.EXPIRE): S.ROLLING_BACK,
@@ -83,6 +89,11 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (S.PAUSED, E.RESUME): S.RUNNING,
     (S.PAUSED, E.PROMOTE): S.PROMOTING,
     (S.PAUSED, E.ABORT): S.ABORTING,
+    (S.WATCHED, E.PROVE): S.PROMOTING,
+    (S.WATCHED, E.HARM): S.ROLLING_BACK,
+    (S.WATCHED, E.SUPERSEDE): S.ABORTING,
+    (S.WATCHED, E.PROMOTE): S.PROMOTING,
+    (S.WATCHED, E.ABORT): S.ABORTING,
     (S.PROMOTING, E.SETTLE): S.PROMOTED,
     (S.PROMOTING, E.HARM): S.ROLLING_BACK,
     (S.PROMOTING, E.SUPERSEDE): S.ABORTING,
@@ -128,6 +139,9 @@ class Rollout:
     version when the rollout was adopted, to which a rollback returns. sticky_s: the seconds for
     which a routing key stays on its arm, None: forever. verdict: see `verdict.Word`.
     shadow: what the candidate answered unseen; None: nothing.
+    holdback: the former champion's share after the promotion. awaits: what waits for a person,
+    "canary" or "promote"; approved: what a person let happen. halted_at: since when the candidate
+    gets no more traffic, because it had all that it may have before a verdict.
     registry_due: the registry's aliases have yet to be set. outlook: the expected time to a
     verdict. curve: points of the evidence over time, for charts.
     """
@@ -143,6 +157,10 @@ class Rollout:
     step: int = 0
     champion: ServedVersion | None = None
     sticky_s: float | None = None
+    holdback: float = 0.0
+    awaits: str = ""
+    approved: tuple[str, ...] = ()
+    halted_at: datetime | None = None
     verdict: str = "undecided"
     stepped_at: datetime | None = None
     deadline_at: datetime | None = None
@@ -163,13 +181,16 @@ class Rollout:
     def weight(self) -> float:
         """The candidate's share of the traffic in this state."""
         if self.state in (State.RUNNING, State.PAUSED):
-            return self.steps[self.step]
+            return 0.0 if self.halted_at else self.steps[self.step]
+        if self.state is State.WATCHED:
+            return 1.0 - self.holdback
         return 1.0 if self.state in (State.PROMOTING, State.PROMOTED) else 0.0
 
     @property
     def promotion_began(self) -> bool:
         """Whether this rollout made the candidate the stable version."""
-        return any(entry.state is State.PROMOTING for entry in self.history)
+        promoted = (State.WATCHED, State.PROMOTING)
+        return any(entry.state in promoted for entry in self.history)
 
     @property
     def finished(self) -> bool:
@@ -185,6 +206,10 @@ class Rollout:
             "weight": self.weight,
             "champion": self.champion.to_dict() if self.champion else None,
             "sticky_s": self.sticky_s,
+            "holdback": self.holdback,
+            "awaits": self.awaits,
+            "approved": list(self.approved),
+            "halted_at": _text(self.halted_at),
             "verdict": self.verdict,
             "stepped_at": _text(self.stepped_at),
             "deadline_at": _text(self.deadline_at),
@@ -214,6 +239,10 @@ class Rollout:
             step=record.get("step", 0),
             champion=ServedVersion.from_dict(champion) if champion else None,
             sticky_s=record.get("sticky_s"),
+            holdback=record.get("holdback", 0.0),
+            awaits=record.get("awaits", ""),
+            approved=tuple(record.get("approved", ())),
+            halted_at=_time(record.get("halted_at")),
             verdict=record.get("verdict", "undecided"),
             stepped_at=_time(record.get("stepped_at")),
             deadline_at=_time(record.get("deadline_at")),
@@ -241,13 +270,16 @@ def apply(
     state = follow(TRANSITIONS, rollout.state, event, what)
     if event is Event.ADVANCE and rollout.step >= len(rollout.rungs) - 1:
         raise Conflict(f"{what} is at its last step: `{event}` is not possible")
-    moved = event in (Event.LOADED, Event.ADVANCE)
+    moved = event in (Event.LOADED, Event.ADVANCE, Event.WATCH)
+    approved = (rollout.awaits,) if event is Event.APPROVE and rollout.awaits else ()
     after = replace(
         rollout,
         state=state,
         reason=reason,
         step=rollout.step + (event is Event.ADVANCE),
         stepped_at=now if moved else rollout.stepped_at,
+        awaits="",
+        approved=(*rollout.approved, *approved),
         finished_at=now if state in FINISHED else None,
         registry_due=state in FINISHED,
     )

@@ -28,7 +28,7 @@ from driftloop_rollout.evidence import (
     start,
 )
 from driftloop_rollout.label_delay import LabelDelay, due
-from driftloop_rollout.machine import Rollout
+from driftloop_rollout.machine import Rollout, State
 from driftloop_rollout.output_quality import FORMED_BY, scorer_of
 from driftloop_rollout.shadow_stage import SHARE
 from driftloop_rollout.units import NO_KEY
@@ -69,9 +69,13 @@ class Observer:
         seen = rollout.evidence or self.started(rollout, spec, now)
         if seen is None:
             return None
-        seen = seen.with_step(
-            rollout.id, rollout.weight, rollout.sticky_s, rollout.stepped_at or now, served, now
-        )
+        if rollout.halted_at is not None:
+            seen = seen.halted(rollout.halted_at)
+        else:
+            taken, watched = rollout.stepped_at or now, rollout.state is State.WATCHED
+            seen = seen.with_step(
+                rollout.id, rollout.weight, rollout.sticky_s, taken, served, now, watched
+            )
         pin = self._lake().pin(rollout.model)
         if pin is None or now < self._waits.get(rollout.id, now):
             return seen
@@ -146,6 +150,13 @@ class Observer:
     def said_age_s(self, spec: ModelSpec) -> float | None:
         """Return the age from which a model's labels count, if the settings say it."""
         return self.margins(spec).label_age_s
+
+    def age_s(self, spec: ModelSpec, seen: RolloutEvidence) -> float | None:
+        """Return the age by which labels have come: as said, or as learned; None if unknown."""
+        said = self.said_age_s(spec)
+        if said is None and seen.labels is not None:
+            return seen.labels.age_s
+        return said or None
 
     def margins(self, spec: ModelSpec) -> Margins:
         own = self._settings.for_model(spec)

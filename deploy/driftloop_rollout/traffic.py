@@ -11,7 +11,7 @@ def superseded(rollout: Rollout, deployment: Deployment) -> bool:
     if rollout.champion is None or rollout.state in (State.ROLLING_BACK, State.ABORTING):
         return False
     expected = {rollout.champion.version}
-    if rollout.state is State.PROMOTING:
+    if rollout.state in (State.WATCHED, State.PROMOTING):
         expected.add(rollout.candidate.version)
     return deployment.split.stable not in expected
 
@@ -26,21 +26,21 @@ def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
     if rollout.state is State.PROMOTING:
         promoted = deployment.serving(candidate, TrafficSplit(candidate.version))
         return _holding(promoted, champion)
-    elif rollout.weight:
+    if rollout.state is State.WATCHED:
+        split = _split(rollout, candidate.version, champion.version, rollout.holdback)
+        return _holding(deployment.serving(candidate, split), champion)
+    if rollout.weight:
         # The salt, and so the hashes of keys, stays the same for the whole rollout; the start of
         # each step makes the draws differ.
-        since = rollout.stepped_at.timestamp() if rollout.stepped_at else 0.0
-        split = TrafficSplit(
-            champion.version,
-            candidate.version,
-            rollout.weight,
-            rollout.id,
-            since,
-            rollout.sticky_s,
-        )
+        split = _split(rollout, champion.version, candidate.version, rollout.weight)
     else:
         split = TrafficSplit(champion.version)
     return _holding(replace(deployment, split=split), champion, candidate)
+
+
+def _split(rollout: Rollout, stable: int, canary: int, weight: float) -> TrafficSplit:
+    since = rollout.stepped_at.timestamp() if rollout.stepped_at else 0.0
+    return TrafficSplit(stable, canary, weight, rollout.id, since, rollout.sticky_s)
 
 
 def baseless(candidate: ServedVersion, deployment: Deployment) -> bool:

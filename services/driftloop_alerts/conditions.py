@@ -242,6 +242,8 @@ def _rollout(model: ModelSeen, now: datetime) -> Iterator[Condition]:
         )
     elif rollout.state == "paused" and now - rollout.changed_at >= PAUSED_FOR:
         yield _approval(model.name, rollout)
+    elif rollout.awaits:
+        yield _wanted(model.name, rollout)
 
 
 def _approval(model: str, rollout: RolloutSeen) -> Condition:
@@ -258,6 +260,20 @@ def _approval(model: str, rollout: RolloutSeen) -> Condition:
         "abort it.",
         key=rollout.id,
         evidence={"rollout": rollout.id, "version": rollout.version},
+    )
+
+
+def _wanted(model: str, rollout: RolloutSeen) -> Condition:
+    end = f" at {clock_time(rollout.deadline_at)}" if rollout.deadline_at else ""
+    return Condition(
+        model=model,
+        cause=Cause.APPROVAL,
+        subject=rollout.id,
+        happened=sentence(f"{model}: the rollout of version {rollout.version}: {rollout.reason}"),
+        next=f"It waits until `driftloop rollout approve {model}`, and is rolled back when harm is "
+        f"shown, or at its deadline{end}.",
+        key=f"{rollout.id}/{rollout.awaits}",
+        evidence={"rollout": rollout.id, "version": rollout.version, "awaits": rollout.awaits},
     )
 
 

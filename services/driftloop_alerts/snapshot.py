@@ -20,6 +20,7 @@ class RolloutSeen:
     reason: str
     changed_at: datetime
     deadline_at: datetime | None = None
+    awaits: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,4 +144,5 @@ def _rollout(record: Mapping[str, Any]) -> RolloutSeen:
         reason=record.get("reason") or "",
         changed_at=datetime.fromisoformat(history[-1]["at"] if history else record["at"]),
         deadline_at=datetime.fromisoformat(deadline) if deadline else None,
+        awaits=record.get("awaits") or "",
     )

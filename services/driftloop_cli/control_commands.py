@@ -264,6 +264,8 @@ def _steering(event: str, help_text: str) -> None:
         run.emit(record, lambda: console.print(f"rollout {record['id']}: {record['state']}"))
 
 
+_steering("approve", "Let happen what waits for a person: the canary, or a proven promotion.")
+_steering("retry", "Start the newest rollout again, if it was aborted or rolled back.")
 _steering("pause", "Hold the newest rollout of a model at its current weight.")
 _steering("resume", "Resume a paused rollout.")
 _steering("promote", "Promote the canary without waiting for evidence.")

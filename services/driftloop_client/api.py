@@ -133,7 +133,7 @@ class Api:
         return checked((yield call)).json()
 
     def steer(self, model: str, event: str, reason: str) -> Exchange[Any]:
-        """Pause, resume, promote or abort the newest rollout of a model."""
+        """Approve, pause, resume, promote, abort or retry the newest rollout of a model."""
         rows = yield from self.get("rollouts", model=model, limit=1)
         if not rows:
             raise Rejected(f"model {model!r} has no rollout")

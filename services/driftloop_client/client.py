@@ -119,7 +119,7 @@ class Client:
         return found
 
     def steer_rollout(self, model: str, event: str, reason: str = "") -> dict[str, Any]:
-        """`event`: pause, resume, promote or abort, for the newest rollout."""
+        """`event`: approve, pause, resume, promote, abort or retry, for the newest rollout."""
         found: dict[str, Any] = self._run(self._api.steer(model, event, reason))
         return found
 

@@ -38,7 +38,9 @@ def add_actions(app: FastAPI, context: ConsoleContext) -> None:
 
     @app.post("/rollouts/{rollout_id}/{event}", include_in_schema=False)
     def steer(
-        rollout_id: str, event: Literal["pause", "resume", "promote", "abort"], pressed: Pressed
+        rollout_id: str,
+        event: Literal["approve", "pause", "resume", "promote", "abort"],
+        pressed: Pressed,
     ) -> Response:
         def act() -> str:
             rollout = Rollout.from_record(store.rollout(rollout_id))

@@ -10,6 +10,7 @@ from driftloop_console.views.fleet import model_url, version_url
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.retrain import Retrain
 from driftloop_rollout.machine import Rollout
+from driftloop_rollout.permission import NAMES
 
 Params = Mapping[str, str]
 
@@ -28,6 +29,7 @@ def rollout(context: ConsoleContext, params: Params, query: Params) -> Page:
         else None,
         "Verdict so far": found.verdict,
         "Now": found.reason,
+        "Waits for a person to approve": NAMES[found.awaits] if found.awaits else None,
         "Waiting": found.evidence.waiting if found.evidence else None,
         "Time to a verdict": found.outlook.sentence if found.outlook else None,
         "Rolled back without one at": words.time(found.deadline_at)

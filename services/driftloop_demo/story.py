@@ -8,6 +8,9 @@ from driftloop_demo.stack import Say
 
 Record = dict[str, Any]
 FINISHED_RETRAINS = ("succeeded", "rejected", "failed", "cancelled")
+HOLDBACK = (
+    "; the former champion keeps a part of the traffic until the labels of the promotion have come"
+)
 FINISHED_ROLLOUTS = ("promoted", "rolled_back", "aborted")
 
 
@@ -77,6 +80,9 @@ class Story:
                 f"shadow {rollout['id']}", "the candidate answers in the shadow; nobody sees it"
             )
         weight = float(rollout.get("weight") or 0.0)
+        if rollout["state"] == "watched":
+            self._once(f"watched {rollout['id']}", "canary ", ("promoted", "bold"), HOLDBACK)
+            return
         if weight > 0 and weight not in self.steps:
             self.steps.append(weight)
             self.line(f"canary gets {weight:.0%} of the traffic")

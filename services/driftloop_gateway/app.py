@@ -310,11 +310,21 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
         store.audit("operator", "rollout", {"rollout": rollout["id"], **wanted.model_dump()})
         return rollout
 
+    @app.post("/api/rollouts/{rollout_id}/retry")
+    def retry_rollout(rollout_id: str, by: CommandRequest) -> dict[str, Any]:
+        """Request the rollout of the same candidate again, after one that did not promote it."""
+        again = commands.retry(store, rollout_id, by.actor, by.reason, context.clock())
+        detail = {"rollout": rollout_id, "again": again["id"], "reason": by.reason}
+        store.audit(by.actor, "retry", detail)
+        return again
+
     @app.post("/api/rollouts/{rollout_id}/{event}")
     def steer(
-        rollout_id: str, event: Literal["pause", "resume", "promote", "abort"], by: CommandRequest
+        rollout_id: str,
+        event: Literal["approve", "pause", "resume", "promote", "abort"],
+        by: CommandRequest,
     ) -> dict[str, Any]:
-        """Pause, resume, promote or abort a rollout."""
+        """Approve, pause, resume, promote or abort a rollout."""
         commands.command(store, rollout_id, event, by.actor, by.reason, context.clock())
         store.audit(by.actor, event, {"rollout": rollout_id, "reason": by.reason})
         return store.rollout(rollout_id)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from driftloop_settings.change_windows import change_window
 from driftloop_settings.schedule import cron_expression, time_zone
 from driftloop_settings.section import GLOBAL, ModelSection
 
@@ -148,6 +149,28 @@ class RolloutSettings(ModelSection):
     promote_unlabelled: bool = True
     """Whether a model whose quality is not judged (it has no `task`) may be promoted on errors and
     latency alone; false: it is held until an operator promotes it."""
+    promote: Literal["when_not_worse", "when_better"] = "when_not_worse"
+    """What must be shown of a candidate before its promotion: that it is not worse by the margin,
+    or also that it is better than the champion."""
+    approve: tuple[Literal["canary", "promote"], ...] = ()
+    """What waits for a person (`driftloop rollout approve`): the first traffic of a candidate
+    (`canary`), and its promotion when that is proven (`promote`)."""
+    change_windows: tuple[Annotated[str, AfterValidator(change_window)], ...] = ()
+    """When a candidate may get more traffic, such as `Mon-Fri 09:00-16:30`; empty: always. Harm is
+    rolled back at any time."""
+    timezone: Annotated[str, AfterValidator(time_zone)] = "UTC"
+    """The time zone of `change_windows`, such as Europe/Berlin."""
+    max_exposure_rows: int | None = Field(None, ge=1)
+    """The most rows that a candidate may answer before a verdict; None: no limit. Then it gets no
+    more traffic, and is rolled back if those rows give no verdict when their labels have come."""
+    max_exposure_loss: float | None = Field(None, gt=0)
+    """The same for the loss that a candidate may add: its judged rows times the loss that they
+    were worse by, and the margin for each row that waits for its label."""
+    group: str | None = Field(None, min_length=1)
+    """Of the models that name the same group, one is rolled out at a time; the others wait."""
+    holdback: float = Field(0.05, ge=0, lt=0.5)
+    """The share of the traffic that the former champion keeps after a promotion until the labels of
+    the promotion have come, so that harm shown by then rolls back; 0: none. It needs labels."""
     load_timeout_s: float = Field(300.0, gt=0)
     """Seconds after which a candidate that replicas have not loaded is rolled back."""
     deadline_s: float = Field(7 * 86_400.0, gt=0)

@@ -181,7 +181,9 @@ def _canary(rollout: Record) -> Condition:
         steps = rollout.get("steps", ())
         step = f"step {rollout.get('step', 0) + 1} of {max(len(steps) - 1, 1)}"
         why = f"Version {version} gets {words.share(rollout.get('weight'))} of the traffic, {step}."
-        if state == "paused":
+        if rollout.get("awaits"):
+            then = f"It waits for a person: {rollout.get('reason', '')}."
+        elif state == "paused":
             then = "An operator paused it: only harm is acted upon until it is resumed."
         else:
             outlook = rollout.get("outlook") or {}
@@ -192,6 +194,10 @@ def _canary(rollout: Record) -> Condition:
                 f"It advances when the evidence passes the gate{about}. Without a verdict{by} it "
                 "is rolled back."
             )
+        return Condition(Word.CANARY, why, then)
+    if state == "watched":
+        why = f"Version {version} is promoted; the former champion keeps a part of the traffic."
+        then = "The part ends when the labels of the promotion have come; harm is rolled back."
         return Condition(Word.CANARY, why, then)
     way = "promoted" if state == "promoting" else "taken back"
     return Condition(Word.CANARY, f"Version {version} is being {way}.", "Replicas are switching.")

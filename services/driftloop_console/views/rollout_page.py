@@ -24,7 +24,9 @@ DONE = {
     Event.SKIP: "began to load it without a verdict from the shadow",
     Event.LOADED: "began the canary: replicas hold the candidate",
     Event.ADVANCE: "advanced it",
+    Event.WATCH: "promoted it, with the former champion as a holdback: the proof is complete",
     Event.PROVE: "promoted it: the proof is complete",
+    Event.APPROVE: "approved what waited for a person",
     Event.HARM: "rolled it back: harm was shown",
     Event.EXPIRE: "rolled it back: the deadline passed",
     Event.SUPERSEDE: "ended it: the stable version was changed",
@@ -45,7 +47,7 @@ class Step:
 def steps(rollout: Rollout) -> list[Step]:
     """The candidate's shares, the present one marked."""
     at = rollout.step if rollout.state in (State.RUNNING, State.PAUSED) else None
-    if rollout.state in (State.PROMOTING, State.PROMOTED):
+    if rollout.state in (State.WATCHED, State.PROMOTING, State.PROMOTED):
         at = len(rollout.steps) - 1
     shares = [
         Step(words.share(weight), number == at) for number, weight in enumerate(rollout.steps)
@@ -139,7 +141,8 @@ def agreement_table(rollout: Rollout) -> Table:
 
 def possible(rollout: Rollout) -> list[Event]:
     """What an operator may do now."""
-    return [event for event in OPERATOR_EVENTS if (rollout.state, event) in TRANSITIONS]
+    events = [event for event in OPERATOR_EVENTS if (rollout.state, event) in TRANSITIONS]
+    return [event for event in events if event is not Event.APPROVE or rollout.awaits]
 
 
 def harm_threshold(metrics: int, share: float = 1.0) -> float:

@@ -85,7 +85,8 @@ def check(world: World) -> None:
         assert rollout.evidence is not None
         assert all(metric.proven for metric in rollout.evidence.trial.metrics)
     elif split.stable == 2:
-        assert any(entry.event is Event.PROMOTE for entry in rollout.history)
+        by = (Event.PROMOTE, Event.WATCH)
+        assert any(entry.event in by for entry in rollout.history)
 
 
 deaths = st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=6)
@@ -118,6 +119,20 @@ def test_a_harmful_candidate_is_rolled_back_whenever_the_controller_dies(
     run_with_deaths(world, deaths, 200)
     assert world.rollout().state is State.ROLLED_BACK
     assert world.deployment.split == TrafficSplit(1)
+
+
+@given(deaths, st.integers(0, 50))
+@settings(parent=slow, max_examples=5)
+def test_a_watched_promotion_ends_whenever_the_controller_dies(
+    make_world: MakeWorld, deaths: list[tuple[int, bool]], seed: int
+) -> None:
+    world = make_world(seed, holdback=0.05, label_age_s=10.0)
+    world.behaviour[2] = Behaviour(wrong=0.03)
+    world.request()
+    run_with_deaths(world, deaths, 200)
+    assert world.rollout().state is State.PROMOTED
+    assert Event.WATCH in {entry.event for entry in world.rollout().history}
+    assert world.deployment.split == TrafficSplit(2)
 
 
 @given(
