@@ -110,6 +110,8 @@ def deploy(
             console.print(f"{what} starts its canary (rollout {answer['rollout']})")
         else:
             console.print(f"{what} is serving")
+        if answer.get("judged_by"):
+            console.print(f"{what} is {answer['judged_by']}")
 
     run.emit(answer, show)
 

@@ -16,12 +16,13 @@ SPEC_FILE = "model.json"
 @dataclass(frozen=True, slots=True)
 class IncomingVersion:
     """A version to register. `folder`: its files. `base`: for an adapter, the version of its
-    base."""
+    base. `judged_by`: the objective that was chosen for it and why, if its spec names none."""
 
     spec: ModelSpec
     folder: Path
     signature: Signature
     base: int | None = None
+    judged_by: str = ""
 
 
 class Reader(Protocol):

@@ -81,6 +81,8 @@ def take_in(
         )
     served = ServedVersion(record.version, record.path, signature, base, spec)
     answer: dict[str, Any] = {"model": spec.name, "version": record.version, "rollout": None}
+    if found.judged_by:
+        answer["judged_by"] = found.judged_by
     if current is None:
         split = TrafficSplit(stable=record.version)
         store.put_deployment(Deployment(spec, (served,), split))

@@ -1,5 +1,6 @@
 """Reads a model that is an ONNX graph; its spec must agree with the graph."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from driftloop_contracts.graph_files import check_graph_width, external_files
 from driftloop_contracts.input_rules import parse_rules
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_contracts.signature import Signature
+from driftloop_evaluation.chosen_objective import chosen_objective
+from driftloop_evaluation.labels import label_names
 from driftloop_evaluation.served_objectives import served_objectives
 from driftloop_evaluation.slices import slice_columns
 from driftloop_gateway.incoming_version import IncomingVersion, only_holds
@@ -46,8 +49,26 @@ def read_graph(
     signature.check_width()
     _check_signature(signature, declared)
     _check_spec(spec, signature)
-    spec = served_objectives(spec, signature)
-    return IncomingVersion(spec, folder, signature)
+    spec, judged_by = _judged(served_objectives(spec, signature), signature, folder / REFERENCE)
+    return IncomingVersion(spec, folder, signature, judged_by=judged_by)
+
+
+def _judged(spec: ModelSpec, signature: Signature, reference: Path) -> tuple[ModelSpec, str]:
+    """The spec with an objective by the labels of the reference, and why, if it names none."""
+    if spec.objective is not None or spec.task != "classification" or not reference.is_file():
+        return spec, ""
+    import pyarrow.parquet as pq
+
+    if "label" not in pq.read_schema(reference).names:
+        return spec, ""
+    labels = pq.read_table(reference, columns=["label"]).column("label")
+    objective, why = chosen_objective(label_names(labels).to_pylist())
+    if objective is None:
+        return spec, why
+    try:
+        return served_objectives(replace(spec, objective=objective), signature), why
+    except Rejected as error:
+        return spec, f"judged by its error: {error}"
 
 
 def _check_signature(signature: Signature, declared: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,9 +11,10 @@ import yaml
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.graph_names import output_name
 from driftloop_contracts.kind import Task
-from driftloop_contracts.model import ModelSpec, check_new_name
+from driftloop_contracts.model import ModelSpec, check_new_name, class_name
 from driftloop_contracts.signature import check_width
-from driftloop_retrain.tabular.candidate import classes_of, make_candidate
+from driftloop_evaluation.chosen_objective import chosen_objective
+from driftloop_retrain.tabular.candidate import classes_of, make_candidate, with_classes
 from driftloop_retrain.tabular.csv_file import FOUND, CsvForm
 from driftloop_retrain.tabular.data_checks import checked
 from driftloop_retrain.tabular.data_warnings import data_warnings
@@ -42,9 +44,9 @@ def train_first(
     form: CsvForm = FOUND,
 ) -> dict[str, Any]:
     """Train on a file and write `model.yaml`, `model.onnx` and `reference.parquet` into `output`,
-    for `driftloop deploy`. Returns the paths, the winning family, its metrics on the hold-out, and
-    warnings about the size of the data. Raises Rejected if the file or its columns are not
-    suitable."""
+    for `driftloop deploy`. Returns the paths, the winning family, its metrics on the hold-out, what
+    it is judged by and why, and warnings about the size of the data. Raises Rejected if the file or
+    its columns are not suitable."""
     if task not in ("classification", "regression"):
         raise Rejected(f"task {task!r}: must be classification or regression")
     check_new_name(name)
@@ -57,6 +59,11 @@ def train_first(
     spec = ModelSpec(name, kind, output_name(answer, rows.features.column_names), TABULAR)
     inputs = input_tensors(rows.features)
     check_width(len(inputs) + OUTPUTS)
+    judged_by = "judged by its squared error"
+    if kind == "classification":
+        objective, judged_by = chosen_objective(map(class_name, rows.labels.tolist()))
+        spec = with_classes(replace(spec, objective=objective), classes_of(spec, rows))
+    say(judged_by)
     parts = split(rows, settings.retrain, None)
     warnings = [*found.warnings, *data_warnings(parts, kind)]
     for warning in warnings:
@@ -88,6 +95,7 @@ def train_first(
         "spec": str(output / SPEC),
         "family": candidate.found.best.family,
         "metrics": candidate.metrics,
+        "judged_by": judged_by,
         "rows": rows.rows,
         "warnings": warnings,
         "left_out": dict(found.left_out),

@@ -117,6 +117,17 @@ def test_a_rollout_that_is_paused_for_long_waits_for_a_person() -> None:
     assert found(ModelSeen(name="m", rollout=replace(paused, changed_at=NOW))) == []
 
 
+def test_what_waits_for_an_approval_is_a_ticket_at_once() -> None:
+    waits = RolloutSeen(
+        id="r", state="running", version=3, reason="the promotion is proven", changed_at=NOW,
+        awaits="promote",
+    )  # fmt: skip
+    (condition,) = found(ModelSeen(name="m", rollout=waits))
+    assert (condition.cause, condition.urgency) == (Cause.APPROVAL, "ticket")
+    assert "the promotion is proven" in condition.happened
+    assert "`driftloop rollout approve m`" in condition.next
+
+
 def test_one_failed_retrain_is_not_told_and_two_in_a_row_are() -> None:
     error = "Traceback\n  boom\nValueError: no rows"
     failed = [retrain(n, RetrainState.FAILED, error=error) for n in (1, 2)]

@@ -15,6 +15,7 @@ from driftloop_console.assets import STATIC
 from driftloop_console.changes_feed import tokens
 from driftloop_console.context import ConsoleContext
 from driftloop_gateway.app import GatewayContext, make_app
+from driftloop_rollout.machine import Rollout
 from driftloop_settings import Settings
 from driftloop_store import Store, open_store
 
@@ -119,6 +120,22 @@ def test_of_two_operators_the_second_is_told_what_happened(
     page = client.get("/rollouts/canary-rollout").text
     assert "/rollouts/canary-rollout/resume" in page
     assert "/rollouts/canary-rollout/pause" not in page
+
+
+def test_a_promotion_that_waits_is_approved_on_its_page_and_audited(
+    client: TestClient, store: Store
+) -> None:
+    assert "/rollouts/canary-rollout/approve" not in client.get("/rollouts/canary-rollout").text
+    record = store.rollout("canary-rollout")
+    waits = {**Rollout.from_record(record).to_body(), "awaits": "promote"}
+    store.save_rollout("canary-rollout", record["revision"], "running", waits)
+    page = client.get("/rollouts/canary-rollout").text
+    assert "/rollouts/canary-rollout/approve" in page
+    assert "Waits for a person to approve" in page
+    told = client.post("/rollouts/canary-rollout/approve", json={"seen": "running"})
+    assert told.text == "Done: an operator (console) approved what waited for a person."
+    assert store.rollout("canary-rollout")["approved"] == ["promote"]
+    assert [entry["action"] for entry in store.audits()] == ["approve"]
 
 
 def test_a_form_of_another_page_cannot_steer(client: TestClient) -> None:
