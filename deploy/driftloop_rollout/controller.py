@@ -299,6 +299,7 @@ class Controller:
         event = Event.ADVANCE if move == "advance" else Event.PROVE
         if event is Event.PROVE and rollout.holdback and seen.quality_is_judged:
             event = Event.WATCH
+            judged = replace(judged, evidence=replace(seen, trial=seen.trial.watching()))
         return apply(judged, event, now, verdict.reason, numbers=verdict.numbers)
 
     def _watch(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:

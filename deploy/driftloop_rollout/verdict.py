@@ -172,6 +172,20 @@ class Metric:
             stable_count=self.stable_count + int(units.rows[stable].sum()),
         )
 
+    def watching(self) -> "Metric":
+        """The metric after a promotion: harm is tested anew, because what was good until now would
+        hide what begins to be bad. What was proven stays."""
+        return replace(
+            self,
+            prior=self.q,
+            prior_weight=PRIOR_WEIGHT,
+            worse=BettingTest(self.worse.d0, self.worse.side, self.worse.scale),
+            canary_sum=0.0,
+            canary_count=0,
+            stable_sum=0.0,
+            stable_count=0,
+        )
+
     @property
     def proven(self) -> bool:
         done = self.rule.proven or not self.rule.required
@@ -213,6 +227,10 @@ class Trial:
             ),
             self.few,
         )
+
+    def watching(self) -> "Trial":
+        """See `Metric.watching`."""
+        return replace(self, metrics=tuple(m.watching() for m in self.metrics))
 
     def metric(self, name: str) -> Metric | None:
         return next((m for m in self.metrics if m.rule.name == name), None)

@@ -8,6 +8,7 @@ from driftloop_console.page import Link, Page, Section, facts_section, table_sec
 from driftloop_console.time_range import time_range
 from driftloop_console.views import model_page
 from driftloop_console.views.fleet import model_url
+from driftloop_console.views.measured import measured
 from driftloop_contracts.alert import Alert
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.incident import Incident
@@ -97,7 +98,7 @@ def version(context: ConsoleContext, params: Params, query: Params) -> Page:
     metrics = of_version[0].metrics if of_version else {}
     sections = (
         facts_section("facts", "", facts),
-        facts_section("metrics", "Measured before it was registered", dict(metrics)),
+        facts_section("metrics", "Measured before it was registered", measured(metrics)),
         table_section(
             "Capture", model_page.capture_table(ledger), query, model_page.capture_account(ledger)
         ),

@@ -7,6 +7,7 @@ from driftloop_console.context import ConsoleContext
 from driftloop_console.page import Link, Page, Section, facts_section, table_section
 from driftloop_console.views import retrain_page, rollout_page
 from driftloop_console.views.fleet import model_url, version_url
+from driftloop_console.views.measured import measured
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.retrain import Retrain
 from driftloop_rollout.machine import Rollout
@@ -71,6 +72,6 @@ def retrain(context: ConsoleContext, params: Params, query: Params) -> Page:
         facts_section("trigger", "What the trigger saw", retrain_page.evidence(decision)),
         table_section("Gate", retrain_page.gate_table(found), query),
         facts_section("lineage", "What it gave", retrain_page.lineage(found)),
-        facts_section("metrics", "Measured on the hold-out", dict(found.metrics)),
+        facts_section("metrics", "Measured on the hold-out", measured(found.metrics)),
     )
     return Page(f"Retrain of {found.model}", "Fleet", sections, frozenset({found.model}))

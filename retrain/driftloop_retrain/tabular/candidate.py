@@ -13,7 +13,7 @@ from driftloop_contracts.model import ModelSpec, class_name
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.tabular.dataset import Dataset, Split
-from driftloop_retrain.tabular.evaluate import Outputs, metrics
+from driftloop_retrain.tabular.evaluate import Outputs, shown_metrics
 from driftloop_retrain.tabular.export import write_reference
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.parity import Parity, check_parity
@@ -104,5 +104,5 @@ def make_candidate(
     if tensor not in outputs:
         raise Rejected(f"the candidate has no output {tensor!r}; it has {sorted(outputs)}")
     write_reference(folder, parts.holdout, outputs, settings.monitoring.reference_rows)
-    measured = metrics(spec.task, tensor, parts.holdout.labels, outputs, classes)
+    measured = shown_metrics(spec.task, tensor, parts.holdout.labels, outputs, classes)
     return Candidate(folder, graph.signature, found, outputs, measured, parity)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.graph_names import probabilities_of
 from driftloop_contracts.kind import Task
-from driftloop_evaluation.labels import Labels
+from driftloop_evaluation import shown_metrics as shown
+from driftloop_evaluation.labels import Labels, class_names
 from driftloop_evaluation.losses import losses_of
 from driftloop_evaluation.scales import UNIT_SCALE, error_scale
 
@@ -64,6 +65,37 @@ def metrics(
     if classes is not None and probabilities is not None:
         found["log_loss"] = _log_loss(labels, probabilities, classes)
     return found
+
+
+def shown_metrics(
+    task: Task,
+    output: str,
+    labels: NDArray[np.generic],
+    outputs: Outputs,
+    classes: NDArray[np.generic] | None = None,
+) -> dict[str, float]:
+    """Return `metrics` and what else people ask for, with intervals (`shown_metrics.flat`); of two
+    classes also the confusion matrix. Rows are oldest first."""
+    found = metrics(task, output, labels, outputs, classes)
+    if task == "regression":
+        answers = outputs[output].reshape(-1).astype(np.float64)
+        return {**shown.flat(shown.value_metrics(labels.astype(np.float64), answers)), **found}
+    answered = outputs[output].reshape(len(labels), -1)
+    if answered.shape[1] != 1:
+        return found
+    names = [class_names(pa.array(v)).to_pylist() for v in (labels, answered[:, 0])]
+    order = [] if classes is None else class_names(pa.array(classes)).to_pylist()
+    order += sorted({*names[0], *names[1]} - {*order})
+    place = {name: number for number, name in enumerate(order)}
+    truth, said = (np.array([place[name] for name in part], np.int64) for part in names)
+    p = None if classes is None or len(order) != len(classes) else probabilities_of(outputs)
+    probabilities = None if p is None else np.asarray(p, np.float64)
+    more = shown.flat(shown.class_metrics(truth, said, probabilities, len(order)))
+    if len(order) == 2:
+        counts = shown.confusion(truth, said, 2).ravel().tolist()
+        kinds = ("true_negatives", "false_positives", "false_negatives", "true_positives")
+        more |= dict(zip(kinds, map(float, counts), strict=True))
+    return {**more, **found}
 
 
 def _log_loss(

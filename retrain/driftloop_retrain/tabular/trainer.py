@@ -36,7 +36,7 @@ from driftloop_retrain.tabular.candidate import (
 )
 from driftloop_retrain.tabular.data_checks import checked, suspected_labels
 from driftloop_retrain.tabular.dataset import Dataset, Split, from_lake, split
-from driftloop_retrain.tabular.evaluate import ColumnSlice, loss_scale, losses, metrics
+from driftloop_retrain.tabular.evaluate import ColumnSlice, loss_scale, losses, shown_metrics
 from driftloop_retrain.tabular.evaluation_record import evaluation_of
 from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.gate import Guard, gate
@@ -234,4 +234,4 @@ def _judge(
         and probabilities.shape[1:] == (len(classes),)
     )
     known = classes if comparable else None
-    return verdict, metrics(spec.task, output, held.labels, theirs, known)
+    return verdict, shown_metrics(spec.task, output, held.labels, theirs, known)

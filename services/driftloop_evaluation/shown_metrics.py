@@ -1,0 +1,147 @@
+"""Metrics that are shown beside what decides, each with a 95 % confidence interval.
+
+The values are scikit-learn's. The intervals are those of a jackknife that leaves out one of 20
+blocks of consecutive rows at a time (Shao and Tu, "The Jackknife and Bootstrap", 1995): so rows of
+one time or of one user may depend on each other. An interval of a share is at least Wilson's
+("Probable inference", 1927), which holds also if none or all rows count.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop_evaluation.labels import Floats
+
+BLOCKS = 20
+T_QUANTILE = 2.093
+"""Of Student's t with BLOCKS - 1 degrees of freedom, for 95 %."""
+Z_QUANTILE = 1.96
+BINS = 10
+"""Of equal size, for the calibration error."""
+
+Ints = NDArray[np.int64]
+Measure = Callable[[NDArray[np.bool_]], float]
+"""Of the rows that a mask [n] keeps; NaN if it is not defined on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """low, high: NaN if they cannot be estimated."""
+
+    value: float
+    low: float
+    high: float
+
+
+def class_metrics(
+    labels: Ints, answers: Ints, probabilities: Floats | None, classes: int
+) -> dict[str, Estimate]:
+    """Of n rows. labels, answers [n]: places of classes. probabilities [n, classes]. Of two classes
+    the second is the positive one; of more, precision, recall and F1 are means over classes."""
+    import sklearn.metrics as sk
+
+    average = "binary" if classes == 2 else "macro"
+
+    def per_class(kind: Callable[..., float]) -> Measure:
+        return lambda m: float(kind(labels[m], answers[m], average=average, zero_division=0.0))
+
+    found: dict[str, Measure] = {
+        "accuracy": lambda m: float(sk.accuracy_score(labels[m], answers[m])),
+        "precision": per_class(sk.precision_score),
+        "recall": per_class(sk.recall_score),
+        "f1": per_class(sk.f1_score),
+    }
+    if probabilities is not None:
+        p, places = np.clip(probabilities, 0.0, 1.0), np.arange(classes)
+        right = (labels[:, None] == places).astype(np.float64)
+        found["log_loss"] = lambda m: float(sk.log_loss(labels[m], p[m], labels=places))
+        found["brier"] = lambda m: float(((p[m] - right[m]) ** 2).sum(axis=1).mean() / 2)
+        best, named = p.max(axis=1), (p.argmax(axis=1) == labels).astype(np.float64)
+        if classes == 2:
+            positive, score = labels == 1, p[:, 1]
+            found["roc_auc"] = lambda m: _both(positive[m], score[m], sk.roc_auc_score)
+            found["pr_auc"] = lambda m: _both(positive[m], score[m], sk.average_precision_score)
+            best, named = score, positive.astype(np.float64)
+        found["calibration_error"] = lambda m: calibration_error(best[m], named[m])
+    n = len(labels)
+    shown = {name: estimate(measure, n) for name, measure in found.items()}
+    shares = {"accuracy": (answers == labels, np.ones(n, bool))}
+    if classes == 2:
+        shares["precision"] = (labels == 1, answers == 1)
+        shares["recall"] = (answers == 1, labels == 1)
+    for name, (counts, among) in shares.items():
+        shown[name] = _at_least(shown[name], *wilson(int(counts[among].sum()), int(among.sum())))
+    return shown
+
+
+def value_metrics(labels: Floats, answers: Floats) -> dict[str, Estimate]:
+    """Of n rows: MAE, RMSE, R²."""
+    import sklearn.metrics as sk
+
+    found: dict[str, Measure] = {
+        "mae": lambda m: float(sk.mean_absolute_error(labels[m], answers[m])),
+        "rmse": lambda m: float(sk.root_mean_squared_error(labels[m], answers[m])),
+        "r2": lambda m: float(sk.r2_score(labels[m], answers[m])),
+    }
+    return {name: estimate(measure, len(labels)) for name, measure in found.items()}
+
+
+def confusion(labels: Ints, answers: Ints, classes: int) -> Ints:
+    """Return the counts [classes, classes] of rows by label and answer."""
+    import sklearn.metrics as sk
+
+    return np.asarray(sk.confusion_matrix(labels, answers, labels=np.arange(classes)), np.int64)
+
+
+def calibration_error(confidence: Floats, right: Floats) -> float:
+    """The mean distance of stated probabilities from shares, in BINS of equal size (Naeini et al.,
+    "Obtaining well calibrated probabilities", 2015)."""
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, min(BINS, max(len(order), 1)))
+    apart = [len(b) * abs(confidence[b].mean() - right[b].mean()) for b in bins if len(b)]
+    return float(sum(apart) / max(len(order), 1))
+
+
+def estimate(measure: Measure, n: int) -> Estimate:
+    """The value of n rows in order of time, with its interval."""
+    value = measure(np.ones(n, bool)) if n else float("nan")
+    if n < 2 * BLOCKS or np.isnan(value):
+        return Estimate(value, float("nan"), float("nan"))
+    block = np.arange(n) * BLOCKS // n
+    without = np.array([measure(block != number) for number in range(BLOCKS)])
+    error = np.sqrt((BLOCKS - 1) * ((without - without.mean()) ** 2).mean())
+    return Estimate(value, float(value - T_QUANTILE * error), float(value + T_QUANTILE * error))
+
+
+def wilson(counted: int, n: int) -> tuple[float, float]:
+    """The interval of a share of n."""
+    if not n:
+        return 0.0, 1.0
+    z2, share = Z_QUANTILE**2, counted / n
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_QUANTILE * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def flat(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """As numbers by name: `f1`, `f1_low` and `f1_high`; without those that are NaN."""
+    parts = {
+        name + end: number
+        for name, e in estimates.items()
+        for end, number in (("", e.value), ("_low", e.low), ("_high", e.high))
+    }
+    return {name: number for name, number in parts.items() if not np.isnan(number)}
+
+
+def _at_least(found: Estimate, low: float, high: float) -> Estimate:
+    return Estimate(
+        found.value,
+        max(0.0, float(np.nanmin([found.low, low]))),
+        min(1.0, float(np.nanmax([found.high, high]))),
+    )
+
+
+def _both(positive: NDArray[np.bool_], score: Floats, of: Callable[..., float]) -> float:
+    return float(of(positive, score)) if positive.any() and not positive.all() else float("nan")
