@@ -28,9 +28,9 @@ from driftloop_rollout.evidence import RolloutEvidence
 from driftloop_rollout.machine import TRANSITIONS, Event, Rollout, State, apply
 from driftloop_rollout.observer import Observer
 from driftloop_rollout.outlook import Outlook, outlook
+from driftloop_rollout.permission import Exposure, Move, Refusal, matured, refusal
 from driftloop_rollout.shadow import OpenGraph, Outcome, Shadows
 from driftloop_rollout.shadow_process import ShadowProcess
-from driftloop_rollout.permission import Exposure, Move, Refusal, matured, refusal
 from driftloop_rollout.traffic import baseless, desired, superseded, trimmed
 from driftloop_rollout.verdict import Verdict, first_rung
 from driftloop_settings import RolloutSettings, Settings
@@ -299,7 +299,7 @@ class Controller:
         event = Event.ADVANCE if move == "advance" else Event.PROVE
         if event is Event.PROVE and rollout.holdback and seen.quality_is_judged:
             event = Event.WATCH
-            judged = replace(judged, evidence=replace(seen, trial=seen.trial.watching()))
+            judged = replace(judged, evidence=seen.watching(now))
         return apply(judged, event, now, verdict.reason, numbers=verdict.numbers)
 
     def _watch(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:

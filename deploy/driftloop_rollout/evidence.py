@@ -20,16 +20,18 @@ import numpy as np
 from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.measures import QUALITY, Measure, Measures
 from driftloop_evaluation.settling import SILENCE, settled_until
-from driftloop_rollout.arm_rows import EPOCH, ArmRows, time_of
+from driftloop_rollout.arm_rows import EPOCH, ArmRows, time_of, us_of
 from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn, usable
 from driftloop_rollout.coverage import Coverage, labelled_until
 from driftloop_rollout.label_delay import LabelDelay, mature_until
 from driftloop_rollout.units import Floats, KeyHistory, Units, spread_of
-from driftloop_rollout.verdict import Metric, Rule, Trial, seconds_needed
+from driftloop_rollout.verdict import AFTER, Metric, Rule, Trial, seconds_needed
 
 MIN_PAST_REQUESTS = 100
 GUARD_PROOF = 2.5
 """The margins by which a guardrail or slice must be shown not to be worse, for a promotion."""
+Judge = Callable[[ArmRows], Floats]
+"""rows [n] → their losses [n]."""
 PATIENCE = timedelta(minutes=5)
 """How long requests of one arm wait for a request of the other."""
 
@@ -96,6 +98,8 @@ class RolloutEvidence:
     """How long the champion's labels take; None: not learned."""
     answered: int = 0
     """How many rows the candidate answered."""
+    watched_from: datetime | None = None
+    """When the candidate was promoted; None: not yet."""
     problem: str = ""
     """Why outputs or labels could not be judged in the newest cycle; nothing is promoted then."""
 
@@ -115,6 +119,7 @@ class RolloutEvidence:
             "splits": [span.to_dict() for span in self.splits],
             "labels": self.labels and self.labels.to_dict(),
             "answered": self.answered,
+            "watched_from": self.watched_from and self.watched_from.isoformat(),
             "problem": self.problem,
         }
 
@@ -133,6 +138,7 @@ class RolloutEvidence:
             tuple(SplitSpan.from_dict(span) for span in value.get("splits", ())),
             LabelDelay.from_dict(labels) if (labels := value.get("labels")) else None,
             value.get("answered", 0),
+            datetime.fromisoformat(at) if (at := value.get("watched_from")) else None,
             value.get("problem", ""),
         )
 
@@ -158,6 +164,10 @@ class RolloutEvidence:
         if served and splits[-1].started is None:
             splits = (*splits[:-1], replace(splits[-1], started=now))
         return replace(self, splits=splits)
+
+    def watching(self, now: datetime) -> "RolloutEvidence":
+        """The evidence of a candidate that is promoted now."""
+        return replace(self, trial=self.trial.watching(), watched_from=now)
 
     def halted(self, at: datetime) -> "RolloutEvidence":
         """End the newest split: the candidate gets no more traffic from `at` on."""
@@ -272,7 +282,7 @@ def extend(
     """Return the evidence with the usable rows of the lake since `requests_until` (`recent`) and
     since `labels_until` (`aged`). Both may hold older rows, which are not used again. past: the
     champion's rows before both, from which the expected loss of a routing key is learned."""
-    units: dict[str, Units] = {}
+    judged: dict[str, tuple[DrawnRows, Judge]] = {}
     champion = None if past is None else past.where(~past.canary)
     complete = max(_settled_until(recent, now), evidence.requests_until)
     new = drawn(recent.between(evidence.requests_until, complete), evidence.splits)
@@ -285,9 +295,7 @@ def extend(
         requests_until = evidence.requests_until
     elif not silent:
         slow = partial(_slow, above_s=evidence.baseline.slow_above_s)
-        units["errors"] = _units(evidence, "errors", new, champion, _failed)
-        units["latency"] = _units(evidence, "latency", new, champion, slow)
-        units["format"] = _units(evidence, "format", new, champion, _malformed)
+        judged |= {"errors": (new, _failed), "latency": (new, slow), "format": (new, _malformed)}
     moved = requests_until > evidence.requests_until
     answered = evidence.answered + (int(new.rows.canary.sum()) if moved else 0)
     labels_until, waiting, coverage = evidence.labels_until, "", evidence.coverage
@@ -307,13 +315,15 @@ def extend(
         if until is not None:
             used = labelled.part(until)
             if not used.has_silent_arm:
-                units[QUALITY] = _units(evidence, QUALITY, used, champion, _loss)
+                judged[QUALITY] = used, _loss
                 for number, measure in enumerate(evidence.baseline.measures[1:]):
-                    judge = partial(_other, number=number)
-                    name = measure["name"]
-                    units[name] = _units(evidence, name, used, champion, judge)
+                    judged[measure["name"]] = used, partial(_other, number=number)
             coverage = coverage.with_rows(used.rows)
             labels_until = until
+    units = {n: _units(evidence, n, rows, champion, j) for n, (rows, j) in judged.items()}
+    if (since := evidence.watched_from) is not None:
+        later = {n + AFTER: (rows, j) for n, (rows, j) in judged.items()}
+        units |= {n: _units(evidence, n, r, champion, j, since) for n, (r, j) in later.items()}
     return replace(
         evidence,
         trial=evidence.trial.update(units),
@@ -331,15 +341,20 @@ def _units(
     name: str,
     rows: DrawnRows,
     champion: ArmRows | None,
-    judge: Callable[[ArmRows], Floats],
+    judge: Judge,
+    since: datetime | None = None,
 ) -> Units:
+    """since: rows before it do not count."""
     metric, baseline = evidence.trial.metric(name), evidence.baseline
     q = 0.0 if metric is None else metric.q
     history = NO_HISTORY
     if champion is not None:
         history = KeyHistory.of(champion.key, judge(champion))
     alone = {QUALITY: baseline.quality_spread, "format": baseline.malformed_spread}
-    return rows.units(judge(rows.rows), history, q, alone.get(name, 0.0))
+    values = judge(rows.rows)
+    if since is not None:
+        values = np.where(rows.rows.at < us_of(since), np.nan, values)
+    return rows.units(values, history, q, alone.get(name.removesuffix(AFTER), 0.0))
 
 
 def _other(rows: ArmRows, number: int) -> Floats:

@@ -34,6 +34,8 @@ GATE_ALPHA = 0.05  # of steps to the next rung, and of the proofs of guards
 GUARD_PROOF_MARGIN = 0.05  # the least margin that a guard must exclude before a promotion
 PRIOR_WEIGHT = 100.0  # pseudo-observations at the champion's historic rate
 LEAST_VARIANCE = 0.002  # that bets assume; less if the margin itself is smaller
+AFTER = " after the promotion"
+"""Ends the names of metrics of rows after the promotion."""
 MOST_AT_STAKE = 0.9  # share of the wealth that the worst outcome of one unit may cost
 
 
@@ -172,20 +174,6 @@ class Metric:
             stable_count=self.stable_count + int(units.rows[stable].sum()),
         )
 
-    def watching(self) -> "Metric":
-        """The metric after a promotion: harm is tested anew, because what was good until now would
-        hide what begins to be bad. What was proven stays."""
-        return replace(
-            self,
-            prior=self.q,
-            prior_weight=PRIOR_WEIGHT,
-            worse=BettingTest(self.worse.d0, self.worse.side, self.worse.scale),
-            canary_sum=0.0,
-            canary_count=0,
-            stable_sum=0.0,
-            stable_count=0,
-        )
-
     @property
     def proven(self) -> bool:
         done = self.rule.proven or not self.rule.required
@@ -229,8 +217,14 @@ class Trial:
         )
 
     def watching(self) -> "Trial":
-        """See `Metric.watching`."""
-        return replace(self, metrics=tuple(m.watching() for m in self.metrics))
+        """The trial after a promotion: with each metric anew, for rows from then on. What was good
+        before would hide what begins to be bad."""
+        rules = [
+            replace(m.rule, name=m.rule.name + AFTER, decisive=False, required=False)
+            for m in self.metrics
+        ]
+        later = [Metric.start(r, (), m.q) for r, m in zip(rules, self.metrics, strict=True)]
+        return replace(self, metrics=(*self.metrics, *later))
 
     def metric(self, name: str) -> Metric | None:
         return next((m for m in self.metrics if m.rule.name == name), None)
@@ -257,7 +251,8 @@ class Trial:
             return Verdict("hold", "undecided", f"not enough evidence yet on {names}", numbers)
         word = self._word() if action == "promote" else "undecided"
         reason = "; ".join(f"{m.rule.name}: {_compared(m)}" for m in self.metrics)
-        few = [m.rule.name for m in self.metrics if not (m.rule.required or m.rule.proven)]
+        optional = [m.rule for m in self.metrics if not (m.rule.required or m.rule.proven)]
+        few = [rule.name for rule in optional if not rule.name.endswith(AFTER)]
         if action == "promote" and (few := [*few, *self.few]):
             reason += f"; too few rows to tell: {', '.join(few)}"
         return Verdict(action, word, reason, numbers)
