@@ -51,7 +51,6 @@ def rows_of(folder: Path, case: str, rows: int) -> tuple[Frame, np.ndarray, Fram
         frame[:TRAIN_ROWS],
         y[:TRAIN_ROWS],
         frame[TRAIN_ROWS:].reset_index(drop=True),
-        y[TRAIN_ROWS:],
     )
 
 

@@ -61,6 +61,26 @@ def lineage(retrain: Retrain) -> dict[str, Any]:
     }
 
 
+def data_checks(retrain: Retrain) -> dict[str, Any]:
+    """What was wrong with the rows; {} if they were not checked."""
+    checks: Record = (retrain.result or {}).get("data_checks") or {}
+    suspected: Record = checks.get("suspected_labels") or {}
+    return {
+        **{
+            f"Left out: {reason}": words.count(rows)
+            for reason, rows in checks.get("left_out", {}).items()
+        },
+        **({"Repeat an earlier row": words.count(checks["repeated"])} if checks else {}),
+        **(
+            {"Labels that are probably wrong": f"{suspected['suspected']:,} of "
+             f"{suspected['rows']:,} looked at"}
+            if suspected
+            else {}
+        ),
+        **({"Warnings": "; ".join(checks["warnings"])} if checks.get("warnings") else {}),
+    }  # fmt: skip
+
+
 def gate_table(retrain: Retrain) -> Table:
     columns = (
         Column("name", "Check"),

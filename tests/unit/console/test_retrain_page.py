@@ -1,0 +1,29 @@
+"""What the page of a retrain says of its data."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from driftloop_console.views.retrain_page import data_checks
+from driftloop_contracts.retrain import Retrain
+
+
+def retrain(result: dict[str, Any] | None) -> Retrain:
+    return Retrain(id="r", model="loans", at=datetime(2026, 11, 29, tzinfo=UTC), result=result)
+
+
+def test_what_was_left_out_is_counted_by_reason() -> None:
+    checks = {
+        "rows": 2_000, "left_out": {"age is above 120": 1_003}, "repeated": 4, "classes": {},
+        "warnings": ["a", "b"], "suspected_labels": {"rows": 1_700, "suspected": 11},
+    }  # fmt: skip
+    assert data_checks(retrain({"data_checks": checks})) == {
+        "Left out: age is above 120": "1,003",
+        "Repeat an earlier row": "4",
+        "Labels that are probably wrong": "11 of 1,700 looked at",
+        "Warnings": "a; b",
+    }
+
+
+def test_a_retrain_that_checked_nothing_says_nothing() -> None:
+    assert data_checks(retrain(None)) == {}
+    assert data_checks(retrain({"gate": {}})) == {}
