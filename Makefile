@@ -103,6 +103,10 @@ bench-verdict: setup  ## Simulate rollouts through the verdict's own code (ARGS=
 bench-detectors: setup  ## Simulate calm and risen errors, and drift, ten minutes
 	$(BIN)/python tests/bench/bench_detectors.py $(ARGS)
 
+.PHONY: bench-export
+bench-export: setup  ## Export models of each framework and compare them row by row (ARGS="--data FOLDER")
+	$(BIN)/python tests/bench/bench_export.py $(ARGS)
+
 .PHONY: bench-serving
 bench-serving: setup  ## Compare serving with baselines and peers, about 20 minutes (ARGS=--quick: 4)
 	$(BIN)/python tests/bench/serving/run.py $(ARGS)

@@ -1,8 +1,9 @@
 """Exports of each framework on real rows: does the graph answer as the native model does?
 
-    python tests/bench/bench_export.py FOLDER [--only lightgbm] [--rows 5000]
+    python tests/bench/bench_export.py [--data FOLDER] [--only LightGBM] [--rows 5000]
 
-FOLDER holds car_loan.parquet, credit_card.parquet and car_price.parquet. Four models for each
+FOLDER holds car_loan.parquet, credit_card.parquet and car_price.parquet; without it, the shorter
+files of the tests and the demo are read. Four models for each
 framework: two classes, three classes, a value, and two classes with missing values. Prints a table
 in Markdown; each row is compared by `export`, which raises if one differs.
 """
@@ -21,6 +22,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from driftloop_contracts.errors import Rejected
+from driftloop_demo.data_set import FILE
 from driftloop_export import export
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -33,12 +35,20 @@ CASES = {
     "missing values": ("car_loan", "repaid", 0.08),
 }
 Frame = Any
+SHIPPED = {
+    "car_loan": FILE,
+    "credit_card": Path(__file__).parents[1] / "fixtures" / "credit_card.parquet",
+    "car_price": Path(__file__).parents[1] / "fixtures" / "car_price.parquet",
+}
 
 
-def rows_of(folder: Path, case: str, rows: int) -> tuple[Frame, np.ndarray, Frame]:
+def rows_of(folder: Path | None, case: str, rows: int) -> tuple[Frame, np.ndarray, Frame]:
     """Rows to train on, their labels, and the sample after them."""
     name, label, holes = CASES[case]
-    frame: Any = pq.read_table(folder / f"{name}.parquet").slice(0, TRAIN_ROWS + rows).to_pandas()
+    file = SHIPPED[name] if folder is None else folder / f"{name}.parquet"
+    table = pq.read_table(file).slice(0, TRAIN_ROWS + rows)
+    cut = min(TRAIN_ROWS, table.num_rows // 2)
+    frame: Any = table.to_pandas()
     for column in frame.select_dtypes("category"):
         frame[column] = frame[column].astype(str)
     y = frame.pop(label).to_numpy()
@@ -47,11 +57,7 @@ def rows_of(folder: Path, case: str, rows: int) -> tuple[Frame, np.ndarray, Fram
     for column in frame if holes else []:
         if not pd.api.types.is_bool_dtype(frame[column]):
             frame[column] = frame[column].mask(dice.random(len(frame)) < holes)
-    return (
-        frame[:TRAIN_ROWS],
-        y[:TRAIN_ROWS],
-        frame[TRAIN_ROWS:].reset_index(drop=True),
-    )
+    return frame[:cut], y[:cut], frame[cut:].reset_index(drop=True)
 
 
 def texts_of(frame: Frame) -> list[str]:
@@ -156,7 +162,7 @@ def shaped(framework: str, frame: Frame) -> Frame:
     return frame.assign(**{name: frame[name].fillna("") for name in texts})
 
 
-def measured(folder: Path, framework: str, rows: int) -> Iterator[str]:
+def measured(folder: Path | None, framework: str, rows: int) -> Iterator[str]:
     for case in CASES:
         x, y, sample = rows_of(folder, case, rows)
         classifies = case != "a value"
@@ -179,7 +185,7 @@ def measured(folder: Path, framework: str, rows: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--only", choices=FRAMEWORKS, action="append")
     parser.add_argument("--rows", type=int, default=5_000)
     given = parser.parse_args()
@@ -187,7 +193,7 @@ def main() -> None:
     print(f"| | {' | '.join(CASES)} |\n|---|{'---|' * len(CASES)}")
     for framework in given.only or FRAMEWORKS:
         print(
-            f"| {framework} | {' | '.join(measured(given.folder, framework, given.rows))} |",
+            f"| {framework} | {' | '.join(measured(given.data, framework, given.rows))} |",
             flush=True,
         )
 
