@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from sklearn.linear_model import LinearRegression
+from sklearn.tree import DecisionTreeClassifier
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
@@ -37,6 +38,24 @@ def test_deploy_takes_the_folder(tmp_path: Path) -> None:
     found = read_graph(document, arrived, None, tmp_path, Settings(state_dir=tmp_path / "state"))
     assert found.spec == ModelSpec("loans", "regression", "value")
     assert [t.name for t in found.signature.inputs] == ["a", "b"]
+
+
+def test_a_rare_class_suggests_an_objective_and_one_of_the_users_own_holds(tmp_path: Path) -> None:
+    rare = (FRAME.a < 2).astype(int)
+    model = DecisionTreeClassifier(max_depth=2).fit(FRAME, rare)
+    export(model, FRAME, "m", labels=rare, output=tmp_path)
+    written = (tmp_path / "model.yaml").read_text()
+    assert "# `objective` is a suggestion: 2 of 30 labels are 1" in written
+    assert ModelSpec.from_dict(spec_of(written)).objective is not None
+    export(model, FRAME, "m", labels=rare, output=tmp_path, objective={"metric": "brier"})
+    assert spec_of((tmp_path / "model.yaml").read_text())["objective"] == {"metric": "brier"}
+    export(model, FRAME, "m", labels=FRAME.b % 2 == 0, output=tmp_path)
+    assert "objective" not in spec_of((tmp_path / "model.yaml").read_text())
+
+
+def spec_of(text: str) -> dict[str, Any]:
+    document = yaml.safe_load(text)
+    return {k: v for k, v in document.items() if k not in ("model", "reference", "signature")}
 
 
 def test_the_reference_has_the_rows_the_answers_and_the_labels(tmp_path: Path) -> None:
