@@ -6,7 +6,7 @@ from driftloop_console.context import ConsoleContext
 from driftloop_console.model_records import all_models
 from driftloop_console.page import Page, Section, facts_section, table_section
 from driftloop_console.time_range import time_range
-from driftloop_console.views import incident_page, model_page, system_view
+from driftloop_console.views import audit_view, incident_page, model_page, system_view
 from driftloop_console.views.fleet import fleet_table, summary
 from driftloop_console.views.settings_table import settings_table
 from driftloop_contracts.alert import Alert
@@ -67,6 +67,12 @@ def decisions(context: ConsoleContext, _: Params, query: Params) -> Page:
     note = "Each time a retrain could have started: whether it did, and why."
     section = table_section("Decisions", table, query, note)
     return Page("Decisions", "Decisions", (section,), ranged=True)
+
+
+def audit(context: ConsoleContext, _: Params, query: Params) -> Page:
+    table = audit_view.audit_table(context.store.audits(MOST_ROWS))
+    note = "Deployments, retrains and what operators did, newest first."
+    return Page("Audit", "Audit", (table_section("Audit", table, query, note),))
 
 
 def settings(context: ConsoleContext, _: Params, query: Params) -> Page:

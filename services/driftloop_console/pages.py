@@ -22,6 +22,7 @@ PAGES: Mapping[str, Builder] = {
     "/incidents": overview_pages.incidents,
     "/incidents/{id}": overview_pages.incident,
     "/decisions": overview_pages.decisions,
+    "/audit": overview_pages.audit,
     "/settings": overview_pages.settings,
     "/system": overview_pages.system,
 }

@@ -15,6 +15,7 @@ from driftloop_console.page import Link, Page, Section
 
 NAVIGATION = (
     ("Fleet", "/"), ("Incidents", "/incidents"), ("Decisions", "/decisions"),
+    ("Audit", "/audit"),
     ("Settings", "/settings"), ("System", "/system"),
 )  # fmt: skip
 RANGES = ("1h", "24h", "7d", "30d")

@@ -34,7 +34,7 @@ PAGES = (
     "/", "/?sort_models=-error", "/?format=csv", "/models/model-7", "/models/model-7?last=7d",
     "/models/model-7?format=json&table=windows", "/models/canary/versions/2",
     "/rollouts/canary-rollout", "/retrains/retraining-retrain", "/incidents",
-    "/incidents/incident", "/decisions", "/settings", "/system",
+    "/incidents/incident", "/decisions", "/audit", "/settings", "/system",
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ NOT_USED: Any = None
 PAGES = (
     "/", "/models/alert", "/models/watching?last=24h", "/models/unwatched", "/models/canary",
     "/models/canary/versions/2", "/rollouts/canary-rollout", "/retrains/retraining-retrain",
-    "/incidents", "/incidents/incident", "/decisions", "/settings", "/system",
+    "/incidents", "/incidents/incident", "/decisions", "/audit", "/settings", "/system",
 )  # fmt: skip
 
 
@@ -216,3 +216,15 @@ def test_charts_are_data_that_a_browser_can_read(client: TestClient) -> None:
     charts = [json.loads(d.replace("&#34;", '"').replace("&gt;", ">")) for d in documents]
     assert [chart["small"] for chart in charts] == [False, True, True]
     assert {len(series["values"]) for series in charts[0]["series"]} == {48}
+
+
+def test_the_audit_page_says_who_did_what(client: TestClient, store: Store) -> None:
+    reason = '<script>alert("x")</script>'
+    store.audit("alice", "abort", {"rollout": "canary-rollout", "reason": reason, "by": None})
+    store.audit("operator", "retrain", {"model": "healthy", "recipes": []})
+    newest, older = client.get("/audit?format=json").json()
+    assert (newest["actor"], newest["model"], newest["detail"]) == ("operator", "healthy", "")
+    assert older["detail"] == f"rollout: canary-rollout; reason: {reason}"
+    page = client.get("/audit").text
+    assert "&lt;script&gt;alert" in page
+    assert 'href="/models/healthy"' in page
