@@ -30,7 +30,8 @@ AXE = Path(__file__).parents[2] / "console_browser" / "axe.min.js"
 PAGES = (
     "/", "/models/alert", "/models/watching", "/models/unwatched", "/models/canary",
     "/models/canary/versions/2", "/rollouts/canary-rollout", "/retrains/retraining-retrain",
-    "/incidents", "/incidents/incident", "/decisions", "/audit", "/settings", "/system", "/models/gone",
+    "/incidents", "/incidents/incident", "/decisions", "/audit", "/settings", "/system",
+    "/models/gone",
 )  # fmt: skip
 VISIBLE_MS = 2_000
 
