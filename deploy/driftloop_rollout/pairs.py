@@ -27,8 +27,8 @@ PRIOR_ROWS, PRIOR_SQUARE = 50.0, 0.1  # pseudo-observations of the mean squared 
 CHUNK_ROWS = 500  # after which stakes are chosen anew
 LEAST_PAIRS = 200  # before which nothing is decided: the design effect is unknown
 BLOCK_ROWS = (5, 20, 80, 320)
-LEAST_BLOCKS = 30
-UNKNOWN_EFFECT = 3.0  # assumed until blocks of the smallest size are enough
+LEAST_BLOCKS = 10
+UNKNOWN_EFFECT = 3.0  # assumed until there are LEAST_PAIRS rows
 
 PairAction = Literal["roll_back", "proven", "hold"]
 
@@ -94,14 +94,15 @@ class Dependence:
     def effect(self) -> float:
         """The design effect: the variance of sums of consecutive rows over that of as many
         independent rows, at the block size at which it is largest; at least 1."""
-        if self.rows < BLOCK_ROWS[0] * LEAST_BLOCKS:
+        if self.rows < LEAST_PAIRS:
             return UNKNOWN_EFFECT
         mean = self.total / self.rows
         one = self.squares / self.rows - mean * mean
         if one <= 0.0:
             return 1.0
         known = (b for b in self.blocks if b.count >= LEAST_BLOCKS)
-        return max(1.0, *(b.variance / (b.size * one) for b in known))
+        # A variance of few sums may be too small by about a standard error, which is added.
+        return max(1.0, *(b.variance / (b.size * one) * (1 + b.count**-0.5) for b in known))
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Dependence":
