@@ -14,7 +14,7 @@ Why, and what is assumed, is in docs/adr/0043-shadow-first.md.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from math import ceil, log
+from math import ceil, log, sqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -102,7 +102,7 @@ class Dependence:
             return 1.0
         known = (b for b in self.blocks if b.count >= LEAST_BLOCKS)
         # A variance of few sums may be too small by about a standard error, which is added.
-        return max(1.0, *(b.variance / (b.size * one) * (1 + b.count**-0.5) for b in known))
+        return max(1.0, *(b.variance / (b.size * one) * (1 + 1 / sqrt(b.count)) for b in known))
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Dependence":

@@ -54,6 +54,9 @@ def main() -> None:
     except (DriftloopError, MemoryError) as error:
         reply(refused=str(error) or "not enough memory")
         return
+    # Loading takes a second or two; on a busy machine it would take minutes from here on.
+    with suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     reply(ready=True)
     for line in sys.stdin:
         order = json.loads(line)
@@ -66,8 +69,6 @@ def _behind_everything() -> None:
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     with suppress(OSError):
         os.nice(19)
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
