@@ -99,8 +99,9 @@ def test_a_process_that_is_killed_or_hangs_is_told_and_waited_for_no_longer(
 ) -> None:
     waited(process, lambda: process.idle)
     os.kill(process.pid, signal.SIGSEGV)
+    process.ask(rows(3))
     with pytest.raises(ShadowDied, match="SIGSEGV"):
-        waited(process, lambda: not process.idle)
+        waited(process, process.answered)
     hung = ShadowProcess(
         threshold_graph(tmp_path / "v3", 0.5), BackendOptions(), Limits(wall_s=0.0)
     )
