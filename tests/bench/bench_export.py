@@ -154,8 +154,8 @@ def shaped(framework: str, frame: Frame) -> Frame:
     if framework == "torch":
         return frame.select_dtypes("number")
     if framework == "Hugging Face":
-        lines = frame.astype(str).apply(lambda row: ", ".join(row), axis=1)
-        return pd.DataFrame({"text": lines.tolist()})
+        lines = [", ".join(map(str, row)) for row in frame.itertuples(index=False)]
+        return pd.DataFrame({"text": lines})
     if framework == "LightGBM":
         return frame.astype(dict.fromkeys(texts_of(frame), "category"))
     texts = texts_of(frame)
