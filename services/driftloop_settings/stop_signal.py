@@ -19,7 +19,7 @@ def stop_on_signals(stop: threading.Event) -> None:
     os.set_blocking(ask, False)
 
     def handle(*_: object) -> None:
-        with contextlib.suppress(BlockingIOError):  # thousands of signals: it was told
+        with contextlib.suppress(BlockingIOError):  # thousands of signals: one is enough
             os.write(ask, b"x")
 
     def wait() -> None:
