@@ -75,7 +75,7 @@ def check(world: World) -> None:
         assert version is None or deployment.version(version) is not None
     # Saved before executed: traffic is never ahead of what the rollout says, for good reasons.
     granted = max((entry.weight for entry in rollout.history), default=0.0)
-    assert (1.0 if split.stable == 2 else split.weight) <= granted
+    assert (1.0 - split.weight if split.stable == 2 else split.weight) <= granted
     states = [State.PENDING, *(entry.state for entry in rollout.history)]
     for before, entry in zip(states, rollout.history, strict=False):
         assert TRANSITIONS[before, entry.event] is entry.state
