@@ -37,7 +37,7 @@ SIGNATURE = Signature((TensorSpec("x", "FP64", (-1, 64)),), (TensorSpec("y", "FP
 CAPTURE = CaptureSettings(segment_bytes=1 << 16, quota_bytes=1 << 17)
 PLACES = [(topic, number) for topic in (PREDICTIONS, LABELS) for number in (0, 1)]
 REPLICAS = 2
-SMALL_RECORD = 2_700
+SMALL_RECORD = 3_000
 """Bytes, which one request fits into and some do not."""
 
 

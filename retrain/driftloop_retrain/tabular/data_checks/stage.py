@@ -121,5 +121,5 @@ def _repeated(data: Dataset) -> int:
     if any(pa.types.is_nested(each.type) for each in data.features.schema):
         return 0  # lists cannot be grouped by
     table = data.features.append_column("driftloop label", pa.array(data.labels.tolist()))
-    names = table.column_names
-    return data.rows - int(table.group_by(names).aggregate([]).num_rows)
+    table = table.rename_columns([str(n) for n in range(table.num_columns)])  # a name is a path
+    return data.rows - int(table.group_by(table.column_names).aggregate([]).num_rows)
