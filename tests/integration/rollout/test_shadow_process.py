@@ -141,6 +141,7 @@ def archived(uri: str, n: int, began: datetime, rng: np.random.Generator) -> Non
             "latency_s": [0.002] * n,
             "error": pa.nulls(n, pa.string()),
             "routing_key_hash": pa.nulls(n, pa.int64()),
+            "trace_id": pa.nulls(n, pa.string()),
             "in_x": [row.tolist() for row in x],
             "out_label": (x[:, 0] > 0.52).astype(np.int64),
         }
