@@ -18,8 +18,8 @@ from command_line import Driftloop, eventually
 CLIENTS = Path(__file__).parent / "conformance" / "clients"
 PYTHON = Path(__file__).parents[1] / ".venv-clients" / "bin" / "python"
 SUITES = sorted(path.name for path in CLIENTS.glob("test_*.py"))
-STEADY_CANARY = {"rollout": {"steps": [0.5], "promote_unlabelled": False}}
-"""A canary that keeps half of the traffic: nothing judges it."""
+STEADY_CANARY = {"rollout": {"shadow_share": 0, "steps": [0.5], "promote_unlabelled": False}}
+"""A canary that has half of the traffic at once and keeps it: nothing judges it."""
 
 
 def deploy_asked_models(driftloop: Driftloop, folder: Path) -> None:
