@@ -286,7 +286,8 @@ def test_every_query_of_dashboards_and_alert_rules_returns_data(
     frame = pd.DataFrame({"income": np.linspace(0.1, 3.0, 1_200)})
     repaid = (frame.income.to_numpy() * 997 % 3 > 1.5).astype(int)
     spec = tmp_path / "model.yaml"
-    policy = {"monitoring": {**QUICK["monitoring"]}, "rollout": {"steps": [0.5]}}
+    rollout = {"shadow_share": 0, "steps": [0.5]}
+    policy = {"monitoring": QUICK["monitoring"], "rollout": rollout}
     control = stack("status")["endpoints"]["control"]
     targets = [urlsplit(address).netloc for address in (inference, control)]
 
