@@ -21,7 +21,8 @@ class Role:
     stop_s: how long it may take to end before it is killed. late: whether it only starts when
     predictions can be answered, to speed up the start; until then the spool stores the records.
     nice: added to the niceness of its processes; roles that may fall behind for a while give way to
-    answers.
+    answers. ends_with: a role without which this one is useless; it is started again when that one
+    has died, because its library may wait forever for what has gone with it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Role:
     stop_s: float = 15.0
     late: bool = False
     nice: int = 0
+    ends_with: str | None = None
 
     @property
     def module(self) -> str:
@@ -42,7 +44,7 @@ ROLES = (
     ),
     # Its replicas are drained by then, and it stores nothing.
     Role("ray", "driftloop_serving.cluster.ray_head:command", program=True, stop_s=1.0),
-    Role("serving", "driftloop_serving.cluster.driver:run", stop_s=30.0),
+    Role("serving", "driftloop_serving.cluster.driver:run", stop_s=30.0, ends_with="ray"),
     Role("gateway", "driftloop_gateway.role:run"),
     Role("shipper", "driftloop_serving.capture.shipper:run", late=True, nice=5),
     Role("archiver", "driftloop_monitoring.archive.archiver:run", late=True, nice=5),

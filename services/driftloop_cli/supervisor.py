@@ -197,6 +197,9 @@ class Supervisor:
         child.restart_at = now + delay
         log.warning("role.died", role=child.role.name, code=code, restart_in_s=delay)
         self._say(f"{child.role.name} ended with {code}; restarting it")
+        for other in self._children.values():
+            if other.role.ends_with == child.role.name and other.process is not None:
+                kill_session(other.process.pid)  # the next look starts it again
 
     def _start(self, child: Child, now: float) -> None:
         logs = self._settings.state_dir / "logs"
