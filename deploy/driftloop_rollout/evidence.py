@@ -25,7 +25,14 @@ from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn
 from driftloop_rollout.coverage import Coverage, labelled_until
 from driftloop_rollout.label_delay import LabelDelay, mature_until
 from driftloop_rollout.units import Floats, KeyHistory, Units, spread_of
-from driftloop_rollout.verdict import AFTER, Metric, Rule, Trial, seconds_needed
+from driftloop_rollout.verdict import (
+    AFTER,
+    GUARD_PROOF_MARGIN,
+    Metric,
+    Rule,
+    Trial,
+    seconds_needed,
+)
 
 MIN_PAST_REQUESTS = 100
 GUARD_PROOF = 2.5
@@ -227,10 +234,12 @@ def start(
     )
     judged = spec.task is not None
     open_quality = judged and QUALITY not in proven
-    rule = Rule("errors", margins.errors, not open_quality, share=share)
+    # After a shadow they exclude what they exclude beside an open quality, and guard each step.
+    least = GUARD_PROOF_MARGIN if judged and not open_quality else 0.0
+    rule = Rule("errors", max(margins.errors, least), not open_quality, share=share)
     metrics = [Metric.start(rule, rungs, baseline.error_rate)]
     if margins.judge_latency:
-        rule = Rule("latency", margins.latency, not open_quality, share=share)
+        rule = Rule("latency", max(margins.latency, least), not open_quality, share=share)
         metrics.append(Metric.start(rule, rungs, baseline.slow_rate))
     if margins.answers is not None:
         rule = Rule("format", margins.answers, decisive=False, share=share)
