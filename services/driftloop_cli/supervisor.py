@@ -199,7 +199,7 @@ class Supervisor:
         self._say(f"{child.role.name} ended with {code}; restarting it")
         for other in self._children.values():
             if other.role.ends_with == child.role.name and other.process is not None:
-                kill_session(other.process.pid)  # the next look starts it again
+                kill_session(other.process.pid)  # the next check starts it again
 
     def _start(self, child: Child, now: float) -> None:
         logs = self._settings.state_dir / "logs"
