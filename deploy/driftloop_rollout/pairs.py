@@ -20,7 +20,15 @@ from typing import Any, Literal
 import numpy as np
 
 from driftloop_rollout.units import Floats
-from driftloop_rollout.verdict import BETS, HARM_ALPHA, LEAST_VARIANCE, PROOF_ALPHA, Rule, Word
+from driftloop_rollout.verdict import (
+    BETS,
+    HARM_ALPHA,
+    LEAST_VARIANCE,
+    PROOF_ALPHA,
+    EProcess,
+    Rule,
+    Word,
+)
 
 PAIR_AT_STAKE = 0.5  # share of the wealth that the worst outcome of one row may cost
 PRIOR_ROWS, PRIOR_SQUARE = 50.0, 0.1  # pseudo-observations of the mean squared difference
@@ -110,15 +118,8 @@ class Dependence:
 
 
 @dataclass(frozen=True, slots=True)
-class PairTest:
-    """As `verdict.BettingTest`, of one sample. side +1: H0 is d <= d0, so that wealth means
-    "worse"; side -1: H0 is d >= d0."""
-
-    d0: float
-    side: int
-    scale: float
-    log_wealth: tuple[float, ...] = (0.0,) * len(BETS)
-    best: float = 0.0
+class PairTest(EProcess):
+    """Of one sample of differences."""
 
     def update(self, differences: Floats, square: float, effect: float) -> "PairTest":
         """Bet on differences. square: the mean square of earlier ones; effect: see
@@ -127,18 +128,7 @@ class PairTest:
         worst = 1.0 + self.side * self.d0  # x = -side
         stakes = self.side * np.minimum(stakes, PAIR_AT_STAKE / worst)
         gains = np.log1p(stakes[:, None] * (differences - self.d0)).sum(1)
-        wealth = np.array(self.log_wealth) + gains / effect
-        top = wealth.max()
-        mean = float(top + np.log(np.exp(wealth - top).mean()))
-        return replace(self, log_wealth=tuple(float(w) for w in wealth), best=max(self.best, mean))
-
-    def shows(self, alpha: float) -> bool:
-        """Whether H0 is rejected at level alpha."""
-        return self.best >= log(1 / alpha)
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "PairTest":
-        return cls(**{**value, "log_wealth": tuple(value["log_wealth"])})
+        return self.gained(gains / effect)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ why, is in docs/adr/0004-rollback-rule.md; why it bets on draws, in 0034-verdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, inf, log, sqrt
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
-from driftloop_rollout.units import Units
+from driftloop_rollout.units import Floats, Units
 
 Action = Literal["roll_back", "promote", "advance", "hold"]
 Word = Literal["worse", "better", "equivalent", "not worse", "undecided"]
@@ -40,8 +40,8 @@ MOST_AT_STAKE = 0.9  # share of the wealth that the worst outcome of one unit ma
 
 
 @dataclass(frozen=True, slots=True)
-class BettingTest:
-    """One e-process. side +1: H0 is d <= d0, so that wealth means "worse"; side -1: H0 is d >= d0.
+class EProcess:
+    """side +1: H0 is d <= d0, so that wealth means "worse"; side -1: H0 is d >= d0.
 
     best: the natural logarithm of the highest mean wealth so far; exp(-best) is a p-value.
     """
@@ -51,6 +51,26 @@ class BettingTest:
     scale: float
     log_wealth: tuple[float, ...] = (0.0,) * len(BETS)
     best: float = 0.0
+
+    def gained(self, gains: Floats) -> Self:
+        """gains: of the logarithm of each bet's wealth."""
+        wealth = np.array(self.log_wealth) + gains
+        top = wealth.max()
+        mean = float(top + np.log(np.exp(wealth - top).mean()))
+        return replace(self, log_wealth=tuple(float(w) for w in wealth), best=max(self.best, mean))
+
+    def shows(self, alpha: float) -> bool:
+        """Whether H0 is rejected at level alpha."""
+        return self.best >= log(1 / alpha)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        return cls(**{**value, "log_wealth": tuple(value["log_wealth"])})
+
+
+@dataclass(frozen=True, slots=True)
+class BettingTest(EProcess):
+    """Of the two arms of a canary."""
 
     def update(self, units: Units) -> "BettingTest":
         """Bet on units. Their expected losses must come from earlier units only."""
@@ -62,18 +82,7 @@ class BettingTest:
         worst = np.max(ends, axis=0) if self.side < 0 else -np.min(ends, axis=0)
         stake = self.side * np.minimum(np.abs(stake), MOST_AT_STAKE / np.maximum(worst, 1e-12))
         gain = (units.canary - w) * (units.loss - n * (units.canary * self.d0 + p))
-        wealth = np.array(self.log_wealth) + np.log1p(stake * gain).sum(1)
-        top = wealth.max()
-        mean = float(top + np.log(np.exp(wealth - top).mean()))
-        return replace(self, log_wealth=tuple(float(w) for w in wealth), best=max(self.best, mean))
-
-    def shows(self, alpha: float) -> bool:
-        """Whether H0 is rejected at level alpha."""
-        return self.best >= log(1 / alpha)
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "BettingTest":
-        return cls(**{**value, "log_wealth": tuple(value["log_wealth"])})
+        return self.gained(np.log1p(stake * gain).sum(1))
 
 
 @dataclass(frozen=True, slots=True)
