@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
@@ -12,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from command_line import eventually
+from ready_server import ready_server
 
 from driftloop_settings.ports import free_port
 
@@ -53,18 +52,5 @@ def prometheus(folder: Path, job: str, targets: Sequence[str]) -> Iterator[Prome
         program("prometheus"), f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={address}",
     ]  # fmt: skip
-    with (folder / "prometheus.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        eventually(lambda: _is_ready(address), bool)
+    with ready_server(command, address, folder / "prometheus.log"):
         yield Prometheus(address)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _is_ready(address: str) -> bool:
-    try:
-        return httpx.get(f"http://{address}/-/ready").is_success
-    except httpx.TransportError:
-        return False

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-from command_line import eventually
 from incident_cases import incident_of
+from ready_server import ready_server
 
 from driftloop_alerts.grouping import Item
 from driftloop_alerts.message import compose
@@ -40,21 +39,8 @@ def alertmanager(folder: Path) -> Iterator[str]:
         PROGRAM, f"--config.file={folder / 'am.yml'}", f"--storage.path={folder / 'data'}",
         f"--web.listen-address={address}", "--cluster.listen-address=",
     ]  # fmt: skip
-    with (folder / "am.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        eventually(lambda: _is_ready(address), bool)
+    with ready_server(command, address, folder / "am.log"):
         yield address
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _is_ready(address: str) -> bool:
-    try:
-        return httpx.get(f"http://{address}/-/ready").is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_incidents_are_alerts_there_until_they_are_over(tmp_path: Path) -> None:
