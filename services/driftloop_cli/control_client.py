@@ -4,17 +4,19 @@ With Python's own client: it asks no proxy, and importing another takes longer t
 """
 
 import http
-import http.client
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlencode
 
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater, Unavailable
 from driftloop_settings.run_state import read_run_state
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
 
 PIECE_BYTES = 1 << 20
 TIMEOUT_S, UPLOAD_TIMEOUT_S = 60.0, 1800.0
@@ -66,10 +68,12 @@ class ControlClient:
         kind: str = JSON,
         timeout_s: float = TIMEOUT_S,
     ) -> Any:
+        from http.client import HTTPConnection  # `--help` needs none
+
         url = f"{path}?{urlencode(params)}" if params else path
         deadline = time.monotonic() + self._patience_s
         while True:
-            connection = http.client.HTTPConnection(self._address, timeout=timeout_s)
+            connection = HTTPConnection(self._address, timeout=timeout_s)
             try:
                 connection.connect()
             except OSError:
@@ -82,18 +86,20 @@ class ControlClient:
 
 
 def _answered(
-    connection: http.client.HTTPConnection,
+    connection: "HTTPConnection",
     method: str,
     url: str,
     body: bytes | Iterator[bytes],
     kind: str,
 ) -> Any:
+    from http.client import HTTPException
+
     try:
         with suppress(BrokenPipeError, ConnectionResetError):  # answered before all was read
             connection.request(method, url, body, {"content-type": kind})
         response = connection.getresponse()
         content = response.read()
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPException) as error:
         what = str(error) or type(error).__name__
         raise Unavailable(f"the stack's control API did not answer: {what}") from None
     if response.status < http.HTTPStatus.BAD_REQUEST:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress
 
 from driftloop_cli.options import Invocation, Model, stack_command
 from driftloop_cli.terminal import console, printable
@@ -85,6 +84,8 @@ def reproduce(
     """
     # Read when the libraries are loaded; the retrain used the same value.
     os.environ["OMP_NUM_THREADS"] = "1"
+    from rich.progress import Progress
+
     from driftloop_cli.lineage_view import reproduction_lines
     from driftloop_lake.delta_lake import open_lake
     from driftloop_registry.mlflow_registry import open_registry

@@ -5,10 +5,12 @@ import random
 import socket
 from collections.abc import Container
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from driftloop_contracts.errors import Conflict
+
+if TYPE_CHECKING:
+    import psutil
 
 LOWEST = 15_000
 TRIES = 200
@@ -38,9 +40,11 @@ def is_free(port: int) -> bool:
         return True
 
 
-def listening_processes(port: int) -> list[psutil.Process]:
+def listening_processes(port: int) -> "list[psutil.Process]":
     """Return the processes that listen on `port`, oldest first; those of other users are not
     visible."""
+    import psutil  # `--help` needs none
+
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -55,6 +59,8 @@ def listening_processes(port: int) -> list[psutil.Process]:
 def taken(setting: str, port: int) -> str:
     """Return the message that another process uses the port of a setting: which one, if known, and
     what to do."""
+    import psutil
+
     holder = ""
     for process in listening_processes(port)[:1]:
         with contextlib.suppress(psutil.Error):
