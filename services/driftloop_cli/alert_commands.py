@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from driftloop_cli.control_client import ControlClient
-from driftloop_cli.durations import seconds_of
 from driftloop_cli.options import Invocation, stack_command
 from driftloop_cli.table_layout import Rows
 from driftloop_cli.terminal import console, styled
+from driftloop_contracts.durations import seconds_of
 from driftloop_contracts.errors import Rejected
 
 TEST_TIMEOUT_S = 60.0

@@ -3,10 +3,11 @@
 from typing import Any
 
 from driftloop_cli.table_layout import Rows
+from driftloop_contracts.durations import in_short
 
 
 def arrival_rows(versions: list[dict[str, Any]]) -> Rows:
-    ages = [_duration(cohort["age_s"]) for cohort in versions[0]["by_age"]] if versions else []
+    ages = [in_short(cohort["age_s"]) for cohort in versions[0]["by_age"]] if versions else []
     columns = ("version", "predictions", "labelled", "delay p50", "delay p90")
     rows = []
     for found in versions:
@@ -14,7 +15,7 @@ def arrival_rows(versions: list[dict[str, Any]]) -> Rows:
             "–" if c["coverage"] is None else f"{c['coverage']:.1%} of {c['predictions']:,}"
             for c in found["by_age"]
         ]
-        delays = [_duration(found[f"delay_{p}_s"]) for p in ("p50", "p90")]
+        delays = [in_short(found[f"delay_{p}_s"]) for p in ("p50", "p90")]
         rows.append(
             (
                 f"v{found['version']}",
@@ -36,12 +37,3 @@ def unjudged(model: str, versions: list[dict[str, Any]]) -> list[str]:
         for found in versions
         if found["other_kind"]
     ]
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from driftloop_cli.durations import seconds_of
 from driftloop_cli.options import Invocation, stack_command
 from driftloop_cli.terminal import console, printable
+from driftloop_contracts.durations import seconds_of
 
 if TYPE_CHECKING:
     from driftloop_cli.log_events import LogEvent

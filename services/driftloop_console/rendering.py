@@ -12,6 +12,7 @@ from markupsafe import Markup
 from driftloop_console import words
 from driftloop_console.assets import assets
 from driftloop_console.page import Link, Page, Section
+from driftloop_contracts.durations import in_short
 
 NAVIGATION = (
     ("Fleet", "/"), ("Incidents", "/incidents"), ("Decisions", "/decisions"),
@@ -38,8 +39,9 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         auto_reload=False,
     )
-    names = ("number", "count", "share", "duration", "time", "clip")
+    names = ("number", "count", "share", "time", "clip")
     found.filters |= {name: getattr(words, name) for name in names}
+    found.filters["duration"] = in_short
     found.tests["link"] = lambda value: isinstance(value, Link)
     return found
 

@@ -19,16 +19,6 @@ def share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.3g} %"
 
 
-def duration(seconds: float | None) -> str:
-    """In the largest unit that fits."""
-    if seconds is None:
-        return "–"
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def time(value: datetime | str | None) -> str:
     """In UTC, to the second."""
     if not value:

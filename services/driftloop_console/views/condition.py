@@ -8,6 +8,7 @@ from typing import Any
 
 from driftloop_console import words
 from driftloop_contracts.alert import Alert
+from driftloop_contracts.durations import in_short
 from driftloop_contracts.health import Degraded
 from driftloop_contracts.judgement import CheckKind, unexplained
 from driftloop_contracts.model import Deployment
@@ -188,7 +189,7 @@ def _canary(rollout: Record) -> Condition:
         else:
             outlook = rollout.get("outlook") or {}
             seconds, late = outlook.get("seconds_to_verdict"), outlook.get("late")
-            about = f"; the verdict takes about {words.duration(seconds)} more" if seconds else ""
+            about = f"; the verdict takes about {in_short(seconds)} more" if seconds else ""
             about = f"; {late}" if late else about
             then = (
                 f"It advances when the evidence passes the gate{about}. Without a verdict{by} it "
@@ -221,7 +222,7 @@ def _first_window(records: ModelRecords, settings: Settings) -> Condition:
     why = f"No window was judged yet; {words.count(records.served)} rows were served."
     then = (
         f"The first window closes after {words.count(rules.window_rows)} rows or "
-        f"{words.duration(rules.window_seconds)}: send requests."
+        f"{in_short(rules.window_seconds)}: send requests."
     )
     return Condition(Word.UNWATCHED, why, then)
 

@@ -11,7 +11,6 @@ from hostile_texts import HOSTILE
 from driftloop_alerts.conditions import LONGEST, URGENCY, Condition, conditions, sentence
 from driftloop_alerts.snapshot import FailingRoute, ModelSeen, RolloutSeen, Snapshot
 from driftloop_contracts.alert import AlertState
-from driftloop_contracts.durations import in_words
 from driftloop_contracts.health import Degraded
 from driftloop_contracts.incident import Cause
 from driftloop_contracts.judgement import CheckKind, Decision, Finding, Severity, Window
@@ -182,11 +181,3 @@ def test_a_sentence_is_one_bounded_line(text: str) -> None:
     said = sentence(text)
     assert len(said) <= LONGEST + 2
     assert len(said.splitlines()) <= 1
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(5, "5 s"), (119, "119 s"), (180, "3 minutes"), (86_000, "24 hours"), (400_000, "5 days")],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
