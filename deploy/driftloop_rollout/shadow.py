@@ -46,7 +46,7 @@ from driftloop_rollout.shadow_process import (
     ShadowProcess,
     ShadowRefused,
 )
-from driftloop_rollout.shadow_rows import FAILED, askable
+from driftloop_rollout.shadow_rows import FAILED, askable, unanswerable
 from driftloop_rollout.shadow_stage import ShadowStage
 from driftloop_rollout.verdict import Word
 from driftloop_settings import RolloutSettings, Settings
@@ -162,8 +162,8 @@ class Shadows:
         self, rollout: Rollout, spec: ModelSpec, rules: RolloutSettings, now: datetime
     ) -> ShadowStage | ShadowStep:
         champion = _champion(rollout)
-        if not rules.shadow_share:
-            return ShadowStep(None, "skip", "no shadow: rollout.shadow_share is 0")
+        if why := not_possible(spec, rollout.candidate, rules):
+            return ShadowStep(None, "skip", f"no shadow: {why}")
         lake = self._open_lake()
         pin = lake.pin(rollout.model)
         past = None
@@ -176,7 +176,7 @@ class Shadows:
                 why = f"no shadow: the champion has too few rows after {rules.shadow_s:g} s"
                 return ShadowStep(None, "skip", why)
             return ShadowStep(None, "hold", "waiting for the champion's rows to answer again")
-        if why := not_possible(spec, rollout.candidate, rules, past):
+        if why := unanswerable(spec, rollout.candidate.signature, past.column_names):
             return ShadowStep(None, "skip", f"no shadow: {why}")
         try:
             measures = self._observer.measures(rollout, spec, past)

@@ -16,7 +16,6 @@ from driftloop_evaluation.settling import INSTANT
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_rollout.evidence import GUARD_PROOF, Margins
 from driftloop_rollout.pairs import PairMetric, PairTrial
-from driftloop_rollout.shadow_rows import unanswerable
 from driftloop_rollout.shadow_stage import SHARE, Agreement, ShadowStage
 from driftloop_rollout.verdict import Rule
 from driftloop_settings import RolloutSettings
@@ -26,17 +25,15 @@ NOT_SHADOWED: Mapping[ModelKind, str] = {
 }
 
 
-def not_possible(
-    spec: ModelSpec, candidate: ServedVersion, rules: RolloutSettings, past: pa.Table
-) -> str:
-    """Why there is no shadow; empty if there is one."""
+def not_possible(spec: ModelSpec, candidate: ServedVersion, rules: RolloutSettings) -> str:
+    """Why there is no shadow, whatever rows there are; empty if there can be one."""
     if not rules.shadow_share:
         return "rollout.shadow_share is 0"
     if spec.kind in NOT_SHADOWED:
         return NOT_SHADOWED[spec.kind]
     if not Path(candidate.path).exists():
         return "the candidate's files are not on the machine of the rollout's role"
-    return unanswerable(spec, candidate.signature, past.column_names)
+    return ""
 
 
 def replayed_since(

@@ -187,6 +187,16 @@ def test_without_traffic_it_leaves_the_shadow_in_time(
     assert world.rollout().state is State.RUNNING
 
 
+def test_what_cannot_be_shadowed_does_not_wait_for_rows(shadowed: World) -> None:
+    d = shadowed.deployment
+    chat = replace(d.model, task="generation", runtime="vllm")
+    shadowed.store.put_deployment(replace(d, model=chat))
+    shadowed.requests_per_s = 0
+    shadowed.run(1)
+    assert shadowed.rollout().history[1].event == "skip"
+    assert "beside the engine" in shadowed.rollout().history[1].reason
+
+
 def test_labels_that_depend_on_the_answer_are_not_paired(shadowed: World, graphs: Graphs) -> None:
     d = shadowed.deployment
     shadowed.store.put_deployment(replace(d, model=replace(d.model, labels_depend_on_answer=True)))
