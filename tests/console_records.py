@@ -78,6 +78,21 @@ def drift(model: str, number: int, column: str, end: datetime = NOW) -> Finding:
     )
 
 
+def sketch(number: int) -> dict[str, list[float | None]]:
+    """Of the window `number` hours ago: income moved most in the newest one."""
+    income = [0.3 - 0.001 * number, 0.0, number - 1.0, float(number), number + 1.0]
+    return {"in_income": income, "in_job": [0.1, 0.02, 0.45, 0.4]}
+
+
+REFERENCE_SKETCH = {
+    "columns": {
+        "in_income": {"kind": "number", "names": [], "shown": [1.0, 2.0, 3.0]},
+        "in_job": {"kind": "category", "names": ["baker", "smith"], "shown": [0.5, 0.4]},
+    },
+    "measures": {"slice new_customers": 0.1, "miss_rate": 0.2},
+}
+
+
 def monitor_state(at: datetime, drifted: tuple[str, ...] = ()) -> dict[str, object]:
     """The fields that pages read."""
     tested = at - timedelta(minutes=40)
@@ -86,6 +101,11 @@ def monitor_state(at: datetime, drifted: tuple[str, ...] = ()) -> dict[str, obje
         "tested": {"at": tested.isoformat()},
         "drifted": list(drifted),
         "broken": [],
+        "label_delays_s": [60.0, 300.0, None],
+        "tests": {
+            name: {"rows": 900, "loss": loss, "log_e": 0.2, "alert": None}
+            for name, loss in (("miss_rate", 170.0), ("slice new_customers", 130.0))
+        },
     }
 
 
@@ -213,6 +233,8 @@ def fill(store: Store, hours: int = 48, end: datetime = NOW) -> Iterator[str]:
             continue
         for number in range(hours):
             store.add_window(window(name, number, end))
+            store.add_sketch(window(name, number, end), 1, sketch(number))
+        store.put_reference_sketch(name, 1, REFERENCE_SKETCH)
         drifted = ("income", "age") if name == "watching" else ()
         for column in drifted:
             for number in range(0, hours, 3):

@@ -39,6 +39,15 @@ _END_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class Resources:
+    """What DuckDB may use, such as `512MiB`. disk: for what does not fit in memory; None: most of
+    what is free."""
+
+    memory: str = "25%"
+    disk: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """A version of the predictions table; `labels` None: the labels as they were at that time."""
 
@@ -167,13 +176,17 @@ class Views:
         at: datetime | None,
         text_labels: bool | None,
         output: str | None,
+        resources: Resources = Resources(),
     ) -> None:
         import duckdb
 
         self.version = Version(predictions.version, -1 if labels is None else labels.version)
         self._columns = named(predictions.schema)
         self._connection = duckdb.connect()
-        self._connection.execute("SET threads = 2; SET TimeZone = 'UTC'; SET memory_limit = '25%'")
+        self._connection.execute("SET threads = 2; SET TimeZone = 'UTC'")
+        self._connection.execute("SET memory_limit = $1", [resources.memory])
+        if resources.disk is not None:
+            self._connection.execute("SET max_temp_directory_size = $1", [resources.disk])
         stored = LABEL_SCHEMA.empty_table() if labels is None else labels.dataset()
         self._connection.register("_stored", predictions.dataset())
         self._connection.register("_labels", stored)
@@ -254,6 +267,7 @@ def open_views(
     at: datetime | None = None,
     output: str | None = None,
     text_labels: bool | None = None,
+    resources: Resources = Resources(),
 ) -> Views:
     """Create views of the newest or a given version, restricted to what was predicted and received
     up to `at`.
@@ -272,7 +286,7 @@ def open_views(
         newest, predictions = predictions, _at_version(predictions, version.predictions, model)
         if labels is not None:
             labels = _labels_beside(newest, labels, version)
-    return Views(predictions, labels, at, text_labels, output)
+    return Views(predictions, labels, at, text_labels, output, resources)
 
 
 def _labels_beside(predictions: LakeTable, labels: LakeTable, version: Version) -> LakeTable | None:

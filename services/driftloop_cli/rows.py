@@ -2,16 +2,15 @@
 
 import json
 from collections.abc import Iterable
-from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import Progress
+
+from driftloop_lake.json_rows import json_line
 
 MAX_CELL = 60
 
@@ -35,10 +34,6 @@ def write_json_array(batches: Iterable[pa.RecordBatch], sink: TextIO) -> None:
     sink.flush()
 
 
-def json_line(row: object) -> str:
-    return orjson.dumps(row, default=_plain, option=orjson.OPT_UTC_Z).decode()
-
-
 def cell(value: object) -> str:
     """Return the value on one line of at most MAX_CELL characters."""
     if value is None:
@@ -46,20 +41,6 @@ def cell(value: object) -> str:
     text = value if isinstance(value, str) else json_line(value).strip('"')
     text = " ".join(text.splitlines())
     return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        whole = value == value.to_integral_value()
-        if not whole:
-            return float(value)
-        # Beyond 64 bits as a text, because JSON readers would lose digits.
-        return int(value) if -(2**63) <= value < 2**64 else str(int(value))
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    return str(value)
 
 
 def write_file(answer: Rows, path: Path, kind: str, total: int, progress: Console | None) -> int:

@@ -6,9 +6,9 @@ from contextlib import closing
 import pyarrow as pa
 
 from driftloop_bus.port import Bus, Message, Partition
-from driftloop_cli.rows import json_line
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater, Unavailable
 from driftloop_contracts.events import LABELS, PREDICTIONS, PredictionHeaders, with_todays_names
+from driftloop_lake.json_rows import json_line
 from driftloop_lake.views import KEY, column_names
 
 POLL_S = 0.5

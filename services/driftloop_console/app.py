@@ -16,7 +16,7 @@ from driftloop_console.context import ConsoleContext
 from driftloop_console.live import LivePages, parse_seen
 from driftloop_console.page import Page
 from driftloop_console.pages import PAGES, build_page
-from driftloop_console.rendering import render_error, render_page
+from driftloop_console.rendering import render_error, render_page, render_section
 from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, listed, shown
 from driftloop_http.http_errors import headers_of, status_of
 
@@ -31,6 +31,8 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
+PARTS = ("format", "table", "section")
+"""Parameters that ask for a part of a page."""
 FOREVER = {
     "cache-control": "public, max-age=31536000, immutable",
     "x-content-type-options": "nosniff",
@@ -58,8 +60,11 @@ def _add_page(app: FastAPI, path: str, context: ConsoleContext) -> None:
         query = dict(request.query_params)
         path = request.url.path if request.url.path == "/" else unquote(request.scope["path"])
         try:
-            kept = {k: v for k, v in query.items() if k not in ("format", "table")}
+            kept = {k: v for k, v in query.items() if k not in PARTS}
             built = build_page(context, path, kept)
+            if "section" in query:
+                section = built.section(query["section"])
+                return HTMLResponse(render_section(section, path, kept), headers=HEADERS)
             if "format" in query:
                 return _exported(built, query)
             return HTMLResponse(render_page(built, path, kept), headers=HEADERS)
@@ -75,9 +80,9 @@ def _exported(page: Page, query: Mapping[str, str]) -> Response:
     if name not in tables:
         raise Rejected(f"table={shown(name)}: the page has {listed(tables) or 'no table'}")
     if form == "csv":
-        kind, text = "text/csv", tables[name].to_csv()
+        kind, text = "text/csv", page.table(name).to_csv()
     elif form == "json":
-        kind, text = "application/json", tables[name].to_json()
+        kind, text = "application/json", page.table(name).to_json()
     else:
         raise Rejected(f"format={shown(form)}: write csv or json")
     named = {"content-disposition": f'attachment; filename="{name}.{form}"'}

@@ -12,11 +12,11 @@ Z95 = 1.959964
 @dataclass(frozen=True, slots=True)
 class Series:
     """values: one for each x; None: unknown. look: `line`; `limit`, a threshold; `low` and `high`,
-    the edges of a band around the line before."""
+    the edges of a band, drawn behind; `edge`: a thin line."""
 
     label: str
     values: tuple[float | None, ...]
-    look: Literal["line", "limit", "low", "high"] = "line"
+    look: Literal["line", "edge", "limit", "low", "high"] = "line"
 
 
 @dataclass(frozen=True, slots=True)

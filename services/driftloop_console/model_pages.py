@@ -1,20 +1,27 @@
 """The pages of one model and of one of its versions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
 
 from driftloop_console.context import ConsoleContext
 from driftloop_console.model_records import one_model, rules
 from driftloop_console.page import Link, Page, Section, facts_section, table_section
-from driftloop_console.time_range import time_range
-from driftloop_console.views import model_page
+from driftloop_console.time_range import compared, time_range
+from driftloop_console.views import drift_page, model_page, slices
 from driftloop_console.views.fleet import model_url
 from driftloop_console.views.measured import measured
 from driftloop_contracts.alert import Alert
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.incident import Incident
+from driftloop_contracts.kind import LANGUAGE
+from driftloop_contracts.model import Deployment
 
 Params = Mapping[str, str]
+Record = Mapping[str, Any]
 WINDOWS, RECORDS, FINDINGS = 300, 100, 2_000
+COMPARED = ("1d", "7d", "28d")
 
 
 def model(context: ConsoleContext, params: Params, query: Params) -> Page:
@@ -24,28 +31,28 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
     ends = asked.since, asked.until
     records, found = one_model(context, deployment)
     windows = store.between("windows", name, *ends, WINDOWS)
-    # The oldest window that is shown: findings of older ones have no place.
-    since = min((w["started_at"] for w in windows), default=None)
-    findings = store.between("findings", name, *ends, FINDINGS) if since else []
-    policy = rules(context.settings, deployment.model)
-    error = model_page.error_chart(windows)
-    drift = model_page.drift_charts(findings, windows, policy.monitoring.drift_effect)
+    references = store.reference_sketches(name)
+    known = references.get(deployment.split.stable, {})
     alerts = [Alert.from_dict(r) for r in store.between("alerts", name, *ends, RECORDS)]
     incidents = [Incident.from_dict(r) for r in store.between("incidents", name, *ends, RECORDS)]
     loaded = store.loaded_versions(name)
+    lag_s = records.label_lag_s
+    links = {"Rows": Link("Query them in SQL", f"/data?{urlencode({'model': name})}")}
+    if deployment.model.kind is LANGUAGE:
+        links["Conversations"] = Link("Ratings and corrections", f"{model_url(name)}/conversations")
     sections = (
         Section("condition", "", "condition.html", {"condition": found}),
+        facts_section("links", "", links),
         table_section(
             "Versions", model_page.versions_table(deployment, loaded, records.ledger), query
         ),
-        Section("error", "Error", "charts.html", {
-            "charts": [error] if error else [],
-            "empty": "No labels arrived in this time: send them with `POST /feedback`.",
-        }),
+        _error(context, name, windows, query),
         table_section("Windows", model_page.windows_table(windows), query),
-        Section("drift", "Drift by column", "charts.html", {
-            "charts": drift, "empty": "No column moved away from the reference in this time.",
-        }),
+        facts_section("labels", "Labels", slices.label_facts(records.monitor, windows, lag_s)),
+        table_section(
+            "Slices", slices.slices_table(records.monitor, known.get("measures", {})), query
+        ),
+        _drift(context, deployment, windows, references, query),
         table_section("Incidents", model_page.incidents_table(incidents), query),
         table_section("Alerts", model_page.alerts_table(alerts), query),
         table_section(
@@ -69,6 +76,46 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
         ),
     )  # fmt: skip
     return Page(name, "Fleet", sections, frozenset({name}), ranged=True)
+
+
+def _error(
+    context: ConsoleContext, model: str, windows: Sequence[Record], query: Params
+) -> Section:
+    """windows: newest first."""
+    ago, earlier = compared(query), []
+    if ago is not None and windows:
+        newest, oldest = (datetime.fromisoformat(w["ended_at"]) for w in (windows[0], windows[-1]))
+        ends = oldest - ago, newest - ago + timedelta(microseconds=1)
+        earlier = context.store.between("windows", model, *ends, WINDOWS)
+    chart = model_page.error_chart(windows, earlier, ago or timedelta())
+    return Section("error", "Error", "error_chart.html", {
+        "charts": [chart] if chart else [],
+        "empty": "No labels arrived in this time: send them with `POST /feedback`.",
+        "lengths": COMPARED, "chosen": query.get("compare", ""),
+    })  # fmt: skip
+
+
+def _drift(
+    context: ConsoleContext,
+    deployment: Deployment,
+    windows: Sequence[Record],
+    references: Mapping[int, Record],
+    query: Params,
+) -> Section:
+    """From the sketches of windows; of a time from which none are kept, from the findings."""
+    store, name = context.store, deployment.model.name
+    asked = time_range(query, context.clock())
+    ends = asked.since, asked.until
+    sketches = store.between("sketches", name, *ends, WINDOWS)
+    charts = drift_page.sketch_charts(sketches, references)
+    if not charts and windows:
+        limit = rules(context.settings, deployment.model).monitoring.drift_effect
+        findings = store.between("findings", name, *ends, FINDINGS)
+        charts = drift_page.drift_charts(findings, windows, limit)
+    return Section("drift", "Drift by column", "drift.html", {
+        "charts": charts, "empty": "No column moved away from the reference in this time.",
+        "sketched": bool(sketches),
+    })  # fmt: skip
 
 
 def version(context: ConsoleContext, params: Params, query: Params) -> Page:

@@ -47,7 +47,9 @@ def incident(context: ConsoleContext, params: Params, query: Params) -> Page:
         Section("message", "", "prose.html", {
             "sentences": [found.happened, found.next], "empty": "",
         }),
-        Section("actions", "Answer it", "incident_actions.html", {"incident": found}),
+        Section("actions", "Answer it", "incident_actions.html", {
+            "incident": found, "read_only": context.settings.control.read_only,
+        }),
         facts_section("facts", "What is known", incident_page.facts(found)),
         facts_section("evidence", "Evidence", incident_page.evidence(found)),
         table_section(

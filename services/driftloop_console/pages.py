@@ -6,7 +6,7 @@ from re import Pattern
 
 from starlette.routing import compile_path
 
-from driftloop_console import model_pages, overview_pages, run_pages
+from driftloop_console import data_pages, language_pages, model_pages, overview_pages, run_pages
 from driftloop_console.context import ConsoleContext
 from driftloop_console.page import Page
 from driftloop_contracts.errors import NotFound, shown
@@ -16,6 +16,7 @@ Builder = Callable[[ConsoleContext, Mapping[str, str], Query], Page]
 PAGES: Mapping[str, Builder] = {
     "/": overview_pages.fleet,
     "/models/{model}": model_pages.model,
+    "/models/{model}/conversations": language_pages.conversations,
     "/models/{model}/versions/{version:int}": model_pages.version,
     "/rollouts/{id}": run_pages.rollout,
     "/retrains/{id}": run_pages.retrain,
@@ -23,6 +24,7 @@ PAGES: Mapping[str, Builder] = {
     "/incidents/{id}": overview_pages.incident,
     "/decisions": overview_pages.decisions,
     "/audit": overview_pages.audit,
+    "/data": data_pages.data,
     "/settings": overview_pages.settings,
     "/system": overview_pages.system,
 }

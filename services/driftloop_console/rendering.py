@@ -16,7 +16,7 @@ from driftloop_contracts.durations import in_short
 
 NAVIGATION = (
     ("Fleet", "/"), ("Incidents", "/incidents"), ("Decisions", "/decisions"),
-    ("Audit", "/audit"),
+    ("Audit", "/audit"), ("Data", "/data"),
     ("Settings", "/settings"), ("System", "/system"),
 )  # fmt: skip
 RANGES = ("1h", "24h", "7d", "30d")
@@ -25,6 +25,9 @@ HTMX = {
     # their status is.
     "includeIndicatorStyles": False,
     "allowEval": False,
+    # Pages may show rows of the lake: the browser keeps none of them.
+    "historyCacheSize": 0,
+    "refreshOnHistoryMiss": True,
     "responseHandling": [{"code": "204", "swap": False}, {"code": "...", "swap": True}],
 }
 
@@ -74,7 +77,7 @@ def render_page(page: Page, path: str, query: Mapping[str, str]) -> str:
         .render(
             page=page,
             sections=[(s, Markup(html)) for s, html in sections],
-            live=f"/live?{urlencode({'page': shown, 'seen': seen})}",
+            live=f"/live?{urlencode({'page': shown, 'seen': seen})}" if page.live else "",
             ranges=ranges if page.ranged else [],
             everything=path,
             query=query,

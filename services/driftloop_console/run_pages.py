@@ -42,6 +42,7 @@ def rollout(context: ConsoleContext, params: Params, query: Params) -> Page:
         facts_section("facts", "", facts),
         Section("actions", "Steer it", "rollout_actions.html", {
             "rollout": found, "events": rollout_page.possible(found),
+            "read_only": context.settings.control.read_only,
         }),
         Section("steps", "Steps", "steps.html", {"steps": rollout_page.steps(found)}),
         facts_section("shadow", "In the shadow", rollout_page.shadow_facts(found)),
@@ -68,7 +69,15 @@ def retrain(context: ConsoleContext, params: Params, query: Params) -> Page:
             decision = None
     sections = (
         facts_section("facts", "", retrain_page.facts(found, decision)),
-        Section("actions", "Steer it", "retrain_actions.html", {"retrain": found}),
+        Section(
+            "actions",
+            "Steer it",
+            "retrain_actions.html",
+            {
+                "retrain": found,
+                "read_only": context.settings.control.read_only,
+            },
+        ),
         facts_section("trigger", "What the trigger saw", retrain_page.evidence(decision)),
         facts_section("data", "Checks of the data", retrain_page.data_checks(found)),
         table_section("Gate", retrain_page.gate_table(found), query),

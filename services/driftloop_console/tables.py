@@ -81,6 +81,8 @@ class Table:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value)
     if isinstance(value, str) and value.startswith(FORMULA):
         return f"'{value}"
     return "" if value is None else value

@@ -20,13 +20,25 @@ class TimeRange:
 
 def time_range(query: Mapping[str, str], now: datetime) -> TimeRange:
     """Raises Rejected for what is not a range."""
-    last = query.get("last", "")
-    if last:
-        number, unit = last[:-1], UNITS.get(last[-1:])
-        if unit is None or not number.isdecimal() or not 0 < int(number) <= MOST:
-            raise Rejected(f"last={shown(last)}: write a number and m, h or d, such as last=24h")
-        return TimeRange(now - int(number) * unit)
+    last = _length("last", query)
+    if last is not None:
+        return TimeRange(now - last)
     return TimeRange(_time("from", query.get("from", "")), _time("to", query.get("to", "")))
+
+
+def compared(query: Mapping[str, str]) -> timedelta | None:
+    """`compare=7d`: how long before is compared; None: nothing is. Raises Rejected."""
+    return _length("compare", query)
+
+
+def _length(name: str, query: Mapping[str, str]) -> timedelta | None:
+    text = query.get(name, "")
+    if not text:
+        return None
+    number, unit = text[:-1], UNITS.get(text[-1:])
+    if unit is None or not number.isdecimal() or not 0 < int(number) <= MOST:
+        raise Rejected(f"{name}={shown(text)}: write a number and m, h or d, such as {name}=24h")
+    return int(number) * unit
 
 
 def _time(name: str, text: str) -> datetime | None:

@@ -1,5 +1,6 @@
 """Numbers and times as people read them."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,5 +29,5 @@ def time(value: datetime | str | None) -> str:
 
 
 def clip(value: Any, chars: int = CLIPPED_CHARS) -> str:
-    text = str(value)
+    text = json.dumps(value) if isinstance(value, list | dict) else str(value)
     return text if len(text) <= chars else f"{text[:chars]}…"

@@ -104,7 +104,13 @@ def make_app(context: GatewayContext) -> FastAPI:
         origins=context.settings.control.cors_origins,
     )
     # The last one is asked first: OPTIONS and preflights have no exception.
-    app.add_middleware(RequestGuard, callers=Callers.of(context.settings), typed=True)
+    app.add_middleware(
+        RequestGuard,
+        callers=Callers.of(context.settings),
+        typed=True,
+        read_only=context.settings.control.read_only,
+        open_to_all={"/feedback"},
+    )
     _inspection(app, context)
     _actions(app, context)
     app.include_router(incident_api(context.settings, context.store, context.clock))

@@ -40,6 +40,7 @@ def remove(
                 store.change_alert(alert.id, lambda alert: alert.after(AlertEvent.CLOSE))
     if erase is not None:
         _erase(erase, model)
+        store.erase_sketches(model)
         store.put_erased(model, now)
     return {"model": model, "lake": "kept" if erase is None else "deleted", "retrains": ended}
 

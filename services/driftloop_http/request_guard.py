@@ -1,8 +1,10 @@
 """ASGI middleware that refuses requests that a page of another site may have sent."""
 
+from collections.abc import Collection
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from driftloop_contracts.errors import DriftloopError, UnsupportedMediaType
+from driftloop_contracts.errors import DriftloopError, Forbidden, UnsupportedMediaType
 from driftloop_http.callers import Callers
 from driftloop_http.http_errors import answer, status_of
 
@@ -15,12 +17,23 @@ NO_FORM = frozenset(
 
 class RequestGuard:
     """Checks callers and content types. `typed`: whether all calls that change something, even
-    without a body, need a content type of NO_FORM."""
+    without a body, need a content type of NO_FORM. read_only: whether such calls are refused,
+    except those of the paths `open_to_all`."""
 
-    def __init__(self, app: ASGIApp, callers: Callers, *, typed: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        callers: Callers,
+        *,
+        typed: bool = False,
+        read_only: bool = False,
+        open_to_all: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._callers = callers
         self._typed = typed
+        self._read_only = read_only
+        self._open_to_all = frozenset(open_to_all)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         problem = self._problem(scope) if scope["type"] == "http" else None
@@ -36,6 +49,8 @@ class RequestGuard:
         refused = self._callers.refusal(headers.get(b"host"), headers.get(b"origin"))
         if refused is not None or not self._typed or scope["method"] in READING:
             return refused
+        if self._read_only and scope["path"] not in self._open_to_all:
+            return Forbidden("this port only shows: `control.read_only` is set")
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if kind in NO_FORM:
             return None

@@ -82,6 +82,15 @@ class ControlSettings(Section):
     cors_origins: tuple[Annotated[str, AfterValidator(web_origin)], ...] = ()
     """Origins, such as `https://app.example`, whose pages may call the inference and control APIs
     from a browser (CORS); none by default."""
+    read_only: bool = False
+    """Whether the control port refuses every call that changes something, and the console shows no
+    buttons. Labels and ratings (`POST /feedback`) are still accepted."""
+    query_s: float = Field(30.0, gt=0, le=3_600)
+    """Seconds after which a query of the console's page Data is stopped."""
+    query_rows: int = Field(10_000, ge=1, le=1_000_000)
+    """The most rows that a query of the page Data returns, on the page and in exports."""
+    query_memory_mb: int = Field(1_024, ge=256)
+    """The most memory that a query of the page Data may use, in MiB."""
 
 
 class RegistrySettings(Section):

@@ -10,7 +10,9 @@ from driftloop_store import tables as t
 from driftloop_store.database import Record, as_record
 from driftloop_store.readers import Readers
 
-Kind = Literal["windows", "findings", "decisions", "alerts", "retrains", "rollouts", "incidents"]
+Kind = Literal[
+    "windows", "sketches", "findings", "decisions", "alerts", "retrains", "rollouts", "incidents"
+]
 _MONITOR = "monitor/"
 
 

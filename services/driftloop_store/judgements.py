@@ -10,10 +10,45 @@ from driftloop_contracts.judgement import Decision, Finding, Window
 from driftloop_store import tables as t
 from driftloop_store.database import Database, Record
 
+SKETCHES = 1_000
+
 
 class Judgements(Database):
     def add_window(self, w: Window) -> None:
         self._append(t.windows, w.window_id, w.model, w.ended_at, w.to_dict())
+
+    def add_sketch(
+        self, w: Window, version: int, columns: Mapping[str, Any], keep: int = SKETCHES
+    ) -> None:
+        """Keep what charts show of a window's columns; of a model, only those of the newest `keep`
+        windows."""
+        body = {"version": version, "columns": dict(columns)}
+        self._append(t.sketches, w.window_id, w.model, w.ended_at, body)
+        of_model = t.sketches.c.model == w.model
+        newest = sa.select(t.sketches.c.at).where(of_model).order_by(t.sketches.c.at.desc())
+        oldest = newest.offset(keep - 1).limit(1).scalar_subquery()
+        with self._begin() as c:
+            c.execute(t.sketches.delete().where(of_model, t.sketches.c.at < oldest))
+
+    def put_reference_sketch(self, model: str, version: int, shown: Mapping[str, Any]) -> None:
+        """Keep what charts show of a version's reference."""
+        key = {"name": f"{_of_references(model)}{version}"}
+        self._upsert(t.cursors, key, {"body": dict(shown)})
+
+    def reference_sketches(self, model: str) -> dict[int, Record]:
+        """By version."""
+        name, prefix = t.cursors.c.name, _of_references(model)
+        query = sa.select(name, t.cursors.c.body).where(name.startswith(prefix, autoescape=True))
+        with self._read() as c:
+            rows = c.execute(query)
+            return {int(row.name.removeprefix(prefix)): row.body for row in rows}
+
+    def erase_sketches(self, model: str) -> None:
+        """They name frequent values of the model's rows."""
+        of_references = t.cursors.c.name.startswith(_of_references(model), autoescape=True)
+        with self._begin() as c:
+            c.execute(t.sketches.delete().where(t.sketches.c.model == model))
+            c.execute(t.cursors.delete().where(of_references))
 
     def add_finding(self, f: Finding) -> None:
         severity = f.severity.value
@@ -40,3 +75,8 @@ class Judgements(Database):
         with self._begin() as c:
             query = sa.select(t.audit).order_by(t.audit.c.number.desc()).limit(limit)
             return [{"at": row.at, **row.body} for row in c.execute(query)]
+
+
+def _of_references(model: str) -> str:
+    """The beginning of the names of the cursors with what is shown of a model's references."""
+    return f"sketch/{model}/"

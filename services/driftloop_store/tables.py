@@ -41,6 +41,7 @@ changes = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
 )
 windows = _records("windows")
+sketches = _records("sketches")
 findings = _records("findings", sa.Column("severity", sa.String(16), nullable=False))
 decisions = _records("decisions")
 alerts = _records(
@@ -104,7 +105,7 @@ deliveries = sa.Table(
     sa.Column("body", sa.JSON, nullable=False),
 )
 sa.Index("ix_deliveries_route_at", deliveries.c.route, deliveries.c.at)
-for _table in (windows, findings, decisions, alerts, retrains, rollouts, incidents):
+for _table in (windows, sketches, findings, decisions, alerts, retrains, rollouts, incidents):
     # The newest of one model among the many of all.
     sa.Index(f"ix_{_table.name}_model_at", _table.c.model, _table.c.at, _table.c.id)
 _one_for_each_model("one_active_retrain", retrains, retrains.c.state.in_(ACTIVE))

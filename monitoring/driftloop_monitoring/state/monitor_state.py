@@ -44,6 +44,9 @@ class MonitorState:
     """Of the oldest window that is not judged yet."""
     gave_up: bool = False
     """Whether the newest window was given up; its alert may still be open."""
+    label_delays_s: tuple[float | None, ...] = ()
+    """Seconds from prediction to label of the newest rows that were judged by their labels; None:
+    their label did not come in time."""
 
     @property
     def risen(self) -> tuple[str, Change] | None:
@@ -79,6 +82,7 @@ class MonitorState:
             "tests": {name: test.to_dict() for name, test in self.tests.items()},
             "tries": self.tries and self.tries.to_dict(),
             "gave_up": self.gave_up,
+            "label_delays_s": list(self.label_delays_s),
         }
 
     @classmethod
@@ -100,6 +104,7 @@ class MonitorState:
             {name: State.from_dict(test) for name, test in value.get("tests", {}).items()},
             WindowTries.from_dict(value["tries"]) if value.get("tries") else None,
             value.get("gave_up", False),
+            tuple(value.get("label_delays_s", ())),
         )
 
 

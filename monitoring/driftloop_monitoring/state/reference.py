@@ -70,6 +70,15 @@ class Reference:
     def rows(self) -> int:
         return int(self.table.num_rows)
 
+    def columns(self, rows: pa.Table | None = None) -> dict[str, Column]:
+        """The columns of the reference, or of rows, that are checked: `in_…` and `out_…`."""
+        inputs, outputs = self.inputs, self.outputs
+        if rows is not None:
+            seen = judged(self.losses.spec, rows)
+            inputs, outputs = columns_of(seen, INPUT_PREFIX), columns_of(seen, OUTPUT_PREFIX)
+        sides = ((INPUT_PREFIX, inputs), (OUTPUT_PREFIX, outputs))
+        return {prefix + name: c for prefix, side in sides for name, c in side.items()}
+
     def without(self, columns: Collection[str]) -> "Reference":
         """Return the reference without these tensors, which the lake does not contain as they were
         served."""

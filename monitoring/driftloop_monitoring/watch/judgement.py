@@ -5,7 +5,7 @@ Two clocks: `judge_window` compares rows with the reference as soon as their win
 state, so a judgement repeated after a crash has the same ids.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -29,6 +29,7 @@ from driftloop_monitoring.state.judging_policy import JudgingPolicy
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.state.reference import Reference
 from driftloop_monitoring.statistics.drift import MIN_REFERENCE, Distance
+from driftloop_monitoring.statistics.label_delays import newest_delays
 from driftloop_monitoring.statistics.performance import (
     Change,
     LossBaseline,
@@ -45,10 +46,12 @@ DRIFT = (CheckKind.DRIFT, CheckKind.PREDICTION_DRIFT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """state: the next state. window, findings: to be recorded. alerts: the actions, in order."""
+    """state: the next state. window, findings: to be recorded. alerts: the actions, in order.
+    sketch: what charts show of the window's columns."""
 
     state: MonitorState
     window: Window | None = None
+    sketch: Mapping[str, Sequence[float | None]] | None = None
     findings: tuple[Finding, ...] = ()
     alerts: tuple[AlertAction, ...] = ()
 
@@ -238,7 +241,10 @@ def judge_labels(
             risen = (name, one.baseline, change)
         else:  # one alert at a time: this one is tested again
             tests[name] = before
-    tested = replace(state, test=test, tests=tests, tested=position_of(ready))
+    delays = newest_delays(state.label_delays_s, ready)
+    tested = replace(
+        state, test=test, tests=tests, tested=position_of(ready), label_delays_s=delays
+    )
     if risen is None:
         return Judgement(state=tested)
     last = ready["predicted_at"][-1].as_py()

@@ -5,6 +5,7 @@ Then the decision and retrain request → state. Ids are derived from the state,
 interrupted and repeated applies nothing twice, and earlier judgements are kept.
 """
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -28,6 +29,11 @@ from driftloop_monitoring.state.window_tries import begun
 from driftloop_monitoring.statistics.drift import Distance
 from driftloop_monitoring.statistics.performance import LossBaseline
 from driftloop_monitoring.statistics.positions import Position, position_of, rows_after, times_of
+from driftloop_monitoring.statistics.sketches import (
+    ReferenceSketch,
+    reference_sketches,
+    window_sketch,
+)
 from driftloop_monitoring.statistics.windows import Cut, cut
 from driftloop_monitoring.watch.judgement import (
     ClosedWindow,
@@ -91,6 +97,7 @@ class ModelWatch:
             LanguageWatch(spec, store, lake, settings) if spec.kind is LANGUAGE else None
         )
         self._reference: tuple[int, Reference] | None = None
+        self._sketches: tuple[int, Mapping[str, ReferenceSketch]] | None = None
         self._read: tuple[Pin, datetime] | None = None
 
     def normal(self, state: MonitorState) -> tuple[LossBaseline | None, float | None]:
@@ -231,13 +238,30 @@ class ModelWatch:
         standing.put(replace(standing.state, tries=trying))
         try:
             state, observed = self._observe(standing.state, known, closed, pin, now)
-            return judge_window(state, known, closed, self._policy, self._distance, observed)
+            judged = judge_window(state, known, closed, self._policy, self._distance, observed)
+            return self._sketched(judged, known, closed)
         except StoreAway:
             standing.put(replace(standing.state, tries=tries))
             raise
         except Exception as error:
             standing.put(replace(standing.state, tries=trying.failed(error)))
             raise
+
+    def _sketched(self, judged: Judgement, known: Reference, closed: ClosedWindow) -> Judgement:
+        """With what charts show of the columns, if the window could be judged."""
+        if judged.window is None or judged.window.status != "judged":
+            return judged
+        version = judged.state.version
+        if self._sketches is None or self._sketches[0] != version:
+            sketches = reference_sketches(known.columns())
+            shown = {name: sketch.to_dict() for name, sketch in sketches.items()}
+            normal = {w.measure.name: w.baseline.mean for w in known.watched}
+            self._store.put_reference_sketch(
+                self._name, version, {"columns": shown, "measures": normal}
+            )
+            self._sketches = version, sketches
+        columns = known.columns(closed.rows)
+        return replace(judged, sketch=window_sketch(self._sketches[1], columns))
 
     def _cut(self, waiting: pa.Table, now: datetime) -> Cut | None:
         m = self.settings.monitoring
@@ -276,6 +300,8 @@ class ModelWatch:
         window, state = judged.window, judged.state
         if window is not None:
             self._store.add_window(window)
+            if judged.sketch is not None:
+                self._store.add_sketch(window, state.version, judged.sketch)
         for finding in judged.findings:
             self._store.add_finding(finding)
         alerts.apply(self._store, self._name, judged.alerts, now)

@@ -1,9 +1,11 @@
-"""One model: its versions, error, drift, alerts, capture account and decisions."""
+"""One model: its versions, error, alerts, capture account and decisions."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from driftloop_console import words
 from driftloop_console.charts import Chart, Series, mean_interval
 from driftloop_console.tables import Column, Table
 from driftloop_console.views.fleet import (
@@ -21,9 +23,6 @@ from driftloop_contracts.replica import LoadedVersions
 from driftloop_contracts.retrain import Retrain
 
 Record = Mapping[str, Any]
-MOST_COLUMNS = 24
-"""Small multiples of the columns that moved most."""
-DRIFT = ("drift", "prediction_drift")
 
 
 def versions_table(
@@ -89,18 +88,25 @@ def windows_table(windows: Sequence[Record]) -> Table:
     return Table("windows", columns, rows, empty)
 
 
-def error_chart(windows: Sequence[Record]) -> Chart | None:
+def error_chart(
+    windows: Sequence[Record], earlier: Sequence[Record] = (), ago: timedelta = timedelta()
+) -> Chart | None:
     """The mean loss of each window with its interval, against the reference; None without labels.
-    windows: newest first."""
+    windows: newest first. earlier: those of so long ago, which are compared with them."""
     labelled = [w for w in reversed(windows) if w.get("mean_loss") is not None]
     if not labelled:
         return None
     edges = [_interval(window) for window in labelled]
     shown = [window.get("performance", {}) for window in labelled]
+    x = tuple(_seconds(window["ended_at"]) for window in labelled)
+    before = [(_seconds(w["ended_at"]) + ago.total_seconds(), w["mean_loss"])
+              for w in reversed(earlier) if w.get("mean_loss") is not None]  # fmt: skip
+    compared = [Series(f"{words.duration(ago.total_seconds())} before", at_times(before, x))]
     return Chart(
         "Mean error of each window with its 95 % interval, and the reference",
-        tuple(_seconds(window["ended_at"]) for window in labelled),
+        x,
         (
+            *(compared if before else ()),
             Series("Error", tuple(window["mean_loss"] for window in labelled)),
             Series("95 % low", tuple(low for low, _ in edges), "low"),
             Series("95 % high", tuple(high for _, high in edges), "high"),
@@ -110,31 +116,11 @@ def error_chart(windows: Sequence[Record]) -> Chart | None:
     )
 
 
-def drift_charts(
-    findings: Sequence[Record], windows: Sequence[Record], limit: float
-) -> list[Chart]:
-    """For each column that moved, its distance from the reference in each window, the largest
-    first. Below `limit`, `monitoring.drift_effect`, a distance is not recorded."""
-    ends = {w["window_id"]: _seconds(w["ended_at"]) for w in reversed(windows)}
-    by_column: dict[str, dict[str, float]] = {}
-    for finding in findings:
-        if finding["kind"] in DRIFT and finding["window_id"] in ends:
-            for column in finding["columns"]:
-                by_column.setdefault(column, {})[finding["window_id"]] = finding["effect"]
-    largest = sorted(by_column, key=lambda column: (-max(by_column[column].values()), column))
-    x = tuple(ends.values())
-    return [
-        Chart(
-            column,
-            x,
-            (
-                Series("Distance", tuple(by_column[column].get(id_) for id_ in ends)),
-                Series("Threshold", (limit,) * len(x), "limit"),
-            ),
-            small=True,
-        )
-        for column in largest[:MOST_COLUMNS]
-    ]
+def at_times(values: Sequence[tuple[float, float]], x: Sequence[float]) -> tuple[float | None, ...]:
+    """The newest value at each time; None before the first. Both ascending."""
+    times = [at for at, _ in values]
+    places = (bisect_right(times, at) for at in x)
+    return tuple(values[place - 1][1] if place else None for place in places)
 
 
 def alerts_table(alerts: Sequence[Alert]) -> Table:
