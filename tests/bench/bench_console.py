@@ -7,6 +7,8 @@ without the network. Promise: 95 % of the requests of each page within 300 ms.
 """
 
 import argparse
+import contextlib
+import json
 import statistics
 import sys
 import tempfile
@@ -17,8 +19,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import httpx
 import sqlalchemy as sa
-from console_records import drift, fill, monitor_state, waited, window
+from console_records import (
+    REFERENCE_SKETCH,
+    drift,
+    fill,
+    monitor_state,
+    sketch,
+    waited,
+    window,
+)  # fmt: skip
+from console_server import console as served_console
 from fastapi.testclient import TestClient
 
 from driftloop_console.changes_feed import Tokens, tokens
@@ -29,42 +41,83 @@ from driftloop_store import Store, open_store
 from driftloop_store import tables as t
 
 PROMISE_MS = 300.0
+FIRST = "model-0"
+COLUMNS, SKETCHES = 50, 300
+COPIED = {
+    "deployments": ("body", "model"), "windows": ("id", "body", "model"),
+    "findings": ("id", "body", "model"), "decisions": ("id", "body", "model"),
+    "sketches": ("id", "model"), "cursors": ("name",), "ledger": ("model",), "changes": ("model",),
+}  # fmt: skip
+"""The columns of each table that hold the model's name, one that identifies its rows last."""
+OPEN_S = 20.0
 NOT_USED: Any = None
 PAGES = (
     "/", "/?sort_models=-error", "/?format=csv", "/models/model-7", "/models/model-7?last=7d",
-    "/models/model-7?format=json&table=windows", "/models/canary/versions/2",
-    "/rollouts/canary-rollout", "/retrains/retraining-retrain", "/incidents",
-    "/incidents/incident", "/decisions", "/audit", "/settings", "/system",
+    "/models/model-7?last=7d&compare=7d", "/models/model-7?format=json&table=windows",
+    "/models/canary/versions/2", "/rollouts/canary-rollout", "/retrains/retraining-retrain",
+    "/incidents", "/incidents/incident", "/decisions", "/audit", "/data?model=model-7",
+    "/settings", "/system",
 )  # fmt: skip
 
 
 def fill_many(store: Store, url: str, models: int, windows: int) -> None:
-    """Written past the store's methods, which would take an hour."""
+    """Written past the store's methods, which would take hours: `model-0` row by row, the others as
+    its copies by SQL."""
     now = datetime.now(UTC)
     list(fill(store, hours=200, end=now))
-    template = store.require_deployment("healthy").to_dict()
+    deployment = store.require_deployment("healthy").to_dict()
+    deployment = {**deployment, "revision": 1, "model": {**deployment["model"], "name": FIRST}}
+    rows = [window(FIRST, hour, now).to_dict() for hour in range(windows)]
+    moved = [drift(FIRST, hour, f"c{hour % 7}", now).to_dict() for hour in range(0, windows, 4)]
+    decided = [waited(FIRST, hour).to_dict() for hour in range(0, windows, 50)]
+    columns = {f"in_c{number}": sketch(0)["in_income"] for number in range(COLUMNS)}
+    kept = [{"version": 1, "columns": columns}] * min(windows, SKETCHES)
+    known = dict.fromkeys(columns, REFERENCE_SKETCH["columns"]["in_income"])
+    reference = {**REFERENCE_SKETCH, "columns": known}
+    ledger = {"replica": "replica-1", "version": 1}
+    ledger |= {"served": 96_010, "acked": 96_000, "spooled": 7, "dropped": {"quota": 3}}
     engine = sa.create_engine(url)
-    for number in range(models - 6):
-        name = f"model-{number}"
-        body = {**template, "model": {**template["model"], "name": name}, "revision": 1}
-        rows = [window(name, hour, now).to_dict() for hour in range(windows)]
-        moved = [drift(name, hour, f"c{hour % 7}", now).to_dict() for hour in range(0, windows, 4)]
-        decided = [waited(name, hour).to_dict() for hour in range(0, windows, 50)]
+    with engine.begin() as c:
+        c.execute(t.deployments.insert(), {"model": FIRST, "revision": 1, "body": deployment})
+        c.execute(t.windows.insert(), [_row(r, "window_id", r["ended_at"]) for r in rows])
+        c.execute(
+            t.findings.insert(),
+            [{**_row(r, "finding_id", r["at"]), "severity": "warning"} for r in moved],
+        )
+        c.execute(t.decisions.insert(), [_row(r, "decision_id", r["at"]) for r in decided])
+        c.execute(
+            t.sketches.insert(),
+            [
+                {"id": r["window_id"], "model": FIRST, "at": r["ended_at"], "body": one}
+                for r, one in zip(rows, kept, strict=False)
+            ],
+        )
+        cursors = {f"monitor/{FIRST}": monitor_state(now), f"sketch/{FIRST}/1": reference}
+        c.execute(t.cursors.insert(), [{"name": n, "body": b} for n, b in cursors.items()])
+        c.execute(
+            t.ledger.insert(), {"replica": "replica-1", "model": FIRST, "version": 1, **ledger}
+        )
+        c.execute(t.changes.insert(), {"model": FIRST, "revision": windows})
+    for table, named in COPIED.items():
         with engine.begin() as c:
-            c.execute(t.deployments.insert(), [{"model": name, "revision": 1, "body": body}])
-            c.execute(t.windows.insert(), [_row(r, "window_id", r["ended_at"]) for r in rows])
-            c.execute(
-                t.findings.insert(),
-                [{**_row(r, "finding_id", r["at"]), "severity": "warning"} for r in moved],
-            )
-            c.execute(t.decisions.insert(), [_row(r, "decision_id", r["at"]) for r in decided])
-            c.execute(t.cursors.insert(), [{"name": f"monitor/{name}", "body": monitor_state(now)}])
-            counts = {"served": 96_010, "acked": 96_000, "spooled": 7, "dropped": {"quota": 3}}
-            c.execute(
-                t.ledger.insert(), [{"replica": "replica-1", "model": name, "version": 1, **counts}]
-            )
-            c.execute(t.changes.insert(), [{"model": name, "revision": windows}])
+            _copy(c, t.metadata.tables[table], named, models - 6)
     engine.dispose()
+
+
+def _copy(c: sa.Connection, table: sa.Table, named: tuple[str, ...], models: int) -> None:
+    """The rows of `model-0` for each other model. named: the columns that hold its name."""
+    ours = sa.select(table).where(table.c[named[-1]].contains(FIRST)).subquery()
+    numbers = sa.select(sa.column("value")).select_from(sa.func.json_each(sa.bindparam("n")))
+    others = numbers.subquery()
+    values = [
+        sa.func.replace(ours.c[column.name], FIRST, sa.literal("model-") + others.c.value)
+        if column.name in named
+        else ours.c[column.name]
+        for column in table.columns
+    ]
+    copies = sa.select(*values).select_from(ours.join(others, sa.true()))
+    names = [column.name for column in table.columns]
+    c.execute(table.insert().from_select(names, copies), {"n": json.dumps([*range(1, models)])})
 
 
 def _row(record: dict[str, Any], id_: str, at: str) -> dict[str, Any]:
@@ -86,6 +139,23 @@ def taken_ms(client: TestClient, url: str, requests: int) -> tuple[float, float,
             raise SystemExit(f"{url} answered {answer.status_code}: {answer.text[:300]}")
     used = (time.process_time() - cpu) / requests * 1e3
     return statistics.median(taken), sorted(taken)[int(0.95 * len(taken))], used
+
+
+def open_pages(store: Store, folder: Path, pages: int) -> float:
+    """The share of a core that the server and those who read its events take."""
+    with served_console(store, folder) as url, contextlib.ExitStack() as stack:
+        for number in range(pages):
+            page = {"page": f"/models/model-{number + 1}"}
+            client = stack.enter_context(httpx.Client(timeout=60))
+            events = stack.enter_context(client.stream("GET", f"{url}/live", params=page))
+            lines = events.iter_lines()
+            while not next(lines).startswith(
+                "event: table-retrains"
+            ):  # the last section of the page
+                pass
+        began, cpu = time.monotonic(), time.process_time()
+        time.sleep(OPEN_S)
+        return (time.process_time() - cpu) / (time.monotonic() - began)
 
 
 def main() -> None:
@@ -126,6 +196,9 @@ def main() -> None:
             print(
                 f"one poll for all open pages, each second, {what}: {100 * share:.2f} % of a core"
             )
+        for pages in (1, 10):
+            share = open_pages(store, Path(folder), pages)
+            print(f"{pages} open pages of models on which nothing happens: {share:.2%} of a core")
         store.close()
     if worst > PROMISE_MS:
         raise SystemExit(f"promised: {PROMISE_MS:.0f} ms; the slowest page took {worst:.0f} ms")
