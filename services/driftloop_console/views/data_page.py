@@ -2,8 +2,8 @@
 
 import json
 
-from driftloop_console import words
 from driftloop_console.tables import Column, Table
+from driftloop_contracts.durations import in_short
 from driftloop_lake.bounded_query import Answer, QueryLimits
 from driftloop_lake.json_rows import json_line
 from driftloop_lake.view_columns import ViewColumns
@@ -33,11 +33,11 @@ def result_note(answer: Answer) -> str:
     if answer.more:
         rows = f"The first {rows}; there are more: use `driftloop query --json`, or ask for less"
     read = f"predictions@{version.predictions} labels@{version.labels}"
-    return f"{rows} ({read}, {words.duration(answer.seconds)})."
+    return f"{rows} ({read}, {in_short(answer.seconds)})."
 
 
 def limits_sentence(limits: QueryLimits) -> str:
     return (
-        f"A query is stopped after {words.duration(limits.seconds)} or beyond "
+        f"A query is stopped after {in_short(limits.seconds)} or beyond "
         f"{limits.memory_mb:,} MiB of memory, and returns at most {limits.rows:,} rows."
     )

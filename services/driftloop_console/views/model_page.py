@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from driftloop_console import words
 from driftloop_console.charts import Chart, Series, mean_interval
 from driftloop_console.tables import Column, Table
 from driftloop_console.views.fleet import (
@@ -16,6 +15,7 @@ from driftloop_console.views.fleet import (
     version_url,
 )
 from driftloop_contracts.alert import Alert
+from driftloop_contracts.durations import in_short
 from driftloop_contracts.incident import Incident, IncidentState, Urgency
 from driftloop_contracts.judgement import unexplained
 from driftloop_contracts.model import Deployment
@@ -101,7 +101,7 @@ def error_chart(
     x = tuple(_seconds(window["ended_at"]) for window in labelled)
     before = [(_seconds(w["ended_at"]) + ago.total_seconds(), w["mean_loss"])
               for w in reversed(earlier) if w.get("mean_loss") is not None]  # fmt: skip
-    compared = [Series(f"{words.duration(ago.total_seconds())} before", at_times(before, x))]
+    compared = [Series(f"{in_short(ago.total_seconds())} before", at_times(before, x))]
     return Chart(
         "Mean error of each window with its 95 % interval, and the reference",
         x,

@@ -6,6 +6,7 @@ from typing import Any
 
 from driftloop_console import words
 from driftloop_console.tables import Column, Table
+from driftloop_contracts.durations import in_short
 
 Record = Mapping[str, Any]
 MOST_LOG_E = 690.0
@@ -58,7 +59,7 @@ def label_facts(
         "Judged rows that had a label": words.share(len(known) / len(delays)) if delays else None,
         "From prediction to label, median": _duration(known, 0.5),
         "From prediction to label, 90 %": _duration(known, 0.9),
-        "Judging by labels is behind by": None if lag_s is None else words.duration(lag_s),
+        "Judging by labels is behind by": None if lag_s is None else in_short(lag_s),
         "Rows below that had a label when their window closed": (
             words.share(labelled / rows) if rows else None
         ),
@@ -67,4 +68,4 @@ def label_facts(
 
 def _duration(known: Sequence[float], share: float) -> str | None:
     """known: ascending."""
-    return words.duration(known[int(share * (len(known) - 1))]) if known else None
+    return in_short(known[int(share * (len(known) - 1))]) if known else None

@@ -84,7 +84,7 @@ def test_values_of_a_result_are_those_of_the_command(tmp_path: Path) -> None:
         {"a": None, "b": [1, 2], "c": 2**60}, {"a": 1.5, "b": None, "c": -1},
     ]  # fmt: skip
     assert result_table(answer).to_csv().splitlines()[1] == f',"[1, 2]",{2**60}'
-    assert result_note(answer) == "2 rows (predictions@3 labels@2, 0 s)."
+    assert result_note(answer) == "2 rows (predictions@3 labels@2, 0.5 s)."
 
 
 def test_conversations_have_the_correction_beside_the_answer() -> None:
@@ -168,7 +168,7 @@ def test_the_error_is_compared_with_an_earlier_time(store: Store, tmp_path: Path
     asked = client(store, tmp_path)
     assert "1 d before" not in asked.get("/models/loan?last=12h").text
     page = asked.get("/models/loan?last=12h&compare=1d").text
-    assert "&#34;label&#34;: &#34;24 h before&#34;" in page
+    assert "&#34;label&#34;: &#34;1 d before&#34;" in page
     assert asked.get("/models/loan?compare=x").status_code == 400
 
 
