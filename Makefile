@@ -78,6 +78,10 @@ reference: setup  ## Write the reference pages, dashboards and alert rules anew 
 	$(BIN)/python deploy/grafana/dashboards.py
 	$(BIN)/python deploy/prometheus/alert_rules.py
 
+.PHONY: screenshots
+screenshots: setup  ## Make the pictures of the console anew (ARGS="--url http://127.0.0.1:8001": of a stack)
+	$(BIN)/python docs/screenshots $(ARGS)
+
 .PHONY: lint
 lint: setup docs  ## Check format, lint, types, import contracts and the documentation
 	$(BIN)/ruff format --check .
@@ -114,6 +118,10 @@ bench-serving: setup  ## Compare serving with baselines and peers, about 20 minu
 .PHONY: bench-stream
 bench-stream: setup  ## Measure Kafka to lake and window queries, about 5 minutes (ARGS=--quick: 1)
 	$(BIN)/python tests/bench/bench_stream.py $(ARGS)
+
+.PHONY: bench-console
+bench-console: setup  ## Measure the console over 500 models with 10,000 windows each, about 5 minutes
+	$(BIN)/python tests/bench/bench_console.py $(ARGS)
 
 .PHONY: bench-start
 bench-start: setup  ## Measure how long a stack takes to start and what it costs while idle, 2 minutes

@@ -7,7 +7,7 @@ project = "driftloop"
 author = "the driftloop authors"
 copyright = "2026, the driftloop authors"
 extensions = ["myst_parser"]
-exclude_patterns = ["_build", "generate", "style"]
+exclude_patterns = ["_build", "generate", "screenshots", "style"]
 nitpicky = True  # with `-W` a broken reference fails the build
 
 myst_heading_anchors = 3

@@ -224,6 +224,20 @@ def waited(model: str, number: int = 0) -> Decision:
     )
 
 
+def deploy_language(store: Store, name: str, end: datetime = NOW) -> None:
+    """A language model with a judge, whose newest fine-tune has answers before and after."""
+    deployed = deploy(store, name, 1)
+    spec = replace(deployed.model, runtime="vllm", task="generation", output="text", recipe=None)
+    store.put_deployment(replace(deployed, model=spec))
+    judged = {"judge_answers": 32.0, "judge_score": 0.8, "judge_auc": 0.9, "judge_auc_lower": 0.8}
+    store.add_window(replace(window(name, 0, end), performance=judged))
+    sample = {"prompt": "Hi?", "champion": "No.", "candidate": "Hello!", "wanted": "Hello."}
+    asked = Retrain(id=f"{name}-tuned", model=name, at=end, trigger="corrections")
+    store.request_retrain(asked)
+    for event, result in ((RetrainEvent.START, None), (RetrainEvent.REJECT, {"samples": [sample]})):
+        store.change_retrain(asked.id, lambda r, e=event, f=result: replace(r.after(e), result=f))
+
+
 def fill(store: Store, hours: int = 48, end: datetime = NOW) -> Iterator[str]:
     """One model in each state; yields their names."""
     for name in ("healthy", "watching", "alert", "retraining", "canary", "unwatched"):

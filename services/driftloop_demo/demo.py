@@ -97,6 +97,7 @@ def _prepare(command: Commands, home: Path, say: Say) -> Record:
         "gradient-boosting",
     )
     endpoints: Record = command.result(starting)["endpoints"]
+    say("watch it in the console: ", (f"{endpoints['control']}/", "bold"))
     trained = command.result(training)
     command("deploy", trained["spec"])
     return endpoints

@@ -69,6 +69,7 @@ def run_language_demo(
     try:
         say("starting Kafka, Ray Serve and the watchers")
         endpoints: Record = command("up", "--detach", "--timeout-s", "600")["endpoints"]
+        say("watch it in the console: ", (f"{endpoints['control']}/", "bold"))
         say("loading SmolLM2-135M-Instruct into vLLM")
         command("deploy", str(_spec(home, weights)))
         ready = time.monotonic() - begun

@@ -3,7 +3,7 @@
 The gateway's application with its middleware, asked in the process: what a browser waits for
 without the network. Promise: 95 % of the requests of each page within 300 ms.
 
-    python tests/bench/bench_console.py [--models 500] [--windows 1000] [--requests 20]
+    python tests/bench/bench_console.py [--models 500] [--windows 10000] [--requests 20]
 """
 
 import argparse
@@ -161,7 +161,7 @@ def open_pages(store: Store, folder: Path, pages: int) -> float:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--models", type=int, default=500)
-    arguments.add_argument("--windows", type=int, default=1_000)
+    arguments.add_argument("--windows", type=int, default=10_000)
     arguments.add_argument("--requests", type=int, default=20)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -10,13 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from console_records import alert, fill
+from console_records import alert, deploy_language, fill
 from console_server import console
+from lake_records import prediction_message, prediction_rows
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from report_record import report_record
 
 from driftloop_contracts.alert import AlertEvent
+from driftloop_lake.writer import LakeWriter
+from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_retrain.report.record import pages
+from driftloop_settings import Settings
 from driftloop_store import Store, open_store
 
 pytestmark = pytest.mark.integration
@@ -31,7 +35,8 @@ PAGES = (
     "/", "/models/alert", "/models/watching", "/models/unwatched", "/models/canary",
     "/models/canary/versions/2", "/rollouts/canary-rollout", "/retrains/retraining-retrain",
     "/incidents", "/incidents/incident", "/decisions", "/audit", "/settings", "/system",
-    "/models/gone",
+    "/models/gone", "/models/chat/conversations", "/data?sql=SELECT+job,+age+FROM+predictions",
+    "/models/watching?last=24h&compare=1d",
 )  # fmt: skip
 VISIBLE_MS = 2_000
 
@@ -53,13 +58,18 @@ def browser() -> Iterator[Browser]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     opened = open_store(f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}")
     assert len(list(fill(opened, end=datetime.now(UTC)))) == 6
+    deploy_language(opened, "chat", datetime.now(UTC))
     yield opened
     opened.close()
 
 
 @pytest.fixture(scope="module")
 def url(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with console(store, tmp_path_factory.mktemp("state")) as address:
+    state = tmp_path_factory.mktemp("state")
+    rows = prediction_rows(0, 9, rows=1)
+    written = LakeWriter(Settings(state_dir=state).lake_uri)
+    written.append([read_record(prediction_message(rows, 1, model="alert"))])
+    with console(store, state) as address:
         yield address
 
 
@@ -93,6 +103,7 @@ def test_a_page_opens_in_few_requests_and_is_accessible(page: Page, path: str, u
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path)
     expect(page.locator("h1")).to_be_visible()
+    expect(page.locator("[aria-busy]")).to_have_count(0, timeout=20_000)  # what comes later
     charts = page.locator(".chart")
     for number in range(charts.count()):
         expect(charts.nth(number).locator("canvas")).to_be_attached()
@@ -184,9 +195,28 @@ def test_a_sorted_table_is_exported_as_it_is_shown(page: Page) -> None:
     assert (len(errors), errors) == (48, sorted(errors, reverse=True))
 
 
+def test_a_query_is_asked_linked_to_and_exported(page: Page, url: str) -> None:
+    page.goto("/data")
+    page.get_by_label("Model").select_option("alert")
+    page.get_by_label("One SELECT in DuckDB's SQL").fill("SELECT job, row FROM predictions")
+    page.get_by_role("button", name="Run").click()
+    result = page.locator("#table-result")
+    expect(result.get_by_role("cell", name="baker").first).to_be_visible(timeout=20_000)
+    assert "sql=SELECT+job" in page.url.replace("%20", "+")
+    assert "model=alert" in page.url
+    with page.expect_download() as download:
+        result.get_by_role("link", name="CSV").click()
+    rows = Path(download.value.path()).read_text().splitlines()
+    assert rows == ["job,row", *["baker,0"] * 10]
+    page.get_by_label("One SELECT in DuckDB's SQL").fill("DROP VIEW predictions")
+    page.get_by_role("button", name="Run").click()
+    expect(result).to_contain_text("write one SELECT", timeout=20_000)
+    assert page.evaluate("Object.keys(localStorage).concat(Object.keys(sessionStorage))") == []
+
+
 def test_a_phone_shows_what_matters_without_scrolling_sideways(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
-    for path in ("/", "/models/alert", "/rollouts/canary-rollout"):
+    for path in ("/", "/models/alert", "/rollouts/canary-rollout", "/data", "/incidents/incident"):
         page.goto(path)
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, path

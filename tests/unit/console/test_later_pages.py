@@ -1,13 +1,20 @@
 """The pages Data and Conversations, what is kept for charts, and a console that only shows."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from console_records import NOW, REFERENCE_SKETCH, deploy, fill, sketch, window
+from console_records import (
+    NOW,
+    REFERENCE_SKETCH,
+    deploy,
+    deploy_language,
+    fill,
+    sketch,
+    window,
+)  # fmt: skip
 from fastapi.testclient import TestClient
 from lake_records import prediction_message, prediction_rows
 
@@ -16,7 +23,6 @@ from driftloop_console.views.drift_page import sketch_charts
 from driftloop_console.views.language_page import conversations_sql, conversations_table
 from driftloop_console.views.slices import label_facts, slices_table
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.kind import LANGUAGE
 from driftloop_gateway.app import GatewayContext, make_app
 from driftloop_lake.bounded_query import Answer
 from driftloop_lake.views import Version
@@ -103,15 +109,11 @@ def test_conversations_have_the_correction_beside_the_answer() -> None:
 def test_a_page_of_conversations_shows_the_judge_and_the_fine_tune(
     store: Store, tmp_path: Path
 ) -> None:
-    deployed = deploy(store, "chat", 1)
-    spec = replace(deployed.model, runtime=LANGUAGE.runtime, task="generation", output=None)
-    store.put_deployment(replace(deployed, model=spec))
-    judged = {"judge_answers": 32.0, "judge_score": 0.8, "judge_auc": 0.9, "judge_auc_lower": 0.8}
-    store.add_window(replace(window("chat", 0), performance=judged))
+    deploy_language(store, "chat")
     asked = client(store, tmp_path)
     page = asked.get("/models/chat/conversations").text
     assert "0.900, at least 0.800" in page
-    assert "No fine-tune ended yet" in page
+    assert [text in page for text in ("Hi?", "No.", "Hello!", "Hello.")] == [True] * 4
     rows = asked.get("/models/chat/conversations?section=table-conversations").text
     assert "no prediction of" in rows
     assert asked.get("/models/chat/conversations?show=x").status_code == 400
