@@ -1,4 +1,4 @@
-"""Makes the pictures of the console that stand in README and docs: `make screenshots`.
+"""Makes the pictures of the console of README and docs: `make screenshots`.
 
     python docs/screenshots                      of records that are made up (half a minute)
     python docs/screenshots --url http://127.0.0.1:8001 --model loan     of a running stack

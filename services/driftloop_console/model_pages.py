@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from driftloop_console.charts import Chart
 from driftloop_console.context import ConsoleContext
 from driftloop_console.model_records import one_model, rules
 from driftloop_console.page import Link, Page, Section, facts_section, table_section
@@ -31,8 +32,10 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
     ends = asked.since, asked.until
     records, found = one_model(context, deployment)
     windows = store.between("windows", name, *ends, WINDOWS)
-    references = store.reference_sketches(name)
-    known = references.get(deployment.split.stable, {})
+    sketches = store.between("sketches", name, *ends, WINDOWS)
+    stable = deployment.split.stable
+    references = store.reference_sketches(name, {stable, *(one["version"] for one in sketches)})
+    normal = references.get(stable, {}).get("measures", {})
     alerts = [Alert.from_dict(r) for r in store.between("alerts", name, *ends, RECORDS)]
     incidents = [Incident.from_dict(r) for r in store.between("incidents", name, *ends, RECORDS)]
     loaded = store.loaded_versions(name)
@@ -50,9 +53,9 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
         table_section("Windows", model_page.windows_table(windows), query),
         facts_section("labels", "Labels", slices.label_facts(records.monitor, windows, lag_s)),
         table_section(
-            "Slices", slices.slices_table(records.monitor, known.get("measures", {})), query
+            "Slices", slices.slices_table(records.monitor, normal), query
         ),
-        _drift(context, deployment, windows, references, query),
+        _drift(context, deployment, windows, drift_page.sketch_charts(sketches, references), query),
         table_section("Incidents", model_page.incidents_table(incidents), query),
         table_section("Alerts", model_page.alerts_table(alerts), query),
         table_section(
@@ -99,23 +102,21 @@ def _drift(
     context: ConsoleContext,
     deployment: Deployment,
     windows: Sequence[Record],
-    references: Mapping[int, Record],
+    sketched: list[Chart],
     query: Params,
 ) -> Section:
-    """From the sketches of windows; of a time from which none are kept, from the findings."""
-    store, name = context.store, deployment.model.name
-    asked = time_range(query, context.clock())
-    ends = asked.since, asked.until
-    sketches = store.between("sketches", name, *ends, WINDOWS)
-    charts = drift_page.sketch_charts(sketches, references)
+    """sketched: from the sketches of windows; of a time from which none are kept, the findings
+    tell."""
+    charts = sketched
     if not charts and windows:
+        asked = time_range(query, context.clock())
         limit = rules(context.settings, deployment.model).monitoring.drift_effect
-        findings = store.between("findings", name, *ends, FINDINGS)
+        ends = asked.since, asked.until
+        findings = context.store.between("findings", deployment.model.name, *ends, FINDINGS)
         charts = drift_page.drift_charts(findings, windows, limit)
-    return Section("drift", "Drift by column", "drift.html", {
-        "charts": charts, "empty": "No column moved away from the reference in this time.",
-        "sketched": bool(sketches),
-    })  # fmt: skip
+    empty = "No column moved away from the reference in this time."
+    data = {"charts": charts, "empty": empty, "sketched": bool(sketched)}
+    return Section("drift", "Drift by column", "drift.html", data)
 
 
 def version(context: ConsoleContext, params: Params, query: Params) -> Page:

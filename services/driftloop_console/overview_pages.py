@@ -1,6 +1,8 @@
 """Pages over all models: the fleet, incidents, decisions, settings and the system."""
 
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 from driftloop_console.context import ConsoleContext
 from driftloop_console.model_records import all_models
@@ -93,6 +95,7 @@ def system(context: ConsoleContext, _: Params, query: Params) -> Page:
         "System",
         (
             facts_section("state", "", system_view.state(running, degraded)),
+            facts_section("disk", "Disk", system_view.disk(_usage(context.settings.state_dir))),
             table_section("Roles", system_view.roles_table(running, degraded), query),
             table_section("Replicas", system_view.replicas_table(statuses), query),
             table_section("Failing cycles", system_view.degraded_table(degraded), query),
@@ -102,3 +105,12 @@ def system(context: ConsoleContext, _: Params, query: Params) -> Page:
             ),
         ),
     )
+
+
+def _usage(folder: Path) -> tuple[int, int] | None:
+    """Bytes, free and all, of the disk with the state directory; None if it cannot be read."""
+    try:
+        found = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return found.free, found.total

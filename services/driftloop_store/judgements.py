@@ -1,6 +1,6 @@
 """Append-only records: windows, findings, decisions and the audit log."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,10 +35,11 @@ class Judgements(Database):
         key = {"name": f"{_of_references(model)}{version}"}
         self._upsert(t.cursors, key, {"body": dict(shown)})
 
-    def reference_sketches(self, model: str) -> dict[int, Record]:
-        """By version."""
+    def reference_sketches(self, model: str, versions: Collection[int]) -> dict[int, Record]:
+        """Those that are kept of these versions."""
         name, prefix = t.cursors.c.name, _of_references(model)
-        query = sa.select(name, t.cursors.c.body).where(name.startswith(prefix, autoescape=True))
+        names = [f"{prefix}{version}" for version in versions]
+        query = sa.select(name, t.cursors.c.body).where(name.in_(names))
         with self._read() as c:
             rows = c.execute(query)
             return {int(row.name.removeprefix(prefix)): row.body for row in rows}

@@ -1,4 +1,4 @@
-"""Roles, replicas, lag and ports."""
+"""Roles, replicas, disk, lag and ports."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -105,3 +105,12 @@ def lag_table(ledger: Sequence[Record], monitors: Mapping[str, Record]) -> Table
 def _at(monitor: Record, name: str) -> str | None:
     position = monitor.get(name)
     return datetime.fromisoformat(position["at"]).isoformat() if position else None
+
+
+def disk(usage: tuple[int, int] | None) -> dict[str, Any]:
+    """usage: bytes, free and all."""
+    if usage is None:
+        return {}
+    free, total = usage
+    of = f"{free / 1e9:,.0f} of {total / 1e9:,.0f} GB"
+    return {"Free, where the state directory is": of}

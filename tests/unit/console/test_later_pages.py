@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from console_records import (
     NOW,
@@ -16,16 +17,24 @@ from console_records import (
     window,
 )  # fmt: skip
 from fastapi.testclient import TestClient
-from lake_records import prediction_message, prediction_rows
+from lake_records import (
+    START,
+    id_of_request,
+    label_message,
+    prediction_message,
+    prediction_rows,
+)  # fmt: skip
 
 from driftloop_console.views.data_page import result_note, result_table
 from driftloop_console.views.drift_page import sketch_charts
 from driftloop_console.views.language_page import conversations_sql, conversations_table
 from driftloop_console.views.slices import label_facts, slices_table
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.events import prediction_schema
+from driftloop_contracts.language import SIGNATURE
 from driftloop_gateway.app import GatewayContext, make_app
 from driftloop_lake.bounded_query import Answer
-from driftloop_lake.views import Version
+from driftloop_lake.views import Version, open_views
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_settings import Settings
@@ -82,8 +91,6 @@ def test_a_query_that_is_refused_says_why_on_its_page(store: Store, tmp_path: Pa
 
 
 def test_values_of_a_result_are_those_of_the_command(tmp_path: Path) -> None:
-    import pyarrow as pa
-
     rows = pa.table({"a": [float("nan"), 1.5], "b": [[1, 2], None], "c": [2**60, -1]})
     answer = Answer(rows, False, Version(3, 2), 0.5)
     assert result_table(answer).records() == [
@@ -106,6 +113,42 @@ def test_conversations_have_the_correction_beside_the_answer() -> None:
         conversations_sql("good'; DROP", NOW, NOW)
 
 
+def test_the_newest_conversations_are_read_with_the_latest_opinions(tmp_path: Path) -> None:
+    messages = '[{"role": "user", "content": "Hi?"}]'
+    answers = [(messages, "No."), ("not JSON", "Yes."), (messages, "Hm."), (messages, "")]
+    rows = pa.Table.from_pylist([
+        {
+            **prediction_rows(n, n, rows=1).to_pylist()[0],
+            "in_messages": asked, "in_operation": "chat.completions" if text else "embeddings",
+            "out_text": text, "out_finish_reason": "stop",
+        }
+        for n, (asked, text) in enumerate(answers)
+    ], schema=prediction_schema(SIGNATURE))  # fmt: skip
+    at = NOW.isoformat()
+    opinions = ((0, "label", 0), (0, "label", 1), (0, "correction", "Hello."), (1, "label", 0))
+    labels = [
+        label_message(
+            offset, prediction_id=id_of_request(row), metric=metric, label=value,
+            received_at=(NOW + timedelta(seconds=offset)).isoformat(), observed_at=at,
+        )
+        for offset, (row, metric, value) in enumerate(opinions)
+    ]  # fmt: skip
+    lake = str(tmp_path)
+    written = [prediction_message(rows, 1, model="chat"), *labels]
+    LakeWriter(lake).append([read_record(record) for record in written])
+    views = open_views(lake, "chat", output="text")
+
+    def found(show: str) -> list[tuple[object, ...]]:
+        sql = conversations_sql(show, START, START + timedelta(days=1))
+        table = conversations_table([r for b in views.ask(sql) for r in b.to_pylist()])
+        return [(r["asked"], r["answered"], r["rating"], r["wanted"]) for r in table.rows]
+
+    assert found("all") == [
+        ("Hi?", "Hm.", None, None), (None, "Yes.", 0.0, None), ("Hi?", "No.", 1.0, "Hello."),
+    ]  # fmt: skip
+    assert [len(found(show)) for show in ("rated", "bad", "corrected")] == [2, 1, 1]
+
+
 def test_a_page_of_conversations_shows_the_judge_and_the_fine_tune(
     store: Store, tmp_path: Path
 ) -> None:
@@ -126,7 +169,7 @@ def test_sketches_become_small_multiples_with_the_reference(store: Store) -> Non
         store.add_sketch(window("loan", number), 1, sketch(number))
     store.put_reference_sketch("loan", 1, REFERENCE_SKETCH)
     kept = store.between("sketches", "loan")
-    income, job = sketch_charts(kept, store.reference_sketches("loan"))
+    income, job = sketch_charts(kept, store.reference_sketches("loan", {1, 2}))
     assert (income.title, job.title) == ("income: moved 0.30", "job: moved 0.10")
     assert [series.label for series in income.series][:3] == [
         "Reference, 5 %", "Reference, 95 %", "Reference, median",
@@ -138,7 +181,7 @@ def test_sketches_become_small_multiples_with_the_reference(store: Store) -> Non
     store.add_sketch(window("loan", -1), 1, {}, keep=2)
     assert len(store.between("sketches", "loan")) == 2
     store.erase_sketches("loan")
-    assert (store.between("sketches", "loan"), store.reference_sketches("loan")) == ([], {})
+    assert (store.between("sketches", "loan"), store.reference_sketches("loan", {1})) == ([], {})
 
 
 def test_slices_are_listed_worst_first() -> None:
