@@ -128,7 +128,7 @@ def test_the_newest_conversations_are_read_with_the_latest_opinions(tmp_path: Pa
     opinions = ((0, "label", 0), (0, "label", 1), (0, "correction", "Hello."), (1, "label", 0))
     labels = [
         label_message(
-            offset, prediction_id=id_of_request(row), metric=metric, label=value,
+            offset, prediction_id=id_of_request(row), metric=metric, value=value,
             received_at=(NOW + timedelta(seconds=offset)).isoformat(), observed_at=at,
         )
         for offset, (row, metric, value) in enumerate(opinions)
