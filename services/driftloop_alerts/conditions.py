@@ -91,7 +91,7 @@ def _of_alert(alert: Alert, seen: Snapshot) -> Condition:
     following = {
         Cause.QUALITY: "No retrain starts from broken data; this ends when a window passes its "
         "checks again",
-        Cause.INCONCLUSIVE: "The window was given up, and later ones are judged; this ends "
+        Cause.INCONCLUSIVE: "These rows were given up, and later ones are judged; this ends "
         "with the first that is",
     }
     return Condition(

@@ -28,7 +28,7 @@ class CheckKind(StrEnum):
     DRIFT = "drift"  # the inputs moved
     PREDICTION_DRIFT = "prediction_drift"  # the outputs moved
     PERFORMANCE = "performance"  # the measured error rose
-    UNJUDGED = "unjudged"  # judging a window failed again and again; it was given up
+    UNJUDGED = "unjudged"  # judging a window or labels failed again and again: given up
     JUDGE = "judge"  # a language model's scores by a judge fell
     ROLE = "role"  # a role's cycles keep failing; there are no findings
 

@@ -73,9 +73,10 @@ def quality_message(model: str, version: int, findings: Sequence[Finding]) -> st
     return f"{model} version {version}: the data are broken: {shown}{more}"
 
 
-def unjudged_message(model: str, version: int, rows: int, since: datetime, reason: str) -> str:
-    """A sentence for people."""
+def unjudged_message(
+    model: str, version: int, rows: int, since: datetime, reason: str, *, labels: bool = False
+) -> str:
+    """A sentence for people. labels: the rows are those of a test of labels, not of a window."""
+    what = f"the test of {rows:,} labelled rows" if labels else f"a window of {rows:,} rows"
     when = since.isoformat(timespec="seconds")
-    return (
-        f"{model} version {version}: a window of {rows:,} rows since {when} was given up: {reason}"
-    )
+    return f"{model} version {version}: {what} since {when} was given up: {reason}"

@@ -47,6 +47,10 @@ class MonitorState:
     label_delays_s: tuple[float | None, ...] = ()
     """Seconds from prediction to label of the newest rows that were judged by their labels; None:
     their label did not come in time."""
+    label_tries: WindowTries | None = None
+    """Of the labels that were not tested yet."""
+    gave_up_labels: bool = False
+    """Whether the newest labels were given up; the alert may still be open."""
 
     @property
     def risen(self) -> tuple[str, Change] | None:
@@ -83,6 +87,8 @@ class MonitorState:
             "tries": self.tries and self.tries.to_dict(),
             "gave_up": self.gave_up,
             "label_delays_s": list(self.label_delays_s),
+            "label_tries": self.label_tries and self.label_tries.to_dict(),
+            "gave_up_labels": self.gave_up_labels,
         }
 
     @classmethod
@@ -102,10 +108,16 @@ class MonitorState:
             tuple(value.get("nats", ())),
             JudgeState.from_dict(value["judge"]) if value.get("judge") else None,
             {name: State.from_dict(test) for name, test in value.get("tests", {}).items()},
-            WindowTries.from_dict(value["tries"]) if value.get("tries") else None,
+            _tries(value.get("tries")),
             value.get("gave_up", False),
             tuple(value.get("label_delays_s", ())),
+            _tries(value.get("label_tries")),
+            value.get("gave_up_labels", False),
         )
+
+
+def _tries(value: Mapping[str, Any] | None) -> WindowTries | None:
+    return WindowTries.from_dict(value) if value else None
 
 
 class Standing:

@@ -1,5 +1,5 @@
-"""How often judging the oldest open window was begun without coming to an end, and when to give
-up."""
+"""How often judging the oldest open window, or the newest labels, was begun without coming to an
+end, and when to give up."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ class WindowTries:
     reason: str = ""
 
     def exhausted(self, now: datetime) -> bool:
-        """Whether the window is to be given up, before another try is begun: after MIN_TRIES and
+        """Whether the rows are to be given up, before another try is begun: after MIN_TRIES and
         MIN_TIME."""
         return self.count >= MIN_TRIES and now - self.since >= MIN_TIME
 

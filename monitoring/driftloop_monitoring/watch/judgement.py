@@ -197,10 +197,17 @@ def judge_window(
     )
     alerts = (*observed.alerts, _quality_action(window, state.version, broken))
     if state.gave_up:
-        state, alerts = replace(state, gave_up=False), (*alerts, CloseAlerts(CheckKind.UNJUDGED))
+        state = replace(state, gave_up=False)
+        if not state.gave_up_labels:
+            alerts = (*alerts, CloseAlerts(CheckKind.UNJUDGED))
     return Judgement(
         state=with_outbox(state, findings), window=window, findings=findings, alerts=alerts
     )
+
+
+def labelled_rows(rows: pa.Table, now: datetime, policy: JudgingPolicy) -> pa.Table:
+    """Return the oldest rows whose labels have been received; the others wait."""
+    return rows[: _labelled(rows, now, policy)]
 
 
 def judge_labels(
@@ -217,7 +224,7 @@ def judge_labels(
     and the alert. Without a baseline nothing is tested.
     """
     baseline = reference.baseline
-    ready = rows[: _labelled(rows, now, policy)]
+    ready = labelled_rows(rows, now, policy)
     if baseline is None or not ready.num_rows:
         return Judgement(state=state)
     losses, problem = _judged_rows(reference, ready)

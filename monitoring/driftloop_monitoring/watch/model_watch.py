@@ -41,13 +41,14 @@ from driftloop_monitoring.watch.judgement import (
     Observation,
     judge_labels,
     judge_window,
+    labelled_rows,
     live_reference_rows,
     new_champion,
     window_record,
 )
 from driftloop_monitoring.watch.language_watch import LanguageWatch
 from driftloop_monitoring.watch.reports import ReportWriter, attach_reports
-from driftloop_monitoring.watch.unjudged import unjudged_window
+from driftloop_monitoring.watch.unjudged import labels_judged, unjudged_labels, unjudged_window
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway
 
@@ -212,8 +213,22 @@ class ModelWatch:
             return
         rows = self._rows(pin, state.version, state.tested, now)
         policy = replace(self._policy, performance=self._policy.performance.among(self._models))
-        judged = judge_labels(state, known, rows, now, policy, pin.predictions)
-        self._record(judged, standing, now)
+        ready = labelled_rows(rows, now, policy)
+        if not ready.num_rows:
+            return
+        tries = state.label_tries
+        if tries is not None and tries.exhausted(now):
+            found = unjudged_labels(state, self._name, ready, tries, pin.predictions, now)
+            self._record(found, standing, now)
+            return
+        trying = begun(tries, now)
+        standing.put(replace(state, label_tries=trying))
+        try:
+            judged = judge_labels(standing.state, known, ready, now, policy, pin.predictions)
+        except Exception as error:
+            standing.put(replace(state, label_tries=trying.failed(error)))
+            raise
+        self._record(labels_judged(judged), standing, now)
 
     def _judge_windows(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> None:
         state = standing.state

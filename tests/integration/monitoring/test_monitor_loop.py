@@ -329,6 +329,35 @@ def test_a_window_that_can_never_be_judged_is_given_up_and_the_next_ones_are_jud
     assert [f["kind"] for f in world.topic.sent] == ["unjudged"]
 
 
+def test_labels_that_can_never_be_tested_are_given_up_and_what_was_learned_is_kept(
+    world: World,
+) -> None:
+    world.live(rows(0, 2_000))
+    saved = world.store.cursor("monitor/loans")
+    assert saved is not None
+    broken = {**saved, "test": {**saved["test"], "rows": "many"}}
+    world.store.put_cursor("monitor/loans", broken)
+    world.live(rows(0, 2_000), rows(2_000, 2_000))
+    assert [found.subject for found in world.store.degraded()] == ["loans"]
+    assert len(world.store.windows()) == 2  # windows are judged meanwhile
+    for _ in range(5):
+        world.look()
+    (given_up,) = [w for w in world.store.windows() if w["status"] == "inconclusive"]
+    assert (given_up["kind"], given_up["rows"]) == ("labels", 2_000)
+    (finding,) = world.store.findings()
+    assert (finding["kind"], finding["window_id"]) == ("unjudged", given_up["window_id"])
+    (unjudged,) = [a for a in world.store.alerts() if a.kind == "unjudged"]
+    assert "the test of 2,000 labelled rows" in unjudged.message
+    assert unjudged.state == "open"
+    state = world.store.cursor("monitor/loans")
+    assert state is not None
+    assert state["test"] == broken["test"]
+    world.store.put_cursor("monitor/loans", {**state, "test": saved["test"]})
+    world.live(rows(0, 2_000), rows(2_000, 2_000), rows(4_000, 2_000))
+    assert {a.state for a in world.store.alerts()} == {"closed"}
+    assert world.store.degraded() == []
+
+
 def test_a_window_that_ends_the_process_is_given_up_as_well(world: World) -> None:
     class Killed(BaseException):
         """As of the kernel: nobody is left to say what failed."""

@@ -7,7 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop_monitoring.state.monitor_state import MonitorState
+from driftloop_contracts.judgement import CheckKind
+from driftloop_monitoring.state.alert_actions import CloseAlerts
 from driftloop_monitoring.state.window_tries import MIN_TIME, MIN_TRIES, WindowTries, begun
+from driftloop_monitoring.watch.judgement import Judgement
+from driftloop_monitoring.watch.unjudged import labels_judged
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -46,9 +50,20 @@ def test_a_reason_is_short_however_long_the_error() -> None:
 
 def test_tries_are_kept_with_the_state() -> None:
     tries = WindowTries(3, START, "why")
-    state = MonitorState(1, START, tries=tries, gave_up=True)
+    state = MonitorState(1, START, tries=tries, gave_up=True, label_tries=tries)
     assert MonitorState.from_dict(state.to_dict()) == state
     assert state.promoted(2, START).tries is None
+    assert state.promoted(2, START).label_tries is None
     old = state.to_dict()
-    del old["tries"], old["gave_up"]
+    for name in ("tries", "gave_up", "label_tries", "gave_up_labels"):
+        del old[name]
     assert MonitorState.from_dict(old) == MonitorState(1, START)
+
+
+@pytest.mark.parametrize("window_too", [False, True])
+def test_the_alert_is_closed_once_neither_window_nor_labels_are_given_up(window_too: bool) -> None:
+    state = MonitorState(1, START, gave_up=window_too, gave_up_labels=True)
+    found = labels_judged(Judgement(state=state))
+    assert not found.state.gave_up_labels
+    assert found.alerts == (() if window_too else (CloseAlerts(CheckKind.UNJUDGED),))
+    assert labels_judged(found) == found
