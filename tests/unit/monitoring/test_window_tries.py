@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_contracts.judgement import CheckKind
 from driftloop_monitoring.state.alert_actions import CloseAlerts
+from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.state.window_tries import MIN_TIME, MIN_TRIES, WindowTries, begun
 from driftloop_monitoring.watch.judgement import Judgement
 from driftloop_monitoring.watch.unjudged import labels_judged
