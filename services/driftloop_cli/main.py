@@ -306,6 +306,7 @@ def demo(
         str | None,
         typer.Option(
             help="drift (with --llm: feedback): the whole loop. "
+            "rare: one row in 200 is positive; the recall collapses, the accuracy hardly moves. "
             "bad-candidate: a harmful candidate ends in the shadow."
         ),
     ] = None,

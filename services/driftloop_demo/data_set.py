@@ -39,25 +39,24 @@ class LiveRows:
         }
 
 
-def write_reference(path: Path) -> None:
+def write_reference(table: pa.Table, path: Path) -> None:
     """Write the reference part to a file for `driftloop train`."""
-    table = _read()
     pq.write_table(table.filter(pc.equal(table["part"], "reference")).drop_columns(["part"]), path)
 
 
-def live_rows() -> LiveRows:
-    table = _read()
+def live_rows(table: pa.Table, label: str = LABEL) -> LiveRows:
     live = table.filter(pc.equal(table["part"], "live"))
     features = {
         name: (DATATYPES[str(live.schema.field(name).type)], live[name].to_pylist())
         for name in live.column_names
-        if name not in NOT_FEATURES
+        if name not in (*NOT_FEATURES, label)
     }
-    reference = table.num_rows - live.num_rows
-    return LiveRows(features, live[LABEL].to_pylist(), DRIFT_ROW - reference)
+    drift_at = pc.sum(pc.less(live["id"], DRIFT_ROW)).as_py()
+    return LiveRows(features, live[label].to_pylist(), drift_at)
 
 
-def _read() -> pa.Table:
+def loans() -> pa.Table:
+    """All rows, in order of time; `id` is the number of a row."""
     table = pq.read_table(FILE)
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):

@@ -5,15 +5,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from driftloop_contracts.errors import Unavailable
-from driftloop_demo.data_set import LABEL, MODEL, TIME, LiveRows, live_rows, write_reference
+from driftloop_demo import rare
+from driftloop_demo.data_set import LABEL, MODEL, TIME, live_rows, loans, write_reference
 from driftloop_demo.ending import books, nothing_was_lost, play, settled, tell_books
-from driftloop_demo.replay import Replay
+from driftloop_demo.replay import KEPT_ROWS, Replay
 from driftloop_demo.stack import FREE_PORTS, Commands, Record, Say, make_room, read_status
 from driftloop_demo.story import Story
 from driftloop_demo.traffic import Traffic
 
-SCENARIOS = ("drift", "bad-candidate")
+SCENARIOS = ("drift", "rare", "bad-candidate")
 
 SETTINGS = (
     *FREE_PORTS,
@@ -28,8 +31,6 @@ SETTINGS = (
 RATE_BEFORE, RATE_AFTER, RATE_RETRAIN = 1_000.0, 500.0, 150.0
 """Rows per second before the drift, after it, and during a retrain. The file has few rows after the
 drift, and the canary needs new ones."""
-FIRST_ROW = 50_000
-"""The start of the live rows; version 1 is trained on the rows before it."""
 ROWS_AFTER_PROMOTION = 5_000
 ROWS_BEFORE_BAD_CANDIDATE = 6_000
 PATIENCE_S = 420.0
@@ -50,15 +51,21 @@ def run_demo(
         ": a loan model is served, drift is injected, the loop repairs it",
     )
     say(f"all files are in {home}")
+    table, label = loans(), LABEL
+    if scenario == "rare":
+        table, label = rare.rare_table(table), rare.LABEL
+        say("one loan in 200 defaults; the drift brings defaults of another kind")
     try:
-        endpoints = _prepare(command, home, say)
+        endpoints = _prepare(scenario, command, table, label, home, say)
         ready = time.monotonic() - begun
         say((f"{ready:6.1f} s", "dim"), f"  version 1 answers at {endpoints['inference']}")
         say(f"         for details: driftloop status --watch --state-dir {home}")
-        traffic = _traffic(live_rows(), scenario, seed, endpoints["inference"])
-        story = Story(
-            say, lambda: time.monotonic() - begun, lambda: traffic.sent, first_row=FIRST_ROW
-        )
+        rows = live_rows(table, label)
+        limit = rows.drift_at if scenario == "bad-candidate" else len(rows.labels)
+        replay = Replay(limit, rare.KEPT_ROWS if scenario == "rare" else KEPT_ROWS)
+        traffic = Traffic(rows, endpoints["inference"], seed, lambda _: RATE_AFTER, replay)
+        first = table.num_rows - len(rows.labels)
+        story = Story(say, lambda: time.monotonic() - begun, lambda: traffic.sent, first_row=first)
         traffic.rate = lambda row: _rate(scenario, traffic, story, row)
         story.seconds["ready"] = ready
         counts = asyncio.run(_play(scenario, traffic, story, command, endpoints["control"]))
@@ -74,11 +81,14 @@ def run_demo(
             command("down")
 
 
-def _prepare(command: Commands, home: Path, say: Say) -> Record:
-    """Train version 1 while the stack starts, then deploy it."""
-    say("starting Kafka, Ray Serve and the watchers; training version 1 on the first 50,000 rows")
+def _prepare(
+    scenario: str, command: Commands, table: pa.Table, label: str, home: Path, say: Say
+) -> Record:
+    """Train version 1 on the rows before the live ones while the stack starts, then deploy it."""
+    say("starting Kafka, Ray Serve and the watchers; training version 1 on the reference rows")
     reference, first = home / "reference.parquet", home / "first"
-    write_reference(reference)
+    write_reference(table, reference)
+    family = f"{rare.__name__}:Costly" if scenario == "rare" else "gradient-boosting"
     starting = command.start("up", "--detach")
     training = command.start(
         "train",
@@ -86,7 +96,7 @@ def _prepare(command: Commands, home: Path, say: Say) -> Record:
         "--name",
         MODEL,
         "--label",
-        LABEL,
+        label,
         "--time-column",
         TIME,
         "--drop",
@@ -94,22 +104,19 @@ def _prepare(command: Commands, home: Path, say: Say) -> Record:
         "--output",
         str(first),
         "--family",
-        "gradient-boosting",
+        family,
     )
     endpoints: Record = command.result(starting)["endpoints"]
     say("watch it in the console: ", (f"{endpoints['control']}/", "bold"))
     trained = command.result(training)
+    if scenario == "rare":
+        rare.with_objective(Path(trained["spec"]))
     command("deploy", trained["spec"])
     return endpoints
 
 
-def _traffic(rows: LiveRows, scenario: str, seed: int, inference: str) -> Traffic:
-    limit = len(rows.labels) if scenario == "drift" else rows.drift_at
-    return Traffic(rows, inference, seed, rate=lambda _: RATE_AFTER, replay=Replay(limit))
-
-
 def _rate(scenario: str, traffic: Traffic, story: Story, row: int) -> float:
-    if scenario == "drift" and row < traffic.rows.drift_at:
+    if scenario != "bad-candidate" and row < traffic.rows.drift_at:
         return RATE_BEFORE
     return RATE_RETRAIN if story.retraining else RATE_AFTER
 
@@ -147,7 +154,8 @@ async def _watch(
                 "--reason",
                 "the demo forces a harmful candidate",
             )
-        if not told_drift and scenario == "drift" and traffic.sent >= traffic.rows.drift_at:
+        drifts = scenario != "bad-candidate" and traffic.sent >= traffic.rows.drift_at
+        if drifts and not told_drift:
             told_drift = True
             story.line("drift is injected")
         if story.over:
@@ -166,15 +174,18 @@ def summarise(
 ) -> Record:
     """Return the summary document; `ok`: whether the scenario's promises hold."""
     first, recovered = traffic.after.get(1), traffic.after.get(champion) if champion != 1 else None
-    accuracy = {
-        "before_drift": traffic.before.accuracy,
-        "drifted": first.accuracy if first else None,
-        "recovered": recovered.accuracy if recovered else None,
-    }
+    spans = {"before_drift": traffic.before, "drifted": first, "recovered": recovered}
+    accuracy = {name: tally.accuracy if tally else None for name, tally in spans.items()}
+    recall = {name: tally.recall if tally else None for name, tally in spans.items()}
     early = [a for a in story.alerts.values() if a["live_row"] < traffic.rows.drift_at]
     clean = nothing_was_lost(counts, traffic.answered) and not early
     if scenario == "drift":
         told = champion > 1 and (accuracy["recovered"] or 0.0) > (accuracy["drifted"] or 1.0)
+    elif scenario == "rare":
+        # Accuracy would not have told: pairs prove the candidate by what errors cost.
+        proven = "quality" in ((story.rollout or {}).get("shadow") or {}).get("proven", ())
+        found, lost = recall["recovered"] or 0.0, recall["drifted"]
+        told = champion > 1 and proven and lost is not None and lost < found
     else:
         # It ends in the shadow: no user meets it.
         ended = (story.rollout or {}).get("state") == "rolled_back"
@@ -184,6 +195,7 @@ def summarise(
         "scenario": scenario,
         "ok": clean and told,
         "accuracy": {k: None if v is None else round(v, 4) for k, v in accuracy.items()},
+        **({"recall": recall} if scenario == "rare" else {}),
         **books(story, counts, traffic.answered, traffic.client.retries, champion, stages),
         "alerts": [
             {k: a.get(k) for k in ("id", "at", "state", "message", "report", "live_row")}
@@ -193,7 +205,9 @@ def summarise(
 
 
 def _tell_end(summary: Record, say: Say) -> None:
-    accuracy = summary["accuracy"]
-    shown = ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in accuracy.items() if v)
-    say(f"accuracy: {shown}")
+    for name in ("accuracy", "recall"):
+        values = summary.get(name, {}).items()
+        shown = ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in values if v is not None)
+        if shown:
+            say(f"{name}: {shown}")
     tell_books(summary, say, rows="rows answered", labels="labels")

@@ -78,6 +78,7 @@ def books(
             "state": rollout.get("state"),
             "verdict": rollout.get("verdict"),
             "answered_unseen": (rollout.get("shadow") or {}).get("answered", 0),
+            "proven_unseen": (rollout.get("shadow") or {}).get("proven", []),
         },
         "seconds": {
             stage: round(story.seconds[stage], 1) if stage in story.seconds else None

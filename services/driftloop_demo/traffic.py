@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -27,14 +27,27 @@ LABEL_DELAY_S = 1.5
 
 @dataclass
 class Tally:
-    """The number of answered rows, and how many were right."""
+    """The number of answered rows, and how many were right; how many rows are of class 1, and for
+    how many of them the answer was."""
 
     rows: int = 0
     right: int = 0
+    positives: int = 0
+    found: int = 0
 
     @property
     def accuracy(self) -> float | None:
         return self.right / self.rows if self.rows else None
+
+    @property
+    def recall(self) -> float | None:
+        return self.found / self.positives if self.positives else None
+
+    def count(self, answers: Sequence[int], labels: Sequence[int]) -> None:
+        self.rows += len(labels)
+        self.right += sum(a == b for a, b in zip(answers, labels, strict=True))
+        self.positives += sum(b == 1 for b in labels)
+        self.found += sum(a == b == 1 for a, b in zip(answers, labels, strict=True))
 
 
 @dataclass
@@ -87,16 +100,14 @@ class Traffic:
             slots.release()
         outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
         labels = self.rows.labels[start:stop]
-        right = sum(a == b for a, b in zip(outputs["label"], labels, strict=True))
-        self._count(int(response.headers["x-model-version"]), start, len(labels), right)
+        self._count(int(response.headers["x-model-version"]), start, outputs["label"], labels)
         await asyncio.sleep(LABEL_DELAY_S)
         feedback = {"prediction_id": prediction_id, "label": labels, "source": "demo"}
         await self.client.post(http, f"{self.inference}/feedback", feedback, {})
         self.labelled += len(labels)
 
-    def _count(self, version: int, start: int, rows: int, right: int) -> None:
-        self.answered += rows
+    def _count(self, version: int, start: int, answers: list[int], labels: list[int]) -> None:
+        self.answered += len(labels)
         drifted = start >= self.rows.drift_at
         tally = self.after.setdefault(version, Tally()) if drifted else self.before
-        tally.rows += rows
-        tally.right += right
+        tally.count(answers, labels)

@@ -71,6 +71,24 @@ def test_a_harmful_candidate_ends_in_the_shadow_and_no_user_meets_it(tmp_path: P
     assert_nothing_was_lost(summary)
 
 
+@pytest.mark.faults
+def test_a_recall_that_collapses_is_seen_and_repaired_though_accuracy_hardly_moves(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "demo"
+    summary = finish(start_demo(home, "--scenario", "rare"), home)
+    accuracy, recall = summary["accuracy"], summary["recall"]
+    assert recall["before_drift"] > 0.8
+    assert recall["drifted"] < 0.3
+    assert recall["recovered"] > 0.7
+    assert abs(accuracy["before_drift"] - accuracy["drifted"]) < 0.01
+    assert summary["versions"]["champion"] > summary["versions"]["first"] == 1
+    assert summary["alerts"]
+    assert "quality" in summary["rollout"]["proven_unseen"]  # by pairs, before any user met it
+    assert summary["rollout"]["state"] == "promoted"
+    assert_nothing_was_lost(summary)
+
+
 def test_a_demo_that_is_terminated_stops_its_stack(tmp_path: Path) -> None:
     home = tmp_path / "demo"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script's `driftloop demo &` has it
