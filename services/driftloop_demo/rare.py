@@ -1,5 +1,5 @@
-"""A rare class, cut from the car loan data set: of the loans that were not repaid so few are kept that
-one row in 200 is one, of one kind before the drift and of another after it. And its recipe."""
+"""A rare class, cut from the car loan data set, and the recipe that learns it. Of the loans that
+were not repaid one in 200 rows is kept: of one kind before the drift, of another kind after it."""
 
 from dataclasses import replace
 from pathlib import Path

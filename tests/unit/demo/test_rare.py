@@ -48,7 +48,8 @@ def test_the_label_is_sent_later_and_is_no_input(tmp_path: Path) -> None:
     reference = pq.read_table(tmp_path / "reference.parquet")
     assert reference.num_rows + len(rows.labels) == TABLE.num_rows
     names = {tensor["name"] for tensor in rows.request(0, 3)["inputs"]}
-    assert LABEL not in names and "repaid" not in names and len(names) == 7
+    assert names.isdisjoint((LABEL, "repaid"))
+    assert len(names) == 7
     live = TABLE.filter(pc.equal(TABLE["part"].cast("string"), "live"))
     assert live["id"][rows.drift_at - 1].as_py() < DRIFT_ROW <= live["id"][rows.drift_at].as_py()
     # after the drift there are rows to train on, and others to measure the new version on
@@ -74,5 +75,6 @@ def test_the_trained_spec_is_judged_by_cost_and_retrained_by_the_recipe(tmp_path
     document = yaml.safe_load(spec.read_text())
     assert document.pop("model") == "model.onnx"
     found = ModelSpec.from_dict(document)
-    assert found.objective is not None and found.objective.metric == "cost"
+    assert found.objective is not None
+    assert found.objective.metric == "cost"
     assert found.recipe == "driftloop_demo.rare:Costly"
