@@ -16,7 +16,7 @@ from driftloop_demo.stack import FREE_PORTS, Commands, Record, Say, make_room, r
 from driftloop_demo.story import Story
 from driftloop_demo.traffic import Traffic
 
-SCENARIOS = ("drift", "rare", "bad-candidate")
+SCENARIOS: tuple[str, ...] = ("drift", "rare", "bad-candidate")
 
 SETTINGS = (
     *FREE_PORTS,

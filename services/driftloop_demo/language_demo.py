@@ -19,7 +19,7 @@ from driftloop_demo.story import Story
 from driftloop_http.clients import own_async_client
 
 MODEL = "assistant"
-SCENARIOS = ("feedback", "bad-candidate")
+SCENARIOS: tuple[str, ...] = ("feedback", "bad-candidate")
 
 SETTINGS = (
     *FREE_PORTS,
