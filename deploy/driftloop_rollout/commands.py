@@ -30,9 +30,16 @@ def request(
 
 
 def command(
-    store: Store, rollout_id: str, event: str, actor: str, reason: str, now: datetime
+    store: Store,
+    rollout_id: str,
+    event: str,
+    actor: str,
+    reason: str,
+    now: datetime,
+    check: Callable[[Rollout], None] = lambda _: None,
 ) -> Record:
-    """Approve, pause, resume, promote or abort a rollout.
+    """Approve, pause, resume, promote or abort a rollout. `check` may raise before anything is
+    changed.
 
     Raises Rejected for another event, NotFound, or Conflict if the state does not allow it, or
     nothing waits for an approval.
@@ -41,6 +48,7 @@ def command(
         raise Rejected(f"unknown command {event!r}: use {', '.join(OPERATOR_EVENTS)}")
     while True:
         rollout = Rollout.from_record(store.rollout(rollout_id))
+        check(rollout)
         after = apply(rollout, Event(event), now, reason or f"{event} by {actor}", actor=actor)
         if event == Event.APPROVE and not rollout.awaits:
             raise Conflict(f"rollout {rollout.id} does not wait for an approval: {rollout.reason}")

@@ -272,8 +272,13 @@ def _wanted(model: str, rollout: RolloutSeen) -> Condition:
         happened=sentence(f"{model}: the rollout of version {rollout.version}: {rollout.reason}"),
         next=f"It waits until `driftloop rollout approve {model}`, and is rolled back when harm is "
         f"shown, or at its deadline{end}.",
-        key=f"{rollout.id}/{rollout.awaits}",
-        evidence={"rollout": rollout.id, "version": rollout.version, "awaits": rollout.awaits},
+        key=f"{rollout.id}/{rollout.awaits}/{rollout.moves}",
+        evidence={
+            "rollout": rollout.id,
+            "version": rollout.version,
+            "awaits": rollout.awaits,
+            "moves": rollout.moves,
+        },
     )
 
 

@@ -4,7 +4,7 @@ Order: a delivery is committed as pending → sent → committed as sent. Killed
 it is sent again, with the same idempotency key: at least once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -24,14 +24,19 @@ MOST_THREADS = 16
 
 
 class Dispatcher:
-    """senders: by the route's name."""
+    """senders: by the route's name. finish: adds to a message what the store does not keep."""
 
     def __init__(
-        self, store: Store, senders: Mapping[str, Sender], clock: Clock = system_clock
+        self,
+        store: Store,
+        senders: Mapping[str, Sender],
+        clock: Clock = system_clock,
+        finish: Callable[[Message], Message] = lambda message: message,
     ) -> None:
         self._store = store
         self._senders = senders
         self._clock = clock
+        self._finish = finish
         self._pool = ThreadPoolExecutor(max(1, min(len(senders), MOST_THREADS)), "alerts-send")
         self._under_way: dict[str, Future[None]] = {}
 
@@ -63,7 +68,8 @@ class Dispatcher:
 
     def _send(self, delivery: Delivery) -> None:
         try:
-            self._senders[delivery.route].send(Message.from_dict(delivery.message))
+            message = self._finish(Message.from_dict(delivery.message))
+            self._senders[delivery.route].send(message)
         except Undelivered as error:
             self._failed(delivery, str(error), error.retry_after_s)
         except Exception as error:  # a mistake of ours in a sender must not end in silence

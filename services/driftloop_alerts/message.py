@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from driftloop_alerts.conditions import clock_time
 from driftloop_alerts.grouping import Item
-from driftloop_contracts.incident import NoticeKind, Urgency
+from driftloop_contracts.incident import Cause, Incident, NoticeKind, Urgency
 
 SHOWN = 10
 """Incidents that a text shows in full; of the others it says how many there are."""
@@ -40,8 +40,18 @@ _PREFIX = {
 
 
 @dataclass(frozen=True, slots=True)
+class Action:
+    """What a reader may do by a link: `Approve the canary`, the event `approve`, the link."""
+
+    words: str
+    event: str
+    href: str
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One incident in a message. Times are ISO 8601 in UTC; link: to its page."""
+    """One incident in a message. Times are ISO 8601 in UTC; link: to its page. waits: the rollout
+    that waits for a person: `rollout`, `awaits`, `moves`. actions: added when it is sent."""
 
     incident: str
     kind: str
@@ -56,6 +66,8 @@ class Entry:
     opened_at: str
     resolved_at: str | None
     link: str
+    waits: Mapping[str, Any] | None = None
+    actions: tuple[Action, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -97,7 +109,9 @@ class Message:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Message":
-        return cls(**{**value, "entries": tuple(Entry(**e) for e in value["entries"])})
+        """As the store has it: without actions."""
+        entries = tuple(Entry(**{**e, "actions": ()}) for e in value["entries"])
+        return cls(**{**value, "entries": entries})
 
 
 def compose(
@@ -143,7 +157,14 @@ def _entry(item: Item, link: str, zone: ZoneInfo) -> Entry:
         opened_at=i.at.isoformat(),
         resolved_at=over.isoformat() if over else None,
         link=f"{link}/incidents/{i.id}",
+        waits=_waits(i) if item.kind is not NoticeKind.RESOLVED else None,
     )
+
+
+def _waits(incident: Incident) -> Mapping[str, Any] | None:
+    known = {name: incident.evidence.get(name) for name in ("rollout", "awaits", "moves")}
+    whole = incident.cause is Cause.APPROVAL and all(v is not None for v in known.values())
+    return known if whole else None
 
 
 def _title(items: Sequence[Item], entries: Sequence[Entry], counts: Mapping[str, int]) -> str:
@@ -172,6 +193,7 @@ def text_lines(message: Message) -> Iterator[str]:
         yield f"{entry.urgency.upper()} {entry.headline}"
         yield f"{entry.happened} {entry.next}"
         yield entry.link
+        yield from (f"{action.words}: {action.href}" for action in entry.actions)
         yield ""
     rest = message.entries[SHOWN:]
     if rest or message.more:

@@ -13,6 +13,7 @@ from driftloop_alerts.lease import Lease
 from driftloop_alerts.routing import routes_of
 from driftloop_alerts.senders.building import sender_for
 from driftloop_alerts.senders.http_post import HttpPost
+from driftloop_alerts.signed_links import Links, signer_of
 from driftloop_alerts.store_reader import StoreReader
 from driftloop_contracts.clock import Clock, system_clock
 from driftloop_settings import Settings
@@ -27,12 +28,15 @@ def make_cycle(settings: Settings, store: Store, clock: Clock = system_clock) ->
     once, but group them worse."""
     alerts = settings.alerts
     senders = {route.name: sender_for(route, alerts) for route in alerts.routes}
+    link = console_link(settings)
+    with_links = {route.name for route in alerts.routes if route.links and alerts.links_s}
+    links = Links(signer_of(settings), link, alerts.links_s, with_links)
     return AlertsCycle(
         store,
         StoreReader(store, settings),
         routes_of(alerts),
-        Dispatcher(store, senders, clock),
-        console_link(settings),
+        Dispatcher(store, senders, clock, links.added),
+        link,
         ZoneInfo(alerts.timezone),
     )
 

@@ -12,7 +12,7 @@ from driftloop_contracts.retrain import Retrain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutSeen:
-    """A rollout as an incident needs it: the newest one of a model."""
+    """A rollout as an incident needs it: the newest one of a model. moves: its transitions."""
 
     id: str
     state: str
@@ -21,6 +21,7 @@ class RolloutSeen:
     changed_at: datetime
     deadline_at: datetime | None = None
     awaits: str = ""
+    moves: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,4 +145,5 @@ def _rollout(record: Mapping[str, Any]) -> RolloutSeen:
         changed_at=datetime.fromisoformat(history[-1]["at"] if history else record["at"]),
         deadline_at=datetime.fromisoformat(deadline) if deadline else None,
         awaits=record.get("awaits") or "",
+        moves=len(history),
     )

@@ -17,6 +17,7 @@ from driftloop_console.live import LivePages, parse_seen
 from driftloop_console.page import Page
 from driftloop_console.pages import PAGES, build_page
 from driftloop_console.rendering import render_error, render_page, render_section
+from driftloop_console.signed_link_pages import add_signed_links
 from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, listed, shown
 from driftloop_http.http_errors import headers_of, status_of
 
@@ -45,6 +46,7 @@ def add_console(app: FastAPI, context: ConsoleContext) -> None:
         _add_page(app, path, context)
     _add_live(app, context)
     actions.add_actions(app, context)
+    add_signed_links(app, context, HEADERS)
     _add_errors(app)
 
     @app.get("/console/{tag}/{name}", include_in_schema=False)

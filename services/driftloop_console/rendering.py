@@ -87,11 +87,12 @@ def render_page(page: Page, path: str, query: Mapping[str, str]) -> str:
 
 
 def render_error(status: int, sentence: str) -> str:
-    return (
-        environment()
-        .get_template("error.html")
-        .render(status=status, sentence=sentence, **_frame())
-    )
+    return render_frame("error.html", status=status, sentence=sentence)
+
+
+def render_frame(template: str, **values: object) -> str:
+    """A template within the frame of all pages, which is not live."""
+    return environment().get_template(template).render(**values, **_frame())
 
 
 def _frame() -> dict[str, object]:

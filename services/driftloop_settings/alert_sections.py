@@ -130,12 +130,15 @@ class RouteSettings(Section):
     """Whether the end of an incident is sent."""
     secret: SecretStr | None = None
     """The key of the signature of web hooks; it is never shown."""
+    links: bool = True
+    """Whether messages have links to approve or roll back. Whoever reads the message may use
+    them."""
 
 
 class AlertsSettings(Section):
     routes: tuple[RouteSettings, ...] = ()
     """The ways to people, each `[[alerts.routes]]` with a `name`, `to`, and optional `models`,
-    `severity`, `hours`, `repeat_s`, `group_s`, `resolved` and `secret`."""
+    `severity`, `hours`, `repeat_s`, `group_s`, `resolved`, `secret` and `links`."""
     timezone: Annotated[str, AfterValidator(time_zone)] = "UTC"
     """The time zone of the routes' hours, of `digest_at` and of the times in messages, such as
     Europe/Berlin."""
@@ -144,6 +147,11 @@ class AlertsSettings(Section):
     link: Annotated[str | None, AfterValidator(_link)] = None
     """The address of the console in messages, such as https://driftloop.example; None: the one that
     the control API listens on."""
+    links_s: float = Field(86_400.0, ge=0)
+    """Seconds for which a link to approve or roll back works; 0: messages have none."""
+    links_secret: Annotated[SecretStr | None, Field(min_length=32)] = None
+    """The key that signs these links, the same on each machine that runs `alerts` or `gateway`;
+    None: one that is made in the state directory. It is never shown."""
     smtp: Annotated[SecretStr | None, AfterValidator(_smtp)] = None
     """The mail server of `mailto:` routes, as smtp://USER:PASSWORD@HOST:587 (STARTTLS where the
     server offers it) or smtps://; it is never shown."""

@@ -38,7 +38,10 @@ class PagerDuty:
             "class": first.cause,
             "custom_details": details,
         }
-        links = [{"href": first.link, "text": "Open driftloop"}]
+        links = [
+            {"href": first.link, "text": "Open driftloop"},
+            *({"href": action.href, "text": action.words} for action in first.actions),
+        ]
         self._event("trigger", first.incident, {"payload": payload, "links": links})
 
     def close(self) -> None:
