@@ -10,6 +10,13 @@ as `patience_s`), `Unavailable` (an operator must act).
 """
 
 from driftloop_client.client import AsyncClient, Client
+from driftloop_client.events import (
+    IncidentEvent,
+    LoopEvent,
+    PromotionEvent,
+    RetrainEvent,
+    RolloutEvent,
+)
 from driftloop_client.prediction import Prediction
 from driftloop_contracts.errors import (
     Conflict,
@@ -28,10 +35,15 @@ __all__ = [
     "Conflict",
     "DriftloopError",
     "Forbidden",
+    "IncidentEvent",
+    "LoopEvent",
     "NotFound",
     "Prediction",
+    "PromotionEvent",
     "Rejected",
+    "RetrainEvent",
     "RetryLater",
+    "RolloutEvent",
     "TooLarge",
     "Unavailable",
 ]

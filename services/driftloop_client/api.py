@@ -122,6 +122,10 @@ class Api:
         call = Call("GET", f"{self._control}/api/{path}", params=given)
         return checked((yield call)).json()
 
+    def events(self, model: str | None, headers: Mapping[str, str]) -> Call:
+        params = {} if model is None else {"model": model}
+        return Call("GET", f"{self._control}/api/events", headers=headers, params=params)
+
     def post(self, path: str, **body: Any) -> Exchange[Any]:
         call = Call(
             "POST",

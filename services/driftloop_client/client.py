@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 import httpx
 
 from driftloop_client.api import Api
-from driftloop_client.changes import CHANGING, Change, Changes
-from driftloop_client.exchange import Call, Exchange, Result, wait_s
+from driftloop_client.events import EventStream, LoopEvent
+from driftloop_client.exchange import Call, Exchange, Result, checked, wait_s
 from driftloop_client.prediction import Prediction
 from driftloop_contracts.loopback import is_loopback
 
 ROWS_PER_REQUEST = 5_000
+SILENT_S = 45.0
+"""A stream says every 15 seconds that it is there."""
+RESUME_S = 0.5
 
 
 def _options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
@@ -32,6 +35,22 @@ def _arguments(call: Call) -> dict[str, Any]:
     if call.timeout_s is not None:
         found["timeout"] = call.timeout_s
     return found
+
+
+def _streamed(call: Call) -> dict[str, Any]:
+    return {**_arguments(call), "timeout": httpx.Timeout(SILENT_S / 3, read=SILENT_S)}
+
+
+def _pause_s(
+    call: Call, outcome: httpx.Response | httpx.TransportError, attempt: int, left_s: float
+) -> float:
+    """Until a stream that ended is asked for again. Raises what the caller should do."""
+    pause_s = wait_s(call, outcome, attempt, left_s)
+    if pause_s is not None:
+        return pause_s
+    assert isinstance(outcome, httpx.Response)
+    checked(outcome)
+    return RESUME_S  # the server ended it: it is started again
 
 
 class Client:
@@ -123,15 +142,28 @@ class Client:
         found: dict[str, Any] = self._run(self._api.steer(model, event, reason))
         return found
 
-    def watch(self, model: str | None = None, interval_s: float = 1.0) -> Iterator[Change]:
-        """Each alert, retrain and rollout that is new or changes its state, from now on, for as
-        long as it is iterated."""
-        changes = Changes()
+    def watch(self, model: str | None = None, *, since: str | None = None) -> Iterator[LoopEvent]:
+        """What happens to incidents, retrains and rollouts, from now on or since the event with
+        the id `since`, for as long as it is iterated. After a disconnect it continues where it
+        was; it raises Unavailable if the control API cannot be reached for `patience_s`."""
+        stream, attempt, deadline = EventStream(since), 0, time.monotonic() + self._patience_s
         while True:
-            for kind in CHANGING:
-                yield from changes.of(kind, self._run(self._api.get(kind, model=model)))
-            changes.seen_once()
-            time.sleep(interval_s)
+            call = self._api.events(model, stream.headers)
+            outcome: httpx.Response | httpx.TransportError
+            try:
+                with self._http.stream(call.method, call.url, **_streamed(call)) as outcome:
+                    if outcome.is_success:
+                        for line in outcome.iter_lines():
+                            attempt, deadline = 0, time.monotonic() + self._patience_s
+                            if (event := stream.line(line)) is not None:
+                                yield event
+                    else:
+                        outcome.read()
+            except httpx.TransportError as error:
+                outcome = error
+            stream.broken()
+            time.sleep(_pause_s(call, outcome, attempt, deadline - time.monotonic()))
+            attempt += 1
 
     def _run(self, exchange: Exchange[Result]) -> Result:
         try:
@@ -242,17 +274,27 @@ class AsyncClient:
         return found
 
     async def watch(
-        self, model: str | None = None, interval_s: float = 1.0
-    ) -> AsyncIterator[Change]:
+        self, model: str | None = None, *, since: str | None = None
+    ) -> AsyncIterator[LoopEvent]:
         """See Client."""
-        changes = Changes()
+        stream, attempt, deadline = EventStream(since), 0, time.monotonic() + self._patience_s
         while True:
-            for kind in CHANGING:
-                rows = await self._run(self._api.get(kind, model=model))
-                for change in changes.of(kind, rows):
-                    yield change
-            changes.seen_once()
-            await asyncio.sleep(interval_s)
+            call = self._api.events(model, stream.headers)
+            outcome: httpx.Response | httpx.TransportError
+            try:
+                async with self._http.stream(call.method, call.url, **_streamed(call)) as outcome:
+                    if outcome.is_success:
+                        async for line in outcome.aiter_lines():
+                            attempt, deadline = 0, time.monotonic() + self._patience_s
+                            if (event := stream.line(line)) is not None:
+                                yield event
+                    else:
+                        await outcome.aread()
+            except httpx.TransportError as error:
+                outcome = error
+            stream.broken()
+            await asyncio.sleep(_pause_s(call, outcome, attempt, deadline - time.monotonic()))
+            attempt += 1
 
     async def _run(self, exchange: Exchange[Result]) -> Result:
         try:

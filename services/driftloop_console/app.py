@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from driftloop_console import actions
 from driftloop_console.assets import assets
-from driftloop_console.changes_feed import ChangesFeed, tokens
+from driftloop_console.changes_feed import ChangesFeed
 from driftloop_console.context import ConsoleContext
 from driftloop_console.live import LivePages, parse_seen
 from driftloop_console.page import Page
@@ -40,11 +40,11 @@ FOREVER = {
 }
 
 
-def add_console(app: FastAPI, context: ConsoleContext) -> None:
+def add_console(app: FastAPI, context: ConsoleContext, feed: ChangesFeed) -> None:
     """Call it after the error handlers are installed: those for browsers have priority."""
     for path in PAGES:
         _add_page(app, path, context)
-    _add_live(app, context)
+    _add_live(app, context, feed)
     actions.add_actions(app, context)
     add_signed_links(app, context, HEADERS)
     _add_errors(app)
@@ -91,8 +91,8 @@ def _exported(page: Page, query: Mapping[str, str]) -> Response:
     return Response(text, media_type=kind, headers={**HEADERS, **named})
 
 
-def _add_live(app: FastAPI, context: ConsoleContext) -> None:
-    pages: list[LivePages] = []
+def _add_live(app: FastAPI, context: ConsoleContext, feed: ChangesFeed) -> None:
+    pages = LivePages(lambda path, query: build_page(context, path, query), feed)
 
     @app.get("/live", include_in_schema=False)
     async def live(page: str, seen: str = "") -> Response:
@@ -105,10 +105,7 @@ def _add_live(app: FastAPI, context: ConsoleContext) -> None:
             # 204 ends an event stream: the browser does not ask again.
             gone = isinstance(error, NotFound)
             return Response(status_code=204 if gone else status_of(error))
-        if not pages:  # in the event loop that it is used in
-            feed = ChangesFeed(lambda before: tokens(context, before), context.stopping)
-            pages.append(LivePages(lambda p, q: build_page(context, p, q), feed))
-        events = pages[0].events(page, path, query, parse_seen(seen))
+        events = pages.events(page, path, query, parse_seen(seen))
         return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
 
 

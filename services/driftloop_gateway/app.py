@@ -12,12 +12,14 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
 from driftloop_console.app import add_console
+from driftloop_console.changes_feed import ChangesFeed, tokens
 from driftloop_console.context import ConsoleContext
 from driftloop_contracts import errors
 from driftloop_contracts.alert import AlertEvent
 from driftloop_contracts.clock import Clock
 from driftloop_contracts.judgement import Decision
 from driftloop_contracts.retrain import Retrain, RetrainEvent
+from driftloop_gateway.event_api import event_api
 from driftloop_gateway.incident_api import incident_api
 from driftloop_gateway.intake import take_in
 from driftloop_gateway.metrics_reader import MetricsReader
@@ -114,16 +116,12 @@ def make_app(context: GatewayContext) -> FastAPI:
     _inspection(app, context)
     _actions(app, context)
     app.include_router(incident_api(context.settings, context.store, context.clock))
-    add_console(
-        app,
-        ConsoleContext(
-            context.settings,
-            context.store,
-            context.run_state,
-            context.clock,
-            context.stopping,
-        ),
+    console = ConsoleContext(
+        context.settings, context.store, context.run_state, context.clock, context.stopping
     )
+    feed = ChangesFeed(lambda before: tokens(console, before), context.stopping)
+    app.include_router(event_api(context.store, feed))
+    add_console(app, console, feed)
     written = app.openapi
     app.openapi = lambda: without_422(written())  # type: ignore[method-assign]  # FastAPI's own way
     return app

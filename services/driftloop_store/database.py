@@ -1,8 +1,8 @@
 """The operations shared by the store's parts: transactions, and writes that may race."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,9 +10,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from driftloop_contracts.errors import NotFound
 from driftloop_store.engine import READ_ONLY, Availability
-from driftloop_store.tables import changes
+from driftloop_store.tables import changes, loop_events
 
 Record = dict[str, Any]
+ANNOUNCING = 0x6472_6966_74
+"""The key of PostgreSQL's advisory lock under which events are numbered."""
 
 
 class Database:
@@ -38,14 +40,27 @@ class Database:
             with connection.begin():
                 yield connection
 
-    def _insert(self, table: sa.Table, values: Mapping[str, Any]) -> bool:
-        """Insert a row; returns False, without a change, if it conflicts with an existing one."""
+    def _insert(
+        self, table: sa.Table, values: Mapping[str, Any], told: Record | None = None
+    ) -> bool:
+        """Insert a row; returns False, without a change, if it conflicts with an existing one.
+        told: the event that is announced with it."""
         with self._begin() as c:
             insert = self._insert_into(table).values(values).on_conflict_do_nothing()
             inserted = c.execute(insert.returning(sa.literal(1))).first() is not None
             if inserted:
                 self._count_change(c, values["model"])
+                self._announce(c, [told] if told else [])
             return inserted
+
+    def _announce(self, c: sa.Connection, told: Sequence[Record]) -> None:
+        """Write events (`loop_event`), as the last statement of a transaction: one with a
+        higher number is never seen before one with a lower number."""
+        if not told:
+            return
+        if self._engine.dialect.name == "postgresql":  # on SQLite writers are one after another
+            c.execute(sa.select(sa.func.pg_advisory_xact_lock(ANNOUNCING)))
+        c.execute(loop_events.insert(), list(told))
 
     def _count_change(self, c: sa.Connection, model: str) -> None:
         """Those who show a model see from it that a record of its changed (`Changes`)."""
@@ -92,10 +107,16 @@ class Database:
             row = c.execute(sa.select(table).where(*where)).first()
         return as_record(row) if row is not None else None
 
-    def _change(self, table: sa.Table, id_: str, change: Callable[[Record], Record]) -> Record:
+    def _change(
+        self,
+        table: sa.Table,
+        id_: str,
+        change: Callable[[Record], Record],
+        tell: Callable[[Record, Record], Record | None] = lambda *_: None,
+    ) -> Record:
         """Replace a record by the result of `change`, if its revision is unchanged; otherwise
         `change` is called again with the new state. An exception of `change` leaves the record
-        unchanged."""
+        unchanged. tell: from the record before and after, the event that is announced."""
         while True:
             before = self._get(table, id_)
             where = (table.c.id == id_, table.c.revision == before["revision"])
@@ -105,8 +126,18 @@ class Database:
                 row = c.execute(update).first()
                 if row is not None:
                     self._count_change(c, row.model)
+                    told = tell(before, as_record(row))
+                    self._announce(c, [told] if told else [])
             if row is not None:
                 return as_record(row)
+
+
+def loop_event(
+    kind: str, model: str, record_id: str, body: Record, at: datetime | None = None
+) -> Record:
+    """What somebody who watches is told: the record as it is now, in a few words."""
+    when = (at or datetime.now(UTC)).isoformat()
+    return {"kind": kind, "model": model, "record_id": record_id, "at": when, "body": body}
 
 
 def columns_of(record: Record) -> Record:

@@ -19,7 +19,7 @@ from driftloop_contracts.incident import (
     Notice,
     NoticeKind,
 )
-from driftloop_store.database import Database, Record
+from driftloop_store.database import Database, Record, loop_event
 from driftloop_store.tables import deliveries, incident_events, outbox
 from driftloop_store.tables import incidents as table
 
@@ -64,8 +64,14 @@ class Incidents(Database):
     def write_incidents(self, changes: Iterable[IncidentChange]) -> list[Incident]:
         """Write what nobody else changed meanwhile, with its history and notices, in one
         transaction; the rest is left out. Returns what was written, as it is now."""
+        written, told = [], []
         with self._begin() as c:
-            return [written for change in changes if (written := self._write(c, change))]
+            for change in changes:
+                if (incident := self._write(c, change)) is not None:
+                    written.append(incident)
+                    told += [_told(incident, change)] if change.event else []
+            self._announce(c, told)
+        return written
 
     def change_incident(
         self, incident_id: str, change: Callable[[Incident], IncidentChange]
@@ -179,6 +185,14 @@ class Incidents(Database):
     def _take(self, c: sa.Connection, delivery_id: str, ids: Sequence[str]) -> int:
         free = (outbox.c.id.in_(ids), outbox.c.delivery_id.is_(None))
         return c.execute(outbox.update().where(*free).values(delivery_id=delivery_id)).rowcount
+
+
+def _told(incident: Incident, change: IncidentChange) -> Record:
+    names = ("state", "cause", "subject", "urgency", "happened", "next")
+    record = incident.to_dict()
+    said = {"event": change.event, "actor": change.actor, "reason": change.reason}
+    body = {**said, **{name: record[name] for name in names}}
+    return loop_event("incident", incident.model, incident.id, body, incident.updated_at)
 
 
 def _incident_columns(incident: Incident) -> Record:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from driftloop_contracts.retrain import ACTIVE, Retrain
-from driftloop_store.database import Database, as_record, columns_of
+from driftloop_store.database import Database, Record, as_record, columns_of, loop_event
 from driftloop_store.tables import retrains as table
 
 
@@ -15,7 +15,8 @@ class Retrains(Database):
         retrain of the model is active, that one is returned."""
         active = (table.c.model == wanted.model, table.c.state.in_(ACTIVE))
         while True:
-            self._insert(table, columns_of(wanted.to_dict()))
+            columns = columns_of(wanted.to_dict())
+            self._insert(table, columns, _told("", wanted.to_dict()))
             found = self._find(table, table.c.id == wanted.id) or self._find(table, *active)
             if found is not None:  # otherwise the active one has just ended
                 return Retrain.from_dict(found)
@@ -39,6 +40,20 @@ class Retrains(Database):
         `change` is called again with the new state. An exception of `change` leaves the retrain
         unchanged."""
         record = self._change(
-            table, retrain_id, lambda record: change(Retrain.from_dict(record)).to_dict()
+            table,
+            retrain_id,
+            lambda record: change(Retrain.from_dict(record)).to_dict(),
+            lambda before, after: _told(before["state"], after),
         )
         return Retrain.from_dict(record)
+
+
+def _told(before: str, after: Record) -> Record | None:
+    """Progress is none."""
+    state = str(after["state"])
+    if state == before:
+        return None
+    names = ("trigger", "reason", "version")
+    body = {"event": state, "state": state, **{name: after.get(name) for name in names}}
+    body["reasons"] = list(after.get("reasons") or ())
+    return loop_event("retrain", after["model"], after["id"], body)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.model import ServedVersion
-from driftloop_store.database import Database, Record, as_record
+from driftloop_store.database import Database, Record, as_record, loop_event
 from driftloop_store.tables import FINISHED_ROLLOUTS, rollout_events
 from driftloop_store.tables import rollouts as table
 
@@ -18,10 +18,16 @@ class Rollouts(Database):
         """Request a canary of a registered version, in state `pending`. Repeating the same id
         returns the same record. Raises Conflict while another rollout of the model is active."""
         body = {"candidate": candidate.to_dict(), "reason": reason}
+        of = {"reason": reason, "version": candidate.version, "former": None}
         values = {"id": id_, "model": model, "at": at.isoformat(), "state": "pending"}
         active = (table.c.model == model, table.c.state.not_in(FINISHED_ROLLOUTS))
         while True:
-            self._insert(table, {**values, "revision": 1, "body": body})
+            told = {"event": "request", "state": "pending", "weight": 0.0, "actor": "", **of}
+            self._insert(
+                table,
+                {**values, "revision": 1, "body": body},
+                loop_event("rollout", model, id_, told, at),
+            )
             if (found := self._find(table, table.c.id == id_)) is not None:
                 return found
             if (other := self._find(table, *active)) is not None:
@@ -58,6 +64,7 @@ class Rollouts(Database):
             if event is not None:
                 values = {"rollout_id": rollout_id, "at": now, "body": event}
                 c.execute(rollout_events.insert().values(values))
+                self._announce(c, [_told(as_record(row), event)])
         return as_record(row)
 
     def rollout_events(self, rollout_id: str) -> list[Record]:
@@ -66,3 +73,14 @@ class Rollouts(Database):
         with self._begin() as c:
             rows = c.execute(query.order_by(rollout_events.c.number))
             return [{"at": row.at, **row.body} for row in rows]
+
+
+def _told(rollout: Record, event: Record) -> Record:
+    champion = rollout.get("champion")
+    body = {
+        **{name: event.get(name) for name in ("event", "weight", "actor", "reason")},
+        "state": rollout["state"],
+        "version": rollout["candidate"]["version"],
+        "former": champion["version"] if champion else None,
+    }
+    return loop_event("rollout", rollout["model"], rollout["id"], body)

@@ -16,6 +16,7 @@ from driftloop_store.health import RoleHealth
 from driftloop_store.incidents import Incidents
 from driftloop_store.judgements import Judgements
 from driftloop_store.leases import Leases
+from driftloop_store.loop_events import LoopEvents
 from driftloop_store.newest import NewestRecords
 from driftloop_store.replicas import Replicas
 from driftloop_store.retrains import Retrains
@@ -43,6 +44,7 @@ class Store(
     Fleet,
     Tallies,
     Changes,
+    LoopEvents,
 ):
     """See the module. Safe to use from several threads and processes."""
 

@@ -40,6 +40,16 @@ changes = sa.Table(
     sa.Column("model", sa.String(64), primary_key=True),
     sa.Column("revision", sa.BigInteger, nullable=False),
 )
+loop_events = sa.Table(
+    "loop_events",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(40), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("record_id", sa.String(64), nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+)
 windows = _records("windows")
 sketches = _records("sketches")
 findings = _records("findings", sa.Column("severity", sa.String(16), nullable=False))

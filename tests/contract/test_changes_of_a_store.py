@@ -25,7 +25,7 @@ from driftloop_contracts.health import Degraded
 from driftloop_contracts.incident import IncidentChange
 from driftloop_contracts.judgement import CheckKind
 from driftloop_contracts.replica import LoadedVersions, ReplicaStatuses
-from driftloop_contracts.retrain import Retrain
+from driftloop_contracts.retrain import Retrain, RetrainEvent, Stage
 from driftloop_store import Store, open_store
 from driftloop_store.tables import cursors
 
@@ -149,3 +149,38 @@ def test_what_is_counted_over_all_models(store: Store) -> None:
     store.add_finding(replace(newest, finding_id="gone", model="removed", effect=7.0))
     assert store.drift_effects() == {"watching": 0.5}
     assert "watching" in names
+
+
+def test_a_reader_of_events_misses_none_of_many_writers(store: Store) -> None:
+    def write(writer: int) -> None:
+        for n in range(10):
+            names = sorted((f"m{writer}-{n}", f"m{(writer + 1) % 4}-{n}x"))
+            changes = [
+                IncidentChange(incident_of(NOW, id=name, model=name), "opened") for name in names
+            ]
+            assert len(store.write_incidents(changes)) == 2
+
+    seen: list[int] = []
+    with ThreadPoolExecutor(4) as writers:
+        under_way = [writers.submit(write, writer) for writer in range(4)]
+        ends = False
+        while not ends:
+            ends = all(future.done() for future in under_way)
+            seen += [e["number"] for e in store.loop_events_after(seen[-1] if seen else 0)]
+        for future in under_way:
+            future.result()
+    assert seen == [e["number"] for e in store.loop_events_after(0)]
+    assert len(seen) == 80
+
+
+def test_progress_of_a_retrain_is_no_event_and_its_states_are(store: Store) -> None:
+    store.request_retrain(Retrain(id="r", model="m", at=NOW))
+    store.request_retrain(Retrain(id="r", model="m", at=NOW))
+    store.change_retrain("r", lambda r: r.after(RetrainEvent.START))
+    store.change_retrain("r", lambda r: replace(r, progress=Stage("train", 0.5, "")))
+    store.change_retrain("r", lambda r: r.after(RetrainEvent.CANCEL))
+    events = store.loop_events_after(0, "m")
+    assert [e["state"] for e in events] == ["requested", "running", "cancelled"]
+    assert store.newest_loop_event() == events[-1]["number"]
+    assert store.loop_events_after(events[0]["number"], limit=1) == events[1:2]
+    assert store.loop_events_after(0, "other") == []

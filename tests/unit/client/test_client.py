@@ -24,7 +24,6 @@ from driftloop_client import (
     RetryLater,
     Unavailable,
 )
-from driftloop_client.changes import Changes
 
 INPUTS = [
     {"name": "income", "datatype": "FP32", "shape": [-1, 1]},
@@ -229,17 +228,6 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 def test_the_key_is_a_bearer_token() -> None:
     with Client(key="secret") as client:
         assert client._http.headers["authorization"] == "Bearer secret"
-
-
-def test_watch_yields_what_is_new_or_changed_since_the_first_look() -> None:
-    changes = Changes()
-    old, new = {"id": "1", "state": "running"}, {"id": "2", "state": "requested"}
-    assert not list(changes.of("retrains", [old]))
-    changes.seen_once()
-    assert [c.record for c in changes.of("retrains", [new, old])] == [new]
-    assert [c.record["state"] for c in changes.of("retrains", [new, old | {"state": "done"}])] == [
-        "done"
-    ]
 
 
 def test_a_graph_is_packed_with_its_spec(tmp_path: Path) -> None:
