@@ -26,7 +26,9 @@ def settle_aliases(store: Store, open_registry: Callable[[], Registry]) -> int:
         _set(open_registry(), rollout)
         done = replace(rollout, registry_due=False)
         store.save_rollout(done.id, done.revision, done.state, done.to_body())
-        log.info("rollout.registered", rollout_id=rollout.id, state=rollout.state)
+        log.info(
+            "rollout.registered", model=rollout.model, rollout_id=rollout.id, state=rollout.state
+        )
     return len(due)
 
 
@@ -38,7 +40,9 @@ def _set(registry: Registry, rollout: Rollout) -> None:
         if registry.aliases(rollout.model).get("challenger") == version:
             registry.set_alias(rollout.model, "challenger", None)
     except NotFound:  # it was deployed without registration
-        log.warning("rollout.unregistered", rollout_id=rollout.id, version=version)
+        log.warning(
+            "rollout.unregistered", model=rollout.model, rollout_id=rollout.id, version=version
+        )
 
 
 def run_aliases(store: Store, open_registry: Callable[[], Registry], stop: threading.Event) -> None:

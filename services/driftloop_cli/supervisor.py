@@ -24,6 +24,7 @@ from typing import IO
 import psutil
 import structlog
 
+from driftloop_cli.log_rotation import LogRotation
 from driftloop_cli.role_process import RoleProcess, import_before_fork
 from driftloop_cli.roles import ROLES, STOP_ORDER, Role, enter, roles_of
 from driftloop_contracts.errors import Conflict
@@ -109,11 +110,13 @@ class Supervisor:
             remove_leftovers(last)
         self._take_ports(0.0 if last is None or last.stopped else LEFTOVERS_S)
         few_heaps()  # before a role's module uses Arrow
+        rotation = LogRotation(self._settings.state_dir / "logs")
         try:
             written: list[RoleState] = []
             was_ready = False
             while not stop.is_set():
                 self._tick(begun)
+                rotation.look(time.monotonic())
                 if not self._ready and answers(self._endpoints["inference"]):
                     self._ready = True
                     self._say(f"ready after {time.monotonic() - begun:.1f} s")

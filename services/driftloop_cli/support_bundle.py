@@ -23,7 +23,7 @@ from driftloop_contracts.model import Deployment
 from driftloop_settings import Settings
 from driftloop_settings.private_files import FILE_MODE
 from driftloop_settings.run_state import read_run_state
-from driftloop_store import Store, open_store
+from driftloop_store import Schema, Store, look_at_store
 
 NEWEST = 500
 Part = Callable[[], Any]
@@ -86,15 +86,16 @@ def _private(path: Path) -> Any:
 
 
 def _store(settings: Settings, missing: dict[str, str]) -> tuple[list[Deployment], Store | None]:
-    file = settings.store_url.removeprefix("sqlite:///")
+    store = look_at_store(settings.store_url)
     try:
-        if file != settings.store_url and not Path(file).is_file():
-            raise Unavailable("there is no store yet")
-        store = open_store(settings.store_url)
-        return list(store.deployments()), store
+        found = store.schema()
+        if found is Schema.CURRENT:
+            return list(store.deployments()), store
+        missing["store"] = found
     except DriftloopError as error:
         missing["store"] = type(error).__name__
-        return [], None
+    store.close()
+    return [], None
 
 
 def _records(store: Store) -> dict[str, Part]:
@@ -161,7 +162,8 @@ def _logs(
         missing["logs"] = "there are none"
         return
     for role, path in files.items():
-        found = Logs({role: path}, lambda event: event.at is None or event.at >= since).read()
+        recent = Logs({role: path}, lambda event: event.at is None or event.at >= since, None)
+        found = recent.read()
         yield f"logs/{role}.jsonl", "".join(f"{_shown(e, confidential)}\n" for e in found)
 
 

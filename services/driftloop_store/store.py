@@ -21,11 +21,19 @@ from driftloop_store.newest import NewestRecords
 from driftloop_store.replicas import Replicas
 from driftloop_store.retrains import Retrains
 from driftloop_store.rollouts import Rollouts
-from driftloop_store.schema import migrate
+from driftloop_store.schema import Schema, migrate, schema_of
 from driftloop_store.tables import FINISHED_ROLLOUTS
 from driftloop_store.tallies import Tallies
 
-__all__ = ["FINISHED_ROLLOUTS", "Record", "Store", "await_store", "open_store"]
+__all__ = [
+    "FINISHED_ROLLOUTS",
+    "Record",
+    "Schema",
+    "Store",
+    "await_store",
+    "look_at_store",
+    "open_store",
+]
 
 FIRST_WAIT_S, MOST_WAIT_S = 0.25, 5.0
 
@@ -53,6 +61,12 @@ class Store(
         with self._availability.noticed():
             migrate(self._engine)
 
+    def schema(self) -> Schema:
+        """Whether its tables are there and up to date; nothing is changed. Raises StoreAway, and
+        Unavailable if the store was written by a newer release."""
+        with self._availability.noticed():
+            return schema_of(self._engine)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -66,6 +80,11 @@ def open_store(url: str) -> Store:
     store = Store(make_engine(url))
     store.bring_up_to_date()
     return store
+
+
+def look_at_store(url: str) -> Store:
+    """A store that is only asked for its `schema`, and then for records."""
+    return Store(make_engine(url))
 
 
 def await_store(url: str, stop: Event) -> Store | None:
