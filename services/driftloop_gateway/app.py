@@ -22,6 +22,7 @@ from driftloop_contracts.retrain import Retrain, RetrainEvent
 from driftloop_gateway.event_api import event_api
 from driftloop_gateway.incident_api import incident_api
 from driftloop_gateway.intake import take_in
+from driftloop_gateway.lake_counter import LakeCounter
 from driftloop_gateway.metrics_reader import MetricsReader
 from driftloop_gateway.overview import overview
 from driftloop_gateway.removal import remove
@@ -135,6 +136,7 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
         """Whether the process answers."""
         return {"live": True}
 
+    lake_counts = LakeCounter(context.lake)
     metrics = MetricsReader(context.settings, store, context.archiver_lag, context.clock)
 
     @app.get("/metrics")
@@ -146,7 +148,7 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
     @app.get("/api/status")
     def status() -> dict[str, Any]:
         """Roles, models, traffic, alerts, retrains and rollouts in one document."""
-        return overview(store, context.lake, context.run_state())
+        return overview(store, lake_counts, context.run_state())
 
     @app.get("/api/models")
     def models() -> list[dict[str, Any]]:

@@ -1,10 +1,10 @@
 """The status of everything in one document: the answer of `driftloop status`."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Any
 
 from driftloop_contracts.judgement import unexplained
-from driftloop_lake.port import LakeReader
+from driftloop_lake.port import LakeCounts
 from driftloop_settings.run_state import RoleState, RunState
 from driftloop_store import Store
 
@@ -12,9 +12,9 @@ Record = dict[str, Any]
 _NOTHING = dict.fromkeys(("served", "acked", "spooled", "dropped", "unexplained"), 0)
 
 
-def counts(model: str, store: Store, lake: LakeReader) -> Record:
+def counts(model: str, store: Store, found: LakeCounts | None) -> Record:
     """Return the row counts of a model: what replicas answered, where those rows are now, and the
-    stored labels.
+    stored labels. found: what the lake has.
 
     served = acked + spooled + dropped + unexplained, in total and for each version in `versions`.
     Once everything is archived, acked = lake_rows + retries (`LakeCounts`).
@@ -39,8 +39,6 @@ def counts(model: str, store: Store, lake: LakeReader) -> Record:
         for reason, rows in of_version["dropped_reasons"].items():
             reasons[reason] = reasons.get(reason, 0) + rows
     total["versions"] = [versions[version] for version in sorted(versions)]
-    pin = lake.pin(model)
-    found = lake.count(model, pin) if pin is not None else None
     total["lake_rows"] = found.rows if found else 0
     total["duplicates"] = found.duplicates if found else 0
     total["labels"] = found.labels if found else 0
@@ -48,7 +46,9 @@ def counts(model: str, store: Store, lake: LakeReader) -> Record:
     return total
 
 
-def overview(store: Store, lake: LakeReader, running: RunState | None) -> Record:
+def overview(
+    store: Store, lake_counts: Callable[[str], LakeCounts | None], running: RunState | None
+) -> Record:
     """Return the document. running: the supervisor's state, or None if roles run apart."""
     replicas = [status.to_dict() for status in store.replica_statuses().replicas]
     degraded = store.degraded()
@@ -67,7 +67,7 @@ def overview(store: Store, lake: LakeReader, running: RunState | None) -> Record
                 "versions": sorted(v.version for v in deployment.versions),
                 "loaded": list(loaded.versions),
                 "failed": loaded.to_dict()["failed"],
-                "counts": counts(name, store, lake),
+                "counts": counts(name, store, lake_counts(name)),
                 "window": next(iter(store.windows(name, limit=1)), None),
             }
         )

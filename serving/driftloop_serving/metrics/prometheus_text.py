@@ -1,7 +1,13 @@
-"""The counts of the replicas in Prometheus' text format."""
+"""The counts of the replicas in Prometheus' text format.
+
+A version of a model has at most MOST_SERIES in each replica, unless it is a language model's: so
+histograms show some of the buckets that are counted, and what the parts of a request took is
+summed over models (Triton's statistics have it for each).
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from math import inf
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -13,8 +19,12 @@ from driftloop_serving.metrics.meter import BOUNDS_S, TOKEN_BOUNDS_S, Counts
 from driftloop_serving.metrics.meter_files import ReplicaCounts
 
 LABELS = ("replica", "model", "version", "arm")
-BOUNDS = (*map(str, BOUNDS_S), "+Inf")
-TOKEN_BOUNDS = (*map(str, TOKEN_BOUNDS_S), "+Inf")
+MOST_SERIES = 20
+SHOWN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+SHOWN_LANGUAGE_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SHOWN_FIRST_TOKEN_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+SHOWN_TOKEN_S = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+"""Upper bounds of the buckets that are shown."""
 TOKENS = {
     "prompt_tokens": ("driftloop_prompt_tokens", "Tokens in the prompts of language models."),
     "completion_tokens": (
@@ -25,14 +35,19 @@ TOKEN_TIMES = {
     "first_token": (
         "driftloop_first_token_seconds",
         "Time from a request to the first token of its answer.",
+        SHOWN_FIRST_TOKEN_S,
     ),
-    "token": ("driftloop_token_seconds", "Mean time between the tokens of an answer."),
-}
+    "token": (
+        "driftloop_token_seconds", "Mean time between the tokens of an answer.", SHOWN_TOKEN_S,
+    ),
+}  # fmt: skip
 
 COUNTERS = {
     "requests": ("driftloop_requests", "Answered requests."),
     "rows": ("driftloop_rows", "Answered rows."),
     "runs": ("driftloop_runs", "Runs of graphs; requests may share a run."),
+}
+PHASES = {
     "queue_s": ("driftloop_queue_seconds", "Time that requests waited for their run."),
     "input_s": ("driftloop_input_seconds", "Time spent on decoding requests."),
     "infer_s": ("driftloop_infer_seconds", "Time spent on running graphs."),
@@ -65,6 +80,7 @@ class ReplicaCollector(Collector):
             for labels, counts in answered:
                 family.add_metric(labels, getattr(counts, field))
             yield family
+        yield from _phases(self._replicas)
         yield _latency(answered)
         yield from _tokens(
             [(labels, counts) for labels, counts in answered if counts.prompt_tokens]
@@ -82,6 +98,23 @@ class ReplicaCollector(Collector):
         yield from _capture(self._replicas)
 
 
+def _phases(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
+    for field, (name, text) in PHASES.items():
+        family = CounterMetricFamily(name, text, labels=("replica",))
+        for found in replicas:
+            total = sum(getattr(counts, field) for counts in found.counts.values())
+            family.add_metric((found.replica,), total)
+        yield family
+
+
+def _shown(
+    buckets: Sequence[int], bounds_s: Sequence[float], shown_s: Sequence[float]
+) -> list[tuple[str, float]]:
+    """Some of the bounds, with the number of values up to each."""
+    sums = dict(zip((*bounds_s, inf), accumulate(buckets), strict=True))
+    return [*((str(bound), float(sums[bound])) for bound in shown_s), ("+Inf", float(sums[inf]))]
+
+
 def _latency(rows: Iterable[tuple[tuple[str, ...], Counts]]) -> Metric:
     family = HistogramMetricFamily(
         "driftloop_request_seconds",
@@ -89,8 +122,8 @@ def _latency(rows: Iterable[tuple[tuple[str, ...], Counts]]) -> Metric:
         labels=LABELS,
     )
     for labels, counts in rows:
-        buckets = list(zip(BOUNDS, map(float, accumulate(counts.buckets)), strict=True))
-        family.add_metric(labels, buckets, counts.latency_s)
+        shown_s = SHOWN_LANGUAGE_S if counts.prompt_tokens else SHOWN_S
+        family.add_metric(labels, _shown(counts.buckets, BOUNDS_S, shown_s), counts.latency_s)
     return family
 
 
@@ -100,11 +133,10 @@ def _tokens(rows: Sequence[tuple[tuple[str, ...], Counts]]) -> Iterator[Metric]:
         for labels, counts in rows:
             family.add_metric(labels, getattr(counts, field))
         yield family
-    for field, (name, text) in TOKEN_TIMES.items():
+    for field, (name, text, shown_s) in TOKEN_TIMES.items():
         times = HistogramMetricFamily(name, text, labels=LABELS)
         for labels, counts in rows:
-            sums = map(float, accumulate(getattr(counts, f"{field}_buckets")))
-            buckets = list(zip(TOKEN_BOUNDS, sums, strict=True))
+            buckets = _shown(getattr(counts, f"{field}_buckets"), TOKEN_BOUNDS_S, shown_s)
             times.add_metric(labels, buckets, getattr(counts, f"{field}_s"))
         yield times
 

@@ -11,6 +11,7 @@ import pytest
 
 from driftloop_cli.status_view import status_view
 from driftloop_contracts.health import Heartbeat
+from driftloop_gateway.lake_counter import LakeCounter
 from driftloop_gateway.overview import overview
 from driftloop_gateway.role_watch import RoleWatch
 from driftloop_lake.delta_lake import DeltaLake
@@ -79,7 +80,7 @@ def test_status_says_which_role_is_degraded_why_and_since_when(
     for _ in range(2):
         health.failed("the schedule never comes", "churn [eu]")
         world.now += timedelta(seconds=40)
-    document = overview(world.store, DeltaLake(str(tmp_path)), world.running())
+    document = overview(world.store, LakeCounter(DeltaLake(str(tmp_path))), world.running())
     assert [role["state"] for role in document["roles"]] == ["backoff", "degraded"]
     lines = [line.plain for line in status_view(document, 80)]
     assert (
@@ -106,7 +107,7 @@ def test_a_role_whose_cycle_does_not_end_is_degraded_and_an_alert_until_one_ends
         "it hangs: no cycle has ended for more than 5 minutes, the last one at 2026-11-24 12:00 UTC"
     )
     assert [alert.state for alert in world.store.alerts()] == ["open"]
-    document = overview(world.store, DeltaLake(str(tmp_path)), world.running())
+    document = overview(world.store, LakeCounter(DeltaLake(str(tmp_path))), world.running())
     assert [role["state"] for role in document["roles"]] == ["degraded"]
     heartbeat(world, pid=3)
     world.look(after_s=2)

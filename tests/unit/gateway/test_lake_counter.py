@@ -1,0 +1,49 @@
+"""Those who ask for the status share one look at the lake."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from driftloop_gateway.lake_counter import LakeCounter
+from driftloop_lake.port import LakeCounts, LakeReader, Pin
+
+
+class Lake:
+    """Its counts grow with each look, which takes `takes_s` of the clock."""
+
+    def __init__(self) -> None:
+        self.looks, self.now_s, self.takes_s = 0, 0.0, 0.0
+
+    def pin(self, model: str) -> Pin | None:
+        return None if model == "empty" else Pin(1, 1)
+
+    def count(self, model: str, pin: Pin) -> LakeCounts:
+        self.looks += 1
+        self.now_s += self.takes_s
+        return LakeCounts(self.looks, 0, 0)
+
+
+def counter(lake: Any) -> Callable[[str], LakeCounts | None]:
+    return LakeCounter(cast(LakeReader, lake), lambda: lake.now_s)
+
+
+def test_many_who_ask_at_once_are_one_count() -> None:
+    lake = Lake()
+    ask = counter(lake)
+    with ThreadPoolExecutor(8) as callers:
+        found = list(callers.map(lambda _: ask("m"), range(50)))
+    assert set(found) == {LakeCounts(1, 0, 0)}
+    assert ask("empty") is None
+    lake.now_s += 0.6
+    assert ask("m") == LakeCounts(2, 0, 0)
+
+
+def test_a_count_that_takes_long_is_kept_longer() -> None:
+    lake = Lake()
+    ask = counter(lake)
+    lake.takes_s = 1.0
+    ask("m")
+    lake.now_s += 19.0
+    assert ask("m") == LakeCounts(1, 0, 0)
+    lake.now_s += 1.5
+    assert ask("m") == LakeCounts(2, 0, 0)
