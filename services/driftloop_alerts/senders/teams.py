@@ -1,14 +1,20 @@
 """Microsoft Teams: the address of a workflow that posts a card to a channel."""
 
+import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from driftloop_alerts.message import SHOWN, Message
 from driftloop_alerts.senders.http_post import HttpPost
 
 MOST_CHARS = 1_000
-"""Of one paragraph: Teams refuses cards over 28 kB."""
+"""Of one paragraph."""
+MOST_BYTES = 20_000
+"""Of all incidents: Teams refuses messages over 28 kB."""
+MOST_ACTIONS = 6
+"""Teams shows no more."""
 MOST_TITLE = 60
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#~|<>])")
 
@@ -23,7 +29,7 @@ class Teams:
             "type": "AdaptiveCard",
             "version": "1.4",
             "body": list(_body(message)),
-            "actions": list(_actions(message)),
+            "actions": list(islice(_actions(message), MOST_ACTIONS)),
         }
         content_type = "application/vnd.microsoft.card.adaptive"
         attachment = {"contentType": content_type, "content": card}
@@ -33,22 +39,28 @@ class Teams:
         self._post.close()
 
 
-def _body(message: Message) -> list[dict[str, Any]]:
-    blocks = [_text(message.title, weight="Bolder", size="Medium")]
+def _body(message: Message) -> Iterator[dict[str, Any]]:
+    """As many incidents as the card has room for."""
+    yield _text(message.title, weight="Bolder", size="Medium")
+    left, shown = MOST_BYTES, 0
     for entry in message.entries[:SHOWN]:
-        blocks.append(_text(f"{entry.urgency.upper()} {entry.headline}", weight="Bolder"))
-        blocks.append(_text(f"{entry.happened} {entry.next}"))
-    rest = len(message.entries[SHOWN:]) + message.more
-    return [*blocks, _text(f"And {rest:,} more.")] if rest else blocks
+        headline = _text(f"{entry.urgency.upper()} {entry.headline}", weight="Bolder")
+        blocks = headline, _text(f"{entry.happened} {entry.next}")
+        left -= len(json.dumps(blocks, ensure_ascii=False).encode())
+        if left < 0:
+            break
+        shown += 1
+        yield from blocks
+    rest = len(message.entries) - shown + message.more
+    if rest:
+        yield _text(f"And {rest:,} more.")
 
 
 def _actions(message: Message) -> Iterator[dict[str, str]]:
     yield _open("Open driftloop", message.link)
-    shown = message.entries[:SHOWN]
-    for entry in shown:
+    for entry in message.entries[:SHOWN]:
         for action in entry.actions:
-            # Several rollouts may wait.
-            words = f"{action.words}: {entry.model}"
+            words = f"{action.words}: {entry.model}"  # several rollouts may wait
             yield _open(words[:MOST_TITLE], action.href)
 
 

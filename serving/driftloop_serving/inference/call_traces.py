@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterable, Sequence
 
 from driftloop_contracts.errors import DriftloopError
+from driftloop_contracts.ids import PredictionId
 from driftloop_serving.inference.infer_call import CallTrace, InferAnswer, InferCall
 from driftloop_telemetry import Tracing
-from driftloop_telemetry.span import Span, TraceContext, parse_traceparent, prediction_context
+from driftloop_telemetry.span import Span, parse_traceparent, prediction_context
 
 TRACEPARENT = b"traceparent"
 
@@ -25,22 +26,36 @@ class CallTracing:
     def ended(self, call: InferCall, answer: InferAnswer | DriftloopError) -> None:
         """A call with a trace, and with its prediction id, was answered."""
         assert call.trace is not None
-        shown: dict[str, str | int] = {
-            "driftloop.model": call.model,
-            "driftloop.prediction.id": call.prediction_id,
-        }
-        error = ""
+        version, error = None, ""
         if isinstance(answer, DriftloopError):
             error = type(answer).__name__
         else:
-            shown["driftloop.version"] = answer.version
+            version = answer.version
+        self.add(call.model, version, call.prediction_id, call.trace, error)
+
+    def add(
+        self,
+        model: str,
+        version: int | None,
+        prediction_id: PredictionId,
+        trace: CallTrace,
+        error: str,
+    ) -> None:
+        """A prediction that ended just now. version: None if none was chosen. error: "" if it was
+        answered."""
+        shown: dict[str, str | int] = {
+            "driftloop.model": model,
+            "driftloop.prediction.id": prediction_id,
+        }
+        if version is not None:
+            shown["driftloop.version"] = version
         self._tracing.add(
             Span(
                 name="driftloop.predict",
-                context=_context(call, call.trace),
-                parent=call.trace.parent,
-                started_ns=call.trace.started_ns,
-                ended_ns=max(call.trace.started_ns, time.time_ns()),
+                context=prediction_context(prediction_id, trace.parent),
+                parent=trace.parent,
+                started_ns=trace.started_ns,
+                ended_ns=max(trace.started_ns, time.time_ns()),
                 attributes=shown,
                 error=error,
                 server=True,
@@ -53,8 +68,8 @@ class CallTracing:
 
 def trace_ids(calls: Sequence[InferCall]) -> list[str | None]:
     """For the record of a run."""
-    return [None if c.trace is None else _context(c, c.trace).trace_id for c in calls]
+    return [None if c.trace is None else trace_id(c.prediction_id, c.trace) for c in calls]
 
 
-def _context(call: InferCall, trace: CallTrace) -> TraceContext:
-    return prediction_context(call.prediction_id, trace.parent)
+def trace_id(prediction_id: PredictionId, trace: CallTrace) -> str:
+    return prediction_context(prediction_id, trace.parent).trace_id

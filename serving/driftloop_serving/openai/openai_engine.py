@@ -12,6 +12,7 @@ from driftloop_http.request_body import ClientGone, read_body
 from driftloop_serving.capture.capture_filter import CaptureFilter
 from driftloop_serving.capture.durability import Durability
 from driftloop_serving.capture.spool import SpoolWriter
+from driftloop_serving.inference.call_traces import CallTracing
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.openai.likelihoods import Likelihoods
 from driftloop_serving.openai.openai_errors import error_response
@@ -49,6 +50,7 @@ class EngineApp:
         meter: ReplicaMeter,
         body_limit_bytes: int,
         durability: Durability | None = None,
+        tracing: CallTracing | None = None,
     ) -> None:
         self.held = Held()
         self.in_flight = 0
@@ -56,6 +58,7 @@ class EngineApp:
         self._meter = meter
         self._limit = body_limit_bytes
         self._durability = durability
+        self._tracing = tracing
         self._retries = Retries()
         self._likelihoods = Likelihoods(lambda: self.in_flight > 0, self._named)
 
@@ -155,7 +158,14 @@ class EngineApp:
 
     def _exchange(self, asked: Asked, hop: UpstreamHeaders, name: str) -> Exchange:
         return Exchange(
-            asked, hop, name, self._spool, self._meter, self.held.capture, self._durability
+            asked,
+            hop,
+            name,
+            self._spool,
+            self._meter,
+            self.held.capture,
+            self._durability,
+            self._tracing,
         )
 
     def _chosen(

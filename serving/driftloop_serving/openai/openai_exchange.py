@@ -17,6 +17,7 @@ from driftloop_serving.capture.capture_filter import CaptureFilter
 from driftloop_serving.capture.durability import Durability, Rows, rows_of
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.inference.call_traces import TRACEPARENT, CallTracing, trace_id
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.openai.openai_request import Asked
 from driftloop_serving.openai.openai_rows import (
@@ -60,7 +61,7 @@ ID_PREFIXES = {"chat.completions": "chatcmpl-", "completions": "cmpl-", "embeddi
 
 class Exchange:
     """One call of a client. `served`: the engine's name for the version that answers; `capture`:
-    the filter for what to record."""
+    the filter for what to record; `tracing`: None if predictions are not traced."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Exchange:
         meter: ReplicaMeter,
         capture: CaptureFilter | None = None,
         durability: Durability | None = None,
+        tracing: CallTracing | None = None,
     ) -> None:
         self._asked = asked
         self._hop = hop
@@ -79,6 +81,9 @@ class Exchange:
         self._meter = meter
         self._filter = capture
         self._durability = durability
+        self._tracing = tracing
+        sent = [(TRACEPARENT, hop.traceparent.encode("latin-1"))]
+        self._trace = None if tracing is None else tracing.begun(sent)
         self._unsettled: Rows = ()
         self._began = time.perf_counter()
         self._generation = Generation()
@@ -288,11 +293,20 @@ class Exchange:
             error,
             client_ids=hop.client_chose_id,
             key_hashes=None if hop.key_hash is None else [hop.key_hash],
+            trace_ids=self._traced(error),
         )
         if self._filter is not None:
             batch = self._filter.apply(batch)
         if self._spool.append([batch]):
             self._unsettled = rows_of([batch])
+
+    def _traced(self, error: str | None) -> list[str | None] | None:
+        """Send the prediction's span; returns what the record says of it."""
+        if self._tracing is None or self._trace is None:
+            return None
+        hop = self._hop
+        self._tracing.add(hop.model, hop.version, hop.prediction_id, self._trace, error or "")
+        return [trace_id(hop.prediction_id, self._trace)]
 
     async def _settled(self) -> None:
         """Wait until the appended rows have the configured durability."""

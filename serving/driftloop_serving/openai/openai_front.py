@@ -50,6 +50,7 @@ _KEPT_HEADERS = (
     b"x-prediction-id",
 )
 
+LONGEST_TRACEPARENT = 256
 _NOT_BEGUN = NOT_BEGUN.encode()
 
 Message = MutableMapping[str, Any]
@@ -140,8 +141,17 @@ def _hop(asked: Asked, served: Served, headers: Mapping[str, str]) -> UpstreamHe
         arm, version = split.arm_of(key_hash or 0, split.epoch(time.time()))
     if arm == "canary" and not served.holds(version):
         arm, version = "stable", served.deployment.split.stable
+    traces = [value for name, value in headers.items() if name == "traceparent"]
     return UpstreamHeaders(
-        asked.model, version, arm, prediction_id, retry_key, is_retry, key.hex()[:32], key_hash
+        asked.model,
+        version,
+        arm,
+        prediction_id,
+        retry_key,
+        is_retry,
+        key.hex()[:32],
+        key_hash,
+        traces[0][:LONGEST_TRACEPARENT] if len(traces) == 1 else "",
     )
 
 

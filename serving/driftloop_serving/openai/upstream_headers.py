@@ -21,7 +21,7 @@ class UpstreamHeaders:
 
     retry_key: what all tries of this call have in common, if it can be a retry. is_retry: whether
     the client marked it as a retry. affinity: chooses one of several engines; not needed by the
-    engine. key_hash: see `PredictionBatch`.
+    engine. key_hash: see `PredictionBatch`. traceparent: the client's header of this name, or "".
     """
 
     model: str
@@ -32,6 +32,7 @@ class UpstreamHeaders:
     is_retry: bool = False
     affinity: str = ""
     key_hash: int | None = None
+    traceparent: str = ""
 
     @property
     def client_chose_id(self) -> bool:
@@ -46,6 +47,7 @@ class UpstreamHeaders:
             f"{_PREFIX}retry-key": self.retry_key,
             f"{_PREFIX}is-retry": "1" if self.is_retry else "",
             f"{_PREFIX}key-hash": "" if self.key_hash is None else str(self.key_hash),
+            f"{_PREFIX}traceparent": self.traceparent,
         }
 
     @classmethod
@@ -61,6 +63,7 @@ class UpstreamHeaders:
                 headers[f"{_PREFIX}retry-key"],
                 bool(headers[f"{_PREFIX}is-retry"]),
                 key_hash=int(hashed) if (hashed := headers.get(f"{_PREFIX}key-hash")) else None,
+                traceparent=headers.get(f"{_PREFIX}traceparent", ""),
             )
         except (KeyError, ValueError):
             raise Rejected("this port only answers the replicas of the serving port") from None

@@ -27,6 +27,7 @@ from driftloop_serving.capture.capture_filter import capture_filter
 from driftloop_serving.capture.durability import durability
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.http.listener import Listener
+from driftloop_serving.inference.call_traces import CallTracing
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_serving.openai.openai_engine import EngineApp, Held
@@ -38,6 +39,7 @@ from driftloop_serving.replicas.replica_config import EngineConfig
 from driftloop_serving.replicas.replica_report import report_engine, report_left
 from driftloop_serving.replicas.reporting import Reporting
 from driftloop_settings import Settings
+from driftloop_telemetry import open_tracing
 from driftloop_vllm.adapters import check_adapter, check_place, content_name
 from driftloop_vllm.fetch import local_folder
 from driftloop_vllm.options import installed_build, parse_options
@@ -69,7 +71,9 @@ class EngineReplica:
         meter = ReplicaMeter()
         self._durability = durability(self._spool, self._settings.capture)
         limit = self._settings.serving.body_limit_bytes
-        self._app = EngineApp(self._spool, meter, limit, self._durability)
+        tracing = open_tracing("serving")
+        self._tracing = None if tracing is None else CallTracing(tracing)
+        self._app = EngineApp(self._spool, meter, limit, self._durability, self._tracing)
         self._counts = MeterFiles(
             state_dir / "metrics",
             self._settings.spool_dir,
@@ -218,6 +222,8 @@ class EngineReplica:
         if self._listener is not None:
             await self._listener.leave()
         self._app.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         if self._engine is not None:
             await asyncio.to_thread(self._engine.close)
         if self._durability is not None:

@@ -10,6 +10,13 @@ import pytest
 from hostile_texts import HOSTILE
 from incident_cases import incident_of
 from receiver import Receiver, Request, receiving
+from receiver_schemas import (
+    PAGERDUTY_BYTES,
+    TEAMS_BYTES,
+    PagerDutyEvent,
+    SlackMessage,
+    TeamsMessage,
+)
 
 from driftloop_alerts.conditions import sentence
 from driftloop_alerts.grouping import Item
@@ -17,6 +24,7 @@ from driftloop_alerts.message import Message, compose
 from driftloop_alerts.senders.building import sender_for
 from driftloop_alerts.senders.http_post import retry_after_s
 from driftloop_alerts.senders.port import Undelivered
+from driftloop_alerts.signed_links import Links, Signer
 from driftloop_contracts.incident import Cause, NoticeKind, Urgency
 from driftloop_settings.alert_sections import AlertsSettings
 
@@ -169,3 +177,45 @@ def test_hostile_texts_of_any_length_arrive(receiver: Receiver, scheme: str) -> 
     (request,) = receiver.requests
     assert len(request.content) < 60_000
     assert request.json
+
+
+@pytest.mark.parametrize(
+    ("scheme", "documented", "most_bytes"),
+    [
+        ("slack+", SlackMessage, 200_000),
+        ("teams+", TeamsMessage, TEAMS_BYTES),
+        ("pagerduty+", PagerDutyEvent, PAGERDUTY_BYTES),
+    ],
+)
+@pytest.mark.parametrize("letter", ["x", "🔥", "<", '"', "\\"])
+def test_what_is_sent_is_what_the_receiver_documents(
+    receiver: Receiver,
+    scheme: str,
+    documented: type[SlackMessage | TeamsMessage | PagerDutyEvent],
+    most_bytes: int,
+    letter: str,
+) -> None:
+    waits = {"rollout": "ro", "awaits": "promote", "moves": 3}
+    items = [
+        Item(
+            NoticeKind.OPENED,
+            incident_of(
+                NOW,
+                id=f"i{n}",
+                cause=Cause.APPROVAL,
+                happened=sentence(letter * 100_000),
+                next=sentence(letter * 100_000),
+                model=letter * 64,
+                evidence=waits,
+            ),
+        )
+        for n in range(40)
+    ]
+    links = Links(Signer(b"k" * 32), "http://console", 3_600.0, {"night"})
+    for shown in ([*items, RESOLVED], items[:1]):
+        receiver.requests.clear()
+        send(f"{scheme}http://k@{receiver.authority}/x", links.added(message(*shown)))
+        for request in receiver.requests:
+            documented.model_validate(request.json)
+            assert len(request.content) <= most_bytes
+        assert b"/act?token=" in receiver.requests[-1].content

@@ -9,15 +9,20 @@ from typing import Any
 import orjson
 import pytest
 from fake_engine import FakeEngine
+from kept_spans import CALLER, PARENT, TRACE_ID, Kept
 
+from driftloop_contracts.ids import PredictionId
 from driftloop_contracts.model import TrafficSplit
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
 from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.inference.call_traces import CallTracing
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.openai.openai_engine import EngineApp, Held
 from driftloop_serving.openai.upstream_headers import GIVEN_ID, NOT_BEGUN, UpstreamHeaders
 from driftloop_settings import CaptureSettings
+from driftloop_telemetry import TraceContext, Tracing
+from driftloop_telemetry.span import prediction_context
 
 CHAT = "/v1/chat/completions"
 HOP = UpstreamHeaders("tiny", 1, "stable", "p-1")
@@ -29,10 +34,10 @@ NAMES = {1: "tiny", 2: "tiny@sha"}
 class Port:
     """An `EngineApp` in front of a fake engine, and the content of its spool."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, tracing: CallTracing | None = None) -> None:
         self.spool = SpoolWriter(root, "engine", CaptureSettings())
         self.meter = ReplicaMeter()
-        self.app = EngineApp(self.spool, self.meter, 1 << 20)
+        self.app = EngineApp(self.spool, self.meter, 1 << 20, tracing=tracing)
 
     def hold(self, engine: FakeEngine | None, names: dict[int, str] = NAMES) -> None:
         self.app.held = Held(engine, names, TrafficSplit(1, 2, 0.5), None, frozenset([CHAT]))
@@ -78,6 +83,22 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
     made = Port(tmp_path)
     yield made
     made.spool.close()
+
+
+async def test_an_answer_is_a_span_in_its_callers_trace(tmp_path: Path) -> None:
+    spans = Kept()
+    port = Port(tmp_path, CallTracing(Tracing(spans)))
+    port.hold(FakeEngine("good", " day"))
+    for hop in (replace(HOP, traceparent=PARENT), replace(HOP, prediction_id=PredictionId("p-2"))):
+        assert (await port.ask(hop))[0] == 200
+    first, second = spans.spans
+    caller = TraceContext(TRACE_ID, CALLER)
+    assert (first.parent, first.context) == (caller, prediction_context("p-1", caller))
+    assert first.attributes["driftloop.version"] == 1
+    assert (second.parent, second.context) == (None, prediction_context("p-2", None))
+    ids = [trace_id for batch in port.kept() for trace_id in batch.trace_ids or ()]
+    assert ids == [TRACE_ID, second.context.trace_id]
+    port.spool.close()
 
 
 async def until(condition: Any) -> None:
