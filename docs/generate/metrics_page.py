@@ -5,12 +5,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from driftloop_gateway.fleet_metrics import MOST_SERIES, Fleet, FleetCollector
+from driftloop_serving.metrics.prometheus_text import MOST_SERIES as MOST_OF_REPLICA
 from driftloop_serving.metrics.prometheus_text import ReplicaCollector
 
-SERVING = """\
+SERVING = f"""\
 `GET /metrics` on the serving port answers in Prometheus' text format, or in OpenMetrics if the
 scraper asks for it, with the series of all replicas of the machine, whichever replica is asked. The
-series of a replica end when it stops."""
+series of a replica end when it stops. Of a model that is not a language model, each version has
+at most {MOST_OF_REPLICA} in a replica, with up to three reasons of failures."""
 CONTROL = f"""\
 ## The loop
 
