@@ -14,6 +14,8 @@ import psutil
 import pytest
 from command_line import eventually
 from postgres_server import find_programs
+from receiver import receiving
+from trace_collector import LOOP, followed, spans_of
 
 from driftloop_settings.run_state import read_run_state
 
@@ -25,10 +27,16 @@ ROLES = (
 )  # fmt: skip
 
 
-def start_demo(home: Path, *words: str) -> "subprocess.Popen[str]":
+def start_demo(home: Path, *words: str, **environ: str) -> "subprocess.Popen[str]":
     argv = [sys.executable, "-m", "driftloop_cli", "demo", "--state-dir", str(home)]
     argv += ["--json", str(home.parent / "summary.json"), *words]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environ},
+    )
 
 
 def finish(demo: "subprocess.Popen[str]", home: Path, timeout: float = 900) -> dict[str, Any]:
@@ -118,18 +126,20 @@ def test_the_loop_closes_though_every_role_is_killed(
     tmp_path: Path, on_postgresql: tuple[str, ...]
 ) -> None:
     """Each role is killed once, one after another: the story stays the same. On PostgreSQL, which
-    all other stacks of the tests are not."""
+    all other stacks of the tests are not. Its traces lead from the promotion to predictions."""
     home = tmp_path / "demo"
-    demo = start_demo(home, *on_postgresql)
-    killer = Killer(home)
-    killer.start()
-    try:
-        summary = finish(demo, home)
-    finally:
-        killer.stop.set()
-        killer.join()
+    with receiving() as collector:
+        demo = start_demo(home, *on_postgresql, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+        killer = Killer(home)
+        killer.start()
+        try:
+            summary = finish(demo, home)
+        finally:
+            killer.stop.set()
+            killer.join()
     assert killer.killed == list(ROLES)
     assert_the_loop_closed(summary)
+    assert followed(spans_of(collector)) == list(LOOP)
 
 
 class Killer(threading.Thread):
