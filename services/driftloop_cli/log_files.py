@@ -54,7 +54,7 @@ class LogFile:
         """What is new up to `size` of the file, and whether its first line is cut."""
         if self.position is not None and size >= self.position:
             return _part(self.path, self.position, size), False
-        if self.position is not None:  # it was rotated: what was not read is in the copy
+        if self.position is not None:  # it was rotated: the copy has the rest
             last = older(self.path)[-1:]
             kept = [_part(path, self.position) for path in last]
             return b"".join([*kept, _part(self.path, 0, size)]), False

@@ -144,8 +144,8 @@ class Client:
 
     def watch(self, model: str | None = None, *, since: str | None = None) -> Iterator[LoopEvent]:
         """What happens to incidents, retrains and rollouts, from now on or since the event with
-        the id `since`, for as long as it is iterated. After a disconnect it continues where it
-        was; it raises Unavailable if the control API cannot be reached for `patience_s`."""
+        the id `since`, for as long as it is iterated. After a disconnect it resumes without a
+        gap; it raises Unavailable if the control API cannot be reached for `patience_s`."""
         stream, attempt, deadline = EventStream(since), 0, time.monotonic() + self._patience_s
         while True:
             call = self._api.events(model, stream.headers)

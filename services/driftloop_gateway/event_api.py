@@ -23,7 +23,7 @@ RETRY_MS = 2_000
 
 
 class EventStreams:
-    """keep_alive_s: after so long without an event the client is told that the stream is there."""
+    """keep_alive_s: after so long without an event, a comment shows that the stream is there."""
 
     def __init__(
         self,

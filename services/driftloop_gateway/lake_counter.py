@@ -1,4 +1,4 @@
-"""Counts the lake for whoever asks for the status, however often."""
+"""Counts the lake for all who ask for the status, however often."""
 
 import threading
 import time

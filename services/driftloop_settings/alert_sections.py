@@ -131,8 +131,7 @@ class RouteSettings(Section):
     secret: SecretStr | None = None
     """The key of the signature of web hooks; it is never shown."""
     links: bool = True
-    """Whether messages have links to approve or roll back. Whoever reads the message may use
-    them."""
+    """Whether messages have links to approve or roll back, which all of their readers can use."""
 
 
 class AlertsSettings(Section):

@@ -135,7 +135,7 @@ class Database:
 def loop_event(
     kind: str, model: str, record_id: str, body: Record, at: datetime | None = None
 ) -> Record:
-    """What somebody who watches is told: the record as it is now, in a few words."""
+    """An event for those who watch: the record as it is now, in a few words."""
     when = (at or datetime.now(UTC)).isoformat()
     return {"kind": kind, "model": model, "record_id": record_id, "at": when, "body": body}
 
