@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from driftloop_client import Client, IncidentEvent, PromotionEvent, RetrainEvent
 from driftloop_contracts.incident import IncidentChange
 from driftloop_contracts.retrain import Retrain
 from driftloop_contracts.retrain import RetrainEvent as Happens
+from driftloop_gateway.event_api import KEEP_ALIVE_S
 from driftloop_rollout.commands import save
 from driftloop_rollout.machine import Event, Rollout, State, apply
 from driftloop_store import Store, open_store
@@ -29,9 +31,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def test_what_happens_is_seen_within_two_seconds_and_after_a_disconnect(
+def test_what_happens_is_seen_long_before_the_next_sign_of_life_and_after_a_disconnect(
     store: Store, tmp_path: Path
 ) -> None:
+    """It takes a second; machines that run tests may be slow."""
     with console(store, tmp_path) as url, Client(url, control=url) as client:
         changes = [
             lambda: store.write_incidents([IncidentChange(incident_of(NOW), "opened", "Ada")]),
@@ -48,7 +51,7 @@ def test_what_happens_is_seen_within_two_seconds_and_after_a_disconnect(
             change()
             began = time.monotonic()
             event = next(events)
-            assert time.monotonic() - began < 2.0
+            assert time.monotonic() - began < 0.7 * KEEP_ALIVE_S
             assert isinstance(event, RetrainEvent)
             assert (event.state, event.record) == (state, "r")
         events.close()
@@ -56,7 +59,8 @@ def test_what_happens_is_seen_within_two_seconds_and_after_a_disconnect(
 
 def test_a_rollout_that_ends_well_is_a_promotion(store: Store, tmp_path: Path) -> None:
     store.request_rollout("ro", served(2), "m", NOW, "the gate passed it")
-    rollout = Rollout.from_record(store.rollout("ro"))
+    asked = Rollout.from_record(store.rollout("ro"))
+    rollout = replace(asked, steps=(0.5, 1.0), champion=served(1))
     for event in (Event.ADOPT, Event.SKIP, Event.LOADED, Event.PROMOTE, Event.SETTLE):
         rollout = Rollout.from_record(save(store, apply(rollout, event, NOW, "why"), rollout))
     unchanged = store.save_rollout("ro", rollout.revision, rollout.state, rollout.to_body())
@@ -70,7 +74,7 @@ def test_a_rollout_that_ends_well_is_a_promotion(store: Store, tmp_path: Path) -
     ]  # fmt: skip
     assert all(isinstance(event, RolloutEvent) for event in events)
     assert isinstance(events[-1], PromotionEvent)
-    assert (events[-1].version, events[-1].weight) == (2, 1.0)
+    assert (events[-1].version, events[-1].former, events[-1].weight) == (2, 1, 1.0)
 
 
 def test_a_stream_begins_now_unless_it_names_an_event(store: Store, tmp_path: Path) -> None:
