@@ -1,7 +1,7 @@
 """Links of messages that approve or roll back, from the message to the rollout."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -11,6 +11,7 @@ import pytest
 from console_records import NOW, fill
 from fastapi.testclient import TestClient
 from incident_cases import incident_of
+from structlog.testing import capture_logs
 
 from driftloop_alerts.grouping import Item
 from driftloop_alerts.message import Message, compose, text_of
@@ -34,21 +35,25 @@ class World:
     def __init__(self, store: Store, state_dir: Path) -> None:
         self.store, self.now = store, NOW + timedelta(minutes=1)
         self.settings = Settings(state_dir=state_dir)
+        self.client = self.client_of(self.settings, store, lambda: self.now)
+        record = store.rollout(ID)
+        waits = {**Rollout.from_record(record).to_body(), "awaits": "promote"}
+        store.save_rollout(ID, record["revision"], "running", waits)
+
+    @staticmethod
+    def client_of(settings: Settings, store: Any, clock: Callable[[], datetime]) -> TestClient:
         context = GatewayContext(
-            settings=self.settings,
+            settings=settings,
             store=store,
             lake=NOT_USED,
             registry=NOT_USED,
             labels=NOT_USED,
             run_state=lambda: None,
-            clock=lambda: self.now,
+            clock=clock,
             erase=NOT_USED,
         )
         app = make_app(context)
-        self.client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
-        record = store.rollout(ID)
-        waits = {**Rollout.from_record(record).to_body(), "awaits": "promote"}
-        store.save_rollout(ID, record["revision"], "running", waits)
+        return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
     @property
     def rollout(self) -> Rollout:
@@ -183,3 +188,16 @@ def test_the_key_is_a_private_file_and_may_be_given(world: World, tmp_path: Path
 
 def replace_secret(settings: Settings) -> Settings:
     return Settings(state_dir=settings.state_dir, alerts={"links_secret": "k" * 32})
+
+
+def test_no_log_holds_a_token_even_if_the_page_breaks(world: World, tmp_path: Path) -> None:
+    token = world.links()["approve"]
+    broken = World.client_of(Settings(state_dir=tmp_path), NOT_USED, lambda: world.now)
+    with capture_logs() as logs:
+        world.open(token)
+        world.open(token[:-1])
+        world.use(token[:-1])
+        assert broken.get("/act", params={"token": token}).status_code == 500
+        assert world.use(token)[0] == 200
+    assert [entry["event"] for entry in logs] == ["console.forged_link", "request.broke"]
+    assert token[:20] not in str([{**entry, "exc_info": ""} for entry in logs])
