@@ -59,7 +59,7 @@ def rotated(path: Path, number: int) -> Path:
 
 def older(path: Path) -> list[Path]:
     """Those that there are, oldest first."""
-    found = []
+    found: list[Path] = []
     while (next_one := rotated(path, len(found) + 1)).is_file():
         found.append(next_one)
     return found[::-1]

@@ -72,6 +72,7 @@ class EventStream:
     """Lines of a stream become events. last_id: where it continues after it broke."""
 
     last_id: str | None = None
+    _id: str | None = None
     _data: list[str] = field(default_factory=list)
 
     @property
@@ -84,17 +85,18 @@ class EventStream:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "id":
-            self.last_id = value
+            self._id = value
         elif name == "data":
             self._data.append(value)
-        elif not line and self._data:
-            document, self._data = json.loads("\n".join(self._data)), []
-            return parsed(document)
+        elif not line:  # what came is whole
+            self.last_id = self._id if self._id is not None else self.last_id
+            data, self._data = self._data, []
+            return parsed(json.loads("\n".join(data))) if data else None
         return None
 
     def broken(self) -> None:
         """What came of an event that is not complete comes again."""
-        self._data = []
+        self._id, self._data = None, []
 
 
 def parsed(document: dict[str, Any]) -> LoopEvent:
