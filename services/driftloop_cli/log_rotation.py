@@ -41,7 +41,7 @@ class LogRotation:
 
     def _rotate(self, path: Path) -> None:
         scratch = path.with_name(f"{path.name}.tmp")
-        shutil.copyfile(path, scratch)
+        shutil.copy(path, scratch)  # with its mode
         for number in range(self._kept - 1, 0, -1):
             if rotated(path, number).exists():
                 rotated(path, number).replace(rotated(path, number + 1))

@@ -80,6 +80,6 @@ def test_a_follower_misses_nothing_that_was_rotated(writer: Writer) -> None:
 def test_a_log_that_can_not_be_copied_stays_as_it_is(writer: Writer) -> None:
     writer.write(20)
     size = writer.path.stat().st_size
-    (writer.path.parent / "monitor.log.tmp").mkdir()
+    (writer.path.parent / "monitor.log.tmp" / "monitor.log").mkdir(parents=True)
     writer.rotate()
     assert writer.path.stat().st_size == size
