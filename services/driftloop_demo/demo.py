@@ -23,6 +23,8 @@ SETTINGS = (
     # A replay covers months in a minute, so checks run more often than in production.
     "lake.flush_seconds=0.5", "monitoring.interval_s=1", "rollout.interval_s=1",
     "trigger.cooldown_s=600", "trigger.min_fresh_labels=6000",
+    # Nobody watches a search for better parameters.
+    "retrain.budget_s=0",
     # Rows that are replayed in a minute follow no hour of the day. Ten demos in a row are many
     # rows: a false alert is to be rarer than in one night of production.
     "monitoring.rhythm=none", "monitoring.average_run_length=1000000",

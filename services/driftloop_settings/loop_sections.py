@@ -1,12 +1,12 @@
 """Settings of the loop: when a model gets an alert, a retrain, or a promotion."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from driftloop_settings.change_windows import change_window
 from driftloop_settings.schedule import cron_expression, time_zone
-from driftloop_settings.section import GLOBAL, ModelSection
+from driftloop_settings.section import GLOBAL, ModelSection, Section
 
 
 class MonitoringSettings(ModelSection):
@@ -70,6 +70,25 @@ class TriggerSettings(ModelSection):
     """The time zone of `schedule`, such as Europe/Berlin."""
 
 
+class SearchedParameter(Section):
+    """What a parameter of a recipe may be: numbers from `low` to `high`, or one of `values`."""
+
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    """Search by the logarithm."""
+    whole: bool = False
+    """Without fraction."""
+    values: tuple[bool | int | float | str, ...] = ()
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if not self.values and (self.low >= self.high or (self.log and self.low <= 0)):
+            above = " and above 0" if self.log else ""
+            raise ValueError(f"low must be below high{above}: {self.low:g}, {self.high:g}")
+        return self
+
+
 class RetrainSettings(ModelSection):
     families: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         ("gradient-boosting", "tabular-network"), min_length=1
@@ -81,6 +100,25 @@ class RetrainSettings(ModelSection):
     """The share of the rows that recipes are compared on."""
     holdout_share: float = Field(0.15, gt=0, lt=0.5)
     """The share of the rows, the newest, that the gate judges on."""
+    budget_s: float = Field(30.0, ge=0)
+    """Seconds in which recipes are compared, the search for better parameters included; 0: no
+    search. The recipes' own parameters are tried in any case."""
+    trials: int = Field(50, ge=1, le=10_000)
+    """The most sets of parameters that are tried within the budget."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """How parameters are chosen: by what was good before (TPE), at random, or by a grid."""
+    prune: bool = True
+    """End trials early that are not among the best (successive halving)."""
+    spaces: dict[str, dict[str, SearchedParameter]] = Field(default_factory=dict)
+    """Parameters to search, by recipe and name, in place of the recipe's."""
+    ensemble: int = Field(3, ge=1, le=10)
+    """The most models of a weighted ensemble, which is taken if it is better by more than noise;
+    1: none. Without a budget there is none."""
+    validation: Literal["newest", "rolling", "k-fold"] = "newest"
+    """What recipes are compared on: the newest rows before the hold-out, several windows of that
+    size, each of which is newer than what is trained on, or random parts."""
+    validation_splits: int = Field(4, ge=2, le=20)
+    """The windows of `rolling`, the parts of `k-fold`."""
     min_improvement: float = Field(0.0)
     """The candidate's mean hold-out loss must be lower than the champion's by more than this; of
     the loss in [0, 1], in regression in shares of the champion's mean error."""

@@ -7,7 +7,7 @@ import pytest
 from command_line import FREE_PORTS, Driftloop
 
 ORIGIN = "https://app.example"
-SETTINGS = ("lake.flush_seconds=0.5", f'control.cors_origins=["{ORIGIN}"]')
+SETTINGS = ("lake.flush_seconds=0.5", "retrain.budget_s=0", f'control.cors_origins=["{ORIGIN}"]')
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 QUICKER = {
     "DRIFTLOOP_RETRAIN__FAMILIES": "[gradient-boosting]",
+    "DRIFTLOOP_RETRAIN__BUDGET_S": "0",
     "DRIFTLOOP_LAKE__FLUSH_SECONDS": "0.5",
     # The page says both ways to a second version, an alert and `driftloop retrain`; two retrains at
     # once would be refused.

@@ -182,6 +182,7 @@ def _lineage(
             family=outcome.family,
             span=outcome.span,
             rounds=outcome.rounds,
+            trials=outcome.details.get("search", {}).get("count", 0),
         ),
         environment=this_environment(),
         metrics=dict(outcome.metrics),

@@ -44,7 +44,8 @@ class Data(Part):
 
 class Training(Part):
     """settings: those of `retrain`. spec, signature: of the model, as written by the contracts.
-    recipes: those that competed. family, span, rounds: the winner's."""
+    recipes: those that competed. family, span, rounds: the winner's. trials: of the whole
+    search, by which it is repeated; 0: none of searched parameters."""
 
     settings: dict[str, Any]
     spec: dict[str, Any]
@@ -53,6 +54,7 @@ class Training(Part):
     family: str
     span: str
     rounds: int
+    trials: int = 0
 
 
 class Tuning(Part):

@@ -29,8 +29,8 @@ PACKAGES = (
 """Our packages that can affect the result of a training."""
 DECIDING: Mapping[ModelKind, tuple[str, ...]] = {
     TABULAR: (
-        "driftloop", "lightgbm", "numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "scipy",
-        "torch",
+        "driftloop", "lightgbm", "numpy", "onnx", "onnxruntime", "optuna", "pyarrow",
+        "scikit-learn", "scipy", "torch",
     ),
     LANGUAGE: (
         "driftloop", "accelerate", "datasets", "numpy", "peft", "tokenizers", "torch",

@@ -73,8 +73,10 @@ def make_candidate(
     work: Path,
     report: Report,
     champion: Path | None = None,
+    trials: int | None = None,
 ) -> Candidate:
-    """Search and export into `work`/version. champion: the folder of the version to beat. Raises
+    """Search and export into `work`/version. champion: the folder of the version to beat.
+    trials: of a search to repeat. Raises
     ParityBroken, Rejected, or what a recipe raises."""
     spec = with_classes(spec, classes)
     if spec.task is None:
@@ -88,7 +90,13 @@ def make_candidate(
         champion=champion,
     )
     found = search(
-        spec, parts, recipes, context, lambda done, words: report(done * SEARCH_SHARE, words)
+        spec,
+        parts,
+        recipes,
+        context,
+        lambda done, words: report(done * SEARCH_SHARE, words),
+        settings.retrain,
+        trials,
     )
     report(SEARCH_SHARE, "exporting to ONNX and comparing it with the native model row by row")
     folder = work / "version"

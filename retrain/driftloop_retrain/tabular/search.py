@@ -1,141 +1,255 @@
-"""Families and data spans compete on the newest validation rows. The winner is trained again on
+"""Families, data spans and parameters compete on validation rows. The winner is trained again on
 train and validation together, for its best number of rounds.
 
-The first family chooses the best span, on which the other families are tried. Earlier contenders
-are preferred: a later one must be better by more than noise, because validation parts after a
-change are small.
+First come the families with their own parameters: the first one chooses the best span, on which the
+others are tried. Earlier contenders are preferred: a later one must be better by more than noise,
+because validation parts after a change are small. Then, as long as the budget lasts, parameters are
+searched (`tuning`).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from math import sqrt
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_evaluation.loss_rule import LossRule
-from driftloop_evaluation.measures import objective_rule
 from driftloop_retrain.tabular.dataset import Span, Split, spanned, spans
-from driftloop_retrain.tabular.evaluate import loss_scale, losses, metrics
-from driftloop_retrain.tabular.export import answered_rows
+from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE, Ensemble
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
+from driftloop_retrain.tabular.tuning.blending import blended, can_be_combined, combined
+from driftloop_retrain.tabular.tuning.sampler import suggestion
+from driftloop_retrain.tabular.tuning.space import Parameters, Space, spaces_of
+from driftloop_retrain.tabular.tuning.trial import NOISE, TUNED_NOISE, Trial, best_of
+from driftloop_retrain.tabular.tuning.trial_runner import TrialRunner, answer_tensor
+from driftloop_settings import RetrainSettings
+
+__all__ = ["NOISE", "Found", "Report", "Trial", "answer_tensor", "best_of", "search"]
 
 Report = Callable[[float, str], None]
 """Called with the completed share of the search and a sentence."""
-
-
-NOISE = 2.0
-"""In standard errors of the paired difference."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One family on one span. losses [n]: on the validation rows, as in the gate. scale: of a
-    regression's losses; see `loss_scale`."""
-
-    family: str
-    span: Span
-    rounds: int
-    losses: NDArray[np.float64]
-    metrics: dict[str, float]
-    scale: float | None = None
-    rule: LossRule | None = None
-    """Of a model with an objective; the losses of rows that do not count are NaN."""
-
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "family": self.family,
-            "span": self.span.name,
-            "rounds": self.rounds,
-            "mean_loss": float(np.nanmean(self.losses)),
-            **self.metrics,
-        }
+BLENDED = 6
+"""The best trials, of which an ensemble is made."""
+MAX_REPEATS = 20
+"""Suggestions in turn that were tried already, after which a space counts as searched through."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The winner; `model` is trained on train and validation."""
+    """The winner; `model` is trained on train and validation. record: what was searched, as JSON;
+    its `count` is what `search` repeats it by."""
 
     model: FittedModel
     best: Trial
     trials: tuple[Trial, ...]
-
-
-def best_of(trials: Sequence[Trial]) -> Trial:
-    """Return the first trial, unless a later one is better by more than noise; then that one, and
-    so on."""
-    best = trials[0]
-    for trial in trials[1:]:
-        gain = best.losses - trial.losses
-        gain = gain[~np.isnan(gain)]
-        error = float(gain.std()) / sqrt(len(gain))
-        if float(gain.mean()) > NOISE * error:
-            best = trial
-    return best
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def search(
-    spec: ModelSpec, parts: Split, recipes: Sequence[Recipe], context: FitContext, report: Report
-) -> Found:
-    """Run the search. Raises the errors of a recipe."""
-    choices = spans(parts)
-    # The spans of the first family, the other families, the final fit.
-    steps = len(choices) + len(recipes)
-    trials: list[Trial] = []
-
-    def inner(name: str, words: str) -> FitContext:
-        done = len(trials)
-        report(done / steps, words)
-        return replace(
-            context,
-            checkpoints=context.checkpoints / name.replace(":", "."),
-            report=lambda share, _: report((done + min(1.0, share)) / steps, words),
-        )
-
-    for number, recipe in enumerate(recipes):
-        for span in choices if number == 0 else (best_of(trials).span,):
-            words = f"training {recipe.name} on {span.words}"
-            fitted = recipe.fit(
-                spanned(parts.train, span, parts.fresh_from),
-                parts.validation,
-                inner(f"{recipe.name}-{span.name}", words),
-            )
-            # All are judged by what the first one, which the others have to beat, gets wrong.
-            first = trials[0] if trials else None
-            trials.append(_judged(spec, recipe, span, fitted, parts, context, first))
-    best = best_of(trials)
-    recipe = next(r for r in recipes if r.name == best.family)
-    words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
-    final = replace(inner("final", words), rounds=best.rounds)
-    model = recipe.fit(spanned(parts.fit, best.span, parts.fresh_from), None, final)
-    return Found(model, best, tuple(trials))
-
-
-def _judged(
     spec: ModelSpec,
-    recipe: Recipe,
-    span: Span,
-    fitted: FittedModel,
     parts: Split,
+    recipes: Sequence[Recipe],
     context: FitContext,
-    first: Trial | None,
-) -> Trial:
-    held = parts.validation
-    outputs = fitted.predict(held.features)
-    output = answer_tensor(spec)
-    scale, rule = (first.scale, first.rule) if first else (None, None)
-    if spec.objective is None:
-        scale = scale or loss_scale(context.task, held.labels, outputs[output])
-        found = losses(context.task, held.labels, outputs[output], scale)
-    else:
-        rows = answered_rows(held, outputs)
-        rule = rule or objective_rule(spec, spec.objective, rows)
-        found = rule.losses(rows)
-    shown = metrics(context.task, output, held.labels, outputs, context.classes)
-    return Trial(recipe.name, span, fitted.rounds, found, shown, scale, rule)
+    report: Report,
+    settings: RetrainSettings,
+    total: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Found:
+    """Run the search. total: the number of its trials, to repeat one; None: by the budget. A trial
+    that fails is counted. Raises the error of the first one if all do."""
+    spaces = spaces_of(recipes, settings.spaces)
+    runner = TrialRunner(spec, parts, context, settings, total, clock)
+    trials = _own_parameters(runner, spans(parts), recipes, report)
+    best = best_of(trials)
+    searches = settings.budget_s > 0 if total is None else total > runner.begun
+    if searches and spaces:
+        tuned = _tuned(runner, best.span, recipes, spaces, report, settings)
+        if tuned:
+            best = best_of([best, min(tuned, key=lambda t: t.mean_loss)], TUNED_NOISE)
+        trials += tuned
+    if settings.budget_s > 0 and total != 0:
+        blend = _blend(runner, best, trials, settings.ensemble, context)
+        if blend is not None:
+            trials.append(blend.trial)
+            model = _ensemble(blend, parts, recipes, context, report)
+            if model is not None:
+                return Found(model, blend.trial, tuple(trials), _record(runner, settings))
+    words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
+    model = _trained(best, parts, recipes, context, lambda share: report(_late(share), words))
+    return Found(model, best, tuple(trials), _record(runner, settings))
 
 
-def answer_tensor(spec: ModelSpec) -> str:
-    """Return the name of the output that labels are compared with."""
-    return spec.output or ("label" if spec.task == "classification" else "value")
+FIRST, LAST = 0.5, 0.9
+"""The shares of the progress at which the search for parameters begins and ends."""
+
+
+def _late(share: float) -> float:
+    return LAST + (1 - LAST) * min(1.0, share)
+
+
+def _trained(
+    trial: Trial,
+    parts: Split,
+    recipes: Sequence[Recipe],
+    context: FitContext,
+    progress: Callable[[float], None],
+) -> FittedModel:
+    """Train a trial's recipe on train and validation together."""
+    progress(0.0)
+    recipe = next(r for r in recipes if r.name == trial.family)
+    final = replace(
+        context,
+        checkpoints=context.checkpoints / f"final-{trial.number}",
+        rounds=trial.rounds,
+        parameters=trial.parameters,
+        report=lambda share, _: progress(share),
+    )
+    return recipe.fit(spanned(parts.fit, trial.span, parts.fresh_from), None, final)
+
+
+@dataclass(frozen=True)
+class _Blend:
+    """An ensemble that answers better than its best member. trial: its own."""
+
+    trial: Trial
+    members: tuple[tuple[Trial, float], ...]
+
+
+def _blend(
+    runner: TrialRunner, best: Trial, trials: Sequence[Trial], most: int, context: FitContext
+) -> _Blend | None:
+    ranked = sorted((t for t in trials if t is not best), key=lambda t: t.mean_loss)
+    by_number = {t.number: t for t in [best, *ranked[: BLENDED - 1]]}
+    outputs = {number: runner.journal.outputs(number) for number in by_number}
+    outputs = {n: each for n, each in outputs.items() if can_be_combined(each, context.classes)}
+    if most < 2 or best.number not in outputs or len(outputs) < 2:
+        return None
+    weights = blended(
+        outputs, lambda each: runner.judged(best, each).mean_loss, context.classes, most
+    )
+    answers = combined([outputs[n] for n in weights], [*weights.values()], context.classes)
+    named = {f"{by_number[n].family} {n}": weight for n, weight in weights.items()}
+    trial = replace(runner.judged(best, answers), family=ENSEMBLE, parameters=named)
+    if len(weights) < 2 or best_of([best, trial]) is best:
+        return None
+    return _Blend(trial, tuple((by_number[n], weight) for n, weight in weights.items()))
+
+
+def _ensemble(
+    blend: _Blend, parts: Split, recipes: Sequence[Recipe], context: FitContext, report: Report
+) -> Ensemble | None:
+    """Train the members; None if their graphs do not go together."""
+    models, count = [], len(blend.members)
+    for number, (trial, _) in enumerate(blend.members):
+        words = f"training {trial.family}, member {number + 1} of {count} of an ensemble"
+        models.append(
+            _trained(
+                trial,
+                parts,
+                recipes,
+                context,
+                lambda share, n=number, words=words: report(  # type: ignore[misc]
+                    _late((n + min(1.0, share)) / count), words
+                ),
+            )
+        )
+    weights = tuple(weight for _, weight in blend.members)
+    model = Ensemble(tuple(models), weights, context.classes, blend.trial.rounds)
+    try:
+        model.export(context.checkpoints / "ensemble")
+    except Rejected:
+        return None
+    return model
+
+
+def _own_parameters(
+    runner: TrialRunner, choices: Sequence[Span], recipes: Sequence[Recipe], report: Report
+) -> list[Trial]:
+    trials: list[Trial] = []
+    steps, done = len(choices) + len(recipes) - 1, 0
+    for recipe in recipes:
+        for span in (best_of(trials).span,) if trials else choices:
+            words = f"training {recipe.name} on {span.words}"
+            report(FIRST * min(1.0, done / steps), words)
+            trial = runner.run(
+                recipe,
+                span,
+                {},
+                lambda share, done=done, words=words: report(  # type: ignore[misc]
+                    FIRST * min(1.0, (done + share) / steps), words
+                ),
+            )
+            done += 1
+            if trial is not None:
+                trials.append(trial)
+    if not trials:
+        raise runner.error or Rejected("no recipe could be trained")
+    return trials
+
+
+def _tuned(
+    runner: TrialRunner,
+    span: Span,
+    recipes: Sequence[Recipe],
+    spaces: Mapping[str, Space],
+    report: Report,
+    settings: RetrainSettings,
+) -> list[Trial]:
+    by_name = {recipe.name: recipe for recipe in recipes}
+    own = {name: getattr(by_name[name], "own_parameters", {}) for name in spaces}
+    starts = _starts(spaces, by_name)
+    trials: list[Trial] = []
+    number = repeats = 0
+    while not runner.is_over and repeats < MAX_REPEATS:
+        past = [
+            replace(each, parameters={**own.get(each.family, {}), **each.parameters})
+            for each in runner.journal.records[: runner.begun]
+            if each.span == span.name
+        ]
+        chosen = (
+            starts[number]
+            if number < len(starts)
+            else suggestion(spaces, past, settings.sampler, settings.seed, number - len(starts))
+        )
+        number += 1
+        if chosen is None:
+            break
+        family, parameters = chosen
+        if any(each.family == family and each.parameters == parameters for each in past):
+            repeats += 1
+            continue
+        repeats = 0
+        words = f"searching parameters of {family}"
+        share = min(1.0, runner.journal.spent_s / max(settings.budget_s, 1e-9))
+        report(FIRST + (LAST - FIRST) * share, words)
+        trial = runner.run(by_name[family], span, parameters, lambda _: None)
+        if trial is not None:
+            trials.append(trial)
+    return trials
+
+
+def _starts(
+    spaces: Mapping[str, Space], recipes: Mapping[str, Recipe]
+) -> list[tuple[str, Parameters]]:
+    """What the recipes want tried first, in turn; not with a space of the user's."""
+    lists = [
+        [(name, start) for start in getattr(recipes[name], "starts", ())]
+        for name, space in spaces.items()
+        if space == getattr(recipes[name], "space", None)
+    ]
+    return [each for group in zip_longest(*lists) for each in group if each is not None]
+
+
+def _record(runner: TrialRunner, settings: RetrainSettings) -> dict[str, Any]:
+    records = runner.journal.records
+    return {
+        "sampler": settings.sampler,
+        "validation": settings.validation,
+        "budget_s": settings.budget_s,
+        "spent_s": round(runner.journal.spent_s, 2),
+        "count": len(records),
+        "pruned": sum(record.state == "pruned" for record in records),
+        "failed": dict(Counter(record.reason for record in records if record.state == "failed")),
+    }

@@ -42,6 +42,7 @@ from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.gate import Guard, gate
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import FitContext, Recipe, find_recipe, recipe_names
+from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE
 from driftloop_retrain.tabular.search import answer_tensor
 from driftloop_settings import Settings
 
@@ -98,6 +99,7 @@ class TabularTrainer:
                 "data_checks": found.to_dict(),
                 "evaluation": evaluation_of(spec, rows.holdout, candidate),
                 "trials": [trial.to_dict() for trial in candidate.found.trials],
+                "search": dict(candidate.found.record),
                 "parity": {
                     "rows": candidate.parity.rows,
                     "largest_difference": candidate.parity.largest_difference,
@@ -129,9 +131,9 @@ class TabularTrainer:
             work,
             report,
             _folder(context, spec.name, lineage.parent_version),
+            trials=training.trials,
         )
         best = candidate.found.best
-        winner = next(recipe for recipe in recipes.values() if recipe.name == best.family)
         exact = (
             ("rows", data.rows, found.rows),
             ("trained rows", data.trained_rows, rows.fit.rows),
@@ -144,7 +146,11 @@ class TabularTrainer:
             candidate.metrics,
             recipes,
             graph_hash(candidate.folder),
-            may_differ=not getattr(winner, "deterministic", True),
+            may_differ=any(
+                not getattr(recipe, "deterministic", True)
+                for recipe in recipes.values()
+                if best.family in (recipe.name, ENSEMBLE)
+            ),
         )
 
 

@@ -70,7 +70,7 @@ class Greedy:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A state directory with version 1 serving and 2,000 labelled rows in the lake."""
-    settings = Settings(state_dir=tmp_path / "state")
+    settings = Settings(state_dir=tmp_path / "state", retrain={"budget_s": 0})
     settings.state_dir.mkdir()
     data = example("classification", rows=150, seed=5)
     context = FitContext(

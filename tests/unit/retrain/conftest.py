@@ -130,7 +130,8 @@ def lake() -> MemoryLake:
 def context(tmp_path: Path, lake: MemoryLake, poor_champion: Path) -> RetrainContext:
     """Version 1 of `loans` serves, and the lake holds 2,000 labelled rows of it."""
     settings = Settings(
-        state_dir=tmp_path / "state", retrain=RetrainSettings(families=("gradient-boosting",))
+        state_dir=tmp_path / "state",
+        retrain=RetrainSettings(families=("gradient-boosting",), budget_s=0),
     )
     settings.state_dir.mkdir()
     store = open_store(settings.store_url)

@@ -123,6 +123,19 @@ def test_the_built_in_network_is_reproduced_with_the_same_graph(
     assert again(context, version, tmp_path / "work").graph.same
 
 
+def test_a_search_is_reproduced_trial_by_trial(
+    context: RetrainContext, ask: Ask, tmp_path: Path
+) -> None:
+    """Whatever the budget then is: the number of trials is in the lineage."""
+    searched = context.settings.retrain.model_copy(update={"budget_s": 1e6, "trials": 2})
+    other = replace(context, settings=context.settings.model_copy(update={"retrain": searched}))
+    version = retrained(other, ask)
+    lineage = read_lineage(version)
+    assert lineage is not None
+    assert lineage.training.trials == 3
+    assert again(context, version, tmp_path / "work").graph.same
+
+
 def test_rows_that_changed_are_noticed(
     context: RetrainContext, ask: Ask, lake: Any, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.tabular.initial_training import train_first
 from driftloop_retrain.tabular.recipes.check import example
-from driftloop_settings import Settings
+from driftloop_settings import RetrainSettings, Settings
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -21,7 +21,7 @@ def test_a_first_version_is_ready_to_be_deployed(tmp_path: Path, task: str) -> N
     )
     said: list[str] = []
     made = train_first(
-        Settings(state_dir=tmp_path),
+        Settings(state_dir=tmp_path, retrain=RetrainSettings(budget_s=0)),
         tmp_path / "rows.parquet",
         name="m",
         label="y",
@@ -47,7 +47,7 @@ def test_one_class_alone_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1.0] * 100, "y": [1] * 100}), tmp_path / "rows.parquet")
     with pytest.raises(Rejected, match="nothing to learn"):
         train_first(
-            Settings(state_dir=tmp_path),
+            Settings(state_dir=tmp_path, retrain=RetrainSettings(budget_s=0)),
             tmp_path / "rows.parquet",
             name="m",
             label="y",

@@ -8,7 +8,7 @@ nearest, which sends some rows down another path.
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,12 @@ from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.recipes.encoding import Encoding, fit_encoding
 from driftloop_retrain.tabular.recipes.graph import MATRIX, SCORES, Classes, head, write_graph
 from driftloop_retrain.tabular.recipes.port import FitContext
+from driftloop_retrain.tabular.tuning.space import Parameters, Space, between, whole
 
 MAX_TREES, PATIENCE = 300, 30
+MOST_FACTOR = 4.0
+FOREST = 150
+"""The trees of a random forest."""
 LONGER = 1.5
 """Early stopping with few validation rows is too early: on car_loan the accuracy still rises after
 the log loss has turned, and the final fit has more rows. It gets this factor times the trees."""
@@ -29,6 +33,16 @@ PARAMETERS: dict[str, Any] = {
     "deterministic": True, "force_row_wise": True, "verbosity": -1,
 }  # fmt: skip
 
+STARTS: tuple[Parameters, ...] = (
+    {"learning_rate": 0.1, "num_leaves": 31, "min_data_in_leaf": 20, "feature_fraction": 1.0,
+     "bagging_fraction": 1.0, "lambda_l2": 1e-3},
+    {"learning_rate": 0.05, "num_leaves": 12, "min_data_in_leaf": 20, "feature_fraction": 0.8,
+     "bagging_fraction": 0.8, "lambda_l2": 1.0},
+    {"learning_rate": 0.05, "num_leaves": 80, "min_data_in_leaf": 40, "feature_fraction": 0.8,
+     "bagging_fraction": 0.8, "lambda_l2": 1.0},
+)  # fmt: skip
+"""LightGBM's own, and smaller and larger trees that learn more slowly."""
+
 
 @dataclass(frozen=True)
 class GradientBoosting:
@@ -36,6 +50,16 @@ class GradientBoosting:
 
     name: str = "gradient-boosting"
     parameters: dict[str, Any] = field(default_factory=dict)
+    space: ClassVar[Space] = {
+        "learning_rate": between(0.02, 0.2, log=True),
+        "num_leaves": whole(6, 200, log=True),
+        "min_data_in_leaf": whole(5, 200, log=True),
+        "feature_fraction": between(0.4, 1.0),
+        "bagging_fraction": between(0.5, 1.0),
+        "lambda_l2": between(1e-3, 30.0, log=True),
+    }
+    own_parameters: ClassVar[Parameters] = {**PARAMETERS}
+    starts: ClassVar[tuple[Parameters, ...]] = STARTS
 
     def fit(
         self, train: Dataset, validation: Dataset | None, context: FitContext
@@ -43,7 +67,16 @@ class GradientBoosting:
         import lightgbm as lgb
 
         encoding = fit_encoding(train.features, context.inputs)
-        rounds = ceil(LONGER * context.rounds) if context.rounds else MAX_TREES
+        parameters = {
+            **PARAMETERS,
+            **_objective(context.classes),
+            "seed": context.seed,
+            **self.parameters,
+            **context.parameters,
+        }
+        averaged = parameters.get("boosting") == "rf"
+        most = FOREST if averaged else _most_trees(float(parameters["learning_rate"]))
+        rounds = ceil(LONGER * context.rounds) if context.rounds and not averaged else most
 
         def rows(data: Dataset, reference: Any = None) -> Any:
             return lgb.Dataset(
@@ -60,17 +93,24 @@ class GradientBoosting:
 
         fitted = rows(train)
         callbacks: list[Any] = [report]
-        if validation is not None:
-            callbacks.append(lgb.early_stopping(PATIENCE, verbose=False))
+        stops = validation is not None and not averaged
+        if stops:
+            callbacks.append(lgb.early_stopping(PATIENCE * most // MAX_TREES, verbose=False))
         booster = lgb.train(
-            {**PARAMETERS, **_objective(context.classes), "seed": context.seed, **self.parameters},
+            parameters,
             fitted,
             num_boost_round=rounds,
-            valid_sets=[rows(validation, fitted)] if validation is not None else None,
+            valid_sets=None if validation is None else [rows(validation, fitted)],
             callbacks=callbacks,
         )
-        trees = booster.best_iteration if validation is not None else rounds
-        return BoostedTrees(booster, encoding, context.classes, max(1, trees))
+        trees = booster.best_iteration if stops else rounds
+        return BoostedTrees(booster, encoding, context.classes, max(1, trees), averaged)
+
+
+def _most_trees(learning_rate: float) -> int:
+    """Slower learning needs more trees; the default rate takes MAX_TREES."""
+    factor = float(PARAMETERS["learning_rate"]) / learning_rate
+    return ceil(MAX_TREES * min(MOST_FACTOR, max(1.0, factor)))
 
 
 def _objective(classes: Classes) -> dict[str, Any]:
@@ -93,6 +133,8 @@ class BoostedTrees:
     encoding: Encoding
     classes: Classes
     rounds: int
+    averaged: bool = False
+    """A forest's trees are averaged, not summed."""
 
     @property
     def _binary(self) -> bool:
@@ -111,7 +153,7 @@ class BoostedTrees:
 
         dump = self.booster.dump_model(num_iteration=self.rounds)
         per_round = dump["num_tree_per_iteration"]
-        ensemble = _Ensemble()
+        ensemble = _Ensemble(1 / len(dump["tree_info"]) * per_round if self.averaged else 1.0)
         for number, tree in enumerate(dump["tree_info"]):
             target = 1 if self._binary else number % per_round
             ensemble.add(number, target, tree["tree_structure"])
@@ -132,7 +174,9 @@ class BoostedTrees:
 class _Ensemble:
     """Trees as the parallel lists that ONNX uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float) -> None:
+        """factor: of the leaves' values."""
+        self._factor = factor
         names = (
             "nodes_treeids",
             "nodes_nodeids",
@@ -158,7 +202,7 @@ class _Ensemble:
                 self._node(tree, number, "LEAF")
                 for name, value in zip(
                     ("target_treeids", "target_nodeids", "target_ids", "target_weights"),
-                    (tree, number, target, float(node["leaf_value"])),
+                    (tree, number, target, self._factor * node["leaf_value"]),
                     strict=True,
                 ):
                     self.attributes[name].append(value)

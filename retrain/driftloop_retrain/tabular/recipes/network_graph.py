@@ -28,6 +28,8 @@ class Layout(Protocol):
     def center(self) -> float: ...
     @property
     def spread(self) -> float: ...
+    @property
+    def residual(self) -> bool: ...
 
 
 class _Body:
@@ -77,12 +79,23 @@ def network_body(
         parts.append(body.node("Gather", [table, row], f"embedded_{column}", axis=0))
     hidden = body.node("Concat", parts, "first", axis=1)
     layers = len({name for name in weights if name.startswith("layers.")}) // 2
-    for i in range(layers):
+
+    def linear(i: int, values: str) -> str:
         weight = body.constant(f"weight_{i}", weights[f"layers.{i}.weight"])
         bias = body.constant(f"bias_{i}", weights[f"layers.{i}.bias"])
-        hidden = body.node("Gemm", [hidden, weight, bias], f"linear_{i}", transB=1)
-        if i < layers - 1:
-            hidden = body.node("Relu", [hidden], f"hidden_{i}")
+        return body.node("Gemm", [values, weight, bias], f"linear_{i}", transB=1)
+
+    if layout.residual:
+        hidden = linear(0, hidden)
+        for i in range(1, layers - 1, 2):
+            inner = body.node("Relu", [linear(i, hidden)], f"inner_{i}")
+            hidden = body.node("Add", [hidden, linear(i + 1, inner)], f"sum_{i}")
+        hidden = linear(layers - 1, body.node("Relu", [hidden], "last"))
+    else:
+        for i in range(layers):
+            hidden = linear(i, hidden)
+            if i < layers - 1:
+                hidden = body.node("Relu", [hidden], f"hidden_{i}")
     spread = body.constant("spread", np.float32(layout.spread))
     center = body.constant("center", np.float32(layout.center))
     body.node("Add", [body.node("Mul", [hidden, spread], "spreaded"), center], SCORES)

@@ -23,6 +23,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.graph_names import output_name
 from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.recipes.port import FitContext
+from driftloop_retrain.tabular.tuning.space import Space
 
 if TYPE_CHECKING:
     from driftloop_export import Native
@@ -67,10 +68,16 @@ class FittedNative:
 class OwnRecipe:
     """See Recipe. `module`: whose source is recorded with each version."""
 
-    def __init__(self, function: Callable[..., Any], *, deterministic: bool = True) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        deterministic: bool = True,
+        space: Space | None = None,
+    ) -> None:
         self.name = function.__name__.replace("_", "-")
         self.module = function.__module__
-        self.deterministic = deterministic
+        self.deterministic, self.space = deterministic, space or {}
         self._function = function
         self._wants_validation = len(inspect.signature(function).parameters) > 2
         self.__doc__ = function.__doc__
@@ -90,10 +97,16 @@ class OwnRecipe:
         return FittedNative(Native(model, context.task, classes), train, context.checkpoints / KEPT)
 
 
-def recipe(function: Callable[..., Any] | None = None, *, deterministic: bool = True) -> Any:
+def recipe(
+    function: Callable[..., Any] | None = None,
+    *,
+    deterministic: bool = True,
+    space: Space | None = None,
+) -> Any:
     """Make a recipe of a function (train, context) or (train, validation, context), called with
     Dataset, Dataset or None, and FitContext. Files that it writes into `context.checkpoints/recipe`
-    are kept with the version, and are in `context.champion/recipe` the next time."""
+    are kept with the version, and are in `context.champion/recipe` the next time. space: parameters
+    to search, which it finds in `context.parameters`, or not: then its own are meant."""
     if function is None:
-        return lambda found: OwnRecipe(found, deterministic=deterministic)
-    return OwnRecipe(function, deterministic=deterministic)
+        return lambda found: OwnRecipe(found, deterministic=deterministic, space=space)
+    return OwnRecipe(function, deterministic=deterministic, space=space)

@@ -1,9 +1,9 @@
 """The port of a recipe. `check_recipe` (recipes/check.py) tests whether a recipe follows it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ class FitContext:
     epochs) without a validation part, which is the `rounds` of the fit that had one. report: may be
     called any number of times with the completed share and the validation loss (or None). champion:
     the folder of the version to beat, whose files training may start from; None: there is none.
+    parameters: those of the recipe's `space` to train with, in place of its own.
     """
 
     task: Task
@@ -38,6 +39,7 @@ class FitContext:
     rounds: int | None = None
     report: Callable[[float, float | None], None] = field(default=_silent)
     champion: Path | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class FittedModel(Protocol):
@@ -57,7 +59,9 @@ class FittedModel(Protocol):
 class Recipe(Protocol):
     """A class without constructor arguments, or an object. A recipe that does not train the same
     model from the same arguments has an attribute `deterministic = False`: `driftloop reproduce`
-    then only compares metrics."""
+    then only compares metrics. One with an attribute `space`, parameters by name (`tuning.space`),
+    is searched: fits get them as `context.parameters`. `own_parameters` are those that it takes
+    without, as far as they lie in the space, and `starts` some that are tried first."""
 
     @property
     def name(self) -> str: ...

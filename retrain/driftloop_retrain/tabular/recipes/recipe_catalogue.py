@@ -7,9 +7,13 @@ from driftloop_retrain.record.recipe_lookup import load_recipe
 from driftloop_retrain.tabular.recipes.port import Recipe
 
 BUILT_IN = {
+    "catboost": "driftloop_retrain.tabular.recipes.boosted_extras:CatBoost",
     "gradient-boosting": "driftloop_retrain.tabular.recipes.gradient_boosting:GradientBoosting",
     "linear": "driftloop_retrain.tabular.recipes.linear:Linear",
+    "random-forest": "driftloop_retrain.tabular.recipes.random_forest:RandomForest",
+    "residual-network": "driftloop_retrain.tabular.recipes.tabular_network:ResidualNetwork",
     "tabular-network": "driftloop_retrain.tabular.recipes.tabular_network:TabularNetwork",
+    "xgboost": "driftloop_retrain.tabular.recipes.boosted_extras:XgBoost",
 }
 TABULAR = "tabular"
 """Stands for the families of the setting `retrain.families`."""

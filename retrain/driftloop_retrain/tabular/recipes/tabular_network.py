@@ -7,10 +7,9 @@ because the randomness of an epoch depends only on (seed, epoch).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from math import cos, pi
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +19,22 @@ from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.recipes.encoding import Encoding, fit_encoding
 from driftloop_retrain.tabular.recipes.graph import Classes, head, write_graph
 from driftloop_retrain.tabular.recipes.network_graph import network_body
+from driftloop_retrain.tabular.recipes.network_layout import (
+    HIDDEN,
+    Layout,
+    forward,
+    layout_of,
+    network_of,
+    prepared,
+)
 from driftloop_retrain.tabular.recipes.port import FitContext
+from driftloop_retrain.tabular.tuning.space import Parameters, Space, between, one_of, whole
 
 MAX_EPOCHS, PATIENCE = 16, 6
 BATCH = 512
 LEARNING_RATE, WEIGHT_DECAY = 5e-3, 1e-3
 """The rate falls to zero along a half cosine over all epochs. The last weights are then close to
 the best, so a fit of the same length without a validation part is reliable."""
-HIDDEN = (96, 48)
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -38,6 +45,18 @@ class TabularNetwork:
 
     name: str = "tabular-network"
     max_epochs: int = MAX_EPOCHS
+    residual: bool = False
+    space: ClassVar[Space] = {
+        "learning_rate": between(1e-3, 2e-2, log=True),
+        "weight_decay": between(1e-5, 1e-1, log=True),
+        "dropout": between(0.0, 0.4),
+        "width": one_of(48, 96, 192),
+        "layers": whole(1, 3),
+    }
+    own_parameters: ClassVar[Parameters] = {
+        "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY, "dropout": 0.0,
+        "width": HIDDEN[0], "layers": len(HIDDEN),
+    }  # fmt: skip
 
     def fit(
         self, train: Dataset, validation: Dataset | None, context: FitContext
@@ -46,7 +65,7 @@ class TabularNetwork:
 
         torch.set_num_threads(1)
         encoding = fit_encoding(train.features, context.inputs)
-        layout = _layout(encoding, train, context.classes)
+        layout = layout_of(encoding, train, context.classes, self._shape(context.parameters))
         epochs = context.rounds or self.max_epochs
         run = _Training(layout, train, validation, context, epochs)
         while run.epoch < epochs and not run.stale:
@@ -55,85 +74,22 @@ class TabularNetwork:
             context.report(run.epoch / epochs, run.loss)
         return FittedNetwork(layout, run.weights(), encoding, context.classes, run.best_epoch)
 
+    def _shape(self, parameters: Parameters) -> dict[str, Any]:
+        width = int(parameters.get("width", HIDDEN[0]))
+        layers = int(parameters.get("layers", len(HIDDEN)))
+        hidden = tuple(max(8, width >> layer) for layer in range(layers))
+        if self.residual:
+            hidden = (width,) * (2 * layers + 1)
+        dropout = float(parameters.get("dropout", 0.0))
+        return {"hidden": hidden, "residual": self.residual, "dropout": dropout}
+
 
 @dataclass(frozen=True)
-class Layout:
-    """The properties of a network apart from its weights. numeric: matrix columns [k]; mean, std:
-    [k]; embeddings: matrix column → (categories + 1, width), row 0 for unknown; outputs: number of
-    classes, or 1; center, spread: of the value in a regression."""
+class ResidualNetwork(TabularNetwork):
+    """Pairs of layers are added to what they get."""
 
-    numeric: tuple[int, ...]
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
-    embeddings: Mapping[int, tuple[int, int]]
-    outputs: int
-    center: float = 0.0
-    spread: float = 1.0
-
-    @property
-    def width(self) -> int:
-        """The size of the first layer's input: numbers, their missing indicators, embeddings."""
-        return 2 * len(self.numeric) + sum(width for _, width in self.embeddings.values())
-
-
-def _layout(encoding: Encoding, train: Dataset, classes: Classes) -> Layout:
-    categorical = encoding.categorical
-    numeric = tuple(i for i in range(encoding.width) if i not in categorical)
-    values = encoding.matrix(train.features)[:, list(numeric)].astype(float)
-    known = np.isfinite(values)
-    count = np.maximum(1, known.sum(axis=0))
-    mean = np.where(known, values, 0.0).sum(axis=0) / count
-    std = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / count)
-    embeddings = {
-        column: (kinds + 1, min(16, 2 + kinds // 2)) for column, kinds in categorical.items()
-    }
-    mean, std = mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
-    # A column dropped by capture has no values in training but has in requests: dividing by NaN
-    # makes it missing there, too.
-    std[~known.any(axis=0)] = np.nan
-    if classes is not None:
-        return Layout(numeric, mean, std, embeddings, len(classes))
-    labels = train.labels.astype(float)
-    return Layout(
-        numeric, mean, std, embeddings, 1, float(labels.mean()), float(labels.std()) or 1.0
-    )
-
-
-def _network(layout: Layout) -> Any:
-    from torch import nn
-
-    sizes = (layout.width, *HIDDEN, layout.outputs)
-    tables = {
-        str(column): nn.Embedding(count, width, padding_idx=0)
-        for column, (count, width) in layout.embeddings.items()
-    }
-    layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
-    return nn.ModuleDict({"tables": nn.ModuleDict(tables), "layers": nn.ModuleList(layers)})
-
-
-def _prepared(layout: Layout, matrix: NDArray[np.float32]) -> tuple[Any, Any]:
-    """Return numbers with indicators [n, 2k], and category codes [n, categories] with 0 for
-    unknown."""
-    import torch
-
-    numbers = (matrix[:, list(layout.numeric)] - layout.mean) / layout.std
-    missing = np.isnan(numbers)
-    dense = np.concatenate([np.where(missing, 0.0, numbers), missing], axis=1).astype(np.float32)
-    codes = matrix[:, list(layout.embeddings)].astype(np.int64) + 1
-    return torch.from_numpy(dense), torch.from_numpy(codes)
-
-
-def _forward(network: Any, dense: Any, codes: Any) -> Any:
-    import torch
-
-    parts = [dense]
-    for i, table in enumerate(network["tables"].values()):
-        parts.append(table(codes[:, i]))
-    hidden = torch.cat(parts, dim=1)
-    *inner, last = network["layers"]
-    for layer in inner:
-        hidden = torch.relu(layer(hidden))
-    return last(hidden)
+    name: str = "residual-network"
+    residual: bool = True
 
 
 class _Training:
@@ -156,9 +112,11 @@ class _Training:
         self._rows = self._tensors(encoding, train)
         self._held = None if validation is None else self._tensors(encoding, validation)
         torch.manual_seed(context.seed)
-        self._network = _network(layout)
+        self._network = network_of(layout)
+        self._rate = float(context.parameters.get("learning_rate", LEARNING_RATE))
+        decay = float(context.parameters.get("weight_decay", WEIGHT_DECAY))
         self._optimizer = torch.optim.AdamW(
-            self._network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+            self._network.parameters(), lr=self._rate, weight_decay=decay, fused=True
         )
         self.epoch, self.best_epoch = 0, 0
         self.loss: float | None = None
@@ -177,12 +135,12 @@ class _Training:
 
         torch.manual_seed(seed * 100_003 + self.epoch)
         for group in self._optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 + cos(pi * self.epoch / self._epochs)) / 2
+            group["lr"] = self._rate * (1 + cos(pi * self.epoch / self._epochs)) / 2
         dense, codes, target, weight = self._rows
         order = torch.randperm(len(dense))
         for start in range(0, len(dense), BATCH):
             rows = order[start : start + BATCH]
-            scores = _forward(self._network, dense[rows], codes[rows])
+            scores = forward(self._layout, self._network, dense[rows], codes[rows], training=True)
             losses = self._losses(scores, target[rows])
             loss = (losses * weight[rows]).sum() / weight[rows].sum()
             self._optimizer.zero_grad()
@@ -194,7 +152,7 @@ class _Training:
             return
         dense, codes, target, weight = self._held
         with torch.no_grad():
-            losses = self._losses(_forward(self._network, dense, codes), target)
+            losses = self._losses(forward(self._layout, self._network, dense, codes), target)
         self.loss = float((losses * weight).sum() / weight.sum())
         if self.loss < self._best_loss:
             self._best, self._best_loss, self.best_epoch = self._copy(), self.loss, self.epoch
@@ -236,7 +194,7 @@ class _Training:
     def _tensors(self, encoding: Encoding, data: Dataset) -> tuple[Any, Any, Any, Any]:
         import torch
 
-        dense, codes = _prepared(self._layout, encoding.matrix(data.features))
+        dense, codes = prepared(self._layout, encoding.matrix(data.features))
         if self._classes is not None:
             target = torch.from_numpy(np.searchsorted(self._classes, data.labels))
         else:
@@ -265,11 +223,11 @@ class FittedNetwork:
     def predict(self, features: pa.Table) -> dict[str, NDArray[np.generic]]:
         import torch
 
-        network = _network(self.layout)
+        network = network_of(self.layout)
         network.load_state_dict({n: torch.from_numpy(w) for n, w in self.weights.items()})
         with torch.no_grad():
-            inputs = _prepared(self.layout, self.encoding.matrix(features))
-            scores = _forward(network, *inputs).numpy()
+            inputs = prepared(self.layout, self.encoding.matrix(features))
+            scores = forward(self.layout, network, *inputs).numpy()
         scores = scores * self.layout.spread + self.layout.center
         return head(scores, self.classes, self.encoding.names)
 
