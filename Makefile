@@ -111,6 +111,10 @@ bench-detectors: setup  ## Simulate calm and risen errors, and drift, ten minute
 bench-export: setup  ## Export models of each framework and compare them row by row (ARGS="--data FOLDER")
 	$(BIN)/python tests/bench/bench_export.py $(ARGS)
 
+.PHONY: bench-search
+bench-search: setup  ## Compare searched models with defaults and FLAML (ARGS="--data FOLDER --flaml PYTHON")
+	$(BIN)/python tests/bench/bench_search.py $(ARGS)
+
 .PHONY: bench-serving
 bench-serving: setup  ## Compare serving with baselines and peers, about 20 minutes (ARGS=--quick: 4)
 	$(BIN)/python tests/bench/serving/run.py $(ARGS)

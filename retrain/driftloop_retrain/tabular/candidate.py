@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from driftloop_contracts.errors import Rejected, listed
+from driftloop_contracts.feature_rules import parse_feature_rules
 from driftloop_contracts.model import ModelSpec, class_name
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_onnx import OnnxModel
@@ -88,6 +89,7 @@ def make_candidate(
         work / "checkpoints",
         classes=classes,
         champion=champion,
+        features=parse_feature_rules(spec.options),
     )
     found = search(
         spec,

@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import TensorSpec
+from driftloop_retrain.tabular.dataset import Dataset
+from driftloop_retrain.tabular.features.computing import computed, feature_nodes
+from driftloop_retrain.tabular.features.feature import Feature
+from driftloop_retrain.tabular.features.fitting import fit_features, out_of_fold, targets_of
+from driftloop_retrain.tabular.recipes.port import FitContext
 
 RAW = "raw_input_"
 MAX_CATEGORIES = 1_000
@@ -36,13 +41,14 @@ class EncodedInput:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The inputs in the matrix's order."""
+    """The inputs in the matrix's order. features: behind them, made of them."""
 
     inputs: tuple[EncodedInput, ...]
+    features: tuple[Feature, ...] = ()
 
     @property
     def width(self) -> int:
-        return sum(item.width for item in self.inputs)
+        return sum(item.width for item in (*self.inputs, *self.features))
 
     @property
     def categorical(self) -> dict[int, int]:
@@ -57,7 +63,14 @@ class Encoding:
     def matrix(self, features: pa.Table) -> NDArray[np.float32]:
         """Return the matrix, [n, width] float32."""
         parts = [_encoded(item, features[item.tensor.name]) for item in self.inputs]
-        return np.concatenate(parts, axis=1)
+        return np.concatenate([*parts, *self.made(features)], axis=1)
+
+    def made(self, features: pa.Table) -> list[NDArray[np.float32]]:
+        """The matrix [n, width] of the features, by the nodes of the graph; none: no features."""
+        if not self.features:
+            return []
+        tensors = [item.tensor for item in self.inputs]
+        return [computed(self.features, tensors, features)]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,6 +102,12 @@ class Encoding:
                 nodes.append(helper.make_node("Reshape", [part, "column"], [part + "_column"]))
                 part += "_column"
             parts.append(part)
+        if self.features:
+            made, columns = feature_nodes(
+                self.features, {n: f"{RAW}{i}" for i, n in enumerate(self.names)}
+            )
+            nodes += made
+            parts += columns
         if any(item.tensor.row_shape == () for item in self.inputs):
             shape = helper.make_tensor("column", TensorProto.INT64, [2], [-1, 1])
             nodes.insert(0, helper.make_node("Constant", [], ["column"], value=shape))
@@ -99,6 +118,21 @@ def fit_encoding(features: pa.Table, inputs: Sequence[TensorSpec]) -> Encoding:
     """Fit the encoding of these inputs to the categories in `features`. Raises Rejected if an input
     is not a column of numbers or texts."""
     return Encoding(tuple(_fit(tensor, features[tensor.name]) for tensor in inputs))
+
+
+def fit_rows(train: Dataset, context: FitContext) -> tuple[Encoding, NDArray[np.float32]]:
+    """Fit the encoding, with the context's features, to training rows; return it and their
+    matrix, in which features of the label are out of fold. Raises Rejected as `fit_encoding`, or if
+    a feature does not fit its input."""
+    plain = fit_encoding(train.features, context.inputs)
+    if not context.features:
+        return plain, plain.matrix(train.features)
+    targets = targets_of(train.labels, context.classes)
+    found = fit_features(context.features, train.features, context.inputs, targets)
+    encoding = Encoding(plain.inputs, found)
+    (made,) = encoding.made(train.features)
+    made = out_of_fold(found, train.features, targets, made, context.seed)
+    return encoding, np.concatenate([plain.matrix(train.features), made], axis=1)
 
 
 def _fit(tensor: TensorSpec, column: pa.ChunkedArray) -> EncodedInput:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_retrain.tabular.dataset import Dataset
-from driftloop_retrain.tabular.recipes.encoding import Encoding, fit_encoding
+from driftloop_retrain.tabular.recipes.encoding import Encoding, fit_rows
 from driftloop_retrain.tabular.recipes.graph import MATRIX, SCORES, Classes, head, write_graph
 from driftloop_retrain.tabular.recipes.port import FitContext
 from driftloop_retrain.tabular.tuning.space import Parameters, Space, between, whole
@@ -66,7 +66,7 @@ class GradientBoosting:
     ) -> "BoostedTrees":
         import lightgbm as lgb
 
-        encoding = fit_encoding(train.features, context.inputs)
+        encoding, matrix = fit_rows(train, context)
         parameters = {
             **PARAMETERS,
             **_objective(context.classes),
@@ -78,9 +78,9 @@ class GradientBoosting:
         most = FOREST if averaged else _most_trees(float(parameters["learning_rate"]))
         rounds = ceil(LONGER * context.rounds) if context.rounds and not averaged else most
 
-        def rows(data: Dataset, reference: Any = None) -> Any:
+        def rows(data: Dataset, values: NDArray[np.float32], reference: Any = None) -> Any:
             return lgb.Dataset(
-                encoding.matrix(data.features),
+                values,
                 _target(data, context.classes),
                 weight=data.weights,
                 reference=reference,
@@ -91,7 +91,10 @@ class GradientBoosting:
             loss = env.evaluation_result_list[0][2] if env.evaluation_result_list else None
             context.report((env.iteration + 1) / rounds, loss)
 
-        fitted = rows(train)
+        fitted = rows(train, matrix)
+        held = None
+        if validation is not None:
+            held = [rows(validation, encoding.matrix(validation.features), fitted)]
         callbacks: list[Any] = [report]
         stops = validation is not None and not averaged
         if stops:
@@ -100,7 +103,7 @@ class GradientBoosting:
             parameters,
             fitted,
             num_boost_round=rounds,
-            valid_sets=None if validation is None else [rows(validation, fitted)],
+            valid_sets=held,
             callbacks=callbacks,
         )
         trees = booster.best_iteration if stops else rounds
@@ -143,7 +146,7 @@ class BoostedTrees:
     def predict(self, features: pa.Table) -> dict[str, NDArray[np.generic]]:
         matrix = self.encoding.matrix(features)
         raw = self.booster.predict(matrix, raw_score=True, num_iteration=self.rounds)
-        scores = np.asarray(raw).reshape(len(matrix), -1)
+        scores = np.asarray(raw).reshape(len(matrix), -1) / (self.rounds if self.averaged else 1)
         if self._binary:
             scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
         return head(scores, self.classes, self.encoding.names)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from driftloop_contracts.events import ARROW_TYPES
 from driftloop_contracts.graph_names import OUTPUTS, output_name, renamed
 from driftloop_contracts.signature import TensorSpec
+from driftloop_retrain.tabular.features.feature import needs_new_operators
 from driftloop_retrain.tabular.recipes.encoding import RAW, Encoding
 
 MATRIX, SCORES = "matrix", "scores"
@@ -46,7 +47,7 @@ def write_graph(
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    inputs = [_value_info(item.tensor) for item in encoding.inputs]
+    inputs = [value_info(item.tensor) for item in encoding.inputs]
     own = {name: output_name(name, encoding.names) for name in OUTPUTS}
     constants = list(initializers)
     if classes is None:
@@ -72,7 +73,8 @@ def write_graph(
     own |= {f"{RAW}{number}": name for number, name in enumerate(encoding.names)}
     renamed(nodes, constants, own)
     graph = helper.make_graph(nodes, "driftloop", inputs, outputs, constants)
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    opset = 20 if needs_new_operators(encoding.features) else 18
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
     # An older IR version than onnx's newest, which more runtimes support.
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     onnx.checker.check_model(model)
@@ -85,7 +87,8 @@ _ELEMENTS = {
 }  # fmt: skip
 
 
-def _value_info(tensor: TensorSpec) -> Any:
+def value_info(tensor: TensorSpec) -> Any:
+    """The declaration of an input."""
     from onnx import TensorProto, helper
 
     assert tensor.datatype in ARROW_TYPES

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.recipes.encoding import Encoding
 from driftloop_retrain.tabular.recipes.graph import Classes
 
@@ -40,12 +39,16 @@ class Layout:
 
 
 def layout_of(
-    encoding: Encoding, train: Dataset, classes: Classes, shape: Mapping[str, Any]
+    encoding: Encoding,
+    matrix: NDArray[np.float32],
+    targets: NDArray[np.generic],
+    classes: Classes,
+    shape: Mapping[str, Any],
 ) -> Layout:
-    """shape: hidden, residual, dropout."""
+    """matrix, targets: of the training rows. shape: hidden, residual, dropout."""
     categorical = encoding.categorical
     numeric = tuple(i for i in range(encoding.width) if i not in categorical)
-    values = encoding.matrix(train.features)[:, list(numeric)].astype(float)
+    values = matrix[:, list(numeric)].astype(float)
     known = np.isfinite(values)
     count = np.maximum(1, known.sum(axis=0))
     mean = np.where(known, values, 0.0).sum(axis=0) / count
@@ -59,7 +62,7 @@ def layout_of(
     std[~known.any(axis=0)] = np.nan
     if classes is not None:
         return Layout(numeric, mean, std, embeddings, len(classes), **shape)
-    labels = train.labels.astype(float)
+    labels = targets.astype(float)
     center, spread = float(labels.mean()), float(labels.std()) or 1.0
     return Layout(numeric, mean, std, embeddings, 1, center, spread, **shape)
 

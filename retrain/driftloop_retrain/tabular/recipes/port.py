@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from driftloop_contracts.feature_rules import FeatureRule
 from driftloop_contracts.kind import Task
 from driftloop_contracts.signature import TensorSpec
 from driftloop_retrain.tabular.dataset import Dataset
@@ -28,7 +29,8 @@ class FitContext:
     epochs) without a validation part, which is the `rounds` of the fit that had one. report: may be
     called any number of times with the completed share and the validation loss (or None). champion:
     the folder of the version to beat, whose files training may start from; None: there is none.
-    parameters: those of the recipe's `space` to train with, in place of its own.
+    parameters: those of the recipe's `space` to train with, in place of its own. features:
+    declared in the spec, which the built-in families but the extras and `linear` make.
     """
 
     task: Task
@@ -40,6 +42,7 @@ class FitContext:
     report: Callable[[float, float | None], None] = field(default=_silent)
     champion: Path | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    features: tuple[FeatureRule, ...] = ()
 
 
 class FittedModel(Protocol):

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_retrain.tabular.dataset import Dataset
-from driftloop_retrain.tabular.recipes.encoding import Encoding, fit_encoding
+from driftloop_retrain.tabular.recipes.encoding import Encoding, fit_rows
 from driftloop_retrain.tabular.recipes.graph import Classes, head, write_graph
 from driftloop_retrain.tabular.recipes.network_graph import network_body
 from driftloop_retrain.tabular.recipes.network_layout import (
@@ -64,10 +64,11 @@ class TabularNetwork:
         import torch
 
         torch.set_num_threads(1)
-        encoding = fit_encoding(train.features, context.inputs)
-        layout = layout_of(encoding, train, context.classes, self._shape(context.parameters))
+        encoding, matrix = fit_rows(train, context)
+        shape = self._shape(context.parameters)
+        layout = layout_of(encoding, matrix, train.labels, context.classes, shape)
         epochs = context.rounds or self.max_epochs
-        run = _Training(layout, train, validation, context, epochs)
+        run = _Training(layout, encoding, (train, matrix), validation, context, epochs)
         while run.epoch < epochs and not run.stale:
             run.advance(context.seed)
             run.save()
@@ -98,7 +99,8 @@ class _Training:
     def __init__(
         self,
         layout: Layout,
-        train: Dataset,
+        encoding: Encoding,
+        train: tuple[Dataset, NDArray[np.float32]],
         validation: Dataset | None,
         context: FitContext,
         epochs: int,
@@ -108,9 +110,10 @@ class _Training:
         self._epochs = epochs
         self._layout, self._classes = layout, context.classes
         self._file = context.checkpoints / "training.pt"
-        encoding = fit_encoding(train.features, context.inputs)
-        self._rows = self._tensors(encoding, train)
-        self._held = None if validation is None else self._tensors(encoding, validation)
+        self._rows = self._tensors(*train)
+        self._held = None
+        if validation is not None:
+            self._held = self._tensors(validation, encoding.matrix(validation.features))
         torch.manual_seed(context.seed)
         self._network = network_of(layout)
         self._rate = float(context.parameters.get("learning_rate", LEARNING_RATE))
@@ -191,10 +194,10 @@ class _Training:
     def _copy(self) -> dict[str, Any]:
         return {name: t.detach().clone() for name, t in self._network.state_dict().items()}
 
-    def _tensors(self, encoding: Encoding, data: Dataset) -> tuple[Any, Any, Any, Any]:
+    def _tensors(self, data: Dataset, matrix: NDArray[np.float32]) -> tuple[Any, Any, Any, Any]:
         import torch
 
-        dense, codes = prepared(self._layout, encoding.matrix(data.features))
+        dense, codes = prepared(self._layout, matrix)
         if self._classes is not None:
             target = torch.from_numpy(np.searchsorted(self._classes, data.labels))
         else:

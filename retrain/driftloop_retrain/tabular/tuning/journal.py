@@ -64,8 +64,11 @@ class Journal:
         if outputs is not None:
             part = self._folder / "outputs.part.npz"
             # Texts as fixed-width arrays: those of objects would be pickled.
-            texts = {n: v.astype(str) if v.dtype == object else v for n, v in outputs.items()}
-            np.savez(part, **{f"out_{name}": values for name, values in texts.items()})
+            arrays: Any = {
+                f"out_{name}": values.astype(str) if values.dtype == object else values
+                for name, values in outputs.items()
+            }
+            np.savez(part, **arrays)
             part.replace(self._outputs(len(self.records)))
         with self._file.open("a") as file:
             file.write(json.dumps(asdict(record)) + "\n")

@@ -62,7 +62,7 @@ def spaces_of(
     for name in own:
         if name not in names:
             raise Rejected(f"retrain.spaces: {name!r} is not among {', '.join(names)}")
-    spaces = {}
+    spaces: dict[str, Space] = {}
     for recipe in recipes:
         given = {
             key: Parameter(**said.model_dump()) for key, said in own.get(recipe.name, {}).items()
