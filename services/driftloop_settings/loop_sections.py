@@ -111,6 +111,9 @@ class RetrainSettings(ModelSection):
     """End trials early that are not among the best (successive halving)."""
     spaces: dict[str, dict[str, SearchedParameter]] = Field(default_factory=dict)
     """Parameters to search, by recipe and name, in place of the recipe's."""
+    continue_champion: bool = True
+    """Let the champion, continued on the rows that are newer than it, compete with models trained
+    anew (within the budget)."""
     ensemble: int = Field(3, ge=1, le=10)
     """The most models of a weighted ensemble, which is taken if it is better by more than noise;
     1: none. Without a budget there is none."""

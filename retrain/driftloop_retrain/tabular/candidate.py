@@ -75,9 +75,10 @@ def make_candidate(
     report: Report,
     champion: Path | None = None,
     trials: int | None = None,
+    champion_until: np.datetime64 | None = None,
 ) -> Candidate:
     """Search and export into `work`/version. champion: the folder of the version to beat.
-    trials: of a search to repeat. Raises
+    trials: of a search to repeat. champion_until: see FitContext. Raises
     ParityBroken, Rejected, or what a recipe raises."""
     spec = with_classes(spec, classes)
     if spec.task is None:
@@ -90,6 +91,7 @@ def make_candidate(
         classes=classes,
         champion=champion,
         features=parse_feature_rules(spec.options),
+        champion_until=champion_until,
     )
     found = search(
         spec,

@@ -73,9 +73,9 @@ def search(
         blend = _blend(runner, best, trials, settings.ensemble, context)
         if blend is not None:
             trials.append(blend.trial)
-            model = _ensemble(blend, parts, recipes, context, report)
-            if model is not None:
-                return Found(model, blend.trial, tuple(trials), _record(runner, settings))
+            ensemble = _ensemble(blend, parts, recipes, context, report)
+            if ensemble is not None:
+                return Found(ensemble, blend.trial, tuple(trials), _record(runner, settings))
     words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
     model = _trained(best, parts, recipes, context, lambda share: report(_late(share), words))
     return Found(model, best, tuple(trials), _record(runner, settings))

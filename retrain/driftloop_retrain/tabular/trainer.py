@@ -3,8 +3,10 @@ ONNX."""
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.graph_names import probabilities_of
@@ -24,7 +26,7 @@ from driftloop_retrain.job.trainer import (
 )
 from driftloop_retrain.record.gate_result import GateResult
 from driftloop_retrain.record.graph_identity import graph_hash
-from driftloop_retrain.record.lineage import Lineage
+from driftloop_retrain.record.lineage import Lineage, read_lineage
 from driftloop_retrain.record.outcome import Outcome
 from driftloop_retrain.record.pinning import or_later
 from driftloop_retrain.tabular.baseline import constant_outputs, with_baseline
@@ -43,6 +45,7 @@ from driftloop_retrain.tabular.gate import Guard, gate
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import FitContext, Recipe, find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE
+from driftloop_retrain.tabular.recipes.recipe_catalogue import CONTINUED
 from driftloop_retrain.tabular.search import answer_tensor
 from driftloop_settings import Settings
 
@@ -53,6 +56,9 @@ class TabularTrainer:
     def train(self, context: TrainingContext, order: TrainingOrder, tell: Tell) -> Trained:
         settings, spec, champion = context.settings, order.spec, order.champion
         names = recipe_names(spec.recipe, order.recipes, settings.retrain.families)
+        until = _champion_until(context, champion.version, spec.name)
+        if until is not None and settings.retrain.continue_champion and settings.retrain.budget_s:
+            names = tuple(dict.fromkeys((*names, CONTINUED)))
         tell("data", 0.0, "reading the labelled rows from the lake")
         recipes = _found(names)
         read = _read(context, spec, champion.signature, order.pin, order.as_of)
@@ -77,6 +83,7 @@ class TabularTrainer:
             order.work,
             lambda done, words: tell("train", 0.02 + 0.9 * done, words),
             Path(champion.path),
+            champion_until=until,
         )
         _check_signature(candidate.signature, champion.signature)
         tell("gate", 0.94, "comparing it with the champion on the newest rows")
@@ -132,6 +139,7 @@ class TabularTrainer:
             report,
             _folder(context, spec.name, lineage.parent_version),
             trials=training.trials,
+            champion_until=_champion_until(context, lineage.parent_version, spec.name),
         )
         best = candidate.found.best
         exact = (
@@ -159,6 +167,21 @@ def _folder(context: TrainingContext, model: str, version: int) -> Path | None:
         return Path(context.registry.version(model, version).path)
     except NotFound:  # it was removed; only recipes that start from it differ
         return None
+
+
+def _champion_until(context: TrainingContext, version: int, model: str) -> np.datetime64 | None:
+    """When the newest row that the version can have been trained on was predicted. The first
+    version is older than all rows that were served; another one says so in its lineage."""
+    if version == 1:
+        return np.datetime64(0, "us")
+    try:
+        lineage = read_lineage(context.registry.version(model, version))
+    except (NotFound, Rejected):
+        return None
+    if lineage is None:
+        return None
+    as_of = lineage.data.as_of.astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(as_of, "us")
 
 
 def _found(names: Iterable[str]) -> dict[str, Recipe]:

@@ -8,17 +8,26 @@ from driftloop_contracts.errors import Rejected
 from driftloop_retrain.tabular.dataset import input_tensors
 from driftloop_retrain.tabular.parity import check_parity
 from driftloop_retrain.tabular.recipes import FitContext, Recipe, find_recipe, recipe_names
+from driftloop_retrain.tabular.recipes.boosted_extras import CatBoost, XgBoost
 from driftloop_retrain.tabular.recipes.check import check_recipe, example
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
 from driftloop_retrain.tabular.recipes.linear import Linear
-from driftloop_retrain.tabular.recipes.tabular_network import TabularNetwork
+from driftloop_retrain.tabular.recipes.random_forest import RandomForest
+from driftloop_retrain.tabular.recipes.tabular_network import ResidualNetwork, TabularNetwork
 
 
 @pytest.mark.parametrize(
-    "recipe", [GradientBoosting(), TabularNetwork(), Linear()], ids=lambda r: r.name
+    "recipe",
+    [GradientBoosting(), RandomForest(), TabularNetwork(), ResidualNetwork(), Linear()],
+    ids=lambda r: r.name,
 )
 def test_built_in_recipes_keep_to_the_contract(recipe: Recipe, tmp_path: Path) -> None:
     check_recipe(recipe, tmp_path)
+
+
+@pytest.mark.parametrize("recipe", [XgBoost(), CatBoost()], ids=lambda r: r.name)
+def test_recipes_of_extras_keep_to_the_contract(recipe: Recipe, tmp_path: Path) -> None:
+    check_recipe(recipe, tmp_path, ("classification",))
 
 
 @pytest.mark.parametrize("recipe", [GradientBoosting(), TabularNetwork()], ids=lambda r: r.name)

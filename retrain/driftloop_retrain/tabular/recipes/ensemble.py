@@ -1,7 +1,6 @@
-"""A weighted ensemble of trained models, exported as one graph.
+"""Several trained models as one graph: a weighted ensemble, or corrections on top of a model.
 
-The members' graphs share the inputs; their other names get a prefix. The mean of their
-probabilities or values is the answer.
+The members' graphs share the inputs; their other names get a prefix.
 """
 
 import tempfile
@@ -17,9 +16,13 @@ from numpy.typing import NDArray
 from driftloop_contracts.errors import Rejected
 from driftloop_retrain.tabular.recipes.graph import Classes
 from driftloop_retrain.tabular.recipes.port import FittedModel
-from driftloop_retrain.tabular.tuning.blending import combined
+from driftloop_retrain.tabular.tuning.blending import TINY, Joining, combined
 
 ENSEMBLE = "ensemble"
+LAYERS = "driftloop.continued"
+"""The key of `layers_of` in the graph's metadata."""
+MEMBER = "driftloop_member"
+"""What names of the merged graph begin with, but inputs and outputs."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,11 @@ class Ensemble:
     weights: tuple[float, ...]
     classes: Classes
     rounds: int = 1
+    joining: Joining = "mean"
 
     def predict(self, features: pa.Table) -> dict[str, NDArray[np.generic]]:
         outputs = [member.predict(features) for member in self.members]
-        return combined(outputs, self.weights, self.classes)
+        return combined(outputs, self.weights, self.classes, self.joining)
 
     def export(self, folder: Path) -> None:
         import onnx
@@ -45,12 +49,15 @@ class Ensemble:
                 part = Path(scratch) / str(number)
                 member.export(part)
                 graphs.append(onnx.load(part / "model.onnx"))
-            onnx.save(merged(graphs, self.weights, self.classes), folder / "model.onnx")
+            model = merged(graphs, self.weights, self.classes, self.joining)
+            onnx.save(model, folder / "model.onnx")
 
 
-def merged(models: Sequence[Any], weights: Sequence[float], classes: Classes) -> Any:
-    """One model of several with the same inputs and outputs. Raises Rejected if they differ in
-    them, or are written for operators that do not go together."""
+def merged(
+    models: Sequence[Any], weights: Sequence[float], classes: Classes, joining: Joining = "mean"
+) -> Any:
+    """One model of several with the same inputs and outputs; see `combined`. Raises Rejected if
+    they differ in them, or are written for operators that do not go together."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -65,31 +72,42 @@ def merged(models: Sequence[Any], weights: Sequence[float], classes: Classes) ->
             raise Rejected("the members of an ensemble have other inputs")
     nodes, constants, sums = [], [], {}
     for number, model in enumerate(models):
-        _prefix(model.graph, f"member{number}_", inputs)
+        _prefix(model.graph, f"{MEMBER}{number}_", inputs)
         nodes += model.graph.node
         constants += model.graph.initializer
-    outputs = [each.name.removeprefix("member0_") for each in first.output]
+    outputs = [each.name.removeprefix(f"{MEMBER}0_") for each in first.output]
     kinds = {
         n: each.type.tensor_type.elem_type for n, each in zip(outputs, first.output, strict=True)
     }
     for name in (each for each in outputs if kinds[each] == TensorProto.FLOAT):
+        logs = joining == "product" and classes is not None
         parts = []
         for number, weight in enumerate(weights):
-            factor, part = f"weight{number}_{name}", f"part{number}_{name}"
+            factor, part = f"{MEMBER}weight{number}_{name}", f"{MEMBER}part{number}_{name}"
+            value = f"{MEMBER}{number}_{name}"
+            if logs:
+                least = f"{MEMBER}least{number}_{name}"
+                constants.append(numpy_helper.from_array(np.float32(TINY), least))
+                nodes.append(helper.make_node("Max", [value, least], [f"{value}_least"]))
+                nodes.append(helper.make_node("Log", [f"{value}_least"], [f"{value}_log"]))
+                value = f"{value}_log"
             constants.append(numpy_helper.from_array(np.float32(weight), factor))
-            nodes.append(helper.make_node("Mul", [f"member{number}_{name}", factor], [part]))
+            nodes.append(helper.make_node("Mul", [value, factor], [part]))
             parts.append(part)
-        nodes.append(helper.make_node("Sum", parts, [name]))
+        total = f"{MEMBER}sum_{name}" if logs else name
+        nodes.append(helper.make_node("Sum", parts, [total]))
+        if logs:
+            nodes.append(helper.make_node("Softmax", [total], [name], axis=1))
         sums[name] = parts
     for name in (each for each in outputs if each not in sums):
         (probabilities,) = sums
         kind = kinds[name]
         assert classes is not None
         values = [v.encode() for v in classes] if classes.dtype == object else classes
-        constants.append(helper.make_tensor("ensemble_classes", kind, [len(classes)], values))
+        constants.append(helper.make_tensor(f"{MEMBER}classes", kind, [len(classes)], values))
         nodes += [
-            helper.make_node("ArgMax", [probabilities], ["ensemble_best"], axis=1, keepdims=0),
-            helper.make_node("Gather", ["ensemble_classes", "ensemble_best"], [name], axis=0),
+            helper.make_node("ArgMax", [probabilities], [f"{MEMBER}best"], axis=1, keepdims=0),
+            helper.make_node("Gather", [f"{MEMBER}classes", f"{MEMBER}best"], [name], axis=0),
         ]
     graph_outputs = []
     for name, each in zip(outputs, first.output, strict=True):
@@ -99,11 +117,19 @@ def merged(models: Sequence[Any], weights: Sequence[float], classes: Classes) ->
         graph_outputs.append(copy)
     graph = helper.make_graph(nodes, "driftloop", first.input, graph_outputs, constants)
     imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    layers = max(layers_of(model) for model in models) + (joining == "product")
     model = helper.make_model(
         graph, opset_imports=imports, ir_version=max(m.ir_version for m in models)
     )
+    helper.set_model_props(model, {LAYERS: str(layers)})
     onnx.checker.check_model(model)
     return model
+
+
+def layers_of(model: Any) -> int:
+    """How often the model was continued in a row."""
+    kept = {each.key: each.value for each in model.metadata_props}
+    return int(kept.get(LAYERS, "0"))
 
 
 def _opsets(models: Sequence[Any]) -> dict[str, int]:
@@ -132,7 +158,7 @@ def _prefix(graph: Any, prefix: str, kept: Collection[str]) -> None:
         return name if not name or name in kept else prefix + name
 
     for node in graph.node:
-        node.name = prefix + node.name
+        node.name = node.name and prefix + node.name
         for names in (node.input, node.output):
             for i, name in enumerate(names):
                 names[i] = renamed(name)

@@ -5,6 +5,7 @@ rounded down to float32)`, so the graph takes exactly the native model's paths. 
 nearest, which sends some rows down another path.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -64,6 +65,16 @@ class GradientBoosting:
     def fit(
         self, train: Dataset, validation: Dataset | None, context: FitContext
     ) -> "BoostedTrees":
+        return self.on_top(train, validation, context, None)
+
+    def on_top(
+        self,
+        train: Dataset,
+        validation: Dataset | None,
+        context: FitContext,
+        base: Callable[[pa.Table], NDArray[np.float64]] | None,
+    ) -> "BoostedTrees":
+        """base: scores [n] or [n, classes] of n rows that the trees' scores are added to."""
         import lightgbm as lgb
 
         encoding, matrix = fit_rows(train, context)
@@ -83,6 +94,7 @@ class GradientBoosting:
                 values,
                 _target(data, context.classes),
                 weight=data.weights,
+                init_score=None if base is None else base(data.features),
                 reference=reference,
                 free_raw_data=False,
             )

@@ -31,6 +31,7 @@ class FitContext:
     the folder of the version to beat, whose files training may start from; None: there is none.
     parameters: those of the recipe's `space` to train with, in place of its own. features:
     declared in the spec, which the built-in families but the extras and `linear` make.
+    champion_until: the champion was trained on no row after it; None: it is not known.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class FitContext:
     champion: Path | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     features: tuple[FeatureRule, ...] = ()
+    champion_until: np.datetime64 | None = None
 
 
 class FittedModel(Protocol):

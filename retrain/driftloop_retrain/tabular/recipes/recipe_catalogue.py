@@ -6,8 +6,10 @@ from driftloop_contracts.errors import Rejected
 from driftloop_retrain.record.recipe_lookup import load_recipe
 from driftloop_retrain.tabular.recipes.port import Recipe
 
+CONTINUED = "champion-continued"
 BUILT_IN = {
     "catboost": "driftloop_retrain.tabular.recipes.boosted_extras:CatBoost",
+    CONTINUED: "driftloop_retrain.tabular.recipes.continued:Continued",
     "gradient-boosting": "driftloop_retrain.tabular.recipes.gradient_boosting:GradientBoosting",
     "linear": "driftloop_retrain.tabular.recipes.linear:Linear",
     "random-forest": "driftloop_retrain.tabular.recipes.random_forest:RandomForest",

@@ -1,6 +1,7 @@
 """Weights of an ensemble: the trials that together answer best on the validation rows. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,25 +13,40 @@ PICKS = 8
 """Weights are multiples of its inverse."""
 
 
+Joining = Literal["mean", "product"]
+TINY = 1e-7
+
+
 def combined(
-    outputs: Sequence[Outputs], weights: Sequence[float], classes: NDArray[np.generic] | None
+    outputs: Sequence[Outputs],
+    weights: Sequence[float],
+    classes: NDArray[np.generic] | None,
+    joining: Joining = "mean",
 ) -> dict[str, NDArray[np.generic]]:
-    """The weighted mean of probabilities [n, classes] or values [n], and the most probable class in
-    place of the labels."""
+    """The weighted sum of values [n]; of probabilities [n, classes] that of themselves, or the
+    product that the sum of their logarithms stands for; and the most probable class in place of the
+    labels."""
     found: dict[str, NDArray[np.generic]] = {}
     for name, first in outputs[0].items():
         if first.dtype.kind == "f":
-            parts = (
-                np.float32(w) * each[name].astype(np.float32)
-                for each, w in zip(outputs, weights, strict=True)
-            )
-            found[name] = np.sum(list(parts), axis=0, dtype=np.float32)
+            values = [each[name].astype(np.float32) for each in outputs]
+            logs = joining == "product" and first.ndim == 2
+            if logs:
+                values = [np.log(np.maximum(each, np.float32(TINY))) for each in values]
+            parts = [np.float32(w) * each for each, w in zip(values, weights, strict=True)]
+            total = np.asarray(np.sum(parts, axis=0), np.float32)
+            found[name] = _softmax(total) if logs else total
     for name in outputs[0]:
         if name not in found:
             assert classes is not None
             (best,) = (values for values in found.values() if values.ndim == 2)
             found[name] = classes[best.argmax(axis=1)]
     return found
+
+
+def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
 
 
 def can_be_combined(outputs: Outputs, classes: NDArray[np.generic] | None) -> bool:

@@ -1,4 +1,4 @@
-"""The trials of a search, in the work folder: a killed search goes on with those that it has.
+"""The trials of a search, in the work folder: a killed search resumes with those that it has.
 
 One JSON line for each finished trial, and beside it what it answered on the validation rows. A line
 is written after its answers, and a line that a kill cut short is as if it had never been begun.

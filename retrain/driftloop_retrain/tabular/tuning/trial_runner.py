@@ -82,6 +82,7 @@ class TrialRunner:
         """Run the next trial, or read it from the journal. None: it failed, was pruned, or the
         budget ended. One without parameters, which are then the recipe's own, runs to its end."""
         number = self._next
+        outputs: Outputs | None
         if number < len(self.journal.records):
             record = self.journal.records[number]
             outputs = self.journal.outputs(number) if record.state == "done" else None
@@ -103,7 +104,8 @@ class TrialRunner:
     def _fitted(
         self, recipe: Recipe, span: Span, parameters: Parameters, progress: Progress
     ) -> tuple[TrialRecord, Outputs | None]:
-        started, rungs = self._clock(), []
+        started = self._clock()
+        rungs: list[float] = []
         outputs: dict[str, np.ndarray] | None = None
         rounds, reason, value = 0, "", None
         state: State = "done"
