@@ -48,7 +48,7 @@ class Encoding:
 
     @property
     def width(self) -> int:
-        return sum(item.width for item in (*self.inputs, *self.features))
+        return sum(i.width for i in self.inputs) + sum(f.width for f in self.features)
 
     @property
     def categorical(self) -> dict[int, int]:
