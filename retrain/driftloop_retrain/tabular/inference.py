@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.signature import TensorSpec
 from driftloop_onnx import OnnxModel
-from driftloop_retrain.tabular.recipes.encoding import numbers
+from driftloop_retrain.tabular.columns import numbers
 
 BATCH_ROWS = 8_192
 _DTYPES = {

@@ -19,6 +19,7 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_retrain.tabular.dataset import Span, Split, spanned, spans
 from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE, Ensemble
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
+from driftloop_retrain.tabular.tuning.balance import BALANCE, balanced, with_balance
 from driftloop_retrain.tabular.tuning.blending import blended, can_be_combined, combined
 from driftloop_retrain.tabular.tuning.sampler import suggestion
 from driftloop_retrain.tabular.tuning.space import Parameters, Space, spaces_of
@@ -60,6 +61,8 @@ def search(
     """Run the search. total: the number of its trials, to repeat one; None: by the budget. A trial
     that fails is counted. Raises the error of the first one if all do."""
     spaces = spaces_of(recipes, settings.spaces)
+    if context.classes is not None and spec.objective is not None:
+        spaces = with_balance(spaces)
     runner = TrialRunner(spec, parts, context, settings, total, clock)
     trials = _own_parameters(runner, spans(parts), recipes, report)
     best = best_of(trials)
@@ -99,14 +102,15 @@ def _trained(
     """Train a trial's recipe on train and validation together."""
     progress(0.0)
     recipe = next(r for r in recipes if r.name == trial.family)
+    rows, parameters = balanced(spanned(parts.fit, trial.span, parts.fresh_from), trial.parameters)
     final = replace(
         context,
         checkpoints=context.checkpoints / f"final-{trial.number}",
         rounds=trial.rounds,
-        parameters=trial.parameters,
+        parameters=parameters,
         report=lambda share, _: progress(share),
     )
-    return recipe.fit(spanned(parts.fit, trial.span, parts.fresh_from), None, final)
+    return recipe.fit(rows, None, final)
 
 
 @dataclass(frozen=True)
@@ -198,8 +202,8 @@ def _tuned(
     settings: RetrainSettings,
 ) -> list[Trial]:
     by_name = {recipe.name: recipe for recipe in recipes}
-    own = {name: getattr(by_name[name], "own_parameters", {}) for name in spaces}
-    starts = _starts(spaces, by_name)
+    own = {name: {BALANCE: 0.0, **getattr(by_name[name], "own_parameters", {})} for name in spaces}
+    starts = _starts(spaces, by_name, settings)
     trials: list[Trial] = []
     number = repeats = 0
     while not runner.is_over and repeats < MAX_REPEATS:
@@ -231,13 +235,13 @@ def _tuned(
 
 
 def _starts(
-    spaces: Mapping[str, Space], recipes: Mapping[str, Recipe]
+    spaces: Mapping[str, Space], recipes: Mapping[str, Recipe], settings: RetrainSettings
 ) -> list[tuple[str, Parameters]]:
     """What the recipes want tried first, in turn; not with a space of the user's."""
     lists = [
         [(name, start) for start in getattr(recipes[name], "starts", ())]
-        for name, space in spaces.items()
-        if space == getattr(recipes[name], "space", None)
+        for name in spaces
+        if name not in settings.spaces
     ]
     return [each for group in zip_longest(*lists) for each in group if each is not None]
 

@@ -53,6 +53,24 @@ def test_what_training_never_saw_of_a_column_changes_no_answer(
     )
 
 
+def test_a_network_with_all_its_parameters_is_one_graph(tmp_path: Path) -> None:
+    from driftloop_onnx import OnnxModel
+    from driftloop_retrain.tabular.inference import outputs_of
+
+    data = example("classification", rows=600)
+    context = FitContext(
+        "classification", input_tensors(data.features), 0, tmp_path, classes=np.unique(data.labels)
+    )
+    given = {"dropout": 0.2, "noise": 0.1, "mixup": 0.2, "width": 48, "layers": 1}
+    for network in (TabularNetwork(max_epochs=2), ResidualNetwork(max_epochs=2)):
+        folder = tmp_path / network.name
+        searched = replace(context, parameters=given, checkpoints=folder)
+        model = network.fit(data.slice(0, 400), data.slice(400, 600), searched)
+        model.export(folder)
+        graph = outputs_of(OnnxModel(folder), data.features)
+        check_parity(data.features, model.predict(data.features), graph, 1e-4)
+
+
 class Killed(Exception):
     pass
 

@@ -12,9 +12,11 @@ import pytest
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
+from driftloop_contracts.objective import Objective
 from driftloop_retrain.tabular.dataset import Dataset, Split, dataset_of, split
 from driftloop_retrain.tabular.recipes import FitContext
 from driftloop_retrain.tabular.search import Found, search
+from driftloop_retrain.tabular.tuning.balance import BALANCE, balanced
 from driftloop_retrain.tabular.tuning.folds import folds_of
 from driftloop_retrain.tabular.tuning.halving import is_dropped
 from driftloop_retrain.tabular.tuning.journal import Journal, TrialRecord
@@ -212,6 +214,31 @@ def test_a_line_cut_short_and_another_searchs_journal_are_not_used(tmp_path: Pat
     assert again.records == [record(0.5, cut=1.0)]
     assert again.outputs(0)["label"].tolist() == ["é", ""]
     assert Journal(tmp_path, "b").records == []
+
+
+def test_rare_classes_weigh_more_by_a_power(parts: Split) -> None:
+    weighted, left = balanced(parts.train, {BALANCE: 1.0, "cut": 2.0})
+    ones = parts.train.labels == 1
+    assert weighted.weights[ones].sum() == pytest.approx(weighted.weights[~ones].sum())
+    assert left == {"cut": 2.0}
+    assert balanced(parts.train, {"cut": 2.0})[0] is parts.train
+
+
+def test_the_weights_of_classes_are_searched_for_an_objective(parts: Split, tmp_path: Path) -> None:
+    seen = []
+
+    class Weighing(Cutting):
+        def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> Cut:
+            seen.append((float(train.weights.max()), BALANCE in context.parameters))
+            return super().fit(train, validation, context)
+
+    spec = replace(SPEC, objective=Objective(metric="balanced_error"), classes=("0", "1"))
+    context = FitContext("classification", (), 0, tmp_path, classes=np.array([0, 1]))
+    settings = RetrainSettings(budget_s=1e6, trials=8)
+    search(spec, parts, [Weighing()], context, lambda *_: None, settings)
+    assert seen[0] == (1.0, False)
+    assert any(weight > 1.5 for weight, _ in seen)
+    assert not any(passed for _, passed in seen)
 
 
 def test_a_grid_takes_families_in_turn() -> None:

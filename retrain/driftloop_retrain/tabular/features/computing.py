@@ -10,8 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.signature import TensorSpec
+from driftloop_onnx import OnnxModel
+from driftloop_retrain.tabular.columns import value_info
 from driftloop_retrain.tabular.features.feature import Feature
 from driftloop_retrain.tabular.features.nodes import Nodes
+from driftloop_retrain.tabular.inference import outputs_of
 
 OUTPUT, INPUT = "features", "feature_input_"
 
@@ -31,10 +34,6 @@ def computed(
     """[n, width] of n rows."""
     import onnx
     from onnx import TensorProto, helper
-
-    from driftloop_onnx import OnnxModel
-    from driftloop_retrain.tabular.inference import outputs_of
-    from driftloop_retrain.tabular.recipes.graph import value_info
 
     used = {name for feature in features for name in feature.inputs}
     tensors = [tensor for tensor in inputs if tensor.name in used]

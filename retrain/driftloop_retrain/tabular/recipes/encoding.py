@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.signature import TensorSpec
+from driftloop_retrain.tabular.columns import numbers
 from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.features.computing import computed, feature_nodes
 from driftloop_retrain.tabular.features.feature import Feature
@@ -160,12 +161,3 @@ def _encoded(item: EncodedInput, column: pa.ChunkedArray) -> NDArray[np.float32]
     else:
         values = numbers(column)
     return np.asarray(values, np.float32).reshape(-1, item.width)
-
-
-def numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """Convert a column of numbers, booleans, or lists of them to a flat array; NaN if missing."""
-    if pa.types.is_list(column.type):
-        column = pc.list_flatten(column)
-    return np.asarray(
-        pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy(), np.float64
-    )

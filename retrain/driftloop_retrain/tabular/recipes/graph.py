@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop_contracts.events import ARROW_TYPES
 from driftloop_contracts.graph_names import OUTPUTS, output_name, renamed
-from driftloop_contracts.signature import TensorSpec
+from driftloop_retrain.tabular.columns import value_info
 from driftloop_retrain.tabular.features.feature import needs_new_operators
 from driftloop_retrain.tabular.recipes.encoding import RAW, Encoding
 
@@ -80,17 +79,3 @@ def write_graph(
     onnx.checker.check_model(model)
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(model, folder / "model.onnx")
-
-
-_ELEMENTS = {
-    "BYTES": "STRING", "FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE",
-}  # fmt: skip
-
-
-def value_info(tensor: TensorSpec) -> Any:
-    """The declaration of an input."""
-    from onnx import TensorProto, helper
-
-    assert tensor.datatype in ARROW_TYPES
-    element = getattr(TensorProto, _ELEMENTS.get(tensor.datatype, tensor.datatype))
-    return helper.make_tensor_value_info(tensor.name, element, ["n", *(tensor.row_shape or ())])

@@ -92,14 +92,25 @@ def prepared(layout: Layout, matrix: NDArray[np.float32]) -> tuple[Any, Any]:
     return torch.from_numpy(dense), torch.from_numpy(codes)
 
 
-def forward(layout: Layout, network: Any, dense: Any, codes: Any, *, training: bool = False) -> Any:
-    """Return the scores [n, outputs]."""
+def forward(
+    layout: Layout,
+    network: Any,
+    dense: Any,
+    codes: Any,
+    *,
+    training: bool = False,
+    mix: tuple[Any, float] | None = None,
+) -> Any:
+    """Return the scores [n, outputs]. mix: each row is mixed with that of a permutation [n]; the
+    share of its own."""
     import torch
 
     parts = [dense]
     for i, table in enumerate(network["tables"].values()):
         parts.append(table(codes[:, i]))
     hidden = torch.cat(parts, dim=1)
+    if mix is not None:
+        hidden = mix[1] * hidden + (1 - mix[1]) * hidden[mix[0]]
 
     def dropped(values: Any) -> Any:
         return torch.dropout(values, layout.dropout, training)

@@ -50,11 +50,14 @@ class TabularNetwork:
         "learning_rate": between(1e-3, 2e-2, log=True),
         "weight_decay": between(1e-5, 1e-1, log=True),
         "dropout": between(0.0, 0.4),
+        "noise": between(0.0, 0.3),
+        "mixup": one_of(0.0, 0.2),
         "width": one_of(48, 96, 192),
         "layers": whole(1, 3),
     }
     own_parameters: ClassVar[Parameters] = {
         "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY, "dropout": 0.0,
+        "noise": 0.0, "mixup": 0.0,
         "width": HIDDEN[0], "layers": len(HIDDEN),
     }  # fmt: skip
 
@@ -117,6 +120,8 @@ class _Training:
         torch.manual_seed(context.seed)
         self._network = network_of(layout)
         self._rate = float(context.parameters.get("learning_rate", LEARNING_RATE))
+        self._noise = float(context.parameters.get("noise", 0.0))
+        self._mixup = float(context.parameters.get("mixup", 0.0))
         decay = float(context.parameters.get("weight_decay", WEIGHT_DECAY))
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), lr=self._rate, weight_decay=decay, fused=True
@@ -143,8 +148,7 @@ class _Training:
         order = torch.randperm(len(dense))
         for start in range(0, len(dense), BATCH):
             rows = order[start : start + BATCH]
-            scores = forward(self._layout, self._network, dense[rows], codes[rows], training=True)
-            losses = self._losses(scores, target[rows])
+            losses = self._training_losses(dense[rows], codes[rows], target[rows])
             loss = (losses * weight[rows]).sum() / weight[rows].sum()
             self._optimizer.zero_grad()
             loss.backward()
@@ -159,6 +163,24 @@ class _Training:
         self.loss = float((losses * weight).sum() / weight.sum())
         if self.loss < self._best_loss:
             self._best, self._best_loss, self.best_epoch = self._copy(), self.loss, self.epoch
+
+    def _training_losses(self, dense: Any, codes: Any, target: Any) -> Any:
+        """With noise on the numbers, and rows mixed (Zhang et al., 2018), as the parameters say."""
+        import torch
+
+        if self._noise:
+            numbers = len(self._layout.numeric)
+            shaken = dense[:, :numbers] + self._noise * torch.randn(len(dense), numbers)
+            dense = torch.cat([shaken, dense[:, numbers:]], dim=1)
+        mix = None
+        if self._mixup:
+            share = float(torch.distributions.Beta(self._mixup, self._mixup).sample())
+            mix = (torch.randperm(len(dense)), share)
+        scores = forward(self._layout, self._network, dense, codes, training=True, mix=mix)
+        losses = self._losses(scores, target)
+        if mix is None:
+            return losses
+        return mix[1] * losses + (1 - mix[1]) * self._losses(scores, target[mix[0]])
 
     def save(self) -> None:
         import torch

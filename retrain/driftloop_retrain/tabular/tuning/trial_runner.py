@@ -16,6 +16,7 @@ from driftloop_retrain.tabular.dataset import Span, Split, spanned
 from driftloop_retrain.tabular.evaluate import Outputs, loss_scale, losses, metrics
 from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.recipes.port import FitContext, Recipe
+from driftloop_retrain.tabular.tuning.balance import balanced
 from driftloop_retrain.tabular.tuning.folds import folds_of, together
 from driftloop_retrain.tabular.tuning.halving import RUNGS, is_dropped
 from driftloop_retrain.tabular.tuning.journal import Journal, State, TrialRecord
@@ -120,16 +121,10 @@ class TrialRunner:
                         if number == 0 and loss is not None:
                             self._check_rungs(recipe.name, span, rungs, share, loss)
 
-                model = recipe.fit(
-                    spanned(fold.train, span, fold.fresh_from),
-                    fold.validation,
-                    replace(
-                        self._context,
-                        checkpoints=self._context.checkpoints / f"trial-{self._next}-{number}",
-                        report=report,
-                        parameters=parameters,
-                    ),
-                )
+                train, own = balanced(spanned(fold.train, span, fold.fresh_from), parameters)
+                folder = self._context.checkpoints / f"trial-{self._next}-{number}"
+                context = replace(self._context, checkpoints=folder, report=report, parameters=own)
+                model = recipe.fit(train, fold.validation, context)
                 found.append((model.rounds, model.predict(fold.validation.features)))
             rounds = max(1, round(float(np.mean([each for each, _ in found]))))
             outputs = {
