@@ -30,7 +30,6 @@ from driftloop_rollout.observer import Observer
 from driftloop_rollout.outlook import Outlook, outlook
 from driftloop_rollout.permission import Exposure, Move, Refusal, matured, refusal
 from driftloop_rollout.shadow import OpenGraph, Outcome, Shadows
-from driftloop_rollout.shadow_process import ShadowProcess
 from driftloop_rollout.traffic import baseless, desired, superseded, trimmed
 from driftloop_rollout.verdict import Verdict, first_rung
 from driftloop_settings import RolloutSettings, Settings
@@ -58,7 +57,7 @@ class Controller:
         store: Store,
         open_lake: Callable[[], ShadowedLake],
         health: Health | None = None,
-        open_graph: OpenGraph = ShadowProcess,
+        open_graph: OpenGraph | None = None,
     ) -> None:
         self._health = health or Unreported()
         self._settings = settings

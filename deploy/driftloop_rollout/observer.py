@@ -5,10 +5,10 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
-from pathlib import Path
 
 import pyarrow as pa
 
+from driftloop_artifacts import open_artifacts
 from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.events import with_todays_names
@@ -58,6 +58,7 @@ class Observer:
         self._settings = settings
         self._store = store
         self._lake = cache(open_lake)
+        self._files = open_artifacts(settings).use
         self._waits: dict[str, datetime] = {}
         self._unmeasured: dict[str, str] = {}
 
@@ -208,16 +209,23 @@ class Observer:
         """Of the champion's hold-out rows if possible, else of its labelled past. Raises
         Rejected."""
         margin, rows = self.margins(spec).quality, MIN_SLICE_ROWS
-        reference = Path(rollout.champion.path if rollout.champion else "") / "reference.parquet"
-        if spec.task is not None and reference.is_file():
-            import pyarrow.parquet as pq
-
+        held = self._reference(rollout) if spec.task is not None else None
+        if held is not None:
             with suppress(Rejected):
-                held = with_todays_names(pq.read_table(reference))
                 found = measures_of(spec, held, margin, rows, MIN_PAST_REQUESTS)
                 if spec.objective or spec.task != "regression" or found.scale:
                     return found
         return measures_of(spec, past, margin, rows, MIN_PAST_REQUESTS)
+
+    def _reference(self, rollout: Rollout) -> pa.Table | None:
+        """The champion's hold-out rows; None if it has none."""
+        with self._files(rollout.champion.path if rollout.champion else "") as folder:
+            file = folder / "reference.parquet"
+            if not file.is_file():
+                return None
+            import pyarrow.parquet as pq
+
+            return with_todays_names(pq.read_table(file))
 
     def unaccounted(self, rollout: Rollout) -> int:
         """Count the served rows of both versions that are neither in the ledger nor in the lake and

@@ -11,6 +11,7 @@ last two has rows answered again, which the mark keeps from being archived again
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
+from driftloop_artifacts import open_artifacts
 from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
@@ -107,12 +109,13 @@ class Shadows:
         settings: Settings,
         observer: Observer,
         open_lake: Callable[[], ShadowedLake],
-        open_graph: OpenGraph = ShadowProcess,
+        open_graph: OpenGraph | None = None,
     ) -> None:
         self._settings = settings
         self._observer = observer
         self._open_lake = open_lake
-        self._open_graph = open_graph
+        self._files = open_artifacts(settings).use
+        self._open_graph = open_graph or partial(ShadowProcess, files=self._files)
         self._running: dict[str, Running] = {}
         self._waits: dict[tuple[str, str], datetime] = {}
 
@@ -162,7 +165,7 @@ class Shadows:
         self, rollout: Rollout, spec: ModelSpec, rules: RolloutSettings, now: datetime
     ) -> ShadowStage | ShadowStep:
         champion = _champion(rollout)
-        if why := not_possible(spec, rollout.candidate, rules):
+        if why := not_possible(spec, rollout.candidate, rules, self._files):
             return ShadowStep(None, "skip", f"no shadow: {why}")
         lake = self._open_lake()
         pin = lake.pin(rollout.model)
@@ -183,7 +186,8 @@ class Shadows:
         except Rejected as error:
             return ShadowStep(None, "skip", f"no shadow: {error}")
         since, note = replayed_since(
-            lake, rollout.model, pin, champion, rollout.candidate, rules.shadow_rows, now
+            *(lake, rollout.model, pin, champion, rollout.candidate),
+            *(rules.shadow_rows, now, self._files),
         )
         margins = self._observer.margins(spec)
         return begun(spec, measures, margins, past, since, now, (note,))

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from driftloop_artifacts import Files
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.kind import LANGUAGE, ModelKind
 from driftloop_contracts.model import ModelSpec, ServedVersion
@@ -25,14 +25,17 @@ NOT_SHADOWED: Mapping[ModelKind, str] = {
 }
 
 
-def not_possible(spec: ModelSpec, candidate: ServedVersion, rules: RolloutSettings) -> str:
+def not_possible(
+    spec: ModelSpec, candidate: ServedVersion, rules: RolloutSettings, files: Files
+) -> str:
     """Why there is no shadow, whatever rows there are; empty if there can be one."""
     if not rules.shadow_share:
         return "rollout.shadow_share is 0"
     if spec.kind in NOT_SHADOWED:
         return NOT_SHADOWED[spec.kind]
-    if not Path(candidate.path).exists():
-        return "the candidate's files are not on the machine of the rollout's role"
+    with files(candidate.path) as folder:
+        if not folder.exists():
+            return "the candidate's files are not on the machine of the rollout's role"
     return ""
 
 
@@ -44,10 +47,11 @@ def replayed_since(
     candidate: ServedVersion,
     most_rows: int,
     now: datetime,
+    files: Files,
 ) -> tuple[datetime, str]:
     """Return the time from which on the candidate answers rows, at most `most_rows` labelled ones
     before now; and what people should know of it."""
-    trained = trained_until(lake, model, candidate)
+    trained = trained_until(lake, model, candidate, files)
     if trained is None:
         return now, "the data that the candidate was trained on are unknown: only live rows count"
     if not most_rows:
@@ -56,11 +60,14 @@ def replayed_since(
     return (rows["predicted_at"][0].as_py() if rows.num_rows else now), ""
 
 
-def trained_until(lake: LakeReader, model: str, candidate: ServedVersion) -> datetime | None:
+def trained_until(
+    lake: LakeReader, model: str, candidate: ServedVersion, files: Files
+) -> datetime | None:
     """Return the time after the newest row of the candidate's training data, by the lineage beside
     its graph; None if it has none."""
     try:
-        data = json.loads((Path(candidate.path) / "lineage.json").read_text())["data"]
+        with files(candidate.path) as folder:
+            data = json.loads((folder / "lineage.json").read_text())["data"]
         pin, as_of = Pin(data["predictions"], data["labels"]), datetime.fromisoformat(data["as_of"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

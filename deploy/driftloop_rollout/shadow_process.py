@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
+from driftloop_artifacts import IN_PLACE, Files
 from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.model import ServedVersion
 from driftloop_onnx import BackendOptions
@@ -62,10 +63,15 @@ class ShadowProcess:
     """One order at a time: `ask`, then `answered` until it is not None. Not thread-safe."""
 
     def __init__(
-        self, version: ServedVersion, options: BackendOptions, limits: Limits | None = None
+        self,
+        version: ServedVersion,
+        options: BackendOptions,
+        limits: Limits | None = None,
+        files: Files = IN_PLACE.use,
     ) -> None:
         self._limits = limits or Limits()
-        path = Path(version.path)
+        self._held = ExitStack()
+        path = self._held.enter_context(files(version.path))
         self._memory = self._limits.memory_for(path)
         self._scratch = Path(tempfile.mkdtemp(prefix="driftloop-shadow-"))
         self._child = subprocess.Popen(
@@ -121,6 +127,7 @@ class ShadowProcess:
                 with suppress(OSError):
                     pipe.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
+        self._held.close()
 
     @property
     def _rows(self) -> Path:

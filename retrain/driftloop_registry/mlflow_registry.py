@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from driftloop_artifacts import IN_PLACE, Artifacts, open_artifacts
+from driftloop_artifacts.manifest import is_address
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.signature import Signature
 from driftloop_registry import signature_tags
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from driftloop_settings import Settings
 
 T = TypeVar("T")
+REPORT_TAG = "report_address"
+"""The tag with the address of the artifacts that are registered with a version."""
 FOLDER = "version"
 """The folder of the version's files in a run's artifacts."""
 MAX_PARAM_CHARS = 500
@@ -27,14 +31,16 @@ MAX_PARAM_CHARS = 500
 
 def open_registry(settings: "Settings") -> "MlflowRegistry":
     """Return the registry of the settings, without any I/O."""
-    return MlflowRegistry(settings.registry_uri, settings.state_dir / "registry")
+    folder = settings.state_dir / "registry"
+    return MlflowRegistry(settings.registry_uri, folder, open_artifacts(settings))
 
 
 class MlflowRegistry:
     """A `Registry`. `folder`: where artifacts are stored, or, if an MLflow server stores them,
-    where local copies are kept."""
+    where local copies are kept. `artifacts`: stores them by content if machines share them."""
 
-    def __init__(self, uri: str, folder: Path) -> None:
+    def __init__(self, uri: str, folder: Path, artifacts: Artifacts = IN_PLACE) -> None:
+        self._artifacts = artifacts
         self._uri = uri
         self._folder = folder.absolute()
 
@@ -73,16 +79,23 @@ class MlflowRegistry:
         run = self._run(model, tags)
         run_id = run.info.run_id
         self._log(run_id, metrics, params)
-        client.log_artifacts(run_id, str(folder), FOLDER)
-        if artifacts is not None:
-            client.log_artifacts(run_id, str(artifacts), "artifacts")
+        own = dict(tags) | signature_tags.to_tags(signature)
+        if self._artifacts.place is not None:
+            source = self._artifacts.put(folder)
+            if artifacts is not None:
+                own[REPORT_TAG] = self._artifacts.put(artifacts)
+        else:
+            client.log_artifacts(run_id, str(folder), FOLDER)
+            if artifacts is not None:
+                client.log_artifacts(run_id, str(artifacts), "artifacts")
+            source = f"{run.info.artifact_uri}/{FOLDER}"
         client.set_terminated(run_id)
         _unless_there(lambda: client.create_registered_model(model))
         version = client.create_model_version(
             model,
-            f"{run.info.artifact_uri}/{FOLDER}",
+            source,
             run_id,
-            tags={**tags, **signature_tags.to_tags(signature)},
+            tags=own,
             await_creation_for=0,
         )
         return self._record(version, dict(metrics))
@@ -148,12 +161,15 @@ class MlflowRegistry:
         if metrics is None:
             metrics = self._client.get_run(version.run_id).data.metrics if version.run_id else {}
         signature, tags = signature_tags.from_tags(version.tags)
-        path = self._path(version)
-        return VersionRecord(
-            version.name, int(version.version), str(path), signature, metrics, tags
-        )
+        path, report = str(self._path(version)), tags.pop(REPORT_TAG, None)
+        if report is None and not is_address(path):
+            report = str(Path(path).parent / "artifacts")
+        number = int(version.version)
+        return VersionRecord(version.name, number, path, signature, metrics, tags, report)
 
-    def _path(self, version: Any) -> Path:
+    def _path(self, version: Any) -> str | Path:
+        if is_address(version.source):
+            return str(version.source)
         from mlflow.utils.file_utils import local_file_uri_to_path
 
         if version.source.startswith(("file:", "/")):

@@ -16,7 +16,8 @@ Alias = Literal["champion", "challenger"]
 @dataclass(frozen=True, slots=True)
 class VersionRecord:
     """A registered version. `path`: the local folder with `model.onnx` (and its `.data` file), or
-    with the weights of a language model."""
+    with the weights of a language model; or its address, if machines share artifacts. `report`: the
+    same of the artifacts that were registered with it; None if they are not kept."""
 
     model: str
     version: int
@@ -24,6 +25,7 @@ class VersionRecord:
     signature: Signature
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    report: str | None = None
 
     @property
     def base(self) -> int | None:

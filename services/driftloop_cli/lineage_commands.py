@@ -25,12 +25,14 @@ def lineage(
 ) -> None:
     """Show how a version was made: data, label cut-off, code, settings, environment,
     parent."""
+    from driftloop_artifacts import open_artifacts
     from driftloop_cli.lineage_view import lineage_tree
     from driftloop_registry.mlflow_registry import open_registry
     from driftloop_retrain.record.lineage import lineage_document
 
     settings = run.settings
-    document = lineage_document(open_registry(settings), name, version)
+    files = open_artifacts(settings).use
+    document = lineage_document(open_registry(settings), name, version, files)
     run.emit(document, lambda: console.print(lineage_tree(document), width=TREE_WIDTH))
 
 
@@ -48,12 +50,14 @@ def report(
 
     The same record gives the same bytes. The pages need no network.
     """
+    from driftloop_artifacts import open_artifacts
     from driftloop_registry.mlflow_registry import open_registry
     from driftloop_retrain.report.record import pages, version_record
     from driftloop_store import open_store
 
     settings = run.settings
-    record = version_record(open_registry(settings), open_store(settings.store_url), name, version)
+    store, files = open_store(settings.store_url), open_artifacts(settings).use
+    record = version_record(open_registry(settings), store, name, version, files)
     folder = output or Path(f"{name}-{version}")
     folder.mkdir(parents=True, exist_ok=True)
     files = {file: str(folder / file) for file in pages(record)}

@@ -4,6 +4,7 @@ served."""
 from pathlib import Path
 from typing import Any
 
+from driftloop_artifacts import open_artifacts
 from driftloop_contracts.errors import Rejected, Unavailable
 from driftloop_contracts.language import ADAPTER_CONFIG, SIGNATURE, WEIGHTS_SUFFIXES
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
@@ -52,7 +53,8 @@ def read_language(
         raise Rejected(f"{spec.name!r} serves nothing yet: deploy the adapter's base first")
     base = base_of(current, wanted)
     rank = parse_options(current.model.options).engine.max_lora_rank
-    check_adapter(weights, Path(base.path), max_rank=rank)
+    with open_artifacts(settings).use(base.path) as folder:
+        check_adapter(weights, folder, max_rank=rank)
     # The spec came with the base's weights; an adapter does not change it.
     return IncomingVersion(current.model, weights, SIGNATURE, base.version)
 

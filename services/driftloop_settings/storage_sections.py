@@ -96,6 +96,13 @@ class ControlSettings(Section):
 class RegistrySettings(Section):
     uri: str | None = None
     """MLflow's tracking and registry URI; None: SQLite under the state directory."""
+    artifacts: Annotated[str | None, AfterValidator(lake_place)] = None
+    """Where the files that machines share are stored by content: `s3://bucket/prefix` (with
+    credentials, region and endpoint from the environment, `AWS_…`), or a folder that all of them
+    mount; None: under the state directory, for a stack on one machine."""
+    cache_mb: int = Field(20_480, ge=1)
+    """The size in MiB of the copies of these files that a machine keeps; the least recently used
+    are removed, but none that is in use."""
 
 
 class StoreSettings(Section):

@@ -2,17 +2,12 @@
 once."""
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from driftloop_artifacts.object_store import open_place
 from driftloop_contracts.errors import Rejected, RetryLater
-
-PATIENCE_S, TRIES = 10.0, 3
-"""The time limit of a connection attempt in seconds, and the number of attempts for an endpoint
-given by the environment."""
 
 
 def local_folder(path: str, cache: Path, roots: Iterable[str | Path]) -> Path:
@@ -51,7 +46,7 @@ def _fetch(uri: str, copy: Path) -> None:
         part = Path(scratch) / "weights"
         part.mkdir()
         try:
-            source, prefix = _opened(uri)
+            source, prefix = open_place(uri)
             selector = fs.FileSelector(prefix, allow_not_found=True, recursive=True)
             if not any(found.is_file for found in source.get_file_info(selector)):
                 raise Rejected(f"there is no file under {uri}")
@@ -64,21 +59,3 @@ def _fetch(uri: str, copy: Path) -> None:
         except OSError:
             if not copy.is_dir():  # otherwise another process was faster
                 raise
-
-
-def _opened(uri: str) -> "tuple[Any, str]":
-    from pyarrow import fs
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    if uri.startswith("s3://") and endpoint:
-        scheme, _, host = endpoint.partition("://")
-        store = fs.S3FileSystem(
-            endpoint_override=host,
-            scheme=scheme,
-            region=os.environ.get("AWS_REGION", "us-east-1"),
-            connect_timeout=PATIENCE_S,
-            retry_strategy=fs.AwsStandardS3RetryStrategy(TRIES),
-        )
-        return store, uri.removeprefix("s3://").rstrip("/")
-    source, prefix = fs.FileSystem.from_uri(uri)
-    return source, prefix

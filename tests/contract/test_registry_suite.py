@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from driftloop_artifacts import IN_PLACE, Artifacts
+from driftloop_artifacts.blobs import FolderBlobs
+from driftloop_artifacts.local_cache import LocalCache
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_registry.memory_registry import MemoryRegistry
@@ -23,13 +26,20 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
-@pytest.fixture(params=["memory", "mlflow"])
-def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    shared = FolderBlobs(tmp_path / "shared")
+    return Artifacts((shared, LocalCache(tmp_path / "cache", 1 << 30)))
+
+
+@pytest.fixture(params=["memory", "mlflow", "mlflow with shared artifacts"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path, artifacts: Artifacts) -> Registry:
     if request.param == "memory":
         return MemoryRegistry(tmp_path / "registry")
     database = tmp_path / "mlflow.db"
     database.write_bytes(request.getfixturevalue("mlflow_database").read_bytes())
-    return MlflowRegistry(f"sqlite:///{database}", tmp_path / "registry")
+    own = IN_PLACE if request.param == "mlflow" else artifacts
+    return MlflowRegistry(f"sqlite:///{database}", tmp_path / "registry", own)
 
 
 @pytest.fixture
@@ -80,7 +90,7 @@ def test_versions_count_from_one_for_each_model(
 
 
 def test_a_version_comes_back_whole(
-    registry: Registry, register: Callable[..., int], folder: Path
+    registry: Registry, register: Callable[..., int], folder: Path, artifacts: Artifacts
 ) -> None:
     register(data_version="lake 3")
     record = registry.version("loans", 1)
@@ -89,7 +99,11 @@ def test_a_version_comes_back_whole(
     assert record.tags == {"data_version": "lake 3"}
     assert Path(record.path) != folder
     assert len(files(folder)) == 5
-    assert files(Path(record.path)) == files(folder)
+    with artifacts.use(record.path) as kept:
+        assert files(kept) == files(folder)
+    if record.report is not None:
+        with artifacts.use(record.report) as kept:
+            assert files(kept) == files(folder)
 
 
 def test_a_retrain_registers_once(registry: Registry, register: Callable[..., int]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from driftloop_artifacts import IN_PLACE, Files
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX, with_todays_names
 from driftloop_contracts.model import ModelSpec, ServedVersion
@@ -142,14 +143,16 @@ def judged(spec: ModelSpec, table: pa.Table) -> pa.Table:
     return CHECKS[spec.kind].seen(table)
 
 
-def load(spec: ModelSpec, served: ServedVersion, live: Path) -> Reference | None:
+def load(
+    spec: ModelSpec, served: ServedVersion, live: Path, files: Files = IN_PLACE.use
+) -> Reference | None:
     """Load the version's reference from its folder, else from `live`; None if there is none."""
-    folder = Path(served.path)
-    own = (folder if folder.is_dir() else folder.parent) / FILE
-    for path in (own, live):
-        if path.is_file():
-            table = with_todays_names(pq.read_table(path))
-            return reference_of(spec, table, live=path is live)
+    with files(served.path) as folder:
+        own = (folder if folder.is_dir() else folder.parent) / FILE
+        for path in (own, live):
+            if path.is_file():
+                table = with_todays_names(pq.read_table(path))
+                return reference_of(spec, table, live=path is live)
     return None
 
 

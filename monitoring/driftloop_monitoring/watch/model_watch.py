@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
+from driftloop_artifacts import open_artifacts
 from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import Deployment, ModelSpec
@@ -84,6 +85,7 @@ class ModelWatch:
         """The number of answers of a language model corrected since the last retrain, at the last
         step."""
         self._name = spec.name
+        self._artifacts = open_artifacts(settings)
         self._store = store
         self._lake = lake
         self._policy = judging_policy(settings, spec)
@@ -177,7 +179,8 @@ class ModelWatch:
         if self._reference is None or self._reference[0] != version:
             served = deployment.version(version)
             live_file = reference.live_file(self.settings.state_dir, self._name, version)
-            loaded = reference.load(self.spec, served, live_file) if served else None
+            files = self._artifacts.use
+            loaded = reference.load(self.spec, served, live_file, files) if served else None
             if loaded is None:
                 return None
             self._reference = (version, loaded)

@@ -8,11 +8,11 @@ windows.
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from driftloop_artifacts import open_artifacts
 from driftloop_contracts.errors import DriftloopError, Rejected
 from driftloop_contracts.events import INPUT_PREFIX
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
@@ -144,7 +144,8 @@ class TextWatch:
                 f"the base model is at {path or 'an unknown place'}, which this role cannot read"
             )
         if self._embeddings is None or self._embeddings[0] != path:
-            self._embeddings = path, Embeddings(Path(path))
+            with open_artifacts(self._settings).use(path) as folder:
+                self._embeddings = path, Embeddings(folder)
         return self._embeddings[1]
 
     def _findings(

@@ -9,6 +9,7 @@ import json
 import shutil
 import traceback
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,10 +112,19 @@ def _run(
             "the lake", lambda: pinned(store, context.lake, context.clock, retrain)
         )
         change_at = retrain.change_at and retrain.change_at.astimezone(UTC)
-        order = TrainingOrder(deployment, champion, retrain.recipes, change_at, pin, as_of, work)
         trainer = trainer_of(deployment.model.kind)
-        sources = TrainingContext(settings, context.lake, context.registry)
-        trained = trainer.train(sources, order, progress.tell)
+        with ExitStack() as held:
+            sources = TrainingContext(settings, context.lake, context.registry, held)
+            order = TrainingOrder(
+                deployment,
+                sources.at_hand(champion),
+                retrain.recipes,
+                change_at,
+                pin,
+                as_of,
+                work,
+            )
+            trained = trainer.train(sources, order, progress.tell)
         _lineage(context, retrain, order, trained).write(work / VERSION_FOLDER)
         outcome = trained.outcome
         _write_whole(kept, outcome.to_dict())

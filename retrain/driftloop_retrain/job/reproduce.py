@@ -2,6 +2,7 @@
 registry or the lake; all output is in a folder given by the caller."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from driftloop_artifacts import open_artifacts
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_lake.port import LakeReader
@@ -75,7 +77,7 @@ def reproduce(
     of metrics. report: called with the completed share and a sentence. registry: for looking up an
     adapter's base. Raises Rejected if the version has no lineage, NotFound if the lake no longer
     has its rows, and the errors of a recipe."""
-    lineage = read_lineage(version)
+    lineage = read_lineage(version, open_artifacts(settings).use)
     if lineage is None:
         raise Rejected(
             f"version {version.version} of {version.model!r} was deployed, not trained from the "
@@ -85,7 +87,9 @@ def reproduce(
     settings = settings.model_copy(update={"retrain": _settings_of(lineage)})
     kind = ModelSpec.from_dict(lineage.training.spec).kind
     trainer = trainer_of(kind)
-    again = trainer.reproduce(TrainingContext(settings, lake, registry), lineage, work, report)
+    with ExitStack() as held:
+        context = TrainingContext(settings, lake, registry, held)
+        again = trainer.reproduce(context, lineage, work, report)
     environment = lineage.environment.differences(this_environment(), DECIDING[kind])
     changed = differences(lineage, this_code(again.recipes.values()), environment)
     same = again.sha256 == lineage.graph_sha256

@@ -2,11 +2,13 @@
 writes the lineage, asks the gate, registers, starts the rollout, and compares reproductions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from driftloop_artifacts import open_artifacts
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_registry.port import Registry
@@ -30,12 +32,21 @@ class TrainingContext:
     settings: Settings
     lake: LakeReader
     registry: Registry
+    held: ExitStack = field(default_factory=ExitStack)
+    """Keeps the files of versions on this machine until the training has ended."""
+
+    def at_hand(self, version: ServedVersion) -> ServedVersion:
+        """The version with its folder on this machine. Raises RetryLater if its files cannot be
+        reached now."""
+        files = open_artifacts(self.settings).use(version.path)
+        return replace(version, path=str(self.held.enter_context(files)))
 
 
 @dataclass(frozen=True)
 class TrainingOrder:
     """One training.
 
+    champion: with its folder on this machine.
     recipes: to be used in place of the model's own, if any. change_at: when the champion became
     worse. pin, as_of: the lake's data to read, with labels received up to then. work: a folder that
     survives a kill of the process.

@@ -40,7 +40,7 @@ class LanguageTrainer:
         recipe = find_language_recipe(name)
         check_rank(spec, settings)
         base = base_of(order.deployment, champion, context.registry)
-        weights = weights_of(base)
+        weights = weights_of(context.at_hand(base))
         adapter = None if champion.base is None else weights_of(champion, ADAPTER_CONFIG)
         start = adapter if settings.from_champion else None
         tell("data", 0.0, "reading answers and feedback from the lake")
@@ -99,14 +99,17 @@ class LanguageTrainer:
         compared."""
         tuning, data, registry = lineage.tuning, lineage.data, context.registry
         assert tuning is not None
-        base = weights_of(registry.version(lineage.model, tuning.base_version).served)
+        base = weights_of(
+            context.at_hand(registry.version(lineage.model, tuning.base_version).served)
+        )
         if fingerprint(base) != tuning.base_fingerprint:
             raise Rejected(
                 f"version {tuning.base_version}, the base, has other weights than it had"
             )
 
         def adapter(number: int) -> Path:
-            return weights_of(registry.version(lineage.model, number).served, ADAPTER_CONFIG)
+            found = context.at_hand(registry.version(lineage.model, number).served)
+            return weights_of(found, ADAPTER_CONFIG)
 
         start = None if tuning.start_version is None else adapter(tuning.start_version)
         champion = lineage.parent_version

@@ -4,7 +4,6 @@ It contains everything that `reproduce` needs to train the version again. A vers
 trained by driftloop has none; only its files are known.
 """
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from driftloop_artifacts import IN_PLACE, Files
+from driftloop_artifacts.manifest import manifest_of
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_registry.port import Registry, VersionRecord
 from driftloop_retrain.record.provenance import Code, Environment
@@ -101,11 +102,12 @@ class Lineage(Part):
         (folder / FILE).write_text(self.model_dump_json(indent=1))
 
 
-def read_lineage(version: VersionRecord) -> Lineage | None:
+def read_lineage(version: VersionRecord, files: Files = IN_PLACE.use) -> Lineage | None:
     """Read the lineage; None for a version that was not trained by driftloop, or before lineages
     existed. Raises Rejected if the file cannot be read."""
     try:
-        return Lineage.model_validate_json((Path(version.path) / FILE).read_text())
+        with files(version.path) as folder:
+            return Lineage.model_validate_json((folder / FILE).read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
@@ -114,10 +116,12 @@ def read_lineage(version: VersionRecord) -> Lineage | None:
         ) from None
 
 
-def lineage_document(registry: Registry, model: str, number: int) -> dict[str, Any]:
+def lineage_document(
+    registry: Registry, model: str, number: int, files: Files = IN_PLACE.use
+) -> dict[str, Any]:
     """Return everything that is known about the origin of a version. Raises NotFound."""
     version = registry.version(model, number)
-    found = read_lineage(version)
+    found = read_lineage(version, files)
     source = "retrain" if found or version.tags.get("source") == "retrain" else "deployed"
     aliases = registry.aliases(model)
     known = {} if found is None else found.model_dump(mode="json", exclude=_left_out(found))
@@ -128,8 +132,8 @@ def lineage_document(registry: Registry, model: str, number: int) -> dict[str, A
         "aliases": sorted(alias for alias, at in aliases.items() if at == number),
         "ancestors": _ancestors(registry, version),
         **(known or {"tags": dict(version.tags), "metrics": dict(version.metrics)}),
-        "report": _report(version),
-        "files": _files(Path(version.path)),
+        "report": _report(version, files),
+        "files": _files(version, files),
     }
 
 
@@ -151,18 +155,16 @@ def _ancestors(registry: Registry, version: VersionRecord) -> list[int]:
     return found
 
 
-def _report(version: VersionRecord) -> str | None:
+def _report(version: VersionRecord, files: Files) -> str | None:
     """Return the path of the retrain's outcome, with its trials and the gate's checks."""
-    path = Path(version.path).parent / "artifacts" / "outcome.json"
-    return str(path) if path.is_file() else None
+    if version.report is None:
+        return None
+    with files(version.report) as folder:
+        path = folder / "outcome.json"
+        return str(path) if path.is_file() else None
 
 
-def _files(folder: Path) -> Mapping[str, str]:
+def _files(version: VersionRecord, files: Files) -> Mapping[str, str]:
     """Return SHA-256 by relative path."""
-    found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(
-                file, "sha256"
-            ).hexdigest()
-    return found
+    with files(version.path) as folder:
+        return {file.name: file.sha256 for file in manifest_of(folder).files}

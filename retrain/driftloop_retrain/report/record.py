@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from driftloop_artifacts import IN_PLACE, Files
 from driftloop_contracts.errors import NotFound
 from driftloop_registry.port import Registry
 from driftloop_retrain.record.lineage import lineage_document
@@ -16,10 +17,12 @@ from driftloop_store import Store
 RECORD = "record.json"
 
 
-def version_record(registry: Registry, store: Store, model: str, number: int) -> dict[str, Any]:
+def version_record(
+    registry: Registry, store: Store, model: str, number: int, files: Files = IN_PLACE.use
+) -> dict[str, Any]:
     """lineage: how it was made. outcome: what the retrain measured. retrain, decision, rollouts:
     what the store still has of them. Raises NotFound."""
-    lineage = lineage_document(registry, model, number)
+    lineage = lineage_document(registry, model, number, files)
     outcome = lineage.pop("report")
     record = {
         "lineage": lineage,

@@ -164,7 +164,7 @@ class TabularTrainer:
 
 def _folder(context: TrainingContext, model: str, version: int) -> Path | None:
     try:
-        return Path(context.registry.version(model, version).path)
+        return Path(context.at_hand(context.registry.version(model, version).served).path)
     except NotFound:  # it was removed; only recipes that start from it differ
         return None
 

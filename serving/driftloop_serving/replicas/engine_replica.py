@@ -8,6 +8,7 @@ others.
 import asyncio
 import os
 import socket
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ import ray
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from driftloop_artifacts import open_artifacts
+from driftloop_artifacts.manifest import is_address
 from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.language import SIGNATURE
@@ -85,6 +88,9 @@ class EngineReplica:
         self._ending = asyncio.create_task(self._end_with_engine())
         self._changing = asyncio.Lock()
         self._reporting = Reporting()
+        self._artifacts = open_artifacts(self._settings)
+        self._in_use: dict[str, ExitStack] = {}
+        """The engine may read its weights and adapters again: their folders must stay."""
         self._engine: Engine | None = None
         self._base: Path | None = None
         self._listener: Listener | None = None
@@ -107,6 +113,9 @@ class EngineReplica:
                 self._paths,
             )
             await self._unload_all_but(set(names.values()))
+            served = {version.path for version in deployment.versions}
+            for path in self._in_use.keys() - served:
+                self._in_use.pop(path).close()
             if self._engine is not None and self._listener is None:
                 host = "127.0.0.1" if self._is_local else ray.util.get_node_ip_address()
                 app = RequestGuard(self._app, Callers(is_open=not self._is_local))
@@ -189,6 +198,10 @@ class EngineReplica:
         """Return the local folder of the weights. Raises Rejected if it is outside the allowed
         roots."""
         state_dir = self._settings.state_dir
+        if is_address(path):
+            if path not in self._in_use:
+                self._in_use[path] = ExitStack()
+            return self._in_use[path].enter_context(self._artifacts.use(path))
         roots = [str(state_dir), *self._settings.llm.roots]
         return check_place(local_folder(path, state_dir / "weights", roots), roots)
 

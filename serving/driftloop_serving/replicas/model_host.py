@@ -3,8 +3,12 @@
 import asyncio
 import gc
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import driftloop_onnx
+from driftloop_artifacts import open_artifacts
+from driftloop_contracts.errors import RetryLater
+from driftloop_onnx.options import BackendOptions
 from driftloop_serving.batching.batcher import Batcher, Forward
 from driftloop_serving.batching.model_table import ModelTable, held_remotely, reload
 from driftloop_serving.capture.durability import durability
@@ -19,6 +23,9 @@ from driftloop_serving.replicas.reporting import Reporting
 from driftloop_settings import Settings
 from driftloop_telemetry import open_tracing
 
+if TYPE_CHECKING:
+    from driftloop_onnx import Loaded
+
 IN_FLIGHT_LIMIT = 1024
 
 
@@ -27,6 +34,7 @@ class ModelHost:
 
     def __init__(self, settings: Settings, name: str, forward: Forward | None = None) -> None:
         self._settings = settings
+        self._artifacts = open_artifacts(settings)
         self.spool = SpoolWriter(settings.spool_dir, name, settings.capture)
         meter = self.meter = ReplicaMeter()
         self.durability = durability(self.spool, settings.capture)
@@ -49,14 +57,23 @@ class ModelHost:
         self._load = LoadMeter(lambda: self.batcher.busy_s)
         self._counting = asyncio.create_task(self.counts.keep_written())
         self._reload = asyncio.Lock()
+        self._ask_again_s: float | None = None
+        self._again: asyncio.Task[None] = asyncio.create_task(asyncio.sleep(0))
         self._reporting = Reporting()
 
     async def hold(self, user_config: dict[str, Any]) -> None:
         """Load new versions while requests are served, then switch to the new table."""
         async with self._reload:
+            if self._again is not asyncio.current_task():
+                self._again.cancel()
+            self._ask_again_s = None
             config = ReplicaConfig.from_dict(user_config)
             table = await asyncio.to_thread(
-                reload, self.batcher.table, config.deployments, capture=self._settings.capture
+                reload,
+                self.batcher.table,
+                config.deployments,
+                self._load_version,
+                self._settings.capture,
             )
             remote = {
                 model.deployment.model.name: held_remotely(
@@ -73,6 +90,23 @@ class ModelHost:
             await self._reporting.write(
                 partial(report, self._settings, self.spool.replica, self.batcher.table)
             )
+            if self._ask_again_s is not None:
+                # The files of a version could not be reached; those that are loaded answer.
+                later = self._hold_later(user_config, self._ask_again_s)
+                self._again = asyncio.create_task(later)
+
+    def _load_version(self, path: str, options: BackendOptions) -> "Loaded":
+        """Load a graph; once it is in memory, its files are not needed any more."""
+        try:
+            with self._artifacts.use(path) as folder:
+                return driftloop_onnx.load(folder, options)
+        except RetryLater as error:
+            self._ask_again_s = error.retry_after_s
+            raise
+
+    async def _hold_later(self, user_config: dict[str, Any], seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self.hold(user_config)
 
     def load(self) -> dict[str, float]:
         """Return the metric that Serve's autoscaling reads."""
@@ -80,6 +114,7 @@ class ModelHost:
 
     async def close(self) -> None:
         self._counting.cancel()
+        self._again.cancel()
         self.batcher.close()
         if self.batcher.tracing is not None:
             await asyncio.to_thread(self.batcher.tracing.close)

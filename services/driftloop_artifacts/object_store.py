@@ -1,0 +1,28 @@
+"""Opens an object store by pyarrow, with credentials, region and endpoint from the environment
+(`AWS_…`)."""
+
+import os
+from typing import Any
+
+PATIENCE_S, TRIES = 10.0, 3
+"""The time limit of a connection attempt in seconds, and the number of attempts for an endpoint
+given by the environment."""
+
+
+def open_place(uri: str) -> tuple[Any, str]:
+    """Return the file system and the prefix in it. Raises OSError or ValueError."""
+    from pyarrow import fs
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if uri.startswith(("s3://", "s3a://")) and endpoint:
+        scheme, _, host = endpoint.partition("://")
+        store = fs.S3FileSystem(
+            endpoint_override=host,
+            scheme=scheme,
+            region=os.environ.get("AWS_REGION", "us-east-1"),
+            connect_timeout=PATIENCE_S,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(TRIES),
+        )
+        return store, uri.partition("://")[2].rstrip("/")
+    source, prefix = fs.FileSystem.from_uri(uri)
+    return source, prefix
