@@ -6,7 +6,7 @@ name the revision that was read, so an operator's command in between wins and th
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -30,11 +30,12 @@ from driftloop_rollout.observer import Observer
 from driftloop_rollout.outlook import Outlook, outlook
 from driftloop_rollout.permission import Exposure, Move, Refusal, matured, refusal
 from driftloop_rollout.shadow import OpenGraph, Outcome, Shadows
-from driftloop_rollout.traffic import baseless, desired, superseded, trimmed
+from driftloop_rollout.traffic import baseless, desired, planned_steps, superseded, trimmed
 from driftloop_rollout.verdict import Verdict, first_rung
 from driftloop_settings import RolloutSettings, Settings
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
+from driftloop_store.shares import opened_shares
 
 log = structlog.get_logger()
 SHADOW_EVENTS: Mapping[Outcome, Event] = {
@@ -58,7 +59,9 @@ class Controller:
         open_lake: Callable[[], ShadowedLake],
         health: Health | None = None,
         open_graph: OpenGraph | None = None,
+        part: Callable[[Collection[str]], Collection[str]] = frozenset,
     ) -> None:
+        self._part = part
         self._health = health or Unreported()
         self._settings = settings
         self._store = store
@@ -70,7 +73,10 @@ class Controller:
         """One cycle over all rollouts; whether one of them is waiting for replicas to change."""
         busy = False
         active = self._store.active_rollouts()
-        self._health.keep_only({"", *(record["model"] for record in active)})
+        models = {record["model"] for record in active}
+        self._health.keep_only({"", *models})
+        mine = self._part(models)
+        active = [record for record in active if record["model"] in mine]
         self._shadows.keep_only([r["id"] for r in active if r["state"] == State.SHADOW])
         for record in active:
             try:
@@ -355,12 +361,6 @@ def _held(before: Rollout, now: Rollout, no: Refusal) -> Rollout | None:
     return held if held != before else None
 
 
-def planned_steps(steps: tuple[float, ...]) -> tuple[float, ...]:
-    """Ascending weights that end with 1, and begin below it: nothing is promoted unseen."""
-    rungs = sorted({step for step in steps if 0 < step < 1}) or [0.5]
-    return (*rungs, 1.0)
-
-
 def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:
     """The role `rollout`: until stopped, see the module."""
     store = await_store(settings.store_url, stop)
@@ -381,16 +381,15 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     registrar = threading.Thread(target=run_aliases, args=(store, open_registry, stop), daemon=True)
     registrar.start()
     health = CycleHealth(store, "rollout", clock, silence_s=SILENCE_S)
-    controller = Controller(settings, store, open_lake, health)
     log.info("rollout.started", interval_s=settings.rollout.interval_s)
-    busy = False
-    while not stop.wait(
-        min(BUSY_S, settings.rollout.interval_s) if busy else settings.rollout.interval_s
-    ):
-        with suppress(StoreAway):  # it is tried again after the usual interval
-            busy = False
-            with health.cycle():
-                busy = controller.tick(clock())
-    controller.close()
+    busy, usual_s = False, settings.rollout.interval_s
+    with opened_shares(settings, store, "rollout", patience_s=SILENCE_S) as shares:
+        controller = Controller(settings, store, open_lake, health, part=shares.of)
+        while not stop.wait(min(BUSY_S, usual_s) if busy else usual_s):
+            with suppress(StoreAway):  # it is tried again after the usual interval
+                busy = False
+                with health.cycle():
+                    busy = controller.tick(clock())
+        controller.close()
     registrar.join(timeout=5.0)
     store.close()

@@ -83,3 +83,9 @@ def _holding(deployment: Deployment, *needed: ServedVersion) -> Deployment:
         if deployment.version(served.version) != served:
             deployment = deployment.with_version(served)
     return deployment
+
+
+def planned_steps(steps: tuple[float, ...]) -> tuple[float, ...]:
+    """Ascending weights that end with 1, and begin below it: nothing is promoted unseen."""
+    rungs = sorted({step for step in steps if 0 < step < 1}) or [0.5]
+    return (*rungs, 1.0)

@@ -1,4 +1,4 @@
-"""Stores folders by content and gives their files to whoever runs on this machine."""
+"""Stores folders by content and makes them available on this machine."""
 
 import tempfile
 from collections.abc import Callable, Iterator

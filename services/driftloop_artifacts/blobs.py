@@ -43,7 +43,7 @@ class FolderBlobs:
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f".{target.name}.{uuid4().hex}")
-            # A copy: whoever changes his file must not change what is stored.
+            # A copy: a later change of the file must not change what is stored.
             shutil.copyfile(file, part)
             part.chmod(0o444)
             part.replace(target)

@@ -1,7 +1,7 @@
-"""Folders by digest on this machine, at most so many bytes of them.
+"""Folders by digest on this machine, up to a number of bytes.
 
-Several processes may use one cache. Whoever uses a folder holds a shared lock on it, so that no
-other process removes it; the lock goes with its process. A folder appears complete, by a rename.
+Several processes may use one cache. A process that uses a folder holds a shared lock on it, so that
+no other removes it; the lock ends with its process. A folder appears complete, by a rename.
 """
 
 import fcntl
@@ -100,7 +100,7 @@ class LocalCache:
         log.info("artifacts.fetched", digest=digest, bytes=manifest.size)
 
     def _make_room(self, more: int) -> None:
-        """Remove what was not used for longest until there is room for so many bytes more."""
+        """Remove what was not used for longest until there is room for `more` bytes."""
         sizes: dict[Path, tuple[float, int]] = {}
         for entry in list(self._folder.iterdir()):
             if entry.name.startswith(GONE):

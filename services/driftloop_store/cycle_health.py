@@ -116,8 +116,12 @@ class CycleHealth:
             for subject in {*self._failing, *self._known()}.difference(subjects):
                 self.succeeded(subject)
 
+    def read_again(self) -> None:
+        """Another process may have reported on the role's subjects meanwhile."""
+        self._written = None
+
     def _known(self) -> dict[str, Degraded]:
-        """Return the degraded subjects of this role; this process is the only writer."""
+        """Return the degraded subjects of this role; only one process at a time writes of each."""
         if self._written is None:
             of_role = (d for d in self._store.degraded() if d.role == self._role)
             self._written = {degraded.subject: degraded for degraded in of_role}

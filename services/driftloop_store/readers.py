@@ -1,10 +1,25 @@
 """Cursors (the positions of readers) and the ledger (the fate of the rows that replicas
 answered)."""
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
+from driftloop_contracts.errors import Conflict
 from driftloop_store.database import Database, Record
 from driftloop_store.tables import cursors, ledger
+
+
+class LeaseLost(Conflict):
+    """Another process has taken over. What this one was about to write is not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """lease: the name of the cursor that says who may write."""
+
+    lease: str
+    holder: str
 
 
 class Readers(Database):
@@ -17,6 +32,16 @@ class Readers(Database):
     def put_cursor(self, name: str, body: Record, changed: str | None = None) -> None:
         """changed: the model whose pages show it, "" for those of all; None: no page does."""
         self._upsert(cursors, {"name": name}, {"body": body}, changed)
+
+    def put_fenced_cursor(self, name: str, body: Record, fence: Fence) -> None:
+        """As `put_cursor`. Raises LeaseLost if the lease is another's or nobody's."""
+        lease = sa.select(cursors.c.body).where(cursors.c.name == fence.lease).with_for_update()
+        insert = self._insert_into(cursors).values(name=name, body=body)
+        with self._begin() as c:
+            held = c.execute(lease).scalar()
+            if held is None or held["holder"] != fence.holder:
+                raise LeaseLost("another process has taken over this model")
+            c.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"body": body}))
 
     def drop_cursor(self, name: str, changed: str | None = None) -> None:
         with self._begin() as c:

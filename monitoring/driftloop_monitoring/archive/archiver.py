@@ -30,10 +30,10 @@ from driftloop_contracts.health import Health, Unreported
 from driftloop_lake.records import DeadLetter, LakeRecord, PredictionRecord
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
-from driftloop_monitoring.archive.instance_lock import locked_instance
 from driftloop_monitoring.archive.known_models import KnownModels
 from driftloop_monitoring.archive.lake_maintenance import kept, pinned
 from driftloop_settings import LakeSettings, Settings
+from driftloop_settings.instance_lock import locked_instance
 
 log = structlog.get_logger()
 

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -25,6 +25,8 @@ from driftloop_monitoring.watch.reports import ReportWriter
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import CycleHealth
+from driftloop_store.readers import LeaseLost
+from driftloop_store.shares import Shares, opened_shares
 
 log = structlog.get_logger()
 
@@ -83,7 +85,10 @@ class Monitor:
         distance: Distance = evidently_adapter.distance,
         read_rows: int = READ_ROWS,
         health: CycleHealth | None = None,
+        shares: Shares | None = None,
     ) -> None:
+        self._shares = shares
+        self._mine: frozenset[str] | None = None
         self._settings = settings
         self._store = store
         self._lake = lake
@@ -97,22 +102,49 @@ class Monitor:
     def step(self, now: datetime) -> None:
         self._health.beat()
         deployments = self._store.deployments()
+        names = {deployment.model.name for deployment in deployments}
+        mine = self._part(names)
         for deployment in deployments:
-            with self._health.cycle(deployment.model.name):
-                self._step(deployment, len(deployments), now)
-        self._health.keep_only({deployment.model.name for deployment in deployments})
+            name = deployment.model.name
+            if name not in mine:
+                continue
+            with self._health.cycle(name):
+                try:
+                    self._step(deployment, len(deployments), now)
+                except LeaseLost as lost:
+                    self._watches.pop(name, None)
+                    log.warning("monitor.lost", model=name, reason=str(lost))
+        self._health.keep_only(names)
+
+    def _part(self, names: set[str]) -> Collection[str]:
+        """The models that this process watches. Of others it forgets what it knew."""
+        if self._shares is None:
+            return names
+        mine = self._shares.of(names)
+        if mine != self._mine:
+            self._mine = mine
+            self._watches = {name: w for name, w in self._watches.items() if name in mine}
+            self._health.read_again()
+        return mine
+
+    def _save(self, name: str, state: MonitorState) -> None:
+        cursor, body = f"monitor/{name}", state.to_dict()
+        if self._shares is None:
+            self._store.put_cursor(cursor, body)
+        else:
+            self._shares.alive()
+            self._store.put_fenced_cursor(cursor, body, self._shares.fence(name))
 
     def _step(self, deployment: Deployment, models: int, now: datetime) -> None:
         """Judge, decide and send. What fails holds up nothing else, and loses nothing that was
         judged: the state is saved after each judgement."""
         spec = deployment.model
         watch = self._watch(spec)
-        cursor = f"monitor/{spec.name}"
-        saved = self._store.cursor(cursor)
+        saved = self._store.cursor(f"monitor/{spec.name}")
         standing = Standing(
             MonitorState.from_dict(saved) if saved else None,
             MonitorState(deployment.split.stable, now),
-            lambda state: self._store.put_cursor(cursor, state.to_dict()),
+            lambda state: self._save(spec.name, state),
         )
         standing.put(standing.state)
         with ExitStack() as then:  # run in reverse order, even after a failure
@@ -165,14 +197,16 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     store = await_store(settings.store_url, stop)
     if store is None:
         return
-    monitor = Monitor(settings, store, open_lake(settings), FindingsTopic(settings))
     preload = threading.Thread(target=evidently_adapter.preload, daemon=True)
     log.info("monitor.started")
-    while not stop.is_set():
-        with suppress(StoreAway):  # records that arrive meanwhile are judged later
-            if preload.ident is None and store.deployments():
-                preload.start()
-            monitor.step(clock())
-        stop.wait(settings.monitoring.interval_s)
-    monitor.close()
+    with opened_shares(settings, store, "monitor", patience_s=SILENCE_S) as shares:
+        topic = FindingsTopic(settings)
+        monitor = Monitor(settings, store, open_lake(settings), topic, shares=shares)
+        while not stop.is_set():
+            with suppress(StoreAway):  # records that arrive meanwhile are judged later
+                if preload.ident is None and store.deployments():
+                    preload.start()
+                monitor.step(clock())
+            stop.wait(settings.monitoring.interval_s)
+        monitor.close()
     store.close()

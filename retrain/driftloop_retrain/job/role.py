@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -29,6 +30,8 @@ from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
+from driftloop_store.readers import LeaseLost
+from driftloop_store.shares import Shares, opened_shares
 
 log = structlog.get_logger()
 
@@ -46,15 +49,26 @@ def run(settings: Settings, stop: threading.Event) -> None:
     if store is None:
         return
     health = CycleHealth(store, "retrain", silence_s=SILENCE_S)
-    while not stop.is_set():
-        # The record shows where to resume, and whether it was cancelled meanwhile.
-        with suppress(StoreAway), health.cycle(), suppress(Conflict):
-            for retrain in store.active_retrains()[:1]:
-                _Run(settings, store, retrain.id).to_its_end(stop, health.beat)
-                if not stop.is_set():
-                    shutil.rmtree(work_folder(settings, retrain.id), ignore_errors=True)
-        stop.wait(POLL_S)
+    with opened_shares(settings, store, "retrain", patience_s=SILENCE_S, most=1) as shares:
+        while not stop.is_set():
+            # The record shows where to resume, and whether it was cancelled meanwhile.
+            with suppress(StoreAway), health.cycle(), suppress(Conflict):
+                # At a stop or a lost lease it goes on from its work folder, here or elsewhere.
+                for id_ in shares.of([retrain.id for retrain in store.active_retrains()]):
+                    at_work = partial(_at_work, health, shares, id_)
+                    _Run(settings, store, id_).to_its_end(stop, at_work)
+                    if not stop.is_set():
+                        shutil.rmtree(work_folder(settings, id_), ignore_errors=True)
+            stop.wait(POLL_S)
     store.close()
+
+
+def _at_work(health: CycleHealth, shares: Shares, retrain_id: str) -> None:
+    """Raises LeaseLost if another machine has taken the retrain over."""
+    health.beat()
+    shares.alive()
+    if not shares.holds(retrain_id):
+        raise LeaseLost(f"another machine has taken over the retrain {retrain_id}")
 
 
 def _limits(settings: Settings, store: Store, model: str) -> tuple[float, int]:

@@ -10,8 +10,8 @@ from rollout_world import MODEL, Behaviour, World, served
 from driftloop_contracts.errors import Conflict, NotFound, Rejected
 from driftloop_contracts.model import TrafficSplit
 from driftloop_rollout.commands import command
-from driftloop_rollout.controller import planned_steps
 from driftloop_rollout.machine import Event, State
+from driftloop_rollout.traffic import planned_steps
 
 MakeWorld = Callable[..., World]
 
