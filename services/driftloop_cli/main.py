@@ -284,11 +284,16 @@ def train(
 @stack_command
 def doctor(
     run: Invocation,
+    role: Annotated[
+        str | None,
+        typer.Option("--role", help="Only what this role needs and reaches: serving, monitor, …"),
+    ] = None,
 ) -> None:
     """Check this machine and the settings against driftloop's requirements, and say what to do."""
     from driftloop_cli.doctor import examine
+    from driftloop_cli.roles import role_of
 
-    checks = examine(run.settings)
+    checks = examine(run.settings, role and role_of(role).name)
 
     def show() -> None:
         for check in checks:

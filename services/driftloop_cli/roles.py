@@ -72,13 +72,19 @@ def roles_of(settings: Settings) -> tuple[Role, ...]:
     return tuple(role for role in ROLES if role.name not in absent)
 
 
-def enter(name: str, settings: Settings) -> None:
-    """Run one role in this process until SIGTERM or SIGINT."""
+def role_of(name: str) -> Role:
+    """Raises NotFound."""
     role = next((r for r in ROLES if r.name == name), None)
     if role is None:
         raise NotFound(
             f"there is no role {name!r}; the roles are {', '.join(r.name for r in ROLES)}"
         )
+    return role
+
+
+def enter(name: str, settings: Settings) -> None:
+    """Run one role in this process until SIGTERM or SIGINT."""
+    role = role_of(name)
     if role.nice:
         give_way(role.nice)
     if not role.program:

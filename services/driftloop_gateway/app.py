@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
+from driftloop_artifacts import open_artifacts
 from driftloop_console.app import add_console
 from driftloop_console.changes_feed import ChangesFeed, tokens
 from driftloop_console.context import ConsoleContext
@@ -223,7 +224,7 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
     def report(name: str) -> FileResponse:
         """An HTML report of an alert or of a fine-tune."""
         path = context.settings.reports_dir / Path(name).name
-        if not path.is_file():
+        if not open_artifacts(context.settings).bring(f"reports/{path.name}", path):
             raise errors.NotFound(f"there is no report {name!r}")
         return FileResponse(path, headers=REPORT_HEADERS)
 

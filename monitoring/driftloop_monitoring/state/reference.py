@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from driftloop_artifacts import IN_PLACE, Files
+from driftloop_artifacts import IN_PLACE, Artifacts
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX, with_todays_names
 from driftloop_contracts.model import ModelSpec, ServedVersion
@@ -144,15 +144,15 @@ def judged(spec: ModelSpec, table: pa.Table) -> pa.Table:
 
 
 def load(
-    spec: ModelSpec, served: ServedVersion, live: Path, files: Files = IN_PLACE.use
+    spec: ModelSpec, served: ServedVersion, live: Path, artifacts: Artifacts = IN_PLACE
 ) -> Reference | None:
     """Load the version's reference from its folder, else from `live`; None if there is none."""
-    with files(served.path) as folder:
+    with artifacts.use(served.path) as folder:
         own = (folder if folder.is_dir() else folder.parent) / FILE
-        for path in (own, live):
-            if path.is_file():
-                table = with_todays_names(pq.read_table(path))
-                return reference_of(spec, table, live=path is live)
+        if own.is_file():
+            return reference_of(spec, with_todays_names(pq.read_table(own)), live=False)
+    if artifacts.bring(_name(live), live):
+        return reference_of(spec, with_todays_names(pq.read_table(live)), live=True)
     return None
 
 
@@ -161,9 +161,14 @@ def live_file(state_dir: Path, model: str, version: int) -> Path:
     return state_dir / "monitor" / f"{model}-{version}.parquet"
 
 
-def keep(table: pa.Table, live: Path) -> None:
-    """Write the live reference, atomically."""
+def keep(table: pa.Table, live: Path, artifacts: Artifacts = IN_PLACE) -> None:
+    """Write the live reference, atomically; other machines find it, too."""
     live.parent.mkdir(parents=True, exist_ok=True)
     part = live.with_suffix(".part")
     pq.write_table(table, part)
     part.replace(live)
+    artifacts.keep(_name(live), live)
+
+
+def _name(live: Path) -> str:
+    return f"references/{live.name}"

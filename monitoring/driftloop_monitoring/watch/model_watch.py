@@ -179,8 +179,8 @@ class ModelWatch:
         if self._reference is None or self._reference[0] != version:
             served = deployment.version(version)
             live_file = reference.live_file(self.settings.state_dir, self._name, version)
-            files = self._artifacts.use
-            loaded = reference.load(self.spec, served, live_file, files) if served else None
+            artifacts = self._artifacts
+            loaded = reference.load(self.spec, served, live_file, artifacts) if served else None
             if loaded is None:
                 return None
             self._reference = (version, loaded)
@@ -204,7 +204,7 @@ class ModelWatch:
         if wanted is None:
             return
         live_file = reference.live_file(self.settings.state_dir, self._name, state.version)
-        reference.keep(rows[:wanted], live_file)
+        reference.keep(rows[:wanted], live_file, self._artifacts)
         here = position_of(rows, wanted - 1)
         standing.put(replace(state, windowed=here, tested=here))
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
 
+from driftloop_artifacts import IN_PLACE, Artifacts
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_monitoring.state.reference import Reference, judged
@@ -33,6 +34,7 @@ class ReportWriter:
     """Writes reports into `folder`. Call `poll` regularly; `close` ends the report in progress."""
 
     folder: Path
+    artifacts: Artifacts = IN_PLACE
     _process: subprocess.Popen[bytes] | None = None
     _alert_id: str = ""
 
@@ -105,6 +107,7 @@ def attach_reports(
             continue
         path = writer.path(alert.id)
         if path.is_file():
+            writer.artifacts.keep(f"reports/{path.name}", path)
             store.change_alert(alert.id, partial(replace, report=str(path)))
         elif writer.wanted(alert.id):
             current = lake.labelled(

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from driftloop_artifacts import open_artifacts
 from driftloop_bus import Producer, connect
 from driftloop_contracts.clock import Clock, system_clock
 from driftloop_contracts.errors import DriftloopError
@@ -96,7 +97,7 @@ class Monitor:
         self._distance = distance
         self._read_rows = read_rows
         self._health = health or CycleHealth(store, "monitor", silence_s=SILENCE_S)
-        self.reports = ReportWriter(settings.reports_dir)
+        self.reports = ReportWriter(settings.reports_dir, open_artifacts(settings))
         self._watches: dict[str, ModelWatch] = {}
 
     def step(self, now: datetime) -> None:

@@ -183,3 +183,25 @@ def test_without_a_shared_place_a_folder_is_used_as_it_is(tmp_path: Path) -> Non
         assert held.enter_context(IN_PLACE.use(str(tmp_path))) == tmp_path
         with pytest.raises(Rejected, match=r"registry\.artifacts"):
             held.enter_context(IN_PLACE.use(f"sha256:{'0' * 64}"))
+
+
+def test_a_file_is_found_by_its_name_on_another_machine(
+    tmp_path: Path, blobs: CountedBlobs
+) -> None:
+    report = tmp_path / "report.html"
+    report.write_bytes(b"<p>")
+    there = machine(tmp_path, blobs, "there")
+    target = tmp_path / "reports" / "report.html"
+    assert not there.bring("reports/report.html", target)
+    machine(tmp_path, blobs, "here").keep("reports/report.html", report)
+    assert there.bring("reports/report.html", target)
+    assert target.read_bytes() == b"<p>"
+    assert [path.name for path in target.parent.iterdir()] == ["report.html"]
+
+
+def test_without_a_shared_place_a_file_is_only_here(tmp_path: Path) -> None:
+    here = tmp_path / "report.html"
+    here.write_bytes(b"<p>")
+    IN_PLACE.keep("reports/report.html", here)
+    assert IN_PLACE.bring("reports/report.html", here)
+    assert not IN_PLACE.bring("reports/report.html", tmp_path / "other.html")
