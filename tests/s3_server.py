@@ -3,9 +3,12 @@
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request, urlopen
 
 from pyarrow import fs
 
@@ -42,6 +45,32 @@ def s3_server() -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def without_conditional_writes(endpoint: str) -> Iterator[str]:
+    """The endpoint of a store with the same objects that ignores `If-None-Match`, as old ones do."""
+
+    class Forward(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            kept = {k: v for k, v in self.headers.items() if k.lower() != "if-none-match"}
+            with urlopen(Request(f"{endpoint}{self.path}", body, kept, method="PUT")) as answer:
+                self.send_response(answer.status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Forward)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def store(endpoint: str) -> fs.S3FileSystem:

@@ -85,9 +85,17 @@ def lake(settings: Settings) -> str:
     return f"{settings.lake_uri}, {len(models)} models"
 
 
+def written_lake(settings: Settings) -> str:
+    """As `lake`; its place must not overwrite what exists."""
+    from driftloop_lake.conditional_writes import require_conditional_writes
+
+    require_conditional_writes(settings.lake_uri)
+    return lake(settings)
+
+
 NEEDS: Mapping[str, Mapping[str, Check]] = {
     "serving": {"artifacts": read_artifacts},
-    "archiver": {"lake": lake},
+    "archiver": {"lake": written_lake},
     "monitor": {"lake": lake, "artifacts": write_artifacts},
     "retrain": {"lake": lake, "registry": registry, "artifacts": write_artifacts},
     "rollout": {"lake": lake, "registry": registry, "artifacts": read_artifacts},

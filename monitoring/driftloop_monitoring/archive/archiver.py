@@ -23,10 +23,11 @@ import structlog
 from driftloop_bus.port import Bus, Member
 from driftloop_bus.port import Partition as Partition
 from driftloop_contracts.clock import Clock, system_clock
-from driftloop_contracts.errors import NotFound, RetryLater
+from driftloop_contracts.errors import NotFound, RetryLater, Unavailable
 from driftloop_contracts.event_times import Bounds
 from driftloop_contracts.events import LABELS, PREDICTIONS
 from driftloop_contracts.health import Health, Unreported
+from driftloop_lake.conditional_writes import require_conditional_writes
 from driftloop_lake.records import DeadLetter, LakeRecord, PredictionRecord
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
@@ -67,6 +68,7 @@ def run(settings: Settings, stop: Event) -> None:
         stack.enter_context(kept(upkeep, leads.is_set, health=upkeep_health))
         while not stop.is_set():
             try:
+                require_conditional_writes(settings.lake_uri)
                 bus.ensure_topics(
                     TOPICS,
                     partitions=settings.kafka.partitions,
@@ -78,7 +80,7 @@ def run(settings: Settings, stop: Event) -> None:
                     Archiver(bus, member, writer, settings.lake, known, leads, health=health).run(
                         stop
                     )
-            except (RetryLater, NotFound) as error:
+            except (RetryLater, NotFound, Unavailable) as error:
                 # Records that were read but not flushed are read again; the lake ignores those it
                 # has.
                 health.failed(error)

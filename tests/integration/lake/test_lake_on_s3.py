@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from lake_records import id_of_request, label_message, prediction_message, prediction_rows
-from s3_server import environment, s3_server, store
+from s3_server import environment, s3_server, store, without_conditional_writes
 
+from driftloop_contracts.errors import RetryLater, Unavailable
+from driftloop_lake.conditional_writes import require_conditional_writes
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_lake.records import LakeRecord
@@ -87,3 +89,14 @@ def test_a_dead_letter_is_taken_out(uri: str) -> None:
     good = read_record(label_message(0, prediction_id="a", label=1))
     assert letters.replay(good) == 1  # type: ignore[arg-type]
     assert letters.list().num_rows == 0
+
+
+def test_a_bucket_that_overwrites_what_exists_is_refused(endpoint: str, uri: str) -> None:
+    require_conditional_writes(uri, environment(endpoint))
+    with without_conditional_writes(endpoint) as old:
+        with pytest.raises(Unavailable, match="use an object store with conditional writes"):
+            require_conditional_writes(uri, environment(old))
+    with pytest.raises(RetryLater, match="cannot be written"):
+        require_conditional_writes(uri, environment(old))
+    with pytest.raises(RetryLater, match="404"):
+        require_conditional_writes("s3://no-such-bucket/lake", environment(endpoint))
