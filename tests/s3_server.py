@@ -49,7 +49,7 @@ def s3_server() -> Iterator[str]:
 
 @contextmanager
 def without_conditional_writes(endpoint: str) -> Iterator[str]:
-    """The endpoint of a store with the same objects that ignores `If-None-Match`, as old ones do."""
+    """The endpoint of the same store, which ignores `If-None-Match` there, as old ones do."""
 
     class Forward(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:

@@ -93,9 +93,9 @@ def test_a_dead_letter_is_taken_out(uri: str) -> None:
 
 def test_a_bucket_that_overwrites_what_exists_is_refused(endpoint: str, uri: str) -> None:
     require_conditional_writes(uri, environment(endpoint))
-    with without_conditional_writes(endpoint) as old:
-        with pytest.raises(Unavailable, match="use an object store with conditional writes"):
-            require_conditional_writes(uri, environment(old))
+    refused = pytest.raises(Unavailable, match="use an object store with conditional writes")
+    with without_conditional_writes(endpoint) as old, refused:
+        require_conditional_writes(uri, environment(old))
     with pytest.raises(RetryLater, match="cannot be written"):
         require_conditional_writes(uri, environment(old))
     with pytest.raises(RetryLater, match="404"):
