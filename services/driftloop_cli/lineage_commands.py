@@ -56,8 +56,8 @@ def report(
     from driftloop_store import open_store
 
     settings = run.settings
-    store, files = open_store(settings.store_url), open_artifacts(settings).use
-    record = version_record(open_registry(settings), store, name, version, files)
+    store, kept = open_store(settings.store_url), open_artifacts(settings).use
+    record = version_record(open_registry(settings), store, name, version, kept)
     folder = output or Path(f"{name}-{version}")
     folder.mkdir(parents=True, exist_ok=True)
     files = {file: str(folder / file) for file in pages(record)}

@@ -22,12 +22,12 @@ _held = cursors.c.body
 
 
 class Leases(Database):
-    def takelease_of(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
+    def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
         """Whether the holder has the lease until then: it had it, or nobody did at `now`."""
         with self._begin() as c:
             return bool(self._take_leases(c, [PREFIX + name], holder, now, until))
 
-    def give_backlease_of(self, name: str, holder: str) -> None:
+    def give_back_lease(self, name: str, holder: str) -> None:
         """Another one may take it at once; nothing happens if it is not the holder's."""
         with self._begin() as c:
             c.execute(sa.delete(cursors).where(cursors.c.name == PREFIX + name, _is(holder)))
@@ -43,7 +43,7 @@ class Leases(Database):
             self._take_leases(c, [_member(role, holder)], holder, now, until)
             leases, members = lease_of(role, ""), _member(role, "")
             found = sa.select(cursors.c.name, cursors.c.body).where(
-                sa.or_(cursors.c.name.startswith(p, autoescape=True) for p in (leases, members))
+                sa.or_(_begins(leases), _begins(members))
             )
             live, shared = set(), {}
             for name, body in c.execute(found):
@@ -62,9 +62,7 @@ class Leases(Database):
     def renew_shares(self, role: str, holder: str, lasts_s: float) -> frozenset[str]:
         """Keep what this process still holds for `lasts_s` more, and return it."""
         leases = lease_of(role, "")
-        own = sa.select(cursors.c.name).where(
-            cursors.c.name.startswith(leases, autoescape=True), _is(holder)
-        )
+        own = sa.select(cursors.c.name).where(_begins(leases), _is(holder))
         with self._begin() as c:
             now = self._time(c)
             until = datetime.fromtimestamp(now.timestamp() + lasts_s, UTC)
@@ -74,8 +72,7 @@ class Leases(Database):
 
     def give_back_shares(self, role: str, holder: str) -> None:
         """Others may take this process's part at once."""
-        prefixes = (lease_of(role, ""), _member(role, ""))
-        of_role = sa.or_(cursors.c.name.startswith(p, autoescape=True) for p in prefixes)
+        of_role = sa.or_(_begins(lease_of(role, "")), _begins(_member(role, "")))
         with self._begin() as c:
             c.execute(sa.delete(cursors).where(of_role, _is(holder)))
 
@@ -108,7 +105,12 @@ class Leases(Database):
 
 
 def _is(holder: str) -> sa.ColumnElement[bool]:
-    return _held["holder"].as_string() == holder
+    found: sa.ColumnElement[bool] = _held["holder"].as_string() == holder
+    return found
+
+
+def _begins(prefix: str) -> sa.ColumnElement[bool]:
+    return cursors.c.name.startswith(prefix, autoescape=True)
 
 
 def lease_of(role: str, one: str) -> str:

@@ -83,7 +83,8 @@ class Shares:
     def renew(self) -> None:
         """Keep what this process has if its cycles are alive."""
         now = self._monotonic()
-        if now - self._alive_at > self._patience_s:
+        hangs = now - self._alive_at > self._patience_s
+        if hangs or now - self._renewed_at < self._lasts_s / RENEWED_EACH / 2:
             return
         with self._lock, suppress(StoreAway):
             kept = self._store.renew_shares(self._role, self._holder, self._lasts_s)
