@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import exp, sqrt
 from typing import Literal
 
@@ -32,7 +32,10 @@ class Chart:
 
     @property
     def document(self) -> str:
-        return json.dumps(asdict(self))
+        # Not `asdict`, which copies each number.
+        series = [{"label": s.label, "values": s.values, "look": s.look} for s in self.series]
+        shown = {"title": self.title, "x": self.x, "series": series}
+        return json.dumps({**shown, "log": self.log, "small": self.small})
 
 
 def mean_interval(mean: float, rows: int) -> tuple[float, float]:

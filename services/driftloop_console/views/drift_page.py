@@ -11,7 +11,7 @@ Sketch = Sequence[float | None]
 """How far a column moved, its share of missing values, and what is shown of it."""
 MOST_COLUMNS = 24
 """Small multiples of the columns that moved most."""
-MOST_POINTS = 100
+MOST_POINTS = 60
 MOST_CATEGORIES = 2
 DRIFT = ("drift", "prediction_drift")
 INPUT, OUTPUT = "in_", "out_"

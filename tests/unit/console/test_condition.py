@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> Settings:
 def test_a_model_without_a_window_is_unwatched_and_says_when_that_ends(settings: Settings) -> None:
     found = condition(FRESH, settings)
     assert found.word is Word.UNWATCHED
-    assert "first window closes after 2,000 rows or 60 min: send requests" in found.then
+    assert "first window closes after 2,000 rows or 1 h: send requests" in found.then
 
 
 def test_a_model_that_does_well_says_by_how_much(settings: Settings) -> None:
