@@ -8,6 +8,7 @@ from math import exp, sin
 from console_records import (
     BASELINE,
     REFERENCE_SKETCH,
+    alert,
     deploy,
     drift,
     monitor_state,
@@ -20,6 +21,7 @@ from incident_cases import incident_of
 
 from driftloop_contracts.incident import IncidentChange
 from driftloop_contracts.judgement import Window
+from driftloop_contracts.model import TrafficSplit
 from driftloop_store import Store
 
 HOURS = 72
@@ -50,6 +52,10 @@ def fill(store: Store, now: datetime) -> dict[str, str]:
         store.add_decision(waited("fraud", number))
     retrain = running_retrain(store, "offers")
     rollout = running_rollout(store, "loans")
+    deployed = store.require_deployment("loans")
+    store.put_deployment(replace(deployed, split=TrafficSplit(1, 2, rollout.weight)))
+    message = "the error of fraud rose from 0.080 to 0.121"
+    store.raise_alert(replace(alert("fraud", message=message), at=now - timedelta(minutes=40)))
     opened = incident_of(
         now - timedelta(minutes=40),
         id="fraud-performance",

@@ -50,12 +50,12 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
             "Versions", model_page.versions_table(deployment, loaded, records.ledger), query
         ),
         _error(context, name, windows, query),
-        table_section("Windows", model_page.windows_table(windows), query),
         facts_section("labels", "Labels", slices.label_facts(records.monitor, windows, lag_s)),
         table_section(
             "Slices", slices.slices_table(records.monitor, normal), query
         ),
         _drift(context, deployment, windows, drift_page.sketch_charts(sketches, references), query),
+        table_section("Windows", model_page.windows_table(windows), query),
         table_section("Incidents", model_page.incidents_table(incidents), query),
         table_section("Alerts", model_page.alerts_table(alerts), query),
         table_section(
