@@ -92,6 +92,12 @@ def test_calm_traffic_gives_windows_and_nothing_else(world: World) -> None:
     assert [w["status"] for w in windows] == ["judged"] * 4
     assert all(w["labelled"] == 2_000 for w in windows)
     assert not world.store.findings() + world.store.alerts() + world.store.decisions()
+    sketches = world.store.between("sketches", "loans")
+    assert [s["id"] for s in sketches] == [w["window_id"] for w in windows]
+    assert all(0.0 <= moved < 0.1 for s in sketches for moved, *_ in s["columns"].values())
+    known = world.store.reference_sketches("loans", {1})[1]["columns"]
+    assert known.keys() == sketches[0]["columns"].keys() > {"in_amount", "in_city"}
+    assert sorted(known["in_city"]["names"]) == ["bonn", "lyon", "oslo"]
 
 
 def test_a_measured_error_alerts_and_asks_for_one_retrain(world: World) -> None:
@@ -132,6 +138,8 @@ def test_drift_alone_warns_and_says_why_it_does_not_retrain(world: World) -> Non
     assert {(f["kind"], *f["columns"], f["severity"]) for f in world.store.findings()} == {
         ("drift", "amount", "warning")
     }
+    newest = world.store.between("sketches", "loans")[0]["columns"]
+    assert max(newest, key=lambda column: newest[column][0]) == "in_amount"
     (decision,) = world.store.decisions()
     assert (decision["verdict"], "no rise" in decision["reason"]) == ("wait", True)
     assert not world.store.alerts() + world.store.retrains()
