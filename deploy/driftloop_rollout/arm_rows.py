@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.labels import arrived
 from driftloop_evaluation.loss_rule import LossRule
 from driftloop_evaluation.measures import QUALITY, Measure, all_losses
 from driftloop_evaluation.settling import INSTANT
@@ -27,9 +28,10 @@ class ArmRows:
     """Rows of both arms as arrays, in order of `at` (µs since 1970).
 
     first: the first row of its request; loss is NaN for a row that is not judged;
-    malformed: 0 to 1 for a language model's answers, else NaN; key: the routing key's hash, or
-    NO_KEY. The latency of a language model is its seconds per token. others: the losses of each
-    guardrail and slice, [k][n]; problem: why the losses could not be computed, all NaN then.
+    labelled: whether all its labels have come; malformed: 0 to 1 for a language model's answers,
+    else NaN; key: the routing key's hash, or NO_KEY. The latency of a language model is its seconds
+    per token. others: the losses of each further objective, guardrail and slice, [k][n]; problem:
+    why the losses could not be computed, all NaN then.
     """
 
     at: NDArray[np.int64]
@@ -101,7 +103,7 @@ def read_arm_rows(
         first=_numpy(table["row"]) == 0,
         latency_s=_floats(table[kind.seconds]),
         failed=~_numpy(table["error"].is_null()).astype(bool),
-        labelled=_numpy(table["label"].is_valid()).astype(bool),
+        labelled=arrived(table, spec.labels),
         loss=losses[0],
         malformed=kind.malformed(table, scorer),
         key=_keys(table),

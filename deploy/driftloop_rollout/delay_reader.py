@@ -7,8 +7,11 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
+from driftloop_evaluation.labels import arrived
 from driftloop_evaluation.measures import Measure, all_losses
 from driftloop_evaluation.settling import SETTLE
 from driftloop_lake.port import LakeReader, Pin
@@ -40,12 +43,14 @@ def read_delay(
         return LabelDelay(learned_at=now)
     lag += SETTLE
     at: Ints = rows["predicted_at"].cast("int64").to_numpy()
+    known = arrived(rows, measures[0].rule.spec.labels if measures else ())
     label_at = rows["label_at"].cast("int64").cast("float64").to_numpy()
+    label_at = np.where(known, label_at, np.nan)
     seen_until = float(np.nanmax(np.append(label_at, at))) - lag / timedelta(microseconds=1)
     old = at <= seen_until
     delays: Floats = np.asarray(np.maximum(label_at - at, 0.0) / 1e6, np.float64)
     delays[np.isnan(label_at) | (label_at > seen_until)] = np.nan
-    classes = [c[old] for c in (*_labels(rows), *_losses(rows, measures))]
+    classes = [c[old] for c in (*_labels(rows, known), *_losses(rows, measures))]
     ages: Floats = np.asarray((seen_until - at) / 1e6, np.float64)
     found = learn_delay(delays[old], ages[old], nearly_all, now, classes)
     if found.age_s is None:
@@ -72,11 +77,11 @@ def _sample(lake: LakeReader, model: str, pin: Pin, version: int, now: datetime)
     return pa.concat_tables(parts, promote_options="permissive")
 
 
-def _labels(rows: pa.Table) -> list[Ints]:
-    known = rows["label"].combine_chunks().dictionary_encode()
-    if len(known.dictionary) > MOST_CLASSES:
+def _labels(rows: pa.Table, known: NDArray[np.bool_]) -> list[Ints]:
+    labels = pc.if_else(pa.array(known), rows["label"].combine_chunks(), None).dictionary_encode()
+    if len(labels.dictionary) > MOST_CLASSES:
         return []
-    return [known.indices.fill_null(-1).to_numpy().astype(np.int64)]
+    return [labels.indices.fill_null(-1).to_numpy().astype(np.int64)]
 
 
 def _losses(rows: pa.Table, measures: Sequence[Measure]) -> list[Ints]:

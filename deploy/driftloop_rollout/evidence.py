@@ -22,6 +22,7 @@ from driftloop_evaluation.measures import QUALITY, Measure, Measures
 from driftloop_evaluation.settling import SILENCE, settled_until
 from driftloop_rollout.arm_rows import EPOCH, ArmRows, time_of, us_of
 from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn, usable
+from driftloop_rollout.beside_quality import beside_quality
 from driftloop_rollout.coverage import Coverage, labelled_until
 from driftloop_rollout.label_delay import LabelDelay, mature_until
 from driftloop_rollout.units import Floats, KeyHistory, Units, spread_of
@@ -31,12 +32,9 @@ from driftloop_rollout.verdict import (
     Metric,
     Rule,
     Trial,
-    seconds_needed,
 )
 
 MIN_PAST_REQUESTS = 100
-GUARD_PROOF = 2.5
-"""The margins by which a guardrail or slice must be shown not to be worse, for a promotion."""
 Judge = Callable[[ArmRows], Floats]
 """rows [n] → their losses [n]."""
 PATIENCE = timedelta(minutes=5)
@@ -233,7 +231,8 @@ def start(
         measures=tuple(measure.to_dict() for measure in judged_by),
     )
     judged = spec.task is not None
-    open_quality = judged and QUALITY not in proven
+    decisive = {QUALITY, *(measure.name for measure in judged_by if measure.decisive)}
+    open_quality = judged and not decisive <= set(proven)
     # After a shadow they exclude what they exclude beside an open quality, and guard each step.
     least = GUARD_PROOF_MARGIN if judged and not open_quality else 0.0
     rule = Rule("errors", max(margins.errors, least), not open_quality, share=share)
@@ -244,30 +243,28 @@ def start(
     if margins.answers is not None:
         rule = Rule("format", margins.answers, decisive=False, share=share)
         metrics.append(Metric.start(rule, rungs, baseline.malformed_rate))
+    place = 0 if open_quality else len(metrics)
     if judged:
         margin = judged_by[0].margin if judged_by else margins.quality
-        rule = Rule(QUALITY, margin, open_quality, proven=not open_quality, share=share)
-        place = 0 if open_quality else len(metrics)  # the first one is the slowest to decide
-        metrics.insert(place, Metric.start(rule, rungs, baseline.quality_rate))
+        rule = Rule(QUALITY, margin, QUALITY not in proven, proven=QUALITY in proven, share=share)
+        rule = replace(rule, of=judged_by[0].of if judged_by else "")
+        quality = [Metric.start(rule, rungs, baseline.quality_rate)]
         for measure, values in zip(judged_by[1:], past.others, strict=True):
-            guard = _guard(measure, past.arms(values)[1], rungs, seconds, deadline_s)
-            rule = replace(guard.rule, proven=measure.name in proven, share=share)
-            metrics.append(replace(guard, rule=rule))
+            metric = beside_quality(
+                measure,
+                past.arms(values)[1],
+                rungs,
+                seconds,
+                deadline_s,
+                proven=measure.name in proven,
+                share=share,
+            )
+            (quality if measure.decisive else metrics).append(metric)
+        # The first one is the slowest to decide.
+        quality.sort(key=lambda metric: metric.rule.proven)
+        metrics[place:place] = quality
     few = tuple(f"slice {name} ({rows} rows)" for name, rows in measures.small) if measures else ()
     return RolloutEvidence(baseline, Trial(tuple(metrics), few), since, since)
-
-
-def _guard(
-    measure: Measure, losses: Floats, rungs: Sequence[float], seconds: float, deadline_s: float
-) -> Metric:
-    """Return the metric of a guardrail or slice. losses: the champion's in `seconds` of traffic."""
-    prior = float(losses.mean()) if len(losses) else None
-    rule = Rule(measure.name, measure.margin, False, GUARD_PROOF * measure.margin)
-    if measure.part is not None:
-        q, per_s = prior or 0.1, len(losses) / seconds
-        needed = seconds_needed(q, rungs[-1], rule.proof_margin, rule.proof_alpha, per_s)
-        rule = replace(rule, required=bool(needed <= deadline_s))
-    return Metric.start(rule, rungs, prior)
 
 
 def _counted(spec: ModelSpec, past: ArmRows, losses: Floats) -> float:

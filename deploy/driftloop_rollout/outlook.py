@@ -18,13 +18,13 @@ from driftloop_rollout.evidence import RolloutEvidence
 from driftloop_rollout.verdict import (
     GATE_ALPHA,
     PROOF_ALPHA,
+    REQUESTS,
     BettingTest,
     Metric,
     observations_needed,
     smallest_effect,
 )
 
-REQUESTS = ("errors", "latency")
 SOME_TRAFFIC = timedelta(seconds=30)
 """From then on the rate is that of the rollout's own traffic."""
 MOST = 1_000.0
@@ -84,7 +84,7 @@ def outlook(
     """Estimate. rungs: the weights below 1; step: the number of the current one. said_age_s:
     `rollout.label_age_s`."""
     baseline, metric = seen.baseline, seen.trial.metrics[0]
-    pace, by_labels = _pace(seen), metric.rule.name == QUALITY  # not if pairs have proven it
+    pace, by_labels = _pace(seen), metric.rule.name not in REQUESTS  # not if pairs have proven it
     per_s = pace * (baseline.rows_per_s if by_labels else baseline.requests_per_s)
     labels, left_s = seen.labels, (deadline - now).total_seconds()
     age_s = said_age_s

@@ -28,6 +28,7 @@ from driftloop_rollout.verdict import (
     EProcess,
     Rule,
     Word,
+    better_alpha,
 )
 
 PAIR_AT_STAKE = 0.5  # share of the wealth that the worst outcome of one row may cost
@@ -262,7 +263,7 @@ class PairTrial:
         numbers = {m.rule.name: _numbers(m) for m in self.metrics}
         for m in self.metrics:
             if m.harmed(HARM_ALPHA * m.rule.share / len(self.metrics)):
-                reason = f"{m.rule.name}: {m.compared}; worse is shown at p < {HARM_ALPHA}"
+                reason = f"{m.rule.title}: {m.compared}; worse is shown at p < {HARM_ALPHA}"
                 return PairVerdict("roll_back", "worse", reason, numbers)
         proven = tuple(m.rule.name for m in self.metrics if m.proven)
         decisive = [m for m in self.metrics if m.rule.decisive]
@@ -271,15 +272,15 @@ class PairTrial:
             soon = any(m.rows < 2 * m.proven_rows for m in decisive)
             waiting = [m for m in self.metrics if soon and not m.proven]
         if waiting or not self.metrics:
-            names = "; ".join(f"{m.rule.name}: {m.compared}" for m in waiting)
+            names = "; ".join(f"{m.rule.title}: {m.compared}" for m in waiting)
             reason = f"not enough pairs yet on {names}"
             return PairVerdict("hold", "undecided", reason, numbers, proven)
-        reason = "; ".join(f"{m.rule.name}: {m.compared}" for m in self.metrics)
+        reason = "; ".join(f"{m.rule.title}: {m.compared}" for m in self.metrics)
         return PairVerdict("proven", self._word(decisive), reason, numbers, proven)
 
     @staticmethod
     def _word(decisive: list[PairMetric]) -> Word:
-        if any(m.better.shows(PROOF_ALPHA) for m in decisive):
+        if any(m.better.shows(better_alpha(m.rule for m in decisive)) for m in decisive):
             return "better"
         if decisive and all(m.near.shows(PROOF_ALPHA) for m in decisive):
             return "equivalent"

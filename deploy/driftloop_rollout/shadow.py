@@ -25,6 +25,7 @@ from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
 from driftloop_evaluation.agreement import agreeing
+from driftloop_evaluation.labels import arrived
 from driftloop_evaluation.measures import Measure
 from driftloop_evaluation.settling import INSTANT, settled_until
 from driftloop_lake.port import Pin, ShadowedLake
@@ -322,10 +323,10 @@ class Shadows:
         )
         stage = self._with_delay(rollout, stage, spec, pin, now)
         mature = mature_until(stage.labels, self._observer.said_age_s(spec), now)
-        until = complete_until(rows, rules.label_coverage, mature)
+        until = complete_until(rows, rules.label_coverage, mature, spec.labels)
         if until is None:
             self._wait(rollout.id, "compare", now)
-            share = np.asarray(rows["label"].is_valid()).mean() if rows.num_rows else 0.0
+            share = arrived(rows, spec.labels).mean() if rows.num_rows else 0.0
             late = f"labels are late: {share:.0%} of the newest {rows.num_rows:,} rows have one"
             return replace(stage, waiting=late)
         rows = rows.filter(pc.less(rows["predicted_at"], pa.scalar(until, _TIME)))

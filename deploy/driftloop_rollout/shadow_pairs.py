@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.events import OUTPUT_PREFIX
+from driftloop_evaluation.labels import arrived
 from driftloop_evaluation.measures import Measure, all_losses
 from driftloop_evaluation.settling import INSTANT
 from driftloop_rollout.arm_rows import time_of, us_of
@@ -35,13 +36,16 @@ def _draw(prediction_id: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def complete_until(rows: pa.Table, coverage: float, mature: datetime | None) -> datetime | None:
+def complete_until(
+    rows: pa.Table, coverage: float, mature: datetime | None, labels: Sequence[str] = ()
+) -> datetime | None:
     """Return up to which time rows may be compared by their labels: up to where a share `coverage`
     of them has one, or up to `mature`, before which no more labels come; None if there are none.
-    Labels that come sooner for one class would otherwise be compared first."""
+    labels: their keys, if a row has several (`ModelSpec.labels`). Labels that come sooner for one
+    class would otherwise be compared first."""
     if not rows.num_rows:
         return None
-    at, labelled = us(rows), np.asarray(rows["label"].is_valid())
+    at, labelled = us(rows), arrived(rows, labels)
     share = np.cumsum(labelled) / np.arange(1, len(at) + 1)
     good = (share >= coverage) & (np.arange(len(at)) >= min(LEAST_ROWS, len(at)) - 1)
     if mature is not None:

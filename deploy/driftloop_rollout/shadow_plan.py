@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -14,7 +15,8 @@ from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_evaluation.measures import Measures
 from driftloop_evaluation.settling import INSTANT
 from driftloop_lake.port import LakeReader, Pin
-from driftloop_rollout.evidence import GUARD_PROOF, Margins
+from driftloop_rollout.beside_quality import GUARD_PROOF
+from driftloop_rollout.evidence import Margins
 from driftloop_rollout.pairs import PairMetric, PairTrial
 from driftloop_rollout.shadow_stage import SHARE, Agreement, ShadowStage
 from driftloop_rollout.verdict import Rule
@@ -100,7 +102,8 @@ def begun(
     rules = [errors]
     for measure in judged_by:
         guard = GUARD_PROOF * measure.margin
-        rules.append(Rule(measure.name, measure.margin, measure.decisive, guard, share=SHARE))
+        rule = Rule(measure.name, measure.margin, measure.decisive, guard, share=SHARE)
+        rules.append(replace(rule, of=measure.of))
     parts = (m.part.name for m in judged_by if m.part is not None)
     latency = np.asarray(past["latency_s"].to_numpy(), dtype=np.float64)
     return ShadowStage(

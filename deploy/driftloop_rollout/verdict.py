@@ -15,7 +15,7 @@ the wealth exceeds 1/alpha with a probability of at most alpha, ever. Which test
 why, is in docs/adr/0004-rollback-rule.md; why it bets on draws, in 0034-verdicts-by-assignment.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, inf, log, sqrt
 from typing import Any, Literal, Self
@@ -34,6 +34,8 @@ GATE_ALPHA = 0.05  # of steps to the next rung, and of the proofs of guards
 GUARD_PROOF_MARGIN = 0.05  # the least margin that a guard must exclude before a promotion
 PRIOR_WEIGHT = 100.0  # pseudo-observations at the champion's historic rate
 LEAST_VARIANCE = 0.002  # that bets assume; less if the margin itself is smaller
+REQUESTS = frozenset({"errors", "latency"})
+"""The metrics of requests; others are of rows."""
 AFTER = " after the promotion"
 """Ends the names of metrics of rows after the promotion."""
 MOST_AT_STAKE = 0.9  # share of the wealth that the worst outcome of one unit may cost
@@ -93,7 +95,8 @@ class Rule:
     `margin` at PROOF_ALPHA before a promotion. A guard rolls back on harm like any metric, but
     has to exclude only max(margin, guard_margin), at GATE_ALPHA. It excludes nothing if it is not
     `required`, because the traffic has too few of its rows, or if pairs have `proven` it before.
-    share: of the levels, the part that is spent here; after a shadow, half of it is gone.
+    share: of the levels, the part that is spent here; after a shadow, half of it is gone. of: what
+    a metric measures whose name does not say it, of a model with several objectives.
     """
 
     name: str
@@ -103,6 +106,12 @@ class Rule:
     required: bool = True
     proven: bool = False
     share: float = 1.0
+    of: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name for people."""
+        return f"{self.name} ({self.of})" if self.of else self.name
 
     @property
     def proof_margin(self) -> float:
@@ -115,6 +124,13 @@ class Rule:
     def gate_margin(self, next_weight: float) -> float:
         """The harm that must be excluded before the canary gets `next_weight` of the traffic."""
         return min(max(self.margin, 0.5 * self.margin / next_weight), 0.2)
+
+
+def better_alpha(decisive: Iterable[Rule]) -> float:
+    """The level at which one of the decisive metrics is called better: divided among several
+    objectives. That the candidate is not worse must be shown of each, so that level is not."""
+    objectives = sum(rule.name not in REQUESTS for rule in decisive)
+    return PROOF_ALPHA / max(1, objectives)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +263,7 @@ class Trial:
         """rung: the number of the current step, from 0; rungs: the number of weights below 1."""
         numbers = {m.rule.name: _numbers(m) for m in self.metrics}
         if (bad := self.harmed()) is not None:
-            reason = f"{bad.rule.name}: {_compared(bad)}; worse is shown at p < {HARM_ALPHA}"
+            reason = f"{bad.rule.title}: {_compared(bad)}; worse is shown at p < {HARM_ALPHA}"
             return Verdict("roll_back", "worse", reason, numbers)
         if rung < rungs - 1:
             waiting = [m for m in self.metrics if not m.passes(rung)]
@@ -256,10 +272,10 @@ class Trial:
             waiting = [m for m in self.metrics if not m.proven]
             action = "promote"
         if waiting:
-            names = "; ".join(f"{m.rule.name}: {_compared(m)}" for m in waiting)
+            names = "; ".join(f"{m.rule.title}: {_compared(m)}" for m in waiting)
             return Verdict("hold", "undecided", f"not enough evidence yet on {names}", numbers)
         word = self._word() if action == "promote" else "undecided"
-        reason = "; ".join(f"{m.rule.name}: {_compared(m)}" for m in self.metrics)
+        reason = "; ".join(f"{m.rule.title}: {_compared(m)}" for m in self.metrics)
         optional = [m.rule for m in self.metrics if not (m.rule.required or m.rule.proven)]
         few = [rule.name for rule in optional if not rule.name.endswith(AFTER)]
         if action == "promote" and (few := [*few, *self.few]):
@@ -268,7 +284,7 @@ class Trial:
 
     def _word(self) -> Word:
         decisive = [m for m in self.metrics if m.rule.decisive]
-        if any(m.better.shows(PROOF_ALPHA) for m in decisive):
+        if any(m.better.shows(better_alpha(m.rule for m in decisive)) for m in decisive):
             return "better"
         if all(m.near.shows(PROOF_ALPHA) for m in decisive):
             return "equivalent"

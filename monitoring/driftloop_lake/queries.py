@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 LABEL_FIELDS = (
     pa.field("label", pa.string()),
@@ -17,11 +18,33 @@ _WITH_LABELS = """
            l.best.tags AS label_tags
     FROM p {how} JOIN (
         SELECT prediction_id, row,
-               arg_max({{'value': value, 'number': number, 'at': received_at, 'tags': {tags}}},
+               arg_max({{'value': value, 'number': number, 'at': received_at, 'tags': tags}},
                        (received_at, observed_at, value)) AS best
         FROM l GROUP BY prediction_id, row
     ) l ON p.prediction_id = l.prediction_id AND p.row = l.row
     ORDER BY p.predicted_at, p.prediction_id, p.row
+"""
+
+
+MERGED = """list_reduce(
+        list(CASE WHEN value >= '{' THEN value::JSON::MAP(VARCHAR, JSON) END
+            ORDER BY received_at, observed_at, value),
+        lambda a, b: CASE WHEN b IS NOT NULL THEN map_concat(coalesce(a, MAP{}), b) END
+    )::JSON::VARCHAR"""
+"""SQL of the labels of a group that are mappings (`ModelSpec.labels`) as one: later values replace
+earlier ones of the same key, and a label that is not a mapping ends what was before it; null if the
+latest is not one. No other JSON begins with a character from `{` on."""
+
+_MERGED_LABELS = f"""
+    SELECT prediction_id, row, received_at, observed_at, tags, coalesce(merged, value) AS value,
+           CASE WHEN merged IS NULL THEN number END AS number
+    FROM (
+        SELECT prediction_id, row, max(received_at) AS received_at, max(observed_at) AS observed_at,
+               arg_max(value, (received_at, observed_at, value)) AS value,
+               arg_max(number, (received_at, observed_at, value)) AS number,
+               arg_max(tags, (received_at, observed_at, value)) AS tags, {MERGED} AS merged
+        FROM l GROUP BY prediction_id, row
+    )
 """
 
 
@@ -43,13 +66,15 @@ class Queries:
         self, predictions: pa.Table, labels: pa.Table, only_labelled: bool, tags: bool = False
     ) -> pa.Table:
         """Return predictions with LABEL_FIELDS of their latest label by (received_at, observed_at),
-        and TAGS_FIELD if `tags`. Predictions without a label are left out or have nulls. Sorted by
-        (predicted_at, prediction_id, row)."""
+        and TAGS_FIELD if `tags`; mappings are merged (`MERGED`). Predictions without a label are
+        left out or have nulls. Sorted by (predicted_at, prediction_id, row)."""
         keys = predictions.select(["prediction_id", "row", "predicted_at"])
         keys = keys.append_column("i", pa.array(range(keys.num_rows), pa.int64()))
-        query = _WITH_LABELS.format(
-            how="INNER" if only_labelled else "LEFT", tags="tags" if tags else "''"
-        )
+        if not tags:
+            labels = labels.append_column("tags", pa.repeat("", labels.num_rows))
+        if pc.any(pc.greater_equal(labels["value"], "{")).as_py():
+            labels = self._ask(_MERGED_LABELS, l=labels)
+        query = _WITH_LABELS.format(how="INNER" if only_labelled else "LEFT")
         found = self._ask(query, p=keys, l=labels)
         # Taken by index instead of through SQL, so that all columns keep their types.
         rows = predictions.take(found.column("i"))

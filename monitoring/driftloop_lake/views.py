@@ -2,10 +2,12 @@
 
 `predictions`: prediction_id, row, version, arm, predicted_at; one column for each input and output;
 replica, sequence, latency_s, error, routing_key_hash, trace_id. `labels`: the fields of the labels
-for this model's predictions. `labelled`: their inner join, each row with its latest label. A column
-has the name of its tensor, unless the view already has that name or an input and an output share it
-(DuckDB ignores case). Then it keeps the lake's prefix, `in_…` or `out_…`, and gets a number if that
-name is taken too: `in_Age`, `in_age_2`.
+for this model's predictions. `labelled`: their inner join, each row with its latest label; labels
+that are mappings are merged (`queries.MERGED`). `shadows`: what candidates answered unseen, under
+the keys of the predictions, with their outputs and `error`. A column has the name of its tensor,
+unless the view already has that name or an input and an output share it (DuckDB ignores case). Then
+it keeps the lake's prefix, `in_…` or `out_…`, and gets a number if that name is taken too:
+`in_Age`, `in_age_2`.
 
 Apart from `queries`, only this module knows DuckDB.
 """
@@ -14,7 +16,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -27,10 +29,13 @@ from driftloop_contracts.model import NAME
 from driftloop_lake import layout
 from driftloop_lake.columns import named
 from driftloop_lake.lake_table import LakeTable
+from driftloop_lake.queries import MERGED
 
 KEY = tuple(field.name for field in FIXED_COLUMNS[:5])
 BOOKKEEPING = tuple(field.name for field in FIXED_COLUMNS[5:])
 LABEL = ("value", "observed_at", "received_at", "source", "tags", "value_json")
+_NO_SHADOWS = pa.schema([field for field in FIXED_COLUMNS if field.name in (*KEY, "error")])
+Columns = Mapping[str, tuple[Sequence[pa.Field], pa.DataType]]
 BATCH_ROWS = 10_000
 _AHEAD = 4
 """The number of batches that may wait for a slow reader."""
@@ -173,6 +178,7 @@ class Views:
         self,
         predictions: LakeTable,
         labels: LakeTable | None,
+        shadows: LakeTable | None,
         at: datetime | None,
         text_labels: bool | None,
         output: str | None,
@@ -190,6 +196,9 @@ class Views:
         stored = LABEL_SCHEMA.empty_table() if labels is None else labels.dataset()
         self._connection.register("_stored", predictions.dataset())
         self._connection.register("_labels", stored)
+        shadow = _NO_SHADOWS.empty_table() if shadows is None else shadows.dataset()
+        self._connection.register("_shadows", shadow)
+        self._shadow_columns = named(_NO_SHADOWS if shadows is None else shadows.schema)
         self._connection.execute(_with_todays_names(predictions))
         text = self._is_text(output) if text_labels is None else text_labels
         for view in self._definitions(at, text):
@@ -231,6 +240,10 @@ class Views:
     def _definitions(self, at: datetime | None, text: bool) -> Iterator[str]:
         until = "" if at is None else f"TIMESTAMPTZ '{at.astimezone(UTC).isoformat()}'"
         value = "value ->> '$'" if text else "number"
+        # A version that was rolled out twice has answered some rows twice, and alike.
+        yield f"""CREATE VIEW shadows AS SELECT {self._select(KEY, KEY, self._shadow_columns)}
+            FROM _shadows p {until and f"WHERE predicted_at <= {until}"}
+            QUALIFY row_number() OVER (PARTITION BY version, prediction_id, row) = 1"""
         yield f"""CREATE VIEW predictions AS SELECT {self._select(KEY)} FROM _predictions p
             {until and f"WHERE predicted_at <= {until}"}"""
         yield f"""CREATE VIEW labels AS
@@ -238,23 +251,39 @@ class Views:
                 tags, value AS value_json
             FROM _labels SEMI JOIN predictions USING (prediction_id)
             {until and f"WHERE received_at <= {until}"}"""
+        # Merging holds all labels in memory, so it is left out if there is nothing to merge.
+        merged = MERGED if self._has_mappings() else "NULL"
+        judged = [
+            "coalesce(l.merged, l.best.value) AS value" if text else "l.best.value",
+            *(f"l.best.{column}" for column in LABEL[1:-1]),
+            "coalesce(l.merged, l.best.value_json) AS value_json",
+        ]
         yield f"""CREATE VIEW labelled AS
-            SELECT {self._select((*KEY, *LABEL), KEY)}, {", ".join(f"l.best.{c}" for c in LABEL)}
+            SELECT {self._select((*KEY, *LABEL), KEY)}, {", ".join(judged)}
             FROM _predictions p JOIN (
                 SELECT prediction_id, row, arg_max(
                     {{'value': {value}, 'observed_at': observed_at, 'received_at': received_at,
                       'source': source, 'tags': tags, 'value_json': value}},
-                    (received_at, observed_at, value)) AS best
+                    (received_at, observed_at, value)) AS best, {merged} AS merged
                 FROM _labels WHERE metric = 'label' {until and f"AND received_at <= {until}"}
                 GROUP BY prediction_id, row
             ) l ON p.prediction_id = l.prediction_id AND p.row = l.row
             {until and f"WHERE p.predicted_at <= {until}"}"""
 
-    def _select(self, taken: Sequence[str], key: Sequence[str] = KEY) -> str:
-        names = column_names(list(self._columns), taken)
+    def _has_mappings(self) -> bool:
+        """Whether a label is a mapping; files without one are skipped by their statistics."""
+        found = self._connection.execute("SELECT 1 FROM _labels WHERE value >= '{' LIMIT 1")
+        return found.fetchone() is not None
+
+    def _select(
+        self, taken: Sequence[str], key: Sequence[str] = KEY, columns: Columns | None = None
+    ) -> str:
+        """columns: of the table `p`; None: of predictions."""
+        found = self._columns if columns is None else columns
+        names = column_names(list(found), taken)
         parts = [f"p.{_quoted(column)}" for column in key]
         for column, name in names.items():
-            fields, type_ = self._columns[column]
+            fields, type_ = found[column]
             parts.append(f"{_united(fields, type_)} AS {_quoted(name)}")
         return ", ".join(parts)
 
@@ -270,7 +299,7 @@ def open_views(
     resources: Resources = Resources(),
 ) -> Views:
     """Create views of the newest or a given version, restricted to what was predicted and received
-    up to `at`.
+    up to `at`. Shadow answers are always the newest.
 
     output: the tensor that labels are compared with. If it is a text, `value` of a label is a text,
     otherwise a number (null for a label of another kind; `value_json` has each label as it was
@@ -286,7 +315,8 @@ def open_views(
         newest, predictions = predictions, _at_version(predictions, version.predictions, model)
         if labels is not None:
             labels = _labels_beside(newest, labels, version)
-    return Views(predictions, labels, at, text_labels, output, resources)
+    shadows = LakeTable.open(layout.shadows_uri(lake, model))
+    return Views(predictions, labels, shadows, at, text_labels, output, resources)
 
 
 def _labels_beside(predictions: LakeTable, labels: LakeTable, version: Version) -> LakeTable | None:

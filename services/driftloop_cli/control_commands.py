@@ -53,6 +53,15 @@ def status(
 
 
 @stack_command
+def metrics(run: Invocation, name: Model) -> None:
+    """Show the metrics of the champion's newest labelled rows, with 95 % intervals."""
+    from driftloop_cli.metrics_view import metrics_view
+
+    document = _client(run).get(f"/api/models/{name}/metrics")
+    run.emit(document, lambda: console.show(metrics_view(document, console.width_limit)))
+
+
+@stack_command
 def deploy(
     run: Invocation,
     path: Annotated[

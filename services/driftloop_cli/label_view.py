@@ -1,9 +1,11 @@
 """Formats the arrival of labels for people."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from driftloop_cli.table_layout import Rows
 from driftloop_contracts.durations import in_short
+from driftloop_contracts.errors import listed
 
 
 def arrival_rows(versions: list[dict[str, Any]]) -> Rows:
@@ -28,8 +30,16 @@ def arrival_rows(versions: list[dict[str, Any]]) -> Rows:
     return Rows((*columns, *(f"by {age}" for age in ages)), rows)
 
 
-def unjudged(model: str, versions: list[dict[str, Any]]) -> list[str]:
-    """Return a sentence for each version with labels that cannot be judged."""
+def unjudged(model: str, versions: list[dict[str, Any]], keys: Sequence[str] = ()) -> list[str]:
+    """Return a sentence for each version with labels that cannot be judged. keys: of labels that
+    are mappings."""
+    if keys:
+        return [
+            f"v{found['version']}: {found['other_kind']:,} rows have a label that names none of "
+            f"{listed(keys)}, and are not judged"
+            for found in versions
+            if found["other_kind"]
+        ]
     return [
         f"v{found['version']}: {found['other_kind']:,} rows have a label that cannot be "
         f"compared with the output, "

@@ -16,6 +16,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.event_times import parse_time
 
 if TYPE_CHECKING:
+    from driftloop_contracts.model import ModelSpec
     from driftloop_lake.views import QueryResult, Views
     from driftloop_settings import Settings
 
@@ -46,10 +47,12 @@ def query(
 ) -> None:
     """Query the lake in SQL. Read-only.
 
-    Views: predictions (prediction_id, row, version, arm, at, a column for each input and output),
-    labels (prediction_id, row, value, observed_at, received_at, source, metric, tags), and
-    labelled, predictions with their latest label. `DESCRIBE predictions` lists the columns. --json
-    prints an array of objects, of any size, while the query runs.
+    Views: predictions (prediction_id, row, version, arm, predicted_at, a column for each input and
+    output), labels (prediction_id, row, value, observed_at, received_at, source, metric, tags),
+    labelled, predictions with their latest label, and shadows, what candidates answered unseen
+    (prediction_id, row, version, arm, predicted_at, a column for each output, error). `DESCRIBE
+    predictions` lists the columns. --json prints an array of objects, of any size, while the query
+    runs.
     """
     from driftloop_cli.rows import write_json_array
 
@@ -97,16 +100,17 @@ def labels(
     from driftloop_lake.label_arrival import label_arrival
 
     now = _time(at, "--at") or datetime.now(UTC)
-    views = _views(run.settings, name, at, None)
+    views, spec = _views(run.settings, name, at, None), _spec(run.settings, name)
+    keys = spec.labels if spec else ()
     document: dict[str, Any] = {
         "model": name,
         "at": now.isoformat(),
-        "versions": [arrival.to_dict() for arrival in label_arrival(views, now)],
+        "versions": [arrival.to_dict() for arrival in label_arrival(views, now, keys=keys)],
     }
 
     def show() -> None:
         console.show(arrival_rows(document["versions"]).lines(console.width_limit))
-        for sentence in unjudged(name, document["versions"]):
+        for sentence in unjudged(name, document["versions"], keys):
             console.print(styled((sentence, "yellow")))
 
     run.emit(document, show)
@@ -212,24 +216,25 @@ def _with_running_broker(settings: "Settings") -> "Settings":
 def _views(settings: "Settings", model: str, at: str | None, version: str | None) -> "Views":
     from driftloop_lake import views
 
+    spec = _spec(settings, model)
     return views.open_views(
         settings.lake_uri,
         model,
-        output=_judged_output(settings, model),
+        output=spec.output if spec else None,
         at=_time(at, "--at"),
         version=None if version is None else views.Version.parse(version),
     )
 
 
-def _judged_output(settings: "Settings", model: str) -> str | None:
-    """The tensor that labels compare with; None if the store does not know the model."""
+def _spec(settings: "Settings", model: str) -> "ModelSpec | None":
+    """The model's spec; None if the store does not know the model."""
     from driftloop_store import open_store
 
     path = settings.store_url.removeprefix("sqlite:///")
     if path != settings.store_url and not Path(path).is_file():
         return None  # the lake has no store: reading must not create one
     deployment = open_store(settings.store_url).deployment(model)
-    return deployment.model.output if deployment else None
+    return deployment.model if deployment else None
 
 
 def _time(text: str | None, option: str) -> datetime | None:

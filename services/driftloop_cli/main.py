@@ -45,6 +45,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(control_commands.status)
+app.command()(control_commands.metrics)
 app.command()(control_commands.deploy)
 app.command()(control_commands.remove)
 app.command()(control_commands.retrain)

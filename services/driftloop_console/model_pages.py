@@ -10,14 +10,14 @@ from driftloop_console.context import ConsoleContext
 from driftloop_console.model_records import one_model, rules
 from driftloop_console.page import Link, Page, Section, facts_section, table_section
 from driftloop_console.time_range import compared, time_range
-from driftloop_console.views import drift_page, model_page, slices
+from driftloop_console.views import drift_page, live_metrics, model_page, slices
 from driftloop_console.views.fleet import model_url
 from driftloop_console.views.measured import measured
 from driftloop_contracts.alert import Alert
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.incident import Incident
 from driftloop_contracts.kind import LANGUAGE
-from driftloop_contracts.model import Deployment
+from driftloop_contracts.model import Deployment, ModelSpec
 
 Params = Mapping[str, str]
 Record = Mapping[str, Any]
@@ -56,6 +56,7 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
         ),
         _drift(context, deployment, windows, drift_page.sketch_charts(sketches, references), query),
         table_section("Windows", model_page.windows_table(windows), query),
+        *_metrics(records.monitor, deployment.model, query),
         table_section("Incidents", model_page.incidents_table(incidents), query),
         table_section("Alerts", model_page.alerts_table(alerts), query),
         table_section(
@@ -117,6 +118,19 @@ def _drift(
     empty = "No column moved away from the reference in this time."
     data = {"charts": charts, "empty": empty, "sketched": bool(sketched)}
     return Section("drift", "Drift by column", "drift.html", data)
+
+
+def _metrics(monitor: Mapping[str, Any], spec: ModelSpec, query: Params) -> tuple[Section, ...]:
+    confusion = live_metrics.confusion_table(monitor)
+    return (
+        table_section(
+            "Metrics of labelled rows",
+            live_metrics.metrics_table(monitor),
+            query,
+            live_metrics.metrics_note(monitor, spec),
+        ),
+        *([table_section("Labels and answers", confusion, query)] if confusion else ()),
+    )
 
 
 def version(context: ConsoleContext, params: Params, query: Params) -> Page:

@@ -104,6 +104,7 @@ def check_capture(spec: ModelSpec, signature: Signature, *, has_key: bool) -> No
     rules = parse_capture(spec.options)
     inputs = {t.name for t in signature.accepted}
     known = inputs | {t.name for t in signature.outputs}
+    judged = {spec.output, *(o.output for o in spec.judged_by if o.label is not None)}
     for rule, columns in _by_rule(rules):
         for column in sorted(columns):
             if column not in known:
@@ -111,7 +112,7 @@ def check_capture(spec: ModelSpec, signature: Signature, *, has_key: bool) -> No
                     f"capture: {rule}: the model has no column {column!r}; it has "
                     f"{listed(sorted(known))}"
                 )
-            if spec.task is not None and column == spec.output:
+            if spec.task is not None and column in judged:
                 raise Rejected(
                     f"capture: {rule}: column {column!r} is the output that labels are compared "
                     "with; it must be captured unchanged"

@@ -117,13 +117,19 @@ class PredictionHeaders:
             raise Rejected(f"prediction record with bad headers: {error}") from None
 
 
+LabelValue = bool | int | float | str | None
+MAX_LABELS_OF_A_ROW = 100
+
+
 @dataclass(frozen=True, slots=True)
 class LabelEvent:
     """One label or feedback value for one row of a prediction. Times are aware UTC."""
 
     prediction_id: PredictionId
     row: int
-    value: bool | int | float | str | None
+    value: "LabelValue | dict[str, LabelValue]"
+    """Of a model with several labelled outputs: by their names. Later labels of a row replace the
+    values that they name."""
     observed_at: datetime
     received_at: datetime
     source: str = "api"
@@ -182,8 +188,9 @@ _FIELDS = {
 
 
 SEVERAL_VALUES = (
-    "if a row has several values (multi-label), send each as an item of its own, with `row`, a "
-    "`metric` that you name, and `value`"
+    "if a model has several labelled outputs, send an object with a value for each, such as "
+    '{"approve": 1, "amount": 310}; if an output has several values (multi-label), send each as an '
+    "item of its own, with `row`, a `metric` that you name, and `value`"
 )
 
 
@@ -249,9 +256,9 @@ def _parse_item(item: object, now: datetime, bounds: Bounds, where: str) -> list
     else:
         rows = [(row or 0, value)]
     for _, one in rows:
-        if not isinstance(one, (bool, int, float, str, type(None))) or (
-            isinstance(one, float) and not abs(one) < float("inf")
-        ):
+        if isinstance(one, dict) and metric == "label":
+            _check_labels(one, where)
+        elif not _is_value(one):
             hint = f"; {SEVERAL_VALUES}" if isinstance(one, list | dict) else ""
             raise Rejected(
                 where + f"a label must be a finite number, a text, a boolean or null{hint}"
@@ -262,6 +269,27 @@ def _parse_item(item: object, now: datetime, bounds: Bounds, where: str) -> list
         )
         for index, one in rows
     ]
+
+
+def _is_value(value: object) -> bool:
+    finite = not isinstance(value, float) or abs(value) < float("inf")
+    return finite and isinstance(value, bool | int | float | str | None)
+
+
+def _check_labels(labels: dict[str, Any], where: str) -> None:
+    """Raises Rejected unless they are a value for each of some outputs."""
+    if not 0 < len(labels) <= MAX_LABELS_OF_A_ROW:
+        raise Rejected(
+            where + f"an object as `label` must name 1 to {MAX_LABELS_OF_A_ROW} outputs, such as "
+            '{"approve": 1, "amount": 310}'
+        )
+    for name, value in labels.items():
+        if not 0 < len(name) <= MAX_ID_CHARS:
+            raise Rejected(where + f"the name of an output has 1 to {MAX_ID_CHARS} characters")
+        if not _is_value(value):
+            raise Rejected(
+                where + f"the label of {name!r} must be a finite number, a text, a boolean or null"
+            )
 
 
 def _time(value: object, default: datetime, bounds: Bounds, what: str) -> datetime:

@@ -9,7 +9,12 @@ from typing import Any, Literal
 
 from driftloop_contracts.errors import Rejected, shown
 from driftloop_contracts.kind import ModelKind, Runtime, Task, kind_of
-from driftloop_contracts.objective import Objective, parse_guardrails, parse_objective
+from driftloop_contracts.objective import (
+    Objective,
+    in_words,
+    parse_guardrails,
+    parse_objectives,
+)
 from driftloop_contracts.signature import Signature
 
 Arm = Literal["stable", "canary", "pinned"]
@@ -40,7 +45,8 @@ class ModelSpec:
     slices: parts of the rows that are judged one by one: an input column, each value of which is a
     slice, or a name and a condition, {"new_customers": "tenure < 3"}.
     objective, guardrails: what is worse (`driftloop_contracts.objective`); None: the error of a
-    class or value, or the rating. classes: in the order of the model's probabilities.
+    class or value, or the rating. further: decisive objectives beside the first. classes: in the
+    order of the model's probabilities.
     policy: the model's own values of settings, by section and key
     (`driftloop_settings.Settings.for_model`).
     labels_depend_on_answer: whether the label of a row would be another one had the model answered
@@ -59,6 +65,7 @@ class ModelSpec:
     guardrails: tuple[Objective, ...] = ()
     classes: tuple[str, ...] = ()
     labels_depend_on_answer: bool = False
+    further: tuple[Objective, ...] = ()
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
@@ -78,20 +85,65 @@ class ModelSpec:
             )
         if self.task and not self.output:
             raise Rejected(f"model {self.name!r} has a task: name its `output` tensor too")
-        for said in (*filter(None, [self.objective]), *self.guardrails):
-            if self.task is None or said.kind.task not in (None, self.task):
+        for said in self.judged_by:
+            # Of several labelled outputs, one may be a class and another a value.
+            fitting = (None, *tasks) if said.label is not None else (None, self.task)
+            if self.task is None or said.kind.task not in fitting:
                 fits = said.kind.task or "a model with a `task`"
                 raise Rejected(
                     f"metric {said.metric!r} is for {fits}; model {self.name!r} has "
                     f"{'the task ' + self.task if self.task else 'no `task`'}"
                 )
+        self._check_labels()
         _check_slices(self.slices)
+
+    def _check_labels(self) -> None:
+        """Labels are values or mappings: Raises Rejected if some metrics read the one and some the
+        other."""
+        names = [guard.name for guard in (*self.further, *self.guardrails)]
+        for guard in self.guardrails:
+            if names.count(guard.name) > 1:
+                raise Rejected(f"`guardrails`: {guard.name!r} is an objective too")
+        if not self.labels:
+            return
+        if self.objective is None:
+            raise Rejected(
+                f"`guardrails` compare the label {self.labels[0]!r}: say an `objective` with the "
+                "`label` that it compares, too"
+            )
+        if plain := [said.metric for said in self.judged_by if said.label is None]:
+            raise Rejected(
+                f"metric {plain[0]!r}: say which `label` it compares, as others do "
+                f"({', '.join(self.labels)})"
+            )
 
     @property
     def kind(self) -> ModelKind:
         return kind_of(self.runtime)
 
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The decisive ones; none: by the task."""
+        return (*filter(None, [self.objective]), *self.further)
+
+    @property
+    def judged_by(self) -> tuple[Objective, ...]:
+        """Objectives and guardrails."""
+        return (*self.objectives, *self.guardrails)
+
+    @property
+    def judged_in_words(self) -> str:
+        """The names of what it is judged by, for people."""
+        return in_words(self.objectives, self.guardrails, self.task or "")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The keys of its labels, if they are mappings such as {"approve": 1, "amount": 310}; none:
+        a label is a value."""
+        return tuple(dict.fromkeys(o.label for o in self.judged_by if o.label is not None))
+
     def to_dict(self) -> dict[str, Any]:
+        objectives = [one.to_dict() for one in self.objectives]
         return {
             "name": self.name,
             "task": self.task,
@@ -101,7 +153,7 @@ class ModelSpec:
             "options": self.options,
             "runtime": self.runtime,
             "policy": self.policy,
-            **({"objective": self.objective.to_dict()} if self.objective else {}),
+            **({"objective": objectives if self.further else objectives[0]} if objectives else {}),
             **({"guardrails": [g.to_dict() for g in self.guardrails]} if self.guardrails else {}),
             **({"classes": list(self.classes)} if self.classes else {}),
             **({"labels_depend_on_answer": True} if self.labels_depend_on_answer else {}),
@@ -109,9 +161,12 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "ModelSpec":
+        if "further" in value:
+            raise Rejected("`further`: list several metrics under `objective`")
         found = {**value, "slices": tuple(value.get("slices") or ())}
         if value.get("objective") is not None:
-            found["objective"] = parse_objective(value["objective"], "objective")
+            found["objective"], *further = parse_objectives(value["objective"])
+            found["further"] = tuple(further)
         found["guardrails"] = parse_guardrails(value.get("guardrails") or ())
         found["classes"] = tuple(class_name(name) for name in value.get("classes") or ())
         return cls(**found)

@@ -1,4 +1,4 @@
-"""What a team calls worse: one decisive metric of a model, and guardrails. Values only; what a
+"""What a team calls worse: decisive metrics of a model, and guardrails. Values only; what a
 metric makes of rows is in `driftloop_evaluation`."""
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ METRICS: Mapping[str, MetricKind] = {
 }
 OWN = MetricKind(None, "outputs")
 """Of `module:function`."""
-_SHARED = frozenset({"metric", "margin", "output", "label"})
+_SHARED = frozenset({"metric", "margin", "output", "label", "classes"})
 
 
 def _margin(value: float | str) -> float | str:
@@ -110,6 +110,8 @@ class Objective(BaseModel):
     ] = None
     output: str | None = None
     label: str | None = None
+    classes: tuple[ClassName, ...] = ()
+    """In the order of the output's probabilities; none: the model's."""
     positive: ClassName | None = None
     """The class that counts as positive."""
     threshold: float | None = Field(None, gt=0, lt=1)
@@ -182,7 +184,17 @@ class Objective(BaseModel):
             raise ValueError("metric 'cost': one of the costs must be above 0")
 
     def to_dict(self) -> dict[str, Any]:
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+
+
+def in_words(objectives: Sequence[Objective], guardrails: Sequence[Objective], task: str) -> str:
+    """What a model is judged by, for people. task: what it is judged by without an objective."""
+    default = {"classification": "error", "regression": "squared error", "generation": "rating"}
+    names = ", ".join(one.name for one in objectives) or default.get(
+        task, "nothing: it has no task"
+    )
+    guards = ", ".join(guard.name for guard in guardrails)
+    return f"{names}; guardrails: {guards}" if guards else names
 
 
 def parse_objective(value: object, where: str) -> Objective:
@@ -201,13 +213,26 @@ def parse_objective(value: object, where: str) -> Objective:
         raise Rejected(f"`{place}`: {first['msg'].removeprefix('Value error, ')}") from None
 
 
+def parse_objectives(value: object) -> tuple[Objective, ...]:
+    """One of what `parse_objective` reads, or a list of them."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return (parse_objective(value, "objective"),)
+    if not value:
+        raise Rejected("`objective` is an empty list: name a metric, or leave it out")
+    return _listed(value, "objective")
+
+
 def parse_guardrails(value: object) -> tuple[Objective, ...]:
     """A list of what `parse_objective` reads."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise Rejected("`guardrails` must be a list of metrics")
-    found = tuple(parse_objective(item, f"guardrails[{i}]") for i, item in enumerate(value))
-    names = [guard.name for guard in found]
+    return _listed(value, "guardrails")
+
+
+def _listed(value: Sequence[object], where: str) -> tuple[Objective, ...]:
+    found = tuple(parse_objective(item, f"{where}[{i}]") for i, item in enumerate(value))
+    names = [one.name for one in found]
     for name in names:
         if names.count(name) > 1:
-            raise Rejected(f"`guardrails`: {name!r} is there twice")
+            raise Rejected(f"`{where}`: {name!r} is there twice")
     return found

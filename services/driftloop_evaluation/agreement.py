@@ -17,10 +17,11 @@ RTOL = 1e-3
 
 
 def agreeing(spec: ModelSpec, champion: pa.Table, candidate: pa.Table) -> NDArray[np.bool_]:
-    """Whether the answers to each of n rows are the same: the output that labels compare with, or
+    """Whether the answers to each of n rows are the same: the outputs that labels compare with, or
     all outputs that both have if there is none. A missing answer differs from any other."""
-    own = f"{OUTPUT_PREFIX}{spec.output}"
-    names = [own] if spec.output else candidate.column_names
+    several = [o.output for o in spec.judged_by if o.label is not None and o.output is not None]
+    own = [f"{OUTPUT_PREFIX}{name}" for name in dict.fromkeys([spec.output, *several])]
+    names = own if spec.output else candidate.column_names
     found = np.ones(champion.num_rows, bool)
     for name in names:
         known = name in champion.column_names and name in candidate.column_names

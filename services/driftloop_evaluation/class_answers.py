@@ -87,7 +87,7 @@ def probabilities(
         p = np.stack([1.0 - value, value], axis=1)
         classes: tuple[str, ...] = binary_classes(spec, objective)
     else:
-        classes = spec.classes or tuple(str(i) for i in range(width))
+        classes = classes_of(spec, objective) or tuple(str(i) for i in range(width))
         if len(classes) != width:
             raise Rejected(f"{width} probabilities a row, and `classes` names {len(classes)}")
         p = _matrix(column, width)
@@ -95,6 +95,11 @@ def probabilities(
     place = pc.fill_null(pc.index_in(label, pa.array(classes)), -1)
     judged = _bools(pc.and_(column.is_valid(), label.is_valid()))
     return Probabilities(p, classes, np.asarray(place, dtype=np.int64), judged)
+
+
+def classes_of(spec: ModelSpec, objective: Objective) -> tuple[str, ...]:
+    """Of the output that an objective compares; none: not said."""
+    return tuple(class_name(name) for name in objective.classes) or spec.classes
 
 
 def label_classes(classes: tuple[str, ...], labels: Labels) -> pa.Array:
@@ -106,16 +111,17 @@ def label_classes(classes: tuple[str, ...], labels: Labels) -> pa.Array:
 
 def binary_classes(spec: ModelSpec, objective: Objective) -> tuple[str, str]:
     """(negative, positive). Raises Rejected if the spec does not say which is which."""
+    classes = classes_of(spec, objective)
     if objective.positive is None:
-        if len(spec.classes) == 2:
-            return spec.classes[0], spec.classes[1]
-        if spec.classes:
+        if len(classes) == 2:
+            return classes[0], classes[1]
+        if classes:
             raise Rejected(f"metric {objective.metric!r}: say which class is `positive`")
         return "0", "1"
     positive = class_name(objective.positive)
-    if isinstance(objective.positive, bool) and positive not in spec.classes:
+    if isinstance(objective.positive, bool) and positive not in classes:
         positive = str(int(objective.positive))
-    others = [name for name in spec.classes if name != positive]
+    others = [name for name in classes if name != positive]
     negative = others[0] if len(others) == 1 else {"1": "0", "0": "1"}.get(positive, "")
     return negative, positive
 
@@ -155,15 +161,19 @@ def probability_tensor(spec: ModelSpec, objective: Objective, signature: Signatu
 
 
 def find_probabilities(spec: ModelSpec, objective: Objective, floating: Mapping[str, bool]) -> str:
-    """Which output has probabilities: the one that is said, else one that is named so, else the
-    only one of floats besides the class. floating: for each output, whether it is of floats. Raises
+    """Which output has probabilities: the one that is said, else the only one that is named after
+    the label, as `approve_scores`, else one that is named so, else the only one of floats besides
+    the class. floating: for each output, whether it is of floats. Raises
     Rejected if that leaves none or several."""
     if objective.output is not None:
         return objective.output
     found = [name for name, is_float in floating.items() if is_float]
+    label, named_after = objective.label, []
+    if label is not None:
+        named_after = [name for name in found if label in name and name != label]
     likely = [name for name in found if name.lower().startswith(_LIKELY)]
     others = [name for name in found if name != spec.output]
-    for choice in (likely, others, found):
+    for choice in (named_after, likely, others, found):
         if len(choice) == 1:
             return choice[0]
     raise Rejected(

@@ -6,7 +6,7 @@ class that the labels "1", 1 and 1.0 name, and "007" is not.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,23 @@ class Labels:
         return cls(numbers, lambda: class_names(column))
 
 
+def arrived(rows: pa.Table, keys: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each of n rows of the lake has all labels that its model is judged by: a label, or if
+    labels are mappings, a value for each of their `keys` (`ModelSpec.labels`). null is one: it says
+    that there is none."""
+    if not keys:
+        return np.asarray(rows[LABEL].is_valid().to_numpy(), dtype=bool)
+    known = _array(rows[LABEL]).dictionary_encode()
+    whole = [_has(keys, text) for text in known.dictionary.to_pylist()]
+    found = pc.fill_null(pa.array(whole, pa.bool_()).take(known.indices), False)
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _has(keys: Sequence[str], text: str) -> bool:
+    value = json.loads(text)
+    return isinstance(value, dict) and all(key in value for key in keys)
+
+
 def label_names(texts: Any) -> pa.Array:
     """Class names of labels that are JSON texts: a column [n] to an array [n], null for none."""
     known = _array(texts).dictionary_encode()
@@ -65,7 +82,7 @@ def _under(key: str, text: str | None) -> Any:
 
 def _label_name(text: str) -> str | None:
     value = json.loads(text)
-    if value is None:
+    if value is None or isinstance(value, dict):
         return None
     return value if isinstance(value, str) else text
 

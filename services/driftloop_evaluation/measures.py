@@ -28,16 +28,25 @@ SLICE = "slice "
 @dataclass(frozen=True, slots=True)
 class Measure:
     """margin: the rise of the mean loss that matters. part: the slice that it is of, None: all
-    rows. The decisive one is named QUALITY, one of a slice by SLICE and the slice's name."""
+    rows. The first decisive one is named QUALITY, one of a slice by SLICE and the slice's name.
+    further: decisive beside the first one."""
 
     name: str
     rule: LossRule
     margin: float
     part: Slice | None = None
+    further: bool = False
 
     @property
     def decisive(self) -> bool:
-        return self.name == QUALITY
+        return self.name == QUALITY or self.further
+
+    @property
+    def of(self) -> str:
+        """What it measures, if the model has several objectives and the name does not say it."""
+        spec, objective = self.rule.spec, self.rule.objective
+        several = self.name == QUALITY and spec.further and objective is not None
+        return objective.name if several and objective else ""
 
     def losses(self, rows: pa.Table) -> Floats:
         """As `LossRule.losses`, NaN outside of the slice."""
@@ -55,6 +64,7 @@ class Measure:
             "objective": rule.objective and rule.objective.to_dict(),
             "facts": dict(rule.facts),
             "slice": part and {"name": part.name, "condition": part.condition.text},
+            "further": self.further,
         }
 
     @classmethod
@@ -63,12 +73,13 @@ class Measure:
         objective = None if said is None else parse_objective(said, "objective")
         rule = LossRule(spec, value["scale"], objective, value["facts"])
         found = None if part is None else Slice.of(part["name"], part["condition"])
-        return cls(value["name"], rule, value["margin"], found)
+        return cls(value["name"], rule, value["margin"], found, value.get("further", False))
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """decisive: None if the model's rows are not judged. others: guardrails and slices. small:
+    """decisive: the first; None if the model's rows are not judged. others: further decisive ones,
+    guardrails and slices. small:
     slices with too few rows, and how many they have."""
 
     decisive: Measure | None
@@ -97,10 +108,23 @@ def measures_of(
         decisive = Measure(QUALITY, LossRule(spec, scale_of(spec, past, min_rows)), margin)
     else:
         decisive = _measure(spec, QUALITY, spec.objective, past)
+    further = tuple(
+        replace(_measure(spec, one.name, one, past), further=True) for one in spec.further
+    )
     guards = tuple(_measure(spec, guard.name, guard, past) for guard in spec.guardrails)
     slices = slices_of(spec, past, min_slice_rows)
-    parts = tuple(replace(decisive, name=SLICE + one.name, part=one) for one in slices.found)
-    return Measures(decisive, (*guards, *parts), slices.small)
+    parts = tuple(
+        replace(whole, name=SLICE + one.name + _of(whole), part=one, further=False)
+        for whole in (decisive, *further)
+        for one in slices.found
+    )
+    return Measures(decisive, (*further, *guards, *parts), slices.small)
+
+
+def _of(whole: Measure) -> str:
+    """What a slice is judged by, if the model has several objectives."""
+    objective = whole.rule.objective
+    return f" ({objective.name})" if whole.rule.spec.further and objective else ""
 
 
 def all_losses(measures: Sequence[Measure], rows: pa.Table) -> list[Floats]:

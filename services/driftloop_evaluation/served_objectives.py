@@ -1,23 +1,24 @@
 """Whether a model's outputs can serve what its spec judges it by: asked when it is deployed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from driftloop_contracts.errors import Rejected, listed
 from driftloop_contracts.model import ModelSpec, class_name
 from driftloop_contracts.objective import Objective
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_evaluation.class_answers import binary_classes, probability_tensor
+from driftloop_evaluation.class_answers import binary_classes, classes_of, probability_tensor
 from driftloop_evaluation.plugins import load_plugin
 
 
 def served_objectives(spec: ModelSpec, signature: Signature) -> ModelSpec:
-    """The spec with the outputs of its objective and guardrails found. Raises Rejected, naming the
+    """The spec with the outputs of its objectives and guardrails found. Raises Rejected, naming the
     metric, if an output is missing or of another kind, or a class is unknown."""
     said = spec.objective
     return replace(
         spec,
         objective=said and _served(spec, said, signature),
+        further=tuple(_served(spec, one, signature) for one in spec.further),
         guardrails=tuple(_served(spec, guard, signature) for guard in spec.guardrails),
     )
 
@@ -35,6 +36,8 @@ def _served(spec: ModelSpec, objective: Objective, signature: Signature) -> Obje
         name = probability_tensor(spec, objective, signature)
         _check_probabilities(spec, objective, _tensor(name, outputs, what))
         return objective.model_copy(update={"output": name})
+    if objective.label is not None and reads != "interval":
+        objective = objective.model_copy(update={"output": _labelled(spec, objective, outputs)})
     names = [objective.output or spec.output]
     if reads == "interval":
         names = [objective.lower, objective.upper]
@@ -45,6 +48,23 @@ def _served(spec: ModelSpec, objective: Objective, signature: Signature) -> Obje
         if reads == "class":
             _check_classes(spec, objective, tensor)
     return objective
+
+
+def _labelled(
+    spec: ModelSpec, objective: Objective, outputs: Mapping[str, TensorSpec]
+) -> str | None:
+    """The output that a label belongs to: as said, of the same name, or the model's `output` if no
+    other label belongs to it."""
+    label = objective.label
+    if objective.output or label in outputs:
+        return objective.output or label
+    others = {o.label for o in spec.judged_by if o.output in (None, spec.output)} - {*outputs}
+    if others - {label} or spec.output in spec.labels:
+        raise Rejected(
+            f"metric {objective.metric!r}: say which `output` the label {label!r} compares with; "
+            f"the graph has {_all(outputs)}"
+        )
+    return spec.output
 
 
 def _tensor(name: str | None, outputs: dict[str, TensorSpec], what: str) -> TensorSpec:
@@ -65,7 +85,7 @@ def _check_classes(spec: ModelSpec, objective: Objective, tensor: TensorSpec) ->
     if "positive" in objective.kind.takes and objective.costs is None:
         _check_positive(spec, objective, tensor.datatype == "BYTES")
     for label in objective.costs or ():
-        _known(spec, label, f"metric {objective.metric!r}: `costs`")
+        _known(spec, objective, label, "costs")
     if objective.threshold is not None and not tensor.datatype.startswith("FP"):
         raise Rejected(
             f"metric {objective.metric!r}: `threshold` is of a probability, and output "
@@ -77,10 +97,11 @@ def _check_probabilities(spec: ModelSpec, objective: Objective, tensor: TensorSp
     what, width = f"metric {objective.metric!r}", _width(tensor)
     if not tensor.datatype.startswith("FP"):
         raise Rejected(f"{what} needs probabilities, and output {tensor.name!r} has no floats")
-    if width not in (None, 1) and spec.classes and len(spec.classes) != width:
+    classes = classes_of(spec, objective)
+    if width not in (None, 1) and classes and len(classes) != width:
         raise Rejected(
             f"{what}: output {tensor.name!r} has {width} probabilities a row, and `classes` names "
-            f"{len(spec.classes)}"
+            f"{len(classes)}"
         )
     if objective.metric == "top_k_error" and width is not None and (objective.k or 1) >= width:
         raise Rejected(f"{what}: with {width} classes the best {objective.k} are all there are")
@@ -89,12 +110,12 @@ def _check_probabilities(spec: ModelSpec, objective: Objective, tensor: TensorSp
 
 
 def _check_positive(spec: ModelSpec, objective: Objective, texts: bool) -> None:
-    what = f"metric {objective.metric!r}"
-    if objective.positive is None and texts and len(spec.classes) != 2:
+    what, classes = f"metric {objective.metric!r}", classes_of(spec, objective)
+    if objective.positive is None and texts and len(classes) != 2:
         raise Rejected(f"{what}: say which class is `positive`; the output names classes by text")
     positive = binary_classes(spec, objective)[1]
-    _known(spec, positive, f"{what}: `positive`")
-    if not texts and not spec.classes and isinstance(objective.positive, str):
+    _known(spec, objective, positive, "positive")
+    if not texts and not classes and isinstance(objective.positive, str):
         try:
             float(class_name(objective.positive))
         except ValueError:
@@ -104,9 +125,13 @@ def _check_positive(spec: ModelSpec, objective: Objective, texts: bool) -> None:
             ) from None
 
 
-def _known(spec: ModelSpec, name: str, where: str) -> None:
-    if spec.classes and name not in spec.classes:
-        raise Rejected(f"{where} names the class {name!r}; the classes are {_all(spec.classes)}")
+def _known(spec: ModelSpec, objective: Objective, name: str, key: str) -> None:
+    classes = classes_of(spec, objective)
+    if classes and name not in classes:
+        raise Rejected(
+            f"metric {objective.metric!r}: `{key}` names the class {name!r}; the classes are "
+            f"{_all(classes)}"
+        )
 
 
 def _all(names: Iterable[str]) -> str:

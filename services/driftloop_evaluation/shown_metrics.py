@@ -1,17 +1,19 @@
 """Metrics that are shown beside what decides, each with a 95 % confidence interval.
 
-The values are scikit-learn's. The intervals are those of a jackknife that leaves out one of 20
-blocks of consecutive rows at a time (Shao and Tu, "The Jackknife and Bootstrap", 1995): so rows of
-one time or of one user may depend on each other. An interval of a share is at least Wilson's
-("Probable inference", 1927), which holds also if none or all rows count.
+The values are those of `metric_values`. The intervals are those of a jackknife that leaves out one
+of 20 blocks of consecutive rows at a time (Shao and Tu, "The Jackknife and Bootstrap", 1995): so
+rows of one time or of one user may depend on each other. An interval of a share is at least
+Wilson's ("Probable inference", 1927), which holds also if none or all rows count.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop_evaluation import metric_values as values
 from driftloop_evaluation.labels import Floats
 
 BLOCKS = 20
@@ -40,29 +42,19 @@ def class_metrics(
 ) -> dict[str, Estimate]:
     """Of n rows. labels, answers [n]: places of classes. probabilities [n, classes]. Of two classes
     the second is the positive one; of more, precision, recall and F1 are means over classes."""
-    import sklearn.metrics as sk
-
-    average = "binary" if classes == 2 else "macro"
-
-    def per_class(kind: Callable[..., float]) -> Measure:
-        return lambda m: float(kind(labels[m], answers[m], average=average, zero_division=0.0))
-
-    found: dict[str, Measure] = {
-        "accuracy": lambda m: float(sk.accuracy_score(labels[m], answers[m])),
-        "precision": per_class(sk.precision_score),
-        "recall": per_class(sk.recall_score),
-        "f1": per_class(sk.f1_score),
-    }
+    found: dict[str, Measure] = {"accuracy": lambda m: values.accuracy(labels[m], answers[m])}
+    for place, name in enumerate(("precision", "recall", "f1")):
+        found[name] = partial(_of_classes, labels, answers, classes, place)
     if probabilities is not None:
         p, places = np.clip(probabilities, 0.0, 1.0), np.arange(classes)
         right = (labels[:, None] == places).astype(np.float64)
-        found["log_loss"] = lambda m: float(sk.log_loss(labels[m], p[m], labels=places))
+        found["log_loss"] = lambda m: values.log_loss(labels[m], p[m])
         found["brier"] = lambda m: float(((p[m] - right[m]) ** 2).sum(axis=1).mean() / 2)
         best, named = p.max(axis=1), (p.argmax(axis=1) == labels).astype(np.float64)
         if classes == 2:
             positive, score = labels == 1, p[:, 1]
-            found["roc_auc"] = lambda m: _both(positive[m], score[m], sk.roc_auc_score)
-            found["pr_auc"] = lambda m: _both(positive[m], score[m], sk.average_precision_score)
+            found["roc_auc"] = lambda m: values.roc_auc(positive[m], score[m])
+            found["pr_auc"] = lambda m: values.average_precision(positive[m], score[m])
             best, named = score, positive.astype(np.float64)
         found["calibration_error"] = lambda m: calibration_error(best[m], named[m])
     n = len(labels)
@@ -78,21 +70,13 @@ def class_metrics(
 
 def value_metrics(labels: Floats, answers: Floats) -> dict[str, Estimate]:
     """Of n rows: MAE, RMSE, R²."""
-    import sklearn.metrics as sk
-
+    off = answers - labels
     found: dict[str, Measure] = {
-        "mae": lambda m: float(sk.mean_absolute_error(labels[m], answers[m])),
-        "rmse": lambda m: float(sk.root_mean_squared_error(labels[m], answers[m])),
-        "r2": lambda m: float(sk.r2_score(labels[m], answers[m])),
+        "mae": lambda m: float(np.abs(off[m]).mean()),
+        "rmse": lambda m: float(np.sqrt((off[m] ** 2).mean())),
+        "r2": lambda m: values.r2(labels[m], answers[m]),
     }
     return {name: estimate(measure, len(labels)) for name, measure in found.items()}
-
-
-def confusion(labels: Ints, answers: Ints, classes: int) -> Ints:
-    """Return the counts [classes, classes] of rows by label and answer."""
-    import sklearn.metrics as sk
-
-    return np.asarray(sk.confusion_matrix(labels, answers, labels=np.arange(classes)), np.int64)
 
 
 def calibration_error(confidence: Floats, right: Floats) -> float:
@@ -143,5 +127,7 @@ def _at_least(found: Estimate, low: float, high: float) -> Estimate:
     )
 
 
-def _both(positive: NDArray[np.bool_], score: Floats, of: Callable[..., float]) -> float:
-    return float(of(positive, score)) if positive.any() and not positive.all() else float("nan")
+def _of_classes(
+    labels: Ints, answers: Ints, classes: int, place: int, m: NDArray[np.bool_]
+) -> float:
+    return values.precision_recall_f1(labels[m], answers[m], classes)[place]

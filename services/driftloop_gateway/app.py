@@ -25,7 +25,7 @@ from driftloop_gateway.incident_api import incident_api
 from driftloop_gateway.intake import take_in
 from driftloop_gateway.lake_counter import LakeCounter
 from driftloop_gateway.metrics_reader import MetricsReader
-from driftloop_gateway.overview import overview
+from driftloop_gateway.overview import newest_metrics, overview
 from driftloop_gateway.removal import remove
 from driftloop_http.callers import Callers
 from driftloop_http.http_errors import install_error_handlers
@@ -178,6 +178,14 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
         """The judged windows of a model, newest first."""
         store.require_deployment(model)
         return store.windows(model, limit)
+
+    @app.get("/api/models/{model}/metrics")
+    def model_metrics(model: str) -> dict[str, Any]:
+        """What a model is judged by, and the metrics of the champion's newest labelled rows, with
+        95 % intervals: for each output
+        `metrics` by name as [value, low, high], and the `confusion` of `classes` by label (rows)
+        and answer (columns). `outputs` is empty until enough labels have come."""
+        return newest_metrics(store, model)
 
     @app.get("/api/findings")
     def findings(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:

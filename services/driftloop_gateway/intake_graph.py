@@ -105,6 +105,11 @@ def _check_spec(spec: ModelSpec, signature: Signature) -> None:
             raise Rejected(
                 f"the spec names the column {column!r}; the inputs are {listed(sorted(inputs))}"
             )
+    if spec.recipe is not None and spec.labels:
+        raise Rejected(
+            f"the labels are objects with {listed(spec.labels)}, and the recipe {spec.recipe!r} "
+            "trains one output on one label; deploy without a recipe"
+        )
     if spec.recipe is not None and signature.optional:
         raise Rejected(
             f"the input {signature.optional[0].name!r} has a default, and the recipe "

@@ -46,6 +46,15 @@ def counts(model: str, store: Store, found: LakeCounts | None) -> Record:
     return total
 
 
+def newest_metrics(store: Store, model: str) -> Record:
+    """Return the metrics of a model's newest labelled rows, as the monitor measured them last, and
+    what it is judged by. Raises NotFound."""
+    judged_by = store.require_deployment(model).model.judged_in_words
+    state = store.monitor_states(model).get(model, {})
+    nothing: Record = {"version": state.get("version"), "rows": 0, "outputs": []}
+    return {"model": model, "judged_by": judged_by, **(state.get("measured") or nothing)}
+
+
 def overview(
     store: Store, lake_counts: Callable[[str], LakeCounts | None], running: RunState | None
 ) -> Record:

@@ -260,6 +260,16 @@ def test_an_exported_model_answers_as_its_library_through_the_client(
         assert client.rollouts("bought") == []
         with pytest.raises(NotFound, match="nobody"):
             client.predict("nobody", frame)
+    # 2.5 % of the labels are 1, and the spec names no objective
+    rare, folder = (np.arange(1_200) % 40 == 0).astype(int), tmp_path / "rare"
+    export(model, pd.concat([frame] * 4, ignore_index=True), "rare", labels=rare, output=folder)
+    spec = yaml.safe_load((folder / "model.yaml").read_text())
+    del spec["objective"]
+    (folder / "model.yaml").write_text(yaml.safe_dump(spec))
+    told = stack("deploy", str(folder))["judged_by"]
+    assert told.startswith("judged by the balanced error: the class 1 is 2.50% of the rows")
+    shown = stack("metrics", "rare")
+    assert (shown["judged_by"], shown["outputs"]) == ("balanced_error", [])
 
 
 def dashboards_and_rules() -> list[str]:

@@ -33,9 +33,11 @@ AlertAction = RaiseAlert | CloseAlerts
 def performance_message(
     rule: LossRule, version: int, baseline: LossBaseline, change: Change, measure: str = ""
 ) -> str:
-    """A sentence for people. measure: the name of a guardrail or slice; none: the decisive one."""
+    """A sentence for people. measure: the name of a further objective, a guardrail or a slice;
+    none: the first objective."""
     model, task = rule.spec.name, rule.spec.task
-    of = f" ({measure})" if measure else ""
+    said = rule.objective is not None and measure == rule.objective.name
+    of = f" ({measure})" if measure and not said else ""
     since = f"since {change.at.isoformat(timespec='seconds')}"
     if rule.objective is not None:
         before, after = rule.value(baseline.mean), rule.value(change.mean_loss)

@@ -39,7 +39,7 @@ class MonitorState:
     """Nats per token of the first corrected texts, as measured by a language model's engine."""
     judge: JudgeState | None = None
     tests: Mapping[str, State] = field(default_factory=dict)
-    """Of guardrails and slices, by the name of the measure."""
+    """Of further objectives, guardrails and slices, by the name of the measure."""
     tries: WindowTries | None = None
     """Of the oldest window that is not judged yet."""
     gave_up: bool = False
@@ -51,6 +51,8 @@ class MonitorState:
     """Of the labels that were not tested yet."""
     gave_up_labels: bool = False
     """Whether the newest labels were given up; the alert may still be open."""
+    measured: Mapping[str, Any] | None = None
+    """The metrics of the newest labelled rows (`live_metrics`), to be shown."""
 
     @property
     def risen(self) -> tuple[str, Change] | None:
@@ -89,6 +91,7 @@ class MonitorState:
             "label_delays_s": list(self.label_delays_s),
             "label_tries": self.label_tries and self.label_tries.to_dict(),
             "gave_up_labels": self.gave_up_labels,
+            "measured": self.measured,
         }
 
     @classmethod
@@ -113,6 +116,7 @@ class MonitorState:
             tuple(value.get("label_delays_s", ())),
             _tries(value.get("label_tries")),
             value.get("gave_up_labels", False),
+            value.get("measured"),
         )
 
 

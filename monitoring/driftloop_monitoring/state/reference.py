@@ -31,8 +31,8 @@ MIN_BASELINE_ROWS = 200
 
 @dataclass(frozen=True)
 class Watched:
-    """A guardrail or slice that is tested beside the decisive measure, and what is normal for
-    it."""
+    """A further objective, a guardrail or a slice that is tested beside the first objective, and
+    what is normal for it."""
 
     measure: Measure
     baseline: LossBaseline
@@ -111,7 +111,8 @@ def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
         rule = measures.decisive.rule
     watched, few = [], [f"slice {name} ({rows} rows)" for name, rows in measures.small]
     for measure in measures.others:
-        one = replace(measure, rule=rule) if measure.part is not None else measure
+        by_task = measure.part is not None and spec.objective is None
+        one = replace(measure, rule=rule) if by_task else measure
         baseline = _baseline(one.losses(table))
         if baseline is not None:
             watched.append(Watched(one, baseline))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
+from driftloop_evaluation.labels import arrived
 from driftloop_evaluation.measures import QUALITY
 from driftloop_lake.capture_loss import CaptureLoss
 from driftloop_monitoring.state.alert_actions import (
@@ -98,14 +99,17 @@ def new_champion(state: MonitorState, version: int, now: datetime) -> Judgement:
 
 
 def live_reference_rows(
-    rows: pa.Table, now: datetime, policy: JudgingPolicy, *, labelled: bool
+    rows: pa.Table,
+    now: datetime,
+    policy: JudgingPolicy,
+    *,
+    labelled: bool,
+    labels: Sequence[str] = (),
 ) -> int | None:
     """Return how many of the first rows of a model without a reference become its reference; None:
-    wait for more.
-
-    labelled: whether the model's rows get labels, which the reference then waits for.
-    """
-    ready = _labelled(rows, now, policy) if labelled else rows.num_rows
+    wait for more. labelled: whether the model's rows get labels, which the reference then waits
+    for; labels: their keys (`ModelSpec.labels`)."""
+    ready = labelled_rows(rows, now, policy, labels).num_rows if labelled else rows.num_rows
     return policy.first_rows(ready, rows["label_number"].is_valid().to_numpy())
 
 
@@ -205,9 +209,19 @@ def judge_window(
     )
 
 
-def labelled_rows(rows: pa.Table, now: datetime, policy: JudgingPolicy) -> pa.Table:
-    """Return the oldest rows whose labels have been received; the others wait."""
-    return rows[: _labelled(rows, now, policy)]
+def labelled_rows(
+    rows: pa.Table, now: datetime, policy: JudgingPolicy, labels: Sequence[str] = ()
+) -> pa.Table:
+    """Return the oldest rows whose labels have been received; the others wait. labels: their keys
+    (`ModelSpec.labels`)."""
+    ages = np.datetime64(now.replace(tzinfo=None), "us") - times_of(rows)
+    ready = labelled_prefix(
+        arrived(rows, labels),
+        ages / np.timedelta64(1, "s"),
+        coverage=policy.label_coverage,
+        timeout_s=policy.timeout_s,
+    )
+    return rows[:ready]
 
 
 def judge_labels(
@@ -224,12 +238,13 @@ def judge_labels(
     and the alert. Without a baseline nothing is tested.
     """
     baseline = reference.baseline
-    ready = labelled_rows(rows, now, policy)
+    ready = labelled_rows(rows, now, policy, reference.losses.spec.labels)
     if baseline is None or not ready.num_rows:
         return Judgement(state=state)
     losses, problem = _judged_rows(reference, ready)
     if problem:  # the window of these rows says so
-        return Judgement(state=replace(state, tested=position_of(ready)))
+        tested = replace(state, tested=position_of(ready))
+        return Judgement(state=tested)
     # The promised rate of false alerts is of all tests of the model together.
     shared = policy.performance.of_tests(1 + len(reference.watched))
     margin = reference.margin or shared.margin
@@ -368,16 +383,6 @@ def _quality_action(window: Window, version: int, broken: tuple[Finding, ...]) -
 
 def with_outbox(state: MonitorState, findings: tuple[Finding, ...]) -> MonitorState:
     return replace(state, outbox=(*state.outbox, *(f.to_dict() for f in findings)))
-
-
-def _labelled(rows: pa.Table, now: datetime, policy: JudgingPolicy) -> int:
-    ages = np.datetime64(now.replace(tzinfo=None), "us") - times_of(rows)
-    return labelled_prefix(
-        rows["label"].is_valid().to_numpy(),
-        ages / np.timedelta64(1, "s"),
-        coverage=policy.label_coverage,
-        timeout_s=policy.timeout_s,
-    )
 
 
 def _performance(test: State, baseline: LossBaseline | None) -> dict[str, float]:

@@ -48,6 +48,7 @@ from driftloop_monitoring.watch.judgement import (
     window_record,
 )
 from driftloop_monitoring.watch.language_watch import LanguageWatch
+from driftloop_monitoring.watch.live_metrics import LiveMetrics
 from driftloop_monitoring.watch.reports import ReportWriter, attach_reports
 from driftloop_monitoring.watch.unjudged import labels_judged, unjudged_labels, unjudged_window
 from driftloop_settings import Settings
@@ -99,6 +100,7 @@ class ModelWatch:
         self._language = (
             LanguageWatch(spec, store, lake, settings) if spec.kind is LANGUAGE else None
         )
+        self._metrics = LiveMetrics(spec, settings.monitoring.window_rows)
         self._reference: tuple[int, Reference] | None = None
         self._sketches: tuple[int, Mapping[str, ReferenceSketch]] | None = None
         self._read: tuple[Pin, datetime] | None = None
@@ -200,7 +202,9 @@ class ModelWatch:
         state = standing.state
         rows = self._rows(pin, state.version, state.tested, now)
         labelled = self.spec.task is not None
-        wanted = live_reference_rows(rows, now, self._policy, labelled=labelled)
+        wanted = live_reference_rows(
+            rows, now, self._policy, labelled=labelled, labels=self.spec.labels
+        )
         if wanted is None:
             return
         live_file = reference.live_file(self.settings.state_dir, self._name, state.version)
@@ -216,8 +220,9 @@ class ModelWatch:
             return
         rows = self._rows(pin, state.version, state.tested, now)
         policy = replace(self._policy, performance=self._policy.performance.among(self._models))
-        ready = labelled_rows(rows, now, policy)
+        ready = labelled_rows(rows, now, policy, self.spec.labels)
         if not ready.num_rows:
+            self._measure(standing, ready, now)
             return
         tries = state.label_tries
         if tries is not None and tries.exhausted(now):
@@ -232,6 +237,12 @@ class ModelWatch:
             standing.put(replace(state, label_tries=trying.failed(error)))
             raise
         self._record(labels_judged(judged), standing, now)
+        self._measure(standing, ready, now)
+
+    def _measure(self, standing: Standing, labelled: pa.Table, now: datetime) -> None:
+        measured = self._metrics.after(standing.state.version, labelled, now)
+        if measured is not None:
+            standing.put(replace(standing.state, measured=measured))
 
     def _judge_windows(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> None:
         state = standing.state

@@ -14,6 +14,7 @@ from driftloop_contracts.kind import Task
 from driftloop_evaluation import shown_metrics as shown
 from driftloop_evaluation.labels import Labels, class_names
 from driftloop_evaluation.losses import losses_of
+from driftloop_evaluation.metric_values import confusion
 from driftloop_evaluation.scales import UNIT_SCALE, error_scale
 
 Outputs = Mapping[str, NDArray[np.generic]]
@@ -92,7 +93,7 @@ def shown_metrics(
     probabilities = None if p is None else np.asarray(p, np.float64)
     more = shown.flat(shown.class_metrics(truth, said, probabilities, len(order)))
     if len(order) == 2:
-        counts = shown.confusion(truth, said, 2).ravel().tolist()
+        counts = confusion(truth, said, 2).ravel().tolist()
         kinds = ("true_negatives", "false_positives", "false_negatives", "true_positives")
         more |= dict(zip(kinds, map(float, counts), strict=True))
     return {**more, **found}

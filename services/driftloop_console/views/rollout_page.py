@@ -104,7 +104,7 @@ def pair_table(rollout: Rollout) -> Table:
 def _pair_row(m: PairMetric, metrics: int) -> dict[str, object]:
     e_worse, e_proof = e_values([m.worse.best, m.proof.best])
     return {
-        "metric": m.rule.name,
+        "metric": m.rule.title,
         "role": "the canary begins" if m.rule.decisive else "rollback only",
         "candidate": m.candidate_sum / m.rows if m.rows else None,
         "champion": m.champion_sum / m.rows if m.rows else None,
@@ -206,7 +206,7 @@ def _evidence_row(metric: Metric, metrics: int) -> dict[str, object]:
     verdict = "worse" if harmed else "proven" if metric.proven else "undecided"
     e_worse, e_proof = e_values([metric.worse.best, metric.proof.best])
     return {
-        "metric": metric.rule.name,
+        "metric": metric.rule.title,
         "role": "promotion" if metric.rule.decisive else "rollback only",
         "canary": metric.canary_sum / metric.canary_count if metric.canary_count else None,
         "canary_count": metric.canary_count,

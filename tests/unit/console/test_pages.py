@@ -11,6 +11,7 @@ import pytest
 from console_records import NOW, alert, fill
 from fastapi.testclient import TestClient
 
+from driftloop_cli.metrics_view import metrics_view
 from driftloop_console.assets import STATIC
 from driftloop_console.changes_feed import tokens
 from driftloop_console.context import ConsoleContext
@@ -228,3 +229,48 @@ def test_the_audit_page_says_who_did_what(client: TestClient, store: Store) -> N
     page = client.get("/audit").text
     assert "&lt;script&gt;alert" in page
     assert 'href="/models/healthy"' in page
+
+
+MEASURED = {
+    "version": 1,
+    "rows": 400,
+    "since": "2026-11-24T10:00:00+00:00",
+    "until": "2026-11-24T11:00:00+00:00",
+    "outputs": [
+        {
+            "output": "amount", "label": "sum", "rows": 400,
+            "metrics": {"mae": [9.5, None, None]}, "classes": [], "confusion": [],
+        },
+        {
+            "output": "label", "label": None, "rows": 400,
+            "metrics": {"f1": [0.8125, 0.7, 0.9]},
+            "classes": ["no", "yes"], "confusion": [[300, 20], [0, 80]],
+        },
+    ],
+}  # fmt: skip
+
+
+def test_the_metrics_of_labelled_rows_are_on_the_models_page_and_in_the_api(
+    client: TestClient, store: Store
+) -> None:
+    nothing = client.get("/api/models/watching/metrics").json()
+    assert (nothing["rows"], nothing["outputs"], nothing["judged_by"]) == (0, [], "error")
+    assert "No metrics yet" in client.get("/models/watching").text
+    state = store.monitor_states("watching")["watching"]
+    store.put_cursor("monitor/watching", {**state, "measured": MEASURED})
+    assert client.get("/api/models/watching/metrics").json()["outputs"] == MEASURED["outputs"]
+    page = client.get("/models/watching").text
+    assert "Judged by error. Of the newest 400 labelled rows of version 1" in page
+    for text in ("f1", "0.8125", "amount (label sum)", "Labels and answers", "6.2"):
+        assert text in page, text
+    assert client.get("/api/models/nobody/metrics").status_code == 404
+
+
+def test_the_metrics_are_shown_by_the_command() -> None:
+    document = {"judged_by": "error; guardrails: brier", **MEASURED}
+    text = "\n".join(line.plain for line in metrics_view(document, None))
+    assert text.startswith("judged by error; guardrails: brier\nversion 1, 400 labelled rows")
+    for part in ("amount (label sum)", "0.7 to 0.9", "label \\ answer"):
+        assert part in text, part
+    (_, why) = metrics_view({"judged_by": "error", "rows": 0, "outputs": []}, None)
+    assert "they need labelled rows" in why.plain

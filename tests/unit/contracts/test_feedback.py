@@ -56,13 +56,40 @@ def test_bad_feedback_is_refused_with_its_place(document: object, names: str) ->
 
 @pytest.mark.parametrize(
     "several",
-    [{"label": [[1, 0], [0, 1]]}, {"row": 0, "label": [1, 0]}, {"label": {"cat": 1, "dog": 0}}],
+    [
+        {"label": [[1, 0], [0, 1]]},
+        {"row": 0, "label": [1, 0]},
+        {"metric": "score", "value": {"cat": 1, "dog": 0}},
+    ],
 )
 def test_a_row_with_several_labels_is_refused_with_what_to_do(several: dict[str, object]) -> None:
     with pytest.raises(Rejected, match=r"multi-label.* `row`, a `metric` .* and `value`"):
         parse_feedback({"prediction_id": "p", **several}, NOW)
     kept = [{"prediction_id": "p", "metric": name, "value": 1} for name in ("cat", "dog")]
     assert [label.metric for label in parse_feedback(kept, NOW)] == ["cat", "dog"]
+
+
+def test_a_label_for_each_of_several_outputs() -> None:
+    labels = [{"approve": 1, "amount": 310.5}, {"approve": 0, "amount": None}]
+    events = parse_feedback({"prediction_id": "p", "label": labels}, NOW)
+    assert [(e.row, e.value) for e in events] == list(enumerate(labels))
+    kept = label_row(events[0])
+    assert (kept["value"], kept["number"]) == ('{"approve": 1, "amount": 310.5}', None)
+
+
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [
+        ({}, "must name 1 to 100 outputs"),
+        ({str(i): 1 for i in range(101)}, "must name 1 to 100 outputs"),
+        ({"": 1}, "the name of an output"),
+        ({"approve": [1, 0]}, "the label of 'approve' must be a finite number"),
+        ({"approve": float("nan")}, "the label of 'approve' must be a finite number"),
+    ],
+)
+def test_bad_labels_of_several_outputs_are_refused(label: dict[str, object], why: str) -> None:
+    with pytest.raises(Rejected, match=why):
+        parse_feedback({"prediction_id": "p", "label": label}, NOW)
 
 
 json_values = st.recursive(

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import sklearn.metrics as sk
 
+from driftloop_evaluation import metric_values as mv
+from driftloop_evaluation.metric_values import confusion
 from driftloop_evaluation.shown_metrics import (
     calibration_error,
     class_metrics,
-    confusion,
     estimate,
     flat,
     value_metrics,
@@ -68,3 +70,28 @@ def test_confusion_and_calibration() -> None:
     labels, answers = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0])
     assert confusion(labels, answers, 2).tolist() == [[1, 1], [1, 2]]
     assert calibration_error(np.full(100, 0.8), np.ones(100)) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_the_values_are_those_of_scikit_learn(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    p = rng.dirichlet(np.ones(classes), 300).round(2)  # with ties
+    labels = rng.integers(0, classes if classes < 7 else 5, 300)
+    answers = p.argmax(axis=1)
+    average = "binary" if classes == 2 else "macro"
+    said = mv.precision_recall_f1(labels, answers, classes)
+    for value, kind in zip(said, (sk.precision_score, sk.recall_score, sk.f1_score), strict=True):
+        assert value == pytest.approx(kind(labels, answers, average=average, zero_division=0.0))
+    assert mv.accuracy(labels, answers) == pytest.approx(sk.accuracy_score(labels, answers))
+    expected = sk.confusion_matrix(labels, answers, labels=np.arange(classes))
+    assert np.array_equal(confusion(labels, answers, classes), expected)
+    scores = p[:, 1]
+    positive = labels == 1
+    assert mv.roc_auc(positive, scores) == pytest.approx(sk.roc_auc_score(positive, scores))
+    found = mv.average_precision(positive, scores)
+    assert found == pytest.approx(sk.average_precision_score(positive, scores))
+    whole = p / p.sum(axis=1, keepdims=True)
+    loss = sk.log_loss(labels, whole, labels=np.arange(classes))
+    assert mv.log_loss(labels, whole) == pytest.approx(loss)
+    assert mv.r2(scores, p[:, 0]) == pytest.approx(sk.r2_score(scores, p[:, 0]))
+    assert (mv.r2(np.ones(3), np.ones(3)), mv.r2(np.ones(3), np.zeros(3))) == (1.0, 0.0)

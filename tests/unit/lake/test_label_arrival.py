@@ -52,6 +52,21 @@ def test_versions_compare_on_rows_of_equal_age(arrivals: list[LabelArrival]) -> 
     assert (ten.rows, ten.coverage) == (0, None)
 
 
+def test_of_several_labels_the_last_one_counts(tmp_path: Path) -> None:
+    writer = LakeWriter(str(tmp_path))
+    writer.append([read_record(prediction_message(prediction_rows(0, 4, rows=1), 0))])
+    told = [(0, {"a": 1}), (0, {'b "c"': 2}), (1, {"a": 1}), (2, {"colour": 1}), (3, 1)]
+    for offset, (sequence, label) in enumerate(told):
+        at = time_of_request(sequence) + timedelta(seconds=offset + 1)
+        record = label_message(
+            offset, prediction_id=id_of_request(sequence), label=label, received_at=at.isoformat()
+        )
+        writer.append([read_record(record)])
+    views = open_views(str(tmp_path), "loan")
+    (found,) = label_arrival(views, time_of_request(20), keys=("a", 'b "c"'))
+    assert (found.rows, found.labelled, found.other_kind, found.delay_p50_s) == (5, 1, 2, 2.0)
+
+
 def test_labels_of_another_kind_than_the_output_are_counted_until_they_are_corrected(
     tmp_path: Path,
 ) -> None:

@@ -267,3 +267,21 @@ def test_the_oldest_rows_are_read_without_the_rest(tmp_path: Path) -> None:
     assert pin is not None
     rows = lake.labelled("loan", pin, versions=(2,), oldest=5, only_labelled=False)
     assert rows["sequence"].to_pylist() == [1, 1, 3, 3, 5, 5]
+
+
+def test_labels_that_are_mappings_are_merged_and_the_latest_value_of_each_key_wins(
+    filled: Filled,
+) -> None:
+    later = [T + timedelta(seconds=s) for s in range(5)]
+    for number, label in enumerate([{"a": 1, "b": 2}, {"b": None}, {"a": 3}]):
+        filled.label(61, label, later[number])
+    for number, label in enumerate([{"a": 1}, 7, {"b": 1}]):  # 7 ends what was before it
+        filled.label(62, label, later[number])
+    for number, label in enumerate([{"a": 1}, 7]):
+        filled.label(63, label, later[number])
+    rows = filled.lake.labelled("loan", filled.pin())
+    assert rows.column("label").to_pylist() == ['{"a":3,"b":null}', '{"b":1}', "7"]
+    assert rows.column("label_number").to_pylist() == [None, None, 7.0]
+    assert rows.column("label_at").to_pylist() == [later[2], later[2], later[1]]
+    before = filled.lake.labelled("loan", filled.pin(), as_of=later[1])
+    assert before.column("label").to_pylist()[0] == '{"a":1,"b":null}'

@@ -24,6 +24,7 @@ from lake_records import (
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.events import prediction_schema
 from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_lake.shadow_tables import ShadowTables
 from driftloop_lake.views import (
     BOOKKEEPING,
     KEY,
@@ -329,3 +330,29 @@ def test_a_column_of_any_name_is_queried_by_its_name(tmp_path: Path, name: str) 
     lake.predict(rows.select(schema.names))
     quoted = '"' + name.replace('"', '""') + '"'
     assert lake.ask(f"SELECT {quoted} FROM predictions")[0] == (1.5,)
+
+
+def test_labels_that_are_mappings_are_merged(lake: Lake) -> None:
+    lake.label(0, {"a": 1})
+    lake.label(0, {"b": "x"}, T + timedelta(seconds=1))
+    lake.label(1, 1)
+    asked = "SELECT value, value_json, value_json ->> 'b' FROM labelled ORDER BY prediction_id"
+    assert lake.ask(asked) == [(None, '{"a":1,"b":"x"}', "x"), (1.0, "1", None)]
+    assert lake.ask(asked, text_labels=True)[0][0] == '{"a":1,"b":"x"}'
+    assert lake.ask("SELECT count(*) FROM labels") == [(3,)]
+
+
+def test_shadow_answers_are_beside_the_predictions(lake: Lake) -> None:
+    assert lake.ask("SELECT * FROM shadows") == []
+    lake.label(1, 1)
+    rows = prediction_rows(0, 1, version=3, rows=1)
+    names = ["prediction_id", "row", "version", "predicted_at", "error", "out_label"]
+    shadow = ShadowTables(lake.uri)
+    for rollout in ("r1", "r2"):  # which answered the same rows
+        shadow.append("loan", rollout, rows.select(names), time_of_request(2))
+    counted = "SELECT count(*), min(arm), min(version), count(error) FROM shadows"
+    assert lake.ask(counted) == [(2, "shadow", 3, 0)]
+    assert lake.ask(counted, at=time_of_request(0))[0][0] == 1
+    joined = "FROM shadows s JOIN labelled l USING (prediction_id, row)"
+    assert lake.ask(f"SELECT s.label, l.value, l.version {joined}") == [(1, 1.0, 1)]
+    assert lake.ask("SELECT count(*) FROM predictions") == [(8,)]

@@ -1,5 +1,6 @@
 """The monitor by a model's own objective: rare classes, slices, and what cannot be judged."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -136,3 +137,48 @@ def test_an_objective_that_fails_makes_the_window_inconclusive_with_a_finding() 
         (finding,) = found.findings
         assert (finding.kind, finding.check) == (CheckKind.PERFORMANCE, "objective")
         assert judged(known, now).alerts == ()
+
+
+OFFERS = {
+    "objective": [
+        {"metric": "error", "label": "approve", "output": "label"},
+        {"metric": "absolute", "label": "amount", "output": "amount"},
+    ]
+}
+
+
+def offered(n: int, off: float, seed: int, amounts: int | None = None) -> pa.Table:
+    """approve is wrong in a tenth of the rows, the amount by about `off`; the first `amounts` rows
+    have a label of it."""
+    r = np.random.default_rng(seed)
+    truth = r.random(n) < 0.5
+    table = rows(truth, truth ^ (r.random(n) < 0.1), r.integers(0, 10, n))
+    table = table.append_column("out_amount", pa.array(r.normal(300, off, n)))
+    labels = [{"approve": int(v), "amount": 300} for v in truth]
+    for label in labels[amounts:] if amounts is not None else ():
+        del label["amount"]
+    texts = pa.array([json.dumps(label) for label in labels])
+    return table.set_column(5, "label", texts).set_column(6, "label_number", pa.nulls(n))
+
+
+def test_an_output_whose_error_rises_alerts_and_is_named() -> None:
+    known = reference_of(spec(**OFFERS), offered(5_000, 10, 1), live=False)
+    assert judged(known, offered(5_000, 10, 2)).alerts == ()
+    found = judged(known, offered(5_000, 14, 3))
+    (alert,) = found.alerts
+    assert isinstance(alert, RaiseAlert)
+    assert "version 1: absolute amount rose from 7.951 to 1" in alert.message
+    assert found.state.risen is not None
+    assert found.state.risen[0] == "absolute amount"
+
+
+def test_rows_wait_for_the_labels_of_all_outputs() -> None:
+    known = reference_of(spec(**OFFERS), offered(5_000, 10, 1), live=False)
+    table = offered(5_000, 10, 2, amounts=2_000)
+    soon = judge_labels(MonitorState(1, START), known, table, START, POLICY, 7).state
+    assert soon.test.rows == 2_000
+    assert soon.tests["absolute amount"].rows == 2_000
+    # after the timeout they are judged by the labels that they have
+    old = judge_labels(soon, known, table[2_000:], START + timedelta(days=9), POLICY, 7).state
+    assert old.test.rows == 5_000
+    assert old.tests["absolute amount"].rows == 2_000

@@ -169,3 +169,56 @@ def test_without_labels_that_count_nothing_is_measured() -> None:
         measures_of(own, rare(5_000, 1, 1.0, 0.0).set_column(
             9, "label_number", pa.array(np.zeros(5_000))), 0.02, 50)  # fmt: skip
     assert measures_of(ModelSpec("m"), rare(10, 1, 1.0), 0.02, 50) == Measures(None)
+
+
+OFFERS = spec(
+    objective=[
+        {"metric": "error", "label": "approve"},
+        {"metric": "absolute", "label": "amount", "output": "amount"},
+    ]
+)
+
+
+def offered(n: int, seed: int, off: float, weight: float = 0.5, amounts: int | None = None) -> Any:
+    """approve is wrong in a tenth of the rows, the champion's amount by about 10, the canary's by
+    about `off`; the first `amounts` rows have a label of it."""
+    r, canary, tenure = drawn(n, seed, weight)
+    truth = (r.random(n) < 0.5).astype(int)
+    found = table(n, r.random(n) < 0.1, truth, canary, tenure, 1_000)
+    amount = 300 + r.normal(0, 1, n) * np.where(canary, off, 10)
+    found = found.append_column("out_amount", pa.array(amount))
+    labels = [{"approve": int(v), "amount": 300} for v in truth]
+    for label in labels[amounts:] if amounts is not None else ():
+        del label["amount"]
+    texts = pa.array([json.dumps(label) for label in labels])
+    return found.set_column(8, "label", texts).set_column(9, "label_number", pa.nulls(n))
+
+
+def test_each_of_several_objectives_must_be_proven() -> None:
+    past = offered(5_000, 1, 10, weight=0.0)
+    few, seen = verdict(OFFERS, past, offered(80, 2, 10))
+    assert [m.rule.name for m in seen.trial.metrics][:2] == ["quality", "absolute amount"]
+    assert [m.rule.decisive for m in seen.trial.metrics][:3] == [True, True, False]
+    assert few.action == "hold"
+    assert "quality (error approve): canary 0." in few.reason
+    assert "absolute amount: canary" in few.reason
+    enough, _ = verdict(OFFERS, past, offered(60_000, 3, 10))
+    assert (enough.action, enough.word) == ("promote", "equivalent")
+
+
+def test_harm_to_one_of_several_outputs_rolls_back_and_names_it() -> None:
+    found, _ = verdict(OFFERS, offered(5_000, 1, 10, weight=0.0), offered(20_000, 2, 14))
+    assert found.action == "roll_back"
+    assert found.reason.startswith("absolute amount: canary")
+
+
+def test_an_output_that_gets_better_makes_the_canary_better() -> None:
+    found, _ = verdict(OFFERS, offered(5_000, 1, 10, weight=0.0), offered(60_000, 2, 7))
+    assert (found.action, found.word) == ("promote", "better")
+
+
+def test_rows_wait_for_the_labels_of_all_outputs() -> None:
+    past = offered(5_000, 1, 10, weight=0.0)
+    _, seen = verdict(OFFERS, past, offered(20_000, 2, 10, amounts=5_000))
+    used = seen.coverage.canary + seen.coverage.stable
+    assert 5_000 <= used < 5_200
