@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
-from driftloop_evaluation.labels import arrived
 from driftloop_evaluation.measures import QUALITY
 from driftloop_lake.capture_loss import CaptureLoss
 from driftloop_monitoring.state.alert_actions import (
@@ -38,9 +37,10 @@ from driftloop_monitoring.statistics.performance import (
     State,
     update,
 )
-from driftloop_monitoring.statistics.positions import position_of, times_of
+from driftloop_monitoring.statistics.positions import position_of
 from driftloop_monitoring.statistics.window_loss import WindowLoss
-from driftloop_monitoring.statistics.windows import Cut, labelled_prefix, stable_id
+from driftloop_monitoring.statistics.windows import Cut, stable_id
+from driftloop_monitoring.watch.labelled_rows import labelled_rows
 
 DRIFT = (CheckKind.DRIFT, CheckKind.PREDICTION_DRIFT)
 
@@ -207,21 +207,6 @@ def judge_window(
     return Judgement(
         state=with_outbox(state, findings), window=window, findings=findings, alerts=alerts
     )
-
-
-def labelled_rows(
-    rows: pa.Table, now: datetime, policy: JudgingPolicy, labels: Sequence[str] = ()
-) -> pa.Table:
-    """Return the oldest rows whose labels have been received; the others wait. labels: their keys
-    (`ModelSpec.labels`)."""
-    ages = np.datetime64(now.replace(tzinfo=None), "us") - times_of(rows)
-    ready = labelled_prefix(
-        arrived(rows, labels),
-        ages / np.timedelta64(1, "s"),
-        coverage=policy.label_coverage,
-        timeout_s=policy.timeout_s,
-    )
-    return rows[:ready]
 
 
 def judge_labels(

@@ -42,11 +42,11 @@ from driftloop_monitoring.watch.judgement import (
     Observation,
     judge_labels,
     judge_window,
-    labelled_rows,
     live_reference_rows,
     new_champion,
     window_record,
 )
+from driftloop_monitoring.watch.labelled_rows import labelled_rows
 from driftloop_monitoring.watch.language_watch import LanguageWatch
 from driftloop_monitoring.watch.live_metrics import LiveMetrics
 from driftloop_monitoring.watch.reports import ReportWriter, attach_reports
