@@ -135,6 +135,12 @@ class RetrainSettings(ModelSection):
     the spec's `options.inputs`, infinite numbers); with more, the retrain fails."""
     leaks: Literal["fail", "warn"] = "fail"
     """What follows from a column that equals the label: the retrain fails, or its record warns."""
+    calibrate: bool = True
+    """Calibrate a candidate's probabilities inside its graph if that lowers their log loss on
+    validation rows by more than noise."""
+    decide: Literal["costs", "likeliest"] = "costs"
+    """How a candidate's label follows from its probabilities: `costs`: the answer that costs least,
+    if the objective is `cost` or `balanced_error`; `likeliest`: the class with the highest one."""
     parity_tolerance: float = Field(1e-4, gt=0)
     """The largest difference allowed between the exported graph's outputs and the native
     model's."""

@@ -5,6 +5,7 @@ Shared by `driftloop train` and a retrain.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from driftloop_retrain.tabular.evaluate import Outputs, shown_metrics
 from driftloop_retrain.tabular.export import write_reference
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.parity import Parity, check_parity
+from driftloop_retrain.tabular.postprocessing.choice import Wanted
+from driftloop_retrain.tabular.postprocessing.fitting import fitted_steps
+from driftloop_retrain.tabular.postprocessing.model import with_steps
 from driftloop_retrain.tabular.recipes import FitContext, Recipe
 from driftloop_retrain.tabular.search import Found, Report, answer_tensor, search
 from driftloop_settings import Settings
@@ -37,6 +41,8 @@ class Candidate:
     outputs: Outputs
     metrics: dict[str, float]
     parity: Parity
+    postprocessing: dict[str, Any] | None = None
+    """What was put behind the model's own answers, and what that gains on validation rows."""
 
 
 def classes_of(spec: ModelSpec, data: Dataset) -> np.ndarray | None:
@@ -102,19 +108,26 @@ def make_candidate(
         settings.retrain,
         trials,
     )
+    report(SEARCH_SHARE, "calibrating probabilities, and deciding labels by costs")
+    wanted = Wanted(settings.retrain.calibrate, settings.retrain.decide == "costs")
+    chosen = fitted_steps(spec, parts, recipes, found.best, context, wanted)
+    steps = None if chosen is None else chosen.steps
+    model = with_steps(found.model, steps)
     report(SEARCH_SHARE, "exporting to ONNX and comparing it with the native model row by row")
     folder = work / "version"
     folder.mkdir(parents=True, exist_ok=True)
-    found.model.export(folder)
+    model.export(folder)
     graph = OnnxModel(folder)
     features = parts.holdout.features
     outputs = outputs_of(graph, features)
-    parity = check_parity(
-        features, found.model.predict(features), outputs, settings.retrain.parity_tolerance
-    )
+    native, tolerance = model.predict(features), settings.retrain.parity_tolerance
+    tied = None if steps is None else steps.tied(native, tolerance)
+    parity = check_parity(features, native, outputs, tolerance, tied)
     tensor = answer_tensor(spec)
     if tensor not in outputs:
         raise Rejected(f"the candidate has no output {tensor!r}; it has {sorted(outputs)}")
     write_reference(folder, parts.holdout, outputs, settings.monitoring.reference_rows)
     measured = shown_metrics(spec.task, tensor, parts.holdout.labels, outputs, classes)
-    return Candidate(folder, graph.signature, found, outputs, measured, parity)
+    return Candidate(
+        folder, graph.signature, found, outputs, measured, parity, chosen and chosen.measured
+    )

@@ -23,11 +23,19 @@ class Parity:
     largest_difference: float
 
 
-def check_parity(features: pa.Table, native: Outputs, graph: Outputs, tolerance: float) -> Parity:
-    """Compare outputs for n rows. Classes may differ if their probabilities are within the
-    tolerance of a tie. Raises ParityBroken naming the output, the first differing row and its
-    values."""
+def check_parity(
+    features: pa.Table,
+    native: Outputs,
+    graph: Outputs,
+    tolerance: float,
+    tied: NDArray[np.bool_] | None = None,
+) -> Parity:
+    """Compare outputs for n rows. Classes may differ in rows that are tied; None: those whose
+    probabilities are within the tolerance of a tie. Raises ParityBroken naming the output, the
+    first differing row and its values."""
     largest = 0.0
+    if tied is None:
+        tied = _tied(native, features.num_rows, tolerance)
     for name, ours in native.items():
         if name not in graph:
             raise ParityBroken(f"the graph has no output {name!r}; it has {sorted(graph)}")
@@ -41,7 +49,7 @@ def check_parity(features: pa.Table, native: Outputs, graph: Outputs, tolerance:
             largest = max(largest, float(difference.max(initial=0.0)))
             wrong = difference > tolerance
         else:
-            wrong = (ours != theirs) & ~_tied(native, len(ours), tolerance)
+            wrong = (ours != theirs) & ~tied
         if wrong.any():
             row = int(np.argmax(wrong))
             values = {column: features[column][row].as_py() for column in features.column_names}

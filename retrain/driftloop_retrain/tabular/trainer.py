@@ -105,6 +105,7 @@ class TabularTrainer:
                 "data_range": [str(data.at[0]), str(data.at[-1])],
                 "data_checks": found.to_dict(),
                 "evaluation": evaluation_of(spec, rows.holdout, candidate),
+                "postprocessing": candidate.postprocessing,
                 "trials": [trial.to_dict() for trial in candidate.found.trials],
                 "search": dict(candidate.found.record),
                 "parity": {

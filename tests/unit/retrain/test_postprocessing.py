@@ -1,0 +1,212 @@
+"""Calibration and decision by costs, inside the graph."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from driftloop_contracts.model import ModelSpec
+from driftloop_contracts.objective import Objective
+from driftloop_onnx import OnnxModel
+from driftloop_retrain.tabular.dataset import ALL, Dataset, dataset_of, input_tensors, split
+from driftloop_retrain.tabular.evaluate import Outputs
+from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.parity import check_parity
+from driftloop_retrain.tabular.postprocessing.calibration import fit_isotonic, fit_scaled
+from driftloop_retrain.tabular.postprocessing.choice import Wanted, choose_steps
+from driftloop_retrain.tabular.postprocessing.decision_costs import costs_of, threshold_of
+from driftloop_retrain.tabular.postprocessing.fitting import fitted_steps
+from driftloop_retrain.tabular.postprocessing.model import with_steps
+from driftloop_retrain.tabular.postprocessing.steps import Steps
+from driftloop_retrain.tabular.recipes import FitContext, FittedModel
+from driftloop_retrain.tabular.recipes.check import example
+from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.tabular.search import Trial
+from driftloop_settings import RetrainSettings
+
+SPEC = ModelSpec("m", "classification", "label", classes=("0", "1"))
+DEAR = {"metric": "cost", "false_positive": 1.0, "false_negative": 9.0}
+TWO = np.array([0, 1])
+
+
+def softmax(scores: NDArray[np.float64]) -> NDArray[np.float32]:
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def overconfident(rows: int, classes: int = 2, factor: float = 3.0) -> tuple[Outputs, np.ndarray]:
+    """Answers whose log-odds are `factor` times too large, and labels."""
+    random = np.random.default_rng(4)
+    scores = random.normal(size=(rows, classes))
+    true = softmax(scores)
+    labels = np.array([random.choice(classes, p=p / p.sum()) for p in true.astype(float)])
+    p = softmax(factor * scores)
+    return {"label": p.argmax(axis=1), "probabilities": p}, labels
+
+
+def errors(labels: np.ndarray) -> "object":
+    return lambda outputs: (outputs["label"] != labels).astype(float)
+
+
+def test_an_overconfident_model_is_calibrated() -> None:
+    outputs, labels = overconfident(3_000, classes=3)
+    spec = replace(SPEC, classes=("0", "1", "2"))
+    chosen = choose_steps(spec, np.arange(3), labels, outputs, errors(labels), Wanted())  # type: ignore[arg-type]
+    assert chosen.steps is not None
+    assert chosen.steps.calibration is not None
+    assert chosen.steps.calibration.to_dict()["slope"] == pytest.approx(1 / 3, abs=0.05)
+    assert chosen.measured["log_loss"]["after"] < chosen.measured["log_loss"]["before"]
+
+
+def test_a_calibrated_model_is_left_as_it_is() -> None:
+    outputs, labels = overconfident(3_000, factor=1.0)
+    chosen = choose_steps(SPEC, TWO, labels, outputs, errors(labels), Wanted())  # type: ignore[arg-type]
+    assert chosen.steps is None
+
+
+def test_noise_is_not_taken_for_miscalibration() -> None:
+    outputs, labels = overconfident(400, factor=1.15)
+    chosen = choose_steps(SPEC, TWO, labels, outputs, errors(labels), Wanted())  # type: ignore[arg-type]
+    assert chosen.steps is None
+
+
+def test_the_label_is_the_answer_that_costs_least() -> None:
+    outputs, labels = overconfident(4_000, factor=1.0)
+    spec = replace(SPEC, objective=Objective(**DEAR))
+
+    def cost(answers: Outputs) -> np.ndarray:
+        missed = (labels == 1) & (answers["label"] == 0)
+        alarm = (labels == 0) & (answers["label"] == 1)
+        return (9.0 * missed + alarm) / 9.0
+
+    chosen = choose_steps(spec, TWO, labels, outputs, cost, Wanted())
+    assert chosen.steps is not None
+    assert chosen.measured["threshold"] == pytest.approx(0.1)
+    decided = chosen.steps.apply(outputs)
+    assert ((decided["probabilities"][:, 1] >= 0.1) == (decided["label"] == 1)).all()
+    assert cost(decided).mean() < 0.7 * cost(outputs).mean()
+
+
+def test_steps_by_which_the_objective_loses_are_left_out() -> None:
+    """The declared costs are the wrong way round of what is measured."""
+    outputs, labels = overconfident(4_000, factor=1.0)
+    spec = replace(SPEC, objective=Objective(**DEAR))
+    chosen = choose_steps(spec, TWO, labels, outputs, errors(labels), Wanted())  # type: ignore[arg-type]
+    assert chosen.steps is None
+
+
+def test_costs_follow_from_the_objective() -> None:
+    place = np.array([0] * 90 + [1] * 10)
+    dear = replace(SPEC, objective=Objective(**DEAR))
+    turned = replace(SPEC, objective=Objective(**DEAR, positive=0))
+    balanced = replace(SPEC, objective=Objective(metric="balanced_error"))
+    equal = replace(SPEC, objective=Objective(metric="error"))
+    found = {
+        name: costs_of(spec, TWO, place)
+        for name, spec in (("dear", dear), ("turned", turned), ("balanced", balanced))
+    }
+    assert {k: round(threshold_of(c), 3) for k, c in found.items()} == {  # type: ignore[arg-type]
+        "dear": 0.1, "turned": 0.9, "balanced": 0.1,
+    }  # fmt: skip
+    assert costs_of(equal, TWO, place) is None
+    assert costs_of(replace(dear, output="other"), TWO, place) is not None
+    named = replace(dear, objective=Objective(**DEAR, output="probabilities"))
+    assert costs_of(named, TWO, place) is None
+
+
+def test_costs_of_many_classes() -> None:
+    said = {"a": {"b": 1.0, "c": 4.0}, "b": {"a": 1.0, "c": 1.0}, "c": {"a": 8.0, "b": 2.0}}
+    spec = ModelSpec(
+        "m", "classification", "label", classes=("a", "b", "c"),
+        objective=Objective(metric="cost", costs=said),
+    )  # fmt: skip
+    costs = costs_of(spec, np.array(["a", "b", "c"], dtype=object), np.zeros(3, np.int64))
+    assert costs is not None
+    assert (costs * 8).tolist() == [[0, 1, 4], [1, 0, 1], [8, 2, 0]]
+
+
+def test_isotonic_rises_and_stays_within_zero_and_one() -> None:
+    outputs, labels = overconfident(5_000)
+    found = fit_isotonic(outputs["probabilities"], labels)
+    assert found is not None
+    assert (np.diff(found.knots) > 0).all()
+    assert (np.diff(found.values) > 0).all()
+    assert min(found.values) > 0
+    assert max(found.values) < 1
+    constant = np.full((500, 2), 0.5, np.float32)
+    assert fit_isotonic(constant, labels[:500]) is None
+
+
+@pytest.mark.parametrize("texts", [False, True])
+@pytest.mark.parametrize("form", ["scaled", "isotonic", "costs"])
+def test_the_graph_answers_as_the_steps_do(tmp_path: Path, form: str, texts: bool) -> None:
+    data, model, classes = trained(tmp_path, texts, three=form == "costs")
+    outputs = model.predict(data.features)
+    p, place = outputs["probabilities"], np.searchsorted(classes, data.labels)
+    costs = np.array([[0.0, 1.0, 0.3], [0.2, 0.0, 1.0], [0.5, 0.4, 0.0]])
+    steps = {
+        "scaled": lambda: Steps(classes, fit_scaled(p, place)),
+        "isotonic": lambda: Steps(classes, fit_isotonic(p, place)),
+        "costs": lambda: Steps(classes, fit_scaled(p, place), costs),
+    }[form]()
+    after = with_steps(model, steps)
+    after.export(tmp_path / "version")
+    graph = OnnxModel(tmp_path / "version")
+    model.export(tmp_path / "plain")
+    assert graph.signature == OnnxModel(tmp_path / "plain").signature
+    native = after.predict(data.features)
+    tied = steps.tied(native, 1e-5)
+    assert tied.sum() < 5
+    check_parity(data.features, native, outputs_of(graph, data.features), 1e-5, tied)
+    assert not np.allclose(native["probabilities"], p)
+
+
+def test_columns_may_be_called_as_the_tensors_of_the_steps(tmp_path: Path) -> None:
+    names = ["label", "probabilities", "decision_best", "calibration_log"]
+    data, model, classes = trained(tmp_path, False, names=names)
+    assert {"label_", "probabilities_"} == set(model.predict(data.features))
+    outputs = model.predict(data.features)
+    place = np.searchsorted(classes, data.labels)
+    after = with_steps(model, Steps(classes, fit_scaled(outputs["probabilities_"], place)))
+    after.export(tmp_path / "version")
+    graph = OnnxModel(tmp_path / "version")
+    check_parity(
+        data.features, after.predict(data.features), outputs_of(graph, data.features), 1e-5
+    )
+
+
+def test_the_steps_of_a_winner_are_fitted_on_rows_that_it_was_not_trained_on(
+    tmp_path: Path,
+) -> None:
+    data = example("classification", rows=4_000)
+    data = replace(data, labels=(data.labels == 2).astype(np.int64))
+    parts = split(data, RetrainSettings(validation_share=0.4), None)
+    context = FitContext("classification", input_tensors(data.features), 0, tmp_path, classes=TWO)
+    best = Trial("gradient-boosting", ALL, 40, np.zeros(1), {})
+    spec = replace(SPEC, objective=Objective(**DEAR))
+    found = fitted_steps(spec, parts, [GradientBoosting()], best, context, Wanted())
+    assert found is not None
+    assert found.steps is not None
+    assert found.measured["rows"] == parts.validation.rows
+    assert found.measured["loss"]["after"] < found.measured["loss"]["before"]
+    off = Wanted(calibrate=False, by_costs=False)
+    assert fitted_steps(spec, parts, [GradientBoosting()], best, context, off) is None
+
+
+def trained(
+    folder: Path, texts: bool, three: bool = False, names: list[str] | None = None
+) -> tuple[Dataset, FittedModel, np.ndarray]:
+    data = example("classification", rows=1_500)
+    labels = data.labels if three else (data.labels == 2).astype(np.int64)
+    if texts:
+        labels = np.array(["low", "middle", "high"], dtype=object)[labels]
+    features = data.features if names is None else data.features.rename_columns(names)
+    data = dataset_of(features, labels, data.at, "example")
+    classes = np.unique(labels)
+    context = FitContext(
+        "classification", input_tensors(pa.table(features)), 0, folder, classes=classes, rounds=15
+    )
+    return data, GradientBoosting().fit(data, None, context), classes
