@@ -32,6 +32,7 @@ URGENCY: Mapping[Cause, Urgency] = {
     Cause.SCHEDULE_MISSED: Urgency.TICKET,
     Cause.INCONCLUSIVE: Urgency.TICKET,
     Cause.DRIFT: Urgency.DIGEST,
+    Cause.NIGHT: Urgency.DIGEST,
     Cause.TEST: Urgency.PAGE,
 }
 FAILED_RETRAINS = 2
@@ -46,6 +47,8 @@ LATE = 0.95
 """Of the time that labels may take."""
 TRIES = "It tries again by itself every few seconds."
 HANGS = "It is not ended by itself: kill its process, and it is started again."
+MOST_LINES = 200
+"""Decisions of a day in the evidence."""
 LONGEST = 600
 """Characters of one sentence."""
 
@@ -70,7 +73,7 @@ class Condition:
 
 def conditions(seen: Snapshot) -> list[Condition]:
     """All that is wrong, unordered."""
-    found = [*_roles(seen), *_routes(seen)]
+    found = [*_roles(seen), *_routes(seen), *_night(seen)]
     found += [_of_alert(alert, seen) for alert in seen.alerts if alert.kind in _OF_ALERTS]
     for model in seen.models.values():
         found += _of_model(model, seen.now)
@@ -155,6 +158,21 @@ def _routes(seen: Snapshot) -> Iterator[Condition]:
             key=route.since.isoformat(),
             evidence={"route": route.name, "reason": route.reason},
         )
+
+
+def _night(seen: Snapshot) -> Iterator[Condition]:
+    night = seen.night
+    if night is None or not night.lines:
+        return
+    yield Condition(
+        model="",
+        cause=Cause.NIGHT,
+        subject=night.until.isoformat(),
+        happened=sentence(f"Decided since {clock_time(night.since)}: {'; '.join(night.lines)}"),
+        next="Nothing has to be done; the console has the evidence of each decision.",
+        key=str(len(night.lines)),
+        evidence={"decisions": list(night.lines[:MOST_LINES]), "count": len(night.lines)},
+    )
 
 
 def _of_model(model: ModelSeen, now: datetime) -> Iterator[Condition]:

@@ -29,6 +29,7 @@ WORDS = {
     "schedule_missed": "a scheduled retrain was missed",
     "inconclusive": "windows cannot be judged",
     "drift": "drift",
+    "night": "the day's decisions",
     "test": "a test",
 }
 _PREFIX = {

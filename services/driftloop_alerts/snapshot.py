@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from driftloop_alerts.night import Night
 from driftloop_contracts.alert import Alert
 from driftloop_contracts.health import Degraded
 from driftloop_contracts.judgement import Decision, Finding, Window
@@ -52,10 +53,11 @@ class FailingRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """alerts: those that are not closed."""
+    """alerts: those that are not closed. night: None if it was not read."""
 
     now: datetime
     models: Mapping[str, ModelSeen] = field(default_factory=dict)
     alerts: tuple[Alert, ...] = ()
     degraded: tuple[Degraded, ...] = ()
     routes: tuple[FailingRoute, ...] = ()
+    night: Night | None = None

@@ -1,10 +1,11 @@
 """Reads from the store what incidents follow from."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from driftloop_alerts.night import Night, night_of, period
 from driftloop_alerts.retry import FAILS
 from driftloop_alerts.snapshot import FailingRoute, ModelSeen, RolloutSeen, Snapshot
 from driftloop_contracts.errors import Rejected
@@ -19,6 +20,8 @@ WINDOWS = 4
 RETRAINS = 4
 SLOW = timedelta(minutes=1)
 """How often it is looked for late labels and missed schedules, which last for hours."""
+RECORDS = 300
+"""The newest retrains, rollouts and decisions that a day's digest is made of."""
 GRACE = timedelta(minutes=15)
 """By how much a schedule may be late."""
 _DRIFT = (CheckKind.DRIFT, CheckKind.PREDICTION_DRIFT)
@@ -33,6 +36,7 @@ class StoreReader:
         self._drift: dict[str, tuple[Finding, ...]] = {}
         self._slow: dict[str, dict[str, Any]] = {}
         self._slow_at: datetime | None = None
+        self._night: Night | None = None
 
     def read(self, now: datetime, pending: list[Delivery]) -> Snapshot:
         """pending: the deliveries under way. Raises StoreAway."""
@@ -45,6 +49,7 @@ class StoreReader:
         decisions = store.newest_decisions() if alerts else {}
         if self._slow_at is None or now - self._slow_at >= SLOW:
             self._slow = {d.model.name: self._look_slowly(d, now) for d in deployments}
+            self._night = self._read_night(now)
             self._slow_at = now
         seen: dict[str, ModelSeen] = {}
         drift: dict[str, tuple[Finding, ...]] = {}
@@ -72,6 +77,18 @@ class StoreReader:
             routes=tuple(
                 FailingRoute(d.route, d.at, d.error) for d in pending if d.attempts >= FAILS
             ),
+            night=self._night,
+        )
+
+    def _read_night(self, now: datetime) -> Night | None:
+        alerts = self._settings.alerts
+        if not alerts.routes:
+            return None
+        since, until = period(now, time.fromisoformat(alerts.digest_at), ZoneInfo(alerts.timezone))
+        store = self._store
+        retrains = [each.to_dict() for each in store.retrains(limit=RECORDS)]
+        return night_of(
+            since, until, retrains, store.rollouts(limit=RECORDS), store.decisions(limit=RECORDS)
         )
 
     def _drifted(self, window: Window) -> tuple[Finding, ...]:

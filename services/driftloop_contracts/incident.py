@@ -35,6 +35,7 @@ class Cause(StrEnum):
     SCHEDULE_MISSED = "schedule_missed"
     INCONCLUSIVE = "inconclusive"  # windows cannot be judged
     DRIFT = "drift"  # inputs or outputs moved
+    NIGHT = "night"  # what was decided in a day; the subject is its end
     TEST = "test"  # `driftloop alerts test`
 
 

@@ -65,12 +65,12 @@ class PinnedData:
 class Retrain:
     """at: when it was requested. trigger: alert, schedule, corrections or operator. champion: the
     version to beat (None: the stable one). change_at: since when the error is higher. recipes: used
-    in place of the model's own. override_gate: register regardless of the gate. `revision` is the
-    store's.
+    in place of the model's own. override_gate: register regardless of the gate. attempt: counted
+    from 1, of a retrain that failed and is tried again. `revision` is the store's.
 
     waiting_for: why its process cannot continue. error: a traceback. reasons: why it produced no
-    version, as sentences. result: the job's report (trials, gate, rollout). version: the one it
-    produced.
+    version, as sentences. retryable: whether another attempt may end otherwise. result: the job's
+    report (trials, gate, rollout). version: the one it produced.
     """
 
     id: str
@@ -85,6 +85,8 @@ class Retrain:
     change_at: datetime | None = None
     recipes: tuple[str, ...] = ()
     override_gate: bool = False
+    attempt: int = 1
+    retryable: bool = True
     started_at: datetime | None = None
     ended_at: datetime | None = None
     progress: Stage | None = None

@@ -146,9 +146,17 @@ class RetrainSettings(ModelSection):
     model's."""
     deadline_s: float = Field(3_600.0, gt=0)
     """Seconds after which a retrain fails."""
+    retries: int = Field(2, ge=0, le=10)
+    """How often a retrain that failed is tried again; not one that a person asked for, or that its
+    data refuse."""
+    retry_delay_s: float = Field(300.0, ge=0)
+    """Seconds until the first retry; each further one waits four times as long."""
+    cores: Annotated[int, GLOBAL] = Field(1, ge=1, le=256)
+    """The most retrains, of different models, that run at the same time, each on one core; the
+    others wait their turn."""
     memory_mb: int | None = Field(None, ge=256)
     """The memory, in MiB, above which a retrain's process fails; default: three quarters of the
-    machine's."""
+    machine's, shared by `cores` retrains."""
     nice: Annotated[int, GLOBAL] = Field(10, ge=0, le=19)
     """The niceness of the process that trains: serving has priority."""
     seed: int = Field(0, ge=0, lt=2**31)

@@ -133,6 +133,8 @@ def _decision(
         passed = (now - e.last_retrain_at).total_seconds()
         if passed < policy.cooldown_s:
             return wait("cooldown", f"the last retrain ended less than {policy.cooldown_s:g} s ago")
+    if trigger == "schedule" and labels == 0:
+        return wait("nothing_new", "nothing is new: no row was labelled since the last retrain")
     if trigger != "corrections" and labels < policy.min_fresh_labels:
         return wait("labels", f"only {labels} of {policy.min_fresh_labels} fresh labels are there")
     return TriggerDecision(trigger, "retrain", "retrain", because)

@@ -19,7 +19,7 @@ from uuid import UUID, uuid5
 import structlog
 
 from driftloop_contracts.clock import Clock
-from driftloop_contracts.errors import Conflict, DriftloopError, NotFound, RetryLater
+from driftloop_contracts.errors import Conflict, DriftloopError, NotFound, Rejected, RetryLater
 from driftloop_contracts.retrain import Retrain, RetrainEvent, RetrainState
 from driftloop_contracts.signature import Signature
 from driftloop_lake.port import PinnedLake
@@ -77,7 +77,11 @@ def run_retrain(context: RetrainContext, retrain_id: str) -> RetrainState:
         message = str(error) if isinstance(error, DriftloopError) else repr(error)
         message = f"{progress.stage}: {message}"
         event = RetrainEvent.FAIL
-        fields = {"error": traceback.format_exc(), "reasons": (message,)}
+        fields = {
+            "error": traceback.format_exc(),
+            "reasons": (message,),
+            "retryable": not isinstance(error, Rejected),
+        }
         progress.tell("failed", 1.0, f"the retrain failed: {message}")
     ended_at = context.clock()
     try:

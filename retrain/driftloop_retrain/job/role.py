@@ -1,7 +1,8 @@
-"""The `retrain` role: runs the retrains requested in the store, one at a time, each in a separate
-process with low priority.
+"""The `retrain` role: runs the retrains requested in the store, the oldest first, at most
+`retrain.cores` at a time, each in a separate process with low priority. One that failed is
+requested again (`retries`).
 
-The process ends with the role. The role may be killed at any time: its successor finds the record
+The processes end with the role. The role may be killed at any time: its successor finds the record
 still `running` and resumes it.
 """
 
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +27,7 @@ from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.retrain import Retrain, RetrainEvent, RetrainState
 from driftloop_retrain.job.last_words import LastWords
 from driftloop_retrain.job.process_memory import used_mb, usual_limit_mb
+from driftloop_retrain.job.retries import RetryPolicy, retry_of
 from driftloop_retrain.job.worker_process import STORE_AWAY
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
@@ -43,32 +46,70 @@ PR_SET_PDEATHSIG = 1
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Run retrains until stopped; one in progress is resumed at the next start."""
+    """Run retrains until stopped; those in progress are resumed at the next start."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     store = await_store(settings.store_url, stop)
     if store is None:
         return
     health = CycleHealth(store, "retrain", silence_s=SILENCE_S)
-    with opened_shares(settings, store, "retrain", patience_s=SILENCE_S, most=1) as shares:
+    cores = settings.retrain.cores
+    under_way: dict[str, Future[None]] = {}
+    with (
+        opened_shares(settings, store, "retrain", patience_s=SILENCE_S, most=cores) as shares,
+        ThreadPoolExecutor(cores, "retrain") as pool,
+    ):
         while not stop.is_set():
             # The record shows where to resume, and whether it was cancelled meanwhile.
             with suppress(StoreAway), health.cycle(), suppress(Conflict):
-                # At a stop or a lost lease it goes on from its work folder, here or elsewhere.
+                for ended in [key for key, future in under_way.items() if future.done()]:
+                    under_way.pop(ended).result()
+                _request_retries(settings, store)
+                # At a stop or a lost lease they go on from their work folders, here or elsewhere.
                 for id_ in shares.of([retrain.id for retrain in store.active_retrains()]):
-                    at_work = partial(_at_work, health, shares, id_)
-                    _Run(settings, store, id_).to_its_end(stop, at_work)
-                    if not stop.is_set():
-                        shutil.rmtree(work_folder(settings, id_), ignore_errors=True)
+                    if id_ not in under_way:
+                        still_ours = partial(_still_ours, shares, id_)
+                        under_way[id_] = pool.submit(
+                            _run_one, settings, store, id_, stop, still_ours
+                        )
             stop.wait(POLL_S)
     store.close()
 
 
-def _at_work(health: CycleHealth, shares: Shares, retrain_id: str) -> None:
+def _still_ours(shares: Shares, retrain_id: str) -> None:
     """Raises LeaseLost if another machine has taken the retrain over."""
-    health.beat()
-    shares.alive()
     if not shares.holds(retrain_id):
         raise LeaseLost(f"another machine has taken over the retrain {retrain_id}")
+
+
+def _run_one(
+    settings: Settings,
+    store: Store,
+    retrain_id: str,
+    stop: threading.Event,
+    at_work: Callable[[], None],
+) -> None:
+    """In a thread that lives as long as the process that it starts, which dies with it."""
+    _Run(settings, store, retrain_id).to_its_end(stop, at_work)
+    if not stop.is_set():
+        shutil.rmtree(work_folder(settings, retrain_id), ignore_errors=True)
+
+
+def _request_retries(settings: Settings, store: Store) -> None:
+    newest = store.newest_retrains(1)
+    if not any(records[0]["state"] == RetrainState.FAILED for records in newest.values()):
+        return
+    rolled_out = {rollout["model"] for rollout in store.active_rollouts()}
+    for model, records in newest.items():
+        deployment = store.deployment(model)
+        if deployment is None or model in rolled_out:
+            continue
+        with suppress(Rejected):  # of an invalid policy, which the retrain itself reports
+            own = settings.for_model(deployment.model).retrain
+            policy = RetryPolicy(own.retries, own.retry_delay_s)
+            retry = retry_of([*map(Retrain.from_dict, records)], policy, datetime.now(UTC))
+            if retry is not None:
+                store.request_retrain(retry)
+                log.info("retrain.retry", model=model, retrain_id=retry.id, attempt=retry.attempt)
 
 
 def _limits(settings: Settings, store: Store, model: str) -> tuple[float, int]:
@@ -78,7 +119,8 @@ def _limits(settings: Settings, store: Store, model: str) -> tuple[float, int]:
     with contextlib.suppress(Rejected):
         if deployment is not None:
             settings = settings.for_model(deployment.model)
-    return settings.retrain.deadline_s, settings.retrain.memory_mb or usual_limit_mb()
+    shared = usual_limit_mb() // settings.retrain.cores
+    return settings.retrain.deadline_s, settings.retrain.memory_mb or shared
 
 
 def restart_delay_s(deaths: int) -> float:
@@ -107,7 +149,7 @@ class _Run:
 
     def to_its_end(self, stop: threading.Event, at_work: Callable[[], None]) -> None:
         """Until the record is in a final state, or the role is to stop. at_work: called often
-        meanwhile."""
+        meanwhile; what it raises ends the process, and nothing is recorded."""
         while self._active(stop) and not stop.is_set():
             process = self._start()
             said = LastWords(process.stderr) if process.stderr else None
@@ -117,12 +159,15 @@ class _Run:
                     if not self._active(stop):  # cancelled
                         return
                     if self._overdue():
-                        self._fail(f"{self._stage()}: not done after {self._deadline_s:g} s")
+                        self._fail(
+                            f"{self._stage()}: not done after {self._deadline_s:g} s", again=False
+                        )
                         return
                     if (used := used_mb(process.pid)) > self._memory_mb:
                         self._fail(
                             f"{self._stage()}: its process uses {used:,} MiB of memory, and "
-                            f"{self._memory_mb:,} are allowed (retrain.memory_mb)"
+                            f"{self._memory_mb:,} are allowed (retrain.memory_mb)",
+                            again=False,
                         )
                         return
             finally:
@@ -157,8 +202,9 @@ class _Run:
         passed_s = (datetime.now(UTC) - self._started).total_seconds()
         return passed_s > self._deadline_s
 
-    def _fail(self, reason: str, error: str = "") -> None:
-        """Fail the retrain. `error`: details for people, such as a traceback."""
+    def _fail(self, reason: str, error: str = "", *, again: bool = True) -> None:
+        """Fail the retrain. `error`: details for people, such as a traceback. again: whether
+        another attempt may end otherwise."""
         now = datetime.now(UTC)
         self._store.change_retrain(
             self._id,
@@ -166,6 +212,7 @@ class _Run:
                 retrain.after(RetrainEvent.FAIL),
                 error=error or reason,
                 reasons=(reason,),
+                retryable=again,
                 ended_at=now,
             ),
         )

@@ -66,6 +66,9 @@ def test_the_schedule_retrains_without_an_alert_if_there_are_labels() -> None:
     night = replace(QUIET, schedule_due=NOW, labels=9_000)
     assert (decision(night).trigger, decision(night).verdict) == ("schedule", "retrain")
     assert decision(replace(night, labels=10)).topic == "labels"
+    nothing = decision(replace(night, labels=0))
+    assert (nothing.verdict, nothing.topic) == ("wait", "nothing_new")
+    assert "nothing is new" in nothing.reason
 
 
 def berlin(text: str, checked: str, schedule: str = "30 2 * * *") -> datetime | None:
