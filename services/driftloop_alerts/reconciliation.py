@@ -126,7 +126,7 @@ def _without_condition(
     resolved = incident.after(
         IncidentEvent.RESOLVE, now, resolved_at=now, silenced_until=None, hidden_by=None
     )
-    is_over = is_test or incident.cause is Cause.NIGHT  # which nobody has to be told
+    is_over = is_test or incident.cause is Cause.NIGHT  # whose end is not news
     kinds = {} if is_over else dict.fromkeys(
         (r.name for r in routes if r.resolved and r.name in incident.told), NoticeKind.RESOLVED
     )  # fmt: skip
