@@ -6,7 +6,7 @@ from typing import Any
 def report_record() -> dict[str, Any]:
     check = {
         "name": "overall", "passed": True, "rows": 300, "champion": 0.2, "candidate": 0.1,
-        "improvement": 0.1, "p_worse": 0.93, "reason": "better",
+        "improvement": 0.1, "p_worse": 0.93, "reason": "better", "low": 0.05, "high": 0.15,
     }  # fmt: skip
     outcome = {
         "family": "gradient-boosting", "span": "all", "rounds": 12,
@@ -18,16 +18,65 @@ def report_record() -> dict[str, Any]:
             "suspected_labels": {"rows": 1_700, "suspected": 11, "examples": [5, 8]},
         },
         "trials": [
-            {"family": "gradient-boosting", "span": "all", "rounds": 12, "mean_loss": 0.1234567}
+            {"family": "gradient-boosting", "span": "all", "rounds": 12, "mean_loss": 0.1234567,
+             "over_champion": 0.0512, "over_champion_low": 0.0311, "over_champion_high": 0.0713,
+             "over_baseline": 0.1512, "over_baseline_low": 0.1311, "over_baseline_high": 0.1713}
         ],
         "metrics": {"accuracy": 0.91234567},
         "champion_metrics": {"accuracy": 0.8},
         "gate": {"verdict": "passed", "checks": [check, {**check, "name": "country=de"}]},
+        "postprocessing": {
+            "calibration": {"form": "scaled", "slope": 0.71, "bias": [0.0, 0.12]},
+            "costs": [[0.0, 0.111], [1.0, 0.0]], "threshold": 0.1, "rows": 300,
+            "loss": {"before": 0.31, "after": 0.17}, "log_loss": {"before": 0.52, "after": 0.44},
+        },
+        "twin": {
+            "form": "int8", "kept": False, "reason": "it is not shown to be faster",
+            "rise": {"mean": 0.0002, "low": -0.0004, "high": 0.0008, "rows": 300},
+            "allowed": 0.001, "size_bytes": 31_400, "plain_size_bytes": 48_213,
+            "speed": [{"rows": 1, "ratio": 0.98, "low": 0.91, "high": 1.07}],
+        },
         "parity": {"rows": 300, "largest_difference": 1e-8},
         "evaluation": {
             "confusion": {"classes": ["no", "yes"], "rows": [[200, 10], [20, 70]]},
-            "calibration": [{"low": 0.9, "high": 1.0, "rows": 90, "said": 0.95, "true": 0.93}],
-            "importance": [{"column": "income", "rise": 0.21}],
+            "calibration": [
+                {"low": 0.5, "high": 0.6, "rows": 40, "said": 0.55, "true": 0.6,
+                 "true_low": 0.44, "true_high": 0.74},
+                {"low": 0.9, "high": 1.0, "rows": 90, "said": 0.95, "true": 0.93,
+                 "true_low": 0.86, "true_high": 0.97},
+            ],
+            "importance": [
+                {"column": "income", "rise": 0.21, "low": 0.18, "high": 0.24, "was": 0.11,
+                 "moved": 0.1},
+            ],
+            "scored": "yes",
+            "curve": [
+                {"threshold": 0.9, "recall": 0.4, "false_positive_rate": 0.02, "precision": 0.91},
+                {"threshold": 0.5, "recall": 0.78, "false_positive_rate": 0.05, "precision": 0.87},
+                {"threshold": 0.1, "recall": 1.0, "false_positive_rate": 1.0, "precision": 0.3},
+            ],
+            "contributions": [
+                {"quantile": 0.5, "score": 0.62, "mean": 0.33, "columns": [
+                    {"column": "income", "value": "1200.5", "contribution": 0.27},
+                    {"column": "country", "value": "<b>de</b>", "contribution": -0.02},
+                ]},
+            ],
+            "disagreement": {
+                "rows": 300, "differ": 42, "share": {"mean": 0.14, "low": 0.105, "high": 0.184},
+                "gain_where_they_differ": {"mean": 0.6, "low": 0.4, "high": 0.8, "rows": 42},
+            },
+            "groups": [
+                {"group": "country=de", "rows": 120, "loss": 0.09, "loss_low": 0.04,
+                 "loss_high": 0.14, "called_positive": 0.31, "called_positive_low": 0.235,
+                 "called_positive_high": 0.398, "missed": 0.1, "missed_low": 0.04,
+                 "missed_high": 0.23, "false_positives": 0.06, "false_positives_low": 0.025,
+                 "false_positives_high": 0.135},
+            ],
+            "speed": [
+                {"rows": 1, "seconds": 2.1e-5, "champion_seconds": 2.4e-5, "ratio": 0.875,
+                 "low": 0.81, "high": 0.94},
+            ],
+            "size_bytes": 48_213, "champion_size_bytes": 51_002,
         },
     }  # fmt: skip
     lineage = {

@@ -141,6 +141,10 @@ class RetrainSettings(ModelSection):
     decide: Literal["costs", "likeliest"] = "costs"
     """How a candidate's label follows from its probabilities: `costs`: the answer that costs least,
     if the objective is `cost` or `balanced_error`; `likeliest`: the class with the highest one."""
+    optimise: Literal["auto", "int8", "off"] = "auto"
+    """A twin of the candidate's graph with large matrices as 8-bit integers: `auto`: kept if its
+    loss is shown to be no higher and it is shown to be faster on this machine; `int8`: kept in any
+    case; `off`: never."""
     parity_tolerance: float = Field(1e-4, gt=0)
     """The largest difference allowed between the exported graph's outputs and the native
     model's."""

@@ -189,7 +189,7 @@ def _lineage(
         code=this_code(trained.recipes.values()),
         seed=context.settings.retrain.seed,
         training=Training(
-            settings=context.settings.retrain.model_dump(mode="json"),
+            settings=context.settings.retrain.model_dump(mode="json") | dict(trained.settings),
             spec=order.spec.to_dict(),
             signature=order.champion.signature.to_dict(),
             recipes=tuple(trained.recipes),

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from driftloop_artifacts import open_artifacts
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
@@ -68,12 +68,14 @@ class TrainingOrder:
 @dataclass(frozen=True)
 class Trained:
     """A candidate, with its files in the work folder's VERSION_FOLDER. recipes: those that
-    competed, by name. sha256: the hash of the result. tuning: set for an adapter."""
+    competed, by name. sha256: the hash of the result. tuning: set for an adapter. settings: of
+    `retrain`, those that the training decided, to repeat it with."""
 
     outcome: Outcome
     recipes: Mapping[str, NamedRecipe]
     sha256: str
     tuning: Tuning | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from math import sqrt
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+Z = 1.96
 Scores = NDArray[np.float64]
 
 
@@ -24,6 +26,9 @@ class Check:
     improvement: float
     p_worse: float
     reason: str
+    low: float | None = None
+    high: float | None = None
+    """The 95 % interval of the improvement, of rows in pairs."""
 
     @classmethod
     def of(
@@ -36,10 +41,22 @@ class Check:
         improvement: float,
         p_worse: float,
         reason: str,
+        paired: bool = False,
     ) -> "Check":
-        """Create a check from the values [n] of both models on the same rows."""
+        """Create a check from the values [n] of both models on the same rows. paired: whether they
+        are losses in pairs, so that the improvement has an interval."""
         theirs, ours = (float(x.mean()) if len(x) else float("nan") for x in (champion, candidate))
-        return cls(name, passed, len(candidate), theirs, ours, improvement, p_worse, reason)
+        low, high = _interval(champion - candidate) if paired else (None, None)
+        return cls(
+            name, passed, len(candidate), theirs, ours, improvement, p_worse, reason, low, high
+        )
+
+
+def _interval(gains: Scores) -> tuple[float | None, float | None]:
+    if len(gains) < 2:
+        return None, None
+    half = Z * float(gains.std(ddof=1)) / sqrt(len(gains))
+    return float(gains.mean()) - half, float(gains.mean()) + half
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,37 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Line:
+    """points: (x, y), in the chart's units. ends: of the interval of y of each point, if known."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    ends: tuple[tuple[float, float], ...] = ()
+    bars: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of numbers that a table beside it has. said: what it shows, for those who do not
+    see it. diagonal: whether y = x is drawn, as a guide. unit: whether both axes are from 0 to 1;
+    else they have the range of the points, x with a mark at 0."""
+
+    title: str
+    said: str
+    x: str
+    y: str
+    lines: tuple[Line, ...]
+    diagonal: bool = False
+    unit: bool = True
+
+
+@dataclass(frozen=True)
 class Section:
     title: str
     facts: tuple[tuple[str, Cell], ...] = ()
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -98,6 +124,11 @@ def table(
             for name, place in rows
         ),
     )
+
+
+def pairs_table(caption: str, place: Place, key: str, value: str) -> Table:
+    """A row for each entry of a mapping."""
+    return Table(caption, (key, value), tuple((name, each.cell) for name, each in place.items()))
 
 
 def looked_up(record: Record, pointer: str) -> Any:

@@ -3,6 +3,7 @@
 
 from html import escape
 
+from driftloop_retrain.report.chart import svg_chart
 from driftloop_retrain.report.document import Cell, Document, Number, Section, Table
 
 _STYLE = """
@@ -15,6 +16,8 @@ th,td{border:1px solid #767676;padding:.25rem .6rem;text-align:left;vertical-ali
 td{overflow-wrap:anywhere}td.number{text-align:right;font-variant-numeric:tabular-nums}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem}dt{font-weight:600}
 dd{margin:0;overflow-wrap:anywhere}
+figure{display:inline-block;margin:1rem 2rem 1rem 0}figcaption{font-weight:600}
+svg{max-width:100%;font:12px system-ui,sans-serif}svg text{fill:#1a1a1a}
 """
 
 
@@ -38,6 +41,7 @@ def _section(section: Section) -> str:
         f"<section><h2>{escape(section.title)}</h2>\n"
         + (f"<dl>{facts}</dl>\n" if facts else "")
         + (f"<ul>{notes}</ul>\n" if notes else "")
+        + "".join(map(svg_chart, section.charts))
         + "".join(_table(table) for table in section.tables if table.rows)
         + "</section>\n"
     )

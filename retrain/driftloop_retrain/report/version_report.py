@@ -1,5 +1,6 @@
 """The report of a version: why it was trained, on what, against what, and what was decided."""
 
+from driftloop_retrain.report.behaviour import behaviour, postprocessing, twin
 from driftloop_retrain.report.document import (
     Document,
     Place,
@@ -7,17 +8,27 @@ from driftloop_retrain.report.document import (
     Section,
     Table,
     facts,
+    pairs_table,
     table,
 )
 
 GATE = {
     "passed": "passed", "rows": "rows", "champion": "champion", "candidate": "candidate",
-    "improvement": "improvement", "p_worse": "p, if it were as good", "reason": "reason",
+    "improvement": "improvement", "low": "95 % from", "high": "95 % to",
+    "p_worse": "p, if it were as good", "reason": "reason",
 }  # fmt: skip
+INTERVALS = {
+    "over_champion": "below the champion's loss by",
+    "over_champion_low": "95 % from",
+    "over_champion_high": "95 % to",
+    "over_baseline": "below the baseline's by",
+    "over_baseline_low": "95 % from",
+    "over_baseline_high": "95 % to",
+}
 NOT_TESTED = (
     "Latency, memory and errors under load: the rollout compares them on live traffic.",
     "Rows without a label, and rows that no client has sent yet.",
-    "Fairness, unless the spec names the attribute as a slice.",
+    "Fairness for attributes that the spec does not name as a slice.",
 )
 
 
@@ -32,7 +43,9 @@ def version_report(record: Record) -> Document:
         _checks(outcome / "data_checks"),
         _candidates(outcome),
         _comparison(outcome),
-        *_evaluation(outcome / "evaluation"),
+        postprocessing(outcome / "postprocessing"),
+        *behaviour(outcome / "evaluation"),
+        twin(outcome / "twin"),
         _rollout(whole / "rollouts"),
         Section("What was not tested", notes=(*_notes(outcome), *NOT_TESTED)),
         _origin(lineage),
@@ -106,8 +119,8 @@ def _checks(found: Place) -> Section:
             ("Labels that are probably wrong", found / "suspected_labels" / "suspected"),
         ),
         (
-            _pairs("Rows left out", found / "left_out", "reason", "rows"),
-            _pairs("Class balance", found / "classes", "class", "rows"),
+            pairs_table("Rows left out", found / "left_out", "reason", "rows"),
+            pairs_table("Class balance", found / "classes", "class", "rows"),
         ),
         tuple(found.value["warnings"]) if found.value else (),
     )
@@ -116,7 +129,9 @@ def _checks(found: Place) -> Section:
 def _candidates(outcome: Place) -> Section:
     columns = {"family": "recipe", "span": "rows used", "rounds": "rounds", "mean_loss": "loss"}
     first = (outcome / "trials" / 0).value or {}
-    columns |= {name: name.replace("_", " ") for name in first if name not in columns}
+    columns |= {
+        name: INTERVALS.get(name, name.replace("_", " ")) for name in first if name not in columns
+    }
     trials = (outcome / "trials").items()
     return Section(
         "Candidates",
@@ -146,27 +161,6 @@ def _comparison(outcome: Place) -> Section:
             table("Gate, the worst slice first", [*overall, *others], gate),
         ),
     )
-
-
-def _evaluation(found: Place) -> tuple[Section, ...]:
-    confusion = found / "confusion"
-    classes = tuple(map(str, (confusion / "classes").value or ()))
-    counts = tuple(
-        (name, *((confusion / "rows" / i / j).cell for j in range(len(classes))))
-        for i, name in enumerate(classes)
-    )
-    bins = {"low": "from", "high": "to", "rows": "rows", "said": "mean probability", "true": "true"}
-    tables = (
-        Table("Labels (rows) and answers (columns)", ("label", *classes), counts),
-        table("Calibration of the answered class", (found / "calibration").items(), bins),
-        _pairs("Residuals: quantiles of answer − label", found / "residuals", "share", "value"),
-        table(
-            "Rise of the loss if a column is shuffled",
-            (found / "importance").items(),
-            {"column": "column", "rise": "rise"},
-        ),
-    )
-    return (Section("Behaviour on the held-out rows", tables=tables),)
 
 
 def _rollout(rollouts: Place) -> Section:
@@ -200,12 +194,10 @@ def _origin(lineage: Place) -> Section:
             ("Packages, SHA-256", environment / "sha256"),
         ),
         (
-            _pairs("Recipes of users, SHA-256", code / "recipes", "recipe", "hash"),
-            _pairs("Files, SHA-256", lineage / "files", "file", "hash"),
-            _pairs("Settings of the retrain", lineage / "training" / "settings", "key", "value"),
+            pairs_table("Recipes of users, SHA-256", code / "recipes", "recipe", "hash"),
+            pairs_table("Files, SHA-256", lineage / "files", "file", "hash"),
+            pairs_table(
+                "Settings of the retrain", lineage / "training" / "settings", "key", "value"
+            ),
         ),
     )
-
-
-def _pairs(caption: str, place: Place, key: str, value: str) -> Table:
-    return Table(caption, (key, value), tuple((name, each.cell) for name, each in place.items()))

@@ -47,5 +47,6 @@ def with_baseline(verdict: GateResult, candidate: Losses, constant: Losses) -> G
         improvement=gain,
         p_worse=1.0,
         reason=f"no better than the same answer for every row (by {gain:.4f})",
+        paired=True,
     )
     return replace(verdict, verdict="failed", checks=(*verdict.checks, check))

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected, listed
 from driftloop_contracts.feature_rules import parse_feature_rules
 from driftloop_contracts.model import ModelSpec, class_name
 from driftloop_contracts.signature import Signature, TensorSpec
+from driftloop_evaluation.measures import loss_margin, objective_rule
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.tabular.dataset import Dataset, Split
-from driftloop_retrain.tabular.evaluate import Outputs, shown_metrics
-from driftloop_retrain.tabular.export import write_reference
+from driftloop_retrain.tabular.evaluate import Outputs, loss_scale, losses, shown_metrics
+from driftloop_retrain.tabular.export import answered_rows, write_reference
 from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.optimised_twin import Twin, optimised
 from driftloop_retrain.tabular.parity import Parity, check_parity
 from driftloop_retrain.tabular.postprocessing.choice import Wanted
 from driftloop_retrain.tabular.postprocessing.fitting import fitted_steps
@@ -43,6 +46,8 @@ class Candidate:
     parity: Parity
     postprocessing: dict[str, Any] | None = None
     """What was put behind the model's own answers, and what that gains on validation rows."""
+    twin: dict[str, Any] | None = None
+    """See `optimised_twin`; None: not looked for."""
 
 
 def classes_of(spec: ModelSpec, data: Dataset) -> np.ndarray | None:
@@ -126,8 +131,43 @@ def make_candidate(
     tensor = answer_tensor(spec)
     if tensor not in outputs:
         raise Rejected(f"the candidate has no output {tensor!r}; it has {sorted(outputs)}")
+    report(SEARCH_SHARE, "comparing the graph with an optimised twin")
+    twin = _twin(settings, spec, folder, parts.holdout, outputs)
+    outputs = outputs if twin is None or twin.outputs is None else twin.outputs
     write_reference(folder, parts.holdout, outputs, settings.monitoring.reference_rows)
     measured = shown_metrics(spec.task, tensor, parts.holdout.labels, outputs, classes)
     return Candidate(
-        folder, graph.signature, found, outputs, measured, parity, chosen and chosen.measured
+        folder,
+        graph.signature,
+        found,
+        outputs,
+        measured,
+        parity,
+        chosen and chosen.measured,
+        None if twin is None else twin.record,
     )
+
+
+def _twin(
+    settings: Settings, spec: ModelSpec, folder: Path, held: Dataset, outputs: Outputs
+) -> Twin | None:
+    """Its loss may rise by a tenth of what matters."""
+    wanted, task = settings.retrain.optimise, spec.task
+    if wanted == "off" or task is None:
+        return None
+    if spec.objective is None:
+        answer, margin = answer_tensor(spec), settings.monitoring.performance_margin
+        scale = loss_scale(task, held.labels, outputs[answer])
+
+        def lost(answers: Outputs) -> NDArray[np.float64]:
+            return losses(task, held.labels, answers[answer], scale)
+    else:
+        rows = answered_rows(held, outputs)
+        rule = objective_rule(spec, spec.objective, rows)
+        found = rule.losses(rows)
+        margin = loss_margin(rule, found[~np.isnan(found)])
+
+        def lost(answers: Outputs) -> NDArray[np.float64]:
+            return rule.losses(answered_rows(held, answers))
+
+    return optimised(folder, held.features, outputs, lost, margin / 10, forced=wanted == "int8")

@@ -92,6 +92,7 @@ def _overall(candidate: Losses, champion: Losses, settings: RetrainSettings) -> 
         improvement=gain,
         p_worse=p_worse,
         reason=reason,
+        paired=True,
     )
 
 
@@ -104,7 +105,14 @@ def _part(part: Guard, level: float) -> Check:
         worse = f"too few rows to tell: {len(ours)}"
     reason = f"better by {gain:.4f}" if gain > 0 else worse
     return Check.of(
-        part.name, ours, theirs, passed=passed, improvement=gain, p_worse=p_worse, reason=reason
+        part.name,
+        ours,
+        theirs,
+        passed=passed,
+        improvement=gain,
+        p_worse=p_worse,
+        reason=reason,
+        paired=True,
     )
 
 

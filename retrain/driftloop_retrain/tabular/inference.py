@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from driftloop_contracts.signature import TensorSpec
+from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.tabular.columns import numbers
 
@@ -22,13 +22,17 @@ def outputs_of(model: OnnxModel, features: pa.Table) -> dict[str, NDArray[np.gen
     parts: list[dict[str, NDArray[np.generic]]] = []
     for start in range(0, features.num_rows, BATCH_ROWS):
         rows = features.slice(start, BATCH_ROWS)
-        feeds = {t.name: _tensor(t, rows[t.name]) for t in model.signature.inputs}
-        parts.append(model.run(feeds))
+        parts.append(model.run(feeds_of(model.signature, rows)))
     found = {}
     for tensor in model.signature.outputs:
         whole = np.concatenate([part[tensor.name] for part in parts])
         found[tensor.name] = whole.reshape(-1) if tensor.scalar else whole
     return found
+
+
+def feeds_of(signature: Signature, rows: pa.Table) -> dict[str, NDArray[np.generic]]:
+    """The graph's inputs by name, of n rows."""
+    return {t.name: _tensor(t, rows[t.name]) for t in signature.inputs}
 
 
 def _tensor(tensor: TensorSpec, column: pa.ChunkedArray) -> NDArray[np.generic]:

@@ -2,9 +2,13 @@
 ONNX."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import numpy as np
 
@@ -38,15 +42,25 @@ from driftloop_retrain.tabular.candidate import (
 )
 from driftloop_retrain.tabular.data_checks import checked, suspected_labels
 from driftloop_retrain.tabular.dataset import Dataset, Split, from_lake, split
-from driftloop_retrain.tabular.evaluate import ColumnSlice, loss_scale, losses, shown_metrics
-from driftloop_retrain.tabular.evaluation_record import evaluation_of
+from driftloop_retrain.tabular.evaluate import (
+    ColumnSlice,
+    Outputs,
+    loss_scale,
+    losses,
+    shown_metrics,
+)
+from driftloop_retrain.tabular.evaluation.evaluation_record import (
+    Compared,
+    candidates_of,
+    evaluation_of,
+)
 from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.gate import Guard, gate
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import FitContext, Recipe, find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE
 from driftloop_retrain.tabular.recipes.recipe_catalogue import CONTINUED
-from driftloop_retrain.tabular.search import answer_tensor
+from driftloop_retrain.tabular.search import Trial, answer_tensor
 from driftloop_settings import Settings
 
 
@@ -87,7 +101,8 @@ class TabularTrainer:
         )
         _check_signature(candidate.signature, champion.signature)
         tell("gate", 0.94, "comparing it with the champion on the newest rows")
-        verdict, champion_metrics = _judge(settings, spec, champion, candidate, rows, data)
+        judged = _judge(settings, spec, champion, candidate, rows, data)
+        tell("gate", 0.95, "measuring it for its report")
         best = candidate.found.best
         outcome = Outcome(
             family=best.family,
@@ -99,14 +114,15 @@ class TabularTrainer:
             trained_rows=rows.fit.rows,
             holdout_rows=rows.holdout.rows,
             metrics=candidate.metrics,
-            champion_metrics=champion_metrics,
-            gate=verdict,
+            champion_metrics=judged.champion_metrics,
+            gate=judged.verdict,
             details={
                 "data_range": [str(data.at[0]), str(data.at[-1])],
                 "data_checks": found.to_dict(),
-                "evaluation": evaluation_of(spec, rows.holdout, candidate),
+                "evaluation": evaluation_of(judged.both),
                 "postprocessing": candidate.postprocessing,
-                "trials": [trial.to_dict() for trial in candidate.found.trials],
+                "twin": candidate.twin,
+                "trials": _trials(judged, candidate, rows),
                 "search": dict(candidate.found.record),
                 "parity": {
                     "rows": candidate.parity.rows,
@@ -114,7 +130,10 @@ class TabularTrainer:
                 },
             },
         )
-        return Trained(outcome, recipes, graph_hash(candidate.folder))
+        kept = bool(candidate.twin and candidate.twin["kept"])
+        # Times differ from run to run: a training that is repeated does what this one did.
+        decided = {"optimise": "int8" if kept else "off"}
+        return Trained(outcome, recipes, graph_hash(candidate.folder), settings=decided)
 
     def reproduce(
         self, context: TrainingContext, lineage: Lineage, work: Path, report: Report
@@ -209,6 +228,35 @@ def _check_signature(ours: Signature, theirs: Signature) -> None:
             raise Rejected(f"the candidate's {side} differ from the champion's: {', '.join(names)}")
 
 
+@dataclass(frozen=True)
+class _Judged:
+    verdict: GateResult
+    champion_metrics: dict[str, float]
+    both: Compared
+    champion: OnnxModel
+
+
+def _trials(judged: _Judged, candidate: Candidate, rows: Split) -> list[dict[str, Any]]:
+    """On the validation rows, where a trial's losses are its own."""
+    held, task = rows.validation, judged.both.spec.task
+    assert task is not None
+    output = answer_tensor(judged.both.spec)
+
+    def lost(trial: Trial, outputs: Outputs) -> NDArray[np.float64]:
+        if trial.rule is None:
+            return losses(task, held.labels, outputs[output], trial.scale)
+        return trial.rule.losses(answered_rows(held, outputs))
+
+    champion = outputs_of(judged.champion, held.features)
+    return candidates_of(
+        candidate.found.trials,
+        held,
+        champion,
+        lambda outputs: constant_outputs(rows.fit.labels, outputs),
+        lost,
+    )
+
+
 def _judge(
     settings: Settings,
     spec: ModelSpec,
@@ -216,10 +264,12 @@ def _judge(
     candidate: Candidate,
     rows: Split,
     data: Dataset,
-) -> tuple[GateResult, dict[str, float]]:
-    assert spec.task is not None
+) -> _Judged:
+    task = spec.task
+    assert task is not None
     held, output = rows.holdout, answer_tensor(spec)
-    theirs = outputs_of(OnnxModel(champion.path), held.features)
+    graph = OnnxModel(champion.path)
+    theirs = outputs_of(graph, held.features)
     classes = classes_of(spec, data)
     judged = with_classes(spec, classes)
     champion_rows = answered_rows(held, theirs)
@@ -227,18 +277,20 @@ def _judge(
     found = measures_of(
         judged, champion_rows, settings.retrain.max_regression, settings.retrain.min_slice_rows
     )
-    assert found.decisive is not None
-    if spec.objective is None:
-        scale = loss_scale(spec.task, held.labels, theirs[output])
-        ours = losses(spec.task, held.labels, candidate.outputs[output], scale)
-        theirs_lost = losses(spec.task, held.labels, theirs[output], scale)
-        slack = None
-    else:
-        ours, theirs_lost = map(found.decisive.losses, (candidate_rows, champion_rows))
-        slack = found.decisive.margin
+    decisive = found.decisive
+    assert decisive is not None
+    scale = loss_scale(task, held.labels, theirs[output]) if spec.objective is None else None
+
+    def lost(part: Dataset, outputs: Outputs) -> NDArray[np.float64]:
+        if spec.objective is None:
+            return losses(task, part.labels, outputs[output], scale)
+        return decisive.losses(answered_rows(part, outputs))
+
+    ours, theirs_lost = lost(held, candidate.outputs), lost(held, theirs)
+    slack = None if spec.objective is None else decisive.margin
     guards = [m for m in found.others if m.part is None]
     verdict = gate(
-        spec.task,
+        task,
         ours,
         theirs_lost,
         [ColumnSlice(m.part.name, m.part.holds(champion_rows)) for m in found.others if m.part],
@@ -248,13 +300,10 @@ def _judge(
             for m in guards
         ],
         slack,
-        in_shares=found.decisive.rule.facts.get("unit", 1.0) != 1.0,
+        in_shares=decisive.rule.facts.get("unit", 1.0) != 1.0,
     )
     constant = constant_outputs(rows.fit.labels, candidate.outputs)
-    if spec.objective is None:
-        simplest = losses(spec.task, held.labels, constant[output], scale)
-    else:
-        simplest = found.decisive.losses(answered_rows(held, constant))
+    simplest = lost(held, constant)
     verdict = with_baseline(verdict, ours, simplest)
     verdict = verdict.noting(f"slice {name}: too few rows, {n}" for name, n in found.small)
     probabilities = probabilities_of(theirs)
@@ -264,4 +313,15 @@ def _judge(
         and probabilities.shape[1:] == (len(classes),)
     )
     known = classes if comparable else None
-    return verdict, shown_metrics(spec.task, output, held.labels, theirs, known)
+    metrics = shown_metrics(task, output, held.labels, theirs, known)
+    both = Compared(
+        judged,
+        held,
+        classes,
+        candidate.folder,
+        candidate.outputs,
+        Path(champion.path),
+        theirs,
+        lost,
+    )
+    return _Judged(verdict, metrics, both, graph)
