@@ -1,17 +1,28 @@
 """What is measured of a candidate for its report."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
+from driftloop_contracts.kind import Task
 from driftloop_contracts.model import ModelSpec
-from driftloop_retrain.tabular.dataset import dataset_of
+from driftloop_onnx import OnnxModel
+from driftloop_retrain.tabular.dataset import dataset_of, input_tensors
+from driftloop_retrain.tabular.evaluate import losses
 from driftloop_retrain.tabular.evaluation.curves import POINTS, class_curve, histogram
+from driftloop_retrain.tabular.evaluation.evaluation_record import Compared, evaluation_of
 from driftloop_retrain.tabular.evaluation.groups import groups
 from driftloop_retrain.tabular.evaluation.importance import contributions, importance
 from driftloop_retrain.tabular.evaluation.intervals import gain, share
 from driftloop_retrain.tabular.evaluation.speed import paired_times, ratio
+from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.recipes import FitContext
+from driftloop_retrain.tabular.recipes.check import example
+from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
 
 RANDOM = np.random.default_rng(3)
 
@@ -121,3 +132,40 @@ def test_intervals() -> None:
     assert (found["rows"], round(found["mean"], 3)) == (3, 0.667)
     assert histogram(np.ones(50)) == []
     assert sum(bar["rows"] for bar in histogram(RANDOM.normal(size=1_000))) == 980
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_an_evaluation_is_of_the_graphs_that_would_be_served(tmp_path: Path, task: Task) -> None:
+    data = example(task, rows=700)
+    classes = np.unique(data.labels) if task == "classification" else None
+    tensors = input_tensors(data.features)
+    context = FitContext(task, tensors, 0, tmp_path, classes=classes, rounds=8)
+    output = "label" if task == "classification" else "value"
+    graphs = []
+    for name, rows in (("candidate", 700), ("champion", 120)):
+        GradientBoosting().fit(data.slice(0, rows), None, context).export(tmp_path / name)
+        graphs.append(outputs_of(OnnxModel(tmp_path / name), data.features))
+    spec = ModelSpec("m", task, output, slices=("flag",))
+    found = evaluation_of(
+        Compared(
+            spec,
+            data,
+            classes,
+            tmp_path / "candidate",
+            graphs[0],
+            tmp_path / "champion",
+            graphs[1],
+            lambda rows, outputs: losses(task, rows.labels, outputs[output], 10.0),
+        )
+    )
+    assert json.loads(json.dumps(found)) == found
+    assert found["importance"][0]["rise"] > 0
+    assert len(found["contributions"]) == 3
+    for row in found["contributions"]:
+        moved = sum(each["contribution"] for each in row["columns"])
+        assert row["mean"] + moved == pytest.approx(row["score"], abs=1e-5)
+    assert {each["group"] for each in found["groups"]} == {"flag=false", "flag=true"}
+    assert [each["rows"] for each in found["speed"]] == [1, 64]
+    assert found["disagreement"]["rows"] == 700
+    assert ("curve" in found) == (task == "classification")
+    assert ("histogram" in found) == (task == "regression")

@@ -117,7 +117,7 @@ def test_the_page_loads_nothing_and_has_a_sound_outline(record: dict[str, Any]) 
 def test_a_chart_draws_what_the_record_says(record: dict[str, Any]) -> None:
     """The ROC's points, read back from the drawing."""
     page = pages(record)["report.html"]
-    (roc,) = re.findall(r"<figcaption>ROC.*?<polyline points=.(.*?). ", page, flags=re.S)
+    (roc,) = re.findall(r'<figcaption>ROC.*?<polyline points="(.*?)"', page, flags=re.S)
     drawn = [tuple(map(float, point.split(","))) for point in roc.split()]
     (x0, y0), (x1, y1) = drawn[0], drawn[-1]
     shown = [((x - x0) / (x1 - x0), (y - y0) / (y1 - y0)) for x, y in drawn[1:]]
