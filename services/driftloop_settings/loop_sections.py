@@ -141,6 +141,9 @@ class RetrainSettings(ModelSection):
     decide: Literal["costs", "likeliest"] = "costs"
     """How a candidate's label follows from its probabilities: `costs`: the answer that costs least,
     if the objective is `cost` or `balanced_error`; `likeliest`: the class with the highest one."""
+    interval: float | None = Field(None, ge=0.5, lt=1)
+    """Of a regression: the share of the labels that an interval covers, whose ends are the further
+    outputs `lower` and `upper` of a candidate; None: no interval."""
     optimise: Literal["auto", "int8", "off"] = "auto"
     """A twin of the candidate's graph with large matrices as 8-bit integers: `auto`: kept if its
     loss is shown to be no higher and it is shown to be faster on this machine; `int8`: kept in any

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import signal
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -270,6 +272,45 @@ def test_an_exported_model_answers_as_its_library_through_the_client(
     assert told.startswith("judged by the balanced error: the class 1 is 2.50% of the rows")
     shown = stack("metrics", "rare")
     assert (shown["judged_by"], shown["outputs"]) == ("balanced_error", [])
+
+
+def test_models_of_other_frameworks_answer_over_rest_as_their_libraries_do(
+    stack: Driftloop, inference: str, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(2)
+    frame = pd.DataFrame(random.normal(size=(200, 3)).astype(np.float32), columns=["a", "b", "c"])
+    labels = (frame.a + 0.5 * frame.b * frame.c > 0).astype(int)
+    native = boosted(frame, labels)
+    assert native
+    for name, (model, expected) in native.items():
+        export(model, frame, name, labels=labels, output=tmp_path / name)
+        stack("deploy", str(tmp_path / name))
+        tensors = [
+            {"name": column, "datatype": "FP32", "shape": [200, 1], "data": frame[column].tolist()}
+            for column in frame
+        ]
+        asked = {"inputs": tensors}
+        answer = httpx.post(f"{inference}/v2/models/{name}/infer", json=asked).json()["outputs"]
+        found = {output["name"]: output["data"] for output in answer}
+        assert found["label"] == expected.argmax(axis=1).tolist(), name
+        served = np.reshape(found["probabilities"], expected.shape)
+        np.testing.assert_allclose(served, expected, rtol=0, atol=1e-5, err_msg=name)
+
+
+def boosted(frame: pd.DataFrame, labels: "pd.Series[int]") -> dict[str, tuple[Any, np.ndarray]]:
+    """Models of the frameworks that are installed, with their own probabilities."""
+    known = {
+        "lightgbm": ("LGBMClassifier", {"n_estimators": 10, "verbose": -1}),
+        "xgboost": ("XGBClassifier", {"n_estimators": 10}),
+        "catboost": ("CatBoostClassifier", {"iterations": 10, "verbose": False}),
+    }
+    found = {}
+    for name, (kind, parameters) in known.items():
+        if find_spec(name) is None:
+            continue
+        model = getattr(import_module(name), kind)(**parameters).fit(frame, labels)
+        found[name] = model, model.predict_proba(frame)
+    return found
 
 
 def dashboards_and_rules() -> list[str]:

@@ -32,6 +32,7 @@ def postprocessing(found: Place) -> Section:
     return Section(
         "Calibration and decision",
         facts(
+            ("Share of the labels that the interval is to cover", found / "interval"),
             ("Form of the calibration", found / "calibration" / "form"),
             ("Slope", found / "calibration" / "slope"),
             ("Log loss before", found / "log_loss" / "before"),
@@ -77,6 +78,11 @@ def _answers(found: Place) -> Section:
     calibration = found / "calibration"
     return Section(
         "Behaviour on the held-out rows",
+        facts(
+            ("Labels inside the interval, share", found / "covered" / "mean"),
+            ("95 % from", found / "covered" / "low"),
+            ("95 % to", found / "covered" / "high"),
+        ),
         tables=(
             Table("Labels (rows) and answers (columns)", ("label", *classes), counts),
             table("Calibration of the answered class", calibration.items(), bins),

@@ -114,7 +114,9 @@ def make_candidate(
         trials,
     )
     report(SEARCH_SHARE, "calibrating probabilities, and deciding labels by costs")
-    wanted = Wanted(settings.retrain.calibrate, settings.retrain.decide == "costs")
+    wanted = Wanted(
+        settings.retrain.calibrate, settings.retrain.decide == "costs", settings.retrain.interval
+    )
     chosen = fitted_steps(spec, parts, recipes, found.best, context, wanted)
     steps = None if chosen is None else chosen.steps
     model = with_steps(found.model, steps)

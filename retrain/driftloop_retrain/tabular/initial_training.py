@@ -12,6 +12,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.graph_names import output_name
 from driftloop_contracts.kind import Task
 from driftloop_contracts.model import ModelSpec, check_new_name, class_name
+from driftloop_contracts.objective import Objective
 from driftloop_contracts.signature import check_width
 from driftloop_evaluation.chosen_objective import chosen_objective
 from driftloop_retrain.tabular.candidate import classes_of, make_candidate, with_classes
@@ -20,11 +21,12 @@ from driftloop_retrain.tabular.data_checks import checked
 from driftloop_retrain.tabular.data_warnings import data_warnings
 from driftloop_retrain.tabular.dataset import from_file, input_tensors, split
 from driftloop_retrain.tabular.export import REFERENCE
+from driftloop_retrain.tabular.postprocessing.interval import ENDS
 from driftloop_retrain.tabular.recipes import find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.recipe_catalogue import TABULAR
 from driftloop_settings import Settings
 
-OUTPUTS = 2
+OUTPUTS = 3
 """The most outputs of a recipe's graph."""
 MODEL, SPEC = "model.onnx", "model.yaml"
 
@@ -60,6 +62,9 @@ def train_first(
     inputs = input_tensors(rows.features)
     check_width(len(inputs) + OUTPUTS)
     judged_by = "judged by its squared error"
+    if kind == "regression" and settings.retrain.interval is not None:
+        spec = _with_interval(spec, settings.retrain.interval, rows.features.column_names)
+        judged_by += f", and by whether its interval covers {settings.retrain.interval:.0%}"
     if kind == "classification":
         objective, judged_by = chosen_objective(map(class_name, rows.labels.tolist()))
         spec = with_classes(replace(spec, objective=objective), classes_of(spec, rows))
@@ -101,3 +106,13 @@ def train_first(
         "left_out": dict(found.left_out),
         "trials": [trial.to_dict() for trial in candidate.found.trials],
     }
+
+
+def _with_interval(spec: ModelSpec, coverage: float, columns: list[str]) -> ModelSpec:
+    """With the coverage as a guardrail, which monitor, gate and canary watch; and for retrains."""
+    lower, upper = (output_name(end, columns) for end in ENDS)
+    return replace(
+        spec,
+        guardrails=(Objective(metric="coverage", lower=lower, upper=upper),),
+        policy={"retrain": {"interval": coverage}},
+    )

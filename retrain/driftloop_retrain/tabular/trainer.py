@@ -57,6 +57,7 @@ from driftloop_retrain.tabular.evaluation.evaluation_record import (
 from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.gate import Guard, gate
 from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.postprocessing.interval import ENDS
 from driftloop_retrain.tabular.recipes import FitContext, Recipe, find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE
 from driftloop_retrain.tabular.recipes.recipe_catalogue import CONTINUED
@@ -218,13 +219,14 @@ def _read(
 
 
 def _check_signature(ours: Signature, theirs: Signature) -> None:
-    """Raises Rejected unless both have the same inputs and outputs, since both answer the same
-    requests."""
+    """Raises Rejected unless both have the same inputs, and ours the outputs of theirs, since both
+    answer the same requests. Ours may have an interval that theirs lacks."""
     for side in ("inputs", "outputs"):
         new = {(t.name, t.datatype, t.shape[1:]) for t in getattr(ours, side)}
         old = {(t.name, t.datatype, t.shape[1:]) for t in getattr(theirs, side)}
-        if new != old:
-            names = sorted({name for name, *_ in new ^ old})
+        added = {each for each in new - old if side == "outputs" and each[0].rstrip("_") in ENDS}
+        if new - added != old:
+            names = sorted({name for name, *_ in (new - added) ^ old})
             raise Rejected(f"the candidate's {side} differ from the champion's: {', '.join(names)}")
 
 

@@ -34,7 +34,7 @@ from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import FitContext, FittedModel
 from driftloop_retrain.tabular.recipes.check import example
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
-from driftloop_settings import Settings
+from driftloop_settings import RetrainSettings, Settings
 from driftloop_store import Store, open_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -94,11 +94,13 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
-def archive(settings: Settings, champion: OnnxModel, data: Dataset) -> None:
+def archive(
+    settings: Settings, champion: OnnxModel, data: Dataset, model: str = "loans", offset: int = 0
+) -> None:
     n = data.rows
     at = [NOW - timedelta(seconds=n - i) for i in range(n)]
     rows: dict[str, Any] = {
-        "prediction_id": [f"p{i:06}" for i in range(n)],
+        "prediction_id": [f"{model}{i:06}" for i in range(n)],
         "row": [0] * n,
         "version": [1] * n,
         "arm": ["stable"] * n,
@@ -115,18 +117,19 @@ def archive(settings: Settings, champion: OnnxModel, data: Dataset) -> None:
     rows |= {f"out_{name}": values.tolist() for name, values in outputs.items()}
     table = pa.table(rows, schema=prediction_schema(champion.signature))
     labels = tuple(
-        LabelEvent(f"p{i:06}", 0, int(label), at[i], at[i]) for i, label in enumerate(data.labels)
+        LabelEvent(f"{model}{i:06}", 0, int(label), at[i], at[i])
+        for i, label in enumerate(data.labels)
     )
     writer = open_lake(settings).writer()
     writer.positions([(PREDICTIONS, 0), (LABELS, 0)])
     writer.append(
         [
             PredictionRecord(
-                Origin(KafkaPosition(PREDICTIONS, 0, 0), NOW, b"", json.dumps({})),
-                PredictionHeaders("loans", 1, "r", 0, n - 1, n),
+                Origin(KafkaPosition(PREDICTIONS, 0, offset), NOW, b"", json.dumps({})),
+                PredictionHeaders(model, 1, "r", 0, n - 1, n),
                 table,
             ),
-            LabelRecord(Origin(KafkaPosition(LABELS, 0, 1), NOW, b"", json.dumps({})), labels),
+            LabelRecord(Origin(KafkaPosition(LABELS, 0, offset), NOW, b"", json.dumps({})), labels),
         ]
     )
 
@@ -224,6 +227,27 @@ def test_a_stopped_role_leaves_a_retrain_to_the_next_one(
     stop.set()
     start(settings)
     assert until(store, over).state == "succeeded"
+
+
+def test_two_models_retrain_at_once_if_there_are_two_cores(
+    settings: Settings, start: Callable[[Settings], threading.Event]
+) -> None:
+    store = open_store(settings.store_url)
+    (deployment,) = store.deployments()
+    champion = OnnxModel(deployment.versions[0].path)
+    archive(settings, champion, example("classification", rows=2_000), "cards", 1)
+    store.put_deployment(replace(deployment, model=replace(deployment.model, name="cards")))
+    endless = (f"{__name__}:Endless",)
+    cards = Retrain(
+        id=RETRAIN[:-1] + "7", model="cards", at=NOW, trigger="operator", champion=1,
+        recipes=endless,
+    )  # fmt: skip
+    store.request_retrain(cards)
+    request(store, recipes=endless)
+    start(settings.model_copy(update={"retrain": RetrainSettings(cores=2)}))
+    until(store, lambda record: training(record) and training(store.retrain(cards.id)))
+    for running in (RETRAIN, cards.id):
+        store.change_retrain(running, lambda r: r.after(RetrainEvent.CANCEL))
 
 
 def test_a_retrain_over_the_deadline_of_its_models_policy_fails(

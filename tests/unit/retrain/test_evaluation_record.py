@@ -164,7 +164,7 @@ def test_an_evaluation_is_of_the_graphs_that_would_be_served(tmp_path: Path, tas
     for row in found["contributions"]:
         moved = sum(each["contribution"] for each in row["columns"])
         assert row["mean"] + moved == pytest.approx(row["score"], abs=1e-5)
-    assert {each["group"] for each in found["groups"]} == {"flag=false", "flag=true"}
+    assert {each["group"] for each in found["groups"]} == {"flag=False", "flag=True"}
     assert [each["rows"] for each in found["speed"]] == [1, 64]
     assert found["disagreement"]["rows"] == 700
     assert ("curve" in found) == (task == "classification")

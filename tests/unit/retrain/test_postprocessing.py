@@ -19,6 +19,7 @@ from driftloop_retrain.tabular.postprocessing.calibration import fit_isotonic, f
 from driftloop_retrain.tabular.postprocessing.choice import Wanted, choose_steps
 from driftloop_retrain.tabular.postprocessing.decision_costs import costs_of, threshold_of
 from driftloop_retrain.tabular.postprocessing.fitting import fitted_steps
+from driftloop_retrain.tabular.postprocessing.interval import fit_interval
 from driftloop_retrain.tabular.postprocessing.model import with_steps
 from driftloop_retrain.tabular.postprocessing.steps import Steps
 from driftloop_retrain.tabular.recipes import FitContext, FittedModel
@@ -194,6 +195,46 @@ def test_the_steps_of_a_winner_are_fitted_on_rows_that_it_was_not_trained_on(
     assert found.measured["loss"]["after"] < found.measured["loss"]["before"]
     off = Wanted(calibrate=False, by_costs=False)
     assert fitted_steps(spec, parts, [GradientBoosting()], best, context, off) is None
+
+
+def uneven(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Answers, and labels whose errors are ten times as large at large values."""
+    random = np.random.default_rng(seed)
+    values = random.uniform(0, 10, rows)
+    return values, values + random.normal(size=rows) * (0.1 + 0.1 * values)
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.95])
+def test_an_interval_covers_its_share_also_where_errors_are_large(coverage: float) -> None:
+    found = fit_interval(*uneven(4_000, 1), coverage)
+    assert found is not None
+    values, labels = uneven(20_000, 2)
+    ends = found.apply({"value": values.astype(np.float32)})
+    inside = (ends["lower"] <= labels) & (labels <= ends["upper"])
+    for part in (values < 11, values < 3, values > 7):
+        assert inside[part].mean() == pytest.approx(coverage, abs=0.03)
+    width = ends["upper"] - ends["lower"]
+    assert width[values > 9].mean() > 4 * width[values < 1].mean()
+
+
+def test_too_few_rows_give_no_interval() -> None:
+    assert fit_interval(*uneven(150, 1), 0.9) is None
+    assert fit_interval(*uneven(300, 1), 0.999) is None
+
+
+def test_the_graph_has_the_ends_of_the_interval(tmp_path: Path) -> None:
+    data = example("regression", rows=1_200)
+    data = replace(data, features=data.features.rename_columns(["lower", "b", "c", "d"]))
+    context = FitContext("regression", input_tensors(data.features), 0, tmp_path, rounds=10)
+    model = GradientBoosting().fit(data, None, context)
+    names = data.features.column_names
+    steps = fit_interval(model.predict(data.features)["value"], data.labels, 0.9, names)
+    after = with_steps(model, steps)
+    native = after.predict(data.features)
+    after.export(tmp_path / "version")
+    graph = OnnxModel(tmp_path / "version")
+    assert [t.name for t in graph.signature.outputs] == ["value", "lower_", "upper"]
+    check_parity(data.features, native, outputs_of(graph, data.features), 1e-5)
 
 
 def trained(

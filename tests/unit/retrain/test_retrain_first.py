@@ -7,6 +7,7 @@ import yaml
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.served_objectives import served_objectives
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.tabular.initial_training import train_first
 from driftloop_retrain.tabular.recipes.check import example
@@ -41,6 +42,32 @@ def test_a_first_version_is_ready_to_be_deployed(tmp_path: Path, task: str) -> N
     assert made["family"] == "gradient-boosting"
     assert made["metrics"]
     assert any("gradient-boosting" in sentence for sentence in said)
+
+
+def test_a_regression_may_have_an_interval_that_is_watched(tmp_path: Path) -> None:
+    data = example("regression", rows=2_400)
+    table = data.features.append_column("y", pa.array(data.labels))
+    pq.write_table(table, tmp_path / "rows.parquet")
+    made = train_first(
+        Settings(state_dir=tmp_path, retrain=RetrainSettings(interval=0.9)),
+        tmp_path / "rows.parquet",
+        name="m",
+        label="y",
+        task="regression",
+        output=tmp_path / "out",
+        time_column=None,
+        drop=(),
+        families=("gradient-boosting",),
+        say=lambda _: None,
+    )
+    spec = ModelSpec.from_dict(yaml.safe_load(Path(made["spec"]).read_text()))
+    assert [g.metric for g in spec.guardrails] == ["coverage"]
+    assert spec.policy == {"retrain": {"interval": 0.9}}
+    served_objectives(spec, OnnxModel(tmp_path / "out").signature)
+    reference = pq.read_table(tmp_path / "out" / "reference.parquet")
+    low, high = (reference[f"out_{end}"].to_numpy() for end in ("lower", "upper"))
+    labels = reference["label_number"].to_numpy()
+    assert ((low <= labels) & (labels <= high)).mean() == pytest.approx(0.9, abs=0.06)
 
 
 def test_one_class_alone_is_refused(tmp_path: Path) -> None:

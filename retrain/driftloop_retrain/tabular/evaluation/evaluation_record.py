@@ -22,6 +22,7 @@ from driftloop_retrain.tabular.evaluation.intervals import gain, share
 from driftloop_retrain.tabular.evaluation.speed import file_bytes, paired_times, ratio
 from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.inference import feeds_of, outputs_of
+from driftloop_retrain.tabular.postprocessing.interval import ENDS
 from driftloop_retrain.tabular.search import Trial, answer_tensor
 
 MAX_CLASSES = 20
@@ -81,6 +82,12 @@ def evaluation_of(both: Compared) -> dict[str, Any]:
             f"{part:.0%}": float(np.quantile(residuals, part)) for part in QUANTILES
         }
         found["histogram"] = histogram(residuals)
+        ends = [
+            both.outputs[name] for end in ENDS for name in both.outputs if name.rstrip("_") == end
+        ]
+        if len(ends) == 2:
+            inside = (ends[0] <= both.held.labels) & (both.held.labels <= ends[1])
+            found["covered"] = share(int(inside.sum()), len(inside))
         return found
     classes = np.unique(np.concatenate([both.held.labels, answers]))
     if len(classes) <= MAX_CLASSES:

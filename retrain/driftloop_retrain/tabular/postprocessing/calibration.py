@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop_retrain.tabular.postprocessing.piecewise import constant, piecewise_nodes
+
 Floats = NDArray[np.float64]
 LEAST = 1e-7
 """Probabilities below it count as it."""
@@ -37,9 +39,9 @@ class Scaled:
         from onnx import helper
 
         constants = [
-            _constant("calibration_least", LEAST),
-            _constant("calibration_slope", self.slope),
-            _constant("calibration_bias", [self.bias]),
+            constant("calibration_least", LEAST),
+            constant("calibration_slope", self.slope),
+            constant("calibration_bias", [self.bias]),
         ]
         steps = (
             ("Max", [source, "calibration_least"], "calibration_kept"),
@@ -67,32 +69,22 @@ class Isotonic:
         return np.stack([np.float32(1.0) - second, second], axis=1)
 
     def nodes(self, source: str, result: str) -> tuple[list[Any], list[Any]]:
-        """Sum over all pieces of slope · (how far p reaches into the piece)."""
         from onnx import helper
 
-        knots, values = np.array(self.knots), np.array(self.values)
-        constants = [
-            _constant("calibration_second", [[0.0], [1.0]]),
-            _constant("calibration_knots", knots[None, :-1]),
-            _constant("calibration_widths", np.diff(knots)[None, :]),
-            _constant("calibration_zero", 0.0),
-            _constant("calibration_one", 1.0),
-            _constant("calibration_slopes", (np.diff(values) / np.diff(knots))[:, None]),
-            _constant("calibration_first", values[0]),
-        ]
-        steps = (
-            ("MatMul", [source, "calibration_second"], "calibration_p"),
-            ("Sub", ["calibration_p", "calibration_knots"], "calibration_past"),
-            ("Max", ["calibration_past", "calibration_zero"], "calibration_into"),
-            ("Min", ["calibration_into", "calibration_widths"], "calibration_reach"),
-            ("MatMul", ["calibration_reach", "calibration_slopes"], "calibration_rise"),
-            ("Add", ["calibration_rise", "calibration_first"], "calibration_yes"),
-            ("Sub", ["calibration_one", "calibration_yes"], "calibration_no"),
+        wide, constants = piecewise_nodes(
+            "calibration_p", "calibration_yes", self.knots, self.values, "calibration"
         )
-        nodes = [helper.make_node(kind, inputs, [name]) for kind, inputs, name in steps]
+        constants += [
+            constant("calibration_second", [[0.0], [1.0]]),
+            constant("calibration_one", 1.0),
+        ]
         both = ["calibration_no", "calibration_yes"]
-        nodes.append(helper.make_node("Concat", both, [result], axis=1))
-        return nodes, constants
+        return [
+            helper.make_node("MatMul", [source, "calibration_second"], ["calibration_p"]),
+            *wide,
+            helper.make_node("Sub", ["calibration_one", "calibration_yes"], ["calibration_no"]),
+            helper.make_node("Concat", both, [result], axis=1),
+        ], constants
 
     def to_dict(self) -> dict[str, Any]:
         return {"form": "isotonic", "knots": list(self.knots), "values": list(self.values)}
@@ -152,9 +144,3 @@ Fit = Callable[[NDArray[np.float32], NDArray[np.int64]], Calibration | None]
 def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
-
-
-def _constant(name: str, value: Any) -> Any:
-    from onnx import numpy_helper
-
-    return numpy_helper.from_array(np.asarray(value, np.float32), name)

@@ -22,6 +22,7 @@ from driftloop_retrain.tabular.postprocessing.calibration import (
     fit_scaled,
 )
 from driftloop_retrain.tabular.postprocessing.decision_costs import costs_of
+from driftloop_retrain.tabular.postprocessing.interval import Interval
 from driftloop_retrain.tabular.postprocessing.steps import Steps, names_in
 
 NOISE = 2.0
@@ -39,10 +40,11 @@ Lost = Callable[[Outputs], Losses]
 
 @dataclass(frozen=True)
 class Wanted:
-    """See RetrainSettings.calibrate and decide."""
+    """See RetrainSettings.calibrate, decide and interval."""
 
     calibrate: bool = True
     by_costs: bool = True
+    interval: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Choice:
     """steps: fitted on all validation rows; None: there are none for this model. losses [n]: of
     each row by steps that it was not fitted with. measured: for the record."""
 
-    steps: Steps | None
+    steps: Steps | Interval | None
     losses: Losses
     measured: dict[str, Any] = field(default_factory=dict)
 

@@ -5,34 +5,74 @@ from pathlib import Path
 from typing import Any
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.graph_names import renamed
-from driftloop_retrain.tabular.postprocessing.steps import RAW, Steps, output_names
+from driftloop_contracts.graph_names import output_name, renamed
+from driftloop_retrain.tabular.postprocessing.interval import ENDS, Interval
+from driftloop_retrain.tabular.postprocessing.steps import RAW, Steps
 
 GRAPH = "model.onnx"
 
 
-def append_steps(folder: Path, steps: Steps) -> None:
-    """Rewrite `model.onnx`: its former probabilities become a tensor inside, its former label goes.
-    Files of weights beside it stay as they are. Raises Rejected if it has no such outputs."""
+def append_steps(folder: Path, steps: Steps | Interval) -> None:
+    """Rewrite `model.onnx`. Files of weights beside it stay as they are. Raises Rejected if it
+    lacks the outputs that the steps are of."""
     import onnx
 
     model = onnx.load(str(folder / GRAPH), load_external_data=False)
-    graph = model.graph
-    ours = output_names([each.name for each in graph.input])
-    outputs = {each.name: each for each in graph.output}
-    if missing := sorted(set(ours.values()) - set(outputs)):
-        raise Rejected(f"the graph has no output {missing[0]!r}; it has {sorted(outputs)}")
-    taken = set(_tensors(graph)) | {each.name for each in graph.input}
-    own = {name: _free(f"before_{name}", taken) for name in ours.values()}
-    own_raw = own[ours["probabilities"]]
-    _rename(graph, own)
-    nodes, constants = steps.nodes(outputs[ours["label"]].type.tensor_type.elem_type)
-    inside = {name: _free(name, taken) for node in nodes for name in (*node.input, *node.output)}
-    renamed(nodes, constants, {**inside, RAW: own_raw, **ours})
-    graph.node.extend(nodes)
-    graph.initializer.extend(constants)
+    if isinstance(steps, Interval):
+        _append_interval(model.graph, steps)
+    else:
+        _append_decision(model.graph, steps)
     onnx.checker.check_model(model, check_custom_domain=False)
     onnx.save(model, str(folder / GRAPH))
+
+
+def _append_decision(graph: Any, steps: Steps) -> None:
+    """The former probabilities become a tensor inside, and the former label goes."""
+    ours = _outputs(graph, ("label", "probabilities"))
+    kind = next(o for o in graph.output if o.name == ours["label"]).type.tensor_type.elem_type
+    taken = _taken(graph)
+    own = {name: _free(f"before_{name}", taken) for name in ours.values()}
+    _rename(graph, own)
+    nodes, constants = steps.nodes(kind)
+    _extend(graph, nodes, constants, {RAW: own[ours["probabilities"]], **ours}, taken)
+
+
+def _append_interval(graph: Any, steps: Interval) -> None:
+    """Two more outputs."""
+    from onnx import TensorProto, helper
+
+    ours = _outputs(graph, ("value",))
+    taken = _taken(graph)
+    ends = dict(zip(ENDS, steps.names, strict=True))
+    clash = {name: _free(f"before_{name}", taken) for name in ends.values() if name in taken}
+    _rename(graph, clash)
+    nodes, constants = steps.nodes("value")
+    _extend(graph, nodes, constants, {**ours, **ends}, taken)
+    graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ends.values()
+    )
+
+
+def _outputs(graph: Any, wanted: tuple[str, ...]) -> dict[str, str]:
+    inputs = [each.name for each in graph.input]
+    ours = {name: output_name(name, inputs) for name in wanted}
+    outputs = {each.name for each in graph.output}
+    if missing := sorted(set(ours.values()) - outputs):
+        raise Rejected(f"the graph has no output {missing[0]!r}; it has {sorted(outputs)}")
+    return ours
+
+
+def _taken(graph: Any) -> set[str]:
+    return set(_tensors(graph)) | {each.name for each in graph.input}
+
+
+def _extend(
+    graph: Any, nodes: list[Any], constants: list[Any], own: dict[str, str], taken: set[str]
+) -> None:
+    used = {name for node in nodes for name in (*node.input, *node.output)}
+    renamed(nodes, constants, {**{name: _free(name, taken) for name in sorted(used)}, **own})
+    graph.node.extend(nodes)
+    graph.initializer.extend(constants)
 
 
 def _tensors(graph: Any) -> Iterable[str]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_retrain.tabular.postprocessing.graph_tail import append_steps
+from driftloop_retrain.tabular.postprocessing.interval import Interval
 from driftloop_retrain.tabular.postprocessing.steps import Steps
 from driftloop_retrain.tabular.recipes.port import FittedModel
 
@@ -17,7 +18,7 @@ class PostProcessed:
     """See FittedModel."""
 
     model: FittedModel
-    steps: Steps
+    steps: Steps | Interval
 
     @property
     def rounds(self) -> int:
@@ -31,5 +32,5 @@ class PostProcessed:
         append_steps(folder, self.steps)
 
 
-def with_steps(model: FittedModel, steps: Steps | None) -> FittedModel:
+def with_steps(model: FittedModel, steps: Steps | Interval | None) -> FittedModel:
     return model if steps is None or steps.none else PostProcessed(model, steps)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop_contracts.graph_names import output_name
 from driftloop_retrain.tabular.evaluate import Outputs
 from driftloop_retrain.tabular.postprocessing.calibration import Calibration
 from driftloop_retrain.tabular.postprocessing.decision_costs import Costs, threshold_of
@@ -90,8 +89,3 @@ def names_in(outputs: Outputs) -> tuple[str, str]:
     StopIteration if one is missing."""
     label = next(name for name in outputs if name.rstrip("_") == "label")
     return label, next(name for name in outputs if name.rstrip("_") == "probabilities")
-
-
-def output_names(inputs: list[str]) -> dict[str, str]:
-    """Of a graph with these inputs, by ours."""
-    return {name: output_name(name, inputs) for name in ("label", "probabilities")}
