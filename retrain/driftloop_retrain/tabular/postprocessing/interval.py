@@ -19,7 +19,7 @@ from driftloop_retrain.tabular.postprocessing.piecewise import piecewise_nodes
 
 MIN_ROWS, MAX_BINS, ROWS_IN_BIN = 200, 10, 100
 LEAST_SCALE = 0.1
-"""Of the mean error, in bins where it is smaller."""
+"""Of the mean error, in bins with a smaller one."""
 ENDS = ("lower", "upper")
 
 
