@@ -135,17 +135,17 @@ def make_candidate(
         raise Rejected(f"the candidate has no output {tensor!r}; it has {sorted(outputs)}")
     report(SEARCH_SHARE, "comparing the graph with an optimised twin")
     twin = _twin(settings, spec, folder, parts.holdout, outputs)
-    outputs = outputs if twin is None or twin.outputs is None else twin.outputs
-    write_reference(folder, parts.holdout, outputs, settings.monitoring.reference_rows)
-    measured = shown_metrics(spec.task, tensor, parts.holdout.labels, outputs, classes)
+    answers = outputs if twin is None or twin.outputs is None else twin.outputs
+    write_reference(folder, parts.holdout, answers, settings.monitoring.reference_rows)
+    measured = shown_metrics(spec.task, tensor, parts.holdout.labels, answers, classes)
     return Candidate(
         folder,
         graph.signature,
         found,
-        outputs,
+        answers,
         measured,
         parity,
-        chosen and chosen.measured,
+        None if chosen is None else chosen.measured or None,
         None if twin is None else twin.record,
     )
 

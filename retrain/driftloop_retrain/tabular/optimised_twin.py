@@ -65,10 +65,10 @@ def optimised(
         answers = outputs_of(other, features)
         rise = gain(lost(answers), lost(outputs))
         times = timed or _times
-        speed = [
-            {"rows": rows, **ratio(*reversed(times(plain, other, features.slice(0, rows))), z=Z)}
-            for rows in ROWS
-        ]
+        speed = []
+        for rows in ROWS:
+            before, after = times(plain, other, features.slice(0, rows))
+            speed.append({"rows": rows, **ratio(after, before, Z)})
         sound = bool(rise) and rise["high"] <= allowed
         fast = is_faster([each["high"] for each in speed])
         kept = forced or (sound and fast)

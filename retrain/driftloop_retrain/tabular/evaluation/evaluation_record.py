@@ -222,9 +222,9 @@ def _said(
 ) -> NDArray[np.float64]:
     """The probability [n] of the answered class, which costs may have chosen."""
     if both.classes is None or probabilities.shape[1] != len(both.classes):
-        return probabilities.max(axis=1).astype(np.float64)
+        return np.asarray(probabilities.max(axis=1), np.float64)
     place = np.searchsorted(both.classes, answers)
-    return probabilities[np.arange(len(answers)), place].astype(np.float64)
+    return np.asarray(probabilities[np.arange(len(answers)), place], np.float64)
 
 
 def _calibration(said: NDArray[np.float64], right: NDArray[np.bool_]) -> list[dict[str, Any]]:

@@ -72,4 +72,4 @@ def _scaled(costs: Costs) -> Costs | None:
     right = np.diag(costs)
     if np.ptp(wrong) == 0 and np.ptp(right) == 0 and wrong[0] > right[0]:
         return None
-    return costs / costs.max()
+    return np.asarray(costs / costs.max())
