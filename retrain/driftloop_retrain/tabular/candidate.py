@@ -117,7 +117,7 @@ def make_candidate(
     wanted = Wanted(
         settings.retrain.calibrate, settings.retrain.decide == "costs", settings.retrain.interval
     )
-    chosen = fitted_steps(spec, parts, recipes, found.best, context, wanted)
+    chosen = fitted_steps(spec, classes, found.held, found.answers, wanted)
     steps = None if chosen is None else chosen.steps
     model = with_steps(found.model, steps)
     report(SEARCH_SHARE, "exporting to ONNX and comparing it with the native model row by row")

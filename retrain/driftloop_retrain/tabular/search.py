@@ -16,7 +16,8 @@ from typing import Any
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_retrain.tabular.dataset import Span, Split, spanned, spans
+from driftloop_retrain.tabular.dataset import Dataset, Span, Split, spanned, spans
+from driftloop_retrain.tabular.evaluate import Outputs
 from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE, Ensemble
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
 from driftloop_retrain.tabular.tuning.balance import BALANCE, balanced, with_balance
@@ -40,11 +41,14 @@ MAX_REPEATS = 20
 @dataclass(frozen=True)
 class Found:
     """The winner; `model` is trained on train and validation. record: what was searched, as JSON;
-    its `count` is what `search` repeats it by."""
+    its `count` is what `search` repeats it by. held, answers: the validation rows, and the winner's
+    answers to them before it was trained on them."""
 
     model: FittedModel
     best: Trial
     trials: tuple[Trial, ...]
+    held: Dataset
+    answers: Outputs
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -78,10 +82,18 @@ def search(
             trials.append(blend.trial)
             ensemble = _ensemble(blend, parts, recipes, context, report)
             if ensemble is not None:
-                return Found(ensemble, blend.trial, tuple(trials), _record(runner, settings))
+                return Found(
+                    ensemble,
+                    blend.trial,
+                    tuple(trials),
+                    runner.held,
+                    blend.answers,
+                    _record(runner, settings),
+                )
     words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
     model = _trained(best, parts, recipes, context, lambda share: report(_late(share), words))
-    return Found(model, best, tuple(trials), _record(runner, settings))
+    answers = runner.journal.outputs(best.number)
+    return Found(model, best, tuple(trials), runner.held, answers, _record(runner, settings))
 
 
 FIRST, LAST = 0.5, 0.9
@@ -115,9 +127,11 @@ def _trained(
 
 @dataclass(frozen=True)
 class _Blend:
-    """An ensemble that answers better than its best member. trial: its own."""
+    """An ensemble that answers better than its best member. trial: its own, with its answers to the
+    validation rows."""
 
     trial: Trial
+    answers: Outputs
     members: tuple[tuple[Trial, float], ...]
 
 
@@ -138,7 +152,7 @@ def _blend(
     trial = replace(runner.judged(best, answers), family=ENSEMBLE, parameters=named)
     if len(weights) < 2 or best_of([best, trial]) is best:
         return None
-    return _Blend(trial, tuple((by_number[n], weight) for n, weight in weights.items()))
+    return _Blend(trial, answers, tuple((by_number[n], weight) for n, weight in weights.items()))
 
 
 def _ensemble(

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import numpy as np
-
 from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.graph_names import probabilities_of
 from driftloop_contracts.model import ModelSpec, ServedVersion
@@ -240,7 +238,7 @@ class _Judged:
 
 def _trials(judged: _Judged, candidate: Candidate, rows: Split) -> list[dict[str, Any]]:
     """On the validation rows, where a trial's losses are its own."""
-    held, task = rows.validation, judged.both.spec.task
+    held, task = candidate.found.held, judged.both.spec.task
     assert task is not None
     output = answer_tensor(judged.both.spec)
 

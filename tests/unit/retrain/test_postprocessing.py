@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.objective import Objective
 from driftloop_onnx import OnnxModel
-from driftloop_retrain.tabular.dataset import ALL, Dataset, dataset_of, input_tensors, split
+from driftloop_retrain.tabular.dataset import Dataset, dataset_of, input_tensors
 from driftloop_retrain.tabular.evaluate import Outputs
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.parity import check_parity
@@ -25,8 +25,6 @@ from driftloop_retrain.tabular.postprocessing.steps import Steps
 from driftloop_retrain.tabular.recipes import FitContext, FittedModel
 from driftloop_retrain.tabular.recipes.check import example
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
-from driftloop_retrain.tabular.search import Trial
-from driftloop_settings import RetrainSettings
 
 SPEC = ModelSpec("m", "classification", "label", classes=("0", "1"))
 DEAR = {"metric": "cost", "false_positive": 1.0, "false_negative": 9.0}
@@ -179,22 +177,20 @@ def test_columns_may_be_called_as_the_tensors_of_the_steps(tmp_path: Path) -> No
     )
 
 
-def test_the_steps_of_a_winner_are_fitted_on_rows_that_it_was_not_trained_on(
+def test_the_steps_of_a_winner_are_fitted_on_its_answers_to_validation_rows(
     tmp_path: Path,
 ) -> None:
-    data = example("classification", rows=4_000)
-    data = replace(data, labels=(data.labels == 2).astype(np.int64))
-    parts = split(data, RetrainSettings(validation_share=0.4), None)
-    context = FitContext("classification", input_tensors(data.features), 0, tmp_path, classes=TWO)
-    best = Trial("gradient-boosting", ALL, 40, np.zeros(1), {})
+    data, model, _ = trained(tmp_path, False)
+    outputs = model.predict(data.features)
     spec = replace(SPEC, objective=Objective(**DEAR))
-    found = fitted_steps(spec, parts, [GradientBoosting()], best, context, Wanted())
+    found = fitted_steps(spec, TWO, data, outputs, Wanted())
     assert found is not None
     assert found.steps is not None
-    assert found.measured["rows"] == parts.validation.rows
+    assert found.measured["rows"] == data.rows
     assert found.measured["loss"]["after"] < found.measured["loss"]["before"]
-    off = Wanted(calibrate=False, by_costs=False)
-    assert fitted_steps(spec, parts, [GradientBoosting()], best, context, off) is None
+    off = fitted_steps(spec, TWO, data, outputs, Wanted(calibrate=False, by_costs=False))
+    assert off is not None
+    assert off.steps is None
 
 
 def uneven(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -83,10 +83,14 @@ def evaluation_of(both: Compared) -> dict[str, Any]:
         }
         found["histogram"] = histogram(residuals)
         ends = [
-            both.outputs[name] for end in ENDS for name in both.outputs if name.rstrip("_") == end
+            both.outputs[name].reshape(-1).astype(np.float64)
+            for end in ENDS
+            for name in both.outputs
+            if name.rstrip("_") == end
         ]
         if len(ends) == 2:
-            inside = (ends[0] <= both.held.labels) & (both.held.labels <= ends[1])
+            labels = both.held.labels.astype(np.float64)
+            inside = (ends[0] <= labels) & (labels <= ends[1])
             found["covered"] = share(int(inside.sum()), len(inside))
         return found
     classes = np.unique(np.concatenate([both.held.labels, answers]))

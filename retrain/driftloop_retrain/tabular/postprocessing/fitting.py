@@ -1,7 +1,5 @@
-"""Fits the steps behind the winner of a search: the same training on the train part alone answers
-the validation rows, on which the steps are chosen."""
+"""Fits the steps behind the winner of a search, on its answers to validation rows."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,37 +8,29 @@ from numpy.typing import NDArray
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.measures import objective_rule
-from driftloop_retrain.tabular.dataset import Split, spanned
+from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.evaluate import Outputs, loss_scale, losses
 from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.postprocessing.choice import Choice, Wanted, choose_steps
 from driftloop_retrain.tabular.postprocessing.interval import fit_interval
-from driftloop_retrain.tabular.recipes.port import FitContext, Recipe
-from driftloop_retrain.tabular.search import Trial, answer_tensor
+from driftloop_retrain.tabular.search import answer_tensor
 
 
 def fitted_steps(
     spec: ModelSpec,
-    parts: Split,
-    recipes: list[Recipe],
-    best: Trial,
-    context: FitContext,
+    classes: NDArray[np.generic] | None,
+    held: Dataset,
+    outputs: Outputs,
     wanted: Wanted,
 ) -> Choice | None:
-    """None: nothing could be chosen for this model, so nothing was trained."""
-    by_costs = wanted.by_costs and spec.objective is not None
-    if not (wanted.calibrate or by_costs if spec.task == "classification" else wanted.interval):
-        return None
-    recipe = next(each for each in recipes if each.name == best.family)
-    name = f"postprocessing-{best.family}".replace(":", ".")
-    again = replace(context, checkpoints=context.checkpoints / name, rounds=best.rounds)
-    train = spanned(parts.train, best.span, parts.fresh_from)
-    held = parts.validation
-    outputs = recipe.fit(train, None, again).predict(held.features)
+    """held, outputs: n rows with answers of a model that was not trained on them. None: there is
+    nothing to choose for this model."""
     answer = answer_tensor(spec)
     if spec.task == "regression" and wanted.interval is not None:
         columns = held.features.column_names
         return _interval(outputs[answer].reshape(-1), held.labels, wanted.interval, columns)
+    if spec.task != "classification":
+        return None
     if spec.objective is None:
         scale = loss_scale("classification", held.labels, outputs[answer])
 
@@ -52,7 +42,7 @@ def fitted_steps(
         def lost(answers: Outputs) -> NDArray[np.float64]:
             return rule.losses(answered_rows(held, answers))
 
-    return choose_steps(spec, context.classes, held.labels, outputs, lost, wanted)
+    return choose_steps(spec, classes, held.labels, outputs, lost, wanted)
 
 
 def _interval(

@@ -51,7 +51,8 @@ class TrialRunner:
     ) -> None:
         self._spec, self._context, self._settings = spec, context, settings
         self._folds = folds_of(parts, settings)
-        self._held = together([fold.validation for fold in self._folds])
+        self.held = together([fold.validation for fold in self._folds])
+        """The validation rows."""
         self._total, self._clock = total, clock
         key = _key(spec, settings, parts)
         self.journal = Journal(context.checkpoints / "search", key)
@@ -177,7 +178,7 @@ class TrialRunner:
         return value
 
     def _judged(self, span: Span, record: TrialRecord, outputs: Outputs, number: int) -> Trial:
-        held, spec, context = self._held, self._spec, self._context
+        held, spec, context = self.held, self._spec, self._context
         output = answer_tensor(spec)
         # All are judged by what the first one, which the others have to beat, gets wrong.
         scale, rule = (self._first.scale, self._first.rule) if self._first else (None, None)
