@@ -15,6 +15,7 @@ from driftloop_evaluation.measures import objective_rule
 from driftloop_retrain.tabular.dataset import Span, Split, spanned
 from driftloop_retrain.tabular.evaluate import Outputs, loss_scale, losses, metrics
 from driftloop_retrain.tabular.export import answered_rows
+from driftloop_retrain.tabular.postprocessing.choice import Wanted, choose_steps
 from driftloop_retrain.tabular.recipes.port import FitContext, Recipe
 from driftloop_retrain.tabular.tuning.balance import balanced
 from driftloop_retrain.tabular.tuning.folds import folds_of, together
@@ -186,9 +187,18 @@ class TrialRunner:
             scale = scale or loss_scale(context.task, held.labels, outputs[output])
             found = losses(context.task, held.labels, outputs[output], scale)
         else:
-            rows = answered_rows(held, outputs)
-            rule = rule or objective_rule(spec, spec.objective, rows)
-            found = rule.losses(rows)
+            rule = rule or objective_rule(spec, spec.objective, answered_rows(held, outputs))
+            # With the label that the winner's graph would get: the answer that costs least.
+            wanted = Wanted(calibrate=False, by_costs=self._settings.decide == "costs")
+            chosen = choose_steps(
+                spec,
+                context.classes,
+                held.labels,
+                outputs,
+                lambda answers: rule.losses(answered_rows(held, answers)),
+                wanted,
+            )
+            found = chosen.losses
         return Trial(
             record.family,
             span,
