@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_onnx import OnnxModel
+from driftloop_onnx.quantisation import quantised
 from driftloop_retrain.tabular.evaluate import Outputs
 from driftloop_retrain.tabular.evaluation.intervals import gain
 from driftloop_retrain.tabular.evaluation.speed import file_bytes, paired_times, ratio
@@ -57,11 +58,13 @@ def optimised(
     n rows with the graph's answers. allowed: the rise of the mean loss. forced: keep it in any
     case, to repeat a training that kept it."""
     twin = folder / "twin"
-    why = _quantised(folder / GRAPH, twin)
-    if why:
-        return Twin(False, {"form": "int8", "kept": False, "reason": why})
+    twin.mkdir(exist_ok=True)
     try:
+        if not quantised(folder / GRAPH, twin / GRAPH, LEAST_WEIGHTS):
+            return _none(f"it has no matrix of {LEAST_WEIGHTS:,} weights or more")
         plain, other = OnnxModel(folder), OnnxModel(twin)
+        if plain.signature != other.signature or len(list(folder.glob(f"{GRAPH}*"))) > 1:
+            return _none("its weights or its tokenizer lie beside the graph")
         answers = outputs_of(other, features)
         rise = gain(lost(answers), lost(outputs))
         times = timed or _times
@@ -92,6 +95,10 @@ def optimised(
         twin.rmdir()
 
 
+def _none(reason: str) -> Twin:
+    return Twin(False, {"form": "int8", "kept": False, "reason": reason})
+
+
 def is_faster(high: Sequence[float]) -> bool:
     """Upper ends of the ratios of times: one is below FASTER, and none above NO_SLOWER."""
     return min(high) < FASTER and max(high) < NO_SLOWER
@@ -106,29 +113,3 @@ def _reason(sound: bool, fast: bool) -> str:
 
 def _times(plain: OnnxModel, twin: OnnxModel, part: pa.Table) -> Times:
     return paired_times(plain, twin, feeds_of(plain.signature, part), PAIRS)
-
-
-def _quantised(source: Path, target: Path) -> str:
-    """Write the twin, and return ""; or why there is none."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    model = onnx.load(str(source))
-    sizes = {each.name: int(np.prod(each.dims)) for each in model.graph.initializer}
-    large = []
-    for number, node in enumerate(model.graph.node):
-        node.name = node.name or f"node_{number}"
-        wide = any(sizes.get(name, 0) >= LEAST_WEIGHTS for name in node.input)
-        if node.op_type in ("MatMul", "Gemm") and wide:
-            large.append(node.name)
-    if not large:
-        return f"it has no matrix of {LEAST_WEIGHTS:,} weights or more"
-    target.mkdir()
-    quantize_dynamic(
-        model,
-        str(target / GRAPH),
-        nodes_to_quantize=large,
-        weight_type=QuantType.QInt8,
-        extra_options={"MatMulConstBOnly": True},
-    )
-    return ""
