@@ -101,8 +101,8 @@ class RetrainSettings(ModelSection):
     holdout_share: float = Field(0.15, gt=0, lt=0.5)
     """The share of the rows, the newest, that the gate judges on."""
     budget_s: float = Field(30.0, ge=0)
-    """Seconds in which recipes are compared, the search for better parameters included; 0: no
-    search. The recipes' own parameters are tried in any case."""
+    """Seconds in which recipes are compared, the search for better parameters included, and at most
+    half of `deadline_s`; 0: no search. The recipes' own parameters are tried in any case."""
     trials: int = Field(50, ge=1, le=10_000)
     """The most sets of parameters that are tried within the budget."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"

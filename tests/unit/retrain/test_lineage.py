@@ -128,7 +128,7 @@ def test_a_search_is_reproduced_trial_by_trial(
 ) -> None:
     """Whatever the budget then is: the number of trials is in the lineage. The recipe's own
     parameters, the champion continued, and two more."""
-    searched = context.settings.retrain.model_copy(update={"budget_s": 1e6, "trials": 2})
+    searched = context.settings.retrain.model_copy(update={"budget_s": 1_000.0, "trials": 2})
     other = replace(context, settings=context.settings.model_copy(update={"retrain": searched}))
     version = retrained(other, ask)
     lineage = read_lineage(version)

@@ -85,7 +85,7 @@ def found(
     recipe: Any, parts: Split, folder: Path, total: int | None = None, **settings: Any
 ) -> Found:
     context = FitContext("classification", (), 0, folder, classes=np.array([0, 1]))
-    said = RetrainSettings(**{"budget_s": 1e6, "trials": 12, **settings})
+    said = RetrainSettings(**{"budget_s": 1e6, "deadline_s": 1e7, "trials": 12, **settings})
     clock = itertools.count().__next__
     return search(SPEC, parts, [recipe], context, lambda *_: None, said, total, clock)
 
@@ -129,6 +129,14 @@ def test_a_search_is_repeated_by_the_number_of_its_trials(parts: Split, tmp_path
     assert 2 < count < 50
     again = found(Cutting(), parts, tmp_path / "again", total=count, budget_s=0.5, trials=1)
     assert chosen(again) == chosen(once)
+
+
+def test_a_search_takes_at_most_half_of_the_time_that_a_retrain_has(
+    parts: Split, tmp_path: Path
+) -> None:
+    whole_one = found(Cutting(), parts, tmp_path / "whole", trials=1_000, deadline_s=200.0)
+    again = found(Cutting(), parts, tmp_path / "again", trials=1_000, budget_s=100.0)
+    assert chosen(whole_one) == chosen(again)
 
 
 def test_without_a_budget_only_the_recipes_own_parameters_are_tried(
@@ -234,7 +242,7 @@ def test_the_weights_of_classes_are_searched_for_an_objective(parts: Split, tmp_
 
     spec = replace(SPEC, objective=Objective(metric="balanced_error"), classes=("0", "1"))
     context = FitContext("classification", (), 0, tmp_path, classes=np.array([0, 1]))
-    settings = RetrainSettings(budget_s=1e6, trials=8)
+    settings = RetrainSettings(budget_s=1_000, trials=8)
     search(spec, parts, [Weighing()], context, lambda *_: None, settings)
     assert seen[0] == (1.0, False)
     assert any(weight > 1.5 for weight, _ in seen)

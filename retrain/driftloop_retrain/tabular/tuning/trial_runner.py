@@ -55,6 +55,8 @@ class TrialRunner:
         self.held = together([fold.validation for fold in self._folds])
         """The validation rows."""
         self._total, self._clock = total, clock
+        # A search that takes all of the time would leave none to train the winner.
+        self._budget_s = min(settings.budget_s, settings.deadline_s / 2)
         key = _key(spec, settings, parts)
         self.journal = Journal(context.checkpoints / "search", key)
         self._next = 0
@@ -76,7 +78,7 @@ class TrialRunner:
         if self._total is not None:
             return self._next >= self._total
         tuned = sum(bool(record.parameters) for record in self.journal.records)
-        spent = self.journal.spent_s >= self._settings.budget_s
+        spent = self.journal.spent_s >= self._budget_s
         return self._cut or spent or tuned >= self._settings.trials
 
     def run(
@@ -149,7 +151,7 @@ class TrialRunner:
     def _check_time(self, started: float) -> None:
         if self._total is None:
             spent = self.journal.spent_s + self._clock() - started
-            if spent > self._settings.budget_s:
+            if spent > self._budget_s:
                 raise _OutOfTime
 
     def _check_rungs(
