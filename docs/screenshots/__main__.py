@@ -42,7 +42,7 @@ def shots(paths: Mapping[str, str]) -> list[Shot]:
     model = paths["model"]
     found = [
         Shot("fleet", "/"),
-        Shot("model", f"/models/{model}?last=7d", "drift", most_height=1_500),
+        Shot("model", f"/models/{model}?last=7d", "drift", most_height=1_640),
         Shot("fleet-dark", "/", dark=True),
         Shot("phone", f"/incidents/{paths.get('incidents', '')}", width=390, most_height=844),
         Shot("rollout", f"/rollouts/{paths.get('rollouts', '')}", most_height=1_600),

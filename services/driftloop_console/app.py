@@ -18,7 +18,7 @@ from driftloop_console.page import Page
 from driftloop_console.pages import PAGES, build_page
 from driftloop_console.rendering import render_error, render_page, render_section
 from driftloop_console.signed_link_pages import add_signed_links
-from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, listed, shown
+from driftloop_contracts.errors import DriftloopError, Forbidden, NotFound, Rejected, listed, shown
 from driftloop_http.http_errors import headers_of, status_of
 
 POLICY = (
@@ -62,6 +62,8 @@ def _add_page(app: FastAPI, path: str, context: ConsoleContext) -> None:
         query = dict(request.query_params)
         path = request.url.path if request.url.path == "/" else unquote(request.scope["path"])
         try:
+            if _embedded(request.headers):
+                raise Forbidden("a page of another site may link to this console, not load from it")
             kept = {k: v for k, v in query.items() if k not in PARTS}
             built = build_page(context, path, kept)
             if "section" in query:
@@ -74,6 +76,13 @@ def _add_page(app: FastAPI, path: str, context: ConsoleContext) -> None:
             return _error_page(status_of(error), str(error), headers_of(error))
 
     app.add_api_route(path, page, methods=["GET"], include_in_schema=False)
+
+
+def _embedded(headers: Mapping[str, str]) -> bool:
+    """Whether a page of another site asks, as an image or a script does, without a person who
+    follows a link: it could start queries."""
+    other = headers.get("sec-fetch-site", "") in ("cross-site", "same-site")
+    return other and headers.get("sec-fetch-mode") != "navigate"
 
 
 def _exported(page: Page, query: Mapping[str, str]) -> Response:

@@ -22,7 +22,7 @@
   function draw(box) {
     const chart = JSON.parse(box.dataset.chart);
     const looks = {
-      line: { stroke: colour("--line"), width: 2, points: { show: chart.x.length < 60 } },
+      line: { stroke: colour("--line"), width: 2, points: { show: !chart.small && chart.x.length < 60 } },
       limit: { stroke: colour("--limit"), width: 1, dash: [6, 4], points: { show: false } },
       edge: { stroke: colour("--line"), width: 1, points: { show: false } },
       low: { stroke: colour("--band"), width: 1, points: { show: false } },

@@ -90,6 +90,18 @@ def test_a_query_that_is_refused_says_why_on_its_page(store: Store, tmp_path: Pa
     assert asked.get("/data?section=nothing").status_code == 404
 
 
+def test_a_page_of_another_site_may_link_but_not_start_a_query(
+    store: Store, tmp_path: Path
+) -> None:
+    deploy(store, "loan", 1)
+    asked = client(store, tmp_path)
+    headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}
+    refused = asked.get("/data?sql=SELECT+1&section=table-result", headers=headers)
+    assert (refused.status_code, "may link" in refused.text) == (403, True)
+    followed = asked.get("/data?sql=SELECT+1", headers={**headers, "sec-fetch-mode": "navigate"})
+    assert followed.status_code == 200
+
+
 def test_values_of_a_result_are_those_of_the_command(tmp_path: Path) -> None:
     rows = pa.table({"a": [float("nan"), 1.5], "b": [[1, 2], None], "c": [2**60, -1]})
     answer = Answer(rows, False, Version(3, 2), 0.5)
