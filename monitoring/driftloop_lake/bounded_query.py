@@ -22,8 +22,9 @@ from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, Retry
 from driftloop_lake.views import Version
 
 CHECK_S = 0.05
-START_S = 15.0
-"""More than the query itself may take: the process imports its libraries first."""
+START_S = 60.0
+"""More than the query itself may take: the process imports its libraries first, which on a busy
+machine takes long at the lowest priority."""
 _ERRORS: dict[str, type[DriftloopError]] = {"NotFound": NotFound, "RetryLater": RetryLater}
 
 

@@ -32,7 +32,7 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
     ends = asked.since, asked.until
     records, found = one_model(context, deployment)
     windows = store.between("windows", name, *ends, WINDOWS)
-    sketches = store.between("sketches", name, *ends, WINDOWS)
+    sketches = store.sketches(drift_page.shown_windows(windows))
     stable = deployment.split.stable
     references = store.reference_sketches(name, {stable, *(one["version"] for one in sketches)})
     normal = references.get(stable, {}).get("measures", {})

@@ -18,6 +18,13 @@ INPUT, OUTPUT = "in_", "out_"
 PERCENTILES = 3
 
 
+def shown_windows(windows: Sequence[Record]) -> list[str]:
+    """The ids of at most MOST_POINTS of those that may have a sketch, evenly, the newest among
+    them. windows: newest first."""
+    judged = [w["window_id"] for w in windows if w["status"] == "judged" and w["kind"] != "labels"]
+    return judged[:: max(1, -(-len(judged) // MOST_POINTS))]
+
+
 def sketch_charts(sketches: Sequence[Record], references: Mapping[int, Record]) -> list[Chart]:
     """Of each column, those first that moved most in the newest window. Numbers: the median and
     90 % of the values; categories: the shares of those that moved most. sketches: newest first.
@@ -26,8 +33,7 @@ def sketch_charts(sketches: Sequence[Record], references: Mapping[int, Record]) 
         return []
     newest = sketches[0]["columns"]
     order = sorted(newest, key=lambda name: (-(newest[name][0] or 0.0), name))[:MOST_COLUMNS]
-    step = -(-len(sketches) // MOST_POINTS)
-    shown = list(reversed(sketches[::step]))
+    shown = list(reversed(sketches))
     return [chart for name in order if (chart := _chart(name, shown, references)) is not None]
 
 

@@ -26,7 +26,7 @@ from lake_records import (
 )  # fmt: skip
 
 from driftloop_console.views.data_page import result_note, result_table
-from driftloop_console.views.drift_page import sketch_charts
+from driftloop_console.views.drift_page import shown_windows, sketch_charts
 from driftloop_console.views.language_page import conversations_sql, conversations_table
 from driftloop_console.views.slices import label_facts, slices_table
 from driftloop_contracts.errors import Rejected
@@ -180,7 +180,8 @@ def test_sketches_become_small_multiples_with_the_reference(store: Store) -> Non
     for number in range(3):
         store.add_sketch(window("loan", number), 1, sketch(number))
     store.put_reference_sketch("loan", 1, REFERENCE_SKETCH)
-    kept = store.between("sketches", "loan")
+    kept = store.sketches([f"loan-w{number}" for number in range(3)])
+    assert kept == store.between("sketches", "loan")
     income, job = sketch_charts(kept, store.reference_sketches("loan", {1, 2}))
     assert (income.title, job.title) == ("income: moved 0.30", "job: moved 0.10")
     assert [series.label for series in income.series][:3] == [
@@ -194,6 +195,13 @@ def test_sketches_become_small_multiples_with_the_reference(store: Store) -> Non
     assert len(store.between("sketches", "loan")) == 2
     store.erase_sketches("loan")
     assert (store.between("sketches", "loan"), store.reference_sketches("loan", {1})) == ([], {})
+
+
+def test_of_many_windows_an_even_part_is_charted() -> None:
+    windows = [window("loan", number).to_dict() for number in range(200)]
+    found = shown_windows([{**windows[0], "kind": "labels"}, *windows])
+    assert (found[0], len(found)) == ("loan-w0", 50)
+    assert shown_windows([]) == []
 
 
 def test_slices_are_listed_worst_first() -> None:
