@@ -65,7 +65,7 @@ def test_a_query_runs_once_the_page_is_open_and_is_exported(store: Store, tmp_pa
     settings = Settings(state_dir=tmp_path)
     rows = prediction_rows(0, 9, rows=1)
     LakeWriter(settings.lake_uri).append([read_record(prediction_message(rows, 1, model="loan"))])
-    asked = client(store, tmp_path, query_rows=5)
+    asked = client(store, tmp_path, query_rows=5, query_s=300)
     url = "/data?model=loan&sql=SELECT+row,+job+FROM+predictions"
     page = asked.get(url).text
     assert "section=table-result" in page

@@ -88,7 +88,7 @@ def test_the_columns_of_the_views_are_listed_as_the_views_have_them(lake: str) -
 
 
 def test_a_query_runs_in_a_process_that_is_ended_at_its_limits(lake: str) -> None:
-    queries = BoundedQueries(lake, QueryLimits(rows=5))
+    queries = BoundedQueries(lake, QueryLimits(seconds=300.0, rows=5))
     found = queries.ask("loan", "SELECT row FROM predictions", None)
     assert (found.rows.num_rows, found.more) == (5, True)
     with pytest.raises(Rejected, match=r"stopped after 0\.3 s"):
