@@ -103,7 +103,7 @@ def test_a_page_opens_in_few_requests_and_is_accessible(page: Page, path: str, u
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path)
     expect(page.locator("h1")).to_be_visible()
-    expect(page.locator("[aria-busy]")).to_have_count(0, timeout=20_000)  # what comes later
+    expect(page.locator("[aria-busy]")).to_have_count(0, timeout=60_000)  # what comes later
     charts = page.locator(".chart")
     for number in range(charts.count()):
         expect(charts.nth(number).locator("canvas")).to_be_attached()
@@ -201,7 +201,7 @@ def test_a_query_is_asked_linked_to_and_exported(page: Page, url: str) -> None:
     page.get_by_label("One SELECT in DuckDB's SQL").fill("SELECT job, row FROM predictions")
     page.get_by_role("button", name="Run").click()
     result = page.locator("#table-result")
-    expect(result.get_by_role("cell", name="baker").first).to_be_visible(timeout=20_000)
+    expect(result.get_by_role("cell", name="baker").first).to_be_visible(timeout=60_000)
     assert "sql=SELECT+job" in page.url.replace("%20", "+")
     assert "model=alert" in page.url
     with page.expect_download() as download:
@@ -210,7 +210,7 @@ def test_a_query_is_asked_linked_to_and_exported(page: Page, url: str) -> None:
     assert rows == ["job,row", *["baker,0"] * 10]
     page.get_by_label("One SELECT in DuckDB's SQL").fill("DROP VIEW predictions")
     page.get_by_role("button", name="Run").click()
-    expect(result).to_contain_text("write one SELECT", timeout=20_000)
+    expect(result).to_contain_text("write one SELECT", timeout=60_000)
     assert "baker" not in page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")
 
 
