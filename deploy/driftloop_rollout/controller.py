@@ -6,7 +6,7 @@ name the revision that was read, so an operator's command in between wins and th
 """
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -29,7 +29,9 @@ from driftloop_rollout.machine import TRANSITIONS, Event, Rollout, State, apply
 from driftloop_rollout.observer import Observer
 from driftloop_rollout.outlook import Outlook, outlook
 from driftloop_rollout.permission import Exposure, Move, Refusal, matured, refusal
-from driftloop_rollout.shadow import OpenGraph, Outcome, Shadows
+from driftloop_rollout.shadow import OpenGraph, Shadows
+from driftloop_rollout.shadow_verdict import SHADOW_EVENTS, SHADOWED
+from driftloop_rollout.shadow_watch import unseen_holdback, watched
 from driftloop_rollout.traffic import baseless, desired, planned_steps, superseded, trimmed
 from driftloop_rollout.verdict import Verdict, first_rung
 from driftloop_settings import RolloutSettings, Settings
@@ -38,11 +40,6 @@ from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 from driftloop_store.shares import opened_shares
 
 log = structlog.get_logger()
-SHADOW_EVENTS: Mapping[Outcome, Event] = {
-    "proven": Event.PASS,
-    "harm": Event.HARM,
-    "skip": Event.SKIP,
-}
 WAITING = (State.PENDING, State.RUNNING, State.PAUSED, State.WATCHED)
 """Rollouts that stay in these wait for others than replicas."""
 BUSY_S = 0.25
@@ -77,7 +74,7 @@ class Controller:
         self._health.keep_only({"", *models})
         mine = self._part(models)
         active = [record for record in active if record["model"] in mine]
-        self._shadows.keep_only([r["id"] for r in active if r["state"] == State.SHADOW])
+        self._shadows.keep_only([r["id"] for r in active if r["state"] in SHADOWED])
         for record in active:
             try:
                 state = self._drive(Rollout.from_record(record), now)
@@ -305,14 +302,20 @@ class Controller:
         if event is Event.PROVE and rollout.holdback and seen.quality_is_judged:
             event = Event.WATCH
             judged = replace(judged, evidence=seen.watching(now))
+            judged = unseen_holdback(judged, deployment.model, now)
         return apply(judged, event, now, verdict.reason, numbers=verdict.numbers)
 
     def _watch(self, rollout: Rollout, deployment: Deployment, now: datetime) -> Rollout | None:
         """The promotion stands unless the labels that are still to come show harm."""
+        rules, since = self._rules(deployment), rollout.stepped_at or now
+        limit = timedelta(seconds=rules.deadline_s)
+        if rollout.watch is not None:
+            step = self._shadows.watch(rollout, deployment, now)
+            learned = step.stage.labels if step.stage else None
+            age_s = self._observer.label_age_s(deployment.model, learned)
+            return watched(rollout, step, age_s, limit, rules.holdback, now)
         served = self._served(deployment) is not None
         seen = self._observer.look(rollout, deployment.model, now, served=served)
-        since = rollout.stepped_at or now
-        limit = timedelta(seconds=self._rules(deployment).deadline_s)
         if seen is None:
             return None
         after = replace(rollout, evidence=seen)

@@ -1,6 +1,6 @@
 """Measures how well both arms are labelled, and up to which time their quality may be compared."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -14,6 +14,13 @@ MIN_AGED_ROWS = 20
 MIN_COVERED_ROWS = 50
 """With fewer rows the share of labels is unreliable: the first rows may be those labelled
 fastest."""
+UNEQUAL = (
+    "of rows so old that nearly all labels have come, {:.0%} of the canary's and {:.0%} of the "
+    "stable ones have one: whether a label comes depends on the version, so they are not compared. "
+    "What would help: labels for the same rows of both; the shadow, if labels do not depend on the "
+    'answer; or rollout.unequal_labels = "compare", if the labelled rows of each version are as '
+    "good or bad as the others"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,19 @@ class Coverage:
         apart = abs(self.canary_labelled / canary - self.stable_labelled / stable)
         return bool(apart <= EQUAL_COVERAGE + noise)
 
+    def levelled(self, rows: ArmRows) -> ArmRows:
+        """Return rows of which the arm that is labelled more often has lost so many labels, drawn
+        at random, that both have the same share. With unequal shares a wrong expectation of the
+        loss would look like a difference between the arms."""
+        canary = self.canary_labelled / max(self.canary, 1)
+        stable = self.stable_labelled / max(self.stable, 1)
+        if self.is_equal or min(canary, stable) <= 0:
+            return rows
+        kept = np.where(rows.canary, min(1.0, stable / canary), min(1.0, canary / stable))
+        lost = np.random.default_rng(int(rows.at[0])).random(len(kept)) >= kept
+        others = tuple(np.where(lost, np.nan, losses) for losses in rows.others)
+        return replace(rows, loss=np.where(lost, np.nan, rows.loss), others=others)
+
 
 def labelled_until(
     rows: ArmRows,
@@ -51,6 +71,7 @@ def labelled_until(
     label_coverage: float,
     mature: datetime | None,
     before: Coverage,
+    unequal: bool = False,
 ) -> tuple[datetime | None, str]:
     """Return the latest time up to which both arms are sufficiently labelled, or None; and the
     reason if later rows must wait.
@@ -58,7 +79,7 @@ def labelled_until(
     usable: after which rows [n] a used part may end. label_coverage: the share of rows that need a
     label. mature: the time before which no more labels arrive, so that equal shares of labels are
     enough; None if unknown. before: the rows used earlier, because few rows alone do not show a
-    difference between the arms.
+    difference between the arms. unequal: whether rows are used though the shares differ.
     """
     if not usable.any():
         return None, ""
@@ -79,10 +100,10 @@ def labelled_until(
         enough = end + 1 >= MIN_AGED_ROWS and aged.has_both_arms
         # Rows with equal shares are a fair sample.
         if enough and min(shares[0][end], shares[1][end]) > 0:
-            if before.with_rows(aged).is_equal:
+            if unequal or before.with_rows(aged).is_equal:
                 last = end
             else:
-                why += "; the arms are compared once the shares are equal"
+                why = UNEQUAL.format(shares[0][end], shares[1][end])
         elif not enough and last < 0:
             why = ""
     if last < 0:

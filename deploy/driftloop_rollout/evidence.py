@@ -25,6 +25,7 @@ from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn
 from driftloop_rollout.beside_quality import beside_quality
 from driftloop_rollout.coverage import Coverage, labelled_until
 from driftloop_rollout.label_delay import LabelDelay, mature_until
+from driftloop_rollout.margins import Margins
 from driftloop_rollout.units import Floats, KeyHistory, Units, spread_of
 from driftloop_rollout.verdict import (
     AFTER,
@@ -39,22 +40,6 @@ Judge = Callable[[ArmRows], Floats]
 """rows [n] → their losses [n]."""
 PATIENCE = timedelta(minutes=5)
 """How long requests of one arm wait for a request of the other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Margins:
-    """The margins of the metrics; see RolloutSettings."""
-
-    quality: float
-    errors: float
-    latency: float
-    latency_floor_s: float
-    label_age_s: float | None
-    """None: learned, see `label_delay`; 0: only the share of labelled rows decides."""
-    label_coverage: float
-    answers: float | None = None
-    """The margin of malformed answers; None if they are not judged."""
-    judge_latency: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,14 +302,17 @@ def extend(
             margins.label_coverage,
             mature,
             coverage,
+            margins.unequal_labels,
         )
         if until is not None:
             used = labelled.part(until)
+            coverage = coverage.with_rows(used.rows)
+            if margins.unequal_labels:
+                used = replace(used, rows=coverage.levelled(used.rows))
             if not used.has_silent_arm:
                 judged[QUALITY] = used, _loss
                 for number, measure in enumerate(evidence.baseline.measures[1:]):
                     judged[measure["name"]] = used, partial(_other, number=number)
-            coverage = coverage.with_rows(used.rows)
             labels_until = until
     units = {n: _units(evidence, n, rows, champion, j) for n, (rows, j) in judged.items()}
     if (since := evidence.watched_from) is not None:

@@ -25,7 +25,7 @@ class State(StrEnum):
     LOADING = "loading"  # replicas load the candidate; it gets no traffic
     RUNNING = "running"  # the canary gets the current step's share of the traffic
     PAUSED = "paused"  # like running, but only harm has consequences
-    WATCHED = "watched"  # the candidate is the stable version; the former one keeps the holdback
+    WATCHED = "watched"  # the candidate is the stable version; the former one is kept to compare
     PROMOTING = "promoting"  # the candidate becomes the stable version
     ROLLING_BACK = "rolling_back"  # the last good version gets all traffic again
     ABORTING = "aborting"  # the same, after an operator or another version intervened
@@ -138,7 +138,8 @@ class Rollout:
     steps: the canary's weights, ascending, the last one 1 (the promotion). champion: the stable
     version when the rollout was adopted, to which a rollback returns. sticky_s: the seconds for
     which a routing key stays on its arm, None: forever. verdict: see `verdict.Word`.
-    shadow: what the candidate answered unseen; None: nothing.
+    shadow: what the candidate answered unseen; None: nothing. watch: what the former champion
+    answers unseen after the promotion; None: it has a share of the traffic.
     holdback: the former champion's share after the promotion. awaits: what waits for a person,
     "canary" or "promote"; approved: what a person let happen. halted_at: since when the candidate
     gets no more traffic, because it had all that it may have before a verdict.
@@ -166,6 +167,7 @@ class Rollout:
     deadline_at: datetime | None = None
     finished_at: datetime | None = None
     shadow: ShadowStage | None = None
+    watch: ShadowStage | None = None
     evidence: RolloutEvidence | None = None
     outlook: Outlook | None = None
     registry_due: bool = False
@@ -215,6 +217,7 @@ class Rollout:
             "deadline_at": _text(self.deadline_at),
             "finished_at": _text(self.finished_at),
             "shadow": self.shadow.to_dict() if self.shadow else None,
+            "watch": self.watch.to_dict() if self.watch else None,
             "evidence": self.evidence.to_dict() if self.evidence else None,
             "outlook": self.outlook.to_dict() if self.outlook else None,
             "registry_due": self.registry_due,
@@ -248,6 +251,7 @@ class Rollout:
             deadline_at=_time(record.get("deadline_at")),
             finished_at=_time(record.get("finished_at")),
             shadow=ShadowStage.from_dict(shadow) if shadow else None,
+            watch=ShadowStage.from_dict(watch) if (watch := record.get("watch")) else None,
             evidence=RolloutEvidence.from_dict(evidence) if evidence else None,
             outlook=Outlook.from_dict(told) if (told := record.get("outlook")) else None,
             registry_due=record.get("registry_due", False),

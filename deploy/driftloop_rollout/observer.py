@@ -22,13 +22,13 @@ from driftloop_rollout.delay_reader import read_delay
 from driftloop_rollout.evidence import (
     MIN_PAST_REQUESTS,
     ChampionBaseline,
-    Margins,
     RolloutEvidence,
     extend,
     start,
 )
 from driftloop_rollout.label_delay import LabelDelay, due
 from driftloop_rollout.machine import Rollout, State
+from driftloop_rollout.margins import Margins
 from driftloop_rollout.output_quality import FORMED_BY, scorer_of
 from driftloop_rollout.shadow_stage import SHARE
 from driftloop_rollout.units import NO_KEY
@@ -153,10 +153,14 @@ class Observer:
         return self.margins(spec).label_age_s
 
     def age_s(self, spec: ModelSpec, seen: RolloutEvidence) -> float | None:
+        """See `label_age_s`."""
+        return self.label_age_s(spec, seen.labels)
+
+    def label_age_s(self, spec: ModelSpec, learned: LabelDelay | None) -> float | None:
         """Return the age by which labels have come: as said, or as learned; None if unknown."""
         said = self.said_age_s(spec)
-        if said is None and seen.labels is not None:
-            return seen.labels.age_s
+        if said is None and learned is not None:
+            return learned.age_s
         return said or None
 
     def margins(self, spec: ModelSpec) -> Margins:
@@ -257,6 +261,7 @@ def margins(rules: RolloutSettings, llm: LlmSettings | None = None) -> Margins:
         latency_floor_s=rules.latency_floor_s,
         label_age_s=rules.label_age_s,
         label_coverage=rules.label_coverage,
+        unequal_labels=rules.unequal_labels == "compare",
     )
     if llm is None:
         return found

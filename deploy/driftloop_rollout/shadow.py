@@ -9,10 +9,10 @@ last two has rows answered again, which the mark keeps from being archived again
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -36,12 +36,7 @@ from driftloop_rollout.label_delay import due, mature_until
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.observer import PAST_ROWS, Observer
 from driftloop_rollout.shadow_pairs import beside, complete_until, drawn_for, paired_losses, us
-from driftloop_rollout.shadow_plan import (
-    begun,
-    is_late,
-    not_possible,
-    replayed_since,
-)
+from driftloop_rollout.shadow_plan import begun, not_possible, replayed_since
 from driftloop_rollout.shadow_process import (
     Answered,
     Limits,
@@ -51,7 +46,8 @@ from driftloop_rollout.shadow_process import (
 )
 from driftloop_rollout.shadow_rows import FAILED, askable, unanswerable
 from driftloop_rollout.shadow_stage import ShadowStage
-from driftloop_rollout.verdict import Word
+from driftloop_rollout.shadow_verdict import ShadowStep, judged
+from driftloop_rollout.shadow_watch import not_watchable, watch_judged, watch_view
 from driftloop_settings import RolloutSettings, Settings
 
 log = structlog.get_logger()
@@ -63,19 +59,6 @@ MOST_DEATHS = 3
 LOOK_AGAIN = timedelta(seconds=1)
 TIMEOUT = "Timeout"
 """The champion's error of a request that waited too long, which says nothing of its graph."""
-
-Outcome = Literal["hold", "proven", "harm", "skip"]
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowStep:
-    """What a step led to. `skip`: continue with the canary without a verdict."""
-
-    stage: ShadowStage | None
-    outcome: Outcome
-    reason: str
-    word: Word = "undecided"
-    numbers: dict[str, Any] = field(default_factory=dict)
 
 
 class ShadowGraph(Protocol):
@@ -147,6 +130,30 @@ class Shadows:
             if isinstance(started, ShadowStep):
                 return started
             stage = started
+        found = self._moved(rollout, stage, spec, rules, now)
+        return found if isinstance(found, ShadowStep) else judged(found, rules, now)
+
+    def watch(self, rollout: Rollout, deployment: Deployment, now: datetime) -> ShadowStep:
+        """Take a step after the promotion: the former champion answers rows of the new one. It is
+        `harm` if that is the worse one."""
+        spec = deployment.model
+        view, rules = watch_view(rollout), self._settings.for_model(spec).rollout
+        assert view.shadow is not None
+        moved = self._moved(view, view.shadow, spec, rules, now)
+        found = not_watchable(moved) if isinstance(moved, ShadowStep) else watch_judged(moved)
+        if found.outcome != "hold":
+            self._end(rollout.id)
+        return found
+
+    def _moved(
+        self,
+        rollout: Rollout,
+        stage: ShadowStage,
+        spec: ModelSpec,
+        rules: RolloutSettings,
+        now: datetime,
+    ) -> ShadowStage | ShadowStep:
+        """With further answers and pairs, or why there are none any more."""
         try:
             stage = self._answer(rollout, stage, spec, rules, now)
         except ShadowRefused as error:
@@ -159,8 +166,7 @@ class Shadows:
                 why = f"{stage.died} times the candidate did not survive the shadow: {error}"
                 hint = " (rollout.shadow_memory_bytes)" if "memory" in str(error) else ""
                 return ShadowStep(stage, "harm", why + hint, "worse")
-        stage = self._compare(rollout, stage, spec, rules, now)
-        return _judged(stage, rules, now)
+        return self._compare(rollout, stage, spec, rules, now)
 
     def _started(
         self, rollout: Rollout, spec: ModelSpec, rules: RolloutSettings, now: datetime
@@ -370,23 +376,6 @@ def _bet(
     except Rejected as error:
         return replace(stage, problem=str(error))
     return replace(stage, trial=stage.trial.update(losses), problem="")
-
-
-def _judged(stage: ShadowStage, rules: RolloutSettings, now: datetime) -> ShadowStep:
-    verdict = stage.trial.judge()
-    if verdict.action == "roll_back":
-        return ShadowStep(stage, "harm", verdict.reason, verdict.word, verdict.numbers)
-    agreed = "" if stage.agreed is None else f"; the same answer on {stage.agreed:.1%} of the rows"
-    if verdict.action == "proven" and not stage.problem:
-        stage = replace(stage, proven=verdict.proven)
-        reason = verdict.reason + agreed
-        return ShadowStep(stage, "proven", reason, verdict.word, verdict.numbers)
-    why = "; ".join(r for r in (stage.problem, stage.waiting, verdict.reason) if r) + agreed
-    if is_late(stage, rules, now):
-        stage = replace(stage, proven=verdict.proven)
-        reason = f"no verdict within {rules.shadow_s:g} s (rollout.shadow_s): {why}"
-        return ShadowStep(stage, "skip", reason, verdict.word, verdict.numbers)
-    return ShadowStep(stage, "hold", why)
 
 
 def _rows_of(candidate: ServedVersion, rows: int) -> int:

@@ -16,7 +16,7 @@ from driftloop_evaluation.measures import Measures
 from driftloop_evaluation.settling import INSTANT
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_rollout.beside_quality import GUARD_PROOF
-from driftloop_rollout.evidence import Margins
+from driftloop_rollout.margins import Margins
 from driftloop_rollout.pairs import PairMetric, PairTrial
 from driftloop_rollout.shadow_stage import SHARE, Agreement, ShadowStage
 from driftloop_rollout.verdict import Rule

@@ -27,7 +27,9 @@ def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
         promoted = deployment.serving(candidate, TrafficSplit(candidate.version))
         return _holding(promoted, champion)
     if rollout.state is State.WATCHED:
-        split = _split(rollout, candidate.version, champion.version, rollout.holdback)
+        split = TrafficSplit(candidate.version)
+        if rollout.holdback:
+            split = _split(rollout, candidate.version, champion.version, rollout.holdback)
         return _holding(deployment.serving(candidate, split), champion)
     if rollout.weight:
         # The salt, and so the hashes of keys, stays the same for the whole rollout; the start of

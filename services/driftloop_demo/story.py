@@ -11,6 +11,7 @@ FINISHED_RETRAINS = ("succeeded", "rejected", "failed", "cancelled")
 HOLDBACK = (
     "; the former champion keeps a part of the traffic until the labels of the promotion have come"
 )
+UNSEEN = "; the former champion answers in the shadow until the labels of the promotion have come"
 FINISHED_ROLLOUTS = ("promoted", "rolled_back", "aborted")
 
 
@@ -81,7 +82,8 @@ class Story:
             )
         weight = float(rollout.get("weight") or 0.0)
         if rollout["state"] == "watched":
-            self._once(f"watched {rollout['id']}", "canary ", ("promoted", "bold"), HOLDBACK)
+            how = HOLDBACK if rollout.get("holdback") else UNSEEN
+            self._once(f"watched {rollout['id']}", "canary ", ("promoted", "bold"), how)
             return
         if weight > 0 and weight not in self.steps:
             self.steps.append(weight)

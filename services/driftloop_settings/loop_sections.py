@@ -205,6 +205,11 @@ class RolloutSettings(ModelSection):
     label_coverage: float = Field(0.98, gt=0, le=1)
     """Rows are compared once this share of them is labelled in either arm, or once they are as old
     as the age by which this share of the labels that ever come has come."""
+    unequal_labels: Literal["hold", "compare"] = "hold"
+    """What happens if labels come for different shares of the arms' rows. `hold`: they are not
+    compared, and the rollout says so. `compare`: the arm with more labels loses some at random, so
+    that the shares are equal. That assumes that in each arm a label comes as often for right as
+    for wrong answers, or that both arms are alike in that."""
     latency_floor_s: float = Field(0.05, ge=0)
     """A request faster than this many seconds never counts as slow, regardless of the champion's
     95th percentile."""
@@ -232,7 +237,8 @@ class RolloutSettings(ModelSection):
     """Of the models that name the same group, one is rolled out at a time; the others wait."""
     holdback: float = Field(0.05, ge=0, lt=0.5)
     """The share of the traffic that the former champion keeps after a promotion until the labels of
-    the promotion have come, so that harm shown by then rolls back; 0: none. It needs labels."""
+    the promotion have come, so that harm shown by then rolls back; 0: none. It needs labels. If
+    the candidate was judged in the shadow, the former champion answers there, without traffic."""
     load_timeout_s: float = Field(300.0, gt=0)
     """Seconds after which a candidate that replicas have not loaded is rolled back."""
     deadline_s: float = Field(7 * 86_400.0, gt=0)

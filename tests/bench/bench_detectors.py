@@ -1,9 +1,11 @@
 """False alerts and delays of the error test and of the drift check, by simulation.
 
-`make bench-detectors` prints three tables in ten minutes. ARGS="--months 10 --days 30" takes hours.
+`make bench-detectors` prints three tables in ten minutes. ARGS="--months 10 --days 30 --rates 1 50"
+takes hours.
 """
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -86,31 +88,56 @@ def sample(r: np.random.Generator, rows: int, shift: float) -> dict[str, Column]
 
 DAY = 86_400
 BASE, CORRELATION = 0.1, 0.1
+USERS = 2_000
 Losses = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """A row a second with an error of BASE on average. day, week: heights of waves of the error;
-    burst: rows in a row of one user, whose errors correlate. cycle: days until a rhythm was seen
-    whole, at the next midnight."""
+    """Rows with an error of BASE on average. day, week: heights of waves of the error; burst: rows
+    in a row of one user, whose errors correlate; mix: users whose errors correlate are each awake
+    at hours of their own. cycle: days until a rhythm was seen whole, at the next midnight."""
 
     name: str
     day: float = 0.0
     week: float = 0.0
     burst: int = 1
+    mix: bool = False
     cycle: float = 1.0
 
-    def losses(self, r: np.random.Generator, days: float, rise: float, rise_at: float) -> Losses:
-        """[rows]; from day `rise_at` on the error is higher by `rise`."""
-        t = np.arange(int(days * DAY)) / DAY
-        wave = self.day * np.sin(2 * np.pi * t + 1) + self.week * np.sin(2 * np.pi * t / 7 + 2)
-        rate = BASE + wave + rise * (t >= rise_at)
-        if self.burst > 1:
-            strength = (1 - CORRELATION) / CORRELATION
-            users = rate[:: self.burst] * strength
-            rate = np.repeat(r.beta(users, strength - users), self.burst)[: len(t)]
-        return (r.random(len(t)) < rate).astype(float)
+    def flat(self) -> "Traffic":
+        return replace(self, day=0.0, week=0.0)
+
+    def losses(
+        self, r: np.random.Generator, per_s: int, days: float, rise: float, rise_at: float
+    ) -> Iterator[tuple[float, Losses]]:
+        """A day at a time, with its number; from day `rise_at` on the error is higher by `rise`."""
+        strength = (1 - CORRELATION) / CORRELATION
+        own = r.beta(BASE * strength, (1 - BASE) * strength, USERS)
+        own = np.sort(own * BASE / own.mean())
+        # The hour of a half of the users goes with their error: its mean moves by ±3 points a day.
+        hour = np.where(r.random(USERS) < 0.5, np.linspace(0.0, 0.5, USERS), r.random(USERS))
+        for first in np.arange(0.0, days):
+            t = first + np.arange(int(min(1.0, days - first) * DAY * per_s)) / (DAY * per_s)
+            wave = self.day * np.sin(2 * np.pi * t + 1) + self.week * np.sin(2 * np.pi * t / 7 + 2)
+            rate = BASE + wave + rise * (t >= rise_at)
+            if self.mix:
+                rate = rate + own[_awake(r, hour, t)] - BASE
+            if self.burst > 1:
+                users = rate[:: self.burst] * strength
+                rate = np.repeat(r.beta(users, strength - users), self.burst)[: len(t)]
+            yield first, (r.random(len(t)) < rate).astype(float)
+
+
+def _awake(r: np.random.Generator, hour: Losses, t: Losses) -> NDArray[np.int64]:
+    """Users [n], each twice as often as on average at the hour of its own, never half a day off."""
+    user = np.empty(len(t), np.int64)
+    left = np.arange(len(t))
+    while len(left):
+        user[left] = r.integers(0, len(hour), len(left))
+        awake = (1 + np.cos(2 * np.pi * (t[left] - hour[user[left]]))) / 2
+        left = left[r.random(len(left)) >= awake]
+    return user
 
 
 TRAFFIC = (
@@ -121,58 +148,69 @@ TRAFFIC = (
     Traffic("bursts of 20", burst=20),
     Traffic("bursts of 20, ±2 a day", day=0.02, burst=20),
     Traffic("bursts of 100", burst=100),
+    Traffic("a mix that shifts in the day", mix=True),
 )
 
 
-def alert_days(losses: Losses, baseline: LossBaseline, rule: Rule) -> list[float]:
+def alert_days(
+    days: Iterator[tuple[float, Losses]], per_s: int, baseline: LossBaseline, rule: Rule
+) -> Iterator[float]:
     """When the test alerts, in days; after each alert it starts anew, knowing what it learned."""
-    state, alerts, start = State(), [], datetime(2026, 1, 5, tzinfo=UTC)
-    for i in range(0, len(losses), 100):
-        part = losses[i : i + 100]
-        state = update(
-            state,
-            part,
-            [start + timedelta(seconds=i + k) for k in range(len(part))],
-            baseline,
-            rule,
-        )
-        if state.alert is not None:
-            alerts.append((i + len(part)) / DAY)
-            state = replace(state, alert=None, bets=tuple(Bet() for _ in RISES))
-    return alerts
+    state, start = State(), datetime(2026, 1, 5, tzinfo=UTC)
+    for day, losses in days:
+        for i in range(0, len(losses), 100):
+            part = losses[i : i + 100]
+            begins = start + timedelta(days=day, seconds=i / per_s)
+            times = [begins + timedelta(seconds=k / per_s) for k in range(len(part))]
+            state = update(state, part, times, baseline, rule)
+            if state.alert is not None:
+                yield day + (i + len(part)) / (DAY * per_s)
+                state = replace(state, alert=None, bets=tuple(Bet() for _ in RISES))
 
 
-def calm(runs: int, days: float) -> None:
+def calm(only: str, per_s: int, runs: int, days: float, first: int, delays: bool) -> None:
     """The margin is a point, one false alert a month is promised."""
     rule, ready = Rule(margin=0.01), max(days / 2, 2.0)
-    print(f"\nthe error test in real traffic: {runs} runs of {days:g} days at a row a second")
+    print(f"\nthe error test in real traffic: {runs} runs of {days:g} days, {per_s} rows a second")
     print(
-        f"{'traffic':>24} {'first cycle':>11} {'then a month':>12} {'+5: rows':>9} {'+10: rows':>9}"
+        f"{'traffic':>28} {'first cycle':>11} {'then a month':>12} {'+5: rows':>9} {'+10: rows':>9}"
     )
     for traffic in TRAFFIC:
-        early, late, delays = 0, 0, {0.05: [], 0.1: []}
-        for seed in range(runs):
+        if only not in traffic.name:
+            continue
+        early, late = 0, 0
+        found: dict[float, list[float]] = {0.05: [], 0.1: []} if delays else {}
+        for seed in range(first, first + runs):
             r = np.random.default_rng(seed)
-            flat = replace(traffic, day=0.0, week=0.0)
-            baseline = LossBaseline.of(flat.losses(r, 20_000 / DAY, 0.0, 0.0))
-            alerts = alert_days(traffic.losses(r, days, 0.0, 0.0), baseline, rule)
+            sample = traffic.flat().losses(r, 1, 20_000 / DAY, 0.0, 0.0)
+            baseline = LossBaseline.of(np.hstack([losses for _, losses in sample]))
+            alerts = list(
+                alert_days(traffic.losses(r, per_s, days, 0.0, 0.0), per_s, baseline, rule)
+            )
             early += sum(at <= traffic.cycle + 0.01 for at in alerts)
             late += sum(at > traffic.cycle + 0.01 for at in alerts)
-            for rise, found in delays.items():
+            for rise, rows in found.items():
                 at = ready + r.random()
-                risen = alert_days(traffic.losses(r, ready + 2.0, rise, at), baseline, rule)
-                found.append(next((x - at for x in risen if x >= at), np.inf) * DAY)
+                risen = traffic.losses(r, per_s, ready + 2.0, rise, at)
+                alert = (x for x in alert_days(risen, per_s, baseline, rule) if x >= at)
+                rows.append((next(alert, np.inf) - at) * DAY * per_s)
         month = late / runs / max(days - traffic.cycle, 1e-9) * 30.44
-        medians = " ".join(f"{np.median(found):>9.0f}" for found in delays.values())
-        print(f"{traffic.name:>24} {early / runs:>11.2f} {month:>12.2f} {medians}", flush=True)
+        medians = " ".join(f"{np.median(rows):>9.0f}" for rows in found.values())
+        print(f"{traffic.name:>28} {early / runs:>11.2f} {month:>12.2f} {medians}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=100, help="of the first two tables")
+    parser.add_argument("--runs", type=int, default=100, help="of the first two tables; 0: none")
     parser.add_argument("--months", type=int, default=1, help="runs of each traffic")
     parser.add_argument("--days", type=float, default=9.0, help="of each of these")
+    parser.add_argument("--rates", type=int, nargs="*", default=[1], help="rows a second")
+    parser.add_argument("--only", default="", help="traffic whose name contains this")
+    parser.add_argument("--seed", type=int, default=0, help="of the first of these runs")
+    parser.add_argument("--no-delays", action="store_true", help="only false alerts")
     asked = parser.parse_args()
-    performance(asked.runs)
-    drift(asked.runs)
-    calm(asked.months, asked.days)
+    if asked.runs:
+        performance(asked.runs)
+        drift(asked.runs)
+    for per_s in asked.rates:
+        calm(asked.only, per_s, asked.months, asked.days, asked.seed, not asked.no_delays)

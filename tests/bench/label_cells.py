@@ -9,8 +9,9 @@ import numpy as np
 
 from driftloop_contracts.model import ModelSpec
 from driftloop_rollout.arm_rows import ArmRows, us_of
-from driftloop_rollout.evidence import Margins, RolloutEvidence, extend, start
+from driftloop_rollout.evidence import RolloutEvidence, extend, start
 from driftloop_rollout.label_delay import learn_delay
+from driftloop_rollout.margins import Margins
 from driftloop_rollout.units import NO_KEY, Floats
 
 RUNGS = (0.05, 0.25, 0.5)

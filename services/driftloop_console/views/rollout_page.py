@@ -24,7 +24,7 @@ DONE = {
     Event.SKIP: "began to load it without a verdict from the shadow",
     Event.LOADED: "began the canary: replicas hold the candidate",
     Event.ADVANCE: "advanced it",
-    Event.WATCH: "promoted it, with the former champion as a holdback: the proof is complete",
+    Event.WATCH: "promoted it, with the former champion to compare: the proof is complete",
     Event.PROVE: "promoted it: the proof is complete",
     Event.APPROVE: "approved what waited for a person",
     Event.HARM: "rolled it back: harm was shown",

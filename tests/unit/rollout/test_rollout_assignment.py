@@ -12,7 +12,8 @@ from driftloop_contracts.model import ModelSpec, TrafficSplit
 from driftloop_evaluation.settling import SILENCE
 from driftloop_rollout.arm_rows import ArmRows, us_of
 from driftloop_rollout.assignment import CUT_OFF, NO_HISTORY, DrawnRows, SplitSpan, drawn
-from driftloop_rollout.evidence import Margins, RolloutEvidence, extend, start
+from driftloop_rollout.evidence import RolloutEvidence, extend, start
+from driftloop_rollout.margins import Margins
 from driftloop_rollout.units import NO_KEY, KeyHistory, spread_of
 from driftloop_rollout.verdict import Metric, Rule, Trial
 

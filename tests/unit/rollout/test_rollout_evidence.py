@@ -11,7 +11,8 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.scales import SCALE_RMSE, scale_of
 from driftloop_evaluation.settling import SETTLE, SILENCE
 from driftloop_rollout.arm_rows import ArmRows, read_arm_rows
-from driftloop_rollout.evidence import Margins, RolloutEvidence, extend, start
+from driftloop_rollout.evidence import RolloutEvidence, extend, start
+from driftloop_rollout.margins import Margins
 from driftloop_rollout.units import NO_KEY
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -13,8 +13,9 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_rollout.arm_rows import read_arm_rows
-from driftloop_rollout.evidence import Margins, RolloutEvidence, extend, start
+from driftloop_rollout.evidence import RolloutEvidence, extend, start
 from driftloop_rollout.machine import Rollout, State
+from driftloop_rollout.margins import Margins
 from driftloop_rollout.observer import margins
 from driftloop_rollout.output_quality import malformed, scorer_of
 from driftloop_rollout.traffic import baseless, desired, trimmed

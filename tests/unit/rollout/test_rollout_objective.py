@@ -11,7 +11,8 @@ import pytest
 from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.measures import Measures, measures_of
 from driftloop_rollout.arm_rows import ArmRows, read_arm_rows
-from driftloop_rollout.evidence import Margins, RolloutEvidence, extend, start
+from driftloop_rollout.evidence import RolloutEvidence, extend, start
+from driftloop_rollout.margins import Margins
 from driftloop_rollout.verdict import Verdict
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
