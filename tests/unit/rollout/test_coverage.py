@@ -1,15 +1,16 @@
 """Rows of arms of which a different share gets a label: held, or compared at equal shares."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
-from driftloop_rollout.arm_rows import EPOCH, ArmRows
+from driftloop_rollout.arm_rows import ArmRows, us_of
 from driftloop_rollout.coverage import Coverage, labelled_until
 from driftloop_rollout.units import NO_KEY
 
 ROWS = 20_000
+START = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def rows(canary_share: float, stable_share: float) -> ArmRows:
@@ -18,20 +19,20 @@ def rows(canary_share: float, stable_share: float) -> ArmRows:
     canary, every, none = rng.random(ROWS) < 0.5, np.ones(ROWS, bool), np.full(ROWS, np.nan)
     labelled = rng.random(ROWS) < np.where(canary, canary_share, stable_share)
     loss = np.where(labelled, rng.random(ROWS) < 0.1, np.nan)
-    at = np.arange(ROWS, dtype=np.int64) * 1_000_000
+    at = us_of(START) + np.arange(ROWS, dtype=np.int64) * 1_000_000
     keys = np.full(ROWS, NO_KEY)
     return ArmRows(at, canary, every, none, ~every, labelled, loss, none, keys, (loss,))
 
 
 def used(found: ArmRows, unequal: bool) -> tuple[datetime | None, str]:
-    mature = EPOCH + timedelta(seconds=ROWS // 2)
+    mature = START + timedelta(seconds=ROWS // 2)
     return labelled_until(found, np.ones(ROWS, bool), 0.98, mature, Coverage(), unequal)
 
 
 def test_unequal_shares_are_held_with_what_would_help() -> None:
     until, why = used(rows(0.5, 0.8), unequal=False)
     assert until is None
-    assert "50% of the canary's and 80% of the stable" in why
+    assert "50% of the canary's and 81% of the stable" in why
     assert 'rollout.unequal_labels = "compare"' in why
 
 
@@ -41,7 +42,7 @@ def test_rows_are_compared_up_to_the_age_if_that_is_asked_or_the_shares_are_equa
 ) -> None:
     until, why = used(rows(*shares), unequal)
     assert until is not None
-    assert abs(until - EPOCH - timedelta(seconds=ROWS // 2)) < timedelta(seconds=5)
+    assert abs(until - START - timedelta(seconds=ROWS // 2)) < timedelta(seconds=5)
     assert why == ""
 
 
