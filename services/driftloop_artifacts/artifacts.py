@@ -95,6 +95,11 @@ class Artifacts:
             part.replace(file)
         return True
 
+    def drop(self, name: str) -> None:
+        """Remove what was stored under a name. Raises RetryLater."""
+        if self._stored is not None:
+            self._stored[0].delete(f"named/{name}")
+
     def _shared(self, wanted: str) -> tuple[Blobs, LocalCache]:
         if self._stored is None:
             raise Rejected(

@@ -4,7 +4,7 @@ so that writing it again is safe, and readers verify what they got."""
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -27,6 +27,9 @@ class Blobs(Protocol):
 
     def get(self, key: str, file: Path) -> None:
         """Write the content to a new file. Raises NotFound, or RetryLater."""
+
+    def delete(self, key: str) -> None:
+        """Remove it; nothing happens if it is not there. Raises RetryLater."""
 
 
 class FolderBlobs:
@@ -58,6 +61,10 @@ class FolderBlobs:
             except OSError:  # another file system, or one without links
                 shutil.copyfile(source, file)
 
+    def delete(self, key: str) -> None:
+        with _reached(self.place):
+            (self._folder / key).unlink(missing_ok=True)
+
 
 class ObjectBlobs:
     """In an object store, `s3://bucket/prefix`. Connects on first use."""
@@ -85,6 +92,11 @@ class ObjectBlobs:
                 raise NotFound(f"{self.place} has no {key}") from None
             with source, file.open("xb") as sink:
                 shutil.copyfileobj(source, sink, COPY_BYTES)
+
+    def delete(self, key: str) -> None:
+        with _reached(self.place), suppress(FileNotFoundError):
+            system, root = self._open()
+            system.delete_file(f"{root}/{key}")
 
     def _open(self) -> tuple[Any, str]:
         if self._opened is None:

@@ -29,8 +29,8 @@ RENEWED_EACH = 4
 
 class Shares:
     """holder: the same before and after a restart, so that a process that was killed need not wait
-    for its own leases. most: a part is not larger than that. Only `keep` may run on another
-    thread."""
+    for its own leases. most: a part is not larger than that, and has what comes first. Only `keep`
+    may run on another thread."""
 
     def __init__(
         self,
@@ -48,16 +48,16 @@ class Shares:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._mine: frozenset[str] = frozenset()
-        self._wanted: frozenset[str] = frozenset()
+        self._wanted: tuple[str, ...] = ()
         self._shared_at = self._renewed_at = self._alive_at = -float("inf")
 
     def of(self, wanted: Collection[str]) -> frozenset[str]:
         """This process's part; call it at the start of a cycle. Raises StoreAway."""
         now = self.alive()
-        known = frozenset(wanted)
+        known = tuple(wanted)
         with self._lock:
             is_due = now - self._shared_at >= self._lasts_s / RENEWED_EACH
-            if is_due or known != self._wanted or not self._lasts(now):
+            if is_due or {*known} != {*self._wanted} or not self._lasts(now):
                 before = self._mine
                 self._mine = self._store.share(
                     self._role, self._holder, known, self._lasts_s, self._most

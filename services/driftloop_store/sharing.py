@@ -30,10 +30,13 @@ def share_out(
 ) -> Plan:
     """Every member takes an equal part, rounded up, of what is wanted. What a process has it keeps
     if it may, and what others hold it leaves alone, so that little moves when members come and go.
-    Members prefer different parts of what is free, in an order that depends on both names."""
+    Members prefer different parts of what is free, in an order that depends on both names; who
+    takes no more than `most` takes what comes first in `wanted`."""
     fair = -(-len(wanted) // len({me, *members}))
     limit = fair if most is None else min(fair, most)
-    order = sorted(wanted, key=lambda one: blake2b(f"{me}/{one}".encode(), digest_size=8).digest())
+    order = list(wanted)
+    if most is None:
+        order.sort(key=lambda one: blake2b(f"{me}/{one}".encode(), digest_size=8).digest())
     mine = {one for one, held in shared.items() if held.holder == me}
     kept = [one for one in order if one in mine][:limit]
     free = [one for one in order if one not in mine and not (one in shared and shared[one].lives)]

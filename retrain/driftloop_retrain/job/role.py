@@ -23,12 +23,14 @@ from functools import partial
 
 import structlog
 
+from driftloop_artifacts import open_artifacts
 from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.retrain import Retrain, RetrainEvent, RetrainState
 from driftloop_retrain.job.last_words import LastWords
 from driftloop_retrain.job.process_memory import used_mb, usual_limit_mb
 from driftloop_retrain.job.retries import RetryPolicy, retry_of
 from driftloop_retrain.job.worker_process import STORE_AWAY
+from driftloop_retrain.record.shared_work import SharedWork
 from driftloop_retrain.record.workspace import work_folder
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
@@ -91,7 +93,9 @@ def _run_one(
     """In a thread that lives as long as the process that it starts, which dies with it."""
     _Run(settings, store, retrain_id).to_its_end(stop, at_work)
     if not stop.is_set():
-        shutil.rmtree(work_folder(settings, retrain_id), ignore_errors=True)
+        work = work_folder(settings, retrain_id)
+        shutil.rmtree(work, ignore_errors=True)
+        SharedWork(open_artifacts(settings), store, retrain_id, work).forget()
 
 
 def _request_retries(settings: Settings, store: Store) -> None:

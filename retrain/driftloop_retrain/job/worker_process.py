@@ -51,9 +51,11 @@ def _run() -> int:
     if os.getppid() != order.parent:
         return RETRY
 
+    from driftloop_artifacts import open_artifacts
     from driftloop_lake.delta_lake import open_lake
     from driftloop_registry.mlflow_registry import open_registry
     from driftloop_retrain.job.job import RetrainContext, run_retrain
+    from driftloop_retrain.record.shared_work import SharedWork
     from driftloop_store import open_store
 
     store = open_store(settings.store_url)
@@ -64,8 +66,16 @@ def _run() -> int:
         context = RetrainContext(
             settings, store, open_lake(settings), open_registry(settings), system_clock
         )
+        work = SharedWork(
+            open_artifacts(settings),
+            store,
+            order.retrain_id,
+            work_folder(settings, order.retrain_id),
+        )
         try:
-            run_retrain(context, order.retrain_id)
+            work.restore()
+            with work.kept():
+                run_retrain(context, order.retrain_id)
         except RetryLater as error:
             log.warning("retrain.retry_later", retrain_id=order.retrain_id, reason=str(error))
             store.change_retrain(order.retrain_id, partial(replace, waiting_for=str(error)))

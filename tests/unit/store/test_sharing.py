@@ -61,6 +61,13 @@ def test_nobody_takes_more_than_it_may() -> None:
     assert cycle(held, "a", {"a"}, most=1) == held
 
 
+def test_one_that_takes_one_takes_the_oldest() -> None:
+    requests = ["z", "a", "m"]
+    first = cycle({}, "a", set(), requests, most=1)
+    assert first == {"z": "a"}
+    assert cycle(first, "b", {"a", "b"}, requests, most=1) == {"z": "a", "a": "b"}
+
+
 def test_what_is_not_wanted_any_more_is_given_back() -> None:
     assert cycle(cycle({}, "a", set()), "a", {"a"}, ["m3"]) == {"m3": "a"}
     assert cycle(cycle({}, "a", set()), "a", {"a"}, []) == {}
