@@ -82,6 +82,7 @@ def store(endpoint: str) -> fs.S3FileSystem:
         access_key="key",
         secret_key="secret",
         allow_bucket_creation=True,
+        request_timeout=30.0,
     )
 
 

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 PATIENCE_S, TRIES = 10.0, 3
-"""The time limit of a connection attempt in seconds, and the number of attempts for an endpoint
+"""The seconds that a connection attempt, or a connection without a byte, may take, and the number of attempts for an endpoint
 given by the environment."""
 
 
@@ -21,6 +21,7 @@ def open_place(uri: str) -> tuple[Any, str]:
             scheme=scheme,
             region=os.environ.get("AWS_REGION", "us-east-1"),
             connect_timeout=PATIENCE_S,
+            request_timeout=PATIENCE_S,
             retry_strategy=fs.AwsStandardS3RetryStrategy(TRIES),
         )
         return store, uri.partition("://")[2].rstrip("/")
