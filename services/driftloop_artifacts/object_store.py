@@ -5,8 +5,8 @@ import os
 from typing import Any
 
 PATIENCE_S, TRIES = 10.0, 3
-"""The seconds that a connection attempt, or a connection without a byte, may take, and the number of attempts for an endpoint
-given by the environment."""
+"""The seconds that a connection attempt, or a connection without a byte, may take, and the number
+of attempts, for an endpoint given by the environment."""
 
 
 def open_place(uri: str) -> tuple[Any, str]:
