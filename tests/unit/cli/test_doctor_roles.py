@@ -32,7 +32,7 @@ def doctor(tmp_path: Path) -> Doctor:
 def test_a_role_is_checked_for_what_it_needs(doctor: Doctor) -> None:
     assert {*doctor("alerts")} == {"packages", "state directory", "store", "clock"}
     assert {"artifacts", "ports"} <= {*doctor("serving")}
-    assert "broker" not in doctor("rollout")
+    assert "broker" in doctor("shipper")
 
 
 def test_one_that_writes_versions_proves_that_it_can(doctor: Doctor, tmp_path: Path) -> None:
@@ -64,6 +64,7 @@ def test_an_unknown_role_is_refused(tmp_path: Path) -> None:
     assert "the roles are kafka, ray, serving" in json.loads(result.stdout)["error"]
 
 
+@pytest.mark.integration
 def test_a_registry_that_cannot_be_opened_hides_its_password(tmp_path: Path) -> None:
     uri = f"postgresql+psycopg://me:secret@127.0.0.1:{free_port()}/db"
     settings = Settings(state_dir=tmp_path, registry={"uri": uri})
