@@ -60,6 +60,10 @@ test: setup clients  ## Run every test: unit, contract, integration (real servic
 test-unit: setup  ## Run the tests that need no service
 	$(UNIT)
 
+.PHONY: test-cluster
+test-cluster: setup  ## Run the tests of roles on several machines that share no folder
+	$(PYTEST) -m "cluster" --timeout 300 tests/integration tests/contract
+
 .PHONY: test-language
 test-language: setup  ## Serve, load adapters and fine-tune with a tiny language model, about twenty minutes
 	$(PYTEST) -m "language" --timeout 900

@@ -63,7 +63,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     log.info("alerts.started", routes=[route.name for route in alerts.routes])
     while not stop.is_set():
         try:
-            sends = lease.held(clock())
+            sends = lease.held(store.now())  # the same for machines whose clocks differ
             if sends:
                 cycle.step(clock())
         except StoreAway:

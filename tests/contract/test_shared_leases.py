@@ -16,7 +16,12 @@ LONG_S, GONE_S = 60.0, -1.0
 """Leases that last through the test, and some that have ended when they are given."""
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=[pytest.mark.integration, pytest.mark.cluster]),
+    ]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     sqlite = f"sqlite:///{tmp_path / 'store.db'}"
     url = sqlite if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))

@@ -20,7 +20,7 @@ from driftloop_settings import Settings
 from driftloop_store import Store, open_store
 from driftloop_store.shares import Shares
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.cluster]
 CALM = rows(0, 8_000)
 WORSE = rows(8_000, 6_000, error=0.2)
 GONE_S = -1.0
