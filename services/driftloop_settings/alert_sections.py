@@ -32,6 +32,9 @@ _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _MAIL = re.compile(r"[^@\s<>,;\"]+@[^@\s<>,;\"]+")
 
 
+SHORTEST_KEY = 32
+
+
 def scheme_of(to: str) -> str:
     """Raises ValueError, which does not show the rest: it may be a secret."""
     scheme = to.partition(":")[0]
@@ -109,6 +112,12 @@ def _web_address(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
+def _key(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None and len(secret.get_secret_value()) < SHORTEST_KEY:
+        raise ValueError(f"write at least {SHORTEST_KEY} characters that nobody can guess")
+    return secret
+
+
 class RouteSettings(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     """The route's name, in messages and in the log."""
@@ -148,7 +157,7 @@ class AlertsSettings(Section):
     the control API listens on."""
     links_s: float = Field(86_400.0, ge=0)
     """Seconds for which a link to approve or roll back works; 0: messages have none."""
-    links_secret: Annotated[SecretStr | None, Field(min_length=32)] = None
+    links_secret: Annotated[SecretStr | None, AfterValidator(_key)] = None
     """The key that signs these links, the same on each machine that runs `alerts` or `gateway`;
     None: one that is made in the state directory. It is never shown."""
     smtp: Annotated[SecretStr | None, AfterValidator(_smtp)] = None

@@ -56,6 +56,7 @@ def test_every_kind_of_receiver_is_taken_and_never_shown(tmp_path: Path, to: str
         ('[alerts]\nlink = "*"', r"alerts\.link: write the console's address"),
         ('[alerts]\nsmtp = "http://hidden"', r"alerts\.smtp: write smtp://"),
         ('[alerts]\nheartbeat_url = "hidden"', r"alerts\.heartbeat_url: write https://"),
+        ('[alerts]\nlinks_secret = "hidden"', r"alerts\.links_secret: write at least 32"),
         ('[alerts]\ndigest_at = "9"', r"alerts\.digest_at: '9' is not a time of day"),
         ("[alerts]\nrutes = []", r"unknown setting `alerts\.rutes`; did you mean `alerts\.routes`"),
     ],
