@@ -196,6 +196,7 @@ def test_what_is_sent_is_what_the_receiver_documents(
     letter: str,
 ) -> None:
     waits = {"rollout": "ro", "awaits": "promote", "moves": 3}
+    text = sentence(letter * 100_000)
     items = [
         Item(
             NoticeKind.OPENED,
@@ -203,8 +204,8 @@ def test_what_is_sent_is_what_the_receiver_documents(
                 NOW,
                 id=f"i{n}",
                 cause=Cause.APPROVAL,
-                happened=sentence(letter * 100_000),
-                next=sentence(letter * 100_000),
+                happened=text,
+                next=text,
                 model=letter * 64,
                 evidence=waits,
             ),
