@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop_monitoring.statistics.columns import Column, Kind
+from driftloop_monitoring.statistics.drift import FEW_VALUES
 
 MOST_COLUMNS = 64
 """Of a window: those that moved most."""
@@ -73,7 +74,12 @@ class ReferenceSketch:
 
 
 def reference_sketches(columns: Mapping[str, Column]) -> dict[str, ReferenceSketch]:
-    return {name: ReferenceSketch.of(column) for name, column in columns.items()}
+    """Numbers with few distinct values, such as classes, become categories, as in the test of
+    drift."""
+    return {
+        name: ReferenceSketch.of(column.as_categories() if _is_few(column) else column)
+        for name, column in columns.items()
+    }
 
 
 def window_sketch(
@@ -84,7 +90,11 @@ def window_sketch(
     found = {}
     for name, known in reference.items():
         column = window.get(name)
-        if column is None or column.kind != known.kind or not column.rows:
+        if column is None or not column.rows:
+            continue
+        if known.kind == "category":
+            column = column.as_categories()
+        elif column.kind != known.kind:
             continue
         shares = known.shares_of(column)
         moved = 0.5 * float(np.abs(shares - known.shares).sum())
@@ -95,6 +105,10 @@ def window_sketch(
         found[name] = [_rounded(moved), _rounded(float(shares[-1])), *shown]
     most = sorted(found, key=lambda name: (-(found[name][0] or 0.0), name))[:MOST_COLUMNS]
     return {name: found[name] for name in most}
+
+
+def _is_few(column: Column) -> bool:
+    return column.kind == "number" and 1 < len(np.unique(_present(column))) <= FEW_VALUES
 
 
 def _present(column: Column) -> NDArray[Any]:

@@ -51,6 +51,13 @@ def test_a_constant_is_seen_to_move() -> None:
     assert moved[0] == 1.0
 
 
+def test_numbers_with_few_values_are_categories() -> None:
+    known = reference_sketches(number(np.arange(100) % 4 == 0))
+    assert known["x"].to_dict() == {"kind": "category", "names": ["0", "1"], "shown": [0.75, 0.25]}
+    (found,) = window_sketch(known, number(np.arange(100) % 2)).values()
+    assert found == [0.25, 0.0, 0.5, 0.5]
+
+
 def test_shares_of_frequent_categories_are_kept_and_rare_ones_are_not_named() -> None:
     people = [f"person {n}" for n in range(200)]
     known = reference_sketches(category(*["a"] * 500, *["b"] * 300, *people))
