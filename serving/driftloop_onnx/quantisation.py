@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def quantised(source: Path, target: Path, least_weights: int) -> bool:
-    """Write a graph whose matrices of at least so many weights are int8, and whose inputs of them
+    """Write a graph whose matrices of `least_weights` or more are int8, and whose inputs of them
     are scaled to int8 as they come (onnxruntime's dynamic quantisation). False: it has none, and
     nothing is written."""
     import onnx

@@ -19,7 +19,7 @@ DEAR = Objective(metric="cost", false_positive=1.0, false_negative=19.0)
 
 @dataclass(frozen=True)
 class Said:
-    """p: of class 1, by the column x."""
+    """The probability of class 1, below and above the middle of x."""
 
     low: float
     high: float
@@ -27,7 +27,7 @@ class Said:
 
     def predict(self, features: pa.Table) -> dict[str, Any]:
         x = features["x"].to_numpy()
-        p = (self.low + (self.high - self.low) * x).astype(np.float32)
+        p = np.where(x < 0.5, self.low, self.high).astype(np.float32)
         probabilities = np.stack([1 - p, p], axis=1)
         return {"label": probabilities.argmax(axis=1), "probabilities": probabilities}
 
@@ -47,12 +47,12 @@ class Always:
 def winner(folder: Path, decide: str) -> str:
     random = np.random.default_rng(0)
     x = random.random(6_000).astype(np.float32)
-    labels = (random.random(6_000) < 0.02 + 0.2 * x).astype(np.int64)
+    labels = (random.random(6_000) < np.where(x < 0.5, 0.001, 0.2)).astype(np.int64)
     at = np.arange(6_000).astype("datetime64[us]")
     rows = dataset_of(pa.table({"x": x}), labels, at, "made up")
     settings = RetrainSettings(budget_s=0, decide=decide)  # type: ignore[arg-type]
     # The first calls many rows positive by its likeliest class, and knows nothing of rows.
-    recipes = [Always("blunt", Said(0.6, 0.6)), Always("sharp", Said(0.02, 0.22))]
+    recipes = [Always("blunt", Said(0.6, 0.6)), Always("sharp", Said(0.001, 0.2))]
     spec = ModelSpec("m", "classification", "label", classes=("0", "1"), objective=DEAR)
     context = FitContext("classification", (), 0, folder, classes=np.array([0, 1]))
     parts = split(rows, settings, None)
