@@ -236,7 +236,8 @@ def test_two_models_retrain_at_once_if_there_are_two_cores(
     (deployment,) = store.deployments()
     champion = OnnxModel(deployment.versions[0].path)
     archive(settings, champion, example("classification", rows=2_000), "cards", 1)
-    store.put_deployment(replace(deployment, model=replace(deployment.model, name="cards")))
+    spec = replace(deployment.model, name="cards")
+    store.put_deployment(Deployment(spec, deployment.versions, deployment.split))
     endless = (f"{__name__}:Endless",)
     cards = Retrain(
         id=RETRAIN[:-1] + "7", model="cards", at=NOW, trigger="operator", champion=1,
