@@ -293,7 +293,11 @@ def _judge(
         task,
         ours,
         theirs_lost,
-        [ColumnSlice(m.part.name, m.part.holds(champion_rows)) for m in found.others if m.part],
+        [
+            ColumnSlice(m.part.name, m.part.holds(champion_rows))
+            for m in found.others
+            if m.part and m.rule is found.decisive.rule  # not again for a further objective
+        ],
         settings.retrain,
         [
             Guard(m.name, m.losses(candidate_rows), m.losses(champion_rows), m.margin)
