@@ -296,7 +296,7 @@ def _judge(
         [
             ColumnSlice(m.part.name, m.part.holds(champion_rows))
             for m in found.others
-            if m.part and m.rule is found.decisive.rule  # not again for a further objective
+            if m.part and m.rule is decisive.rule  # not again for a further objective
         ],
         settings.retrain,
         [
