@@ -26,14 +26,22 @@ _WITH_LABELS = """
 """
 
 
-MERGED = """list_reduce(
-        list(CASE WHEN value >= '{' THEN value::JSON::MAP(VARCHAR, JSON) END
-            ORDER BY received_at, observed_at, value),
-        lambda a, b: CASE WHEN b IS NOT NULL THEN map_concat(coalesce(a, MAP{}), b) END
-    )::JSON::VARCHAR"""
+_IN_ORDER = "list(value ORDER BY received_at, observed_at, value)"
+MERGED = f"""CASE
+        WHEN max(value) < '{{' THEN NULL
+        WHEN count(*) = 1 THEN max(value)
+        WHEN min(value) >= '{{' AND NOT bool_or(contains(value, 'null'))
+        THEN list_reduce({_IN_ORDER}, lambda a, b: json_merge_patch(a, b)::VARCHAR)
+        ELSE list_reduce(
+            list_transform({_IN_ORDER},
+                lambda v: CASE WHEN v >= '{{' THEN v::JSON::MAP(VARCHAR, JSON) END),
+            lambda a, b: CASE WHEN b IS NOT NULL THEN map_concat(coalesce(a, MAP{{}}), b) END
+        )::JSON::VARCHAR
+    END"""
 """SQL of the labels of a group that are mappings (`ModelSpec.labels`) as one: later values replace
 earlier ones of the same key, and a label that is not a mapping ends what was before it; null if the
-latest is not one. No other JSON begins with a character from `{` on."""
+latest is not one. No other JSON begins with a character from `{` on. `json_merge_patch` is four
+times faster than maps, but would drop a key whose value is null."""
 
 _MERGED_LABELS = f"""
     SELECT prediction_id, row, received_at, observed_at, tags, coalesce(merged, value) AS value,
