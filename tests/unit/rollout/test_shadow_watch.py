@@ -44,12 +44,13 @@ def test_the_former_champion_answers_unseen_until_the_labels_have_come(
     watched: World, graphs: Graphs
 ) -> None:
     assert watched.rollout().weight == 1.0
-    watched.run(10)
+    controller = watched.controller()
+    watched.run(10, controller=controller)
     assert watched.deployment.split == TrafficSplit(2)
     assert "answers in the shadow until the labels" in watched.rollout().reason
     began = watched.rollout().stepped_at
     assert began is not None
-    watched.run(150)
+    watched.run(150, controller=controller)
     rollout = watched.rollout()
     assert rollout.state is State.PROMOTED
     assert (rollout.finished_at or began) - began >= timedelta(seconds=30)
@@ -57,6 +58,7 @@ def test_the_former_champion_answers_unseen_until_the_labels_have_come(
     quality = rollout.watch.trial.metric("quality")
     assert quality is not None
     assert quality.rows > 500
+    controller.tick(watched.now)
     assert graphs.opened[-1].closed
 
 
