@@ -52,8 +52,8 @@ class Coverage:
         return bool(apart <= EQUAL_COVERAGE + noise)
 
     def levelled(self, rows: ArmRows) -> ArmRows:
-        """Return rows of which the arm that is labelled more often has lost so many labels, drawn
-        at random, that both have the same share. With unequal shares a wrong expectation of the
+        """Return rows of which the arm that is labelled more often has lost labels, drawn at
+        random, until both have the same share. With unequal shares a wrong expectation of the
         loss would look like a difference between the arms."""
         canary = self.canary_labelled / max(self.canary, 1)
         stable = self.stable_labelled / max(self.stable, 1)

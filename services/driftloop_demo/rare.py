@@ -19,7 +19,7 @@ LABEL = "defaulted"
 SHARE = 0.005
 """Of the rows, at most, that defaulted, in each part of the data."""
 COST = 20
-"""Of a default that was not seen, in those of a false alarm."""
+"""Of a default that was not seen, in those of a false alert."""
 KEPT_ROWS = 4_000
 """Of the rows after the drift, that only the new version is measured on."""
 OBJECTIVE = {
