@@ -180,7 +180,7 @@ async def test_an_adapter_answers_under_its_content_and_a_wrong_one_is_refused(
     assert versions == {(1, "stable"), (2, "canary")}
     await world.deploy(served, split=TrafficSplit(1))
     assert engine.adapters == set()
-    assert world.told["versions"] == [1]
+    assert world.loaded.versions == (1,)
 
 
 async def test_perplexity_is_that_of_the_served_version_and_is_for_the_monitor_only(
