@@ -34,7 +34,7 @@ from driftloop_lake.queries import MERGED
 KEY = tuple(field.name for field in FIXED_COLUMNS[:5])
 BOOKKEEPING = tuple(field.name for field in FIXED_COLUMNS[5:])
 LABEL = ("value", "observed_at", "received_at", "source", "tags", "value_json")
-_NO_SHADOWS = pa.schema([field for field in FIXED_COLUMNS if field.name in (*KEY, "error")])
+NO_SHADOWS = pa.schema([field for field in FIXED_COLUMNS if field.name in (*KEY, "error")])
 Columns = Mapping[str, tuple[Sequence[pa.Field], pa.DataType]]
 BATCH_ROWS = 10_000
 _AHEAD = 4
@@ -196,9 +196,9 @@ class Views:
         stored = LABEL_SCHEMA.empty_table() if labels is None else labels.dataset()
         self._connection.register("_stored", predictions.dataset())
         self._connection.register("_labels", stored)
-        shadow = _NO_SHADOWS.empty_table() if shadows is None else shadows.dataset()
+        shadow = NO_SHADOWS.empty_table() if shadows is None else shadows.dataset()
         self._connection.register("_shadows", shadow)
-        self._shadow_columns = named(_NO_SHADOWS if shadows is None else shadows.schema)
+        self._shadow_columns = named(NO_SHADOWS if shadows is None else shadows.schema)
         self._connection.execute(_with_todays_names(predictions))
         text = self._is_text(output) if text_labels is None else text_labels
         for view in self._definitions(at, text):

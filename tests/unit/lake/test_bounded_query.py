@@ -77,7 +77,7 @@ def test_what_is_not_one_select_over_the_views_is_refused(lake: str) -> None:
 
 def test_the_columns_of_the_views_are_listed_as_the_views_have_them(lake: str) -> None:
     views, listed = open_views(lake, "loan"), view_columns(lake, "loan")
-    assert set(listed) == {"predictions", "labels", "labelled"}
+    assert set(listed) == {"predictions", "labels", "labelled", "shadows"}
     for view, columns in listed.items():
         described = [
             row["column_name"] for b in views.ask(f"DESCRIBE {view}") for row in b.to_pylist()
