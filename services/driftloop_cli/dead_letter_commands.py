@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from driftloop_cli.options import Invocation, stack_command
+from driftloop_cli.options import Invocation, logged, stack_command
 from driftloop_cli.table_layout import Rows
 from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import Rejected
@@ -17,6 +17,7 @@ _SHOWN = 50
 
 
 @stack_command
+@logged
 def dead_letters(
     run: Invocation,
     places: Annotated[

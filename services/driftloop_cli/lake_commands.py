@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from driftloop_cli.options import Invocation, Model, stack_command
+from driftloop_cli.options import Invocation, Model, logged, stack_command
 from driftloop_cli.table_layout import Rows
 from driftloop_cli.terminal import Terminal, console, styled
 from driftloop_contracts.errors import Rejected
@@ -34,6 +34,7 @@ Timeout = Annotated[float, typer.Option("--timeout-s", help="Stop after this man
 
 
 @stack_command
+@logged
 def query(
     run: Invocation,
     name: Model,
@@ -86,6 +87,7 @@ def _show(answer: "QueryResult", views: "Views", limit: int) -> None:
 
 
 @stack_command
+@logged
 def labels(
     run: Invocation,
     name: Model,
@@ -117,6 +119,7 @@ def labels(
 
 
 @stack_command
+@logged
 def export(
     run: Invocation,
     name: Model,
@@ -170,6 +173,7 @@ def export(
 
 
 @stack_command
+@logged
 def tail(
     run: Invocation,
     name: Model,

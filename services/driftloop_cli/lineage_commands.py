@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from driftloop_cli.options import Invocation, Model, stack_command
+from driftloop_cli.options import Invocation, Model, logged, stack_command
 from driftloop_cli.terminal import console, printable
 
 TREE_WIDTH = 100_000
@@ -18,6 +18,7 @@ Version = Annotated[int, typer.Argument(metavar="VERSION", help="Its version.")]
 
 
 @stack_command
+@logged
 def lineage(
     run: Invocation,
     name: Model,
@@ -37,6 +38,7 @@ def lineage(
 
 
 @stack_command
+@logged
 def report(
     run: Invocation,
     name: Model,
@@ -70,6 +72,7 @@ def report(
 
 
 @stack_command
+@logged
 def reproduce(
     run: Invocation,
     name: Model,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from driftloop_cli.options import Invocation, stack_command
+from driftloop_cli.options import Invocation, logged, stack_command
 from driftloop_cli.terminal import console, printable
 from driftloop_contracts.durations import seconds_of
 
@@ -74,6 +74,7 @@ def logs(
 
 
 @stack_command
+@logged
 def bundle(
     run: Invocation,
     output: Annotated[

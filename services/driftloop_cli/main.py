@@ -26,6 +26,7 @@ from driftloop_cli.options import (
     Invocation,
     Sets,
     StateDir,
+    logged,
     reported,
     stack_command,
 )
@@ -231,6 +232,7 @@ _kafka_command("status", "Show whether the broker runs, its address and its topi
 
 @app.command()
 @stack_command
+@logged
 def train(
     run: Invocation,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A parquet or CSV file.")],
@@ -283,6 +285,7 @@ def train(
 
 @app.command()
 @stack_command
+@logged
 def doctor(
     run: Invocation,
     role: Annotated[

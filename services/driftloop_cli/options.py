@@ -83,6 +83,22 @@ class Invocation:
             show()
 
 
+def logged(
+    command: Callable[Concatenate[Invocation, ...], None],
+) -> Callable[Concatenate[Invocation, ...], None]:
+    """For a command that opens the store, the lake or the registry itself: what they log goes to
+    standard error. Others do not pay for the import."""
+
+    @wraps(command)
+    def run(invocation: Invocation, /, **arguments: Any) -> None:
+        from driftloop_settings.logs import log_to_stderr
+
+        log_to_stderr()
+        command(invocation, **arguments)
+
+    return run
+
+
 def stack_command(command: Callable[Concatenate[Invocation, ...], None]) -> Callable[..., None]:
     """Add the four common options to a command: `--state-dir`, `--set`, `--config`, `--json`.
 

@@ -1,5 +1,6 @@
 """What each role needs on its machine, and whether it reaches it from there."""
 
+import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from driftloop_settings import Settings
 Check = Callable[[Settings], str]
 CLOCKS_S = 5.0
 """How far the machine's clock may be off: labels and windows are compared by their times."""
+CONNECT_S = 5.0
 
 
 def clock(settings: Settings) -> str:
@@ -65,6 +67,9 @@ def registry(settings: Settings) -> str:
     from driftloop_registry.mlflow_registry import open_registry
 
     try:
+        server = urlsplit(settings.registry_uri)
+        if server.hostname and server.port:  # MLflow tries again for minutes
+            socket.create_connection((server.hostname, server.port), CONNECT_S).close()
         open_registry(settings).aliases("doctor")
     except DriftloopError:
         raise

@@ -1,10 +1,15 @@
-"""Logs of roles and of their child processes: one JSON object a line, on standard error."""
+"""Logs, on standard error: of roles and of their child processes one JSON object a line."""
 
 import logging
 import sys
 from typing import Any
 
 import structlog
+
+
+def log_to_stderr() -> None:
+    """In the form for people. Standard output is for what a command was asked for."""
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def configure_logs() -> None:

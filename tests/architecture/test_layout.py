@@ -35,6 +35,12 @@ def imports(module: Path) -> set[str]:
     return found
 
 
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their names."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 @pytest.mark.parametrize("root", SOURCE_ROOTS)
 def test_source_roots_are_no_packages(root: str) -> None:
     assert not (ROOT / root / "__init__.py").exists()

@@ -29,6 +29,7 @@ from driftloop_store.tables import metadata
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TENSOR = TensorSpec("x", "FP32", (-1, 1))
 SERVED = ServedVersion(1, "somewhere", Signature((TENSOR,), (TENSOR,)))
+BODY = {"candidate": SERVED.to_dict()}
 DEPLOYMENT = Deployment(ModelSpec("m"), (SERVED,), TrafficSplit(1))
 
 
@@ -151,7 +152,7 @@ def test_only_one_rollout_of_a_model_is_active(store: Store) -> None:
     assert store.request_rollout("a", SERVED, "m", NOW, "because")["id"] == "a"
     with pytest.raises(Conflict):
         store.request_rollout("b", SERVED, "m", NOW, "because")
-    saved = store.save_rollout("a", rollout["revision"], "rolled_back", {}, {"event": "harm"})
+    saved = store.save_rollout("a", rollout["revision"], "rolled_back", BODY, {"event": "harm"})
     assert saved["revision"] == rollout["revision"] + 1
     assert [event["event"] for event in store.rollout_events("a")] == ["harm"]
     assert store.request_rollout("b", SERVED, "m", NOW, "again")["state"] == "pending"
@@ -275,7 +276,7 @@ def test_two_controllers_take_each_step_once(another: Open) -> None:
         for _ in range(20):
             revision = store.rollout("a")["revision"]
             with suppress(Conflict):
-                store.save_rollout("a", revision, "running", {}, {"by": number})
+                store.save_rollout("a", revision, "running", BODY, {"by": number})
                 taken += 1
         return taken
 

@@ -64,7 +64,6 @@ def test_an_unknown_role_is_refused(tmp_path: Path) -> None:
     assert "the roles are kafka, ray, serving" in json.loads(result.stdout)["error"]
 
 
-@pytest.mark.integration
 def test_a_registry_that_cannot_be_opened_hides_its_password(tmp_path: Path) -> None:
     uri = f"postgresql+psycopg://me:secret@127.0.0.1:{free_port()}/db"
     settings = Settings(state_dir=tmp_path, registry={"uri": uri})

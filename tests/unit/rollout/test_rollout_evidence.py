@@ -141,7 +141,7 @@ def test_unequal_coverage_is_never_compared(fresh: RolloutEvidence) -> None:
     )
     seen = extend(fresh, uneven, uneven, replace(MARGINS, label_age_s=1.0), after(30))
     assert counts(seen)["quality"] == (0, 0)
-    assert "labels are late" in seen.waiting
+    assert "20% of the canary's and 100% of the stable ones" in seen.waiting
 
 
 def test_a_failed_request_counts_once_whatever_its_rows(fresh: RolloutEvidence) -> None:
