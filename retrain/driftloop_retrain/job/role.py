@@ -31,7 +31,7 @@ from driftloop_retrain.job.process_memory import used_mb, usual_limit_mb
 from driftloop_retrain.job.retries import RetryPolicy, retry_of
 from driftloop_retrain.job.worker_process import STORE_AWAY
 from driftloop_retrain.record.shared_work import SharedWork
-from driftloop_retrain.record.workspace import work_folder
+from driftloop_retrain.record.workspace import work_folder, work_lock
 from driftloop_settings import Settings
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
@@ -95,6 +95,7 @@ def _run_one(
     if not stop.is_set():
         work = work_folder(settings, retrain_id)
         shutil.rmtree(work, ignore_errors=True)
+        work_lock(settings, retrain_id).unlink(missing_ok=True)
         SharedWork(open_artifacts(settings), store, retrain_id, work).forget()
 
 

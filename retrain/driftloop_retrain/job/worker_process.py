@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from driftloop_contracts.clock import system_clock
 from driftloop_contracts.errors import RetryLater
-from driftloop_retrain.record.workspace import work_folder
+from driftloop_retrain.record.workspace import work_folder, work_lock
 from driftloop_settings import Settings
 from driftloop_settings.logs import configure_logs
 from driftloop_settings.niceness import give_way
@@ -59,9 +59,9 @@ def _run() -> int:
     from driftloop_store import open_store
 
     store = open_store(settings.store_url)
-    folder = work_folder(settings, order.retrain_id).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "running.lock").open("w") as lock:
+    lock_path = work_lock(settings, order.retrain_id)
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a predecessor may still be ending
         context = RetrainContext(
             settings, store, open_lake(settings), open_registry(settings), system_clock

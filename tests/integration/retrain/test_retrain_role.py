@@ -129,7 +129,9 @@ def archive(
                 PredictionHeaders(model, 1, "r", 0, n - 1, n),
                 table,
             ),
-            LabelRecord(Origin(KafkaPosition(LABELS, 0, offset), NOW, b"", json.dumps({})), labels),
+            LabelRecord(
+                Origin(KafkaPosition(LABELS, 0, offset + 1), NOW, b"", json.dumps({})), labels
+            ),
         ]
     )
 
