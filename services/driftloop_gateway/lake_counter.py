@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from driftloop_lake.port import LakeCounts, LakeReader
 
-LEAST_S = 0.5
+LEAST_S, MOST_S = 0.5, 3.0
 LOAD = 0.05
-"""Of a core, at most, for counting one model."""
+"""Of a core for counting one model, unless its counts would be older than MOST_S."""
 
 
 class LakeCounter:
-    """Keeps the counts of a model for half a second, or longer if counting takes long. Of several
-    who ask at once, one counts. May raise what the lake raises."""
+    """Keeps the counts of a model for half a second, or up to three if counting takes long. Of
+    several who ask at once, one counts. May raise what the lake raises."""
 
     def __init__(self, lake: LakeReader, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._lake = lake
@@ -31,5 +31,6 @@ class LakeCounter:
             pin = self._lake.pin(model)
             found = self._lake.count(model, pin) if pin is not None else None
             now_s = self._clock_s()
-            self._known[model] = now_s + max(LEAST_S, (now_s - begun_s) / LOAD), found
+            kept_s = min(MOST_S, max(LEAST_S, (now_s - begun_s) / LOAD))
+            self._known[model] = now_s + kept_s, found
             return found

@@ -38,12 +38,14 @@ def test_many_who_ask_at_once_are_one_count() -> None:
     assert ask("m") == LakeCounts(2, 0, 0)
 
 
-def test_a_count_that_takes_long_is_kept_longer() -> None:
+def test_a_count_that_takes_long_is_kept_longer_and_never_gets_old() -> None:
     lake = Lake()
     ask = counter(lake)
-    lake.takes_s = 1.0
+    lake.takes_s = 0.1
     ask("m")
-    lake.now_s += 19.0
+    lake.now_s += 1.9
     assert ask("m") == LakeCounts(1, 0, 0)
-    lake.now_s += 1.5
+    lake.now_s, lake.takes_s = lake.now_s + 0.2, 5.0
     assert ask("m") == LakeCounts(2, 0, 0)
+    lake.now_s += 3.1
+    assert ask("m") == LakeCounts(3, 0, 0)
