@@ -302,7 +302,10 @@ def boosted(frame: pd.DataFrame, labels: "pd.Series[int]") -> dict[str, tuple[An
     known = {
         "lightgbm": ("LGBMClassifier", {"n_estimators": 10, "verbose": -1}),
         "xgboost": ("XGBClassifier", {"n_estimators": 10}),
-        "catboost": ("CatBoostClassifier", {"iterations": 10, "verbose": False}),
+        "catboost": (
+            "CatBoostClassifier",
+            {"iterations": 10, "verbose": False, "allow_writing_files": False},
+        ),
     }
     found = {}
     for name, (kind, parameters) in known.items():
