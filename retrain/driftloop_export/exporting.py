@@ -4,7 +4,6 @@ It is called in the process that trained the model: nothing is unpickled, and th
 hand to be compared with.
 """
 
-import hashlib
 import json
 import platform
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
+from driftloop_contracts.file_hash import sha256_of
 from driftloop_contracts.graph_names import output_name
 from driftloop_contracts.kind import Task
 from driftloop_contracts.model import ModelSpec, check_new_name
@@ -81,7 +81,7 @@ def export(
     newest = max(0, rows.rows - MAX_REFERENCE_ROWS)
     table = reference_table(rows.table, outputs, known).slice(newest)
     pq.write_table(table, folder / REFERENCE)
-    digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
+    digest = sha256_of(folder / MODEL)
     suggested = None if objective or known is None else suggested_objective(found, Counter(known))
     head = _suggestion(Counter(known)) if suggested and known is not None else ""
     _write_spec(folder, spec, objective or suggested, digest, type(model), head)

@@ -14,8 +14,9 @@ from uuid import uuid4
 
 import structlog
 
-from driftloop_artifacts.manifest import Manifest, read_manifest, sha256_of
+from driftloop_artifacts.manifest import Manifest, read_manifest
 from driftloop_contracts.errors import DriftloopError, Rejected, RetryLater
+from driftloop_contracts.file_hash import sha256_of
 
 log = structlog.get_logger()
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from driftloop_contracts.errors import Rejected, shown
+from driftloop_contracts.file_hash import sha256_of
 
 PREFIX = "sha256:"
 MOST_FILES = 100_000
@@ -63,11 +64,6 @@ def manifest_of(folder: Path) -> Manifest:
     names = sorted(path.relative_to(folder).as_posix() for path in files)
     _check(names)
     return Manifest(tuple(_entry(folder, name) for name in names))
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _entry(folder: Path, name: str) -> FileEntry:

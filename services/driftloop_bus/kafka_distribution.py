@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 
 from driftloop_contracts.errors import Unavailable
+from driftloop_contracts.file_hash import sha256_of
 
 log = structlog.get_logger()
 
@@ -118,8 +119,7 @@ def _wrong(lock: Lock, folder: Path) -> list[LockedJar]:
 
 def _is_locked(path: Path, jar: LockedJar) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
+        return sha256_of(path) == jar.sha256
     except OSError:
         return False
 

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import exp
 from typing import Literal
 
-Z95 = 1.959964
+from driftloop_evaluation.wilson import wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,7 @@ class Chart:
 def mean_interval(mean: float, rows: int) -> tuple[float, float]:
     """About 95 % of such intervals hold the true mean of losses in [0, 1] (Wilson 1927). Exact in
     spirit for losses 0 and 1; wider than needed for others, whose variance is lower."""
-    spread = Z95**2 / rows
-    middle = (mean + spread / 2) / (1 + spread)
-    half = Z95 * sqrt(max(mean * (1 - mean), 0.0) / rows + spread / (4 * rows)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return wilson(mean * rows, rows)
 
 
 def e_values(logs: Sequence[float | None]) -> tuple[float | None, ...]:

@@ -3,7 +3,7 @@
 The values are those of `metric_values`. The intervals are those of a jackknife that leaves out one
 of 20 blocks of consecutive rows at a time (Shao and Tu, "The Jackknife and Bootstrap", 1995): so
 rows of one time or of one user may depend on each other. An interval of a share is at least
-Wilson's ("Probable inference", 1927), which holds also if none or all rows count.
+Wilson's.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from driftloop_evaluation import metric_values as values
 from driftloop_evaluation.labels import Floats
+from driftloop_evaluation.wilson import wilson
 
 BLOCKS = 20
 T_QUANTILE = 2.093
 """Of Student's t with BLOCKS - 1 degrees of freedom, for 95 %."""
-Z_QUANTILE = 1.96
 BINS = 10
 """Of equal size, for the calibration error."""
 
@@ -97,16 +97,6 @@ def estimate(measure: Measure, n: int) -> Estimate:
     without = np.array([measure(block != number) for number in range(BLOCKS)])
     error = np.sqrt((BLOCKS - 1) * ((without - without.mean()) ** 2).mean())
     return Estimate(value, float(value - T_QUANTILE * error), float(value + T_QUANTILE * error))
-
-
-def wilson(counted: int, n: int) -> tuple[float, float]:
-    """The interval of a share of n."""
-    if not n:
-        return 0.0, 1.0
-    z2, share = Z_QUANTILE**2, counted / n
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_QUANTILE * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def flat(estimates: Mapping[str, Estimate]) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Creates, saves and describes the LoRA adapter of a training. Only this module uses peft."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.file_hash import sha256_of
 from driftloop_contracts.language import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from driftloop_settings import TuningSettings
 from driftloop_vllm.adapters import BASE_FINGERPRINT
@@ -136,5 +136,4 @@ def describe(folder: Path, model: str, base_version: int, base: Path) -> None:
 
 def weights_hash(folder: Path) -> str:
     """Return the SHA-256 of the adapter's weights."""
-    with (folder / ADAPTER_WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(folder / ADAPTER_WEIGHTS)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from driftloop_contracts.file_hash import sha256_of
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.retrain import Retrain
 from driftloop_settings import Settings
@@ -93,7 +94,7 @@ def this_environment() -> Environment:
 def this_code(recipes: Iterable[NamedRecipe]) -> Code:
     """Return the current code, with these recipes."""
     foreign = {
-        recipe.name: _source_hash(Path(file))
+        recipe.name: sha256_of(Path(file))
         for recipe in recipes
         if (module := getattr(recipe, "module", type(recipe).__module__)).partition(".")[0]
         not in PACKAGES
@@ -156,14 +157,10 @@ def _our_hash() -> str:
     for package in PACKAGES:
         folder = Path(str(importlib.import_module(package).__file__)).parent
         lines += [
-            f"{package}/{path.relative_to(folder)} {_source_hash(path)}"
+            f"{package}/{path.relative_to(folder)} {sha256_of(path)}"
             for path in sorted(folder.rglob("*.py"))
         ]
     return _digest("\n".join(lines))
-
-
-def _source_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _digest(text: str) -> str:

@@ -12,8 +12,8 @@ from driftloop_evaluation.shown_metrics import (
     estimate,
     flat,
     value_metrics,
-    wilson,
 )
+from driftloop_evaluation.wilson import wilson
 
 
 def sample(n: int = 2_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@ the positions of their categories."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +25,10 @@ class _Boosted:
     anew with as many."""
 
     name: str = ""
-    parameters: ClassVar[Parameters] = {}
+    """Also that of the library."""
+    own_parameters: ClassVar[Parameters] = {}
+    kinds: ClassVar[tuple[str, str]]
+    """The library's classes of models: of a classification, of a regression."""
 
     def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> CodedLabels:
         from sklearn.pipeline import make_pipeline
@@ -33,7 +37,7 @@ class _Boosted:
 
         columns, labels = _columns(context), _labels(train, context)
         rows = columns.fit_transform(train.features.to_pandas())
-        chosen = {**self.parameters, **context.parameters}
+        chosen = {**self.own_parameters, **context.parameters}
         trees = context.rounds or TREES
         if validation is not None:
             held = columns.transform(validation.features.to_pandas())
@@ -52,6 +56,17 @@ class _Boosted:
         self, context: FitContext, parameters: Mapping[str, Any], trees: int, *, stops: bool
     ) -> Any:
         """stops: when the validation loss no longer falls."""
+        try:
+            library = import_module(self.name)
+        except ImportError:
+            raise Rejected(MISSING.format(self.name)) from None
+        kind = getattr(library, self.kinds[context.classes is None])
+        own = self._options(trees, context.seed)
+        patience = PATIENCE if stops else None
+        return kind(**own, early_stopping_rounds=patience, **parameters)
+
+    def _options(self, trees: int, seed: int) -> dict[str, Any]:
+        """The library's names for what both are given, and what it alone needs."""
         raise NotImplementedError
 
     def _best(self, model: Any) -> int:
@@ -64,7 +79,8 @@ class XgBoost(_Boosted):
     """See Recipe."""
 
     name: str = "xgboost"
-    parameters: ClassVar[Parameters] = {
+    kinds: ClassVar[tuple[str, str]] = ("XGBClassifier", "XGBRegressor")
+    own_parameters: ClassVar[Parameters] = {
         "learning_rate": 0.1, "max_depth": 6, "min_child_weight": 1.0, "subsample": 0.8,
         "colsample_bytree": 0.8, "reg_lambda": 1.0,
     }  # fmt: skip
@@ -76,23 +92,9 @@ class XgBoost(_Boosted):
         "colsample_bytree": between(0.4, 1.0),
         "reg_lambda": between(1e-2, 30.0, log=True),
     }
-    own_parameters: ClassVar[Parameters] = parameters
 
-    def _estimator(
-        self, context: FitContext, parameters: Mapping[str, Any], trees: int, *, stops: bool
-    ) -> Any:
-        try:
-            from xgboost import XGBClassifier, XGBRegressor
-        except ImportError:
-            raise Rejected(MISSING.format(self.name)) from None
-        kind = XGBRegressor if context.classes is None else XGBClassifier
-        return kind(
-            n_estimators=trees,
-            random_state=context.seed,
-            n_jobs=1,
-            early_stopping_rounds=PATIENCE if stops else None,
-            **parameters,
-        )
+    def _options(self, trees: int, seed: int) -> dict[str, Any]:
+        return {"n_estimators": trees, "random_state": seed, "n_jobs": 1}
 
     def _best(self, model: Any) -> int:
         return int(model.best_iteration) + 1
@@ -103,7 +105,8 @@ class CatBoost(_Boosted):
     """See Recipe."""
 
     name: str = "catboost"
-    parameters: ClassVar[Parameters] = {
+    kinds: ClassVar[tuple[str, str]] = ("CatBoostClassifier", "CatBoostRegressor")
+    own_parameters: ClassVar[Parameters] = {
         "learning_rate": 0.1, "depth": 6, "l2_leaf_reg": 3.0, "random_strength": 1.0,
     }  # fmt: skip
     space: ClassVar[Space] = {
@@ -112,24 +115,10 @@ class CatBoost(_Boosted):
         "l2_leaf_reg": between(0.5, 30.0, log=True),
         "random_strength": between(0.1, 10.0, log=True),
     }
-    own_parameters: ClassVar[Parameters] = parameters
 
-    def _estimator(
-        self, context: FitContext, parameters: Mapping[str, Any], trees: int, *, stops: bool
-    ) -> Any:
-        try:
-            from catboost import CatBoostClassifier, CatBoostRegressor
-        except ImportError:
-            raise Rejected(MISSING.format(self.name)) from None
-        kind = CatBoostRegressor if context.classes is None else CatBoostClassifier
-        return kind(
-            iterations=trees,
-            random_seed=context.seed,
-            thread_count=1,
-            allow_writing_files=False,
-            early_stopping_rounds=PATIENCE if stops else None,
-            **parameters,
-        )
+    def _options(self, trees: int, seed: int) -> dict[str, Any]:
+        limits = {"thread_count": 1, "allow_writing_files": False}
+        return {"iterations": trees, "random_seed": seed, **limits}
 
     def _best(self, model: Any) -> int:
         return int(model.get_best_iteration()) + 1
