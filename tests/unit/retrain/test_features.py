@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pytest
 
@@ -17,9 +18,12 @@ from driftloop_retrain.tabular.features.feature import DATE_COLUMNS
 from driftloop_retrain.tabular.features.fitting import fit_features, targets_of
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.parity import check_parity
-from driftloop_retrain.tabular.recipes import FitContext
+from driftloop_retrain.tabular.recipes import FitContext, Recipe
+from driftloop_retrain.tabular.recipes.boosted_extras import CatBoost, XgBoost
 from driftloop_retrain.tabular.recipes.encoding import fit_rows
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.tabular.recipes.linear import Linear
+from driftloop_retrain.tabular.recipes.tabular_network import ResidualNetwork, TabularNetwork
 
 TIMES = [
     datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC),
@@ -112,7 +116,18 @@ def test_a_target_encoding_does_not_show_a_row_its_own_label() -> None:
     assert np.corrcoef(in_serving, labels)[0, 1] > 0.99
 
 
-def test_a_graph_with_all_features_answers_as_the_model(tmp_path: Path) -> None:
+FAMILIES: tuple[Recipe, ...] = (
+    GradientBoosting(),
+    Linear(),
+    XgBoost(),
+    CatBoost(),
+    TabularNetwork(),
+    ResidualNetwork(),
+)
+
+
+@pytest.mark.parametrize("recipe", FAMILIES, ids=lambda r: r.name)
+def test_a_graph_with_all_features_answers_as_the_model(recipe: Recipe, tmp_path: Path) -> None:
     data = rows()
     context = FitContext(
         "classification",
@@ -121,8 +136,9 @@ def test_a_graph_with_all_features_answers_as_the_model(tmp_path: Path) -> None:
         tmp_path / "work",
         classes=np.array([0, 1]),
         features=parse_feature_rules(ALL_RULES),
+        rounds=3,
     )
-    model = GradientBoosting().fit(data.slice(0, 300), data.slice(300, 400), context)
+    model = recipe.fit(data.slice(0, 300), None, context)
     model.export(tmp_path)
     graph, held = OnnxModel(tmp_path), data.features.slice(300)
     unknown = held.set_column(2, "city", pa.array(["nowhere"] * held.num_rows))
@@ -130,8 +146,46 @@ def test_a_graph_with_all_features_answers_as_the_model(tmp_path: Path) -> None:
         check_parity(table, model.predict(table), outputs_of(graph, table), 1e-5)
 
 
-def test_a_million_categories_are_bounded() -> None:
-    """Only the most frequent have a place of their own."""
+@pytest.mark.parametrize("recipe", FAMILIES, ids=lambda r: r.name)
+def test_every_family_learns_from_a_feature_that_is_declared(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    """The label is the weekday of a time, which no family sees in the seconds themselves."""
+    at = np.random.default_rng(1).integers(0, 2_000_000_000, 1_200)
+    labels = ((at // 86_400 + 3) % 7 >= 5).astype(np.int64)
+    data = dataset_of(pa.table({"at": at}), labels, np.arange(1_200).astype("M8[us]"), "")
+    context = FitContext(
+        "classification", input_tensors(data.features), 0, tmp_path, classes=np.array([0, 1]),
+        rounds=2 if recipe.name == "linear" else 16, features=(FeatureRule(("at",), "date"),),
+    )  # fmt: skip
+    model = recipe.fit(data.slice(0, 900), None, context)
+    held = data.slice(900, 1_200)
+    right = model.predict(held.features)["label"] == held.labels
+    assert right.mean() > 0.9
+
+
+@pytest.mark.parametrize("recipe", FAMILIES, ids=lambda r: r.name)
+def test_a_million_categories_make_no_large_graph(recipe: Recipe, tmp_path: Path) -> None:
+    """Each family knows the most frequent ones."""
+    count = 20_000
+    texts = [f"id{number if number % 2 else number % 1_000}" for number in range(count)]
+    data = dataset_of(pa.table({"id": texts}), np.arange(count) % 2, np.zeros(count, "M8[us]"), "")
+    context = FitContext(
+        "classification", input_tensors(data.features), 0, tmp_path, classes=np.array([0, 1]),
+        rounds=1,
+    )  # fmt: skip
+    recipe.fit(data, None, context).export(tmp_path)
+    keys = [
+        len(attribute.strings)
+        for node in onnx.load(tmp_path / "model.onnx").graph.node
+        for attribute in node.attribute
+        if attribute.name == "keys_strings"
+    ]
+    assert keys == [1_000]
+    assert (tmp_path / "model.onnx").stat().st_size < 300_000
+
+
+def test_a_target_encoding_knows_the_most_frequent_categories() -> None:
     features = pa.table({"id": [f"id{number}" for number in range(30_000)]})
     data = dataset_of(features, np.arange(30_000) % 2, np.zeros(30_000, "M8[us]"), "")
     targets = targets_of(data.labels, np.array([0, 1]))

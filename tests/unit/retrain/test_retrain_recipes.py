@@ -18,7 +18,15 @@ from driftloop_retrain.tabular.recipes.tabular_network import ResidualNetwork, T
 
 @pytest.mark.parametrize(
     "recipe",
-    [GradientBoosting(), RandomForest(), TabularNetwork(), ResidualNetwork(), Linear()],
+    [
+        GradientBoosting(),
+        RandomForest(),
+        TabularNetwork(),
+        ResidualNetwork(),
+        Linear(),
+        XgBoost(),
+        CatBoost(),
+    ],
     ids=lambda r: r.name,
 )
 def test_built_in_recipes_keep_to_the_contract(recipe: Recipe, tmp_path: Path) -> None:
@@ -26,8 +34,23 @@ def test_built_in_recipes_keep_to_the_contract(recipe: Recipe, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("recipe", [XgBoost(), CatBoost()], ids=lambda r: r.name)
-def test_recipes_of_extras_keep_to_the_contract(recipe: Recipe, tmp_path: Path) -> None:
-    check_recipe(recipe, tmp_path, ("classification",))
+def test_a_class_without_a_row_to_train_on_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    data = example("classification", rows=300)
+    context = FitContext(
+        "classification", input_tensors(data.features), 0, tmp_path, classes=np.arange(4)
+    )
+    with pytest.raises(Rejected, match="no row to train on has the label 3"):
+        recipe.fit(data, None, context)
+
+
+def test_a_linear_model_gives_a_class_without_a_row_no_chance(tmp_path: Path) -> None:
+    data = example("classification", rows=300)
+    context = FitContext(
+        "classification", input_tensors(data.features), 0, tmp_path, classes=np.arange(4)
+    )
+    answers = Linear().fit(data, None, context).predict(data.features)
+    assert answers["probabilities"][:, 3].max() < 1e-6
+    assert (answers["label"] == data.labels).mean() > 0.8
 
 
 @pytest.mark.parametrize("recipe", [GradientBoosting(), TabularNetwork()], ids=lambda r: r.name)

@@ -1,19 +1,22 @@
-"""XGBoost and CatBoost, whose libraries come with the extra `export`: numbers as they are, texts as
-the positions of their categories."""
+"""XGBoost and CatBoost, whose libraries come with the extra `export`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_retrain.tabular.dataset import Dataset
-from driftloop_retrain.tabular.recipes.coded_labels import CodedLabels
-from driftloop_retrain.tabular.recipes.own_recipe import KEPT
+from driftloop_retrain.tabular.recipes.boosted_trees import BoostedTrees
+from driftloop_retrain.tabular.recipes.encoding import fit_rows
 from driftloop_retrain.tabular.recipes.port import FitContext
 from driftloop_retrain.tabular.tuning.space import Parameters, Space, between, whole
+
+if TYPE_CHECKING:
+    from driftloop_export.boosted import Boosted
 
 TREES, PATIENCE = 300, 30
 MISSING = "the recipe {!r} needs its library: pip install 'driftloop[export]'"
@@ -21,8 +24,8 @@ MISSING = "the recipe {!r} needs its library: pip install 'driftloop[export]'"
 
 @dataclass(frozen=True)
 class _Boosted:
-    """See Recipe. With a validation part the number of trees is found on it, and the model is grown
-    anew with as many."""
+    """See Recipe and TreeLibrary. With a validation part the number of trees is found on it, and
+    the model is grown anew with as many."""
 
     name: str = ""
     """Also that of the library."""
@@ -30,27 +33,21 @@ class _Boosted:
     kinds: ClassVar[tuple[str, str]]
     """The library's classes of models: of a classification, of a regression."""
 
-    def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> CodedLabels:
-        from sklearn.pipeline import make_pipeline
-
-        from driftloop_export import Native
-
-        columns, labels = _columns(context), _labels(train, context)
-        rows = columns.fit_transform(train.features.to_pandas())
+    def fit(self, train: Dataset, validation: Dataset | None, context: FitContext) -> BoostedTrees:
+        encoding, rows = fit_rows(train, context)
+        labels = _labels(train, context)
+        _check_classes(labels, context)
         chosen = {**self.own_parameters, **context.parameters}
         trees = context.rounds or TREES
         if validation is not None:
-            held = columns.transform(validation.features.to_pandas())
+            pair = (encoding.matrix(validation.features), _labels(validation, context))
             model = self._estimator(context, chosen, trees, stops=True)
-            pair = [(held, _labels(validation, context))]
-            model.fit(rows, labels, sample_weight=train.weights, eval_set=pair, verbose=False)
+            model.fit(rows, labels, sample_weight=train.weights, eval_set=[pair], verbose=False)
             trees = max(1, self._best(model))
             context.report(0.6, None)
         model = self._estimator(context, chosen, trees, stops=False)
         model.fit(rows, labels, sample_weight=train.weights, verbose=False)
-        native = Native(make_pipeline(columns, model), context.task)
-        kept = context.checkpoints / KEPT
-        return CodedLabels(native, train, kept, rounds=trees, classes=context.classes)
+        return BoostedTrees(model, self, encoding, context.classes, trees)
 
     def _estimator(
         self, context: FitContext, parameters: Mapping[str, Any], trees: int, *, stops: bool
@@ -71,6 +68,14 @@ class _Boosted:
 
     def _best(self, model: Any) -> int:
         """The number of trees with the lowest validation loss."""
+        raise NotImplementedError
+
+    def margins(self, model: Any, matrix: NDArray[np.float32]) -> NDArray[Any]:
+        """See TreeLibrary."""
+        raise NotImplementedError
+
+    def boosted(self, model: Any) -> "Boosted":
+        """See TreeLibrary."""
         raise NotImplementedError
 
 
@@ -99,6 +104,14 @@ class XgBoost(_Boosted):
     def _best(self, model: Any) -> int:
         return int(model.best_iteration) + 1
 
+    def margins(self, model: Any, matrix: NDArray[np.float32]) -> NDArray[Any]:
+        return np.asarray(model.predict(matrix, output_margin=True))
+
+    def boosted(self, model: Any) -> "Boosted":
+        from driftloop_export import xgboost_adapter
+
+        return xgboost_adapter.XgBoost().boosted(model, None)
+
 
 @dataclass(frozen=True)
 class CatBoost(_Boosted):
@@ -123,16 +136,23 @@ class CatBoost(_Boosted):
     def _best(self, model: Any) -> int:
         return int(model.get_best_iteration()) + 1
 
+    def margins(self, model: Any, matrix: NDArray[np.float32]) -> NDArray[Any]:
+        return np.asarray(model.predict(matrix, prediction_type="RawFormulaVal"))
+
+    def boosted(self, model: Any) -> "Boosted":
+        from driftloop_export import catboost_adapter
+
+        return catboost_adapter.CatBoost().boosted(model, None)
+
 
 def _labels(data: Dataset, context: FitContext) -> Any:
     """The classes as numbers, which is all that XGBoost takes."""
     return data.labels if context.classes is None else np.searchsorted(context.classes, data.labels)
 
 
-def _columns(context: FitContext) -> Any:
-    from sklearn.compose import make_column_transformer
-    from sklearn.preprocessing import OrdinalEncoder
-
-    texts = [tensor.name for tensor in context.inputs if tensor.datatype == "BYTES"]
-    codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    return make_column_transformer((codes, texts), remainder="passthrough")
+def _check_classes(labels: Any, context: FitContext) -> None:
+    """Raises Rejected if a class has no row, for which the libraries would make no score."""
+    seen = set(np.unique(labels).tolist())
+    if context.classes is not None and len(seen) < len(context.classes):
+        missing = [c for i, c in enumerate(context.classes.tolist()) if i not in seen]
+        raise Rejected(f"no row to train on has the label {missing[0]!r}")

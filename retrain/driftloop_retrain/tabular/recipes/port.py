@@ -30,7 +30,7 @@ class FitContext:
     called any number of times with the completed share and the validation loss (or None). champion:
     the folder of the version to beat, whose files training may start from; None: there is none.
     parameters: those of the recipe's `space` to train with, in place of its own. features:
-    declared in the spec, which the built-in families but the extras and `linear` make.
+    declared in the spec, which the built-in families make (`encoding.fit_rows`).
     champion_until: the champion was trained on no row after it; None: it is not known.
     """
 
