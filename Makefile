@@ -16,8 +16,6 @@ PYTEST := $(BIN)/pytest
 RAYS := tests/integration/serving
 # These start whole stacks, one after another.
 STACKS := tests/e2e tests/faults
-UNIT := $(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language" \
-	  $(addprefix --ignore ,tests/integration $(STACKS))
 
 # Where this is set, each process compiles all that it imports anew, which doubles a stack's start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -51,14 +49,21 @@ demo: setup  ## Watch the loop close on a real data set (about four minutes)
 
 .PHONY: test
 test: setup clients  ## Run every test: unit, contract, integration (real services), end to end
-	$(UNIT)
-	$(PYTEST) -n 2 --dist loadfile -m "integration and not faults" --timeout 300 --ignore $(RAYS) tests/integration tests/contract
-	$(PYTEST) -m "integration and not faults" --timeout 300 $(RAYS)
-	$(PYTEST) -m "e2e and not faults" --timeout 600 $(STACKS)
+	tests/every_test
 
 .PHONY: test-unit
 test-unit: setup  ## Run the tests that need no service
-	$(UNIT)
+	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language" \
+	  $(addprefix --ignore ,tests/integration $(STACKS))
+
+.PHONY: test-services
+test-services: setup  ## Run the integration and contract tests, which start real services
+	$(PYTEST) -n 2 --dist loadfile -m "integration and not faults" --timeout 300 --ignore $(RAYS) tests/integration tests/contract
+	$(PYTEST) -m "integration and not faults" --timeout 300 $(RAYS)
+
+.PHONY: test-stacks
+test-stacks: setup clients  ## Run the end-to-end tests, which start whole stacks
+	$(PYTEST) -m "e2e and not faults" --timeout 600 $(STACKS)
 
 .PHONY: test-cluster
 test-cluster: setup  ## Run the tests of roles on several machines that share no folder
