@@ -1,6 +1,7 @@
 import ast
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,19 @@ VENDORS = {
 BANNED = {"pickle", "cloudpickle", "dill", "joblib"}
 
 
+@cache
+def import_statements(module: Path) -> list[ast.Import | ast.ImportFrom]:
+    """At its top or within a function."""
+    nodes = ast.walk(ast.parse(module.read_text()))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports(module: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(module.read_text())):
+    for node in import_statements(module):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+        elif node.module and node.level == 0:
             found.add(node.module.split(".")[0])
     return found
 
@@ -73,12 +81,12 @@ NAMES = {
 
 
 def imported_modules(name: str) -> set[str]:
-    """Our modules that a module imports, at its top or within a function."""
+    """Our modules that a module imports."""
     found = set()
-    for node in ast.walk(ast.parse(NAMES[name].read_text())):
+    for node in import_statements(NAMES[name]):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+        elif node.module and node.level == 0:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 found.add(inner if inner in NAMES else node.module)
