@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -54,3 +55,13 @@ def postgres() -> Iterator[PostgresServer]:
 def postgres_url(postgres: PostgresServer) -> str:
     """The SQLAlchemy URL of a new, empty database."""
     return postgres.database()
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database with MLflow's tables, to be copied: making them takes seconds."""
+    from driftloop_registry.mlflow_registry import MlflowRegistry
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    MlflowRegistry(f"sqlite:///{folder / 'mlflow.db'}", folder / "registry").versions("none")
+    return folder / "mlflow.db"

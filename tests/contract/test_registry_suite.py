@@ -18,14 +18,6 @@ from driftloop_registry.port import Registry
 SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 1)),), (TensorSpec("label", "INT64", (-1,)),))
 
 
-@pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database with MLflow's tables: making them takes seconds."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    MlflowRegistry(f"sqlite:///{folder / 'mlflow.db'}", folder / "registry").versions("none")
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def artifacts(tmp_path: Path) -> Artifacts:
     shared = FolderBlobs(tmp_path / "shared")

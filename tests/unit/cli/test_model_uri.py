@@ -26,8 +26,10 @@ LABELS = (FRAME.a > FRAME.b).astype(int)
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+def server(mlflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(mlflow_database.read_bytes())
+    uri = f"sqlite:///{database}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)
     mlflow.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri())
