@@ -42,7 +42,7 @@ class StoreReader:
         """pending: the deliveries under way. Raises StoreAway."""
         store = self._store
         deployments = store.deployments()
-        alerts = store.unclosed_alerts()
+        alerts = store.open_alerts()
         windows = store.newest_windows(WINDOWS)
         rollouts = store.newest_rollouts()
         retrains = store.newest_retrains(RETRAINS)

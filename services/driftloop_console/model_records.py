@@ -19,7 +19,7 @@ def all_models(context: ConsoleContext) -> list[tuple[ModelRecords, Condition]]:
     windows, decisions = store.newest_windows(1), store.newest_decisions()
     retrains, rollouts = store.newest_retrains(1), store.newest_rollouts()
     monitors = store.monitor_states()
-    alerts = _by_model((alert.model, alert) for alert in store.open_alerts())
+    alerts = _by_model((alert.model, alert) for alert in reversed(store.open_alerts()))
     ledger = _by_model((entry["model"], entry) for entry in store.ledger())
     degraded = _by_model((found.subject, found) for found in store.degraded())
     found = []
@@ -48,7 +48,7 @@ def one_model(context: ConsoleContext, deployment: Deployment) -> tuple[ModelRec
         decision=next(iter(store.decisions(name, 1)), None),
         retrain=next(iter(store.retrains(name, 1)), None),
         rollout=next(iter(store.rollouts(name, 1)), None),
-        alerts=[alert for alert in store.open_alerts() if alert.model == name],
+        alerts=[alert for alert in reversed(store.open_alerts()) if alert.model == name],
         ledger=store.ledger(name),
         monitor=store.monitor_states(name).get(name, {}),
         degraded=[found for found in store.degraded() if found.subject == name],

@@ -18,10 +18,10 @@ class Alerts(Database):
         """Return alerts, newest first."""
         return [Alert.from_dict(record) for record in self._newest(table, model, limit)]
 
-    def unclosed_alerts(self) -> list[Alert]:
-        """All of them, oldest first."""
+    def open_alerts(self) -> list[Alert]:
+        """All that are not closed, oldest first."""
         query = sa.select(table).where(table.c.state != AlertState.CLOSED)
-        with self._begin() as c:
+        with self._read() as c:
             rows = c.execute(query.order_by(table.c.at, table.c.id))
             return [Alert.from_dict(as_record(row)) for row in rows]
 

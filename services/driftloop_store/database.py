@@ -1,6 +1,6 @@
 """The operations shared by the store's parts: transactions, and writes that may race."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,7 @@ from driftloop_store.engine import READ_ONLY, Availability
 from driftloop_store.tables import changes, loop_events
 
 Record = dict[str, Any]
+PARAMETERS = 500
 ANNOUNCING = 0x6472_6966_74
 """The key of PostgreSQL's advisory lock under which events are numbered."""
 
@@ -130,6 +131,11 @@ class Database:
                     self._announce(c, [told] if told else [])
             if row is not None:
                 return as_record(row)
+
+
+def parts(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    """So many as one statement may have parameters."""
+    return (ids[start : start + PARAMETERS] for start in range(0, len(ids), PARAMETERS))
 
 
 def loop_event(

@@ -16,12 +16,12 @@ _REMOVED = "removed:"
 
 class Deployments(Readers):
     def deployments(self) -> list[Deployment]:
-        with self._begin() as c:
+        with self._read() as c:
             rows = c.execute(sa.select(table.c.body).order_by(table.c.model))
             return [Deployment.from_dict(body) for (body,) in rows]
 
     def deployment(self, model: str) -> Deployment | None:
-        with self._begin() as c:
+        with self._read() as c:
             body = c.execute(sa.select(table.c.body).where(table.c.model == model)).scalar()
         return Deployment.from_dict(body) if body else None
 
@@ -75,7 +75,7 @@ class Deployments(Readers):
         """Return the names of all models that were ever deployed, including removed ones, whose
         last predictions may still be on their way to the lake."""
         query = sa.select(cursors.c.name).where(cursors.c.name.startswith(_REMOVED))
-        with self._begin() as c:
+        with self._read() as c:
             removed = [name.removeprefix(_REMOVED) for (name,) in c.execute(query)]
             deployed = [name for (name,) in c.execute(sa.select(table.c.model))]
         return sorted({*removed, *deployed})

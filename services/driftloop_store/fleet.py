@@ -5,7 +5,6 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from driftloop_contracts.alert import Alert, AlertState
 from driftloop_store import tables as t
 from driftloop_store.database import Record, as_record
 from driftloop_store.readers import Readers
@@ -40,13 +39,6 @@ class Fleet(Readers):
     def record(self, kind: Kind, id_: str) -> Record:
         """Raises NotFound."""
         return self._get(t.metadata.tables[kind], id_)
-
-    def open_alerts(self) -> list[Alert]:
-        """Those that are not closed, newest first."""
-        query = sa.select(t.alerts).where(t.alerts.c.state != AlertState.CLOSED)
-        with self._read() as c:
-            rows = c.execute(query.order_by(t.alerts.c.at.desc()))
-            return [Alert.from_dict(as_record(row)) for row in rows]
 
     def monitor_states(self, model: str | None = None) -> dict[str, Record]:
         """What the monitor keeps of each model between its steps, or of one."""

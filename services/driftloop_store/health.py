@@ -14,7 +14,7 @@ class RoleHealth(Readers):
     def degraded(self) -> list[Degraded]:
         """Return the degraded roles, longest failing first."""
         query = sa.select(cursors.c.body).where(cursors.c.name.startswith(PREFIX))
-        with self._begin() as c:
+        with self._read() as c:
             found = [Degraded.from_dict(body) for body in c.execute(query).scalars()]
         return sorted(found, key=lambda degraded: degraded.since)
 
@@ -26,7 +26,7 @@ class RoleHealth(Readers):
 
     def heartbeats(self) -> list[Heartbeat]:
         query = sa.select(cursors.c.body).where(cursors.c.name.startswith(HEARTBEAT_PREFIX))
-        with self._begin() as c:
+        with self._read() as c:
             return [Heartbeat.from_dict(body) for body in c.execute(query).scalars()]
 
     def put_heartbeat(self, beat: Heartbeat) -> None:

@@ -19,13 +19,11 @@ from driftloop_contracts.incident import (
     Notice,
     NoticeKind,
 )
-from driftloop_store.database import Database, Record, loop_event
+from driftloop_store.database import Database, Record, loop_event, parts
 from driftloop_store.tables import deliveries, incident_events, outbox
 from driftloop_store.tables import incidents as table
 
 _COLUMNS = ("id", "model", "at", "cause", "subject", "urgency", "state", "updated_at", "revision")
-_PARAMETERS = 500
-"""Of one statement at most."""
 
 
 class Incidents(Database):
@@ -41,14 +39,14 @@ class Incidents(Database):
         """All of them, oldest first."""
         active = table.c.state != IncidentState.RESOLVED
         query = sa.select(table).where(active).order_by(table.c.at, table.c.id)
-        with self._begin() as c:
+        with self._read() as c:
             return [_incident(row) for row in c.execute(query)]
 
     def incidents_by_id(self, ids: Collection[str]) -> dict[str, Incident]:
         """Those that there are."""
         found = {}
-        with self._begin() as c:
-            for part in _parts(list(ids)):
+        with self._read() as c:
+            for part in parts(list(ids)):
                 for row in c.execute(sa.select(table).where(table.c.id.in_(part))):
                     found[row.id] = _incident(row)
         return found
@@ -57,7 +55,7 @@ class Incidents(Database):
         """Its history, oldest first: at, event, actor, reason."""
         events = incident_events
         query = sa.select(events).where(events.c.incident_id == incident_id)
-        with self._begin() as c:
+        with self._read() as c:
             rows = c.execute(query.order_by(events.c.number))
             return [{"at": row.at, **row.body} for row in rows]
 
@@ -87,7 +85,7 @@ class Incidents(Database):
         query = sa.select(outbox).where(outbox.c.delivery_id.is_(None))
         if route is not None:
             query = query.where(outbox.c.route == route)
-        with self._begin() as c:
+        with self._read() as c:
             return [_notice(row) for row in c.execute(query.order_by(outbox.c.at, outbox.c.id))]
 
     def notices_of(self, incident_id: str) -> list[Record]:
@@ -99,7 +97,7 @@ class Incidents(Database):
             .where(outbox.c.incident_id == incident_id)
             .order_by(outbox.c.at, outbox.c.id)
         )
-        with self._begin() as c:
+        with self._read() as c:
             return [dict(row._mapping) for row in c.execute(query)]
 
     def add_delivery(self, delivery: Delivery, notices: Sequence[Notice]) -> bool:
@@ -107,7 +105,7 @@ class Incidents(Database):
         if another writer took one of them on."""
         ids = [notice.id for notice in notices]
         with self._begin() as c:
-            taken = sum(self._take(c, delivery.id, part) for part in _parts(ids))
+            taken = sum(self._take(c, delivery.id, part) for part in parts(ids))
             if taken != len(ids):
                 c.rollback()
                 return False
@@ -117,13 +115,13 @@ class Incidents(Database):
     def drop_notices(self, notices: Sequence[Notice]) -> None:
         """Of a route that the settings do not name any more, or that are out of date."""
         with self._begin() as c:
-            for part in _parts([notice.id for notice in notices]):
+            for part in parts([notice.id for notice in notices]):
                 c.execute(sa.delete(outbox).where(outbox.c.id.in_(part)))
 
     def pending_deliveries(self) -> list[Delivery]:
         """Oldest first."""
         query = sa.select(deliveries).where(deliveries.c.state == DeliveryState.PENDING)
-        with self._begin() as c:
+        with self._read() as c:
             rows = c.execute(query.order_by(deliveries.c.at, deliveries.c.id))
             return [_delivery(row) for row in rows]
 
@@ -132,14 +130,14 @@ class Incidents(Database):
         query = sa.select(deliveries)
         if route is not None:
             query = query.where(deliveries.c.route == route)
-        with self._begin() as c:
+        with self._read() as c:
             order = deliveries.c.at.desc(), deliveries.c.id.desc()
             return [_delivery(row) for row in c.execute(query.order_by(*order).limit(limit))]
 
     def last_deliveries(self) -> dict[str, datetime]:
         """When each route's newest delivery was decided."""
         query = sa.select(deliveries.c.route, sa.func.max(deliveries.c.at))
-        with self._begin() as c:
+        with self._read() as c:
             rows = c.execute(query.group_by(deliveries.c.route)).all()
         return {route: datetime.fromisoformat(at) for route, at in rows}
 
@@ -234,7 +232,3 @@ def _delivery_columns(delivery: Delivery) -> Record:
 
 def _delivery(row: sa.Row[Any]) -> Delivery:
     return Delivery.from_dict({**row.body, **row._mapping})
-
-
-def _parts(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (ids[start : start + _PARAMETERS] for start in range(0, len(ids), _PARAMETERS))

@@ -79,7 +79,7 @@ class Judgements(Database):
             c.execute(t.audit.insert().values(at=datetime.now(UTC).isoformat(), body=body))
 
     def audits(self, limit: int = 100) -> list[Record]:
-        with self._begin() as c:
+        with self._read() as c:
             query = sa.select(t.audit).order_by(t.audit.c.number.desc()).limit(limit)
             return [{"at": row.at, **row.body} for row in c.execute(query)]
 

@@ -1,14 +1,11 @@
 """The newest records of every deployed model at once."""
 
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from driftloop_store import tables as t
-from driftloop_store.database import Database, Record, as_record
-
-_PARAMETERS = 500
+from driftloop_store.database import Database, Record, as_record, parts
 
 
 class NewestRecords(Database):
@@ -29,7 +26,7 @@ class NewestRecords(Database):
         """Of the windows of a model that ended then."""
         table = t.findings
         query = sa.select(table).where(table.c.model == model, table.c.at == at.isoformat())
-        with self._begin() as c:
+        with self._read() as c:
             return [as_record(row) for row in c.execute(query)]
 
     def first_window_after(self, model: str, at: datetime) -> datetime | None:
@@ -38,7 +35,7 @@ class NewestRecords(Database):
         query = sa.select(sa.func.min(ended)).where(
             t.windows.c.model == model, ended > at.isoformat()
         )
-        with self._begin() as c:
+        with self._read() as c:
             found = c.execute(query).scalar()
         return datetime.fromisoformat(found) if found else None
 
@@ -54,15 +51,11 @@ class NewestRecords(Database):
         ids = sa.select(*(of_model.offset(n).scalar_subquery() for n in range(each)))
         ids = ids.select_from(t.deployments)
         found: dict[str, list[Record]] = {}
-        with self._begin() as c:
+        with self._read() as c:
             wanted = [id_ for row in c.execute(ids) for id_ in row if id_ is not None]
-            for part in _parts(wanted):
+            for part in parts(wanted):
                 for row in c.execute(sa.select(table).where(table.c.id.in_(part))):
                     found.setdefault(row.model, []).append(as_record(row))
         for records in found.values():
             records.sort(key=lambda record: (record["at"], record["id"]), reverse=True)
         return found
-
-
-def _parts(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (ids[start : start + _PARAMETERS] for start in range(0, len(ids), _PARAMETERS))

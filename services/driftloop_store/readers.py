@@ -26,7 +26,7 @@ class Readers(Database):
     def cursor(self, name: str) -> Record | None:
         """Return a reader's position, e.g. the monitor's last judged window and its test's
         state."""
-        with self._begin() as c:
+        with self._read() as c:
             return c.execute(sa.select(cursors.c.body).where(cursors.c.name == name)).scalar()
 
     def put_cursor(self, name: str, body: Record, changed: str | None = None) -> None:
@@ -72,5 +72,5 @@ class Readers(Database):
         query = sa.select(ledger)
         if model is not None:
             query = query.where(ledger.c.model == model)
-        with self._begin() as c:
+        with self._read() as c:
             return [dict(row._mapping) for row in c.execute(query)]

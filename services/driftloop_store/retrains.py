@@ -32,7 +32,7 @@ class Retrains(Database):
         """Return requested and running retrains, oldest first. After a crash, those `running` must
         be resumed."""
         query = sa.select(table).where(table.c.state.in_(ACTIVE)).order_by(table.c.at)
-        with self._begin() as c:
+        with self._read() as c:
             return [Retrain.from_dict(as_record(row)) for row in c.execute(query)]
 
     def change_retrain(self, retrain_id: str, change: Callable[[Retrain], Retrain]) -> Retrain:

@@ -42,7 +42,7 @@ class Rollouts(Database):
 
     def active_rollouts(self) -> list[Record]:
         query = sa.select(table).where(table.c.state.not_in(FINISHED_ROLLOUTS))
-        with self._begin() as c:
+        with self._read() as c:
             return [as_record(row) for row in c.execute(query.order_by(table.c.at))]
 
     def save_rollout(
@@ -70,7 +70,7 @@ class Rollouts(Database):
     def rollout_events(self, rollout_id: str) -> list[Record]:
         """Return the events, oldest first."""
         query = sa.select(rollout_events).where(rollout_events.c.rollout_id == rollout_id)
-        with self._begin() as c:
+        with self._read() as c:
             rows = c.execute(query.order_by(rollout_events.c.number))
             return [{"at": row.at, **row.body} for row in rows]
 
