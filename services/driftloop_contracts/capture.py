@@ -120,15 +120,14 @@ def check_capture(spec: ModelSpec, signature: Signature, *, has_key: bool) -> No
             if rule != "drop" and spec.recipe is not None and column in inputs:
                 raise Rejected(
                     f"capture: {rule}: the recipe {spec.recipe!r} would learn from values of "
-                    f"column "
-                    f"{column!r} that no request carries; `drop` it, or deploy without a recipe"
+                    f"column {column!r} that no request carries; `drop` it, or deploy without a "
+                    "recipe"
                 )
     rules.check_types(signature)
     if rules.hash and not has_key:
         raise Rejected(
             f"capture: hash: column {min(rules.hash)!r} needs the setting capture.hash_key: "
-            f"without a "
-            "secret key, hashes of names and numbers can be guessed"
+            "without a secret key, hashes of names and numbers can be guessed"
         )
 
 
