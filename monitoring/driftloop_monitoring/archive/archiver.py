@@ -239,8 +239,7 @@ def positions(
         if offset > end:
             raise RetryLater(
                 f"{topic}:{number} ends at {end}, but the lake holds it up to {offset - 1}: is "
-                f"this "
-                "another Kafka than the one it was filled from?"
+                "this another Kafka than the one it was filled from?"
             )
     log.info("archiver.took", positions={f"{t}:{p}": o for (t, p), o in found.items()})
     return found
