@@ -6,7 +6,6 @@ hand to be compared with.
 
 import json
 import platform
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -19,8 +18,8 @@ import yaml
 from driftloop_contracts.file_hash import sha256_of
 from driftloop_contracts.graph_names import output_name
 from driftloop_contracts.kind import Task
-from driftloop_contracts.model import ModelSpec, check_new_name
-from driftloop_evaluation.suggestion import suggested_objective
+from driftloop_contracts.model import ModelSpec, check_new_name, class_name
+from driftloop_evaluation.chosen_objective import chosen_objective
 from driftloop_export.labels import label_values
 from driftloop_export.native import MODEL, Native
 from driftloop_export.reference import reference_table
@@ -64,7 +63,7 @@ def export(
     task: classification or regression, for a torch module, which does not say; `classes`: its
     classes, in the order of its outputs (default 0, 1, …).
     objective: written into `model.yaml` as it is; without one, labels with a rare class suggest one
-    that sees it. recipe: how it is retrained; None: never.
+    that sees it, as `driftloop train` and `deploy` do. recipe: how it is retrained; None: never.
     Raises Rejected: the sample does not fit the model, the model or a step has no form as a graph,
     a package is missing, or a row differs, with the rows and the likely cause.
     """
@@ -82,9 +81,11 @@ def export(
     table = reference_table(rows.table, outputs, known).slice(newest)
     pq.write_table(table, folder / REFERENCE)
     digest = sha256_of(folder / MODEL)
-    suggested = None if objective or known is None else suggested_objective(found, Counter(known))
-    head = _suggestion(Counter(known)) if suggested and known is not None else ""
-    _write_spec(folder, spec, objective or suggested, digest, type(model), head)
+    suggested, why = objective, ""
+    if objective is None and known is not None and found == "classification":
+        chosen, why = chosen_objective(map(class_name, known))
+        suggested = chosen and chosen.to_dict()
+    _write_spec(folder, spec, suggested, digest, type(model), why)
     exported = Exported(folder, name, found, agreement.rows, agreement.largest_difference, digest)
     record = {
         "model": f"{type(model).__module__}.{type(model).__qualname__}",
@@ -97,16 +98,8 @@ def export(
     return exported
 
 
-def _suggestion(rows: Counter[Any]) -> str:
-    rarest, count = min(rows.items(), key=lambda item: item[1])
-    return (
-        f"# `objective` is a suggestion: {count:,} of {rows.total():,} labels are {rarest!r}, "
-        "which the plain error hardly sees.\n"
-    )
-
-
 def _write_spec(
-    folder: Path, spec: ModelSpec, objective: Any, digest: str, kind: type, more: str
+    folder: Path, spec: ModelSpec, objective: Any, digest: str, kind: type, why: str
 ) -> None:
     signature = OnnxModel(folder / MODEL).signature.to_dict()
     document = {k: v for k, v in spec.to_dict().items() if v not in (None, [], {})}
@@ -115,7 +108,8 @@ def _write_spec(
         document["objective"] = objective
     versions = ", ".join(f"{name} {version}" for name, version in environment().items())
     head = f"# Exported from a {kind.__name__}. {MODEL}: sha256 {digest}.\n# {versions}\n"
-    (folder / SPEC).write_text(head + more + yaml.safe_dump(document, sort_keys=False))
+    head += f"# {why}\n" if why else ""
+    (folder / SPEC).write_text(head + yaml.safe_dump(document, sort_keys=False))
 
 
 def environment() -> dict[str, str]:

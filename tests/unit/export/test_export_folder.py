@@ -41,15 +41,16 @@ def test_deploy_takes_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_rare_class_suggests_an_objective_and_one_of_the_users_own_holds(tmp_path: Path) -> None:
-    rare = (FRAME.a < 2).astype(int)
-    model = DecisionTreeClassifier(max_depth=2).fit(FRAME, rare)
-    export(model, FRAME, "m", labels=rare, output=tmp_path)
+    frame = pd.DataFrame({"a": np.arange(1_000.0), "b": np.arange(1_000.0) % 4})
+    rare = (frame.a < 30).astype(int)
+    model = DecisionTreeClassifier(max_depth=2).fit(frame, rare)
+    export(model, frame, "m", labels=rare, output=tmp_path)
     written = (tmp_path / "model.yaml").read_text()
-    assert "# `objective` is a suggestion: 2 of 30 labels are 1" in written
+    assert "# judged by the balanced error: the class 1 is 3.00% of the rows" in written
     assert ModelSpec.from_dict(spec_of(written)).objective is not None
-    export(model, FRAME, "m", labels=rare, output=tmp_path, objective={"metric": "brier"})
+    export(model, frame, "m", labels=rare, output=tmp_path, objective={"metric": "brier"})
     assert spec_of((tmp_path / "model.yaml").read_text())["objective"] == {"metric": "brier"}
-    export(model, FRAME, "m", labels=FRAME.b % 2 == 0, output=tmp_path)
+    export(model, frame, "m", labels=frame.b % 2 == 0, output=tmp_path)
     assert "objective" not in spec_of((tmp_path / "model.yaml").read_text())
 
 
