@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from driftloop_settings.shown import PASSWORD
+
 LEFT_OUT = "(left out)"
 SECRET = "(secret)"
 SHORTEST_SECRET = 4
@@ -81,8 +83,8 @@ def secrets_of(settings: BaseModel) -> Iterator[str]:
     for value in _values(settings):
         if isinstance(value, SecretStr):
             yield value.get_secret_value()
-        elif isinstance(value, str) and (found := re.search(r"://[^/\s:@]*:([^/\s@]+)@", value)):
-            yield found[1]
+        elif isinstance(value, str) and (found := PASSWORD.search(value)):
+            yield found[2]
 
 
 def _values(value: Any) -> Iterator[Any]:

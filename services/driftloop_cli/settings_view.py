@@ -27,9 +27,10 @@ def settings(
     import yaml
 
     from driftloop_settings import read_settings
+    from driftloop_settings.shown import shown_settings
 
     if model is None:
-        document = run.settings.model_dump(mode="json")
+        document = shown_settings(run.settings)
         run.emit(document, lambda: _write(yaml.safe_dump(document, sort_keys=False)))
         return
     loaded = read_settings(run.sets, state_dir=run.state_dir, file=run.config)
@@ -48,9 +49,10 @@ def model_settings(loaded: "LoadedSettings", spec: "ModelSpec") -> list[dict[str
     """Each setting that a policy may hold: its value for this model, and its source: `policy`, the
     file, variable or option that says so, or `default`."""
     from driftloop_settings import Scope, describe_settings, policy_keys
+    from driftloop_settings.shown import shown_settings
 
     own = set(policy_keys(spec))
-    values = loaded.settings.for_model(spec).model_dump(mode="json")
+    values = shown_settings(loaded.settings.for_model(spec))
     return [
         {
             "setting": setting.name,

@@ -23,6 +23,7 @@ from driftloop_contracts.model import Deployment
 from driftloop_settings import Settings
 from driftloop_settings.private_files import FILE_MODE
 from driftloop_settings.run_state import read_run_state
+from driftloop_settings.shown import shown_settings
 from driftloop_store import Schema, Store, look_at_store
 
 NEWEST = 500
@@ -45,7 +46,7 @@ def write_bundle(
     confidential = Confidential(set(secrets_of(settings)), set(_names(deployments)))
     parts: dict[str, Part] = {
         "versions.json": lambda: _versions(now),
-        "settings.json": lambda: settings.model_dump(mode="json"),
+        "settings.json": lambda: shown_settings(settings),
         "doctor.json": lambda: check(settings),
         "status.json": lambda: _status(settings, deployments, store),
     }

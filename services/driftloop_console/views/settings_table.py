@@ -10,6 +10,7 @@ from driftloop_contracts.model import Deployment
 from driftloop_settings import Settings
 from driftloop_settings.describe import describe_settings
 from driftloop_settings.policy import policy_of
+from driftloop_settings.shown import without_passwords
 
 COLUMNS = (
     Column("name", "Setting"),
@@ -69,4 +70,4 @@ def shown(value: Any) -> str:
         return ", ".join(f"{k}={shown(getattr(value, k))}" for k in type(value).model_fields)
     if isinstance(value, tuple | list):
         return ", ".join(map(shown, value)) or "none"
-    return "none" if value is None else str(value)
+    return "none" if value is None else without_passwords(str(value))
