@@ -48,7 +48,7 @@ def one_model(context: ConsoleContext, deployment: Deployment) -> tuple[ModelRec
         decision=next(iter(store.decisions(name, 1)), None),
         retrain=next(iter(store.retrains(name, 1)), None),
         rollout=next(iter(store.rollouts(name, 1)), None),
-        alerts=[alert for alert in reversed(store.open_alerts()) if alert.model == name],
+        alerts=list(reversed(store.open_alerts(name))),
         ledger=store.ledger(name),
         monitor=store.monitor_states(name).get(name, {}),
         degraded=[found for found in store.degraded() if found.subject == name],

@@ -18,9 +18,11 @@ class Alerts(Database):
         """Return alerts, newest first."""
         return [Alert.from_dict(record) for record in self._newest(table, model, limit)]
 
-    def open_alerts(self) -> list[Alert]:
+    def open_alerts(self, model: str | None = None) -> list[Alert]:
         """All that are not closed, oldest first."""
         query = sa.select(table).where(table.c.state != AlertState.CLOSED)
+        if model is not None:
+            query = query.where(table.c.model == model)
         with self._read() as c:
             rows = c.execute(query.order_by(table.c.at, table.c.id))
             return [Alert.from_dict(as_record(row)) for row in rows]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import structlog
 
-from driftloop_contracts.alert import MAX_FINDINGS, Alert, AlertEvent, AlertState
+from driftloop_contracts.alert import MAX_FINDINGS, Alert, AlertEvent
 from driftloop_contracts.judgement import CheckKind
 from driftloop_monitoring.state.alert_actions import AlertAction, CloseAlerts, RaiseAlert
 from driftloop_store.store import Store
@@ -15,14 +15,12 @@ log = structlog.get_logger()
 
 
 def open_alerts(store: Store, model: str, kind: CheckKind | None = None) -> list[Alert]:
-    """Return the model's alerts (of one kind) that are not closed, newest first, without those
+    """Return the model's alerts (of one kind) that are not closed, oldest first, without those
     about failing roles."""
     return [
         alert
-        for alert in store.alerts(model)
-        if alert.state is not AlertState.CLOSED
-        and alert.kind is not CheckKind.ROLE
-        and kind in (None, alert.kind)
+        for alert in store.open_alerts(model)
+        if alert.kind is not CheckKind.ROLE and kind in (None, alert.kind)
     ]
 
 

@@ -81,8 +81,7 @@ def reproduce(
     if lineage is None:
         raise Rejected(
             f"version {version.version} of {version.model!r} was deployed, not trained from the "
-            f"lake: "
-            "it cannot be trained again"
+            "lake: it cannot be trained again"
         )
     settings = settings.model_copy(update={"retrain": _settings_of(lineage)})
     kind = ModelSpec.from_dict(lineage.training.spec).kind

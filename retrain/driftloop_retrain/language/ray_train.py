@@ -90,14 +90,12 @@ def check_spread(recipe: LanguageRecipe, settings: TuningSettings) -> None:
     if not getattr(recipe, "distributed", False):
         raise Rejected(
             f"the recipe {recipe.name!r} does not set `distributed = True`: unset "
-            f"tuning.ray_address, or "
-            "see driftloop_retrain/language/port.py"
+            "tuning.ray_address, or see driftloop_retrain/language/port.py"
         )
     if settings.batch % settings.workers:
         raise Rejected(
             f"tuning.batch is {settings.batch}, which {settings.workers} workers "
-            f"cannot share "
-            "evenly: make it a multiple of tuning.workers"
+            "cannot share evenly: make it a multiple of tuning.workers"
         )
 
 
