@@ -71,9 +71,9 @@ def evidence_of(
     active = next((r.id for r in retrains if r.active), None)
     ended = (r.ended_at or r.at for r in retrains if not r.active)
     rollout = next((r["id"] for r in store.active_rollouts() if r["model"] == name), None)
-    name, alert = state.risen or (QUALITY, None)
+    measure, alert = state.risen or (QUALITY, None)
     # Of a guardrail or slice few rows count; a retrain needs rows of all kinds.
-    others = state.tests.get(name)
+    others = state.tests.get(measure)
     share = 1.0 if others is None else others.rows / max(state.test.rows, 1)
     scheduled = None
     if policy.schedule is not None:

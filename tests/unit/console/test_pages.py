@@ -3,12 +3,11 @@
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from console_records import NOW, alert, fill
+from console_records import NOW, alert
 from fastapi.testclient import TestClient
 
 from driftloop_cli.metrics_view import metrics_view
@@ -18,7 +17,7 @@ from driftloop_console.context import ConsoleContext
 from driftloop_gateway.app import GatewayContext, make_app
 from driftloop_rollout.machine import Rollout
 from driftloop_settings import Settings
-from driftloop_store import Store, open_store
+from driftloop_store import Store
 
 NOT_USED: Any = None
 PAGES = (
@@ -26,14 +25,6 @@ PAGES = (
     "/models/canary/versions/2", "/rollouts/canary-rollout", "/retrains/retraining-retrain",
     "/incidents", "/incidents/incident", "/decisions", "/audit", "/settings", "/system",
 )  # fmt: skip
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
-    assert len(list(fill(opened))) == 6
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
-from console_records import NOW, fill
+from console_records import NOW
 from fastapi.testclient import TestClient
 from incident_cases import incident_of
 from structlog.testing import capture_logs
@@ -22,7 +22,7 @@ from driftloop_gateway.app import GatewayContext, make_app
 from driftloop_rollout.commands import command
 from driftloop_rollout.machine import Rollout
 from driftloop_settings import Settings
-from driftloop_store import Store, open_store
+from driftloop_store import Store
 
 NOT_USED: Any = None
 ID = "canary-rollout"
@@ -87,11 +87,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    store = open_store(f"sqlite:///{tmp_path / 'store.db'}")
-    list(fill(store))
-    yield World(store, tmp_path)
-    store.close()
+def world(store: Store, tmp_path: Path) -> World:
+    return World(store, tmp_path)
 
 
 def test_a_message_has_links_for_what_waits_only(world: World) -> None:
