@@ -10,6 +10,8 @@ from typing import Any
 from driftloop_contracts.errors import Rejected
 
 OUTPUTS = ("label", "probabilities", "value")
+PREDICTION_SET = "prediction_set"
+"""The output [n, classes] with the classes that the label is probably one of."""
 
 
 def output_name(wanted: str, inputs: Collection[str]) -> str:

@@ -18,7 +18,7 @@ from pydantic import (
 from driftloop_contracts.errors import Rejected, listed
 from driftloop_contracts.kind import Task
 
-Reads = Literal["class", "probability", "value", "interval", "rating", "outputs"]
+Reads = Literal["class", "probability", "set", "value", "interval", "rating", "outputs"]
 """What of a model's answers a metric compares with labels."""
 ClassName = StrictBool | int | float | str
 
@@ -51,6 +51,7 @@ METRICS: Mapping[str, MetricKind] = {
     "top_k_error": MetricKind(
         "classification", "probability", frozenset({"k"}), frozenset({"k"}), 0.02
     ),
+    "set_coverage": MetricKind("classification", "set", margin=0.02),
     "squared": MetricKind("regression", "value", frozenset({"cap"})),
     "absolute": MetricKind("regression", "value", frozenset({"cap"})),
     "relative": MetricKind("regression", "value", frozenset({"cap"})),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected, listed
 from driftloop_contracts.events import OUTPUT_PREFIX
+from driftloop_contracts.graph_names import PREDICTION_SET
 from driftloop_contracts.model import ModelSpec, class_name
 from driftloop_contracts.objective import Objective
 from driftloop_contracts.signature import Signature
@@ -141,6 +142,11 @@ def column_of(rows: pa.Table, output: str | None) -> Any:
     if output is None or name not in rows.column_names:
         raise Rejected(f"there is no output {output!r} to be judged by")
     return rows[name]
+
+
+def set_output(objective: Objective) -> str:
+    """The output with a set of classes."""
+    return objective.output or PREDICTION_SET
 
 
 def probability_output(spec: ModelSpec, objective: Objective, rows: pa.Table) -> str:

@@ -28,6 +28,7 @@ from driftloop_evaluation.class_answers import (
     positive_class,
     probabilities,
     probability_output,
+    set_output,
 )
 from driftloop_evaluation.labels import LABEL, Floats, Labels, floats
 from driftloop_evaluation.losses import is_number, one_value, rating_losses, value_losses
@@ -214,6 +215,13 @@ def _top_k(j: Judging) -> Floats:
     return np.where(p.judged, (~right).astype(np.float64), np.nan)
 
 
+def _set_coverage(j: Judging) -> Floats:
+    """1 for a label outside of the set of classes."""
+    p = probabilities(j.spec, j.objective, column_of(j.rows, set_output(j.objective)), j.labels)
+    inside = (p.label >= 0) & (p.p[np.arange(len(p.p)), p.label] >= 0.5)
+    return np.where(p.judged, (~inside).astype(np.float64), np.nan)
+
+
 def _ranking(j: Judging) -> Floats:
     p = j.probabilities()
     positive = binary_classes(j.spec, j.objective)[1]
@@ -334,6 +342,7 @@ LOSSES: Mapping[str, Callable[[Judging], Floats]] = {
     "brier": _brier,
     "log_loss": _log_loss,
     "ranking": _ranking,
+    "set_coverage": _set_coverage,
     "top_k_error": _top_k,
     "squared": _squared,
     "absolute": _absolute,

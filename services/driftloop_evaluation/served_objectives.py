@@ -7,7 +7,12 @@ from driftloop_contracts.errors import Rejected, listed
 from driftloop_contracts.model import ModelSpec, class_name
 from driftloop_contracts.objective import Objective
 from driftloop_contracts.signature import Signature, TensorSpec
-from driftloop_evaluation.class_answers import binary_classes, classes_of, probability_tensor
+from driftloop_evaluation.class_answers import (
+    binary_classes,
+    classes_of,
+    probability_tensor,
+    set_output,
+)
 from driftloop_evaluation.plugins import load_plugin
 
 
@@ -35,6 +40,10 @@ def _served(spec: ModelSpec, objective: Objective, signature: Signature) -> Obje
     if reads == "probability":
         name = probability_tensor(spec, objective, signature)
         _check_probabilities(spec, objective, _tensor(name, outputs, what))
+        return objective.model_copy(update={"output": name})
+    if reads == "set":
+        name = set_output(objective)
+        _check_set(spec, objective, _tensor(name, outputs, what))
         return objective.model_copy(update={"output": name})
     if objective.label is not None and reads != "interval":
         objective = objective.model_copy(update={"output": _labelled(spec, objective, outputs)})
@@ -107,6 +116,20 @@ def _check_probabilities(spec: ModelSpec, objective: Objective, tensor: TensorSp
         raise Rejected(f"{what}: with {width} classes the best {objective.k} are all there are")
     if width == 1 or objective.metric == "ranking":
         _check_positive(spec, objective, texts=False)
+
+
+def _check_set(spec: ModelSpec, objective: Objective, tensor: TensorSpec) -> None:
+    classes, width = classes_of(spec, objective), _width(tensor)
+    if tensor.datatype != "BOOL":
+        raise Rejected(
+            f"metric {objective.metric!r} needs a boolean for each class, and output "
+            f"{tensor.name!r} is {tensor.datatype}"
+        )
+    if width is not None and classes and len(classes) != width:
+        raise Rejected(
+            f"metric {objective.metric!r}: output {tensor.name!r} has {width} classes, and "
+            f"`classes` names {len(classes)}"
+        )
 
 
 def _check_positive(spec: ModelSpec, objective: Objective, texts: bool) -> None:

@@ -144,6 +144,9 @@ class RetrainSettings(ModelSection):
     interval: float | None = Field(None, ge=0.5, lt=1)
     """Of a regression: the share of the labels that an interval covers, whose ends are the further
     outputs `lower` and `upper` of a candidate; None: no interval."""
+    prediction_set: float | None = Field(None, ge=0.5, lt=1)
+    """Of a classification: the share of the labels that a set of classes covers, which is the
+    further output `prediction_set` of a candidate; None: no set."""
     optimise: Literal["auto", "int8", "off"] = "auto"
     """A twin of the candidate's graph with large matrices as 8-bit integers: `auto`: kept if its
     loss is shown to be no higher and it is shown to be faster on this machine; `int8`: kept in any

@@ -33,6 +33,8 @@ def postprocessing(found: Place) -> Section:
         "Calibration and decision",
         facts(
             ("Share of the labels that the interval is to cover", found / "interval"),
+            ("Share of the labels that the set is to cover", found / "prediction_set"),
+            ("Probability from which a class is in the set", found / "set_threshold"),
             ("Form of the calibration", found / "calibration" / "form"),
             ("Slope", found / "calibration" / "slope"),
             ("Log loss before", found / "log_loss" / "before"),
@@ -79,9 +81,10 @@ def _answers(found: Place) -> Section:
     return Section(
         "Behaviour on the held-out rows",
         facts(
-            ("Labels inside the interval, share", found / "covered" / "mean"),
+            ("Labels inside the interval or the set, share", found / "covered" / "mean"),
             ("95 % from", found / "covered" / "low"),
             ("95 % to", found / "covered" / "high"),
+            ("Mean number of classes in the set", found / "set_size"),
         ),
         tables=(
             Table("Labels (rows) and answers (columns)", ("label", *classes), counts),

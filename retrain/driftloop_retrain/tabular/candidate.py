@@ -115,11 +115,15 @@ def make_candidate(
     )
     report(SEARCH_SHARE, "calibrating probabilities, and deciding labels by costs")
     wanted = Wanted(
-        settings.retrain.calibrate, settings.retrain.decide == "costs", settings.retrain.interval
+        settings.retrain.calibrate,
+        settings.retrain.decide == "costs",
+        settings.retrain.interval,
+        settings.retrain.prediction_set,
     )
     chosen = fitted_steps(spec, classes, found.held, found.answers, wanted)
     steps = None if chosen is None else chosen.steps
-    model = with_steps(found.model, steps)
+    further = None if chosen is None else chosen.further
+    model = with_steps(with_steps(found.model, steps), further)
     report(SEARCH_SHARE, "exporting to ONNX and comparing it with the native model row by row")
     folder = work / "version"
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +132,8 @@ def make_candidate(
     features = parts.holdout.features
     outputs = outputs_of(graph, features)
     native, tolerance = model.predict(features), settings.retrain.parity_tolerance
-    tied = None if steps is None else steps.tied(native, tolerance)
+    close = [each.tied(native, tolerance) for each in (steps, further) if each is not None]
+    tied = np.logical_or.reduce(close) if close else None
     parity = check_parity(features, native, outputs, tolerance, tied)
     tensor = answer_tensor(spec)
     if tensor not in outputs:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import yaml
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.graph_names import output_name
+from driftloop_contracts.graph_names import PREDICTION_SET, output_name
 from driftloop_contracts.kind import Task
 from driftloop_contracts.model import ModelSpec, check_new_name, class_name
 from driftloop_contracts.objective import Objective
@@ -67,7 +67,11 @@ def train_first(
         judged_by += f", and by whether its interval covers {settings.retrain.interval:.0%}"
     if kind == "classification":
         objective, judged_by = chosen_objective(map(class_name, rows.labels.tolist()))
-        spec = with_classes(replace(spec, objective=objective), classes_of(spec, rows))
+        spec = replace(spec, objective=objective)
+        if settings.retrain.prediction_set is not None:
+            spec = _with_set(spec, settings.retrain.prediction_set, rows.features.column_names)
+            judged_by += f", and by whether its set covers {settings.retrain.prediction_set:.0%}"
+        spec = with_classes(spec, classes_of(spec, rows))
     say(judged_by)
     parts = split(rows, settings.retrain, None)
     warnings = [*found.warnings, *data_warnings(parts, kind)]
@@ -106,6 +110,16 @@ def train_first(
         "left_out": dict(found.left_out),
         "trials": [trial.to_dict() for trial in candidate.found.trials],
     }
+
+
+def _with_set(spec: ModelSpec, coverage: float, columns: list[str]) -> ModelSpec:
+    """As `_with_interval`."""
+    name = output_name(PREDICTION_SET, columns)
+    return replace(
+        spec,
+        guardrails=(Objective(metric="set_coverage", output=name),),
+        policy={"retrain": {"prediction_set": coverage}},
+    )
 
 
 def _with_interval(spec: ModelSpec, coverage: float, columns: list[str]) -> ModelSpec:

@@ -49,7 +49,7 @@ def check_parity(
             largest = max(largest, float(difference.max(initial=0.0)))
             wrong = difference > tolerance
         else:
-            wrong = (ours != theirs) & ~tied
+            wrong = (ours != theirs).reshape(len(ours), -1).any(axis=1) & ~tied
         if wrong.any():
             row = int(np.argmax(wrong))
             values = {column: features[column][row].as_py() for column in features.column_names}

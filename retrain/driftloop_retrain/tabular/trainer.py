@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import NotFound, Rejected
-from driftloop_contracts.graph_names import probabilities_of
+from driftloop_contracts.graph_names import PREDICTION_SET, probabilities_of
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_contracts.signature import Signature
 from driftloop_contracts.training_rules import parse_training_rules
@@ -218,11 +218,13 @@ def _read(
 
 def _check_signature(ours: Signature, theirs: Signature) -> None:
     """Raises Rejected unless both have the same inputs, and ours the outputs of theirs, since both
-    answer the same requests. Ours may have an interval that theirs lacks."""
+    answer the same requests. Ours may have an interval or a set that theirs
+    lacks."""
     for side in ("inputs", "outputs"):
         new = {(t.name, t.datatype, t.shape[1:]) for t in getattr(ours, side)}
         old = {(t.name, t.datatype, t.shape[1:]) for t in getattr(theirs, side)}
-        added = {each for each in new - old if side == "outputs" and each[0].rstrip("_") in ENDS}
+        further = (*ENDS, PREDICTION_SET)
+        added = {each for each in new - old if side == "outputs" and each[0].rstrip("_") in further}
         if new - added != old:
             names = sorted({name for name, *_ in (new - added) ^ old})
             raise Rejected(f"the candidate's {side} differ from the champion's: {', '.join(names)}")

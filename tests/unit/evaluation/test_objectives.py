@@ -56,6 +56,7 @@ THREE = rows(
 VALUES = rows([10, 10, 0, 5, None], y=[10.0, 12.0, 1.0, NAN, 3.0])
 REGRESSION = {"task": "regression"}
 ABC = {"classes": ["a", "b", "c"]}
+ABC_NUMBERS = {"classes": ["0", "1", "2"]}
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,10 @@ ABC = {"classes": ["a", "b", "c"]}
          [0, 0.2, 0.1, 1, None]),
         ({"metric": "coverage", "lower": "y", "upper": "hi"},
          rows([1, 5, 3], y=[0.0, 0.0, NAN], hi=[2.0, 2.0, 4.0]), REGRESSION, [0, 1, 1]),
+        ({"metric": "set_coverage"},
+         rows([0, 2, 1, 9, None], prediction_set=[[True, False, False], [True, True, False],
+          [True, True, True], [True, True, True], [True, True, True]]), ABC_NUMBERS,
+         [0, 1, 0, 1, None]),
         ({"metric": "error", "label": "approve"},
          rows([{"approve": 1, "amount": 3}, {"amount": 3}, 1], y=[0, 1, 1]), {}, [1, None, None]),
     ],
@@ -170,6 +175,7 @@ def test_every_loss_is_from_0_to_1_and_counts_by_its_label_alone(
     own: dict[str, Any] = {
         "cost": {"false_positive": 1, "false_negative": 2}, "top_k_error": {"k": 1},
         "pinball": {"quantile": 0.3, "cap": 1}, "coverage": {"lower": "y", "upper": "y"},
+        "set_coverage": {"output": "y"},
         "squared": {"cap": 1}, "absolute": {"cap": 1},
     }  # fmt: skip
     for metric, kind in METRICS.items():

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.objective import Objective
 from driftloop_onnx import OnnxModel
@@ -21,6 +22,7 @@ from driftloop_retrain.tabular.postprocessing.decision_costs import costs_of, th
 from driftloop_retrain.tabular.postprocessing.fitting import fitted_steps
 from driftloop_retrain.tabular.postprocessing.interval import fit_interval
 from driftloop_retrain.tabular.postprocessing.model import with_steps
+from driftloop_retrain.tabular.postprocessing.prediction_set import fit_prediction_set
 from driftloop_retrain.tabular.postprocessing.steps import Steps
 from driftloop_retrain.tabular.recipes import FitContext, FittedModel
 from driftloop_retrain.tabular.recipes.check import example
@@ -231,6 +233,56 @@ def test_the_graph_has_the_ends_of_the_interval(tmp_path: Path) -> None:
     graph = OnnxModel(tmp_path / "version")
     assert [t.name for t in graph.signature.outputs] == ["value", "lower_", "upper"]
     check_parity(data.features, native, outputs_of(graph, data.features), 1e-5)
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.95])
+def test_a_set_of_classes_covers_its_share_and_is_large_where_classes_are_near(
+    coverage: float,
+) -> None:
+    """Also if the probabilities are far too sure."""
+    outputs, labels = overconfident(4_000, classes=4)
+    found = fit_prediction_set(outputs["probabilities"][:2_000], labels[:2_000], coverage)
+    assert found is not None
+    chosen = found.apply(outputs)["prediction_set"]
+    inside = chosen[np.arange(len(labels)), labels]
+    assert inside[2_000:].mean() == pytest.approx(coverage, abs=0.03)
+    size, best = chosen.sum(axis=1), outputs["probabilities"].max(axis=1)
+    assert size.min() >= 1
+    assert size[best < 0.6].mean() > size[best > 0.99].mean() + 0.5
+
+
+def test_too_few_rows_give_no_set() -> None:
+    outputs, labels = overconfident(300)
+    assert fit_prediction_set(outputs["probabilities"][:150], labels[:150], 0.9) is None
+    assert fit_prediction_set(outputs["probabilities"], labels, 0.999) is None
+    data = example("classification", rows=150)
+    p = np.full((150, 3), 1 / 3, np.float32)
+    answers: Outputs = {"label": np.zeros(150, np.int64), "probabilities": p}
+    spec = replace(SPEC, classes=())
+    with pytest.raises(Rejected, match="150 validation rows are too few for a set of classes"):
+        fitted_steps(spec, np.arange(3), data, answers, Wanted(prediction_set=0.9))
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_the_graph_has_the_set_behind_calibrated_probabilities(tmp_path: Path, texts: bool) -> None:
+    data, model, classes = trained(tmp_path, texts, three=True, names=["prediction_set", *"abc"])
+    columns, outputs = data.features.column_names, model.predict(data.features)
+    place = np.searchsorted(classes, data.labels)
+    steps = Steps(classes, fit_scaled(outputs["probabilities"], place))
+    further = fit_prediction_set(
+        steps.apply(outputs)["probabilities"], place, coverage=0.9, columns=columns
+    )
+    assert further is not None
+    after = with_steps(with_steps(model, steps), further)
+    native = after.predict(data.features)
+    after.export(tmp_path / "version")
+    graph = OnnxModel(tmp_path / "version")
+    shown = [(t.name, t.datatype, t.shape) for t in graph.signature.outputs]
+    assert shown[-1] == ("prediction_set_", "BOOL", (-1, 3))
+    tied = further.tied(native, 1e-5)
+    assert tied.mean() < 0.1
+    check_parity(data.features, native, outputs_of(graph, data.features), 1e-5, tied)
+    assert native["prediction_set_"][np.arange(data.rows), place].mean() >= 0.9
 
 
 def trained(

@@ -7,6 +7,7 @@ import yaml
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.objective_losses import objective_losses
 from driftloop_evaluation.served_objectives import served_objectives
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.tabular.initial_training import train_first
@@ -69,6 +70,32 @@ def test_a_regression_may_have_an_interval_that_is_watched(tmp_path: Path) -> No
     low, high = (reference[f"out_{end}"].to_numpy() for end in ("lower", "upper"))
     labels = reference["label_number"].to_numpy()
     assert ((low <= labels) & (labels <= high)).mean() == pytest.approx(0.9, abs=0.06)
+
+
+def test_a_classification_may_have_a_set_that_is_watched(tmp_path: Path) -> None:
+    data = example("classification", rows=2_400)
+    table = data.features.append_column("y", pa.array(data.labels))
+    pq.write_table(table, tmp_path / "rows.parquet")
+    made = train_first(
+        Settings(state_dir=tmp_path, retrain=RetrainSettings(prediction_set=0.9, budget_s=0)),
+        tmp_path / "rows.parquet",
+        name="m",
+        label="y",
+        task="classification",
+        output=tmp_path / "out",
+        time_column=None,
+        drop=(),
+        families=("gradient-boosting",),
+        say=lambda _: None,
+    )
+    document = yaml.safe_load(Path(made["spec"]).read_text())
+    spec = ModelSpec.from_dict({k: document[k] for k in document.keys() - {"model", "reference"}})
+    assert spec.policy == {"retrain": {"prediction_set": 0.9}}
+    served_objectives(spec, OnnxModel(tmp_path / "out").signature)
+    reference = pq.read_table(tmp_path / "out" / "reference.parquet")
+    (guard,) = spec.guardrails
+    outside = objective_losses(spec, guard, reference, {})
+    assert outside.mean() == pytest.approx(0.1, abs=0.06)
 
 
 def test_one_class_alone_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from driftloop_contracts.graph_names import probabilities_of
+from driftloop_contracts.graph_names import PREDICTION_SET, probabilities_of
 from driftloop_contracts.model import ModelSpec, class_name
 from driftloop_evaluation.class_answers import binary_classes
 from driftloop_onnx import OnnxModel
@@ -101,6 +101,12 @@ def evaluation_of(both: Compared) -> dict[str, Any]:
         found["calibration"] = _calibration(
             _said(both, answers, probabilities), answers == both.held.labels
         )
+    for name, chosen in both.outputs.items():
+        if name.rstrip("_") == PREDICTION_SET and both.classes is not None:
+            place = np.searchsorted(both.classes, both.held.labels)
+            inside = chosen[np.arange(len(place)), place]
+            found["covered"] = share(int(inside.sum()), len(inside))
+            found["set_size"] = float(chosen.sum(axis=1).mean())
     if score is not None and both.classes is not None:
         found["curve"] = class_curve(score(both.outputs), both.held.labels == _scored_class(both))
     return found

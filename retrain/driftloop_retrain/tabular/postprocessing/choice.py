@@ -23,6 +23,7 @@ from driftloop_retrain.tabular.postprocessing.calibration import (
 )
 from driftloop_retrain.tabular.postprocessing.decision_costs import costs_of
 from driftloop_retrain.tabular.postprocessing.interval import Interval
+from driftloop_retrain.tabular.postprocessing.prediction_set import PredictionSet
 from driftloop_retrain.tabular.postprocessing.steps import Steps, names_in
 
 NOISE = 2.0
@@ -40,21 +41,25 @@ Lost = Callable[[Outputs], Losses]
 
 @dataclass(frozen=True)
 class Wanted:
-    """See RetrainSettings.calibrate, decide and interval."""
+    """See RetrainSettings.calibrate, decide, interval and prediction_set."""
 
     calibrate: bool = True
     by_costs: bool = True
     interval: float | None = None
+    prediction_set: float | None = None
 
 
 @dataclass(frozen=True)
 class Choice:
     """steps: fitted on all validation rows; None: there are none for this model. losses [n]: of
-    each row by steps that it was not fitted with. measured: for the record."""
+    each row by steps that it was not fitted with, as answers. further: behind the steps. measured:
+    for the record."""
 
     steps: Steps | Interval | None
     losses: Losses
     measured: dict[str, Any] = field(default_factory=dict)
+    answers: Outputs = field(default_factory=dict)
+    further: PredictionSet | None = None
 
 
 def choose_steps(
@@ -68,14 +73,15 @@ def choose_steps(
     """labels [n], and a model's outputs for them, oldest first."""
     before = lost(outputs)
     if classes is None or not _fits(spec, classes, labels, outputs):
-        return Choice(None, before)
+        return Choice(None, before, answers=outputs)
     rows = _Rows(classes, labels, outputs)
     fit, log_losses = _calibration(rows) if wanted.calibrate else (None, {})
     by_costs = wanted.by_costs and costs_of(spec, classes, rows.place) is not None
     for fitted, decided in ((fit, by_costs), (None, by_costs), (fit, False)):
         if fitted is None and not decided:
             continue
-        after = lost(rows.crossed(lambda r, f=fitted, d=decided: _steps(spec, r, f, d)))  # type: ignore[misc]
+        answers = rows.crossed(lambda r, f=fitted, d=decided: _steps(spec, r, f, d))  # type: ignore[misc]
+        after = lost(answers)
         gain, _ = _gain(before, after)
         if gain >= 0:
             steps = _steps(spec, rows, fitted, decided)
@@ -89,8 +95,9 @@ def choose_steps(
                     "loss": means,
                     "log_loss": log_losses if fitted is not None else {},
                 },
+                answers,
             )
-    return Choice(None, before)
+    return Choice(None, before, answers=outputs)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Fits the steps behind the winner of a search, on its answers to validation rows."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.graph_names import probabilities_of
 from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.measures import objective_rule
 from driftloop_retrain.tabular.dataset import Dataset
@@ -13,6 +15,7 @@ from driftloop_retrain.tabular.evaluate import Outputs, loss_scale, losses
 from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.postprocessing.choice import Choice, Wanted, choose_steps
 from driftloop_retrain.tabular.postprocessing.interval import fit_interval
+from driftloop_retrain.tabular.postprocessing.prediction_set import fit_prediction_set
 from driftloop_retrain.tabular.search import answer_tensor
 
 
@@ -42,7 +45,31 @@ def fitted_steps(
         def lost(answers: Outputs) -> NDArray[np.float64]:
             return rule.losses(answered_rows(held, answers))
 
-    return choose_steps(spec, classes, held.labels, outputs, lost, wanted)
+    found = choose_steps(spec, classes, held.labels, outputs, lost, wanted)
+    if wanted.prediction_set is None or classes is None:
+        return found
+    return _with_set(found, classes, held, wanted.prediction_set)
+
+
+def _with_set(
+    found: Choice, classes: NDArray[np.generic], held: Dataset, coverage: float
+) -> Choice:
+    """Raises Rejected without probabilities, or with too few rows: clients expect the output."""
+    p = probabilities_of(found.answers)
+    if p is None or p.shape[1:] != (len(classes),):
+        raise Rejected(
+            "a set of classes (retrain.prediction_set) needs a model with the probabilities of "
+            f"{len(classes)} classes"
+        )
+    place = np.searchsorted(classes, held.labels)
+    further = fit_prediction_set(p, place, coverage, held.features.column_names)
+    if further is None:
+        raise Rejected(
+            f"{held.rows} validation rows are too few for a set of classes that covers "
+            f"{coverage:.0%} of the labels (retrain.prediction_set)"
+        )
+    measured = {**found.measured, **further.to_dict(), "rows": held.rows}
+    return replace(found, further=further, measured=measured)
 
 
 def _interval(

@@ -5,23 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.graph_names import output_name, renamed
+from driftloop_contracts.graph_names import PREDICTION_SET, output_name, renamed
 from driftloop_retrain.tabular.postprocessing.interval import ENDS, Interval
+from driftloop_retrain.tabular.postprocessing.prediction_set import PredictionSet
 from driftloop_retrain.tabular.postprocessing.steps import RAW, Steps
 
 GRAPH = "model.onnx"
 
 
-def append_steps(folder: Path, steps: Steps | Interval) -> None:
+def append_steps(folder: Path, steps: Steps | Interval | PredictionSet) -> None:
     """Rewrite `model.onnx`. Files of weights beside it stay as they are. Raises Rejected if it
     lacks the outputs that the steps are of."""
     import onnx
 
     model = onnx.load(str(folder / GRAPH), load_external_data=False)
-    if isinstance(steps, Interval):
-        _append_interval(model.graph, steps)
-    else:
+    if isinstance(steps, Steps):
         _append_decision(model.graph, steps)
+    else:
+        _append_outputs(model.graph, steps)
     onnx.checker.check_model(model, check_custom_domain=False)
     onnx.save(model, str(folder / GRAPH))
 
@@ -37,19 +38,29 @@ def _append_decision(graph: Any, steps: Steps) -> None:
     _extend(graph, nodes, constants, {RAW: own[ours["probabilities"]], **ours}, taken)
 
 
-def _append_interval(graph: Any, steps: Interval) -> None:
-    """Two more outputs."""
+def _append_outputs(graph: Any, steps: Interval | PredictionSet) -> None:
+    """Further outputs."""
     from onnx import TensorProto, helper
 
-    ours = _outputs(graph, ("value",))
+    if isinstance(steps, Interval):
+        source, kind, further = (
+            "value",
+            TensorProto.FLOAT,
+            dict(zip(ENDS, steps.names, strict=True)),
+        )
+    else:
+        source, kind, further = "probabilities", TensorProto.BOOL, {PREDICTION_SET: steps.name}
+    ours = _outputs(graph, (source,))
+    (given,) = (each for each in graph.output if each.name == ours[source])
+    width = [each.dim_value or "classes" for each in given.type.tensor_type.shape.dim[1:]]
+    shape = ["n"] if isinstance(steps, Interval) else ["n", *width]
     taken = _taken(graph)
-    ends = dict(zip(ENDS, steps.names, strict=True))
-    clash = {name: _free(f"before_{name}", taken) for name in ends.values() if name in taken}
+    clash = {name: _free(f"before_{name}", taken) for name in further.values() if name in taken}
     _rename(graph, clash)
-    nodes, constants = steps.nodes("value")
-    _extend(graph, nodes, constants, {**ours, **ends}, taken)
+    nodes, constants = steps.nodes(source)
+    _extend(graph, nodes, constants, {**ours, **further}, taken)
     graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ends.values()
+        helper.make_tensor_value_info(name, kind, shape) for name in further.values()
     )
 
 

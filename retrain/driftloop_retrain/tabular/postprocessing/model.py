@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from driftloop_retrain.tabular.postprocessing.graph_tail import append_steps
 from driftloop_retrain.tabular.postprocessing.interval import Interval
+from driftloop_retrain.tabular.postprocessing.prediction_set import PredictionSet
 from driftloop_retrain.tabular.postprocessing.steps import Steps
 from driftloop_retrain.tabular.recipes.port import FittedModel
 
@@ -18,7 +19,7 @@ class PostProcessed:
     """See FittedModel."""
 
     model: FittedModel
-    steps: Steps | Interval
+    steps: Steps | Interval | PredictionSet
 
     @property
     def rounds(self) -> int:
@@ -32,5 +33,5 @@ class PostProcessed:
         append_steps(folder, self.steps)
 
 
-def with_steps(model: FittedModel, steps: Steps | Interval | None) -> FittedModel:
+def with_steps(model: FittedModel, steps: Steps | Interval | PredictionSet | None) -> FittedModel:
     return model if steps is None or steps.none else PostProcessed(model, steps)
