@@ -13,6 +13,9 @@ from driftloop_retrain.tabular.dataset import Dataset, input_tensors
 from driftloop_retrain.tabular.evaluate import loss_scale, losses
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.parity import check_parity
+from driftloop_retrain.tabular.postprocessing.interval import Interval
+from driftloop_retrain.tabular.postprocessing.model import with_steps
+from driftloop_retrain.tabular.postprocessing.prediction_set import PredictionSet
 from driftloop_retrain.tabular.recipes import FitContext
 from driftloop_retrain.tabular.recipes.check import example
 from driftloop_retrain.tabular.recipes.continued import MOST_LAYERS, Continued
@@ -66,6 +69,27 @@ def test_a_champion_continued_on_new_rows_is_better_on_newer_ones(
     assert lost[1] < 0.7 * lost[0]
     with pytest.raises(Rejected, match="trained anew"):
         Continued().fit(data.slice(0, 1_000), held, replace(champion, champion=folder))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_champion_with_an_interval_or_a_set_is_continued_without_it(
+    task: Task, tmp_path: Path
+) -> None:
+    data, folder = example(task), tmp_path / "champion"
+    context = context_of(task, data, tmp_path / "work")
+    first = GradientBoosting().fit(data.slice(0, 300), None, context)
+    further = (
+        PredictionSet(0.9, 0.2)
+        if task == "classification"
+        else Interval(0.9, (0.0, 1.0), (1.0, 1.0))
+    )
+    with_steps(first, further).export(folder)
+    champion = replace(context, champion=folder, champion_until=data.at[299], rounds=None)
+    model = Continued().fit(data.slice(0, 1_000), data.slice(1_000, 1_200), champion)
+    model.export(tmp_path / "next")
+    rows, graph = data.features, OnnxModel(tmp_path / "next")
+    assert {t.name for t in graph.signature.outputs} == set(first.predict(rows))
+    check_parity(rows, model.predict(rows), outputs_of(graph, rows), 1e-5)
 
 
 @pytest.mark.parametrize(

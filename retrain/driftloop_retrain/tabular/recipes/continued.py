@@ -16,10 +16,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.graph_names import probabilities_of
+from driftloop_contracts.graph_names import PREDICTION_SET, probabilities_of
 from driftloop_onnx import OnnxModel
 from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.postprocessing.interval import ENDS
 from driftloop_retrain.tabular.recipes.ensemble import Ensemble, layers_of
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
 from driftloop_retrain.tabular.recipes.port import FitContext
@@ -75,7 +76,8 @@ class Champion:
     rounds: int = 1
 
     def predict(self, features: pa.Table) -> dict[str, NDArray[np.generic]]:
-        return outputs_of(OnnxModel(self.folder), features)
+        found = outputs_of(OnnxModel(self.folder), features)
+        return {name: values for name, values in found.items() if not _is_further(name)}
 
     def scores(self, features: pa.Table) -> NDArray[np.float64]:
         """What trees are added to: values [n], log odds [n] of two classes, or logarithms [n,
@@ -116,3 +118,20 @@ class Champion:
         folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.glob("model.onnx*"):
             shutil.copy(path, folder / path.name)
+        _drop_further(folder / "model.onnx")
+
+
+def _is_further(name: str) -> bool:
+    """An interval or a set, which the continued model gets anew."""
+    return name.rstrip("_") in (*ENDS, PREDICTION_SET)
+
+
+def _drop_further(path: Path) -> None:
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    kept = [output for output in model.graph.output if not _is_further(output.name)]
+    if len(kept) < len(model.graph.output):
+        del model.graph.output[:]
+        model.graph.output.extend(kept)
+        onnx.save(model, path)
