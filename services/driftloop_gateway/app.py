@@ -24,6 +24,7 @@ from driftloop_gateway.event_api import event_api
 from driftloop_gateway.incident_api import incident_api
 from driftloop_gateway.intake import take_in
 from driftloop_gateway.lake_counter import LakeCounter
+from driftloop_gateway.limits import Limit
 from driftloop_gateway.metrics_reader import MetricsReader
 from driftloop_gateway.overview import newest_metrics, overview
 from driftloop_gateway.removal import remove
@@ -174,7 +175,7 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
         ]
 
     @app.get("/api/models/{model}/windows")
-    def windows(model: str, limit: int = 100) -> list[dict[str, Any]]:
+    def windows(model: str, limit: Limit = 100) -> list[dict[str, Any]]:
         """The judged windows of a model, newest first."""
         store.require_deployment(model)
         return store.windows(model, limit)
@@ -188,27 +189,27 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
         return newest_metrics(store, model)
 
     @app.get("/api/findings")
-    def findings(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def findings(model: str | None = None, limit: Limit = 100) -> list[dict[str, Any]]:
         """Findings, newest first."""
         return store.findings(model, limit)
 
     @app.get("/api/alerts")
-    def alerts(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def alerts(model: str | None = None, limit: Limit = 100) -> list[dict[str, Any]]:
         """Alerts, newest first."""
         return [alert.to_dict() for alert in store.alerts(model, limit)]
 
     @app.get("/api/decisions")
-    def decisions(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def decisions(model: str | None = None, limit: Limit = 100) -> list[dict[str, Any]]:
         """Decisions to retrain or to wait, newest first, with evidence and reason."""
         return store.decisions(model, limit)
 
     @app.get("/api/retrains")
-    def retrains(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def retrains(model: str | None = None, limit: Limit = 100) -> list[dict[str, Any]]:
         """Retrains, newest first."""
         return [retrain.to_dict() for retrain in store.retrains(model, limit)]
 
     @app.get("/api/rollouts")
-    def rollouts(model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def rollouts(model: str | None = None, limit: Limit = 100) -> list[dict[str, Any]]:
         """Rollouts, newest first."""
         return store.rollouts(model, limit)
 
@@ -224,7 +225,7 @@ def _inspection(app: FastAPI, context: GatewayContext) -> None:
         return {"unmatched": context.lake.unmatched_labels()}
 
     @app.get("/api/audit")
-    def audit(limit: int = 100) -> list[dict[str, Any]]:
+    def audit(limit: Limit = 100) -> list[dict[str, Any]]:
         """Who did what, newest first."""
         return store.audits(limit)
 

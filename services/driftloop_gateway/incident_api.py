@@ -10,6 +10,7 @@ from driftloop_alerts.routing import routes_of
 from driftloop_contracts.clock import Clock
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.incident import Cause, Incident, IncidentChange
+from driftloop_gateway.limits import Limit
 from driftloop_settings import Settings
 from driftloop_store import Store
 
@@ -38,7 +39,7 @@ def incident_api(settings: Settings, store: Store, clock: Clock) -> APIRouter:
 
     @api.get("/api/incidents")
     def incidents(
-        model: str | None = None, unresolved: bool = False, limit: int = 100
+        model: str | None = None, unresolved: bool = False, limit: Limit = 100
     ) -> list[dict[str, Any]]:
         """Incidents, newest first."""
         if unresolved:

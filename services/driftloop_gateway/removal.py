@@ -6,14 +6,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from driftloop_contracts.alert import AlertEvent, AlertState
+from driftloop_contracts.alert import AlertEvent
 from driftloop_contracts.errors import Conflict, NotFound, RetryLater
 from driftloop_contracts.retrain import RetrainEvent
 from driftloop_rollout import commands
 from driftloop_store import Store
 
 ERASE_TRIES = 5
-_ALL = 1_000_000
 
 
 def remove(
@@ -34,10 +33,9 @@ def remove(
         with suppress(Conflict):  # it ended by itself
             store.change_retrain(retrain_id, lambda retrain: retrain.after(RetrainEvent.CANCEL))
     commands.end(store, model, "the model was removed", now)
-    for alert in store.alerts(model, _ALL):
-        if alert.state is not AlertState.CLOSED:
-            with suppress(Conflict):
-                store.change_alert(alert.id, lambda alert: alert.after(AlertEvent.CLOSE))
+    for alert in store.open_alerts(model):
+        with suppress(Conflict):
+            store.change_alert(alert.id, lambda alert: alert.after(AlertEvent.CLOSE))
     if erase is not None:
         _erase(erase, model)
         store.erase_sketches(model)

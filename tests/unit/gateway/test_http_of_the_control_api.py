@@ -112,3 +112,12 @@ def test_no_page_of_the_routes_loads_from_another_host(client: TestClient) -> No
     for path in ("/api/docs", "/docs", "/redoc"):
         assert client.get(path).status_code == 404
     assert client.get("/api/openapi.json").json()["openapi"]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "10001", "1e3", "99999999999999999999"])
+@pytest.mark.parametrize("path", ["alerts", "audit", "incidents", "models/m/windows", "rollouts"])
+def test_how_many_records_an_answer_has_is_bounded(
+    client: TestClient, path: str, limit: str
+) -> None:
+    answer = client.get(f"/api/{path}", params={"limit": limit})
+    assert (answer.status_code, answer.json()["error"][:7]) == (400, "limit: ")
