@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from driftloop_lake.views import Views
+from driftloop_contracts.model import ModelSpec
+from driftloop_lake.views import Resources, Views, open_views
 
 AGES = tuple(timedelta(seconds=s) for s in (60, 600, 3_600, 86_400, 7 * 86_400))
 
@@ -60,8 +61,37 @@ class LabelArrival:
         }
 
 
+def arrival_document(
+    lake: str,
+    model: str,
+    spec: ModelSpec | None,
+    at: datetime | None,
+    now: datetime,
+    resources: Resources,
+    timeout_s: float,
+) -> dict[str, Any]:
+    """Return what `driftloop labels` shows. spec: None if the model is not deployed. at: restricts
+    it to what was predicted and received by then. Raises NotFound if the lake has no prediction of
+    the model, and Rejected at a limit."""
+    views = open_views(
+        lake, model, output=spec.output if spec else None, at=at, resources=resources
+    )
+    keys, until = spec.labels if spec else (), at or now
+    found = label_arrival(views, until, keys=keys, timeout_s=timeout_s)
+    return {
+        "model": model,
+        "at": until.isoformat(),
+        "keys": list(keys),
+        "versions": [arrival.to_dict() for arrival in found],
+    }
+
+
 def label_arrival(
-    views: Views, now: datetime, ages: Sequence[timedelta] = AGES, keys: Sequence[str] = ()
+    views: Views,
+    now: datetime,
+    ages: Sequence[timedelta] = AGES,
+    keys: Sequence[str] = (),
+    timeout_s: float = 300.0,
 ) -> list[LabelArrival]:
     """Measure the arrival at `now`, for versions in ascending order. Only answered rows are
     counted. keys: of labels that are mappings (`ModelSpec.labels`).
@@ -97,7 +127,8 @@ def label_arrival(
         SELECT version, count(*), count(*) FILTER (labelled), count(*) FILTER (other_kind),
             quantile_cont(delay_s, 0.5) FILTER (labelled),
             quantile_cont(delay_s, 0.9) FILTER (labelled), {measures}
-        FROM rows GROUP BY version ORDER BY version"""
+        FROM rows GROUP BY version ORDER BY version""",
+        timeout_s,
     )
     return [
         _arrival(list(row), ages)

@@ -95,6 +95,10 @@ def _own(column: str) -> str:
     return column.removeprefix(INPUT_PREFIX if column.startswith(INPUT_PREFIX) else OUTPUT_PREFIX)
 
 
+class QueryStopped(Rejected):
+    """A query needs more time or memory than it may have. Ask for less."""
+
+
 class QueryResult:
     """A running query: `columns`, and batches as they arrive. Can be iterated once.
 
@@ -139,10 +143,12 @@ class QueryResult:
             found = self._found.get(timeout=max(0.0, self._deadline - time.monotonic()))
         except queue.Empty:
             self.close()
-            raise Rejected(f"the query was stopped after {self._timeout_s:g} s") from None
+            raise QueryStopped(f"the query was stopped after {self._timeout_s:g} s") from None
         except BaseException:
             self.close()
             raise
+        if isinstance(found, MemoryError):
+            raise QueryStopped(f"query: {found}") from found
         if isinstance(found, Exception):
             raise Rejected(f"query: {found}") from found
         return found
@@ -158,6 +164,8 @@ class QueryResult:
                 if batch.num_rows and not self._put(batch):
                     return
             self._put(None)
+        except duckdb.OutOfMemoryException as error:
+            self._put(MemoryError(str(error)))
         except (duckdb.Error, pa.ArrowException, OSError, RuntimeError) as error:
             self._put(error)
 

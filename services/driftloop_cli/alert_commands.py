@@ -26,8 +26,7 @@ By = Annotated[str, typer.Option("--by", envvar="USER", help="Who says so.", sho
 @stack_command
 def default(run: Invocation, ctx: typer.Context) -> None:
     """Incidents, and the routes that they take to people. Without a command: list."""
-    if ctx.invoked_subcommand is None:
-        show_incidents(run, None, False)
+    show_incidents(run, None, False)
 
 
 @alerts.command("list")
@@ -42,7 +41,7 @@ def list_(
 
 
 def show_incidents(run: Invocation, model: str | None, every: bool) -> None:
-    client = ControlClient(run.settings.state_dir)
+    client = ControlClient(run.folder)
     asked = {"unresolved": str(not every).lower(), **({"model": model} if model else {})}
     found = client.get("/api/incidents", **asked)
 
@@ -78,7 +77,7 @@ def incident_rows(incidents: list[dict[str, Any]]) -> Rows:
 @stack_command
 def ack(run: Invocation, incident: Incident, reason: Reason = "", by: By = "operator") -> None:
     """Acknowledge an incident: it is not repeated any more."""
-    client = ControlClient(run.settings.state_dir)
+    client = ControlClient(run.folder)
     path = f"/api/incidents/{_id_of(client, incident)}/ack"
     changed = client.post(path, {"actor": by, "reason": reason})
     run.emit(changed, lambda: console.print(f"incident {changed['id'][:8]} is acknowledged"))
@@ -97,7 +96,7 @@ def silence(
 ) -> None:
     """Send nothing about an incident for some time; when that ends, it is said."""
     for_s = seconds_of(duration, "--for")
-    client = ControlClient(run.settings.state_dir)
+    client = ControlClient(run.folder)
     path = f"/api/incidents/{_id_of(client, incident)}/silence"
     changed = client.post(path, {"for_s": for_s, "actor": by, "reason": reason})
     until = changed["silenced_until"][:19]
@@ -114,7 +113,7 @@ def trial(
     by: By = "operator",
 ) -> None:
     """Send a test on a route, and wait until the receiver has it."""
-    client = ControlClient(run.settings.state_dir)
+    client = ControlClient(run.folder)
     incident = client.post("/api/routes/test", {"route": route, "actor": by})
     deadline = time.monotonic() + TEST_TIMEOUT_S
     while True:
@@ -139,7 +138,7 @@ def explain(
     ] = "performance",
 ) -> None:
     """Say which routes would take an incident of a model, and why the others would not."""
-    client = ControlClient(run.settings.state_dir)
+    client = ControlClient(run.folder)
     found = client.get("/api/routes/explain", model=model, cause=cause)
 
     def show() -> None:

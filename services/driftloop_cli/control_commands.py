@@ -25,7 +25,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Recorded in the audit log
 def _client(run: Invocation) -> "ControlClient":
     from driftloop_cli.control_client import ControlClient
 
-    return ControlClient(run.settings.state_dir)
+    return ControlClient(run.folder)
 
 
 @stack_command

@@ -3,16 +3,18 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from driftloop_cli.options import Invocation, Model, logged, stack_command
 from driftloop_cli.table_layout import Rows
 from driftloop_cli.terminal import Terminal, console, styled
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Rejected, RetryLater, Unavailable
 from driftloop_contracts.event_times import parse_time
 
 if TYPE_CHECKING:
@@ -87,7 +89,6 @@ def _show(answer: "QueryResult", views: "Views", limit: int) -> None:
 
 
 @stack_command
-@logged
 def labels(
     run: Invocation,
     name: Model,
@@ -96,26 +97,45 @@ def labels(
     """Show how many predictions of each version have a label, and how long labels take.
 
     `by 1 h` is the share of rows at least an hour old that got a label within the hour:
-    versions of any age are comparable by it.
+    versions of any age are comparable by it. A running stack is asked; without one, or with --set
+    or --config, the lake of the settings is read.
     """
     from driftloop_cli.label_view import arrival_rows, unjudged
-    from driftloop_lake.label_arrival import label_arrival
 
-    now = _time(at, "--at") or datetime.now(UTC)
-    views, spec = _views(run.settings, name, at, None), _spec(run.settings, name)
-    keys = spec.labels if spec else ()
-    document: dict[str, Any] = {
-        "model": name,
-        "at": now.isoformat(),
-        "versions": [arrival.to_dict() for arrival in label_arrival(views, now, keys=keys)],
-    }
+    time = _time(at, "--at")
+    document = _asked_labels(run, name, time) or _read_labels(run, model=name, at=time)
 
     def show() -> None:
         console.show(arrival_rows(document["versions"]).lines(console.width_limit))
-        for sentence in unjudged(name, document["versions"], keys):
+        for sentence in unjudged(name, document["versions"], document["keys"]):
             console.print(styled((sentence, "yellow")))
 
     run.emit(document, show)
+
+
+def _asked_labels(run: Invocation, model: str, at: datetime | None) -> dict[str, Any] | None:
+    """Return the answer of the running stack; None without one, or if the lake is too large for the
+    control API, which has others to serve."""
+    from driftloop_cli.control_client import ControlClient
+
+    if run.sets or run.config:
+        return None
+    params = {} if at is None else {"at": at.isoformat()}
+    with suppress(RetryLater, Unavailable):
+        found: dict[str, Any] = ControlClient(run.folder).get(
+            f"/api/models/{quote(model, safe='')}/labels", **params
+        )
+        return found
+    return None
+
+
+@logged
+def _read_labels(run: Invocation, model: str, at: datetime | None) -> dict[str, Any]:
+    from driftloop_lake.label_arrival import arrival_document
+    from driftloop_lake.views import Resources
+
+    spec, now = _spec(run.settings, model), datetime.now(UTC)
+    return arrival_document(run.settings.lake_uri, model, spec, at, now, Resources(), 300.0)
 
 
 @stack_command

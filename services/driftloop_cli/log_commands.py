@@ -60,7 +60,7 @@ def logs(
         return True
 
     last_bytes = None if since else LAST_BYTES
-    found = Logs(log_files(run.settings.state_dir, role), keep, last_bytes)
+    found = Logs(log_files(run.folder, role), keep, last_bytes)
     newest = limit or (None if since else NEWEST)
     events = found.read()
     for event in events[-newest:] if newest else events:

@@ -108,7 +108,7 @@ def up(
 
 def _arguments(run: Invocation) -> list[str]:
     """Return the options for running another command on the same stack."""
-    arguments = ["--state-dir", str(run.settings.state_dir)]
+    arguments = ["--state-dir", str(run.folder)]
     if run.config is not None:
         arguments += ["--config", str(run.config.absolute())]
     for item in run.sets:
@@ -172,9 +172,8 @@ def down(
     """Stop the stack, after all answered predictions are shipped and archived."""
     from driftloop_cli.supervisor import stop_stack
 
-    settings = run.settings
-    stopped = stop_stack(settings.state_dir)
-    document = {"stopped": stopped, "state_dir": str(settings.state_dir)}
+    stopped = stop_stack(run.folder)
+    document = {"stopped": stopped, "state_dir": str(run.folder)}
     run.emit(
         document,
         lambda: console.print("stopped" if stopped else "nothing was running"),

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, NoReturn, TypeVar
 
 import typer
 
 from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import DriftloopError
-from driftloop_settings.state_path import DEFAULT_STATE_DIR
+from driftloop_settings.state_path import DEFAULT_STATE_DIR, absolute_state_dir, is_all_that_is_set
 
 if TYPE_CHECKING:
     from driftloop_settings import Settings
 
+T = TypeVar("T")
 Model = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 StateDir = Annotated[
     Path | None,
@@ -66,11 +67,19 @@ class Invocation:
 
         return load_settings(self.sets, state_dir=self.state_dir, file=self.config)
 
+    @cached_property
+    def folder(self) -> Path:
+        """The state directory, absolute. Raises Rejected if any setting is wrong; if none is set
+        their classes are not imported, which takes longer than most commands."""
+        if is_all_that_is_set(self.state_dir, self.sets, self.config):
+            return absolute_state_dir(self.state_dir or DEFAULT_STATE_DIR)
+        return self.settings.state_dir
+
     @property
     def known_state_dir(self) -> Path:
         """The state directory, or what is known of it while the settings are not read."""
-        settings: Settings | None = self.__dict__.get("settings")
-        return settings.state_dir if settings else self.state_dir or DEFAULT_STATE_DIR
+        known: Path | None = self.__dict__.get("folder")
+        return known or self.state_dir or DEFAULT_STATE_DIR
 
     def with_insecure(self, insecure: bool) -> "Invocation":
         return replace(self, sets=(*self.sets, "control.insecure=true")) if insecure else self
@@ -84,17 +93,17 @@ class Invocation:
 
 
 def logged(
-    command: Callable[Concatenate[Invocation, ...], None],
-) -> Callable[Concatenate[Invocation, ...], None]:
+    command: Callable[Concatenate[Invocation, ...], T],
+) -> Callable[Concatenate[Invocation, ...], T]:
     """For a command that opens the store, the lake or the registry itself: what they log goes to
     standard error. Others do not pay for the import."""
 
     @wraps(command)
-    def run(invocation: Invocation, /, **arguments: Any) -> None:
+    def run(invocation: Invocation, /, **arguments: Any) -> T:
         from driftloop_settings.logs import log_to_stderr
 
         log_to_stderr()
-        command(invocation, **arguments)
+        return command(invocation, **arguments)
 
     return run
 
@@ -103,7 +112,7 @@ def stack_command(command: Callable[Concatenate[Invocation, ...], None]) -> Call
     """Add the four common options to a command: `--state-dir`, `--set`, `--config`, `--json`.
 
     The command receives them as an `Invocation`, its first argument. driftloop's errors end it as
-    described in `reported`.
+    described in `reported`. What runs for a group (it has `ctx`) runs only without a subcommand.
     """
     own = list(signature(command, eval_str=True).parameters.values())[1:]
     common = [
@@ -125,9 +134,11 @@ def stack_command(command: Callable[Concatenate[Invocation, ...], None]) -> Call
         as_json: bool,
         **arguments: Any,
     ) -> None:
+        if (context := arguments.get("ctx")) and context.invoked_subcommand:
+            return  # a group: its command has options of its own
         invocation = Invocation(state_dir, tuple(sets or ()), config, as_json)
         with reported(invocation):
-            _ = invocation.settings  # every command refuses wrong ones, before it does anything
+            _ = invocation.folder  # every command refuses wrong settings, before it does anything
             command(invocation, **arguments)
 
     # Typer reads the options from these two attributes.

@@ -70,7 +70,7 @@ def _spec(run: Invocation, name: str) -> "ModelSpec":
     from driftloop_cli.control_client import ControlClient
     from driftloop_contracts.model import ModelSpec
 
-    deployed = ControlClient(run.settings.state_dir).get("/api/models")
+    deployed = ControlClient(run.folder).get("/api/models")
     for deployment in deployed:
         if deployment["model"]["name"] == name:
             return ModelSpec.from_dict(deployment["model"])

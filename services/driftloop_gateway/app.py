@@ -23,6 +23,7 @@ from driftloop_contracts.retrain import Retrain, RetrainEvent
 from driftloop_gateway.event_api import event_api
 from driftloop_gateway.incident_api import incident_api
 from driftloop_gateway.intake import take_in
+from driftloop_gateway.label_api import label_api
 from driftloop_gateway.lake_counter import LakeCounter
 from driftloop_gateway.limits import Limit
 from driftloop_gateway.metrics_reader import MetricsReader
@@ -119,6 +120,7 @@ def make_app(context: GatewayContext) -> FastAPI:
     _inspection(app, context)
     _actions(app, context)
     app.include_router(incident_api(context.settings, context.store, context.clock))
+    app.include_router(label_api(context.settings, context.store, context.clock))
     console = ConsoleContext(
         context.settings, context.store, context.run_state, context.clock, context.stopping
     )

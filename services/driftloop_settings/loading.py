@@ -20,9 +20,8 @@ from driftloop_settings.describe import known_keys
 from driftloop_settings.language_sections import JudgeSettings, TuningSettings
 from driftloop_settings.section import first_problem, nearest
 from driftloop_settings.settings import Settings
-from driftloop_settings.state_path import check_state_dir
+from driftloop_settings.state_path import DEFAULT_FILE, ENV_PREFIX, absolute_state_dir
 
-ENV_PREFIX = "DRIFTLOOP_"
 MOVED = {f"llm.tune_{key}": f"tuning.{key}" for key in TuningSettings.model_fields} | {
     f"llm.judge_{key}": f"judge.{key}" for key in JudgeSettings.model_fields
 }
@@ -72,8 +71,7 @@ def read_settings(
     except ValidationError as error:
         raise Rejected(f"setting {first_problem(error)}") from None
     _check_ports(settings)
-    absolute = settings.state_dir.expanduser().absolute()
-    check_state_dir(absolute)
+    absolute = absolute_state_dir(settings.state_dir)
     return LoadedSettings(settings.model_copy(update={"state_dir": absolute}), sources)
 
 
@@ -97,7 +95,7 @@ def _given(
     overrides: Sequence[str], file: Path | None, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Any, str]]:
     """Yield (key, value, source), with the highest priority last."""
-    path = file or Path("driftloop.toml")
+    path = file or DEFAULT_FILE
     if file is not None or path.is_file():
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
