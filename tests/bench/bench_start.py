@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnx
 import psutil
@@ -80,17 +80,16 @@ def ask(endpoint: str, rows: int) -> None:
 def short_commands(command: list[str], where: list[str], folder: Path) -> dict[str, Taken]:
     """Measure them with a model that is deployed and has rows in the lake."""
 
-    def status() -> dict[str, object]:
+    def status() -> Any:
         said = subprocess.run(
             [*command, "status", "--json", *where], check=True, capture_output=True
         ).stdout
-        found: dict[str, object] = json.loads(said)
-        return found
+        return json.loads(said)
 
     write_model(folder)
     deploy = [*command, "deploy", str(folder), "--at-once", *where]
     subprocess.run(deploy, check=True, capture_output=True)
-    ask(status()["endpoints"]["serving"], 100)
+    ask(status()["endpoints"]["inference"], 100)
     while not status()["models"][0]["counts"]["lake_rows"]:
         time.sleep(0.5)
     return {

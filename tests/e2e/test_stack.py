@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import time
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,10 +112,14 @@ def test_a_second_stack_at_the_same_ports_is_refused_and_starts_nothing(
 ) -> None:
     second = Driftloop(tmp_path / "second")
     at = ("--set", f"serving.port={urlsplit(inference).port}")
+    taken_s = []
     for words in ((), ("--detach",)):
+        began = time.monotonic()
         refused = second("up", *words, *at, check=False)["error"]
+        taken_s.append(time.monotonic() - began)
         assert f"port {urlsplit(inference).port} " in refused
         assert f"process {supervisor(stack).pid} " in refused
+    assert min(taken_s) < 3.0
     assert "no stack is running" in second("status", check=False)["error"]
 
 

@@ -1,7 +1,10 @@
 """What clients without a library of their own send: curl, or any HTTP library."""
 
+import gzip
 import json
 import struct
+import zlib
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
@@ -165,3 +168,81 @@ def test_v1_columns_and_rows_give_the_same(http: str) -> None:
         found.append(json.loads(content))
     rows_out = [{"sum": [3.0], "product": [2.0]}, {"sum": [7.0], "product": [12.0]}]
     assert found == [{"predictions": rows_out}] * 2
+
+
+BODY = json.dumps({"inputs": [tensor([1.0])]}).encode()
+VERSION_1 = "/v2/models/scaler/versions/1"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+def test_an_encoded_body_is_answered_as_a_plain_one(http: str, encoding: str, encode: Any) -> None:
+    path = f"{VERSION_1}/infer"
+    plain, encoded = (
+        send(http, "POST", path, body, **headers)
+        for body, headers in ((BODY, {}), (encode(BODY), {"content_encoding": encoding}))
+    )
+    assert (encoded[0].status, encoded[1]) == (200, plain[1])
+
+
+def test_what_cannot_be_decoded_is_refused_with_what_can(http: str) -> None:
+    path = f"{VERSION_1}/infer"
+    answer, content = send(http, "POST", path, BODY, content_encoding="br")
+    assert (answer.status, answer.headers["accept-encoding"]) == (415, "gzip, deflate")
+    assert "gzip" in json.loads(content)["error"]
+    answer, content = send(http, "POST", path, BODY, content_encoding="gzip")
+    assert (answer.status, "gzip" in json.loads(content)["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/ready", VERSION_1, "/metrics", "/nothing"])
+def test_head_is_get_without_its_body(http: str, path: str) -> None:
+    """On one connection: what a HEAD is answered must not be taken for the next answer."""
+    connection = HTTPConnection(http.removeprefix("http://"), timeout=30)
+    try:
+        found = []
+        for method in ("HEAD", "GET", "HEAD"):
+            connection.request(method, path)
+            answer = connection.getresponse()
+            found.append((answer.status, answer.headers["content-type"], answer.read()))
+    finally:
+        connection.close()
+    assert found[0] == found[2] == (*found[1][:2], b"")
+    assert found[1][2]
+
+
+def test_options_names_the_methods(http: str) -> None:
+    for path, methods in (
+        (f"{VERSION_1}/infer", "OPTIONS, POST"),
+        (VERSION_1, "GET, HEAD, OPTIONS"),
+    ):
+        answer, content = send(http, "OPTIONS", path)
+        assert (answer.status, answer.headers["allow"], content) == (204, methods, b"")
+
+
+def feedback(http: str, *lines: Any) -> tuple[int, dict[str, Any]]:
+    """Send one document, or several as a stream of lines."""
+    body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    kind = "application/json" if len(lines) == 1 else "application/x-ndjson"
+    answer, content = send(http, "POST", "/feedback", body, content_type=kind)
+    return answer.status, json.loads(content)
+
+
+def wrong_times() -> list[str]:
+    ahead = datetime.now(UTC) + timedelta(days=2)
+    return ["9999-12-31T23:59:59-12:00", ahead.isoformat(), "1969-12-31T23:59:59Z", "soon"]
+
+
+def test_a_label_of_an_impossible_time_is_refused_and_the_other_lines_are_kept(http: str) -> None:
+    wrong = [{"prediction_id": "p", "label": 1, "observed_at": time} for time in wrong_times()]
+    for label in wrong:
+        status, answer = feedback(http, label)
+        assert (status, "`observed_at`" in answer["error"]) == (400, True)
+    status, answer = feedback(http, {"prediction_id": "p", "label": 1}, *wrong)
+    assert (status, answer["accepted"], answer["rejected"]) == (200, 1, len(wrong))
+    assert [error["line"] for error in answer["errors"]] == [2, 3, 4, 5]
+
+
+def test_several_labels_of_a_row_are_refused_with_what_to_send(http: str) -> None:
+    status, answer = feedback(http, {"prediction_id": "p", "label": [[1, 0], [0, 1]]})
+    assert (status, "`metric`" in answer["error"]) == (400, True)
