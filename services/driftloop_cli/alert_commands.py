@@ -24,7 +24,10 @@ By = Annotated[str, typer.Option("--by", envvar="USER", help="Who says so.", sho
 
 @alerts.callback(invoke_without_command=True)
 @stack_command
-def default(run: Invocation, ctx: typer.Context) -> None:
+def default(
+    run: Invocation,
+    ctx: typer.Context,  # noqa: ARG001  # `stack_command` looks whether a subcommand follows
+) -> None:
     """Incidents, and the routes that they take to people. Without a command: list."""
     show_incidents(run, None, False)
 
