@@ -182,17 +182,20 @@ MODEL = Dashboard(
         Panel(
             "Latency",
             tuple(
-                Query(_quantile(q, "request_seconds", "model, arm", OF_MODEL),
-                      f"{{{{model}}}} {{{{arm}}}} {label}")
+                Query(_quantile(q, "request_seconds", "model", OF_MODEL), f"{{{{model}}}} {label}")
                 for q, label in (("0.5", "p50"), ("0.99", "p99"))
             ),
             "s",
+            note="All versions together; a rollout compares those of its arms by itself.",
         ),
         Panel(
             "Requests answered with an error",
-            (Query(_rate("request_failures_total", "model, reason"), "{{model}}: {{reason}}"),),
+            (
+                Query(_rate("model_failures_total", "model", OF_MODEL)),
+                Query(_rate("request_failures_total", "reason"), "all models: {{reason}}"),
+            ),
             "reqps",
-            note="Of all models: some fail before a model is known.",
+            note="Reasons are counted for all models together: some fail before a model is known.",
         ),
     ),
     by_model=True,

@@ -11,8 +11,8 @@ from driftloop_serving.metrics.prometheus_text import ReplicaCollector
 SERVING = f"""\
 `GET /metrics` on the serving port answers in Prometheus' text format, or in OpenMetrics if the
 scraper asks for it, with the series of all replicas of the machine, whichever replica is asked. The
-series of a replica end when it stops. Of a model that is not a language model, each version has
-at most {MOST_OF_REPLICA} in a replica, with up to three reasons of failures."""
+series of a replica end when it stops. A model has at most {MOST_OF_REPLICA} in a replica, during a
+canary too."""
 CONTROL = f"""\
 ## The loop
 

@@ -3,18 +3,29 @@ import contextlib
 import json
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from driftloop_contracts.model import Arm
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_serving.metrics.prometheus_text import MOST_SERIES, render
 from driftloop_serving.metrics.triton_statistics import by_version, statistics
 from driftloop_settings import CaptureSettings
+
+
+@dataclass
+class Answer:
+    """Of a language model."""
+
+    prompt_tokens: int = 5
+    completion_tokens: int = 7
+    first_token_s: float = 0.3
+    token_s: float = 0.02
 
 
 class Replica:
@@ -69,7 +80,8 @@ async def samples(of: Replica, name: str, **labels: str) -> list[float]:
 
 async def test_any_replica_tells_of_all(two: tuple[Replica, Replica]) -> None:
     assert sorted(await samples(two[0], "driftloop_requests_total", version="1")) == [1, 2]
-    assert await samples(two[0], "driftloop_rows_total", version="2", arm="canary") == [1]
+    assert await samples(two[0], "driftloop_requests_total", version="2", arm="canary") == [1]
+    assert sorted(await samples(two[0], "driftloop_rows_total", model="m")) == [2, 5]
     assert await samples(two[0], "driftloop_busy_seconds_total") == [1.5, 1.5]
 
 
@@ -78,61 +90,87 @@ async def test_buckets_hold_all_up_to_their_bound(two: tuple[Replica, Replica]) 
     first, second = (replica.spool.replica for replica in two)
     assert await samples(two[0], name, replica=first, le="0.0005") == [1]
     assert await samples(two[0], name, replica=first, le="0.005") == [2]
-    assert await samples(two[0], name, replica=second, version="1", le="1.0") == [0]
-    assert await samples(two[0], name, replica=second, version="1", le="+Inf") == [1]
+    assert await samples(two[0], name, replica=second, le="1.0") == [1]
+    assert await samples(two[0], name, replica=second, le="+Inf") == [2]
     total = await samples(two[0], "driftloop_request_seconds_sum", replica=first)
     assert total == pytest.approx([0.0032])
 
 
-async def test_a_version_has_few_series_in_each_replica(two: tuple[Replica, Replica]) -> None:
-    meter, spool = two[0].meter, two[0].spool
+ARMS: tuple[tuple[int, Arm], ...] = (
+    (1, "stable"), (2, "canary"), (2, "stable"), (1, "pinned"), (3, "canary"),
+)  # fmt: skip
+"""As a canary of version 2 that was promoted, and one of version 3, leave them."""
+
+
+@pytest.mark.parametrize("kind", ["tabular", "language"])
+async def test_a_model_has_few_series_in_each_replica(
+    two: tuple[Replica, Replica], kind: str
+) -> None:
+    meter, replica = two[0].meter, two[0].spool.replica
     meter.counts.clear()
-    for _ in range(3):
-        meter.answered("m", 1, "stable", [0.002], 1, 0.1, 0.2, 0.3, 0.4)
-    for reason in ("ModelFailed", "Timeout"):
-        meter.failed("m", 1, "stable", reason)
-    assert spool.replica
-    text, _ = render(await two[0].files.read_all())
+    for version, arm in ARMS:
+        meter.answered("m", version, arm, [0.002], 1, 0.1, 0.2, 0.3, 0.4)
+        if kind == "language":
+            meter.generated("m", version, arm, [Answer()])
+        for reason in ("ModelFailed", "Timeout", "ClientGone"):
+            meter.failed("m", version, arm, reason)
+    (own, *_) = await two[0].files.read_all()
+    entry = {"served": 6, "acked": 3, "spooled": 1, "dropped": {"quota": 1, "disk": 1}}
+    capture = {f"m/{version}": {**entry, "degraded": {"late": 2}} for version in (1, 2, 3)}
+    text, _ = render([replace(own, capture=capture)])
     mine = [
-        sample.name
+        sample
         for family in text_string_to_metric_families(text.decode())
         for sample in family.samples
-        if sample.labels.get("model") == "m" and sample.labels["replica"] == spool.replica
+        if sample.labels.get("model") == "m"
     ]
-    capture = 3  # rows, acked, spooled: once something was captured
-    assert len(mine) + capture <= MOST_SERIES
-    assert {n for n in mine if n.startswith("driftloop_request_seconds")} == {
-        f"driftloop_request_seconds_{part}" for part in ("bucket", "count", "sum")
+    assert len(mine) == MOST_SERIES
+    asked = {
+        (s.labels["version"], s.labels["arm"]) for s in mine if s.name == "driftloop_requests_total"
     }
-    queued = await samples(two[0], "driftloop_queue_seconds_total", replica=spool.replica)
-    assert queued == pytest.approx([0.3])
+    assert asked == {("2", "stable"), ("1", "pinned"), ("3", "canary")}
+    values = {s.name: s.value for s in mine}
+    assert values["driftloop_capture_rows_total"] == 18
+    assert values["driftloop_model_failures_total"] == 15
+    assert ("driftloop_token_seconds_sum" in values) == (kind == "language")
+    assert ("driftloop_runs_total" in values) == (kind == "tabular")
+    dropped = 'driftloop_capture_dropped_rows_total{reason="quota",replica="%s"} 3.0'
+    assert dropped % replica in text.decode()
 
 
-async def test_a_language_models_latency_has_its_own_buckets(two: tuple[Replica, Replica]) -> None:
-    @dataclass
-    class Answer:
-        prompt_tokens: int = 5
-        completion_tokens: int = 7
-        first_token_s: float = 0.3
-        token_s: float = 0.02
+async def test_the_parts_of_a_request_are_summed_over_models(two: tuple[Replica, Replica]) -> None:
+    two[0].meter.answered("n", 1, "stable", [0.002], 1, 0.1, 0.2, 0.3, 0.4)
+    replica = two[0].spool.replica
+    queued = await samples(two[0], "driftloop_queue_seconds_total", replica=replica)
+    assert queued == pytest.approx([0.101])
 
-    meter, replica = two[0].meter, two[0].spool.replica
-    meter.answered("l", 1, "stable", [3.0], 1, 0.0, 0.0, 3.0, 0.0)
-    meter.generated("l", 1, "stable", [Answer()])
-    for name, below, above in (
-        ("request_seconds", "2.5", "5.0"),
-        ("first_token_seconds", "0.25", "0.5"),
-        ("token_seconds", "0.01", "0.025"),
-    ):
-        place = {"replica": replica, "model": "l"}
-        assert await samples(two[0], f"driftloop_{name}_bucket", le=below, **place) == [0]
-        assert await samples(two[0], f"driftloop_{name}_bucket", le=above, **place) == [1]
+
+async def test_a_language_models_times_are_those_of_its_tokens(
+    two: tuple[Replica, Replica],
+) -> None:
+    meter, place = two[0].meter, {"replica": two[0].spool.replica, "model": "l"}
+    for version, arm in ARMS[:2]:
+        meter.answered("l", version, arm, [3.0], 1, 0.0, 0.0, 3.0, 0.0)
+        meter.generated("l", version, arm, [Answer()])
+    for bound, answers in (("0.25", 0), ("0.5", 2)):
+        first = await samples(two[0], "driftloop_first_token_seconds_bucket", le=bound, **place)
+        assert first == [answers]
+    assert await samples(two[0], "driftloop_token_seconds_sum", **place) == pytest.approx([0.04])
+    assert await samples(two[0], "driftloop_token_seconds_count", **place) == [2]
+    assert await samples(two[0], "driftloop_completion_tokens_total", **place) == [14]
+    assert await samples(two[0], "driftloop_request_seconds_count", **place) == []
 
 
 async def test_failures_are_counted_by_reason(two: tuple[Replica, Replica]) -> None:
     name = "driftloop_request_failures_total"
-    assert await samples(two[0], name, model="m", reason="ModelFailed") == [1]
-    assert await samples(two[0], name, model="", version="", reason="NotFound") == [1]
+    assert await samples(two[0], name, reason="ModelFailed") == [1]
+    assert await samples(two[0], name, reason="NotFound") == [1]
+    second = two[1].spool.replica
+    for model in ("m", ""):
+        failed = await samples(
+            two[0], "driftloop_model_failures_total", replica=second, model=model
+        )
+        assert failed == [1]
 
 
 async def test_a_replica_that_left_is_gone(two: tuple[Replica, Replica]) -> None:
