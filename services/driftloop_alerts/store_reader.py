@@ -46,7 +46,7 @@ class StoreReader:
         windows = store.newest_windows(WINDOWS)
         rollouts = store.newest_rollouts()
         retrains = store.newest_retrains(RETRAINS)
-        decisions = store.newest_decisions() if alerts else {}
+        decisions = store.newest_decisions({alert.model for alert in alerts})
         if self._slow_at is None or now - self._slow_at >= SLOW:
             self._slow = {d.model.name: self._look_slowly(d, now) for d in deployments}
             self._night = self._read_night(now)

@@ -16,10 +16,11 @@ T = TypeVar("T")
 
 def all_models(context: ConsoleContext) -> list[tuple[ModelRecords, Condition]]:
     store = context.store
-    windows, decisions = store.newest_windows(1), store.newest_decisions()
+    windows = store.newest_windows(1)
     retrains, rollouts = store.newest_retrains(1), store.newest_rollouts()
     monitors = store.monitor_states()
     alerts = _by_model((alert.model, alert) for alert in reversed(store.open_alerts()))
+    decisions = store.newest_decisions(alerts)  # they say what an alert waits for
     ledger = _by_model((entry["model"], entry) for entry in store.ledger())
     degraded = _by_model((found.subject, found) for found in store.degraded())
     found = []

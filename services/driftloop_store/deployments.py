@@ -15,10 +15,25 @@ _REMOVED = "removed:"
 
 
 class Deployments(Readers):
+    def __init__(self, engine: sa.Engine) -> None:
+        super().__init__(engine)
+        self._parsed: dict[tuple[str, int], Deployment] = {}
+
     def deployments(self) -> list[Deployment]:
+        """By the name of the model. Only those that changed since the last call are read."""
+        parsed, revisions = self._parsed, sa.select(table.c.model, table.c.revision)
         with self._read() as c:
-            rows = c.execute(sa.select(table.c.body).order_by(table.c.model))
-            return [Deployment.from_dict(body) for (body,) in rows]
+            now = [(model, revision) for model, revision in c.execute(revisions)]
+            changed = [model for model, revision in now if (model, revision) not in parsed]
+            bodies = sa.select(table.c.body)
+            if len(changed) < len(now):
+                bodies = bodies.where(table.c.model.in_(changed))
+            read = [Deployment.from_dict(body) for (body,) in c.execute(bodies)] if changed else []
+        known = [parsed[key] for key in now if key in parsed]
+        by_name = {one.model.name: one for one in (*known, *read)}
+        found = [by_name[name] for name in sorted(by_name)]
+        self._parsed = {(one.model.name, one.revision): one for one in found}
+        return found
 
     def deployment(self, model: str) -> Deployment | None:
         with self._read() as c:

@@ -6,6 +6,7 @@ logged once. Roles wait and retry, the control API answers 503, and replicas con
 capture. Any other driver error is a bug and is passed on.
 """
 
+import json
 import logging
 import sqlite3
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -47,7 +49,7 @@ def make_engine(url: str) -> sa.Engine:
     """Create the engine, which connects on first use."""
     target = sa.make_url(url)
     if target.get_backend_name() == "sqlite":
-        engine = sa.create_engine(target)
+        engine = sa.create_engine(target, json_deserializer=_json)
         _configure_sqlite(engine)
         return engine
     # The pool logs a traceback for each broken connection; we log the outage once.
@@ -55,7 +57,17 @@ def make_engine(url: str) -> sa.Engine:
     libpq = target.get_driver_name().startswith("psycopg")
     given = {name: value for name, value in _LIBPQ.items() if name not in target.query}
     # Replace a connection that broke while idle before it is used.
-    return sa.create_engine(target, pool_pre_ping=True, connect_args=given if libpq else {})
+    return sa.create_engine(
+        target, json_deserializer=_json, pool_pre_ping=True, connect_args=given if libpq else {}
+    )
+
+
+def _json(text: str | bytes) -> Any:
+    """A third of the time of the standard parser, which alone reads NaN."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 def _configure_sqlite(engine: sa.Engine) -> None:

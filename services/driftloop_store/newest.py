@@ -1,5 +1,6 @@
 """The newest records of every deployed model at once."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -19,8 +20,9 @@ class NewestRecords(Database):
     def newest_rollouts(self) -> dict[str, list[Record]]:
         return self._newest_of_each(t.rollouts, 1)
 
-    def newest_decisions(self) -> dict[str, list[Record]]:
-        return self._newest_of_each(t.decisions, 1)
+    def newest_decisions(self, models: Collection[str]) -> dict[str, list[Record]]:
+        """Of these models."""
+        return self._newest_of_each(t.decisions, 1, models) if models else {}
 
     def findings_at(self, model: str, at: datetime) -> list[Record]:
         """Of the windows of a model that ended then."""
@@ -39,8 +41,11 @@ class NewestRecords(Database):
             found = c.execute(query).scalar()
         return datetime.fromisoformat(found) if found else None
 
-    def _newest_of_each(self, table: sa.Table, each: int) -> dict[str, list[Record]]:
-        """One index look-up for each model and record: never a scan of the table."""
+    def _newest_of_each(
+        self, table: sa.Table, each: int, models: Collection[str] | None = None
+    ) -> dict[str, list[Record]]:
+        """One index look-up for each model and record: never a scan of the table. models: None:
+        all."""
         of_model = (
             sa.select(table.c.id)
             .where(table.c.model == t.deployments.c.model)
@@ -50,6 +55,8 @@ class NewestRecords(Database):
         )
         ids = sa.select(*(of_model.offset(n).scalar_subquery() for n in range(each)))
         ids = ids.select_from(t.deployments)
+        if models is not None:
+            ids = ids.where(t.deployments.c.model.in_(models))
         found: dict[str, list[Record]] = {}
         with self._read() as c:
             wanted = [id_ for row in c.execute(ids) for id_ in row if id_ is not None]
