@@ -1,8 +1,9 @@
 """The counts of the replicas in Prometheus' text format.
 
 A model has at most MOST_SERIES in each replica, during a canary too, whatever its kind. So of
-versions and arms only requests are counted, and of those that answered last; histograms show some of the buckets that are counted; and reasons of failures, and what the parts of
-a request took, are summed over models (Triton's statistics have the parts for each).
+versions and arms only requests are counted, and of those that answered last; histograms show some
+of the buckets that are counted; and reasons of failures, and what the parts of a request took, are
+summed over models (Triton's statistics have the parts for each).
 """
 
 from collections import Counter
