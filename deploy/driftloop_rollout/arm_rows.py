@@ -46,7 +46,7 @@ class ArmRows:
     others: tuple[Losses, ...] = ()
     problem: str = ""
 
-    def where(self, mask: NDArray[np.bool_]) -> "ArmRows":
+    def where(self, mask: NDArray[np.bool_] | slice) -> "ArmRows":
         return ArmRows(
             self.at[mask],
             self.canary[mask],
@@ -63,7 +63,7 @@ class ArmRows:
 
     def between(self, since: datetime, until: datetime) -> "ArmRows":
         """Return the rows with since ≤ at < until."""
-        return self.where((self.at >= us_of(since)) & (self.at < us_of(until)))
+        return self.where(slice(*np.searchsorted(self.at, [us_of(since), us_of(until)])))
 
     @property
     def has_both_arms(self) -> bool:

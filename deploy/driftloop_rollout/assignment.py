@@ -66,16 +66,14 @@ class SplitSpan:
     def draws(self, keys: Ints, epochs: Ints) -> NDArray[np.int8]:
         """Return the draws of keys (hashes) in epochs [n]: 1 for the canary, 0 for the stable arm,
         -1 if this split did not draw the key, because it already belonged to the canary."""
-        split = self.split
-        former = TrafficSplit(0, 1, self.before, self.salt)
-        found = np.empty(len(keys), np.int8)
-        for i, (key, epoch) in enumerate(zip(keys.tolist(), epochs.tolist(), strict=True)):
-            # A key that never changes its arm was drawn by the steps before a promotion.
-            known = self.held_back or former.arm_of(key, 0)[1]
-            if self.sticky_s is None and known:
-                found[i] = -1
-            else:
-                found[i] = split.arm_of(key, epoch)[1]
+        found = np.array(self.split.versions_of(keys.tolist(), epochs.tolist()), np.int8)
+        # A key that never changes its arm was drawn by the steps before a promotion.
+        if self.sticky_s is None and self.held_back:
+            found[:] = -1
+        elif self.sticky_s is None and self.before:
+            former = TrafficSplit(0, 1, self.before, self.salt)
+            known = former.versions_of(keys.tolist(), [0] * len(keys))
+            found[np.array(known, bool)] = -1
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,10 +131,9 @@ class DrawnRows:
 
     def part(self, until: datetime) -> "DrawnRows":
         """Return the rows before the given time."""
-        n = int(np.searchsorted(self.rows.at, us_of(until)))
-        mask = np.arange(len(self.draw)) < n
+        n = slice(int(np.searchsorted(self.rows.at, us_of(until))))
         return DrawnRows(
-            self.rows.where(mask), self.draw[:n], self.closes[:n], self.canary[:n], self.share[:n]
+            self.rows.where(n), self.draw[n], self.closes[n], self.canary[n], self.share[n]
         )
 
     @property
@@ -198,10 +195,7 @@ def drawn(rows: ArmRows, spans: Sequence[SplitSpan]) -> DrawnRows:
         if span.sticky_s is None:
             inside &= ~has_key | (epochs == 0)
         places = np.flatnonzero(inside & has_key)
-        pairs, which = np.unique(
-            np.stack([epochs[places], rows.key[places]], axis=1), axis=0, return_inverse=True
-        )
-        found = span.draws(pairs[:, 1], pairs[:, 0])[which.ravel()]
+        found = _draws(span, rows.key[places], epochs[places])
         canary[places] = found == 1
         inside[places[found < 0]] = False
         draw[inside] = (number << 40) + epochs[inside]
@@ -209,6 +203,18 @@ def drawn(rows: ArmRows, spans: Sequence[SplitSpan]) -> DrawnRows:
         closes[inside] = ends if span.ended is None else np.minimum(ends, us_of(span.ended))
         share[inside] = np.where(has_key[inside], span.key_share, span.weight)
     return DrawnRows(rows, draw, closes, canary, share)
+
+
+def _draws(span: SplitSpan, keys: Ints, epochs: Ints) -> NDArray[np.int8]:
+    """As `SplitSpan.draws`; equal ones are only computed once."""
+    found = np.empty(len(keys), np.int8)
+    if not len(keys):
+        return found
+    order = np.lexsort((keys, epochs))
+    key, epoch = keys[order], epochs[order]
+    begins = np.append(True, (key[1:] != key[:-1]) | (epoch[1:] != epoch[:-1]))
+    found[order] = span.draws(key[begins], epoch[begins])[np.cumsum(begins) - 1]
+    return found
 
 
 def usable(rows: DrawnRows, since: datetime, until: datetime, over_by: datetime) -> datetime:

@@ -13,6 +13,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 NO_KEY = -1
 """Used in place of a routing key's hash."""
+FEW_UNITS = 50
+"""With fewer units it is no gain to count equal ones."""
 FEW_KEYS = 30
 """With fewer keys that have two rows, the variance between keys is unknown."""
 ASSUMED_CORRELATION = 0.1
@@ -37,6 +39,24 @@ class Units:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def counted(self) -> tuple["Units", Floats]:
+        """Return the units that differ, and how many there are of each. Only units with the same
+        draw, rows and loss are put together, if nothing else differs: those of rare errors."""
+        alike = self.share, self.expected, self.spread
+        if len(self) < FEW_UNITS or any((each != each[0]).any() for each in alike):
+            return self, np.ones(len(self))
+        values = np.unique(self.loss)
+        if len(values) > len(self) // 8:
+            return self, np.ones(len(self))
+        sizes, kinds = np.unique(self.rows), len(values)
+        code = np.searchsorted(sizes, self.rows) * kinds + np.searchsorted(values, self.loss)
+        counts = np.bincount(2 * code + self.canary)
+        code = np.flatnonzero(counts)
+        n, (size, value) = len(code), np.divmod(code // 2, kinds)
+        share, expected, spread = (np.full(n, each[0]) for each in alike)
+        units = Units(code % 2 == 1, share, sizes[size], values[value], expected, spread)
+        return units, counts[code].astype(np.float64)
 
     @classmethod
     def of_rows(cls, canary: Floats, stable: Floats, share: float, expected: float) -> "Units":
@@ -68,10 +88,16 @@ class KeyHistory:
     def of(cls, keys: Ints, losses: Floats) -> "KeyHistory":
         """Build the history from rows [n] that the champion answered, ignoring NO_KEY and NaN."""
         known = (keys != NO_KEY) & ~np.isnan(losses)
+        losses = losses[known]
         found, place = np.unique(keys[known], return_inverse=True)
         rows = np.bincount(place, minlength=len(found)).astype(np.float64)
-        sums = np.bincount(place, losses[known], minlength=len(found)).astype(np.float64)
-        return cls(found, rows, sums, spread_of(place, losses[known]))
+        sums = np.bincount(place, losses, minlength=len(found)).astype(np.float64)
+        return cls.of_sums(found, rows, sums, float(losses @ losses))
+
+    @classmethod
+    def of_sums(cls, keys: Ints, rows: Floats, losses: Floats, squares: float) -> "KeyHistory":
+        """Build the history from the sums of its keys [k]. squares: of all losses."""
+        return cls(keys, rows, losses, spread_of_sums(rows, losses, squares))
 
     def expect(self, keys: Ints, q: float) -> tuple[Floats, Floats]:
         """Return `expected` and `spread` of units with these keys: the key's mean, shrunk towards
@@ -94,11 +120,16 @@ def spread_of(groups: Ints, losses: Floats) -> float | None:
     """Return the variance between the means of groups, beyond what the variance within groups
     explains (one-way analysis of variance); None if fewer than FEW_KEYS groups have two rows.
     groups: a number from 0 for each row."""
-    n = np.bincount(groups).astype(np.float64)
+    n, sums = np.bincount(groups).astype(np.float64), np.bincount(groups, losses)
+    return spread_of_sums(n, sums, float(losses @ losses))
+
+
+def spread_of_sums(n: Floats, sums: Floats, squares: float) -> float | None:
+    """As `spread_of`. n, sums: the rows and summed losses of each group; squares: of all losses."""
     if (n >= 2).sum() < FEW_KEYS:
         return None
-    sums, total = np.bincount(groups, losses), len(losses)
-    mean, means = losses.mean(), sums / np.maximum(n, 1)
-    between = (n * (means - mean) ** 2).sum()
-    within = ((losses - means[groups]) ** 2).sum() / max(total - len(n), 1)
+    n, sums = n[n > 0], sums[n > 0]
+    total, means = n.sum(), sums / n
+    between = (n * (means - sums.sum() / total) ** 2).sum()
+    within = max(0.0, squares - (n * means**2).sum()) / max(total - len(n), 1)
     return max(0.0, float((between - (len(n) - 1) * within) / (total - (n**2).sum() / total)))

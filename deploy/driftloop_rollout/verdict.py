@@ -17,7 +17,7 @@ why, is in docs/adr/0004-rollback-rule.md; why it bets on draws, in 0034-verdict
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import ceil, inf, log, sqrt
+from math import ceil, exp, inf, log, sqrt
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -56,10 +56,10 @@ class EProcess:
 
     def gained(self, gains: Floats) -> Self:
         """gains: of the logarithm of each bet's wealth."""
-        wealth = np.array(self.log_wealth) + gains
-        top = wealth.max()
-        mean = float(top + np.log(np.exp(wealth - top).mean()))
-        return replace(self, log_wealth=tuple(float(w) for w in wealth), best=max(self.best, mean))
+        wealth = [old + gain for old, gain in zip(self.log_wealth, gains.tolist(), strict=True)]
+        top = max(wealth)
+        mean = top + log(sum(exp(w - top) for w in wealth) / len(wealth))
+        return replace(self, log_wealth=tuple(wealth), best=max(self.best, mean))
 
     def shows(self, alpha: float) -> bool:
         """Whether H0 is rejected at level alpha."""
@@ -76,15 +76,28 @@ class BettingTest(EProcess):
 
     def update(self, units: Units) -> "BettingTest":
         """Bet on units. Their expected losses must come from earlier units only."""
-        n, p, w = units.rows, units.expected, units.share
-        v = np.clip(p * (1 - p), min(LEAST_VARIANCE, self.scale), None) + n * units.spread
-        stake = self.side * self.scale * BETS[:, None] / v  # a heavy unit's rows count less
-        high, low = n * (1 - p), -n * p
-        ends = [(1 - w) * (high - self.d0 * n), (1 - w) * (low - self.d0 * n), -w * high, -w * low]
-        worst = np.max(ends, axis=0) if self.side < 0 else -np.min(ends, axis=0)
-        stake = self.side * np.minimum(np.abs(stake), MOST_AT_STAKE / np.maximum(worst, 1e-12))
-        gain = (units.canary - w) * (units.loss - n * (units.canary * self.d0 + p))
-        return self.gained(np.log1p(stake * gain).sum(1))
+        return bet((self,), units)[self]
+
+
+def bet(tests: Iterable[BettingTest], units: Units) -> dict[BettingTest, BettingTest]:
+    """Return what becomes of the tests when they bet on units; equal ones bet once."""
+    each = tuple(dict.fromkeys(tests))
+    units, counts = units.counted()
+    d0, side, scale = (np.array([getattr(t, n) for t in each])[:, None] for n in _TERMS)
+    n, p, w = units.rows, units.expected, units.share
+    v = np.maximum(p * (1 - p), np.minimum(LEAST_VARIANCE, scale)) + n * units.spread
+    high, low = n * (1 - p), -n * p
+    ends = [(1 - w) * (high - d0 * n), (1 - w) * (low - d0 * n)]
+    most = np.maximum(*(side * -end for end in ends))
+    worst = np.maximum(np.maximum(most, np.where(side < 0, w * n * p, w * high)), 1e-12)
+    # a heavy unit's rows count less
+    stake = np.minimum((scale / v)[:, None] * BETS[:, None], (MOST_AT_STAKE / worst)[:, None])
+    gain = side * (units.canary - w) * (units.loss - n * (units.canary * d0 + p))
+    gains = np.log1p(stake * gain[:, None]) @ counts
+    return {test: test.gained(found) for test, found in zip(each, gains, strict=True)}
+
+
+_TERMS = ("d0", "side", "scale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +199,14 @@ class Metric:
         if not len(units):
             return self
         canary, stable = units.canary, ~units.canary
+        after = bet((self.worse, self.better, self.near, self.proof, *self.gates), units)
         return replace(
             self,
-            worse=self.worse.update(units),
-            better=self.better.update(units),
-            near=self.near.update(units),
-            proof=self.proof.update(units),
-            gates=tuple(gate.update(units) for gate in self.gates),
+            worse=after[self.worse],
+            better=after[self.better],
+            near=after[self.near],
+            proof=after[self.proof],
+            gates=tuple(after[gate] for gate in self.gates),
             canary_sum=self.canary_sum + float(units.loss[canary].sum()),
             canary_count=self.canary_count + int(units.rows[canary].sum()),
             stable_sum=self.stable_sum + float(units.loss[stable].sum()),

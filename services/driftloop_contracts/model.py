@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from struct import Struct
@@ -221,7 +222,7 @@ class ServedVersion:
         return cls(value["version"], value["path"], signature, value.get("base"), spec)
 
 
-_DRAW = Struct("<qq")
+_DRAW, _POINT = Struct("<qq"), Struct(">Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +274,20 @@ class TrafficSplit:
         since_ms = 0 if self.sticky_s is None else round(self.since * 1000)
         point = self._hash(key_hash.to_bytes(8, "big"), _DRAW.pack(since_ms, epoch))
         return self._at(point, self.canary)
+
+    def versions_of(self, key_hashes: Sequence[int], epochs: Sequence[int]) -> list[int]:
+        """Return the versions that answer keys with these hashes in these epochs [n]: `arm_of` for
+        many keys."""
+        if self.canary is None or self.weight <= 0.0:
+            return [self.stable] * len(key_hashes)
+        since_ms = 0 if self.sticky_s is None else round(self.since * 1000)
+        draws = {epoch: _DRAW.pack(since_ms, epoch) for epoch in set(epochs)}
+        key, below = self.salt.encode()[:64], self.weight * 2**64
+        points = (
+            blake2b(hashed.to_bytes(8, "big"), digest_size=8, key=key, salt=draws[epoch]).digest()
+            for hashed, epoch in zip(key_hashes, epochs, strict=True)
+        )
+        return [self.canary if _POINT.unpack(p)[0] < below else self.stable for p in points]
 
     def arm_alone(self, prediction_id: str) -> tuple[Arm, int]:
         """Return the arm and version of a request without a routing key."""

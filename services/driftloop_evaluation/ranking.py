@@ -1,12 +1,15 @@
 """How well scores rank: by pairs of a positive and a negative row of one time and one version."""
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from driftloop_evaluation.labels import Floats
 
 NEIGHBOURS = 100
 """A positive is compared with this many negatives before it and as many after it, at most."""
+AT_ONCE = 1_000
+"""Positives that are compared at a time: each takes 3 KB."""
 
 
 def pair_losses(
@@ -25,11 +28,11 @@ def pair_losses(
     known = np.where(np.isnan(scores), np.where(positive, -np.inf, np.inf), scores)
     for v, rows in negatives.items():
         own = np.flatnonzero(judged & positive & (version == v))
-        place = np.searchsorted(rows, own)
-        low, high = np.maximum(place - NEIGHBOURS, 0), np.minimum(place + NEIGHBOURS, len(rows))
-        others = known[rows]
-        for i, start, stop in zip(own, low, high, strict=True):
-            near = others[start:stop]
-            wrong = (near > known[i]).sum() + 0.5 * (near == known[i]).sum()
-            found[i] = wrong / len(near)
+        place, beside = np.searchsorted(rows, own), np.full(NEIGHBOURS, np.nan)
+        near = sliding_window_view(np.concatenate([beside, known[rows], beside]), 2 * NEIGHBOURS)
+        for at in range(0, len(own), AT_ONCE):
+            some = slice(at, at + AT_ONCE)
+            others, score = near[place[some]], known[own[some], None]
+            wrong = (others > score).sum(1) + 0.5 * (others == score).sum(1)
+            found[own[some]] = wrong / (~np.isnan(others)).sum(1)
     return found

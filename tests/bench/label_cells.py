@@ -3,9 +3,10 @@ the product's own curve of delays and its own choice of rows, without a routing 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
+from ladder import RUNGS, START, Outcome
 
 from driftloop_contracts.model import ModelSpec
 from driftloop_rollout.arm_rows import ArmRows, us_of
@@ -14,8 +15,6 @@ from driftloop_rollout.label_delay import learn_delay
 from driftloop_rollout.margins import Margins
 from driftloop_rollout.units import NO_KEY, Floats
 
-RUNGS = (0.05, 0.25, 0.5)
-START = datetime(2026, 11, 29, tzinfo=UTC)
 LOOK, LOOK_ROWS = timedelta(hours=3), 1_000
 DAYS, PAST_DAYS = 21, 8
 BASE, HARM = 0.1, 0.02
@@ -54,78 +53,73 @@ LABEL_CELLS = (
 )
 
 
-@dataclass
 class Stream:
     """Rows of the traffic so far; labels are seen by their delay."""
 
-    cell: LabelCell
-    effect: float
-    rng: np.random.Generator
-    rows: ArmRows
-    wrong: Floats
-    came: Floats
-
-    @classmethod
-    def past(cls, cell: LabelCell, effect: float, seed: int) -> "Stream":
-        rng, none = np.random.default_rng(seed), np.zeros(0)
-        rows = ArmRows(
-            *(none.astype(t) for t in ("i8", "?", "?", "f8", "?", "?", "f8", "f8", "i8"))
-        )
-        stream = cls(cell, effect, rng, rows, none, none)
+    def __init__(self, cell: LabelCell, effect: float, seed: int) -> None:
+        self.cell, self.effect, self.rng = cell, effect, np.random.default_rng(seed)
+        n = (PAST_DAYS + DAYS) * 8 * LOOK_ROWS
+        self.n, self.at, self.canary = 0, np.zeros(n, np.int64), np.zeros(n, bool)
+        self.wrong, self.came = np.zeros(n), np.zeros(n)
         for number in range(PAST_DAYS * 8, 0, -1):
-            stream.live(START - number * LOOK, 0.0)
-        return stream
+            self.live(START - number * LOOK, 0.0)
 
-    def live(self, begins: datetime, weight: float) -> None:
+    def live(self, begins: datetime, weight: float) -> int:
+        """Rows until the next look; return how many of them are the canary's."""
         n, rng = LOOK_ROWS, self.rng
+        new = slice(self.n, self.n + n)
         canary = rng.random(n) < weight
         at = us_of(begins) + np.sort(rng.integers(0, LOOK // timedelta(microseconds=1), n))
-        every, none = np.ones(n, bool), np.full(n, np.nan)
-        new = ArmRows(
-            at, canary, every, np.full(n, 0.01), ~every, every, none, none, np.full(n, NO_KEY)
-        )
-        names = ("at", "canary", "first", "latency_s", "failed", "labelled", "loss", "malformed")
-        joined = {k: np.append(getattr(self.rows, k), getattr(new, k)) for k in (*names, "key")}
-        self.rows = ArmRows(**joined)
         wrong = (rng.random(n) < BASE + canary * self.effect).astype(np.float64)
-        self.wrong = np.append(self.wrong, wrong)
-        self.came = np.append(self.came, at / 1e6 + self.cell.delay(rng, wrong))
+        self.at[new], self.canary[new], self.wrong[new] = at, canary, wrong
+        self.came[new] = at / 1e6 + self.cell.delay(rng, wrong)
+        self.n += n
+        return int(canary.sum())
 
     def seen(self, now: datetime, since: datetime) -> ArmRows:
-        first = int(np.searchsorted(self.rows.at, us_of(since)))
-        rows = self.rows.where(np.arange(len(self.rows.at)) >= first)
-        labelled = self.came[first:] <= us_of(now) / 1e6
-        return replace(rows, labelled=labelled, loss=np.where(labelled, self.wrong[first:], np.nan))
+        part = slice(int(np.searchsorted(self.at[: self.n], us_of(since))), self.n)
+        at, wrong = self.at[part], self.wrong[part]
+        every, none = np.ones(len(at), bool), np.full(len(at), np.nan)
+        labelled = self.came[part] <= us_of(now) / 1e6
+        return ArmRows(
+            at,
+            self.canary[part],
+            every,
+            np.full(len(at), 0.01),
+            ~every,
+            labelled,
+            np.where(labelled, wrong, np.nan),
+            none,
+            np.full(len(at), NO_KEY),
+        )
 
     def learned(self, now: datetime, seen: RolloutEvidence) -> RolloutEvidence:
         """With the delays of 4,000 of the champion's rows."""
-        stable = np.flatnonzero(~self.rows.canary)
+        stable = np.flatnonzero(~self.canary[: self.n])
         some = np.sort(self.rng.choice(stable, min(4_000, len(stable)), replace=False))
-        at, end = self.rows.at[some] / 1e6, us_of(now) / 1e6
+        at, end = self.at[some] / 1e6, us_of(now) / 1e6
         delays = np.where(self.came[some] <= end, self.came[some] - at, np.nan)
         classes = [self.wrong[some].astype(np.int64)]
         return replace(seen, labels=learn_delay(delays, end - at, 0.98, now, classes))
 
 
-def walk_labels(cell: LabelCell, harm: bool, seed: int) -> tuple[str, int, int]:
-    """The ladder until a verdict or DAYS: what was done, and after how many rows in all and of the
-    canary."""
-    stream = Stream.past(cell, HARM if harm else 0.0, seed)
+def walk_labels(cell: LabelCell, harm: bool, seed: int) -> Outcome:
+    """The ladder until a verdict or DAYS."""
+    stream = Stream(cell, HARM if harm else 0.0, seed)
     begun = start(SPEC, MARGINS, RUNGS, stream.seen(START, START - 5 * LOOK), None, START)
     assert begun is not None
     seen, rung, stepped, canary = begun, 0, START, 0
     for number in range(DAYS * 8):
         begins, now = START + number * LOOK, START + (number + 1) * LOOK
         seen = seen.with_step(str(seed), RUNGS[rung], 60.0, stepped, True, stepped)
-        stream.live(begins, RUNGS[rung])
-        canary += int(stream.rows.canary[-LOOK_ROWS:].sum())
+        canary += stream.live(begins, RUNGS[rung])
         if number % 4 == 0:
             seen = stream.learned(now, seen)
         recent = stream.seen(now, seen.requests_until)
         seen = extend(seen, recent, stream.seen(now, seen.labels_until), MARGINS, now)
         verdict = seen.trial.judge(rung, len(RUNGS))
         if verdict.action in ("promote", "roll_back"):
-            return verdict.action, (number + 1) * LOOK_ROWS, canary
+            return Outcome(verdict.action, (number + 1) * LOOK_ROWS, canary)
         if verdict.action == "advance":
             rung, stepped = rung + 1, now
-    return "hold", DAYS * 8 * LOOK_ROWS, canary
+    return Outcome("hold", DAYS * 8 * LOOK_ROWS, canary)

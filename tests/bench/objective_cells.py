@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from ladder import STICKY_S, Outcome, climb
 from numpy.typing import NDArray
 
 from driftloop_evaluation.ranking import pair_losses
-from driftloop_rollout.units import Floats
-from driftloop_rollout.verdict import Rule
+from driftloop_rollout.arm_rows import ArmRows, us_of
+from driftloop_rollout.assignment import NO_HISTORY, DrawnRows, SplitSpan, drawn
+from driftloop_rollout.units import NO_KEY, Floats, Units
+from driftloop_rollout.verdict import Rule, Trial
 
 Mask = NDArray[np.bool_]
 Sample = Callable[[np.random.Generator, Mask, bool], Mapping[str, Floats]]
@@ -26,6 +29,7 @@ class Cell:
     sample: Sample
     epoch_rows: int = 1_000
     max_rows: int = 200_000
+    cost: int = 50  # about, CPU milliseconds a run
 
 
 def _rare(rng: np.random.Generator, canary: Mask, harm: bool) -> Mapping[str, Floats]:
@@ -78,11 +82,33 @@ def _slice(rng: np.random.Generator, canary: Mask, harm: bool) -> Mapping[str, F
 RARE = 0.001 * 0.2 + 0.999 * 0.01 / 50
 CELLS = (
     Cell("cost, .1 % positives", "50 % dearer", ((Rule("quality", 0.5 * RARE, True), RARE),),
-         _rare, 20_000, 4_000_000),
+         _rare, 20_000, 4_000_000, 200),
     Cell("absolute error, t with 2 degrees of freedom", "10 % more",
          ((Rule("quality", 0.1 * _USUAL, True), _USUAL),), _tails),
     Cell("ranking, AUC .76", "2 points less", ((Rule("quality", 0.02, True), 0.24),),
-         _ranking, 2_000),
+         _ranking, 2_000, cost=150),
     Cell("a slice of 5 %", "10 points more there, 2 less on average",
          ((Rule("quality", 0.02, True), 0.1), (Rule("slice", 0.02, False, 0.05), 0.1)), _slice),
 )  # fmt: skip
+
+
+def walk_cell(cell: Cell, harm: bool, seed: int) -> Outcome:
+    """The ladder, for rows without a routing key."""
+    rng = np.random.default_rng(seed)
+
+    def look(span: SplitSpan, number: int, trial: Trial) -> tuple[DrawnRows, Mapping[str, Units]]:
+        n, begins = cell.epoch_rows, us_of(span.since) + number * round(STICKY_S * 1e6)
+        canary, none = rng.random(n) < span.weight, np.full(n, np.nan)
+        at = begins + np.arange(n) * round(STICKY_S * 1e6) // n
+        every = np.ones(n, bool)
+        rows = ArmRows(
+            at, canary, every, np.full(n, 0.01), ~every, every, none, none, np.full(n, NO_KEY)
+        )
+        draws = drawn(rows, (span,))
+        values = cell.sample(rng, draws.canary, harm)
+        return draws, {
+            m.rule.name: draws.units(values[m.rule.name], NO_HISTORY, m.q, 0.0)
+            for m in trial.metrics
+        }
+
+    return climb(cell.rules, look, seed, cell.max_rows)

@@ -4,11 +4,10 @@ On a share of the rows the two disagree, so that exactly one of them is wrong. U
 often, and in which of the two is right there: a user's rows depend on each other.
 """
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ladder import Outcome
 
 from driftloop_rollout.pairs import PairMetric, PairTrial
 from driftloop_rollout.units import Floats
@@ -75,8 +74,8 @@ class Differences:
         return np.where(differs, np.where(worse, 1.0, -1.0), 0.0)
 
 
-def walk_pairs(pairs: Pairs, effect: float, seed: int, max_rows: int) -> tuple[str, int]:
-    """The shadow until a verdict, or `max_rows` rows: the action and the number of rows."""
+def walk_pairs(pairs: Pairs, effect: float, seed: int, max_rows: int) -> Outcome:
+    """The shadow until a verdict, or `max_rows` rows."""
     simulation = Differences(pairs, effect, seed)
     trial = PairTrial(tuple(map(PairMetric.start, RULES)))
     none = np.zeros(LOOK_ROWS)
@@ -86,20 +85,5 @@ def walk_pairs(pairs: Pairs, effect: float, seed: int, max_rows: int) -> tuple[s
         trial = trial.update({"quality": losses, "errors": (none, none)})
         verdict = trial.judge()
         if verdict.action != "hold":
-            return verdict.action, rows
-    return "hold", max_rows
-
-
-def pair_table(pairs: Sequence[Pairs], effects: dict[str, float], runs: int, most: int) -> None:
-    print("| rows | candidate | proven | rolled back | undecided | rows: median, 90 % |")
-    print("|---|---|---|---|---|---|")
-    for one in pairs:
-        for name, effect in effects.items():
-            if abs(effect) > one.differ:
-                continue
-            found = [walk_pairs(one, effect, seed, most) for seed in range(runs)]
-            count = Counter(action for action, _ in found)
-            shares = [f"{count[a] / runs:.1%}" for a in ("proven", "roll_back", "hold")]
-            median, high = np.quantile([rows for _, rows in found], [0.5, 0.9])
-            cells = [one.name, name, *shares, f"{median:,.0f}, {high:,.0f}"]
-            print(f"| {' | '.join(cells)} |", flush=True)
+            return Outcome(verdict.action, rows, 0)
+    return Outcome("hold", max_rows, 0)

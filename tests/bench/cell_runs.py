@@ -1,0 +1,74 @@
+"""Runs of the verdict's benchmark, kept in files so that a stopped bench goes on: one of JSON lines
+a cell, a line a rollout. A rollout depends on its seed only."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from ladder import Outcome
+
+HEAD = (
+    "| traffic | candidate | runs | promoted | rolled back | undecided | rows: median, 90 % "
+    "| canary's |"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A kind of traffic and a kind of candidate; run: a seed → the outcome. cost: about how many
+    CPU milliseconds that takes."""
+
+    traffic: str
+    candidate: str
+    run: Callable[[int], Outcome]
+    cost: int = 50
+
+    @property
+    def name(self) -> str:
+        return f"{self.traffic}, {self.candidate}"
+
+    def file(self, folder: Path) -> Path:
+        kept = "".join(c if c.isalnum() or c in ".±" else "-" for c in self.name)
+        return folder / f"{kept}.jsonl"
+
+    def found(self, folder: Path) -> dict[int, Outcome]:
+        """By the seed. A last line that was not written whole is left out."""
+        file, found = self.file(folder), {}
+        for line in file.read_text().splitlines() if file.exists() else ():
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            seed = value.pop("seed")
+            found[seed] = Outcome(**value)
+        return found
+
+
+def run(case: Case, seeds: Iterable[int], folder: Path) -> None:
+    """Run and keep what was not run yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = case.found(folder)
+    with case.file(folder).open("a") as file:
+        for seed in seeds:
+            if seed not in done:
+                line = json.dumps({"seed": seed, **asdict(case.run(seed))})
+                file.write(f"{line}\n")
+                file.flush()
+
+
+def table(cases: Sequence[Case], folder: Path) -> None:
+    print(f"{HEAD}\n|{'---|' * HEAD.count('| ')}")
+    for case in cases:
+        found = list(case.found(folder).values())
+        if not found:
+            continue
+        count = Counter(outcome.action for outcome in found)
+        count["promote"] += count["proven"]
+        shares = [f"{count[a] / len(found):.1%}" for a in ("promote", "roll_back", "hold")]
+        median, most = np.quantile([outcome.rows for outcome in found], [0.5, 0.9])
+        rows = np.median([outcome.canary_rows for outcome in found])
+        cells = [case.traffic, case.candidate, f"{len(found):,}", *shares]
+        print(f"| {' | '.join([*cells, f'{median:,.0f}, {most:,.0f}', f'{rows:,.0f}'])} |")
