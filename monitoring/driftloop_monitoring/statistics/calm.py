@@ -95,19 +95,29 @@ class Calm:
         lesson = {name: _tuples(part) for name, part in value["lesson"].items()}
         return cls(**{**found, "lesson": Lesson(**lesson)})
 
-    @property
-    def room(self) -> int:
-        """Rows until the block is full."""
-        return BLOCK - self.block[0]
+    def portion(self, times: Floats) -> int:
+        """Return how many of the next rows, at `times` in seconds since 1970, the present lesson is
+        for: those up to the end of the block after which one is learned, or all."""
+        ends = np.arange(BLOCK - self.block[0], len(times) + 1, BLOCK)
+        day = int(times[0] // DAY) if self.first is None else self.day
+        due = times[ends - 1] // DAY > day
+        if self.next_lesson is not None:
+            due |= self.blocks + np.arange(1, len(ends) + 1) >= self.next_lesson
+        return int(ends[due.argmax()]) if due.any() else len(times)
 
     def add(self, losses: Floats, times: Floats, mean: float, variance: float) -> "Calm":
-        """After at most `room` further rows: `losses` at `times` in seconds since 1970; mean,
+        """After at most `portion` further rows: `losses` at `times` in seconds since 1970; mean,
         variance: of a row of the baseline. Rows may come in any portions."""
         over = losses - mean
         hours = _added(self.hours, (times // 3600 % HOURS).astype(np.int64), over)
         weekdays = _added(self.weekdays, ((times // 86_400 + 3) % WEEKDAYS).astype(np.int64), over)
-        residual = float((over - self.lesson.usual(times)).sum())
-        rows, summed = self.block[0] + len(losses), self.block[1] + residual
+        # The block begun before is one row, at the place that its length says.
+        begun, summed = self.block
+        residuals = np.concatenate([np.zeros(begun), over - self.lesson.usual(times)])
+        residuals[0] += summed
+        full = len(residuals) // BLOCK
+        means = residuals[: full * BLOCK].reshape(full, BLOCK).mean(1)
+        rest = residuals[full * BLOCK :]
         calm = replace(
             self,
             first=float(times[0]) if self.first is None else self.first,
@@ -115,26 +125,28 @@ class Calm:
             rows=self.rows + len(losses),
             hours=hours,
             weekdays=weekdays,
-            block=(rows, summed),
+            block=(len(rest), float(rest.sum())),
             day=int(times[0] // DAY) if self.first is None else self.day,
         )
-        return (
-            calm if rows < BLOCK else calm._closed(summed / rows, int(times[-1] // DAY), variance)
-        )
+        if not full:
+            return calm
+        day = int(times[len(times) - len(rest) - 1] // DAY)
+        return calm._closed(means, day, variance)
 
-    def _closed(self, mean: float, day: int, variance: float) -> "Calm":
-        recent = (mean, *self.recent)
-        products = tuple(
-            total + (mean * recent[k] if k < len(recent) else 0.0)
-            for k, total in enumerate(self.products)
-        )
+    def _closed(self, means: Floats, day: int, variance: float) -> "Calm":
+        """After full blocks with these mean residuals; day: of the last of their rows."""
+        old, course = len(self.recent), np.concatenate([self.recent[::-1], means])
+        products = []
+        for k, product in enumerate(self.products):
+            later = course[max(old, k) :]
+            earlier = course[max(old, k) - k :][: len(later)]
+            products.append(product + float(later @ earlier))
         calm = replace(
             self,
-            block=(0, 0.0),
-            recent=recent[:LAGS],
-            products=products,
-            total=self.total + mean,
-            blocks=self.blocks + 1,
+            recent=tuple(course[: -LAGS - 1 : -1].tolist()),
+            products=tuple(products),
+            total=self.total + float(means.sum()),
+            blocks=self.blocks + len(means),
         )
         if day > self.day:
             return calm._forget(KEPT ** (day - self.day), day)._learn(variance)

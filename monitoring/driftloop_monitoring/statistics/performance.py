@@ -17,13 +17,13 @@ Until a whole day (week) was seen, a rhythm looks like a rise: an alert then nee
 
 import math
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop_monitoring.statistics.calm import DAY, WEEK, Calm, Lesson
+from driftloop_monitoring.statistics.calm import BLOCK, DAY, WEEK, Calm, Lesson
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +37,8 @@ UNSEEN_DAY, UNSEEN_WEEK = 3.0, 2.0
 points."""
 LEAST_MEAN = 1e-4
 """Of m0, and of a row's variance: where no error was seen, the rhythm must not make it negative."""
+AT_ONCE = 5_000
+"""Rows that are judged at a time, at most."""
 MONTH_DAYS = 30.44
 FIRST_RUN, SHORTEST_RUN = 1e5, 1e3
 """Average run lengths in rows: before the rate of rows is known, and the least."""
@@ -85,12 +87,11 @@ class Rule:
         length = self.run_length and self.run_length * tests
         return replace(self.among(tests), run_length=length)
 
-    def bets(self, variance: float, highest: float) -> Floats:
-        """Near the growth-optimal bet rise/(variance + rise²) for each of RISES. variance: of a
-        row's loss; highest: the highest m0 among the rows."""
-        rises = self.margin * np.array(RISES)
-        variance = max(variance, highest * 0.01)
-        return np.minimum(rises / (variance + rises**2), LARGEST_BET / highest)
+    def bets(self, variance: float, m0: Floats) -> Floats:
+        """Near the growth-optimal bet rise/(variance + rise²) for each of RISES and rows [n, k].
+        variance: of a row's loss; m0 [n]: of the rows."""
+        rises, m0 = self.margin * np.array(RISES), m0[:, None]
+        return np.minimum(rises / (np.maximum(variance, m0 * 0.01) + rises**2), LARGEST_BET / m0)
 
     def level(self, lesson: Lesson) -> float:
         """The log of the average run length in rows."""
@@ -198,10 +199,10 @@ def _or_minus_inf(value: float | None) -> float:
 
 
 def update(
-    state: State, losses: Floats, times: list[datetime], baseline: LossBaseline, rule: Rule
+    state: State, losses: Floats, seconds: Floats, baseline: LossBaseline, rule: Rule
 ) -> State:
-    """Process rows in the order of their predictions: `losses` in [0, 1], `times` of the same
-    length.
+    """Process rows in the order of their predictions: `losses` in [0, 1], and their times in
+    `seconds` since 1970, of the same length.
 
     An alert needs significance (the average run length) and effect (the mean loss since the change
     is half a margin or more above the baseline and what a rhythm may explain). Raises ValueError
@@ -211,15 +212,14 @@ def update(
         return state
     if not (losses.min() >= 0.0 and losses.max() <= 1.0):  # also false for NaN
         raise ValueError("losses must lie between 0 and 1")
-    seconds = np.array([at.timestamp() for at in times])
     done = 0
     while done < len(losses):
+        lesson = rule.applied(state.calm.lesson)
         if state.alert is not None:
-            lesson = rule.applied(state.calm.lesson)
             return _after_alert(state, state.alert, losses[done:], lesson.usual(seconds[done:]))
-        end = done + state.calm.room
-        part = slice(done, end)
-        state, used = _judge(state, losses[part], seconds[part], times[part], baseline, rule)
+        most = BLOCK if state.log_e >= rule.level(lesson) else AT_ONCE
+        part = slice(done, done + state.calm.portion(seconds[done : done + most]))
+        state, used = _judge(state, losses[part], seconds[part], baseline, rule, lesson)
         done += used
     return state
 
@@ -228,25 +228,27 @@ def _judge(
     state: State,
     losses: Floats,
     seconds: Floats,
-    times: list[datetime],
     baseline: LossBaseline,
     rule: Rule,
+    lesson: Lesson,
 ) -> tuple[State, int]:
-    """After rows of one block, or those up to an alert; and how many rows those are."""
-    lesson = rule.applied(state.calm.lesson)
+    """After rows that one lesson is for, or those up to an alert; and how many rows those are."""
     usual = lesson.usual(seconds)
     unexplained = rule.unexplained(lesson)
     m0 = np.clip(baseline.ceiling(lesson.dispersion) + unexplained + usual, LEAST_MEAN, 1.0)
-    bets = rule.bets(baseline.variance, float(m0.max()))
-    factors = np.log1p(bets * (losses - m0)[:, None]) / lesson.dispersion
-    log_r, log_e = _wealth(state, factors)
+    factors = np.log1p(rule.bets(baseline.variance, m0) * (losses - m0)[:, None])
+    total = np.cumsum(factors / lesson.dispersion, axis=0)
+    log_r, log_e = _wealth(state, total)
     over = losses - usual
     effect = baseline.mean + unexplained + rule.margin / 2
-    ends = [int(hit) + 1 for hit in np.flatnonzero(log_e >= rule.level(lesson))]
+    hits = np.flatnonzero(log_e >= rule.level(lesson))
+    if len(hits):  # its rows are looked at one by one, so they are few
+        losses, seconds = losses[: hits[0] + BLOCK], seconds[: hits[0] + BLOCK]
+    ends = [int(hit) + 1 for hit in hits if hit < len(losses)]
     for end in (*ends, len(losses)):
         seen = replace(
             state,
-            bets=_advance(state, factors[:end], log_r[:end], over[:end], times),
+            bets=_advance(state, total[:end], log_r[:end], over[:end], seconds),
             rows=state.rows + end,
             loss=state.loss + float(losses[:end].sum()),
             log_e=float(log_e[end - 1]),
@@ -271,10 +273,10 @@ def _after_alert(state: State, alert: Change, losses: Floats, usual: Floats) -> 
     )
 
 
-def _wealth(state: State, factors: Floats) -> tuple[Floats, Floats]:
-    """Return log R of each bet after each row [rows, bets], and the log of their mean [rows]."""
-    total = np.cumsum(factors, axis=0)
-    before = np.vstack([np.zeros(factors.shape[1]), total[:-1]])
+def _wealth(state: State, total: Floats) -> tuple[Floats, Floats]:
+    """Return log R of each bet after each row [rows, bets], and the log of their mean [rows].
+    total: the log factors, summed up to each row."""
+    before = np.vstack([np.zeros(total.shape[1]), total[:-1]])
     start = np.array([b.log_r for b in state.bets])
     grown = np.logaddexp.accumulate(np.vstack([start, -before]), axis=0)[1:]
     log_r: Floats = total + grown
@@ -284,25 +286,23 @@ def _wealth(state: State, factors: Floats) -> tuple[Floats, Floats]:
 
 
 def _advance(
-    state: State, factors: Floats, log_r: Floats, losses: Floats, times: list[datetime]
+    state: State, total: Floats, log_r: Floats, losses: Floats, seconds: Floats
 ) -> tuple[Bet, ...]:
-    total = np.cumsum(factors, axis=0)
-    tails = np.concatenate([np.cumsum(losses[::-1])[::-1], [0.0]])
+    # A summand starts again where the sum of log factors before it is smallest.
+    before = np.vstack([np.zeros(total.shape[1]), total[:-1]])
+    places, lows = before.argmin(axis=0).tolist(), before.min(axis=0).tolist()
     bets = []
-    for k, bet in enumerate(state.bets):
-        # A summand starts again where the sum of log factors before it is smallest.
-        before = np.concatenate([[0.0], total[:-1, k]])
-        lowest = int(before.argmin())
-        old = bet.start_at is not None and -bet.log_peak <= before[lowest]
-        peak = float(total[-1, k] + (bet.log_peak if old else -before[lowest]))
+    for k, (bet, place, low) in enumerate(zip(state.bets, places, lows, strict=True)):
+        old = bet.start_at is not None and -bet.log_peak <= low
+        peak = float(total[-1, k] + (bet.log_peak if old else -low))
         start, start_at, rows, loss = (
             (bet.start, bet.start_at, bet.rows + len(losses), bet.loss + float(losses.sum()))
             if old
             else (
-                state.rows + lowest,
-                times[lowest].isoformat(),
-                len(losses) - lowest,
-                float(tails[lowest]),
+                state.rows + place,
+                datetime.fromtimestamp(float(seconds[place]), UTC).isoformat(),
+                len(losses) - place,
+                float(losses[place:].sum()),
             )
         )
         bets.append(Bet(float(log_r[-1, k]), peak, start, start_at, rows, loss))

@@ -99,7 +99,8 @@ class JudgeWatch:
         baseline = scored.baseline
         if baseline is not None:
             rule = error_rule(settings, settings.llm.rating_margin, drawn=True)
-            test = update(scored.test, losses, [at for at, _ in found], baseline, rule)
+            seconds = np.array([at.timestamp() for at, _ in found])
+            test = update(scored.test, losses, seconds, baseline, rule)
             scored = replace(scored, test=test)
         doubtful = doubt(scored.rated, settings.judge.min_rated, settings.judge.min_auc)
         notes = [f"not calibrated: {doubtful}"] if doubtful else []

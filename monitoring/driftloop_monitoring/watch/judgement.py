@@ -262,8 +262,8 @@ def _updated(
     test: State, losses: NDArray[np.float64], rows: pa.Table, baseline: LossBaseline, rule: Rule
 ) -> State:
     usable = ~np.isnan(losses)
-    times = rows["predicted_at"].filter(pa.array(usable)).to_pylist()
-    return update(test, losses[usable], times, baseline, rule)
+    seconds = rows["predicted_at"].cast("int64").to_numpy()[usable] / 1e6
+    return update(test, losses[usable], seconds, baseline, rule)
 
 
 def _judged_rows(reference: Reference, rows: pa.Table) -> tuple[NDArray[np.float64], str]:

@@ -30,7 +30,7 @@ def errors(
 
 
 def judged(losses: np.ndarray, rule: Rule) -> State:
-    times = [MONDAY + timedelta(seconds=i * STEP_S) for i in range(len(losses))]
+    times = MONDAY.timestamp() + np.arange(len(losses)) * STEP_S
     return update(State(), losses, times, KNOWN, rule)
 
 

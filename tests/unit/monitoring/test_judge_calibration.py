@@ -138,7 +138,7 @@ def windows_until_alert(fall: float, windows: int, seed: int) -> int | None:
         Rule(0.05, 1e5, rhythm=False, independent=True),
     )
     baseline = LossBaseline.of(np.clip(rng.normal(0.3, 0.25, 400), 0, 1))
-    times = [datetime(2026, 11, 24, tzinfo=UTC)] * 32
+    times = np.full(32, datetime(2026, 11, 24, tzinfo=UTC).timestamp())
     for window in range(windows):
         losses = np.clip(rng.normal(0.3 + fall, 0.25, 32), 0, 1)
         state = update(state, losses, times, baseline, rule)
