@@ -1,21 +1,26 @@
 """False alerts and delays of the error test and of the drift check, by simulation.
 
-`make bench-detectors` prints three tables in ten minutes. ARGS="--months 10 --days 30 --rates 1 50"
-takes hours.
+`make bench-detectors` prints three tables. ARGS="--months 10 --days 30 --rates 1 50" takes an hour;
+each month is kept in build/bench-detectors/, so that it goes on where it was stopped.
 """
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaincinv
 
 from driftloop_monitoring.statistics.columns import Column
 from driftloop_monitoring.statistics.drift import DriftRule, moved
 from driftloop_monitoring.statistics.evidently_adapter import distance
 from driftloop_monitoring.statistics.performance import (
+    MONTH_DAYS,
     RISES,
     Bet,
     LossBaseline,
@@ -28,7 +33,7 @@ RULE = Rule(margin=0.01, run_length=1e5, rhythm=False)
 REFERENCE_ROWS = 7_500
 CALM_ROWS, CHANGED_ROWS, STEP = 25_000, 20_000, 50
 SHIFTS = (0.055, 0.065), (0.055, 0.075), (0.055, 0.085), (0.18, 0.23), (0.18, 0.28), (0.3, 0.35)
-AT = datetime(2026, 1, 1, tzinfo=UTC)
+AT = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 
 def alert_row(before: float, after: float, r: np.random.Generator) -> int | None:
@@ -38,7 +43,7 @@ def alert_row(before: float, after: float, r: np.random.Generator) -> int | None
     losses = (r.random(len(rate)) < rate).astype(float)
     state = State()
     for i in range(0, len(losses), STEP):
-        state = update(state, losses[i : i + STEP], [AT] * STEP, estimate, RULE)
+        state = update(state, losses[i : i + STEP], np.full(STEP, AT), estimate, RULE)
         if state.alert is not None:
             return i + STEP
     return None
@@ -89,6 +94,9 @@ def sample(r: np.random.Generator, rows: int, shift: float) -> dict[str, Column]
 DAY = 86_400
 BASE, CORRELATION = 0.1, 0.1
 USERS = 2_000
+RISEN = (0.05, 0.1)
+PART = 1_000
+FOLDER = Path(__file__).resolve().parents[2] / "build" / "bench-detectors"
 Losses = NDArray[np.float64]
 
 
@@ -153,50 +161,90 @@ TRAFFIC = (
 
 
 def alert_days(
-    days: Iterator[tuple[float, Losses]], per_s: int, baseline: LossBaseline, rule: Rule
+    days: Iterator[tuple[float, Losses]],
+    per_s: int,
+    baseline: LossBaseline,
+    rule: Rule,
+    fine_from: float = 1e9,
 ) -> Iterator[float]:
-    """When the test alerts, in days; after each alert it starts anew, knowing what it learned."""
-    state, start = State(), datetime(2026, 1, 5, tzinfo=UTC)
+    """When the test alerts, in days; after each alert it starts anew, knowing what it learned. To
+    the next 1,000 rows, 5,000 if there are more a second; to the next 100 from day `fine_from` on."""
+    state, start = State(), datetime(2026, 1, 5, tzinfo=UTC).timestamp()
     for day, losses in days:
-        for i in range(0, len(losses), 100):
-            part = losses[i : i + 100]
-            begins = start + timedelta(days=day, seconds=i / per_s)
-            times = [begins + timedelta(seconds=k / per_s) for k in range(len(part))]
-            state = update(state, part, times, baseline, rule)
+        fine = int(np.clip((fine_from - day) * DAY * per_s // 100 * 100, 0, len(losses)))
+        part = min(PART * per_s, 5 * PART)
+        cuts = [*range(part, fine, part), *range(fine, len(losses), 100), len(losses)]
+        for first, last in pairwise(dict.fromkeys([0, *cuts])):
+            seconds = start + day * DAY + np.arange(first, last) / per_s
+            state = update(state, losses[first:last], seconds, baseline, rule)
             if state.alert is not None:
-                yield day + (i + len(part)) / (DAY * per_s)
-                state = replace(state, alert=None, bets=tuple(Bet() for _ in RISES))
+                yield day + last / (DAY * per_s)
+                state = replace(state, alert=None, bets=tuple(Bet() for _ in RISES), log_e=-np.inf)
 
 
-def calm(only: str, per_s: int, runs: int, days: float, first: int, delays: bool) -> None:
+@dataclass(frozen=True)
+class Month:
+    """A run of a traffic. early, late: false alerts in the first cycle and after it, the latter in
+    `days` days. delays: by the rise, in rows."""
+
+    early: int
+    late: int
+    days: float
+    delays: dict[str, float]
+
+
+def simulate(traffic: Traffic, per_s: int, days: float, seed: int, delays: bool) -> Month:
     """The margin is a point, one false alert a month is promised."""
     rule, ready = Rule(margin=0.01), max(days / 2, 2.0)
-    print(f"\nthe error test in real traffic: {runs} runs of {days:g} days, {per_s} rows a second")
-    print(
-        f"{'traffic':>28} {'first cycle':>11} {'then a month':>12} {'+5: rows':>9} {'+10: rows':>9}"
-    )
+    r = np.random.default_rng(seed)
+    sample = traffic.flat().losses(r, 1, 20_000 / DAY, 0.0, 0.0)
+    baseline = LossBaseline.of(np.hstack([losses for _, losses in sample]))
+    alerts = list(alert_days(traffic.losses(r, per_s, days, 0.0, 0.0), per_s, baseline, rule))
+    early = sum(at <= traffic.cycle + 0.01 for at in alerts)
+    found = {}
+    for rise in RISEN if delays else ():
+        at = ready + r.random()
+        risen = traffic.losses(r, per_s, ready + 2.0, rise, at)
+        alert = (x for x in alert_days(risen, per_s, baseline, rule, at) if x >= at)
+        found[f"{rise:g}"] = (next(alert, np.inf) - at) * DAY * per_s
+    return Month(early, len(alerts) - early, days - traffic.cycle, found)
+
+
+def calm(asked: argparse.Namespace, per_s: int) -> None:
+    """Simulate what was not run yet, and print all."""
+    folder, runs = asked.results, range(asked.seed, asked.seed + asked.months)
+    folder.mkdir(parents=True, exist_ok=True)
+    head = "first cycle | then a month (at 95 %: at most) | +5: rows | +10: rows |"
+    print(f"\nthe error test in real traffic, {per_s} rows a second, {asked.days:g} days a run")
+    print(f"| traffic | runs | {head}\n|---|---|---|---|---|---|")
     for traffic in TRAFFIC:
-        if only not in traffic.name:
+        if asked.only not in traffic.name:
             continue
-        early, late = 0, 0
-        found: dict[float, list[float]] = {0.05: [], 0.1: []} if delays else {}
-        for seed in range(first, first + runs):
-            r = np.random.default_rng(seed)
-            sample = traffic.flat().losses(r, 1, 20_000 / DAY, 0.0, 0.0)
-            baseline = LossBaseline.of(np.hstack([losses for _, losses in sample]))
-            alerts = list(
-                alert_days(traffic.losses(r, per_s, days, 0.0, 0.0), per_s, baseline, rule)
-            )
-            early += sum(at <= traffic.cycle + 0.01 for at in alerts)
-            late += sum(at > traffic.cycle + 0.01 for at in alerts)
-            for rise, rows in found.items():
-                at = ready + r.random()
-                risen = traffic.losses(r, per_s, ready + 2.0, rise, at)
-                alert = (x for x in alert_days(risen, per_s, baseline, rule) if x >= at)
-                rows.append((next(alert, np.inf) - at) * DAY * per_s)
-        month = late / runs / max(days - traffic.cycle, 1e-9) * 30.44
-        medians = " ".join(f"{np.median(rows):>9.0f}" for rows in found.values())
-        print(f"{traffic.name:>28} {early / runs:>11.2f} {month:>12.2f} {medians}", flush=True)
+        kept = "".join(c if c.isalnum() or c in ".±" else "-" for c in traffic.name)
+        file = folder / f"{kept}-{per_s}-{asked.days:g}.jsonl"
+        found = {}
+        for line in file.read_text().splitlines() if file.exists() else ():
+            value = json.loads(line)
+            seed = value.pop("seed")
+            found[seed] = Month(**value)
+        for seed in runs if not asked.print else ():
+            if seed not in found:
+                found[seed] = simulate(traffic, per_s, asked.days, seed, not asked.no_delays)
+                with file.open("a") as out:
+                    out.write(json.dumps({"seed": seed, **asdict(found[seed])}) + "\n")
+        if found:
+            print(row(traffic.name, list(found.values())), flush=True)
+
+
+def row(name: str, months: Sequence[Month]) -> str:
+    late, days = sum(m.late for m in months), sum(m.days for m in months)
+    most = gammaincinv(late + 1, 0.95) * MONTH_DAYS / days
+    cells = [f"{len(months)}", f"{np.mean([m.early for m in months]):.2f}"]
+    cells.append(f"{late * MONTH_DAYS / days:.2f} ({most:.2f})")
+    for rise in RISEN:
+        delays = [m.delays[f"{rise:g}"] for m in months if m.delays]
+        cells.append(f"{np.median(delays):,.0f}" if delays else "–")
+    return f"| {' | '.join([name, *cells])} |"
 
 
 if __name__ == "__main__":
@@ -208,9 +256,11 @@ if __name__ == "__main__":
     parser.add_argument("--only", default="", help="traffic whose name contains this")
     parser.add_argument("--seed", type=int, default=0, help="of the first of these runs")
     parser.add_argument("--no-delays", action="store_true", help="only false alerts")
+    parser.add_argument("--results", type=Path, default=FOLDER, help="the folder of what was run")
+    parser.add_argument("--print", action="store_true", help="only print what was run")
     asked = parser.parse_args()
     if asked.runs:
         performance(asked.runs)
         drift(asked.runs)
     for per_s in asked.rates:
-        calm(asked.only, per_s, asked.months, asked.days, asked.seed, not asked.no_delays)
+        calm(asked, per_s)

@@ -88,9 +88,9 @@ class Rule:
         return replace(self.among(tests), run_length=length)
 
     def bets(self, variance: float, m0: Floats) -> Floats:
-        """Near the growth-optimal bet rise/(variance + rise²) for each of RISES and rows [n, k].
-        variance: of a row's loss; m0 [n]: of the rows."""
-        rises, m0 = self.margin * np.array(RISES), m0[:, None]
+        """Near the growth-optimal bet rise/(variance + rise²) for each of RISES [k] and rows
+        [k, n]. variance: of a row's loss; m0 [n]: of the rows."""
+        rises = self.margin * np.array(RISES)[:, None]
         return np.minimum(rises / (np.maximum(variance, m0 * 0.01) + rises**2), LARGEST_BET / m0)
 
     def level(self, lesson: Lesson) -> float:
@@ -236,8 +236,8 @@ def _judge(
     usual = lesson.usual(seconds)
     unexplained = rule.unexplained(lesson)
     m0 = np.clip(baseline.ceiling(lesson.dispersion) + unexplained + usual, LEAST_MEAN, 1.0)
-    factors = np.log1p(rule.bets(baseline.variance, m0) * (losses - m0)[:, None])
-    total = np.cumsum(factors / lesson.dispersion, axis=0)
+    factors = np.log1p(rule.bets(baseline.variance, m0) * (losses - m0))
+    total = np.cumsum(factors / lesson.dispersion, axis=1)
     log_r, log_e = _wealth(state, total)
     over = losses - usual
     effect = baseline.mean + unexplained + rule.margin / 2
@@ -248,7 +248,7 @@ def _judge(
     for end in (*ends, len(losses)):
         seen = replace(
             state,
-            bets=_advance(state, total[:end], log_r[:end], over[:end], seconds),
+            bets=_advance(state, total[:, :end], log_r[:, end - 1], over[:end], seconds),
             rows=state.rows + end,
             loss=state.loss + float(losses[:end].sum()),
             log_e=float(log_e[end - 1]),
@@ -274,27 +274,30 @@ def _after_alert(state: State, alert: Change, losses: Floats, usual: Floats) -> 
 
 
 def _wealth(state: State, total: Floats) -> tuple[Floats, Floats]:
-    """Return log R of each bet after each row [rows, bets], and the log of their mean [rows].
-    total: the log factors, summed up to each row."""
-    before = np.vstack([np.zeros(total.shape[1]), total[:-1]])
-    start = np.array([b.log_r for b in state.bets])
-    grown = np.logaddexp.accumulate(np.vstack([start, -before]), axis=0)[1:]
-    log_r: Floats = total + grown
-    top = log_r.max(axis=1)
-    log_e: Floats = top + np.log(np.exp(log_r - top[:, None]).mean(axis=1))
+    """Return log R of each bet after each row [k, n], and the log of their mean [n]. total [k, n]:
+    the log factors, summed up to each row."""
+    start = np.array([[b.log_r] for b in state.bets])
+    log_r = total + np.logaddexp.accumulate(np.hstack([start, -_before(total)]), axis=1)[:, 1:]
+    top = log_r.max(axis=0)
+    log_e: Floats = top + np.log(np.exp(log_r - top).mean(axis=0))
     return log_r, log_e
+
+
+def _before(total: Floats) -> Floats:
+    """The sums before each row."""
+    return np.hstack([np.zeros((len(total), 1)), total[:, :-1]])
 
 
 def _advance(
     state: State, total: Floats, log_r: Floats, losses: Floats, seconds: Floats
 ) -> tuple[Bet, ...]:
     # A summand starts again where the sum of log factors before it is smallest.
-    before = np.vstack([np.zeros(total.shape[1]), total[:-1]])
-    places, lows = before.argmin(axis=0).tolist(), before.min(axis=0).tolist()
+    before = _before(total)
+    places, lows = before.argmin(axis=1).tolist(), before.min(axis=1).tolist()
     bets = []
     for k, (bet, place, low) in enumerate(zip(state.bets, places, lows, strict=True)):
         old = bet.start_at is not None and -bet.log_peak <= low
-        peak = float(total[-1, k] + (bet.log_peak if old else -low))
+        peak = float(total[k, -1] + (bet.log_peak if old else -low))
         start, start_at, rows, loss = (
             (bet.start, bet.start_at, bet.rows + len(losses), bet.loss + float(losses.sum()))
             if old
@@ -305,5 +308,5 @@ def _advance(
                 float(losses[place:].sum()),
             )
         )
-        bets.append(Bet(float(log_r[-1, k]), peak, start, start_at, rows, loss))
+        bets.append(Bet(float(log_r[k]), peak, start, start_at, rows, loss))
     return tuple(bets)
