@@ -168,7 +168,7 @@ def alert_days(
     fine_from: float = 1e9,
 ) -> Iterator[float]:
     """When the test alerts, in days; after each alert it starts anew, knowing what it learned. To
-    the next 1,000 rows, 5,000 if there are more a second; to the next 100 from day `fine_from` on."""
+    the next 1,000 rows (5,000 if there are more a second), to the next 100 from day `fine_from`."""
     state, start = State(), datetime(2026, 1, 5, tzinfo=UTC).timestamp()
     for day, losses in days:
         fine = int(np.clip((fine_from - day) * DAY * per_s // 100 * 100, 0, len(losses)))

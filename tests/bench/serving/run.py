@@ -21,6 +21,7 @@ from bench import Bench, say
 from graph import write_graph
 from load import require_tools
 from results import Results, targets
+from shadow_cost import shadow_cost
 from stack import DIRECT, HAPROXY
 from subjects import BARE, CAPTURED, DEFAULTS, HERE, RAY_SERVE, UNCAPTURED, Place
 
@@ -50,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     add("--quick", action="store_true", help="one short round; the docs stay as they are")
     add("--seconds", type=float, help="of each measurement")
     add("--rounds", type=int)
+    add("--shadow", action="store_true", help="only what a candidate in the shadow costs")
     add("--only", default="", help="subjects, with commas between; the docs stay as they are")
     add("--json", type=Path, default=ROOT / "build" / "bench-serving.json")
     add("--from", dest="source", type=Path, help="write the docs from this JSON, measure nothing")
@@ -69,6 +71,11 @@ def main() -> None:
         report.write(Results.from_dict(json.loads(asked.source.read_text())), PAGE)
         return
     require_tools()
+    if asked.shadow:
+        with tempfile.TemporaryDirectory(prefix="dlb-") as scratch:
+            graph = write_graph(Path(scratch))
+            print(shadow_cost(graph, 5 if asked.quick else 12, asked.seconds))
+        return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
     results = Results(_about(asked.seconds, asked.rounds))
     for subject in (*SUBJECTS, CAPTURED, UNCAPTURED):

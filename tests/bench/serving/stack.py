@@ -25,7 +25,7 @@ from traffic import arrays, v2_json
 PORTS = ("serving.port=0", "serving.grpc_port=0", "control.port=0", "kafka.port=0")
 
 
-def _driftloop(state: Path, *words: str) -> Any:
+def driftloop(state: Path, *words: str) -> Any:
     argv = [sys.executable, "-m", "driftloop_cli", *words, "--state-dir", str(state), "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
     if done.returncode:
@@ -56,7 +56,7 @@ def _threads(process: psutil.Process) -> list[int]:
     return []
 
 
-def _arrange(processes: list[psutil.Process], ingress: str) -> None:
+def arrange(processes: list[psutil.Process], ingress: str) -> None:
     """Priorities and cores, of every thread: both are a thread's own on Linux."""
     for process in processes:
         serves = _takes_part(process)
@@ -76,22 +76,22 @@ def _start(ingress: str) -> Callable[[Place], AbstractContextManager[Endpoint]]:
         with tempfile.TemporaryDirectory(prefix="dlb-") as scratch:
             state = Path(scratch)
             try:
-                up = _driftloop(state, "up", "--detach", "--timeout-s", "220", *words)
-                _driftloop(state, "deploy", str(place.graph), "--name", "m")
+                up = driftloop(state, "up", "--detach", "--timeout-s", "220", *words)
+                driftloop(state, "deploy", str(place.graph), "--name", "m")
                 port = int(up["endpoints"]["inference"].rpartition(":")[2])
                 status, _, body = post(port, v2_json(arrays([1])[0]).raw())
                 if status != 200:
                     raise RuntimeError(f"{ingress}: {status} {body[:300]!r}")
                 settle(20)
-                _arrange(family(up["pid"]), ingress)
+                arrange(family(up["pid"]), ingress)
                 yield Endpoint(
                     port,
                     lambda: _cpu(up["pid"], serves=True),
                     lambda: _cpu(up["pid"], serves=False),
-                    lambda: int(_driftloop(state, "status")["models"][0]["counts"]["dropped"]),
+                    lambda: int(driftloop(state, "status")["models"][0]["counts"]["dropped"]),
                 )
             finally:
-                _driftloop(state, "down")
+                driftloop(state, "down")
 
     return start
 
