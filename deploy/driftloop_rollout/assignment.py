@@ -158,8 +158,9 @@ class DrawnRows:
         keyed, request = self.keyed[known], np.cumsum(self.rows.first)[known]
         draw = np.where(keyed, self.draw[known], -1)
         what = np.where(keyed, self.rows.key[known], request)
-        order = np.lexsort((what, draw))
-        draw, what, known = draw[order], what[order], known[order]
+        if keyed.any():  # rows of requests without a key are in order
+            order = np.lexsort((what, draw))
+            draw, what, known = draw[order], what[order], known[order]
         begins = np.append(True, (draw[1:] != draw[:-1]) | (what[1:] != what[:-1])).nonzero()[0]
         place = known[begins]
         keys = np.where(self.keyed[place], self.rows.key[place], NO_KEY)

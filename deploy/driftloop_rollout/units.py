@@ -14,7 +14,7 @@ Ints = NDArray[np.int64]
 NO_KEY = -1
 """Used in place of a routing key's hash."""
 FEW_UNITS = 50
-"""With fewer units it is no gain to count equal ones."""
+"""With fewer units it costs more than it saves to count equal ones."""
 FEW_KEYS = 30
 """With fewer keys that have two rows, the variance between keys is unknown."""
 ASSUMED_CORRELATION = 0.1
@@ -46,11 +46,11 @@ class Units:
         alike = self.share, self.expected, self.spread
         if len(self) < FEW_UNITS or any((each != each[0]).any() for each in alike):
             return self, np.ones(len(self))
-        values = np.unique(self.loss)
+        values, which = _coded(self.loss)
         if len(values) > len(self) // 8:
             return self, np.ones(len(self))
-        sizes, kinds = np.unique(self.rows), len(values)
-        code = np.searchsorted(sizes, self.rows) * kinds + np.searchsorted(values, self.loss)
+        (sizes, code), kinds = _coded(self.rows), len(values)
+        code = code * kinds + which
         counts = np.bincount(2 * code + self.canary)
         code = np.flatnonzero(counts)
         n, (size, value) = len(code), np.divmod(code // 2, kinds)
@@ -72,6 +72,14 @@ class Units:
             np.full(n, expected),
             np.zeros(n),
         )
+
+
+def _coded(each: Floats) -> tuple[Floats, Ints]:
+    """The values that there are, and which of them each is."""
+    if (each == each[0]).all():
+        return each[:1], np.zeros(len(each), np.int64)
+    values = np.unique(each)
+    return values, np.searchsorted(values, each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +128,8 @@ def spread_of(groups: Ints, losses: Floats) -> float | None:
     """Return the variance between the means of groups, beyond what the variance within groups
     explains (one-way analysis of variance); None if fewer than FEW_KEYS groups have two rows.
     groups: a number from 0 for each row."""
-    n, sums = np.bincount(groups).astype(np.float64), np.bincount(groups, losses)
-    return spread_of_sums(n, sums, float(losses @ losses))
+    rows, sums = (np.bincount(groups, each).astype(np.float64) for each in (None, losses))
+    return spread_of_sums(rows, sums, float(losses @ losses))
 
 
 def spread_of_sums(n: Floats, sums: Floats, squares: float) -> float | None:

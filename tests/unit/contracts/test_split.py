@@ -71,6 +71,15 @@ def test_the_arm_can_be_told_again_from_what_is_recorded() -> None:
         assert split.arm_of(recorded, split.epoch(500.0)) == split.arm(key, 500.0)
 
 
+@pytest.mark.parametrize("sticky_s", [60.0, None])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_many_keys_are_drawn_as_each_is(weight: float, sticky_s: float | None) -> None:
+    split = TrafficSplit(1, 2, weight, "s", 100.0, sticky_s)
+    keys, epochs = [split.key_hash(key) for key in KEYS[:300]], [n % 3 for n in range(300)]
+    alone = [split.arm_of(k, e)[1] for k, e in zip(keys, epochs, strict=True)]
+    assert split.versions_of(keys, epochs) == alone
+
+
 def test_a_request_without_a_key_is_drawn_by_its_id() -> None:
     split = TrafficSplit(1, 2, 0.25, "s", 0.0, 60.0)
     share = sum(split.arm_alone(f"id-{n}")[0] == "canary" for n in range(20_000)) / 20_000

@@ -55,6 +55,24 @@ def test_the_hours_of_the_past_are_usual_and_a_flat_past_is_flat() -> None:
     assert np.abs(flat).max() < 0.005
 
 
+def test_what_is_learned_does_not_depend_on_the_portions() -> None:
+    losses, parts, done = errors(2.3, 10, day=0.03), Calm(), 0
+    times = MONDAY.timestamp() + np.arange(len(losses)) * STEP_S
+    for n in np.random.default_rng(1).integers(1, 900, 1_000):
+        part = slice(done, done + min(n, parts.portion(times[done : done + n])))
+        if part.start >= len(losses):
+            break
+        parts = parts.add(losses[part], times[part], BASE, BASE * (1 - BASE))
+        done = part.stop
+    whole = learned(losses)
+    assert (parts.rows, parts.block[0], parts.day) == (whole.rows, whole.block[0], whole.day)
+    assert parts.blocks == pytest.approx(whole.blocks)
+    assert parts.products == pytest.approx(whole.products)
+    assert parts.recent == pytest.approx(whole.recent)
+    assert parts.lesson.hours == pytest.approx(whole.lesson.hours)
+    assert parts.lesson.dispersion == pytest.approx(whole.lesson.dispersion)
+
+
 def test_the_level_is_not_learned() -> None:
     lesson = learned(errors(4, 4, rise_at=0)).lesson
     assert np.mean(lesson.hours) == pytest.approx(0.0, abs=1e-3)

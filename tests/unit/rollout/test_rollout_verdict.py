@@ -123,6 +123,32 @@ def test_no_bet_gains_on_average_over_the_draws(kind: tuple[float, int], given: 
     np.testing.assert_allclose(wealth, 1.0, rtol=1e-9)
 
 
+@pytest.mark.parametrize("losses", [[0.0], [0.0, 1.0], [0.0, 0.2, 1.0]])
+def test_equal_units_are_counted_and_say_the_same(losses: list[float]) -> None:
+    rng, n = np.random.default_rng(len(losses)), 400
+    canary, share, rows = rng.random(n) < 0.3, np.full(n, 0.3), rng.integers(1, 4, n).astype(float)
+    many = Units(canary, share, rows, rng.choice(losses, n) * rows, np.full(n, 0.1), np.zeros(n))
+    few, counts = many.counted()
+    assert len(few) <= 2 * 3 * 3 * len(losses)
+    assert counts.sum() == n
+    one_by_one = BettingTest(0.02, -1, 0.02)
+    for k in range(0, n, 40):  # so few are not counted
+        part = slice(k, k + 40)
+        some = (many.canary, many.share, many.rows, many.loss, many.expected, many.spread)
+        one_by_one = one_by_one.update(Units(*(each[part] for each in some)))
+    at_once = BettingTest(0.02, -1, 0.02).update(many)
+    np.testing.assert_allclose(at_once.log_wealth, one_by_one.log_wealth, rtol=1e-9)
+
+
+def test_units_that_differ_in_what_was_expected_are_not_counted() -> None:
+    n = 100
+    each = np.linspace(0.1, 0.2, n)
+    many = Units(np.zeros(n, bool), np.full(n, 0.3), np.ones(n), np.zeros(n), each, np.zeros(n))
+    found, counts = many.counted()
+    assert found is many
+    assert counts.tolist() == [1.0] * n
+
+
 @given(st.sampled_from(KINDS), alike(), st.lists(st.booleans(), min_size=5, max_size=5))
 def test_no_unit_loses_all(kind: tuple[float, int], given: Any, arms: list[bool]) -> None:
     one, _ = given
