@@ -17,6 +17,23 @@ def report_record() -> dict[str, Any]:
             "classes": {"no": 1_500, "yes": 500}, "warnings": ["a warning"],
             "suspected_labels": {"rows": 1_700, "suspected": 11, "examples": [5, 8]},
         },
+        "labels": {
+            "answers": 2_300, "labelled": 2_003,
+            "coverage": {"mean": 0.871, "low": 0.857, "high": 0.884, "rows": 2_300},
+            "delay_s": {"50%": 61.5, "90%": 640.25, "99%": 7_200.0},
+        },
+        "new_rows": {
+            "rows": 700, "share": 0.35, "columns": [{"column": "income", "distance": 0.122}],
+        },
+        "search": {
+            "sampler": "tpe", "validation": "newest", "budget_s": 30.0, "spent_s": 28.4,
+            "count": 12, "pruned": 3, "failed": {"ValueError: no": 1},
+            "space": [
+                {"recipe": "gradient-boosting", "parameter": "learning_rate", "low": 0.02,
+                 "high": 0.2, "scale": "log"},
+                {"recipe": "tabular-network", "parameter": "width", "values": [48, 96]},
+            ],
+        },
         "trials": [
             {"family": "gradient-boosting", "span": "all", "rounds": 12, "mean_loss": 0.1234567,
              "over_champion": 0.0512, "over_champion_low": 0.0311, "over_champion_high": 0.0713,
@@ -24,7 +41,8 @@ def report_record() -> dict[str, Any]:
         ],
         "metrics": {"accuracy": 0.91234567},
         "champion_metrics": {"accuracy": 0.8},
-        "gate": {"verdict": "passed", "checks": [check, {**check, "name": "country=de"}]},
+        "gate": {"verdict": "passed", "level": 0.025,
+                 "checks": [check, {**check, "name": "country=de"}]},
         "postprocessing": {
             "calibration": {"form": "scaled", "slope": 0.71, "bias": [0.0, 0.12]},
             "costs": [[0.0, 0.111], [1.0, 0.0]], "threshold": 0.1, "rows": 300,
@@ -77,6 +95,7 @@ def report_record() -> dict[str, Any]:
                  "low": 0.81, "high": 0.94},
             ],
             "size_bytes": 48_213, "champion_size_bytes": 51_002,
+            "memory_bytes": 1_204_224, "champion_memory_bytes": 1_310_720,
         },
     }  # fmt: skip
     lineage = {

@@ -173,6 +173,12 @@ class DeltaLake:
             )
             return self._queries.labels_of(rows, found)
 
+    def answered(self, model: str, pin: Pin, since: datetime, until: datetime) -> int:
+        with self._lock:
+            table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
+            when = _predicate(table, since, until, (), None)
+            return int(table.scan([TIME], f"{when} AND error IS NULL").num_rows)
+
     def count(self, model: str, pin: Pin) -> LakeCounts:
         with self._lock:
             known = self._counted.get((model, pin))

@@ -96,7 +96,11 @@ class ShadowedLake(LakeReader, Protocol):
 
 
 class PinnedLake(LakeReader, Protocol):
-    """A reader that can also report the Kafka offsets of a pin, for recording what was read."""
+    """A reader that can also report what was read and what was not, for a record."""
+
+    def answered(self, model: str, pin: Pin, since: datetime, until: datetime) -> int:
+        """Return the number of rows with since ≤ predicted_at < until that were answered without an
+        error, with and without a label."""
 
     def offsets(self, model: str, pin: Pin) -> dict[str, dict[str, int]]:
         """Return the last offset that each table (`predictions`, `labels`) contains, by

@@ -19,6 +19,7 @@ from driftloop_cli import (
     lineage_commands,
     log_commands,
     recipe_commands,
+    retrain_commands,
     settings_view,
 )
 from driftloop_cli.options import (
@@ -65,6 +66,7 @@ app.command()(dead_letter_commands.dead_letters)
 app.command()(settings_view.settings)
 app.command()(log_commands.logs)
 app.command()(log_commands.bundle)
+app.add_typer(retrain_commands.retrains, name="retrains")
 app.add_typer(control_commands.rollout, name="rollout")
 app.add_typer(alert_commands.alerts, name="alerts")
 

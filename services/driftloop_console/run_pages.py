@@ -9,7 +9,7 @@ from driftloop_console.views import retrain_page, rollout_page
 from driftloop_console.views.fleet import model_url, version_url
 from driftloop_console.views.measured import measured
 from driftloop_contracts.errors import NotFound
-from driftloop_contracts.retrain import Retrain
+from driftloop_contracts.retrain import Retrain, attempts_of
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.permission import NAMES
 
@@ -67,8 +67,10 @@ def retrain(context: ConsoleContext, params: Params, query: Params) -> Page:
             decision = context.store.record("decisions", found.decision_id)
         except NotFound:  # of a store that was cut
             decision = None
+    attempts = attempts_of(found, context.store.retrains(found.model))
     sections = (
         facts_section("facts", "", retrain_page.facts(found, decision)),
+        table_section("Attempts", retrain_page.attempts_table(attempts), query),
         Section(
             "actions",
             "Steer it",

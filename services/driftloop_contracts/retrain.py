@@ -1,10 +1,11 @@
 """A retrain, from its request to its end, with its result."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 from driftloop_contracts.transitions import follow
 
@@ -145,3 +146,24 @@ def _time(text: str | None) -> datetime | None:
     """Parse a time, in UTC unless it has a zone."""
     time = datetime.fromisoformat(text) if text else None
     return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
+
+
+def retry_id(failed: str) -> str:
+    """The id of the next attempt after the one with this id failed: asking twice asks for the
+    same."""
+    return str(uuid5(NAMESPACE_OID, f"retry of {failed}"))
+
+
+def attempts_of(one: Retrain, others: Iterable[Retrain]) -> list[Retrain]:
+    """All attempts of the request that `one` is an attempt of, as far as `others` has them, in
+    order."""
+    known = {each.id: each for each in (*others, one) if each.model == one.model}
+    after = {each.id: known.get(retry_id(each.id)) for each in known.values()}
+    before = {next_.id: known[id_] for id_, next_ in after.items() if next_ is not None}
+    found = one
+    while found.id in before:
+        found = before[found.id]
+    chain = [found]
+    while (next_ := after[chain[-1].id]) is not None:
+        chain.append(next_)
+    return chain

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from driftloop_artifacts import open_artifacts
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_lake.port import LakeReader
+from driftloop_lake.port import PinnedLake
 from driftloop_registry.port import Registry, VersionRecord
 from driftloop_retrain.job.trainer import Report, TrainingContext
 from driftloop_retrain.job.trainers import trainer_of
@@ -66,7 +66,7 @@ class Reproduction:
 
 def reproduce(
     settings: Settings,
-    lake: LakeReader,
+    lake: PinnedLake,
     registry: Registry,
     version: VersionRecord,
     work: Path,

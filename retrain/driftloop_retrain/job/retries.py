@@ -7,9 +7,8 @@ from the data, and one of a retrain that a person asked for, is not tried again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID, uuid5
 
-from driftloop_contracts.retrain import Retrain, RetrainState
+from driftloop_contracts.retrain import Retrain, RetrainState, retry_id
 
 FACTOR = 4
 """Each delay is this many times the one before."""
@@ -39,7 +38,7 @@ def retry_of(newest: Sequence[Retrain], policy: RetryPolicy, now: datetime) -> R
     attempt = last.attempt + 1
     because = last.reasons[0] if last.reasons else "no reason is known"
     return Retrain(
-        id=str(uuid5(UUID(last.id), "retry")),
+        id=retry_id(last.id),
         model=last.model,
         at=now,
         trigger=last.trigger,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from driftloop_artifacts import open_artifacts
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
-from driftloop_lake.port import LakeReader, Pin
+from driftloop_lake.port import Pin, PinnedLake
 from driftloop_registry.port import Registry
 from driftloop_retrain.record.lineage import Lineage, Tuning
 from driftloop_retrain.record.outcome import Outcome
@@ -30,7 +30,7 @@ class TrainingContext:
     """The resources of a trainer."""
 
     settings: Settings
-    lake: LakeReader
+    lake: PinnedLake
     registry: Registry
     held: ExitStack = field(default_factory=ExitStack)
     """Keeps the files of versions on this machine until the training has ended."""

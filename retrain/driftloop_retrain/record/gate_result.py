@@ -67,6 +67,9 @@ class GateResult:
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
     """What could not be judged, and why."""
+    level: float | None = None
+    """The p-value below which a guardrail or a slice counts as worse: the error rate that is
+    allowed, shared by all of them (Bonferroni)."""
 
     def noting(self, notes: Iterable[str]) -> "GateResult":
         return replace(self, notes=tuple(notes))
@@ -86,9 +89,10 @@ class GateResult:
             "reasons": self.reasons,
             "checks": [asdict(check) for check in self.checks],
             **({"notes": list(self.notes)} if self.notes else {}),
+            **({} if self.level is None else {"level": self.level}),
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "GateResult":
         checks = tuple(Check(**check) for check in value["checks"])
-        return cls(value["verdict"], checks, tuple(value.get("notes", ())))
+        return cls(value["verdict"], checks, tuple(value.get("notes", ())), value.get("level"))

@@ -245,10 +245,12 @@ def _cost_of_serving(found: Place) -> Section:
         "ratio": "ratio", "low": "95 % from", "high": "95 % to",
     }  # fmt: skip
     return Section(
-        "Latency and size",
+        "Latency, size and memory",
         facts(
             ("Bytes of the graph", found / "size_bytes"),
             ("Bytes of the champion's graph", found / "champion_size_bytes"),
+            ("Bytes of memory, loaded and run", found / "memory_bytes"),
+            ("Bytes of memory of the champion", found / "champion_memory_bytes"),
         ),
         (
             table(

@@ -40,7 +40,10 @@ def version_report(record: Record) -> Document:
         _summary(whole),
         _trigger(whole),
         _data(lineage, outcome),
+        _labels(outcome / "labels"),
+        _new_rows(outcome / "new_rows"),
         _checks(outcome / "data_checks"),
+        _search(outcome / "search"),
         _candidates(outcome),
         _comparison(outcome),
         postprocessing(outcome / "postprocessing"),
@@ -109,6 +112,53 @@ def _data(lineage: Place, outcome: Place) -> Section:
     )
 
 
+def _labels(found: Place) -> Section:
+    coverage = found / "coverage"
+    return Section(
+        "Labels",
+        facts(
+            ("Answers in the time of the rows", found / "answers"),
+            ("With a label", found / "labelled"),
+            ("Coverage", coverage / "mean"),
+            ("95 % from", coverage / "low"),
+            ("95 % to", coverage / "high"),
+        ),
+        (pairs_table("Seconds from answer to label", found / "delay_s", "share", "at most"),),
+    )
+
+
+def _new_rows(found: Place) -> Section:
+    """Against the data of the champion."""
+    columns = {"column": "column", "distance": "distance of the distributions"}
+    return Section(
+        "New since the champion's data",
+        facts(("Rows", found / "rows"), ("Share of all rows", found / "share")),
+        (table("Columns that moved most", (found / "columns").items(), columns),),
+    )
+
+
+def _search(found: Place) -> Section:
+    columns = {
+        "recipe": "recipe", "parameter": "parameter", "low": "from", "high": "to",
+        "scale": "scale", "values": "one of",
+    }  # fmt: skip
+    return Section(
+        "Search",
+        facts(
+            ("Sampler", found / "sampler"),
+            ("Validation", found / "validation"),
+            ("Budget, seconds", found / "budget_s"),
+            ("Spent, seconds", found / "spent_s"),
+            ("Trials", found / "count"),
+            ("Ended early", found / "pruned"),
+        ),
+        (
+            table("Space", (found / "space").items(), columns),
+            pairs_table("Trials that failed", found / "failed", "reason", "trials"),
+        ),
+    )
+
+
 def _checks(found: Place) -> Section:
     return Section(
         "Checks and cleaning",
@@ -155,6 +205,7 @@ def _comparison(outcome: Place) -> Section:
         facts(
             ("Rows compared natively and as a graph", outcome / "parity" / "rows"),
             ("Largest difference of the graph", outcome / "parity" / "largest_difference"),
+            ("p from which on a slice or guardrail is not worse", outcome / "gate" / "level"),
         ),
         (
             Table("On the held-out rows", ("metric", "candidate", "champion"), both),
@@ -172,7 +223,18 @@ def _rollout(rollouts: Place) -> Section:
     for _, rollout in rollouts.items():
         caption = f"Rollout {rollout.value.get('id', '')}: {rollout.value.get('state', '')}"
         tables.append(table(caption, (rollout / "history").items(), columns))
-    return Section("Rollout and approval", tables=tuple(tables))
+    said = facts(
+        ("Outcome of the newest rollout", rollouts / 0 / "state"),
+        ("Approved by", Place(_approvers(rollouts) or "nobody: its policy asked for nobody")),
+    )
+    return Section("Rollout and approval", said if rollouts.value else (), tuple(tables))
+
+
+def _approvers(rollouts: Place) -> list[str]:
+    """Who approved or promoted, of people."""
+    steps = [step for _, rollout in rollouts.items() for _, step in (rollout / "history").items()]
+    found = [step.value for step in steps if step.value.get("event") in ("approve", "promote")]
+    return list(dict.fromkeys(str(step.get("actor", "")) for step in found))
 
 
 def _notes(outcome: Place) -> tuple[str, ...]:

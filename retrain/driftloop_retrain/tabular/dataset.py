@@ -89,9 +89,11 @@ def from_lake(
     pin: Pin,
     as_of: datetime,
     max_rows: int,
+    look: Callable[[pa.Table], None] = lambda _: None,
 ) -> Dataset:
     """Read the newest `max_rows` rows with a label received up to `as_of`, without those answered
-    with an error. Raises Rejected if none is left or the labels do not fit the task."""
+    with an error. look: called with them as the lake has them. Raises Rejected if none is left or
+    the labels do not fit the task."""
     table = lake.labelled(spec.name, pin, as_of=as_of, newest=max_rows)
     table = table.filter(pc.is_null(table["error"]))
     output = next((t for t in signature.outputs if t.name == spec.output), None)
@@ -99,6 +101,7 @@ def from_lake(
     table, labels = table.filter(pa.array(known)), labels[known]
     if not len(labels):
         raise Rejected(f"the lake has no labelled row of {spec.name!r} to train on")
+    look(table)
     names = [tensor.name for tensor in signature.inputs]
     features = table.select([INPUT_PREFIX + name for name in names]).rename_columns(names)
     at = table["predicted_at"].cast(pa.timestamp("us")).to_numpy()

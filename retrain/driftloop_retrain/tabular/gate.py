@@ -11,6 +11,7 @@ the error rates.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import erf, sqrt
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,8 @@ def gate(
     ours, theirs = candidate / unit, champion / unit
     parts = [Guard(s.name, ours[s.rows], theirs[s.rows], allowed) for s in slices]
     checks = (overall, *(_part(part, level) for part in (*guards, *parts)))
-    return GateResult("passed" if all(c.passed for c in checks) else "failed", checks)
+    verdict: Literal["passed", "failed"] = "passed" if all(c.passed for c in checks) else "failed"
+    return GateResult(verdict, checks, level=level)
 
 
 def _overall(candidate: Losses, champion: Losses, settings: RetrainSettings) -> Check:

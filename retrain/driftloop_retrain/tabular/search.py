@@ -88,12 +88,14 @@ def search(
                     tuple(trials),
                     runner.held,
                     blend.answers,
-                    _record(runner, settings),
+                    _record(runner, settings, spaces),
                 )
     words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
     model = _trained(best, parts, recipes, context, lambda share: report(_late(share), words))
     answers = runner.journal.outputs(best.number)
-    return Found(model, best, tuple(trials), runner.held, answers, _record(runner, settings))
+    return Found(
+        model, best, tuple(trials), runner.held, answers, _record(runner, settings, spaces)
+    )
 
 
 FIRST, LAST = 0.5, 0.9
@@ -260,9 +262,16 @@ def _starts(
     return [each for group in zip_longest(*lists) for each in group if each is not None]
 
 
-def _record(runner: TrialRunner, settings: RetrainSettings) -> dict[str, Any]:
+def _record(
+    runner: TrialRunner, settings: RetrainSettings, spaces: Mapping[str, Space]
+) -> dict[str, Any]:
     records = runner.journal.records
     return {
+        "space": [
+            {"recipe": recipe, "parameter": name, **parameter.to_dict()}
+            for recipe, space in spaces.items()
+            for name, parameter in space.items()
+        ],
         "sampler": settings.sampler,
         "validation": settings.validation,
         "budget_s": settings.budget_s,

@@ -1,13 +1,14 @@
 """The trainer of tabular models: families of recipes compete, and the winner is exported to
 ONNX."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import NotFound, Rejected
@@ -52,9 +53,11 @@ from driftloop_retrain.tabular.evaluation.evaluation_record import (
     candidates_of,
     evaluation_of,
 )
+from driftloop_retrain.tabular.evaluation.new_rows import new_rows
 from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.gate import Guard, gate
 from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.label_arrival import label_arrival
 from driftloop_retrain.tabular.postprocessing.interval import ENDS
 from driftloop_retrain.tabular.recipes import FitContext, Recipe, find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE
@@ -74,7 +77,12 @@ class TabularTrainer:
             names = tuple(dict.fromkeys((*names, CONTINUED)))
         tell("data", 0.0, "reading the labelled rows from the lake")
         recipes = _found(names)
-        read = _read(context, spec, champion.signature, order.pin, order.as_of)
+        arrival: dict[str, Any] = {}
+
+        def arrived(labelled: pa.Table) -> None:
+            arrival.update(label_arrival(context.lake, spec.name, order.pin, labelled))
+
+        read = _read(context, spec, champion.signature, order.pin, order.as_of, arrived)
         if spec.task is None:
             raise Rejected(f"model {spec.name!r} has no task: there is nothing to train it for")
         tell("data", 0.01, f"checking {read.rows:,} labelled rows")
@@ -118,6 +126,8 @@ class TabularTrainer:
             details={
                 "data_range": [str(data.at[0]), str(data.at[-1])],
                 "data_checks": found.to_dict(),
+                "labels": arrival,
+                "new_rows": new_rows(data, until),
                 "evaluation": evaluation_of(judged.both),
                 "postprocessing": candidate.postprocessing,
                 "twin": candidate.twin,
@@ -208,11 +218,16 @@ def _found(names: Iterable[str]) -> dict[str, Recipe]:
 
 
 def _read(
-    context: TrainingContext, spec: ModelSpec, signature: Signature, pin: Pin, as_of: datetime
+    context: TrainingContext,
+    spec: ModelSpec,
+    signature: Signature,
+    pin: Pin,
+    as_of: datetime,
+    look: Callable[[pa.Table], None] = lambda _: None,
 ) -> Dataset:
     max_rows = context.settings.retrain.max_rows
     return or_later(
-        "the lake", lambda: from_lake(context.lake, spec, signature, pin, as_of, max_rows)
+        "the lake", lambda: from_lake(context.lake, spec, signature, pin, as_of, max_rows, look)
     )
 
 

@@ -1,15 +1,38 @@
 """A retrain: why, how far, what the gate said, and where it leads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from driftloop_console import words
 from driftloop_console.page import Link
 from driftloop_console.tables import Column, Table
-from driftloop_console.views.fleet import model_url, rollout_url, version_url
+from driftloop_console.views.fleet import model_url, retrain_url, rollout_url, version_url
 from driftloop_contracts.retrain import Retrain
 
 Record = Mapping[str, Any]
+
+
+def attempts_table(attempts: Sequence[Retrain]) -> Table:
+    """One that failed is tried again by a record of its own."""
+    columns = (
+        Column("attempt", "Attempt", "count", lambda row: retrain_url(row["id"])),
+        Column("state", "State", "state"),
+        Column("at", "Requested", "time"),
+        Column("ended_at", "Ended", "time"),
+        Column("why", "Gave no version because", "sentence"),
+    )
+    rows = [
+        {
+            "id": each.id,
+            "attempt": each.attempt,
+            "state": str(each.state),
+            "at": each.at,
+            "ended_at": each.ended_at,
+            "why": "; ".join(each.reasons),
+        }
+        for each in attempts
+    ]
+    return Table("attempts", columns, rows, "There was no attempt.")
 
 
 def facts(retrain: Retrain, decision: Record | None) -> dict[str, Any]:

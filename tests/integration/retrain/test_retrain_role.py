@@ -1,9 +1,12 @@
 """The role with its child process, on a Delta lake and MLflow."""
 
 import json
+import multiprocessing
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +18,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from driftloop_contracts.clock import system_clock
 from driftloop_contracts.events import (
     LABELS,
     PREDICTIONS,
@@ -28,13 +32,15 @@ from driftloop_lake.delta_lake import open_lake
 from driftloop_lake.records import KafkaPosition, LabelRecord, Origin, PredictionRecord
 from driftloop_onnx import OnnxModel
 from driftloop_registry.mlflow_registry import open_registry
+from driftloop_retrain.job.job import RetrainContext, run_retrain
 from driftloop_retrain.job.role import run
+from driftloop_retrain.record.graph_identity import graph_hash
 from driftloop_retrain.tabular.dataset import Dataset, input_tensors
 from driftloop_retrain.tabular.inference import outputs_of
 from driftloop_retrain.tabular.recipes import FitContext, FittedModel
 from driftloop_retrain.tabular.recipes.check import example
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
-from driftloop_settings import RetrainSettings, Settings
+from driftloop_settings import RetrainSettings, RolloutSettings, Settings
 from driftloop_store import Store, open_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -204,6 +210,68 @@ def test_a_retrain_whose_process_is_killed_goes_on_and_succeeds_once(
     assert [v.version for v in open_registry(settings).versions("loans")] == [1, 2]
     assert open_registry(settings).aliases("loans") == {"challenger": 2}
     assert len(store.rollouts("loans")) == 1
+
+
+def run_in_a_process(settings: Settings, retrain_id: str) -> None:
+    """As the role's process does, but in one whose modules are imported already."""
+    context = RetrainContext(
+        settings,
+        open_store(settings.store_url),
+        open_lake(settings),
+        open_registry(settings),
+        system_clock,
+    )
+    run_retrain(context, retrain_id)
+
+
+@pytest.mark.faults
+def test_a_retrain_killed_at_any_of_ten_random_moments_ends_with_the_same_version(
+    settings: Settings,
+) -> None:
+    """Trees and a network whose parameters are searched. The moments are drawn from the time of a
+    retrain that is not killed; one that was killed may be killed again."""
+    retrain = RetrainSettings(budget_s=1_200, trials=3)
+    rollout = RolloutSettings(auto_start=False)
+    settings = settings.model_copy(update={"retrain": retrain, "rollout": rollout})
+    store, random = open_store(settings.store_url), np.random.default_rng(22)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__, "torch", "optuna", "lightgbm", "mlflow"])
+
+    def asked(number: int) -> str:
+        id_ = f"{RETRAIN[:-2]}{number:02}"
+        store.request_retrain(
+            Retrain(id=id_, model="loans", at=NOW, trigger="operator", champion=1)
+        )
+        return id_
+
+    def life(id_: str, most_s: float | None) -> bool:
+        """Whether it was killed after `most_s`."""
+        process = processes.Process(target=run_in_a_process, args=(settings, id_))
+        process.start()
+        process.join(most_s)
+        process.kill()
+        process.join()
+        return process.exitcode == -signal.SIGKILL
+
+    life(asked(10), None)  # imports
+    begun = time.monotonic()
+    life(asked(11), None)
+    whole_s, kills, ids = time.monotonic() - begun, 0, [10, 11]
+    while kills < 10:
+        ids.append(ids[-1] + 1)
+        id_ = asked(ids[-1])
+        while not over(store.retrain(id_)):
+            kills += life(id_, None if kills == 10 else random.uniform(0, whole_s))
+    records = [store.retrain(f"{RETRAIN[:-2]}{each:02}") for each in ids]
+    assert [record.state for record in records] == ["succeeded"] * len(records)
+    versions = [open_registry(settings).version("loans", record.version) for record in records]
+    assert len({graph_hash(Path(version.path)) for version in versions}) == 1
+    found = [
+        (record.metrics, [trial["parameters"] for trial in record.result["trials"]])
+        for record in records
+    ]
+    assert all(each == found[0] for each in found)
+    assert len(found[0][1]) >= 4
 
 
 def test_a_cancelled_retrain_ends_its_process(

@@ -1,10 +1,11 @@
 """What the page of a retrain says of its data."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from driftloop_console.views.retrain_page import data_checks
-from driftloop_contracts.retrain import Retrain
+from driftloop_console.views.retrain_page import attempts_table, data_checks
+from driftloop_contracts.retrain import Retrain, RetrainState
 
 
 def retrain(result: dict[str, Any] | None) -> Retrain:
@@ -22,6 +23,18 @@ def test_what_was_left_out_is_counted_by_reason() -> None:
         "Labels that are probably wrong": "11 of 1,700 looked at",
         "Warnings": "a; b",
     }
+
+
+def test_attempts_lead_to_their_pages_and_say_why_they_failed() -> None:
+    failed = replace(
+        retrain(None), state=RetrainState.FAILED, reasons=("train: out of memory", "no version")
+    )
+    table = attempts_table([failed, replace(retrain(None), id="s", attempt=2)])
+    assert [row["attempt"] for row in table.rows] == [1, 2]
+    assert table.rows[0]["why"] == "train: out of memory; no version"
+    href = table.columns[0].href
+    assert href is not None
+    assert href(table.rows[1]) == "/retrains/s"
 
 
 def test_a_retrain_that_checked_nothing_says_nothing() -> None:

@@ -63,6 +63,11 @@ class MemoryLake:
         found = self.table.filter(pc.less_equal(self.table["label_at"], pa.scalar(as_of)))
         return found.slice(max(0, found.num_rows - (newest or found.num_rows)))
 
+    def answered(self, model: str, pin: Pin, since: datetime, until: datetime) -> int:
+        assert self.table is not None
+        at = self.table["predicted_at"]
+        return int(pc.sum(pc.and_(pc.greater_equal(at, since), pc.less(at, until))).as_py())
+
     def count(self, model: str, pin: Pin) -> LakeCounts:
         raise NotImplementedError
 

@@ -89,14 +89,18 @@ def test_the_same_record_gives_the_same_bytes(record: dict[str, Any]) -> None:
 def test_it_says_what_was_done_and_what_was_not(record: dict[str, Any]) -> None:
     page = pages(record)["report.md"]
     for title in (
-        "Summary", "Trigger and evidence", "Data", "Checks and cleaning", "Candidates",
+        "Summary", "Trigger and evidence", "Data", "Labels", "New since the champion's data",
+        "Checks and cleaning", "Search", "Candidates",
         "Against the champion", "Calibration and decision", "Behaviour on the held-out rows",
         "Thresholds", "Importance of columns", "Typical rows explained", "Groups",
-        "Disagreement with the champion", "Latency and size", "What was not tested",
+        "Disagreement with the champion", "Latency, size and memory",
+        "Optimised twin", "Rollout and approval", "What was not tested",
         "Code, environment and hashes",
     ):  # fmt: skip
         assert f"## {title}" in page
     assert "the error rose" in page
+    assert "- **Outcome of the newest rollout**: promoted" in page
+    assert "- **Approved by**: an operator" in page
     assert record["lineage"]["graph_sha256"] in page
 
 

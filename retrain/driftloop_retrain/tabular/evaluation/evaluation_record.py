@@ -13,6 +13,7 @@ from driftloop_contracts.graph_names import PREDICTION_SET, probabilities_of
 from driftloop_contracts.model import ModelSpec, class_name
 from driftloop_evaluation.class_answers import binary_classes
 from driftloop_onnx import OnnxModel
+from driftloop_onnx.resident import resident_bytes
 from driftloop_retrain.tabular.dataset import Dataset
 from driftloop_retrain.tabular.evaluate import Outputs
 from driftloop_retrain.tabular.evaluation.curves import class_curve, histogram
@@ -73,6 +74,8 @@ def evaluation_of(both: Compared) -> dict[str, Any]:
         "size_bytes": file_bytes(both.folder),
         "champion_size_bytes": file_bytes(both.champion_folder),
     }
+    sides = resident_bytes([both.folder, both.champion_folder])
+    found |= dict(zip(("memory_bytes", "champion_memory_bytes"), sides, strict=True))
     if score is not None:
         found["scored"] = scored
         found["contributions"] = _typical(both, graph, score)

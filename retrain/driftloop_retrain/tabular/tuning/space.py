@@ -36,6 +36,11 @@ class Parameter:
         found = [round(float(point)) if self.whole else float(point) for point in points]
         return tuple(dict.fromkeys(found))
 
+    def to_dict(self) -> dict[str, Any]:
+        if self.values:
+            return {"values": list(self.values)}
+        return {"low": self.low, "high": self.high, "scale": "log" if self.log else "linear"}
+
 
 Space = Mapping[str, Parameter]
 Parameters = Mapping[str, Value]
