@@ -82,10 +82,20 @@ docs: setup  ## Build the documentation site into build/site; a broken link fail
 	$(BIN)/sphinx-build -W --keep-going -q -d build/docs docs build/site
 
 .PHONY: reference
-reference: setup  ## Write the reference pages, dashboards and alert rules anew from the source
+reference: setup  ## Write the reference pages, dashboards, alert rules and the chart's schema anew from the source
 	$(BIN)/python docs/generate
 	$(BIN)/python deploy/grafana/dashboards.py
 	$(BIN)/python deploy/prometheus/alert_rules.py
+	$(BIN)/python deploy/helm/values_schema.py
+
+HELM_VERSION := v3.22.0
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/driftloop/tools
+
+.PHONY: tools
+tools: $(TOOLS)/helm  ## Build helm with Go into the user's cache, for the tests of the chart
+
+$(TOOLS)/helm:
+	GOBIN=$(TOOLS) go install -ldflags "-s -w" helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
 
 .PHONY: screenshots
 screenshots: setup  ## Make the pictures of the console anew (ARGS="--url http://127.0.0.1:8001": of a stack)

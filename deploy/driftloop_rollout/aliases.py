@@ -11,6 +11,7 @@ import structlog
 from driftloop_contracts.errors import Conflict, NotFound
 from driftloop_registry.port import Registry
 from driftloop_rollout.machine import Rollout, State
+from driftloop_settings.this_process import ThisProcess
 from driftloop_store import Store, StoreAway
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 
@@ -45,9 +46,15 @@ def _set(registry: Registry, rollout: Rollout) -> None:
         )
 
 
-def run_aliases(store: Store, open_registry: Callable[[], Registry], stop: threading.Event) -> None:
+def run_aliases(
+    store: Store,
+    open_registry: Callable[[], Registry],
+    stop: threading.Event,
+    process: ThisProcess | None = None,
+) -> None:
     """Set pending aliases until `stop` is set."""
-    health = CycleHealth(store, "rollout/registry", silence_s=SILENCE_S)
+    health = CycleHealth(store, "rollout/registry", silence_s=SILENCE_S, process=process)
     while not stop.wait(RETRY_S):
         with suppress(StoreAway), health.cycle(), suppress(Conflict):
             settle_aliases(store, open_registry)
+    health.ended()

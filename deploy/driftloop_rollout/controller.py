@@ -35,6 +35,7 @@ from driftloop_rollout.shadow_watch import unseen_holdback, watched
 from driftloop_rollout.traffic import baseless, desired, planned_steps, superseded, trimmed
 from driftloop_rollout.verdict import Verdict, first_rung
 from driftloop_settings import RolloutSettings, Settings
+from driftloop_settings.this_process import ThisProcess
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 from driftloop_store.shares import opened_shares
@@ -381,9 +382,12 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
 
         return open_registry(settings)
 
-    registrar = threading.Thread(target=run_aliases, args=(store, open_registry, stop), daemon=True)
+    process = ThisProcess.of(settings)
+    registrar = threading.Thread(
+        target=run_aliases, args=(store, open_registry, stop, process), daemon=True
+    )
     registrar.start()
-    health = CycleHealth(store, "rollout", clock, silence_s=SILENCE_S)
+    health = CycleHealth(store, "rollout", clock, silence_s=SILENCE_S, process=process)
     log.info("rollout.started", interval_s=settings.rollout.interval_s)
     busy, usual_s = False, settings.rollout.interval_s
     with opened_shares(settings, store, "rollout", patience_s=SILENCE_S) as shares:
@@ -395,4 +399,5 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
                     busy = controller.tick(clock())
         controller.close()
     registrar.join(timeout=5.0)
+    health.ended()
     store.close()

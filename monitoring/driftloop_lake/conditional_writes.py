@@ -13,6 +13,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
+from driftloop_artifacts.object_store import endpoint_of
 from driftloop_contracts.errors import RetryLater, Unavailable
 
 OBJECT = ".driftloop-conditional-write"
@@ -23,7 +24,7 @@ EXISTS, CONFLICT = 412, 409
 def require_conditional_writes(uri: str, environ: Mapping[str, str] = os.environ) -> None:
     """Raises Unavailable if the bucket of a lake's URI overwrites what exists, RetryLater if it
     does not answer. Places other than the bucket of a custom endpoint are not tried."""
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+    endpoint = endpoint_of(environ)
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     if not uri.startswith(("s3://", "s3a://")) or not endpoint:
         return

@@ -7,6 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ from driftloop_contracts.errors import NotFound
 from driftloop_contracts.signature import Signature
 from driftloop_registry import signature_tags
 from driftloop_registry.port import Alias, VersionRecord
+from driftloop_store.database_lock import database_lock
 
 if TYPE_CHECKING:
     from driftloop_settings import Settings
@@ -27,6 +29,8 @@ REPORT_TAG = "report_address"
 FOLDER = "version"
 """The folder of the version's files in a run's artifacts."""
 MAX_PARAM_CHARS = 500
+TABLES = 0x6472_6966_746D_6C66
+"""The key of PostgreSQL's advisory lock under which MLflow's tables are made."""
 
 
 def open_registry(settings: "Settings") -> "MlflowRegistry":
@@ -52,9 +56,10 @@ class MlflowRegistry:
         from mlflow import MlflowClient
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        # The first client creates the tables; two at once would interfere.
-        with (self._folder / "open.lock").open("w") as lock:
+        # The first client creates the tables; two at once, here or elsewhere, would interfere.
+        with (self._folder / "open.lock").open("w") as lock, ExitStack() as held:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            held.enter_context(database_lock(self._uri, TABLES))
             client = MlflowClient(self._uri, self._uri)
             client.search_registered_models(max_results=1)
         return client

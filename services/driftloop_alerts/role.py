@@ -17,6 +17,7 @@ from driftloop_alerts.signed_links import Links, signer_of
 from driftloop_alerts.store_reader import StoreReader
 from driftloop_contracts.clock import Clock, system_clock
 from driftloop_settings import Settings
+from driftloop_settings.this_process import ThisProcess
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 
@@ -55,7 +56,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     alerts = settings.alerts
     cycle, health = (
         make_cycle(settings, store, clock),
-        CycleHealth(store, "alerts", silence_s=SILENCE_S),
+        CycleHealth(store, "alerts", silence_s=SILENCE_S, process=ThisProcess.of(settings)),
     )
     lease = Lease(store, f"{socket.gethostname()}:{settings.state_dir.absolute()}")
     url = alerts.heartbeat_url.get_secret_value() if alerts.heartbeat_url else None
@@ -76,5 +77,6 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
                 heartbeat.beat(clock())
         stop.wait(alerts.interval_s)
     cycle.close()
+    health.ended()
     lease.give_back()
     store.close()

@@ -2,6 +2,7 @@
 (`AWS_…`)."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 PATIENCE_S, TRIES = 10.0, 3
@@ -9,11 +10,17 @@ PATIENCE_S, TRIES = 10.0, 3
 of attempts, for an endpoint given by the environment."""
 
 
+def endpoint_of(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The object store's URL; None: Amazon's. The name for S3 alone comes first, as in AWS's
+    clients."""
+    return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or None
+
+
 def open_place(uri: str) -> tuple[Any, str]:
     """Return the file system and the prefix in it. Raises OSError or ValueError."""
     from pyarrow import fs
 
-    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = endpoint_of()
     if uri.startswith(("s3://", "s3a://")) and endpoint:
         scheme, _, host = endpoint.partition("://")
         store = fs.S3FileSystem(

@@ -18,6 +18,7 @@ from driftloop_cli import (
     lake_commands,
     lineage_commands,
     log_commands,
+    migration,
     recipe_commands,
     retrain_commands,
     settings_view,
@@ -64,6 +65,7 @@ for _command in (
     app.command()(_command)
 app.command()(dead_letter_commands.dead_letters)
 app.command()(settings_view.settings)
+app.command()(migration.migrate)
 app.command()(log_commands.logs)
 app.command()(log_commands.bundle)
 app.add_typer(retrain_commands.retrains, name="retrains")
@@ -88,24 +90,35 @@ def up(
     ] = False,
     timeout_s: Annotated[float, typer.Option(help="Seconds that --detach waits.")] = 300.0,
     insecure: Insecure = False,
+    roles: Annotated[
+        str | None,
+        typer.Option(
+            "--roles",
+            metavar="NAME,NAME",
+            help="Run only these, `serving` among them, where others run elsewhere. [default: all]",
+        ),
+    ] = None,
 ) -> None:
     """Run everything on this machine: Kafka, Ray Serve, archiver, monitor, retraining, rollouts.
 
     All files are under the state directory; started again, it resumes where it stopped.
     """
+    from driftloop_cli.roles import roles_of
     from driftloop_cli.supervisor import Supervisor
     from driftloop_settings.stop_signal import stop_on_signals
 
     run = run.with_insecure(insecure)
+    only = None if roles is None else [name.strip() for name in roles.split(",")]
+    roles_of(run.settings, only)
     if detach:
-        started = _detached(run, timeout_s)
+        started = _detached(run, timeout_s, [] if roles is None else ["--roles", roles])
         run.emit(started, lambda: console.print(f"console: {started['endpoints']['control']}/"))
         return
     settings = run.settings
     private_folder(settings.state_dir)
     stop = threading.Event()
     stop_on_signals(stop)
-    Supervisor(settings, say=console.print).run(stop)
+    Supervisor(settings, say=console.print, only=only).run(stop)
 
 
 def _arguments(run: Invocation) -> list[str]:
@@ -118,7 +131,7 @@ def _arguments(run: Invocation) -> list[str]:
     return arguments
 
 
-def _detached(run: Invocation, timeout_s: float) -> dict[str, Any]:
+def _detached(run: Invocation, timeout_s: float, options: list[str]) -> dict[str, Any]:
     """Start `up` in a new session and wait until it can answer predictions."""
     from driftloop_cli.supervisor import refuse_taken_ports
     from driftloop_settings.run_state import read_run_state
@@ -131,7 +144,7 @@ def _detached(run: Invocation, timeout_s: float) -> dict[str, Any]:
     log = settings.state_dir / "logs" / "supervisor.log"
     private_folder(settings.state_dir)
     log.parent.mkdir(exist_ok=True)
-    argv = [sys.executable, "-m", "driftloop_cli", "up"]
+    argv = [sys.executable, "-m", "driftloop_cli", "up", *options]
     argv += _arguments(run)
     with log.open("ab") as sink:
         process = subprocess.Popen(

@@ -3,14 +3,15 @@
 import importlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from driftloop_contracts.errors import NotFound
+from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_settings import Settings
 from driftloop_settings.memory import keep_trimmed
 from driftloop_settings.niceness import give_way
 from driftloop_settings.stop_signal import stop_on_signals
+from driftloop_settings.this_process import ThisProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,15 @@ STOP_ORDER = (
 answered prediction is shipped, and every shipped one archived."""
 
 
-def roles_of(settings: Settings) -> tuple[Role, ...]:
+def roles_of(settings: Settings, only: Collection[str] | None = None) -> tuple[Role, ...]:
     """Return the roles that this machine runs, without a broker or Ray if external ones are
-    configured."""
+    configured. only: their names, if not all of them. Raises NotFound, or Rejected without
+    `serving`, whose ports a supervisor owns."""
+    if only is not None:
+        if "serving" not in only:
+            raise Rejected("--roles needs `serving`; `driftloop role NAME` runs another role")
+        wanted = [role_of(name) for name in only]
+        return tuple(role for role in ROLES if role in wanted)
     absent = set()
     if settings.kafka.bootstrap_servers:
         absent.add("kafka")
@@ -89,6 +96,7 @@ def enter(name: str, settings: Settings) -> None:
         give_way(role.nice)
     if not role.program:
         keep_trimmed()  # before the role's module uses Arrow
+        ThisProcess.of(settings).show_alive(name)
     _, _, attribute = role.entry.partition(":")
     function: Callable[..., object] = getattr(importlib.import_module(role.module), attribute)
     if role.program:

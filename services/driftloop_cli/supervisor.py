@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -93,10 +93,17 @@ class Supervisor:
     """Runs the roles; `run` blocks until `stop` is set. Call it in the only thread of the process,
     since it forks. (The thread of the ports' owner is always in a system call at that time.)"""
 
-    def __init__(self, settings: Settings, *, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        say: Callable[[str], None],
+        only: Collection[str] | None = None,
+    ) -> None:
+        """only: the names of the roles, if not all of them. Raises as `roles_of` does."""
         self._settings = settings
         self._say = say
-        self._children = {role.name: Child(role) for role in roles_of(settings)}
+        self._children = {role.name: Child(role) for role in roles_of(settings, only)}
         self._ready = False
         self._lock: IO[str] | None = None
         self._owner: PortOwner | None = None
@@ -120,7 +127,8 @@ class Supervisor:
                 if not self._ready and answers(self._endpoints["inference"]):
                     self._ready = True
                     self._say(f"ready after {time.monotonic() - begun:.1f} s")
-                    self._say(f"console: {self._endpoints['control']}/")
+                    if "gateway" in self._children:
+                        self._say(f"console: {self._endpoints['control']}/")
                 states = [child.state() for child in self._children.values()]
                 if states != written or was_ready != self._ready:
                     self._write(states)

@@ -34,12 +34,18 @@ class Degraded:
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """A role was at work `at` that time and promised to be heard of again within `limit_s`; `pid`:
-    its process. Who reads it decides by the clock: what hangs cannot say so. See ADR 41."""
+    its process, and `machine` that one's (host and state directory). Who reads it decides by the
+    clock: what hangs cannot say so. See ADR 41."""
 
     role: str
     at: datetime
     limit_s: float
     pid: int
+    machine: str = ""
+
+    @property
+    def host(self) -> str:
+        return self.machine.partition(":")[0]
 
     def silent_since(self, now: datetime, started: datetime | None = None) -> datetime | None:
         """When it was heard of last, if that is longer ago than it promised. started: when its

@@ -4,6 +4,7 @@ A model has at most MOST_SERIES series, whatever it does: metrics of a rollout a
 decisive one and the strictest of the others.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -210,10 +211,18 @@ def _of_the_stack(fleet: Fleet) -> Iterator[Metric]:
     )
     yield _gauge(
         "role_heartbeat_timestamp_seconds",
-        "When a role was heard of last.",
+        "When a role was heard of last; of several processes the one that is silent longest.",
         ("role",),
-        [((beat.role,), beat.at.timestamp()) for beat in fleet.heartbeats],
+        _heard_of(fleet),
     )
+
+
+def _heard_of(fleet: Fleet) -> list[tuple[tuple[str], float]]:
+    """One series for each role, however many processes it has."""
+    found: dict[str, float] = {}
+    for beat in fleet.heartbeats:
+        found[beat.role] = min(beat.at.timestamp(), found.get(beat.role, math.inf))
+    return [((role,), at) for role, at in found.items()]
 
 
 def _degraded(fleet: Fleet) -> list[tuple[tuple[str], float]]:

@@ -20,6 +20,7 @@ from driftloop_registry.port import Registry
 from driftloop_serving.label_intake import LabelIntake
 from driftloop_settings import Settings
 from driftloop_settings.run_state import RunState, read_run_state
+from driftloop_settings.this_process import ThisProcess
 from driftloop_store import await_store
 from driftloop_telemetry import open_tracing
 
@@ -66,7 +67,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     warm = threading.Thread(target=_warm, args=(registry,), daemon=True)
-    watch = RoleWatch(store, context.run_state)
+    machine = ThisProcess.of(settings).machine
+    watch = RoleWatch(store, context.run_state, machine=machine)
     threading.Thread(target=watch.run, args=(stop,), daemon=True).start()
     tracing = open_tracing("loop")
     if tracing is not None:

@@ -1,7 +1,7 @@
 """Reports what roles cannot report themselves: that they die again and again, or hang."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +20,8 @@ FORGOTTEN = timedelta(days=1)
 
 
 def silent_since(beat: Heartbeat, running: RunState | None, now: datetime) -> datetime | None:
-    """When the role was heard of last, if it hangs by now. Nothing is said of one that does not
+    """When the role's process was heard of last, if it hangs by now. running: the supervisor of its
+    machine; None: there is none, or it is another machine. Nothing is said of a role that does not
     run: its process is what failed, or somebody stopped it."""
     if running is None:
         return beat.silent_since(now) if now - beat.at < FORGOTTEN else None
@@ -35,7 +36,8 @@ def _started(role: RoleState, now: datetime) -> datetime:
 
 
 class RoleWatch:
-    """running: returns the supervisor's last state; None if the roles run apart."""
+    """running: returns the supervisor's last state; None if the roles run apart. machine: where
+    that supervisor runs; "": all roles do."""
 
     def __init__(
         self,
@@ -43,20 +45,38 @@ class RoleWatch:
         running: Callable[[], RunState | None],
         make_health: Callable[[Store, str], CycleHealth] = CycleHealth,
         clock: Clock = system_clock,
+        machine: str = "",
     ) -> None:
+        self._machine = machine
         self._store = store
         self._running = running
         self._make_health = make_health
         self._clock = clock
         self._health: dict[str, CycleHealth] = {}
+        self._watched: set[str] = set()
 
     def look(self) -> None:
         """Check once. Raises StoreAway."""
         running = self._running()
         for role in running.roles if running else ():
             self._look_at_deaths(role)
+        found = self._beats()
+        for role_name in {*found, *self._watched}:
+            self._look_at_silence(role_name, found.get(role_name, ()), running)
+        self._watched = set(found)
+
+    def _beats(self) -> dict[str, list[Heartbeat]]:
+        """By role: each of its processes has its own."""
+        found: dict[str, list[Heartbeat]] = {}
         for beat in self._store.heartbeats():
-            self._look_at_silence(beat, silent_since(beat, running, self._clock()))
+            if self._is_elsewhere(beat) and self._clock() - beat.at >= FORGOTTEN:
+                self._store.drop_heartbeat(beat)
+            else:
+                found.setdefault(beat.role, []).append(beat)
+        return found
+
+    def _is_elsewhere(self, beat: Heartbeat) -> bool:
+        return beat.machine not in (self._machine, "")
 
     def _look_at_deaths(self, role: RoleState) -> None:
         health = self._health_of(f"{role.name}/process")
@@ -68,15 +88,29 @@ class RoleWatch:
         elif not role.deaths:
             health.succeeded()
 
-    def _look_at_silence(self, beat: Heartbeat, since: datetime | None) -> None:
-        health = self._health_of(f"{beat.role}/cycle")
-        if since is None:
+    def _look_at_silence(
+        self, role: str, beats: Sequence[Heartbeat], running: RunState | None
+    ) -> None:
+        """The process that is silent longest is named."""
+        health, now = self._health_of(f"{role}/cycle"), self._clock()
+        pids = {r.pid for r in running.roles} if running else set()
+        alive = [beat for beat in beats if not self._is_elsewhere(beat) and beat.pid in pids]
+        silent = []
+        for beat in beats:
+            is_elsewhere = self._is_elsewhere(beat)
+            if alive and not is_elsewhere and beat not in alive:
+                continue  # of a process that has ended here
+            since = silent_since(beat, None if is_elsewhere else running, now)
+            if since is not None:
+                silent.append((since, f" on {beat.host}" if is_elsewhere else "", beat))
+        if not silent:
             health.succeeded()
-        else:
-            health.failed(
-                f"it hangs: no cycle has ended for more than {beat.limit_s / 60:g} minutes, the "
-                f"last one at {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-            )
+            return
+        since, where, beat = min(silent, key=lambda found: found[0])
+        health.failed(
+            f"it hangs{where}: no cycle has ended for more than {beat.limit_s / 60:g} minutes, the "
+            f"last one at {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        )
 
     def _health_of(self, name: str) -> CycleHealth:
         if name not in self._health:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from driftloop_settings.section import Scope, Section, scope_of
@@ -15,7 +16,8 @@ SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 @dataclass(frozen=True, slots=True)
 class SettingDescription:
     """One setting. meaning: a sentence or more, with the unit. allowed: the values or bounds that
-    are checked, such as "≥ 0, < 1"; "" for none. scope: whether a model's `policy` may set it."""
+    are checked, such as "≥ 0, < 1"; "" for none. scope: whether a model's `policy` may set it.
+    secret: whether it is never shown."""
 
     section: str
     key: str
@@ -23,6 +25,7 @@ class SettingDescription:
     meaning: str
     scope: Scope
     allowed: str = ""
+    secret: bool = False
 
     @property
     def name(self) -> str:
@@ -49,7 +52,8 @@ def describe_settings() -> list[SettingDescription]:
 def _described(section: str, key: str, field: FieldInfo, scope: Scope) -> SettingDescription:
     meaning = " ".join((field.description or "").split())
     default = field.get_default(call_default_factory=True, validated_data={})
-    return SettingDescription(section, key, default, meaning, scope, _allowed(field))
+    secret = field.annotation is SecretStr or SecretStr in get_args(field.annotation)
+    return SettingDescription(section, key, default, meaning, scope, _allowed(field), secret)
 
 
 def _allowed(field: FieldInfo) -> str:
@@ -61,6 +65,12 @@ def _allowed(field: FieldInfo) -> str:
         for name, sign in SIGNS.items()
         if getattr(limit, name, None) is not None
     )
+
+
+@cache
+def secret_keys() -> frozenset[str]:
+    """Return those that are never shown, as `section.key`."""
+    return frozenset(setting.name for setting in describe_settings() if setting.secret)
 
 
 def known_keys() -> list[str]:

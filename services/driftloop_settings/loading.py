@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from driftloop_contracts.errors import Rejected
-from driftloop_settings.describe import known_keys
+from driftloop_settings.describe import known_keys, secret_keys
 from driftloop_settings.language_sections import JudgeSettings, TuningSettings
 from driftloop_settings.section import first_problem, nearest
 from driftloop_settings.settings import Settings
@@ -106,7 +106,9 @@ def _given(
     for name, text in environ.items():
         if name.startswith(ENV_PREFIX):
             key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-            yield key, _value(text), f"environment variable {name}"
+            # A password may look like YAML, such as 123 or #x.
+            value = (text or None) if key in secret_keys() else _value(text)
+            yield key, value, f"environment variable {name}"
     for item in overrides:
         key, found, text = item.partition("=")
         if not found:

@@ -23,6 +23,8 @@ from driftloop_contracts.clock import Clock, system_clock
 from driftloop_contracts.errors import DriftloopError, NotFound
 from driftloop_contracts.health import Degraded, Heartbeat
 from driftloop_contracts.judgement import CheckKind, Severity
+from driftloop_settings.run_state import ProcessId
+from driftloop_settings.this_process import ThisProcess
 from driftloop_store.engine import StoreAway
 from driftloop_store.store import Store
 
@@ -39,7 +41,8 @@ MAX_REASON = 300
 
 class CycleHealth:
     """The health of one role (`driftloop_contracts.health.Health`). One thread at a time may report
-    on a subject. silence_s: the longest time between two reports; None: no heartbeat is written."""
+    on a subject. silence_s: the longest time between two reports; None: no heartbeat is written.
+    process: where the role runs."""
 
     def __init__(
         self,
@@ -48,12 +51,14 @@ class CycleHealth:
         clock: Clock = system_clock,
         patience_s: float = PATIENCE_S,
         silence_s: float | None = None,
+        process: ThisProcess | None = None,
     ) -> None:
         self._store = store
         self._role = role
         self._clock = clock
         self._patience = timedelta(seconds=patience_s)
         self._silence_s = silence_s
+        self._process = process
         self._beat_at: datetime | None = None
         self._failing: dict[str, Degraded] = {}
         self._written: dict[str, Degraded] | None = None
@@ -79,9 +84,37 @@ class CycleHealth:
         now = self._clock()
         often = timedelta(seconds=self._silence_s / WRITTEN_PER_SILENCE)
         if self._beat_at is None or abs(now - self._beat_at) >= often:
+            if self._process is not None:  # whether or not the store answers
+                self._process.show_alive(self._role)
             with suppress(StoreAway):
-                self._store.put_heartbeat(Heartbeat(self._role, now, self._silence_s, os.getpid()))
+                beat = Heartbeat(self._role, now, self._silence_s, os.getpid(), self._machine)
+                if self._beat_at is None:
+                    self._forget_the_dead(beat)
+                self._store.put_heartbeat(beat)
                 self._beat_at = now
+
+    @property
+    def _machine(self) -> str:
+        return "" if self._process is None else self._process.machine
+
+    def _forget_the_dead(self, beat: Heartbeat) -> None:
+        """Drop what processes left that were killed here, and what a release before `machine` did:
+        nobody will be heard of there again."""
+        for other in self._store.heartbeats():
+            was_here = other.role == beat.role and other.machine == beat.machine
+            of_before = other.role == beat.role and beat.machine and not other.machine
+            if of_before or (was_here and ProcessId.of(other.pid) is None):
+                self._store.drop_heartbeat(other)
+
+    def ended(self) -> None:
+        """The role stops as it was asked to."""
+        if self._silence_s is not None and self._beat_at is not None:
+            with suppress(StoreAway):
+                self._store.drop_heartbeat(
+                    Heartbeat(
+                        self._role, self._beat_at, self._silence_s, os.getpid(), self._machine
+                    )
+                )
 
     def failed(self, error: Exception | str, subject: str = "") -> None:
         self.beat()

@@ -1,5 +1,7 @@
 """Which roles are degraded, and when each was heard of last. Kept among the cursors."""
 
+from hashlib import blake2b
+
 import sqlalchemy as sa
 
 from driftloop_contracts.health import Degraded, Heartbeat
@@ -30,4 +32,16 @@ class RoleHealth(Readers):
             return [Heartbeat.from_dict(body) for body in c.execute(query).scalars()]
 
     def put_heartbeat(self, beat: Heartbeat) -> None:
-        self.put_cursor(HEARTBEAT_PREFIX + beat.role, beat.to_dict())
+        self.put_cursor(_heartbeat(beat), beat.to_dict())
+
+    def drop_heartbeat(self, beat: Heartbeat) -> None:
+        """Of a process that has ended."""
+        self.drop_cursor(_heartbeat(beat))
+
+
+def _heartbeat(beat: Heartbeat) -> str:
+    """Each process has its own. A release before that had one for each role."""
+    if not beat.machine:
+        return HEARTBEAT_PREFIX + beat.role
+    place = blake2b(beat.machine.encode(), digest_size=8).hexdigest()
+    return f"{HEARTBEAT_PREFIX}{beat.role}@{place}:{beat.pid}"

@@ -1,5 +1,6 @@
 """Several processes of a role share its models out, on every database that the store runs on."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from driftloop_store import Store, open_store
+from driftloop_store.database_lock import database_lock
 from driftloop_store.readers import LeaseLost
 from driftloop_store.shares import Shares
 
@@ -121,3 +123,21 @@ def test_the_databases_time_is_a_time_of_now(store: Store) -> None:
     before, after = store.now(), store.now()
     assert before <= after
     assert before.tzinfo is not None
+
+
+@pytest.mark.integration
+@pytest.mark.cluster
+def test_two_machines_take_turns_at_a_database(postgres_url: str) -> None:
+    """As when both make MLflow's tables."""
+    inside, most = [0], [0]
+
+    def work(_: int) -> None:
+        with database_lock(postgres_url, 7):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0)  # lets the others run
+            inside[0] -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(32)))
+    assert most == [1]

@@ -35,6 +35,7 @@ from driftloop_monitoring.archive.known_models import KnownModels
 from driftloop_monitoring.archive.lake_maintenance import kept, pinned
 from driftloop_settings import LakeSettings, Settings
 from driftloop_settings.instance_lock import locked_instance
+from driftloop_settings.this_process import ThisProcess
 
 log = structlog.get_logger()
 
@@ -63,7 +64,9 @@ def run(settings: Settings, stop: Event) -> None:
         stack.callback(store.close)
         known = KnownModels(store.known_models)
         upkeep = lake.upkeep(settings.lake, lambda: pinned(store))
-        health = CycleHealth(store, "archiver", silence_s=SILENCE_S)
+        process = ThisProcess.of(settings)
+        health = CycleHealth(store, "archiver", silence_s=SILENCE_S, process=process)
+        stack.callback(health.ended)
         upkeep_health = CycleHealth(store, "archiver/upkeep")
         stack.enter_context(kept(upkeep, leads.is_set, health=upkeep_health))
         while not stop.is_set():

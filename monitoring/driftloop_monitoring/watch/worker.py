@@ -24,6 +24,7 @@ from driftloop_monitoring.watch.decisions import decide, trigger_policy
 from driftloop_monitoring.watch.model_watch import READ_ROWS, ModelWatch
 from driftloop_monitoring.watch.reports import ReportWriter
 from driftloop_settings import Settings
+from driftloop_settings.this_process import ThisProcess
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import CycleHealth
 from driftloop_store.readers import LeaseLost
@@ -96,7 +97,9 @@ class Monitor:
         self._topic = topic
         self._distance = distance
         self._read_rows = read_rows
-        self._health = health or CycleHealth(store, "monitor", silence_s=SILENCE_S)
+        self._health = health or CycleHealth(
+            store, "monitor", silence_s=SILENCE_S, process=ThisProcess.of(settings)
+        )
         self.reports = ReportWriter(settings.reports_dir, open_artifacts(settings))
         self._watches: dict[str, ModelWatch] = {}
 
@@ -189,6 +192,7 @@ class Monitor:
     def close(self) -> None:
         self.reports.close()
         self._topic.close()
+        self._health.ended()
 
 
 def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) -> None:

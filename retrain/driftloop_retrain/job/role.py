@@ -33,6 +33,7 @@ from driftloop_retrain.job.worker_process import STORE_AWAY
 from driftloop_retrain.record.shared_work import SharedWork
 from driftloop_retrain.record.workspace import work_folder, work_lock
 from driftloop_settings import Settings
+from driftloop_settings.this_process import ThisProcess
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 from driftloop_store.readers import LeaseLost
@@ -53,7 +54,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     store = await_store(settings.store_url, stop)
     if store is None:
         return
-    health = CycleHealth(store, "retrain", silence_s=SILENCE_S)
+    process = ThisProcess.of(settings)
+    health = CycleHealth(store, "retrain", silence_s=SILENCE_S, process=process)
     cores = settings.retrain.cores
     under_way: dict[str, Future[None]] = {}
     with (
@@ -74,6 +76,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
                             _run_one, settings, store, id_, stop, still_ours
                         )
             stop.wait(POLL_S)
+    health.ended()
     store.close()
 
 

@@ -30,6 +30,7 @@ from driftloop_serving.capture.spool_reader import Chunk, SpoolReader
 from driftloop_serving.capture.value_limits import ValueLimits
 from driftloop_serving.capture.wakeup_pipe import WakeupPipe
 from driftloop_settings import Settings
+from driftloop_settings.this_process import ThisProcess
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
 
@@ -239,7 +240,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
     store = await_store(settings.store_url, stop)
     if store is None:
         return
-    bus, health = connect(settings), CycleHealth(store, "shipper", silence_s=SILENCE_S)
+    process = ThisProcess.of(settings)
+    bus = connect(settings)
+    health = CycleHealth(store, "shipper", silence_s=SILENCE_S, process=process)
     if not await_topics(bus, settings, stop, health):
         return
     root = settings.spool_dir
@@ -266,6 +269,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     finally:
         shipper.write_ledger()
         shipper.close()
+        health.ended()
         store.close()
         if wakeup:
             wakeup.close()

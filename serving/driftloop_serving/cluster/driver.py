@@ -23,6 +23,7 @@ from driftloop_contracts.replica import (
 from driftloop_serving.cluster.ray_head import environment
 from driftloop_serving.cluster.serve_import import leave_pandas_out
 from driftloop_settings import Settings
+from driftloop_settings.this_process import ThisProcess
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import CycleHealth
 
@@ -46,7 +47,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     store = await_store(settings.store_url, stop)
     if store is None:
         return
-    health = CycleHealth(store, "serving", silence_s=SILENCE_S)
+    process = ThisProcess.of(settings)
+    health = CycleHealth(store, "serving", silence_s=SILENCE_S, process=process)
     while not stop.is_set():
         try:
             if serve_client.connect(settings):
@@ -59,6 +61,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         own = settings.serving.ray_address is None
         serve_client.disconnect(shut_down=stop.is_set() and own)
         stop.wait(0.5)
+    health.ended()
     store.close()
 
 
@@ -67,6 +70,7 @@ def _reconcile(
 ) -> None:
     from driftloop_serving.cluster import serve_client
     from driftloop_serving.cluster.placement import place
+    from driftloop_serving.replicas.application import SHARED_APPLICATION
 
     applied: Placement | None = None
     reported_at = 0.0
@@ -83,6 +87,10 @@ def _reconcile(
             is_applied = all(loaded[d.model.name].revision == d.revision for d in deployments)
             if time.monotonic() - reported_at > REPORT_S or not is_applied:
                 applications = serve_client.applications()
+                if SHARED_APPLICATION not in applications:
+                    # Serve's controller lost them with the head of a cluster, or somebody else
+                    # replaced them.
+                    applied = None
                 _report(store, deployments, serve_client.replicas(applications))
                 issues = serve_client.issues(applications)
                 for application, why in issues.items():

@@ -1,15 +1,18 @@
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from driftloop_cli.main import app
+from driftloop_store import open_store
 
 COMMANDS = (
     "up", "down", "status", "deploy", "retrain", "rollout", "kafka", "doctor", "demo", "train",
     "role", "settings", "query", "labels", "tail", "export", "lineage", "reproduce",
-    "report", "check-recipe",
+    "report", "check-recipe", "migrate",
 )  # fmt: skip
 runner = CliRunner()
 
@@ -55,3 +58,17 @@ def test_a_demo_never_removes_what_is_not_a_demos(tmp_path: Path) -> None:
     result = runner.invoke(app, ["demo", "--state-dir", str(tmp_path)])
     assert result.exit_code == 1
     assert precious.read_text() == "x"
+
+
+def test_a_migration_refuses_a_store_of_a_newer_release_and_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    """As an image of an older version does, before any of its roles starts."""
+    open_store(f"sqlite:///{tmp_path / 'store.db'}").close()
+    with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999_from_tomorrow'")
+    result = runner.invoke(app, ["migrate", "--state-dir", str(tmp_path), "--json"])
+    assert result.exit_code == 1
+    error = json.loads(result.stdout)["error"]
+    assert "was written by a newer release" in error
+    assert "Install that release or a newer one, or restore a backup" in error

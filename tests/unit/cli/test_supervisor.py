@@ -18,7 +18,7 @@ from driftloop_cli.supervisor import (
     refuse_taken_ports,
     restart_delay_s,
 )
-from driftloop_contracts.errors import Conflict
+from driftloop_contracts.errors import Conflict, NotFound, Rejected
 from driftloop_serving.ports.port_owner import own_ports
 from driftloop_settings import load_settings
 from driftloop_settings.ports import free_port
@@ -49,6 +49,16 @@ def test_with_other_clusters_named_no_broker_and_no_ray_of_our_own_run() -> None
         ["kafka.bootstrap_servers=broker:9092", "serving.ray_address=head:6379"], environ={}
     )
     assert {role.name for role in roles_of(settings)}.isdisjoint({"kafka", "ray"})
+
+
+def test_a_machine_that_only_serves_runs_the_roles_that_it_is_asked_to() -> None:
+    settings = load_settings(["kafka.bootstrap_servers=broker:9092"], environ={})
+    found = roles_of(settings, ["shipper", "ray", "serving"])
+    assert [role.name for role in found] == ["ray", "serving", "shipper"]
+    with pytest.raises(Rejected, match="--roles needs `serving`"):
+        roles_of(settings, ["monitor"])
+    with pytest.raises(NotFound, match="there is no role 'shiper'"):
+        roles_of(settings, ["serving", "shiper"])
 
 
 @pytest.fixture

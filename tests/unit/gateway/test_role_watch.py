@@ -16,6 +16,7 @@ from driftloop_gateway.overview import overview
 from driftloop_gateway.role_watch import RoleWatch
 from driftloop_lake.delta_lake import DeltaLake
 from driftloop_settings.run_state import ProcessId, RoleState, RunState
+from driftloop_settings.this_process import ThisProcess
 from driftloop_store import Store, open_store
 from driftloop_store.cycle_health import CycleHealth
 
@@ -160,3 +161,52 @@ def test_every_report_is_a_heartbeat_and_few_are_written(world: World) -> None:
     assert (beat.role, beat.limit_s, beat.pid) == ("monitor", 300.0, os.getpid())
     health.failed("no")
     assert world.store.degraded() == []
+
+
+def test_each_process_of_a_role_has_its_own_heartbeat(world: World) -> None:
+    """One of several that hangs is reported, though the others are at work."""
+    world.roles = None
+    for machine in ("a:/state", "b:/state"):
+        world.store.put_heartbeat(Heartbeat("monitor", world.now, 300.0, 7, machine))
+    for _ in range(12):
+        world.now += timedelta(seconds=30)
+        world.store.put_heartbeat(Heartbeat("monitor", world.now, 300.0, 7, "a:/state"))
+        world.look()
+    (degraded,) = world.store.degraded()
+    assert degraded.reason.startswith("it hangs on b: no cycle has ended for more than 5 minutes")
+    world.store.drop_heartbeat(Heartbeat("monitor", world.now, 300.0, 7, "b:/state"))
+    world.look(after_s=2)
+    assert world.store.degraded() == []
+
+
+def test_a_process_of_another_machine_is_not_taken_for_the_supervisors(world: World) -> None:
+    watch = RoleWatch(
+        world.store,
+        world.running,
+        lambda store, name: CycleHealth(store, name, lambda: world.now, 30.0),
+        lambda: world.now,
+        machine="here:/state",
+    )
+    world.roles = (RUNNING,)
+    for _ in range(12):
+        world.now += timedelta(seconds=40)
+        for machine, pid in (("here:/state", 3), ("there:/state", 9)):
+            world.store.put_heartbeat(Heartbeat("monitor", world.now, 300.0, pid, machine))
+        watch.look()
+    assert world.store.degraded() == []
+
+
+def test_what_a_killed_process_left_is_forgotten_by_its_successor(
+    world: World, tmp_path: Path
+) -> None:
+    process = ThisProcess("here:/state", tmp_path / "alive")
+    world.store.put_heartbeat(Heartbeat("monitor", world.now, 300.0, 2**22 + 1, process.machine))
+    world.store.put_heartbeat(Heartbeat("monitor", world.now, 300.0, 1))  # of an earlier release
+    world.store.put_heartbeat(Heartbeat("monitor", world.now, 300.0, 1, "there:/state"))
+    health = CycleHealth(world.store, "monitor", silence_s=300.0, process=process)
+    health.beat()
+    places = {(beat.machine, beat.pid) for beat in world.store.heartbeats()}
+    assert places == {("here:/state", os.getpid()), ("there:/state", 1)}
+    assert (tmp_path / "alive" / "monitor").is_file()
+    health.ended()
+    assert [beat.machine for beat in world.store.heartbeats()] == ["there:/state"]

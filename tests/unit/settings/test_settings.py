@@ -97,3 +97,10 @@ def test_the_ingress_is_direct_on_one_machine_and_haproxy_on_a_cluster(
 ) -> None:
     settings = load_settings(sets, environ={})
     assert settings.model_dump(mode="json")["serving"]["ingress"] == ingress
+
+
+@pytest.mark.parametrize("password", ["123", "#x", "a: b", "null", "[1]", " x "])
+def test_a_password_in_the_environment_is_taken_as_it_is(password: str) -> None:
+    settings = load_settings(environ={"DRIFTLOOP_KAFKA__SASL_PASSWORD": password})
+    assert settings.kafka.sasl_password is not None
+    assert settings.kafka.sasl_password.get_secret_value() == password
