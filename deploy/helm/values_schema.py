@@ -53,7 +53,12 @@ def shape(required: Sequence[str] = (), **properties: Schema) -> Schema:
 
 RESOURCES = shape(requests=FREE, limits=FREE, claims=OBJECTS)
 PERSISTENCE = shape(enabled=FLAG, size=SIZE, storageClass=TEXT)
-PLACE = {"nodeSelector": LABELS, "tolerations": OBJECTS, "affinity": FREE, "podAnnotations": LABELS}
+PLACE: dict[str, Schema] = {
+    "nodeSelector": LABELS,
+    "tolerations": OBJECTS,
+    "affinity": FREE,
+    "podAnnotations": LABELS,
+}
 ROLE = shape(("replicas",), replicas=COUNT, resources=RESOURCES, persistence=PERSISTENCE, **PLACE)
 GATEWAY = shape(("replicas", "port"), replicas=COUNT, port=PORT, resources=RESOURCES, **PLACE)
 WORKERS = shape(
@@ -176,9 +181,9 @@ def settings_schema() -> tuple[Schema, Schema]:
         section = sections.setdefault(setting.section, shape())
         section["properties"][setting.key] = _undefaulted(fields[setting.key])
     # Empty until the operator fills them in; the templates ask for them.
-    for section, key in (("lake", "uri"), ("registry", "artifacts")):
-        sections[section]["properties"][key] = TEXT
-        sections[section]["required"] = [key]
+    for place, key in (("lake", "uri"), ("registry", "artifacts")):
+        sections[place]["properties"][key] = TEXT
+        sections[place]["required"] = [key]
     # Of lists of objects, such as the routes of alerts.
     named = {part for part in whole["$defs"] if f'"#/$defs/{part}"' in json.dumps(sections)}
     return shape(("lake", "registry"), **sections), {n: whole["$defs"][n] for n in sorted(named)}
