@@ -1,5 +1,5 @@
-"""The process of a role: on which machine it runs, and the file by which it shows there that its
-cycles end, for whoever starts it anew (a liveness probe of Kubernetes, a health check)."""
+"""The process of a role: the machine that it runs on, and the file by which it shows there that its
+cycles end, for liveness probes of Kubernetes and other health checks."""
 
 import socket
 from contextlib import suppress
