@@ -46,6 +46,19 @@ def _set(registry: Registry, rollout: Rollout) -> None:
         )
 
 
+def start_aliases(
+    store: Store,
+    open_registry: Callable[[], Registry],
+    stop: threading.Event,
+    process: ThisProcess,
+) -> threading.Thread:
+    """Run `run_aliases` in a thread."""
+    arguments = (store, open_registry, stop, process)
+    registrar = threading.Thread(target=run_aliases, args=arguments, daemon=True)
+    registrar.start()
+    return registrar
+
+
 def run_aliases(
     store: Store,
     open_registry: Callable[[], Registry],

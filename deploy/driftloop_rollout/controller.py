@@ -21,7 +21,7 @@ from driftloop_contracts.errors import Conflict
 from driftloop_contracts.health import Health, Unreported
 from driftloop_contracts.model import Deployment
 from driftloop_lake.port import ShadowedLake
-from driftloop_rollout.aliases import run_aliases
+from driftloop_rollout.aliases import start_aliases
 from driftloop_rollout.commands import save
 from driftloop_rollout.curve import extended
 from driftloop_rollout.evidence import RolloutEvidence
@@ -383,10 +383,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
         return open_registry(settings)
 
     process = ThisProcess.of(settings)
-    registrar = threading.Thread(
-        target=run_aliases, args=(store, open_registry, stop, process), daemon=True
-    )
-    registrar.start()
+    registrar = start_aliases(store, open_registry, stop, process)
     health = CycleHealth(store, "rollout", clock, silence_s=SILENCE_S, process=process)
     log.info("rollout.started", interval_s=settings.rollout.interval_s)
     busy, usual_s = False, settings.rollout.interval_s
