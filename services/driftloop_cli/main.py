@@ -32,6 +32,7 @@ from driftloop_cli.options import (
     reported,
     stack_command,
 )
+from driftloop_cli.plain_parameters import parse_plain_parameters
 from driftloop_cli.terminal import console, styled
 from driftloop_contracts.errors import Conflict, DriftloopError, Rejected, Unavailable
 from driftloop_contracts.loopback import exempt_loopback
@@ -77,6 +78,7 @@ def main() -> None:
     if adopt_utf8(os.environ):
         start_anew(os.environ)
     exempt_loopback(os.environ)  # before any library reads it; roles and their children inherit it
+    parse_plain_parameters()
     app()
 
 

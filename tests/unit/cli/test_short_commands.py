@@ -13,12 +13,14 @@ from driftloop_settings.state_path import is_all_that_is_set
 
 HEAVY = {
     "pandas", "numpy", "pyarrow", "duckdb", "deltalake", "sqlalchemy", "structlog",
-    "fastapi", "httpx", "onnx", "mlflow", "ray", "driftloop_settings.settings",
+    "fastapi", "pydantic", "httpx", "onnx", "mlflow", "ray", "driftloop_settings.settings",
 }  # fmt: skip
 SHORT = ("status", "labels loan", "deploy model.yaml", "rollout status", "alerts list", "retrain m")
 IMPORTED = """
 import json, sys
 from driftloop_cli.main import app
+from driftloop_cli.plain_parameters import parse_plain_parameters
+parse_plain_parameters()
 for words in {commands!r}:
     app([*words.split(), "--state-dir", {folder!r}], standalone_mode=False)
 sys.stdout.write(json.dumps(list(sys.modules)))
