@@ -64,7 +64,8 @@ def taken(setting: str, port: int) -> str:
     holder = ""
     for process in listening_processes(port)[:1]:
         with contextlib.suppress(psutil.Error):
-            words = " ".join(process.cmdline()) or process.name()
+            # A process that names itself leaves blanks where its arguments were.
+            words = " ".join(" ".join(process.cmdline()).split()) or process.name()
             holder = f" by process {process.pid} ({words[:WORDS]})"
     return f"port {port} is taken{holder}; set {setting} to another, or to 0 for a free one"
 
