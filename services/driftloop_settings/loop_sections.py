@@ -147,10 +147,10 @@ class RetrainSettings(ModelSection):
     prediction_set: float | None = Field(None, ge=0.5, lt=1)
     """Of a classification: the share of the labels that a set of classes covers, which is the
     further output `prediction_set` of a candidate; None: no set."""
-    optimise: Literal["auto", "int8", "off"] = "auto"
-    """A twin of the candidate's graph with large matrices as 8-bit integers: `auto`: kept if its
-    loss is shown to be no higher and it is shown to be faster on this machine; `int8`: kept in any
-    case; `off`: never."""
+    optimise: Literal["auto", "int8", "fp16", "off"] = "auto"
+    """A twin of the candidate's graph with large matrices as 8-bit integers or in half precision:
+    `auto`: kept if its loss is shown to be no higher and it is shown to be faster on this machine;
+    `int8`, `fp16`: kept in any case; `off`: never."""
     parity_tolerance: float = Field(1e-4, gt=0)
     """The largest difference allowed between the exported graph's outputs and the native
     model's."""

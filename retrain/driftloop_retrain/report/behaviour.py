@@ -48,21 +48,40 @@ def postprocessing(found: Place) -> Section:
 
 
 def twin(found: Place) -> Section:
-    """Of the graph, with 8-bit integers."""
+    """Of the graph, with smaller numbers."""
     columns = {"rows": "rows a request", "ratio": "twin's time over the graph's", "high": "at most"}
+    forms = [place for _, place in (found / "forms").items()]
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (
+            (form / "form").cell,
+            (form / "rise" / "mean").cell,
+            (form / "rise" / "high").cell,
+            (form / "size_bytes").cell,
+            (form / "reason").cell,
+        )
+        for form in forms
+    )
+    titles = ("form", "rise of the loss", "at most", "bytes", "what follows")
     return Section(
         "Optimised twin",
         facts(
-            ("Form", found / "form"),
             ("Kept", found / "kept"),
+            ("Form", found / "form"),
             ("Reason", found / "reason"),
-            ("Rise of the loss", found / "rise" / "mean"),
-            ("At most", found / "rise" / "high"),
-            ("Allowed", found / "allowed"),
-            ("Bytes", found / "size_bytes"),
+            ("Rise of the loss that is allowed", found / "allowed"),
             ("Bytes of the plain graph", found / "plain_size_bytes"),
         ),
-        (table("Times, asked in turn", (found / "speed").items(), columns),),
+        (
+            Table("Each form", titles, rows),
+            *(
+                table(
+                    f"Times of {form.value['form']}, asked in turn",
+                    (form / "speed").items(),
+                    columns,
+                )
+                for form in forms
+            ),
+        ),
     )
 
 

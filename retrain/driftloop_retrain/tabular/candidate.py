@@ -177,4 +177,11 @@ def _twin(
         def lost(answers: Outputs) -> NDArray[np.float64]:
             return rule.losses(answered_rows(held, answers))
 
-    return optimised(folder, held.features, outputs, lost, margin / 10, forced=wanted == "int8")
+    return optimised(
+        folder,
+        held.features,
+        outputs,
+        lost,
+        margin / 10,
+        forced=None if wanted == "auto" else wanted,
+    )

@@ -244,7 +244,9 @@ def _tuned(
         words = f"searching parameters of {family}"
         share = min(1.0, runner.journal.spent_s / max(settings.budget_s, 1e-9))
         report(FIRST + (LAST - FIRST) * share, words)
-        trial = runner.run(by_name[family], span, parameters, lambda _: None)
+        # What recipes want tried is worth its time: slow learners look bad at first.
+        prunes = number > len(starts)
+        trial = runner.run(by_name[family], span, parameters, lambda _: None, prunes)
         if trial is not None:
             trials.append(trial)
     return trials

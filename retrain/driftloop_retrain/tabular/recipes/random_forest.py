@@ -11,6 +11,7 @@ from driftloop_retrain.tabular.tuning.space import Parameters, Space, between, w
 FOREST_PARAMETERS: Mapping[str, Any] = {
     "boosting": "rf", "num_leaves": 255, "min_data_in_leaf": 5, "bagging_fraction": 0.63,
     "bagging_freq": 1, "feature_fraction": 1.0, "feature_fraction_bynode": 0.5,
+    "lambda_l2": 0.0,
 }  # fmt: skip
 
 

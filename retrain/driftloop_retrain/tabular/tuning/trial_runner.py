@@ -82,10 +82,16 @@ class TrialRunner:
         return self._cut or spent or tuned >= self._settings.trials
 
     def run(
-        self, recipe: Recipe, span: Span, parameters: Parameters, progress: Progress
+        self,
+        recipe: Recipe,
+        span: Span,
+        parameters: Parameters,
+        progress: Progress,
+        prunes: bool = True,
     ) -> Trial | None:
-        """Run the next trial, or read it from the journal. None: it failed, was pruned, or the
-        budget ended. One without parameters, which are then the recipe's own, runs to its end."""
+        """Run the next trial, or read it from the journal. prunes: end it early if it is not among
+        the best. None: it failed, was pruned, or the budget ended. One without parameters, which
+        are then the recipe's own, runs to its end."""
         number = self._next
         outputs: Outputs | None
         if number < len(self.journal.records):
@@ -93,7 +99,7 @@ class TrialRunner:
             outputs = self.journal.outputs(number) if record.state == "done" else None
         else:
             try:
-                record, outputs = self._fitted(recipe, span, parameters, progress)
+                record, outputs = self._fitted(recipe, span, parameters, progress, prunes)
             except _OutOfTime:
                 self._cut = True
                 return None
@@ -107,7 +113,12 @@ class TrialRunner:
         return trial
 
     def _fitted(
-        self, recipe: Recipe, span: Span, parameters: Parameters, progress: Progress
+        self,
+        recipe: Recipe,
+        span: Span,
+        parameters: Parameters,
+        progress: Progress,
+        prunes: bool,
     ) -> tuple[TrialRecord, Outputs | None]:
         started = self._clock()
         rungs: list[float] = []
@@ -123,7 +134,7 @@ class TrialRunner:
                     if parameters:
                         self._check_time(started)
                         if number == 0 and loss is not None:
-                            self._check_rungs(recipe.name, span, rungs, share, loss)
+                            self._check_rungs(recipe.name, span, rungs, share, loss, prunes)
 
                 train, own = balanced(spanned(fold.train, span, fold.fresh_from), parameters)
                 folder = self._context.checkpoints / f"trial-{self._next}-{number}"
@@ -155,7 +166,13 @@ class TrialRunner:
                 raise _OutOfTime
 
     def _check_rungs(
-        self, family: str, span: Span, rungs: list[float], share: float, loss: float
+        self,
+        family: str,
+        span: Span,
+        rungs: list[float],
+        share: float,
+        loss: float,
+        prunes: bool,
     ) -> None:
         while len(rungs) < len(RUNGS) and share >= RUNGS[len(rungs)]:
             rung = len(rungs)
@@ -165,7 +182,7 @@ class TrialRunner:
                 for record in self.journal.records
                 if (record.family, record.span) == (family, span.name) and len(record.rungs) > rung
             ]
-            if self._settings.prune and is_dropped(loss, others):
+            if prunes and self._settings.prune and is_dropped(loss, others):
                 raise _Pruned
 
     def judged(self, like: Trial, outputs: Outputs) -> Trial:
