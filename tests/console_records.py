@@ -55,6 +55,9 @@ def window(model: str, number: int, end: datetime = NOW) -> Window:
         labelled=1_900,
         status="judged",
         mean_loss=error,
+        estimated_loss=error + 0.002,
+        estimated_low=error - 0.01,
+        estimated_high=error + 0.014,
         performance={
             "mean_loss": error, "baseline": BASELINE, "ceiling": BASELINE + 0.01, "log_e": 0.3,
             "rows": 1_900.0,

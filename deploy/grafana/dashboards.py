@@ -139,8 +139,13 @@ MODEL = Dashboard(
     (
         Panel(
             "Error",
-            (_model("error"), _model("reference_error", "{{model}}, reference")),
-            note="Mean loss in [0, 1] of rows judged by their labels, and on the reference.",
+            (
+                _model("error"),
+                _model("estimated_error", "{{model}}, expected before labels"),
+                _model("reference_error", "{{model}}, reference"),
+            ),
+            note="Mean loss in [0, 1] of rows judged by their labels, expected of the newest "
+            "window from the confidence of its answers, and on the reference.",
         ),
         Panel("Drift", (_model("drift_effect"),), note="Largest effect in the newest window."),
         Panel(
@@ -164,8 +169,7 @@ MODEL = Dashboard(
         ),
         Panel("Share of the candidate", (_model("rollout_share"),), "percentunit"),
         Panel(
-            "Step of the rollout, retrain under way",
-            (_model("rollout_step", "{{model}}: step"), _model("retraining", "{{model}}: retrain")),
+            "Retrain under way", (_model("retraining"),),
         ),
         Panel(
             "Evidence of the rollout",

@@ -20,6 +20,7 @@ from driftloop_contracts.retrain import RetrainState
 
 URGENCY: Mapping[Cause, Urgency] = {
     Cause.PERFORMANCE: Urgency.PAGE,
+    Cause.ESTIMATE: Urgency.PAGE,
     Cause.JUDGE: Urgency.PAGE,
     Cause.QUALITY: Urgency.PAGE,
     Cause.CAPTURE_LOSS: Urgency.PAGE,
@@ -82,6 +83,7 @@ def conditions(seen: Snapshot) -> list[Condition]:
 
 _OF_ALERTS = {
     CheckKind.PERFORMANCE: Cause.PERFORMANCE,
+    CheckKind.ESTIMATE: Cause.ESTIMATE,
     CheckKind.JUDGE: Cause.JUDGE,
     CheckKind.QUALITY: Cause.QUALITY,
     CheckKind.UNJUDGED: Cause.INCONCLUSIVE,
@@ -94,6 +96,8 @@ def _of_alert(alert: Alert, seen: Snapshot) -> Condition:
     following = {
         Cause.QUALITY: "No retrain starts from broken data; this ends when a window passes its "
         "checks again",
+        Cause.ESTIMATE: "Only labels prove it: driftloop retrains once they do, and this ends when "
+        "they do not or when a window is expected to be as good as before; send labels",
         Cause.INCONCLUSIVE: "These rows were given up, and later ones are judged; this ends "
         "with the first that is",
     }

@@ -17,6 +17,7 @@ MOST = 1_000
 """Incidents in one message's data."""
 WORDS = {
     "performance": "the measured error rose",
+    "estimate": "the error is expected to have risen",
     "judge": "the judge's scores fell",
     "quality": "the data are broken",
     "capture_loss": "predictions were lost",

@@ -94,7 +94,8 @@ def _error(
     chart = model_page.error_chart(windows, earlier, ago or timedelta())
     return Section("error", "Error", "error_chart.html", {
         "charts": [chart] if chart else [],
-        "empty": "No labels arrived in this time: send them with `POST /feedback`.",
+        "empty": "No labels arrived in this time: send them with `POST /feedback`. Of a "
+        "classification with probabilities, the error is expected before them.",
         "lengths": COMPARED, "chosen": query.get("compare", ""),
     })  # fmt: skip
 

@@ -23,6 +23,7 @@ class Urgency(StrEnum):
 
 class Cause(StrEnum):
     PERFORMANCE = "performance"  # the measured error rose
+    ESTIMATE = "estimate"  # without labels, the error is expected to have risen
     JUDGE = "judge"  # a language model's scores by a judge fell
     QUALITY = "quality"  # the data are broken
     CAPTURE_LOSS = "capture_loss"  # answered predictions are missing

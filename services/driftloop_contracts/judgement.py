@@ -30,6 +30,7 @@ class CheckKind(StrEnum):
     PERFORMANCE = "performance"  # the measured error rose
     UNJUDGED = "unjudged"  # judging a window or labels failed again and again: given up
     JUDGE = "judge"  # a language model's scores by a judge fell
+    ESTIMATE = "estimate"  # without labels, the error is expected to have risen
     ROLE = "role"  # a role's cycles keep failing; there are no findings
 
 
@@ -97,6 +98,11 @@ class Window:
     performance: dict[str, float] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     unexplained: int = 0
+    estimated_loss: float | None = None
+    """The mean error that the labels of these rows will show, expected from the confidence of the
+    answers (classification with probabilities), with its interval of 95 %."""
+    estimated_low: float | None = None
+    estimated_high: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {

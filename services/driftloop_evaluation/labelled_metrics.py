@@ -72,6 +72,20 @@ def labelled_metrics(spec: ModelSpec, rows: pa.Table) -> list[OutputMetrics]:
     return found
 
 
+def confidence(spec: ModelSpec, rows: pa.Table) -> Floats | None:
+    """Of each of n rows, how sure the model is of the class that decides: the probability of the
+    positive class of two, or of the likeliest of more; None without probabilities."""
+    label = spec.objective.label if spec.objective else None
+    for asked in _of_outputs(spec, rows):
+        if asked.metric == "error" and label in (None, asked.label):
+            p, classes = _p(spec, asked, rows, Labels.of_rows(rows, asked.label))
+            if p is None:
+                return None
+            found: Floats = p[:, 1] if len(classes) == 2 else p.max(axis=1)
+            return found
+    return None
+
+
 def metric_columns(spec: ModelSpec, rows: pa.Table) -> list[str]:
     """The columns of rows that `labelled_metrics` reads."""
     names = {"label", "label_number"}

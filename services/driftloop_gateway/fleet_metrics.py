@@ -79,14 +79,12 @@ def _ended(model: Measured) -> float | None:
     return datetime.fromisoformat(model.window["ended_at"]).timestamp() if model.window else None
 
 
-def _step(model: Measured) -> float | None:
-    rollout = model.records.active_rollout
-    return None if rollout is None else float(rollout.get("step", 0) + 1)
-
-
 GAUGES: tuple[tuple[str, str, Callable[[Measured], float | None]], ...] = (
     ("error", "Mean loss of the rows judged by their labels, in [0, 1].",
      lambda m: m.records.error),
+    ("estimated_error", "Mean loss expected of the rows of the newest window from the confidence "
+     "of their answers, before labels; absent without probabilities.",
+     lambda m: m.records.estimated),
     ("reference_error", "Mean loss on the reference.", lambda m: m.records.reference),
     ("drift_effect", "Largest effect of a drift finding of the newest window, in the unit of its "
      "check; 0: none was found.", lambda m: (m.effect or 0.0) if m.is_judged else None),
@@ -103,7 +101,6 @@ GAUGES: tuple[tuple[str, str, Callable[[Measured], float | None]], ...] = (
      lambda m: float(m.records.gaps)),
     ("retraining", "1 while a retrain is requested or runs.",
      lambda m: float(m.records.active_retrain is not None)),
-    ("rollout_step", "Step of the active rollout, from 1.", _step),
     ("rollout_share", "Share of the traffic that the candidate of the active rollout gets.",
      _rollout("weight")),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 The gateway's application with its middleware, asked in the process: what a browser waits for
 without the network. Promise: 95 % of the requests of each page within 300 ms.
 
-    python tests/bench/bench_console.py [--models 500] [--windows 10000] [--requests 20]
+    python tests/bench/bench_console.py [--models 500] [--windows 10000] [--store FOLDER]
 """
 
 import argparse
@@ -185,15 +185,19 @@ def main() -> None:
     arguments.add_argument("--models", type=int, default=500)
     arguments.add_argument("--windows", type=int, default=10_000)
     arguments.add_argument("--requests", type=int, default=20)
+    arguments.add_argument("--store", type=Path, help="a folder: filled once, and used again")
     given = arguments.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{folder}/store.db"
-        begun = time.perf_counter()
-        fill_many(url, given.models, given.windows)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.store or Path(temporary)
+        url, begun, cpu = f"sqlite:///{folder}/store.db", time.perf_counter(), time.process_time()
+        if not (folder / "store.db").exists():
+            folder.mkdir(exist_ok=True)
+            fill_many(url, given.models, given.windows)
         store = open_store(url)
-        print(f"{given.models} models × {given.windows} windows, "
-              f"filled in {time.perf_counter() - begun:.0f} s")  # fmt: skip
-        settings = Settings(state_dir=Path(folder))
+        print(f"{given.models} models × {given.windows} windows, filled in "
+              f"{time.perf_counter() - begun:.0f} s, CPU {time.process_time() - cpu:.0f} s, "
+              f"{(folder / 'store.db').stat().st_size / 1e9:.1f} GB")  # fmt: skip
+        settings = Settings(state_dir=folder)
 
         def now() -> datetime:
             return datetime.now(UTC)
@@ -219,7 +223,7 @@ def main() -> None:
                 f"one poll for all open pages, each second, {what}: {100 * share:.2f} % of a core"
             )
         for pages in (1, 10):
-            share = open_pages(store, Path(folder), pages)
+            share = open_pages(store, folder, pages)
             print(f"{pages} open pages of models on which nothing happens: {share:.2%} of a core")
         store.close()
     if worst > PROMISE_MS:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from driftloop_contracts.judgement import CheckKind, Finding
 from driftloop_evaluation.loss_rule import LossRule
+from driftloop_monitoring.statistics.expected_loss import Expected
 from driftloop_monitoring.statistics.performance import Change, LossBaseline
 
 
@@ -54,6 +55,19 @@ def performance_message(
     return (
         f"{model} version {version}: the {what}{of} rose from {baseline.mean:.1%} to "
         f"{change.mean_loss:.1%}, over {change.rows:,} labelled rows {since}"
+    )
+
+
+def estimate_message(rule: LossRule, version: int, expected: Expected, since: datetime) -> str:
+    name = rule.objective.name if rule.objective is not None else "error rate"
+    before, after, low, high = (
+        f"{rule.value(mean):.4g}" if rule.objective is not None else f"{mean:.1%}"
+        for mean in (expected.mean - expected.rise, expected.mean, expected.low, expected.high)
+    )
+    return (
+        f"{rule.spec.name} version {version}: without labels yet, the {name} is expected to have "
+        f"risen from {before} to {after} (95 %: {low} to {high}), by the confidence of "
+        f"{expected.rows:,} answers since {since.isoformat(timespec='seconds')}"
     )
 
 

@@ -54,6 +54,11 @@ class MonitorState:
     measured: Mapping[str, Any] | None = None
     """The metrics of the newest labelled rows (`live_metrics`), to be shown."""
 
+    expected_since: datetime | None = None
+    """When the first of the newest windows began whose expected loss had clearly risen."""
+    tested_since: int = 0
+    """Rows since then that were tested by their labels."""
+
     @property
     def risen(self) -> tuple[str, Change] | None:
         """The measure that alerted (the decisive one before others), and the change it saw."""
@@ -92,6 +97,8 @@ class MonitorState:
             "label_tries": self.label_tries and self.label_tries.to_dict(),
             "gave_up_labels": self.gave_up_labels,
             "measured": self.measured,
+            "expected_since": self.expected_since and self.expected_since.isoformat(),
+            "tested_since": self.tested_since,
         }
 
     @classmethod
@@ -117,6 +124,10 @@ class MonitorState:
             _tries(value.get("label_tries")),
             value.get("gave_up_labels", False),
             value.get("measured"),
+            datetime.fromisoformat(value["expected_since"])
+            if value.get("expected_since")
+            else None,
+            value.get("tested_since", 0),
         )
 
 

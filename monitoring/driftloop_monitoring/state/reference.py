@@ -17,16 +17,20 @@ from driftloop_artifacts import IN_PLACE, Artifacts
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX, with_todays_names
 from driftloop_contracts.model import ModelSpec, ServedVersion
-from driftloop_evaluation.labels import LABEL_NUMBER, Floats
+from driftloop_evaluation.labelled_metrics import confidence
+from driftloop_evaluation.labels import LABEL, LABEL_NUMBER, Floats
 from driftloop_evaluation.loss_rule import LossRule
 from driftloop_evaluation.measures import Measure, Measures, measures_of
 from driftloop_evaluation.scales import UNIT_SCALE, scale_of
 from driftloop_monitoring.state.kind_checks import CHECKS
 from driftloop_monitoring.statistics.columns import Column, columns_of
+from driftloop_monitoring.statistics.expected_loss import Expected, LossByConfidence
 from driftloop_monitoring.statistics.performance import LossBaseline
 
 FILE = "reference.parquet"
 MIN_BASELINE_ROWS = 200
+JUDGED_SHARE = 0.95
+"""Of the labelled rows of a reference: some of them may have failed."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,17 @@ class Reference:
     watched: tuple[Watched, ...] = ()
     few: tuple[str, ...] = ()
     problem: str = ""
+    by_confidence: LossByConfidence | None = None
+    """What is expected of rows without labels; None: the model has no probabilities, or its
+    objective does not judge every row."""
+
+    def expected(self, rows: pa.Table, dispersion: float) -> Expected | None:
+        """The loss that these rows will have; None: nothing can be said without labels. dispersion:
+        of the losses of the model's rows."""
+        if self.by_confidence is None:
+            return None
+        sure = confidence(self.losses.spec, rows)
+        return None if sure is None else self.by_confidence.expected(sure, dispersion)
 
     def rule(self, name: str) -> LossRule:
         """Of the measure with this name."""
@@ -119,11 +134,12 @@ def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
         else:
             few.append(f"{one.name} (fewer than {MIN_BASELINE_ROWS} rows)")
     known = measures.decisive is not None
+    losses = rule.losses(table) if known else np.empty(0)
     seen = judged(spec, table)
     return Reference(
         table,
         rule,
-        _baseline(rule.losses(table)) if known else None,
+        _baseline(losses),
         live,
         columns_of(seen, INPUT_PREFIX),
         columns_of(seen, OUTPUT_PREFIX),
@@ -131,7 +147,17 @@ def reference_of(spec: ModelSpec, table: pa.Table, *, live: bool) -> Reference:
         tuple(watched),
         tuple(few),
         problem,
+        _by_confidence(spec, table, losses) if known else None,
     )
+
+
+def _by_confidence(spec: ModelSpec, table: pa.Table, losses: Floats) -> LossByConfidence | None:
+    labelled = table[LABEL].is_valid().to_numpy()
+    judged = np.isfinite(losses).sum()
+    if judged < JUDGED_SHARE * labelled.sum():  # by a miss rate, which is of the positive rows
+        return None
+    sure = confidence(spec, table)
+    return None if sure is None else LossByConfidence.learn(sure, losses)
 
 
 def _baseline(losses: Floats) -> LossBaseline | None:

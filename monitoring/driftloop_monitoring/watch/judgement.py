@@ -40,6 +40,7 @@ from driftloop_monitoring.statistics.performance import (
 from driftloop_monitoring.statistics.positions import position_of
 from driftloop_monitoring.statistics.window_loss import WindowLoss
 from driftloop_monitoring.statistics.windows import Cut, stable_id
+from driftloop_monitoring.watch.estimate_watch import watch_labels, watch_window
 from driftloop_monitoring.watch.labelled_rows import labelled_rows
 
 DRIFT = (CheckKind.DRIFT, CheckKind.PREDICTION_DRIFT)
@@ -190,7 +191,9 @@ def judge_window(
         reason=_sentence(window.reason, *observed.notes),
         performance={**window.performance, **observed.shown},
     )
-    findings = (*checked, *observed.findings)
+    estimate = watch_window(state, reference, window, closed.rows, policy.performance)
+    state, window = estimate.state, estimate.window
+    findings = (*checked, *observed.findings, *estimate.findings)
     broken = tuple(
         f for f in findings if f.severity is Severity.CRITICAL and f.kind is CheckKind.QUALITY
     )
@@ -199,7 +202,7 @@ def judge_window(
         broken=tuple(sorted({c for f in broken for c in f.columns})),
         drifted=tuple(sorted({c for f in findings if f.kind in DRIFT for c in f.columns})),
     )
-    alerts = (*observed.alerts, _quality_action(window, state.version, broken))
+    alerts = (*observed.alerts, _quality_action(window, state.version, broken), *estimate.alerts)
     if state.gave_up:
         state = replace(state, gave_up=False)
         if not state.gave_up_labels:
@@ -252,10 +255,12 @@ def judge_labels(
     tested = replace(
         state, test=test, tests=tests, tested=position_of(ready), label_delays_s=delays
     )
+    tested, closed = watch_labels(tested, ready, losses)
     if risen is None:
-        return Judgement(state=tested)
+        return Judgement(state=tested, alerts=closed)
     last = ready["predicted_at"][-1].as_py()
-    return _risen_error(tested, reference, *risen, last, now, lake_version)
+    judged = _risen_error(tested, reference, *risen, last, now, lake_version)
+    return replace(judged, alerts=(*judged.alerts, *closed))
 
 
 def _updated(

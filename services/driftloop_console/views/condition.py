@@ -31,7 +31,7 @@ class Word(StrEnum):
 
 
 ORDER = tuple(Word)
-REPAIRED = (CheckKind.PERFORMANCE, CheckKind.JUDGE)
+REPAIRED = (CheckKind.PERFORMANCE, CheckKind.ESTIMATE, CheckKind.JUDGE)
 """Alerts that a retrain and a rollout answer to."""
 
 
@@ -84,6 +84,11 @@ class ModelRecords:
     @property
     def reference(self) -> float | None:
         return self._performance("baseline")
+
+    @property
+    def estimated(self) -> float | None:
+        """Of the newest window, from the confidence of its answers."""
+        return self.window.get("estimated_loss") if self.window else None
 
     def _performance(self, name: str) -> float | None:
         shown = self.window.get("performance", {}) if self.window else {}
@@ -151,6 +156,8 @@ def _alert(alert: Alert, alerts: int, records: ModelRecords, settings: Settings)
             "driftloop does not retrain on broken data. Fix the upstream data; the alert closes "
             "with the first clean window."
         )
+    elif alert.kind is CheckKind.ESTIMATE:
+        then = "Only labels prove it: send them, and driftloop retrains once they do."
     elif alert.kind is CheckKind.ROLE:
         then = "It is tried again all the time; the alert closes when it succeeds. See System."
     elif records.deployment.model.recipe is None:
@@ -232,6 +239,9 @@ def _healthy(records: ModelRecords, window: Record, settings: Settings) -> Condi
     if error is not None and reference is not None:
         why = f"The error is {words.number(error)}, in the reference it was "
         why += f"{words.number(reference)}; no column moved."
+    elif records.estimated is not None:
+        why = f"The error is expected to be {words.number(records.estimated)}, until labels "
+        why += "arrive; no column moved."
     else:
         why = "No column moved; the error is not known until labels arrive."
     margin = words.number(settings.monitoring.performance_margin)

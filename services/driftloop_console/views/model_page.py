@@ -65,6 +65,9 @@ def windows_table(windows: Sequence[Record]) -> Table:
         Column("error", "Error", "number"),
         Column("low", "95 % from", "number"),
         Column("high", "to", "number"),
+        Column("expected", "Expected before labels", "number"),
+        Column("expected_low", "95 % from", "number"),
+        Column("expected_high", "to", "number"),
         Column("reference", "Reference", "number"),
         Column("reason", "Note", "sentence"),
     )
@@ -78,6 +81,9 @@ def windows_table(windows: Sequence[Record]) -> Table:
             "error": window.get("mean_loss"),
             "low": edges[0],
             "high": edges[1],
+            "expected": window.get("estimated_loss"),
+            "expected_low": window.get("estimated_low"),
+            "expected_high": window.get("estimated_high"),
             "reference": window.get("performance", {}).get("baseline"),
             "reason": window.get("reason", ""),
         }
@@ -91,14 +97,16 @@ def windows_table(windows: Sequence[Record]) -> Table:
 def error_chart(
     windows: Sequence[Record], earlier: Sequence[Record] = (), ago: timedelta = timedelta()
 ) -> Chart | None:
-    """The mean loss of each window with its interval, against the reference; None without labels.
-    windows: newest first. earlier: those of so long ago, which are compared with them."""
-    labelled = [w for w in reversed(windows) if w.get("mean_loss") is not None]
-    if not labelled:
+    """The mean loss of each window with its interval, and what was expected of it before labels,
+    against the reference; None without either. windows: newest first. earlier: those of so long
+    ago, which are compared with them."""
+    known = [w for w in reversed(windows) if _losses(w) != (None, None)]
+    if not known:
         return None
-    edges = [_interval(window) for window in labelled]
-    shown = [window.get("performance", {}) for window in labelled]
-    x = tuple(_seconds(window["ended_at"]) for window in labelled)
+    edges = [_interval(window) for window in known]
+    shown = [window.get("performance", {}) for window in known]
+    expected = tuple(window.get("estimated_loss") for window in known)
+    x = tuple(_seconds(window["ended_at"]) for window in known)
     before = [(_seconds(w["ended_at"]) + ago.total_seconds(), w["mean_loss"])
               for w in reversed(earlier) if w.get("mean_loss") is not None]  # fmt: skip
     compared = [Series(f"{in_short(ago.total_seconds())} before", at_times(before, x))]
@@ -107,13 +115,23 @@ def error_chart(
         x,
         (
             *(compared if before else ()),
-            Series("Error", tuple(window["mean_loss"] for window in labelled)),
+            Series("Error", tuple(window.get("mean_loss") for window in known)),
+            *(
+                [Series("Expected before labels", expected)]
+                if any(e is not None for e in expected)
+                else ()
+            ),
             Series("95 % low", tuple(low for low, _ in edges), "low"),
             Series("95 % high", tuple(high for _, high in edges), "high"),
             Series("Reference", tuple(one.get("baseline") for one in shown), "limit"),
             Series("Ceiling", tuple(one.get("ceiling") for one in shown), "limit"),
         ),
     )
+
+
+def _losses(window: Record) -> tuple[float | None, float | None]:
+    """Measured, and expected before labels."""
+    return window.get("mean_loss"), window.get("estimated_loss")
 
 
 def at_times(values: Sequence[tuple[float, float]], x: Sequence[float]) -> tuple[float | None, ...]:

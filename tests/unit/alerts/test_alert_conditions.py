@@ -12,7 +12,7 @@ from driftloop_alerts.conditions import LONGEST, URGENCY, Condition, conditions,
 from driftloop_alerts.snapshot import FailingRoute, ModelSeen, RolloutSeen, Snapshot
 from driftloop_contracts.alert import AlertState
 from driftloop_contracts.health import Degraded
-from driftloop_contracts.incident import Cause
+from driftloop_contracts.incident import Cause, Urgency
 from driftloop_contracts.judgement import CheckKind, Decision, Finding, Severity, Window
 from driftloop_contracts.retrain import Retrain, RetrainState
 
@@ -64,6 +64,13 @@ def test_an_alert_says_what_happened_and_that_a_retrain_waits() -> None:
     (condition,) = found(running, alerts=(replace(alert, state=AlertState.ACKNOWLEDGED),))
     assert condition.acknowledged
     assert "A retrain is in progress since 2026-11-24 11:00 UTC" in condition.next
+
+
+def test_an_expected_rise_says_that_labels_decide() -> None:
+    alert = performance_alert(NOW, kind=CheckKind.ESTIMATE)
+    (condition,) = found(ModelSeen(name="m"), alerts=(alert,))
+    assert (condition.cause, condition.urgency) == (Cause.ESTIMATE, Urgency.PAGE)
+    assert condition.next.startswith("Only labels prove it: driftloop retrains once they do")
 
 
 def test_more_findings_of_an_alert_are_new_evidence() -> None:

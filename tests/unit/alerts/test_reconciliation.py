@@ -109,6 +109,15 @@ def test_broken_data_hide_drift_and_performance_of_their_model_only() -> None:
     assert opened == 3, "the performance that is left is told when the data are sound again"
 
 
+def test_a_measured_error_hides_the_expected_one() -> None:
+    world, ways = Memory(), routes()
+    world.cycle([wrong(Cause.ESTIMATE), wrong(Cause.ESTIMATE, "other")], ways, NOW)
+    assert len(world.told) == 2
+    world.cycle([wrong(Cause.ESTIMATE), wrong(), wrong(Cause.ESTIMATE, "other")], ways, NOW + HOUR)
+    hidden = {(i.model, i.cause) for i in world.unresolved if i.hidden_by}
+    assert hidden == {("m", Cause.ESTIMATE)}
+
+
 @pytest.mark.parametrize("role", ["archiver", "kafka/process", "shipper"])
 def test_an_outage_of_kafka_or_the_lake_hides_inconclusive_windows_everywhere(role: str) -> None:
     world, ways = Memory(), routes()

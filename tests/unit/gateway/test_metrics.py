@@ -67,8 +67,9 @@ def test_every_state_of_a_model_is_measured(store: Store) -> None:
     assert at(found, "model_retraining", model="retraining") == 1
     assert at(found, "model_retraining", model="healthy") == 0
     assert at(found, "model_rollout_share", model="canary") == 0.05
-    assert at(found, "model_rollout_step", model="canary") == 1
-    assert at(found, "model_rollout_step", model="healthy") is None
+    assert at(found, "model_rollout_share", model="healthy") is None
+    assert at(found, "model_estimated_error", model="healthy") == pytest.approx(0.082)
+    assert at(found, "model_estimated_error", model="unwatched") is None
     assert at(found, "incidents_open", model="alert", severity="page") == 1
     assert at(found, "incidents_open", model="healthy", severity="page") == 0
     assert at(found, "retrains", state="running") == 1
