@@ -14,8 +14,9 @@ Message = MutableMapping[str, Any]
 
 
 class FakeEngine:
-    """Answers with `words`, one token each. A stream waits for `go_on` before its second word. A
-    text's nats per token are its number of words."""
+    """Answers with `words`, one token each. A stream waits for `go_on` before its second word, a
+    whole answer before its first; `left`: how many clients of those did not wait. A text's nats per
+    token are its number of words."""
 
     def __init__(self, *words: str, status: int = 200) -> None:
         self.words = words
@@ -24,6 +25,7 @@ class FakeEngine:
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.asked: list[dict[str, Any]] = []
+        self.left = 0
         self.told: list[tuple[str, LikelihoodCall]] = []
 
     async def app(
@@ -40,6 +42,15 @@ class FakeEngine:
         if self.status != 200:
             await self._send_whole(send, {"error": {"message": "no", "code": self.status}})
         elif not body.get("stream"):
+            leaving = asyncio.ensure_future(_left(receive))
+            going = asyncio.ensure_future(self.go_on.wait())
+            await asyncio.wait([leaving, going], return_when=asyncio.FIRST_COMPLETED)
+            gone = leaving.done()
+            for task in (leaving, going):
+                task.cancel()
+            if gone:
+                self.left += 1
+                return
             self._observe(request_id, self.words, finished=True)
             message = {"content": "".join(self.words)}
             await self._send_whole(send, {**head, "choices": [{"index": 0, "message": message}]})

@@ -65,7 +65,7 @@ class Controller:
         self._store = store
         lake = cache(open_lake)
         self._observer = Observer(settings, store, lake)
-        self._shadows = Shadows(settings, self._observer, lake, open_graph)
+        self._shadows = Shadows(settings, store, self._observer, lake, open_graph)
 
     def tick(self, now: datetime) -> bool:
         """One cycle over all rollouts; whether one of them is waiting for replicas to change."""

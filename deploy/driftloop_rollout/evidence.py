@@ -226,7 +226,8 @@ def start(
         rule = Rule("latency", max(margins.latency, least), not open_quality, share=share)
         metrics.append(Metric.start(rule, rungs, baseline.slow_rate))
     if margins.answers is not None:
-        rule = Rule("format", margins.answers, decisive=False, share=share)
+        shown = "format" in proven
+        rule = Rule("format", margins.answers, decisive=False, proven=shown, share=share)
         metrics.append(Metric.start(rule, rungs, baseline.malformed_rate))
     place = 0 if open_quality else len(metrics)
     if judged:

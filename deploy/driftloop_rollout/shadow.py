@@ -1,41 +1,56 @@
-"""Lets a candidate answer rows that the champion has answered, before any replica holds it.
+"""Lets a candidate answer rows that the champion has answered, before it gets any traffic.
 
 The rows come from the lake: first those with a label that are newer than the candidate's training
 data (replay), then live ones as they arrive. So nothing is added to the way of an answer, and a
 shadow that crashes, hangs or eats memory is a process on its own (docs/adr/0043-shadow-first.md).
+A language model's candidate answers in its engine instead, when that has time for it
+(docs/adr/0061-language-models-in-the-shadow.md).
 A step never waits: it takes what has been answered, asks for more, and compares what has labels.
 Delivery: answers → archived in the lake, with a mark → the rollout's record. A crash between the
 last two has rows answered again, which the mark keeps from being archived again.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import structlog
 
 from driftloop_artifacts import open_artifacts
 from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.errors import Conflict, Rejected
-from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
-from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion
+from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
+from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_evaluation.agreement import agreeing
 from driftloop_evaluation.labels import arrived
-from driftloop_evaluation.measures import Measure
-from driftloop_evaluation.settling import INSTANT, settled_until
+from driftloop_evaluation.measures import Measures
 from driftloop_lake.port import Pin, ShadowedLake
-from driftloop_onnx import BackendOptions, parse_options
-from driftloop_rollout.arm_rows import time_of
+from driftloop_onnx import parse_options
+from driftloop_rollout.answer_losses import AnswerLosses
 from driftloop_rollout.evidence import MIN_PAST_REQUESTS
 from driftloop_rollout.label_delay import due, mature_until
+from driftloop_rollout.language_shadow import (
+    REPLAYED,
+    conversations_begun,
+    losses_of,
+    not_comparable,
+    opened,
+)
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.observer import PAST_ROWS, Observer
-from driftloop_rollout.shadow_pairs import beside, complete_until, drawn_for, paired_losses, us
+from driftloop_rollout.shadow_order import (
+    LOOK_AGAIN,
+    ORDER_ROWS,
+    Draw,
+    before,
+    complete_rows,
+    ordered,
+    rows_of,
+)
+from driftloop_rollout.shadow_pairs import bet, complete_until
 from driftloop_rollout.shadow_plan import begun, not_possible, replayed_since
 from driftloop_rollout.shadow_process import (
     Answered,
@@ -44,21 +59,19 @@ from driftloop_rollout.shadow_process import (
     ShadowProcess,
     ShadowRefused,
 )
-from driftloop_rollout.shadow_rows import FAILED, askable, unanswerable
+from driftloop_rollout.shadow_rows import FAILED, archived, unanswerable
 from driftloop_rollout.shadow_stage import ShadowStage
 from driftloop_rollout.shadow_verdict import ShadowStep, judged
 from driftloop_rollout.shadow_watch import not_watchable, watch_judged, watch_view
 from driftloop_settings import RolloutSettings, Settings
+from driftloop_store.store import Store
 
 log = structlog.get_logger()
 
-ORDER_ROWS, PAIR_ROWS = 5_000, 20_000
-MOST_VALUES = 4_000_000
-"""Rows are read in smaller parts if they have many columns."""
-MOST_DEATHS = 3
-LOOK_AGAIN = timedelta(seconds=1)
-TIMEOUT = "Timeout"
-"""The champion's error of a request that waited too long, which says nothing of its graph."""
+PAIR_ROWS = 20_000
+MOST_DEATHS: Mapping[ModelKind, int] = {TABULAR: 3, LANGUAGE: 1}
+"""A process of its own may end a few times. An engine that ends takes the answers of the champion
+with it."""
 
 
 class ShadowGraph(Protocol):
@@ -71,7 +84,8 @@ class ShadowGraph(Protocol):
     def close(self) -> None: ...
 
 
-OpenGraph = Callable[[ServedVersion, BackendOptions, Limits], ShadowGraph]
+OpenGraph = Callable[[Rollout, ModelSpec], ShadowGraph]
+"""Raises Rejected if the candidate's answers could not be compared."""
 
 
 @dataclass(slots=True)
@@ -91,15 +105,17 @@ class Shadows:
     def __init__(
         self,
         settings: Settings,
+        store: Store,
         observer: Observer,
         open_lake: Callable[[], ShadowedLake],
         open_graph: OpenGraph | None = None,
     ) -> None:
         self._settings = settings
+        self._store = store
         self._observer = observer
         self._open_lake = open_lake
         self._files = open_artifacts(settings).use
-        self._open_graph = open_graph or partial(ShadowProcess, files=self._files)
+        self._open_graph = open_graph or self._opened
         self._running: dict[str, Running] = {}
         self._waits: dict[tuple[str, str], datetime] = {}
 
@@ -156,13 +172,13 @@ class Shadows:
         """With further answers and pairs, or why there are none any more."""
         try:
             stage = self._answer(rollout, stage, spec, rules, now)
-        except ShadowRefused as error:
-            return ShadowStep(stage, "skip", f"the shadow cannot load the candidate: {error}")
+        except (ShadowRefused, Rejected) as error:
+            return ShadowStep(stage, "skip", f"the candidate cannot answer in the shadow: {error}")
         except ShadowDied as error:
             self._end(rollout.id)
             stage = replace(stage, died=stage.died + 1)
             log.warning("rollout.shadow_died", rollout_id=rollout.id, reason=str(error))
-            if stage.died >= MOST_DEATHS:
+            if stage.died >= MOST_DEATHS[spec.kind]:
                 why = f"{stage.died} times the candidate did not survive the shadow: {error}"
                 hint = " (rollout.shadow_memory_bytes)" if "memory" in str(error) else ""
                 return ShadowStep(stage, "harm", why + hint, "worse")
@@ -172,7 +188,15 @@ class Shadows:
         self, rollout: Rollout, spec: ModelSpec, rules: RolloutSettings, now: datetime
     ) -> ShadowStage | ShadowStep:
         champion = _champion(rollout)
-        if why := not_possible(spec, rollout.candidate, rules, self._files):
+        margins, losses = self._observer.margins(spec), AnswerLosses()
+        why = not_possible(rollout.candidate, spec, rules, self._files)
+        if spec.kind is LANGUAGE and not why:
+            try:
+                losses = losses_of(spec, self._settings.for_model(spec), self._store)
+                why = not_comparable(spec, losses, margins)
+            except Rejected as error:
+                why = str(error)
+        if why:
             return ShadowStep(None, "skip", f"no shadow: {why}")
         lake = self._open_lake()
         pin = lake.pin(rollout.model)
@@ -192,12 +216,17 @@ class Shadows:
             measures = self._observer.measures(rollout, spec, past)
         except Rejected as error:
             return ShadowStep(None, "skip", f"no shadow: {error}")
+        most = rules.shadow_rows
+        if (
+            spec.kind is LANGUAGE
+        ):  # ratings are of the champion's answers: nothing is paired by them
+            measures, most = Measures(None), min(most, REPLAYED) if losses.compares else 0
         since, note = replayed_since(
             *(lake, rollout.model, pin, champion, rollout.candidate),
-            *(rules.shadow_rows, now, self._files),
+            *(most, now, self._files),
         )
-        margins = self._observer.margins(spec)
-        return begun(spec, measures, margins, past, since, now, (note,))
+        stage = begun(spec, measures, margins, past, since, now, (note,))
+        return conversations_begun(losses, margins, stage) if spec.kind is LANGUAGE else stage
 
     def _answer(
         self,
@@ -211,10 +240,7 @@ class Shadows:
         ShadowDied."""
         running = self._running.get(rollout.id)
         if running is None:
-            limits = Limits(memory_bytes=rules.shadow_memory_bytes)
-            options = parse_options(spec.options)
-            running = Running(self._open_graph(rollout.candidate, options, limits))
-            self._running[rollout.id] = running
+            running = self._running[rollout.id] = Running(self._open_graph(rollout, spec))
         found = running.graph.answered()
         if found is not None and running.asked is not None and running.until is not None:
             rows, since, until = running.asked, running.since, running.until
@@ -222,13 +248,22 @@ class Shadows:
             if since == stage.answered_until:  # else the record was not saved: they are asked again
                 stage = self._took(rollout, stage, spec, rows, found, until)
         if running.asked is None and running.graph.idle:
-            stage = self._ask(rollout, stage, rules, running, now)
+            stage = self._ask(rollout, stage, spec, rules, running, now)
         return stage
+
+    def _opened(self, rollout: Rollout, spec: ModelSpec) -> ShadowGraph:
+        settings = self._settings.for_model(spec)
+        if spec.kind is LANGUAGE:
+            return opened(rollout, spec, settings, self._store)
+        limits = Limits(memory_bytes=settings.rollout.shadow_memory_bytes)
+        options = parse_options(spec.options)
+        return ShadowProcess(rollout.candidate, options, limits, self._files)
 
     def _ask(
         self,
         rollout: Rollout,
         stage: ShadowStage,
+        spec: ModelSpec,
         rules: RolloutSettings,
         running: Running,
         now: datetime,
@@ -239,29 +274,26 @@ class Shadows:
         pin = lake.pin(rollout.model)
         if pin is None:
             return stage
-        champion = (_champion(rollout),)
-        most = _rows_of(rollout.candidate, ORDER_ROWS)
+        most = rows_of(rollout.candidate, ORDER_ROWS)
         rows = lake.labelled(
-            rollout.model, pin, since=since, oldest=most, versions=champion, only_labelled=False
+            rollout.model,
+            pin,
+            since=since,
+            oldest=most,
+            versions=(_champion(rollout),),
+            only_labelled=False,
         )
-        until = since
-        if rows.num_rows:
-            newest = time_of(int(us(rows)[-1]))
-            until = max(since, settled_until(newest, now))
-            if until <= time_of(int(us(rows)[0])) and now - newest > LOOK_AGAIN * 3:
-                until = newest + INSTANT  # the rows of one second fill an order
+        rows, until = complete_rows(rows, since, now)
         if until == since:
             self._wait(rollout.id, "ask", now)
             return stage
-        rows = rows.filter(pc.less(rows["predicted_at"], pa.scalar(until, _TIME)))
-        rows = rows.filter(pc.equal(rows["arm"], "stable"))
-        rows = rows.filter(pc.not_equal(rows["error"].fill_null(""), TIMEOUT))
-        rows = rows.filter(pa.array(drawn_for(rows, rules.shadow_share, stage.began)))
-        rows = askable(rows, rollout.candidate.signature)
+        draw = Draw(
+            rules.shadow_share, stage.began, self._settings.for_model(spec).llm.shadow_tokens
+        )
+        rows, until = ordered(rows, until, rollout.candidate, spec.kind, draw)
         if not rows.num_rows:
             return replace(stage, answered_until=until)
-        names = [n for n in rows.column_names if n.startswith(INPUT_PREFIX)]
-        running.graph.ask(rows.select(["prediction_id", *names]).combine_chunks())
+        running.graph.ask(rows)
         running.asked, running.since, running.until = rows, since, until
         return stage
 
@@ -274,18 +306,15 @@ class Shadows:
         found: Answered,
         until: datetime,
     ) -> ShadowStage:
-        failed = np.asarray(found.answers[FAILED])
+        if found.kept is not None:
+            stage = replace(stage, dropped=stage.dropped + int((~found.kept).sum()))
+            rows = rows.filter(pa.array(found.kept))
+        failed = np.asarray(found.answers[FAILED], dtype=bool)
         n, version = rows.num_rows, rollout.candidate.version
-        answers = rows.select(["prediction_id", "row", "predicted_at"])
-        answers = answers.append_column("version", pa.array([version] * n, pa.int32()))
-        error = pa.array(["ModelFailed" if each else None for each in failed], pa.string())
-        answers = answers.append_column("error", error)
         changed = parse_capture(spec.options).columns  # what may not be kept as it was answered
-        for name in found.answers.column_names:
-            if name != FAILED and name.removeprefix(OUTPUT_PREFIX) not in changed:
-                answers = answers.append_column(name, found.answers[name])
+        answers = archived(rows, found.answers, version, changed)
         self._open_lake().shadows().append(rollout.model, rollout.id, answers, until)
-        was_failed = ~np.asarray(rows["error"].is_null())
+        was_failed = ~np.asarray(rows["error"].is_null(), dtype=bool)
         first = np.asarray(rows["row"]) == 0
         both = ~(failed | was_failed)
         agreed = agreeing(spec, rows, answers)
@@ -294,13 +323,14 @@ class Shadows:
         stage = stage.with_agreement([agreed[part] for part in parts])
         errors = failed[first].astype(np.float64), was_failed[first].astype(np.float64)
         return replace(
-            stage,
+            stage.with_lengths(rows.filter(pa.array(both)), answers.filter(pa.array(both))),
             answered_until=until,
-            trial=stage.trial.update({"errors": errors}),
+            trial=stage.trial.update({"errors": errors, **found.losses}),
             answered=stage.answered + n,
             failed=stage.failed + int(failed.sum()),
-            request_s=found.request_s,
+            request_s=found.request_s if n else stage.request_s,
             memory_bytes=max(stage.memory_bytes, found.memory_bytes),
+            problem=found.problem,
         )
 
     def _compare(
@@ -323,7 +353,7 @@ class Shadows:
             pin,
             since=stage.paired_until,
             until=stage.answered_until,
-            oldest=_rows_of(rollout.candidate, PAIR_ROWS),
+            oldest=rows_of(rollout.candidate, PAIR_ROWS),
             versions=(_champion(rollout),),
             only_labelled=False,
         )
@@ -335,11 +365,11 @@ class Shadows:
             share = arrived(rows, spec.labels).mean() if rows.num_rows else 0.0
             late = f"labels are late: {share:.0%} of the newest {rows.num_rows:,} rows have one"
             return replace(stage, waiting=late)
-        rows = rows.filter(pc.less(rows["predicted_at"], pa.scalar(until, _TIME)))
+        rows = before(rows, until)
         version, measures = rollout.candidate.version, stage.measured(spec)
         answers = lake.shadows().read(rollout.model, version, stage.paired_until, until)
         stage = replace(stage, paired_until=until, waiting="")
-        return _bet(stage, measures, rows, answers)
+        return bet(stage, measures, rows, answers)
 
     def _with_delay(
         self, rollout: Rollout, stage: ShadowStage, spec: ModelSpec, pin: Pin, now: datetime
@@ -361,26 +391,6 @@ class Shadows:
 
     def _wait(self, rollout_id: str, what: str, now: datetime) -> None:
         self._waits[rollout_id, what] = now + LOOK_AGAIN
-
-
-_TIME = pa.timestamp("us", tz="UTC")
-
-
-def _bet(
-    stage: ShadowStage, measures: tuple[Measure, ...], rows: pa.Table, answers: pa.Table
-) -> ShadowStage:
-    if not answers.num_rows:
-        return stage
-    try:
-        losses = paired_losses(measures, *beside(rows, answers))
-    except Rejected as error:
-        return replace(stage, problem=str(error))
-    return replace(stage, trial=stage.trial.update(losses), problem="")
-
-
-def _rows_of(candidate: ServedVersion, rows: int) -> int:
-    width = len(candidate.signature.accepted) + len(candidate.signature.outputs)
-    return max(100, min(rows, MOST_VALUES // max(1, width)))
 
 
 def _champion(rollout: Rollout) -> int:

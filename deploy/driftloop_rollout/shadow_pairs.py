@@ -1,6 +1,7 @@
 """Rows that the champion answered beside the candidate's answers to them. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -9,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.events import OUTPUT_PREFIX
 from driftloop_evaluation.labels import arrived
 from driftloop_evaluation.measures import Measure, all_losses
 from driftloop_evaluation.settling import INSTANT
 from driftloop_rollout.arm_rows import time_of, us_of
+from driftloop_rollout.shadow_stage import ShadowStage
 from driftloop_rollout.units import Floats
 
 _KEY = ["prediction_id", "row"]
@@ -83,6 +86,19 @@ def paired_losses(
     for measure, (theirs, mine) in zip(measures, pairs, strict=True):
         found[measure.name] = np.where(failed, np.nan, theirs), np.where(failed, np.nan, mine)
     return found
+
+
+def bet(
+    stage: ShadowStage, measures: Sequence[Measure], rows: pa.Table, answers: pa.Table
+) -> ShadowStage:
+    """Bet on rows with labels and the candidate's answers to them."""
+    if not answers.num_rows:
+        return stage
+    try:
+        losses = paired_losses(measures, *beside(rows, answers))
+    except Rejected as error:
+        return replace(stage, problem=str(error))
+    return replace(stage, trial=stage.trial.update(losses), problem="")
 
 
 def us(rows: pa.Table) -> NDArray[np.int64]:

@@ -1,7 +1,6 @@
 """Whether a candidate can be shadowed, from which row on, and by what it is judged there."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 
 from driftloop_artifacts import Files
 from driftloop_contracts.errors import NotFound
-from driftloop_contracts.kind import LANGUAGE, ModelKind
+from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_evaluation.measures import Measures
 from driftloop_evaluation.settling import INSTANT
@@ -22,19 +21,15 @@ from driftloop_rollout.shadow_stage import SHARE, Agreement, ShadowStage
 from driftloop_rollout.verdict import Rule
 from driftloop_settings import RolloutSettings
 
-NOT_SHADOWED: Mapping[ModelKind, str] = {
-    LANGUAGE: "a language model cannot answer beside the engine that serves it"
-}
-
 
 def not_possible(
-    spec: ModelSpec, candidate: ServedVersion, rules: RolloutSettings, files: Files
+    candidate: ServedVersion, spec: ModelSpec, rules: RolloutSettings, files: Files
 ) -> str:
     """Why there is no shadow, whatever rows there are; empty if there can be one."""
     if not rules.shadow_share:
         return "rollout.shadow_share is 0"
-    if spec.kind in NOT_SHADOWED:
-        return NOT_SHADOWED[spec.kind]
+    if spec.kind is LANGUAGE:  # engines hold its files
+        return ""
     with files(candidate.path) as folder:
         if not folder.exists():
             return "the candidate's files are not on the machine of the rollout's role"

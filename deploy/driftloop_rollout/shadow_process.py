@@ -8,19 +8,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from driftloop_artifacts import IN_PLACE, Files
 from driftloop_contracts.errors import DriftloopError
+from driftloop_contracts.events import INPUT_PREFIX
 from driftloop_contracts.model import ServedVersion
 from driftloop_onnx import BackendOptions
 from driftloop_onnx.first_load import BASE_BYTES, COPIES
+from driftloop_rollout.units import Floats
 
 
 class ShadowRefused(DriftloopError):
@@ -51,12 +56,17 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Answered:
     """answers: a row for each row asked, `out_…` and `failed`. request_s: the median seconds of a
-    request alone."""
+    request alone. kept: whether each row asked has an answer, None: all have; the others were
+    dropped. losses: of the candidate and the champion by metric, [rows kept], if they need no
+    label. problem: why losses are missing."""
 
     answers: pa.Table
     rows_per_s: float
     request_s: float | None
     memory_bytes: int
+    kept: NDArray[np.bool_] | None = None
+    losses: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    problem: str = ""
 
 
 class ShadowProcess:
@@ -102,8 +112,10 @@ class ShadowProcess:
         return self._ready and not self._asked
 
     def ask(self, rows: pa.Table) -> None:
-        """rows: `prediction_id` and `in_…`."""
+        """rows: with `prediction_id` and `in_…`."""
         assert self.idle
+        names = [n for n in rows.column_names if n.startswith(INPUT_PREFIX)]
+        rows = rows.select(["prediction_id", *names]).combine_chunks()
         with pa.OSFile(str(self._rows), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
             writer.write_table(rows)
         self._asked = True

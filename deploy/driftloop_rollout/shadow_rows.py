@@ -1,6 +1,6 @@
 """Rows of the lake as a graph's inputs, and its outputs as rows of the lake."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -96,3 +96,16 @@ def _column(array: np.ndarray, tensor: TensorSpec, rows: int) -> pa.Array:
         return values
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * flat.shape[1])
     return pa.ListArray.from_arrays(offsets, values)
+
+
+def archived(rows: pa.Table, answers: pa.Table, version: int, changed: Container[str]) -> pa.Table:
+    """The answers to `rows` as the lake keeps them. changed: outputs that may not be kept as they
+    were answered."""
+    found = rows.select(["prediction_id", "row", "predicted_at"])
+    found = found.append_column("version", pa.array([version] * rows.num_rows, pa.int32()))
+    errors = ["ModelFailed" if each else None for each in answers[FAILED].to_pylist()]
+    found = found.append_column("error", pa.array(errors, pa.string()))
+    for name in answers.column_names:
+        if name != FAILED and name.removeprefix(OUTPUT_PREFIX) not in changed:
+            found = found.append_column(name, answers[name])
+    return found

@@ -6,13 +6,17 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from driftloop_contracts.events import OUTPUT_PREFIX
 from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.measures import QUALITY, Measure
 from driftloop_rollout.label_delay import LabelDelay
 from driftloop_rollout.pairs import PairTrial
 
+LENGTH = f"{OUTPUT_PREFIX}completion_tokens"
 SHARE = 0.5
 """Of the levels of a rollout, the part that the shadow spends; the canary has the rest."""
 
@@ -38,7 +42,9 @@ class ShadowStage:
     (`Measure.to_dict`). labels: how long the champion's labels take. answered, failed: rows.
     request_s: the median seconds of a request alone; champion_s: of the champion's requests, as
     they were served. died: how many times its process ended. problem: why the losses could not be
-    computed. proven: the metrics that pairs have shown, at the end."""
+    computed. dropped: rows for which the candidate's engine had no time. tokens, champion_tokens:
+    the sums of the lengths of generated answers. proven: the metrics that pairs have shown, at the
+    end."""
 
     began: datetime
     since: datetime
@@ -50,6 +56,9 @@ class ShadowStage:
     agreement: tuple[Agreement, ...] = (Agreement(""),)
     answered: int = 0
     failed: int = 0
+    dropped: int = 0
+    tokens: float = 0.0
+    champion_tokens: float = 0.0
     request_s: float | None = None
     champion_s: float | None = None
     memory_bytes: int = 0
@@ -77,6 +86,30 @@ class ShadowStage:
         """The share of all rows with the same answer."""
         whole = self.agreement[0]
         return whole.agreed / whole.rows if whole.rows else None
+
+    @property
+    def shown(self) -> str:
+        """What people see of it beside the verdict."""
+        rows, found = self.agreement[0].rows, []
+        if self.agreed is not None:
+            found.append(f"the same answer on {self.agreed:.1%} of the rows")
+        if self.tokens or self.champion_tokens:
+            lengths = (
+                f"{self.tokens / rows:.0f} tokens, the champion's {self.champion_tokens / rows:.0f}"
+            )
+            found.append(f"a mean answer of the candidate has {lengths}")
+        if self.dropped:
+            found.append(f"{self.dropped:,} conversations were dropped while the engine was busy")
+        return "".join(f"; {each}" for each in found)
+
+    def with_lengths(self, champion: pa.Table, candidate: pa.Table) -> "ShadowStage":
+        """Of rows that both answered."""
+        if LENGTH not in champion.column_names or LENGTH not in candidate.column_names:
+            return self
+        mine, theirs = (float(pc.sum(t[LENGTH]).as_py() or 0) for t in (candidate, champion))
+        return replace(
+            self, tokens=self.tokens + mine, champion_tokens=self.champion_tokens + theirs
+        )
 
     def with_agreement(self, parts: Sequence[NDArray[np.bool_]]) -> "ShadowStage":
         """parts: whether the answers of its rows agree, for each of `agreement`."""

@@ -36,7 +36,7 @@ def judged(stage: ShadowStage, rules: RolloutSettings, now: datetime) -> ShadowS
     verdict = stage.trial.judge()
     if verdict.action == "roll_back":
         return ShadowStep(stage, "harm", verdict.reason, verdict.word, verdict.numbers)
-    agreed = "" if stage.agreed is None else f"; the same answer on {stage.agreed:.1%} of the rows"
+    agreed = stage.shown
     if verdict.action == "proven" and not stage.problem:
         stage = replace(stage, proven=verdict.proven)
         reason = verdict.reason + agreed

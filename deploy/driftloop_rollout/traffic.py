@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import Deployment, ServedVersion, TrafficSplit
 from driftloop_rollout.machine import Rollout, State
 
@@ -18,9 +19,14 @@ def superseded(rollout: Rollout, deployment: Deployment) -> bool:
 
 def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
     """Return the deployment for this state; equal to the given one if nothing changes."""
-    if rollout.champion is None or rollout.finished or rollout.state is State.SHADOW:
-        return deployment  # in the shadow, no replica holds the candidate
+    if rollout.champion is None or rollout.finished:
+        return deployment
     candidate, champion = rollout.candidate, rollout.champion
+    if rollout.state is State.SHADOW:
+        # A graph answers in a process of its own; a language model in its engine, without traffic.
+        if deployment.model.kind is not LANGUAGE or rollout.shadow is None:
+            return deployment
+        return _holding(deployment, champion, candidate)
     if rollout.state in (State.ROLLING_BACK, State.ABORTING):
         return _withdrawn(rollout, champion, deployment)
     if rollout.state is State.PROMOTING:

@@ -29,6 +29,12 @@ class LlmSettings(ModelSection):
     judge_latency: bool = False
     """Whether a canary is judged by its seconds per token. Do not enable it without a GPU, where
     every adapter is slower than its base."""
+    shadow_tokens: int = Field(512, ge=2)
+    """The most tokens of an answer in the shadow. A conversation that the champion answered with
+    more than half of them is left out."""
+    shadow_busy_above: int | None = Field(None, ge=0)
+    """The calls in progress above which an engine gives up and drops answers in the shadow; None: 4
+    with a GPU, 0 without one."""
     reference_answers: int = Field(1_001, ge=200)
     """The number of a version's first answers with which later ones are compared. Drift is judged
     from 1,001 on; the ratings of at least 200 of them are the baseline of its rating."""

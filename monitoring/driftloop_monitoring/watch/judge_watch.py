@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
 from driftloop_contracts.language import read_json
+from driftloop_judge.calibration import agreement, doubt, rated_well
+from driftloop_judge.judge import TIME_OVER, Judge, JudgedAnswer
+from driftloop_judge.lookup import judge_of
 from driftloop_lake.port import LakeReader, Pin
-from driftloop_monitoring.judge.judge import TIME_OVER, Judge, JudgedAnswer
-from driftloop_monitoring.judge.lookup import judge_of
 from driftloop_monitoring.state.alert_actions import (
     AlertAction,
     CloseAlerts,
@@ -34,7 +35,6 @@ from driftloop_monitoring.state.judge_state import MIN_REFERENCE, JudgeState
 from driftloop_monitoring.state.judging_policy import error_rule
 from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.state.reference import Reference
-from driftloop_monitoring.statistics.calibration import agreement, doubt, rated_well
 from driftloop_monitoring.statistics.performance import Change, LossBaseline, update
 from driftloop_monitoring.statistics.windows import stable_id
 from driftloop_monitoring.watch.judgement import Judgement, Observation

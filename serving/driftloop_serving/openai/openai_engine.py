@@ -8,6 +8,7 @@ from typing import Any
 from driftloop_contracts.errors import DriftloopError, NotFound, Rejected, RetryLater
 from driftloop_contracts.likelihood import PATH as LIKELIHOOD
 from driftloop_contracts.model import TrafficSplit
+from driftloop_contracts.shadow_call import PATH as SHADOW
 from driftloop_http.request_body import ClientGone, read_body
 from driftloop_serving.capture.capture_filter import CaptureFilter
 from driftloop_serving.capture.durability import Durability
@@ -19,6 +20,7 @@ from driftloop_serving.openai.openai_errors import error_response
 from driftloop_serving.openai.openai_exchange import Exchange, Receive, RunningEngine, Send
 from driftloop_serving.openai.openai_request import OPERATIONS, TOKEN_CALLS, Asked, read
 from driftloop_serving.openai.openai_retries import Retries, Try
+from driftloop_serving.openai.shadow_answers import ShadowAnswers
 from driftloop_serving.openai.upstream_headers import NOT_BEGUN, UpstreamHeaders
 
 IN_FLIGHT_LIMIT = 512
@@ -42,7 +44,8 @@ class NotBegun(RetryLater):
 
 
 class EngineApp:
-    """Answers calls with the engine. `held` is replaced as a whole when the deployment changes."""
+    """Answers calls with the engine. `held` is replaced as a whole when the deployment changes.
+    shadow_above: the calls in progress that leave no time for a shadow's answers."""
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class EngineApp:
         body_limit_bytes: int,
         durability: Durability | None = None,
         tracing: CallTracing | None = None,
+        shadow_above: int = 0,
     ) -> None:
         self.held = Held()
         self.in_flight = 0
@@ -60,12 +64,14 @@ class EngineApp:
         self._durability = durability
         self._tracing = tracing
         self._retries = Retries()
-        self._likelihoods = Likelihoods(lambda: self.in_flight > 0, self._named)
+        likelihoods = Likelihoods(lambda: self.in_flight > 0, self._named)
+        shadow = ShadowAnswers(lambda: self.in_flight, shadow_above, self._named)
+        self._private = {LIKELIHOOD: likelihoods.answer, SHADOW: shadow.answer}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if scope["path"] == LIKELIHOOD:
+        if scope["path"] in self._private:
             await self._tell(scope, receive, send)
             return
         self.in_flight += 1
@@ -87,7 +93,7 @@ class EngineApp:
 
     async def _tell(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         try:
-            await self._likelihoods.answer(scope, receive, send, self._limit)
+            await self._private[scope["path"]](scope, receive, send, self._limit)
         except ClientGone:
             return
         except DriftloopError as error:

@@ -4,7 +4,6 @@ answer is in the spool before its last part is sent."""
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import orjson
@@ -25,10 +24,11 @@ from driftloop_serving.openai.openai_rows import (
     StreamedToolCalls,
     inputs_of,
     outputs_of,
+    row_of,
     tool_calls_of,
 )
 from driftloop_serving.openai.upstream_headers import UpstreamHeaders
-from driftloop_vllm.generation import CURRENT, Choice, Generation
+from driftloop_vllm.generation import CURRENT, Generation
 
 log = structlog.get_logger()
 
@@ -51,6 +51,29 @@ class RunningEngine(Protocol):
     async def nats_per_token(self, name: str, call: LikelihoodCall) -> float:
         """Return the mean of -ln p per token of the text, under the version called `name`. Raises
         Rejected."""
+
+
+def engine_scope(path: str, length: int, request_id: str) -> Message:
+    """The ASGI scope of a call to the engine's application with a body of `length` bytes."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "client": None,
+        "server": None,
+        "state": {},
+        "headers": [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(length).encode()),
+            (b"x-request-id", request_id.encode()),
+        ],
+    }
 
 
 DONE = b"data: [DONE]"
@@ -129,25 +152,7 @@ class Exchange:
             else:
                 await self._gather(engine, message, send)
 
-        scope: MutableMapping[str, Any] = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "client": None,
-            "server": None,
-            "state": {},
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(content)).encode()),
-                (b"x-request-id", self._hop.prediction_id.encode()),
-            ],
-        }
+        scope = engine_scope(path, len(content), self._hop.prediction_id)
         token = CURRENT.set(self._generation)
         try:
             await engine.app(scope, receive_here, send_here)
@@ -244,7 +249,7 @@ class Exchange:
         choices = self._generation.in_order
         numbers = self._prompt_numbers()
         rows = [
-            _row(choice, unfinished, self._tool_calls.get(at), number)
+            row_of(choice, unfinished, self._tool_calls.get(at), number)
             for at, (choice, number) in enumerate(zip(choices, numbers, strict=True))
         ] or [Row(finish_reason=unfinished)]
         if self._asked.operation == "embeddings":
@@ -324,20 +329,3 @@ class Exchange:
             return [0] * len(keys)
         ends = [request_id.rpartition("-")[2] for request_id, _ in keys]
         return [int(end) if end.isdigit() else 0 for end in ends]
-
-
-def _row(choice: Choice, unfinished: str, tool_calls: list[Any] | None, number: int) -> Row:
-    row = Row(
-        choice.text,
-        "",
-        choice.finish_reason or unfinished,
-        choice.prompt_tokens,
-        choice.completion_tokens,
-        choice.first_token_s,
-        choice.token_s,
-        number,
-    )
-    if not tool_calls:
-        return row
-    reason = "tool_calls" if row.finish_reason == "stop" else row.finish_reason
-    return replace(row, tool_calls=orjson.dumps(tool_calls).decode(), finish_reason=reason)

@@ -2,7 +2,7 @@
 Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from typing import Any
 
@@ -12,6 +12,7 @@ import orjson
 from driftloop_contracts.language import SIGNATURE
 from driftloop_serving.inference.datatypes import DTYPES
 from driftloop_serving.openai.openai_request import Asked, conversation, parameters
+from driftloop_vllm.generation import Choice
 
 Arrays = dict[str, np.ndarray]
 
@@ -49,6 +50,24 @@ def outputs_of(rows: Sequence[Row]) -> Arrays:
         )
         for spec in SIGNATURE.outputs
     }
+
+
+def row_of(choice: Choice, unfinished: str, tool_calls: list[Any] | None, number: int = 0) -> Row:
+    """unfinished: the finish reason of an answer that has none."""
+    row = Row(
+        choice.text,
+        "",
+        choice.finish_reason or unfinished,
+        choice.prompt_tokens,
+        choice.completion_tokens,
+        choice.first_token_s,
+        choice.token_s,
+        number,
+    )
+    if not tool_calls:
+        return row
+    reason = "tool_calls" if row.finish_reason == "stop" else row.finish_reason
+    return replace(row, tool_calls=orjson.dumps(tool_calls).decode(), finish_reason=reason)
 
 
 def tool_calls_of(document: Mapping[str, Any]) -> dict[int, list[Any]]:

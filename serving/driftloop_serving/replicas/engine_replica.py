@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 ENGINE_WATCH_S = 0.2
+SHADOW_ABOVE_GPU = 4
+"""The calls in progress above which an engine with a GPU has no time for a shadow's answers. On
+CPUs one is enough: each answer in the shadow would slow it down."""
 LAST_WORDS_S = 1.0
 GENERATES = frozenset(("/v1/chat/completions", "/v1/completions", "/v1/responses", *TOKEN_CALLS))
 EMBEDS = frozenset(("/v1/embeddings", *TOKEN_CALLS))
@@ -76,7 +79,10 @@ class EngineReplica:
         limit = self._settings.serving.body_limit_bytes
         tracing = open_tracing("serving")
         self._tracing = None if tracing is None else CallTracing(tracing)
-        self._app = EngineApp(self._spool, meter, limit, self._durability, self._tracing)
+        above = SHADOW_ABOVE_GPU if installed_build() == "cuda" else 0
+        self._app = EngineApp(
+            self._spool, meter, limit, self._durability, self._tracing, shadow_above=above
+        )
         self._counts = MeterFiles(
             state_dir / "metrics",
             self._settings.spool_dir,

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_monitoring.judge.function_judge import FunctionJudge
-from driftloop_monitoring.judge.judge import TIME_OVER, Judge, JudgedAnswer
-from driftloop_monitoring.judge.lookup import judge_of
-from driftloop_monitoring.judge.openai_judge import MAX_CHARS, OpenAiJudge
+from driftloop_judge.function_judge import FunctionJudge
+from driftloop_judge.judge import TIME_OVER, Judge, JudgedAnswer
+from driftloop_judge.lookup import judge_of
+from driftloop_judge.openai_judge import MAX_CHARS, OpenAiJudge
 from driftloop_settings import JudgeSettings
 
 ASKED = ({"role": "user", "content": "What is the capital of France?"},)

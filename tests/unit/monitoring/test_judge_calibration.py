@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from driftloop_monitoring.statistics.calibration import (
+from driftloop_judge.calibration import (
     MIN_OF_EACH,
     Rated,
     agreement,

@@ -17,7 +17,6 @@ from driftloop_lake.port import LakeCounts, Pin
 from driftloop_rollout.controller import Controller
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.shadow import OpenGraph
-from driftloop_rollout.shadow_process import ShadowProcess
 from driftloop_settings import Settings
 from driftloop_store.store import Store
 
@@ -166,7 +165,7 @@ class World:
     labelled: float = 1.0
     serving_away: bool = False
     most_traffic: dict[int, float] = field(default_factory=dict)
-    open_graph: OpenGraph = ShadowProcess
+    open_graph: OpenGraph | None = None
 
     def controller(self) -> Controller:
         """A fresh one, as after a restart."""

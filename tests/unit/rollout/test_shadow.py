@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from rollout_world import START, Behaviour, World
 
-from driftloop_contracts.model import ServedVersion, TrafficSplit
+from driftloop_contracts.model import TrafficSplit
 from driftloop_rollout.machine import Event, State
 from driftloop_rollout.shadow_process import Answered, ShadowDied, ShadowRefused
 
@@ -65,7 +65,7 @@ class Graphs:
     opened: list[Graph] = field(default_factory=list)
     how: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, version: ServedVersion, *_: object) -> Graph:
+    def __call__(self, *_: object) -> Graph:
         graph = Graph(self.behaviour, np.random.default_rng(len(self.opened)), **self.how)
         self.opened.append(graph)
         return graph
@@ -194,7 +194,7 @@ def test_what_cannot_be_shadowed_does_not_wait_for_rows(shadowed: World) -> None
     shadowed.requests_per_s = 0
     shadowed.run(1)
     assert shadowed.rollout().history[1].event == "skip"
-    assert "beside the engine" in shadowed.rollout().history[1].reason
+    assert "nothing compares two answers" in shadowed.rollout().history[1].reason
 
 
 def test_labels_that_depend_on_the_answer_are_not_paired(shadowed: World, graphs: Graphs) -> None:

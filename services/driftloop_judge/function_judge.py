@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from driftloop_evaluation.plugins import load_plugin
-from driftloop_monitoring.judge.judge import TIME_OVER, JudgedAnswer, within
+from driftloop_judge.judge import TIME_OVER, JudgedAnswer, within
 
 Score = Callable[[list[dict[str, Any]], str], float | None]
 """(messages, answer) → 0 (useless) to 1; None: no score for this answer."""

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from driftloop_contracts.errors import Rejected
 from driftloop_http.clients import client_for
-from driftloop_monitoring.judge.judge import TIME_OVER, JudgedAnswer, within
+from driftloop_judge.judge import TIME_OVER, JudgedAnswer, within
 from driftloop_settings import JudgeSettings
 
 AT_ONCE = 4

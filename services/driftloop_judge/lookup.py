@@ -1,9 +1,9 @@
 """Chooses the judge of a model's answers."""
 
 from driftloop_contracts.model import ModelSpec
-from driftloop_monitoring.judge.function_judge import FunctionJudge
-from driftloop_monitoring.judge.judge import Judge
-from driftloop_monitoring.judge.openai_judge import OpenAiJudge
+from driftloop_judge.function_judge import FunctionJudge
+from driftloop_judge.judge import Judge
+from driftloop_judge.openai_judge import OpenAiJudge
 from driftloop_settings import JudgeSettings
 
 

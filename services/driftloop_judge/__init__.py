@@ -1,0 +1,1 @@
+"""Judges that score a language model's answers, and whether people's ratings bear them out."""
