@@ -41,7 +41,7 @@ class AnswerLosses:
         return self.scorer is not None or self.judge is not None
 
     def of(self, champion: pa.Table, candidate: pa.Table) -> tuple[Pairs, str]:
-        """Return the losses of n rows that both answered; NaN where one has none. And why a scorer
+        """Return the losses of n rows that both answered, NaN without an answer; and why a scorer
         or judge gave none, or ""."""
         why: list[str] = []
 

@@ -21,7 +21,7 @@ from driftloop_rollout.shadow_stage import ShadowStage
 
 class State(StrEnum):
     PENDING = "pending"  # requested; nothing has changed yet
-    SHADOW = "shadow"  # the candidate answers the champion's rows, unseen; replicas do not hold it
+    SHADOW = "shadow"  # the candidate answers the champion's rows, unseen and without traffic
     LOADING = "loading"  # replicas load the candidate; it gets no traffic
     RUNNING = "running"  # the canary gets the current step's share of the traffic
     PAUSED = "paused"  # like running, but only harm has consequences
