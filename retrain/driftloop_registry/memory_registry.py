@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ class MemoryRegistry:
             if record.version == version:
                 return record
         raise NotFound(f"the registry has no version {version} of {model!r}")
+
+    def models(self) -> list[str]:
+        return sorted(self._versions)
+
+    def move(self, record: VersionRecord, path: str, report: str | None) -> None:
+        moved = replace(record, path=path, report=report)
+        known = self._versions[record.model]
+        known[known.index(record)] = moved
 
     def versions(self, model: str) -> list[VersionRecord]:
         return list(self._versions.get(model, ()))

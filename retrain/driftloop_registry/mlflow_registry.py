@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from driftloop_settings import Settings
 
 T = TypeVar("T")
+ADDRESS_TAG = "moved_to"
+"""The tag with the address of a version's files, in place of its source."""
 REPORT_TAG = "report_address"
 """The tag with the address of the artifacts that are registered with a version."""
 FOLDER = "version"
@@ -140,6 +142,15 @@ class MlflowRegistry:
             raise NotFound(f"the registry has no version {version} of {model!r}")
         return self._record(found)
 
+    def models(self) -> list[str]:
+        found, token = [], None
+        while True:
+            page = self._client.search_registered_models(max_results=100, page_token=token)
+            found += [str(item.name) for item in page]
+            token = page.token
+            if not token:
+                return sorted(found)
+
     def versions(self, model: str) -> list[VersionRecord]:
         found, token = [], None
         while True:
@@ -148,6 +159,13 @@ class MlflowRegistry:
             token = page.token
             if not token:
                 return sorted(found, key=lambda record: record.version)
+
+    def move(self, record: VersionRecord, path: str, report: str | None) -> None:
+        # A version's source cannot be changed in MLflow.
+        version = str(self.version(record.model, record.version).version)
+        self._client.set_model_version_tag(record.model, version, ADDRESS_TAG, path)
+        if report is not None:
+            self._client.set_model_version_tag(record.model, version, REPORT_TAG, report)
 
     def set_alias(self, model: str, alias: Alias, version: int | None) -> None:
         """Set an alias. Raises NotFound if there is no such version."""
@@ -166,7 +184,8 @@ class MlflowRegistry:
         if metrics is None:
             metrics = self._client.get_run(version.run_id).data.metrics if version.run_id else {}
         signature, tags = signature_tags.from_tags(version.tags)
-        path, report = str(self._path(version)), tags.pop(REPORT_TAG, None)
+        moved = tags.pop(ADDRESS_TAG, None)
+        path, report = moved or str(self._path(version)), tags.pop(REPORT_TAG, None)
         if report is None and not is_address(path):
             report = str(Path(path).parent / "artifacts")
         number = int(version.version)

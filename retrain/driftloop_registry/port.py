@@ -59,8 +59,15 @@ class Registry(Protocol):
     def version(self, model: str, version: int) -> VersionRecord:
         """Return a version. Raises NotFound."""
 
+    def models(self) -> list[str]:
+        """Return the names of all models that have versions."""
+
     def versions(self, model: str) -> list[VersionRecord]:
         """Return all versions, ascending; empty for an unknown model."""
+
+    def move(self, record: VersionRecord, path: str, report: str | None) -> None:
+        """Say that the version's files, and the artifacts that were registered with it, are at
+        these addresses from now on. Raises NotFound."""
 
     def set_alias(self, model: str, alias: Alias, version: int | None) -> None:
         """Point the alias to a version; None removes it."""

@@ -95,6 +95,11 @@ class Artifacts:
             part.replace(file)
         return True
 
+    @property
+    def blobs(self) -> Blobs:
+        """The files in common. Raises Rejected if there are none."""
+        return self._shared("what machines share")[0]
+
     def drop(self, name: str) -> None:
         """Remove what was stored under a name. Raises RetryLater."""
         if self._stored is not None:

@@ -13,6 +13,7 @@ import typer
 
 from driftloop_cli import (
     alert_commands,
+    artifact_commands,
     control_commands,
     dead_letter_commands,
     lake_commands,
@@ -72,6 +73,7 @@ app.command()(log_commands.bundle)
 app.add_typer(retrain_commands.retrains, name="retrains")
 app.add_typer(control_commands.rollout, name="rollout")
 app.add_typer(alert_commands.alerts, name="alerts")
+app.add_typer(artifact_commands.artifacts, name="artifacts")
 
 
 def main() -> None:

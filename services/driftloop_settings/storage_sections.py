@@ -108,3 +108,6 @@ class RegistrySettings(Section):
 class StoreSettings(Section):
     url: Annotated[str | None, AfterValidator(store_url)] = None
     """The store's SQLAlchemy URL; None: SQLite under the state directory."""
+    retention_days: int | None = Field(90, ge=1)
+    """Days after which windows, findings, decisions and events of the loop are deleted, except what
+    led to an open alert, incident, retrain or rollout; None: they are kept forever."""

@@ -19,6 +19,7 @@ from driftloop_store.leases import Leases
 from driftloop_store.loop_events import LoopEvents
 from driftloop_store.newest import NewestRecords
 from driftloop_store.replicas import Replicas
+from driftloop_store.retention import Retention
 from driftloop_store.retrains import Retrains
 from driftloop_store.rollouts import Rollouts
 from driftloop_store.schema import Schema, migrate, schema_of
@@ -53,6 +54,7 @@ class Store(
     Tallies,
     Changes,
     LoopEvents,
+    Retention,
 ):
     """See the module. Safe to use from several threads and processes."""
 

@@ -134,3 +134,19 @@ def test_a_wide_models_signature_comes_back_whole(registry: Registry, folder: Pa
     (record,) = registry.versions("wide")
     assert record.signature == wide
     assert record.tags == {"source": "deploy"}
+
+
+def test_models_are_listed(registry: Registry, folder: Path) -> None:
+    assert registry.models() == []
+    for model in ("b", "a"):
+        registry.register(model, folder, SIGNATURE, metrics={}, params={}, tags={})
+    assert registry.models() == ["a", "b"]
+
+
+def test_a_version_can_be_moved(registry: Registry, folder: Path) -> None:
+    record = registry.register("m", folder, SIGNATURE, metrics={}, params={}, tags={"seed": "1"})
+    place, report = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+    registry.move(record, place, report)
+    moved = registry.version("m", 1)
+    assert (moved.path, moved.report, moved.tags) == (place, report, {"seed": "1"})
+    assert registry.versions("m") == [moved]

@@ -33,6 +33,7 @@ from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_monitoring.archive.known_models import KnownModels
 from driftloop_monitoring.archive.lake_maintenance import kept, pinned
+from driftloop_monitoring.archive.store_retention import EVERY_S, StoreRetention
 from driftloop_settings import LakeSettings, Settings
 from driftloop_settings.instance_lock import locked_instance
 from driftloop_settings.this_process import ThisProcess
@@ -69,6 +70,9 @@ def run(settings: Settings, stop: Event) -> None:
         stack.callback(health.ended)
         upkeep_health = CycleHealth(store, "archiver/upkeep")
         stack.enter_context(kept(upkeep, leads.is_set, health=upkeep_health))
+        forgetting = CycleHealth(store, "archiver/retention")
+        retention = StoreRetention(store, settings.store.retention_days)
+        stack.enter_context(kept(retention, leads.is_set, every_s=EVERY_S, health=forgetting))
         while not stop.is_set():
             try:
                 require_conditional_writes(settings.lake_uri)

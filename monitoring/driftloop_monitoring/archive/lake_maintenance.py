@@ -1,18 +1,26 @@
-"""Runs the lake's maintenance in a thread of the leading archiver, so that reading continues."""
+"""Runs maintenance in threads of the leading archiver, so that reading continues."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
 
 from driftloop_contracts.clock import Clock, system_clock
 from driftloop_contracts.health import Health, Unreported
 from driftloop_contracts.retrain import RetrainState
 from driftloop_lake.port import Pin
-from driftloop_lake.upkeep import Upkeep
 from driftloop_store.store import Store
 
 EVERY_S = 10.0
 _ALL = 1_000_000
+
+
+class Upkeep(Protocol):
+    """Of the lake, or of the store."""
+
+    def step(self, now: datetime) -> object:
+        """Do what is due."""
 
 
 @contextmanager
@@ -23,7 +31,7 @@ def kept(
     every_s: float = EVERY_S,
     health: Health | None = None,
 ) -> Iterator[None]:
-    """Maintain the lake while this archiver `leads`. On exit, waits for the table in progress."""
+    """Maintain it while this archiver `leads`. On exit, waits for the step in progress."""
     stop = threading.Event()
     reported = health or Unreported()
 
@@ -38,7 +46,7 @@ def kept(
             except Exception as error:
                 reported.failed(error)
 
-    thread = threading.Thread(target=work, name="lake-keeper", daemon=True)
+    thread = threading.Thread(target=work, name="keeper", daemon=True)
     thread.start()
     try:
         yield
