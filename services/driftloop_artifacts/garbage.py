@@ -46,7 +46,8 @@ def find_garbage(
     newer. is_named: whether a file that is stored under a name is needed. Raises RetryLater, and
     Rejected or NotFound if a list cannot be read: then it is not known what it needs."""
     wanted = {digest_of(address) for address in addresses}
-    kept, unnamed = [], []
+    kept: list[StoredFile] = []
+    unnamed: list[StoredFile] = []
     for entry in blobs.found(LISTS):
         digest = Path(entry.key).stem
         is_old = entry.written_at < before
