@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from cell_runs import keep
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
@@ -210,13 +211,16 @@ def simulate(traffic: Traffic, per_s: int, days: float, seed: int, delays: bool)
     return Month(early, len(alerts) - early, days - traffic.cycle, found)
 
 
-def calm(asked: argparse.Namespace, per_s: int) -> None:
-    """Simulate what was not run yet, and print all."""
+def calm(asked: argparse.Namespace, per_s: int) -> str:
+    """Simulate what was not run yet, and return the table of all."""
     folder, runs = asked.results, range(asked.seed, asked.seed + asked.months)
     folder.mkdir(parents=True, exist_ok=True)
-    head = "first cycle | then a month (at 95 %: at most) | +5: rows | +10: rows |"
-    print(f"\nthe error test in real traffic, {per_s} rows a second, {asked.days:g} days a run")
-    print(f"| traffic | runs | {head}\n|---|---|---|---|---|---|")
+    lines = [
+        f"Calm traffic of {per_s} rows a second, runs of {asked.days:g} days:\n",
+        "| traffic | runs | false alerts in the first cycle | then a month (at 95 % at most) "
+        "| +5 points: rows | +10: rows |",
+        "|---|---|---|---|---|---|",
+    ]
     for traffic in TRAFFIC:
         if asked.only not in traffic.name:
             continue
@@ -233,7 +237,8 @@ def calm(asked: argparse.Namespace, per_s: int) -> None:
                 with file.open("a") as out:
                     out.write(json.dumps({"seed": seed, **asdict(found[seed])}) + "\n")
         if found:
-            print(row(traffic.name, list(found.values())), flush=True)
+            lines.append(row(traffic.name, list(found.values())))
+    return "\n".join(lines)
 
 
 def row(name: str, months: Sequence[Month]) -> str:
@@ -258,9 +263,12 @@ if __name__ == "__main__":
     parser.add_argument("--no-delays", action="store_true", help="only false alerts")
     parser.add_argument("--results", type=Path, default=FOLDER, help="the folder of what was run")
     parser.add_argument("--print", action="store_true", help="only print what was run")
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks/decisions.md")
     asked = parser.parse_args()
     if asked.runs:
         performance(asked.runs)
         drift(asked.runs)
-    for per_s in asked.rates:
-        calm(asked, per_s)
+    tables = "\n\n".join(calm(asked, per_s) for per_s in asked.rates)
+    print(tables)
+    if asked.write:
+        keep("detectors", tables)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from cell_runs import Case, run, table
+from cell_runs import Case, keep, run, table
 from former_rule import walk_former
 from label_cells import LABEL_CELLS, walk_labels
 from objective_cells import CELLS, walk_cell
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--canary", default="", help="candidates whose name contains this")
     parser.add_argument("--results", type=Path, default=FOLDER, help="the folder of what was run")
     parser.add_argument("--print", action="store_true", help="only print what was run")
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks/decisions.md")
     parser.add_argument("--part", default="0/1", help="k/n: every n-th seed, from k on")
     asked = parser.parse_args()
     chosen = [c for c in cases() if asked.only in c.traffic and asked.canary in c.candidate]
@@ -67,7 +68,10 @@ def main() -> None:
         for case in sorted(chosen, key=lambda case: (case.candidate in EXTRA, case.cost)):
             if not asked.print:
                 run(case, range(part, upto, of), asked.results)
-    table(chosen, asked.results)
+    found = table(chosen, asked.results)
+    print(found)
+    if asked.write:
+        keep("verdict", found)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,18 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from ladder import Outcome
+from scipy.special import betaincinv
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "decisions.md"
 
 HEAD = (
-    "| traffic | candidate | runs | promoted | rolled back | undecided | rows: median, 90 % "
-    "| canary's |"
+    "| traffic | candidate | runs | promoted | rolled back | undecided | wrong, at 95 % at most "
+    "| rows: median, 90 % | canary's |"
 )
 
 
@@ -59,8 +63,10 @@ def run(case: Case, seeds: Iterable[int], folder: Path) -> None:
                 file.flush()
 
 
-def table(cases: Sequence[Case], folder: Path) -> None:
-    print(f"{HEAD}\n|{'---|' * HEAD.count('| ')}")
+def table(cases: Sequence[Case], folder: Path) -> str:
+    """What was found, in markdown. Wrong is to roll an equal candidate or a better one back, and to
+    promote a worse one."""
+    lines = [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]
     for case in cases:
         found = list(case.found(folder).values())
         if not found:
@@ -68,7 +74,21 @@ def table(cases: Sequence[Case], folder: Path) -> None:
         count = Counter(outcome.action for outcome in found)
         count["promote"] += count["proven"]
         shares = [f"{count[a] / len(found):.1%}" for a in ("promote", "roll_back", "hold")]
-        median, most = np.quantile([outcome.rows for outcome in found], [0.5, 0.9])
+        good = case.candidate == "equal" or "better" in case.candidate
+        wrong = count["roll_back" if good else "promote"]
+        most = betaincinv(wrong + 1, len(found) - wrong, 0.95) if wrong < len(found) else 1.0
+        median, high = np.quantile([outcome.rows for outcome in found], [0.5, 0.9])
         rows = np.median([outcome.canary_rows for outcome in found])
-        cells = [case.traffic, case.candidate, f"{len(found):,}", *shares]
-        print(f"| {' | '.join([*cells, f'{median:,.0f}, {most:,.0f}', f'{rows:,.0f}'])} |")
+        cells = [case.traffic, case.candidate, f"{len(found):,}", *shares, f"{most:.1%}"]
+        lines.append(f"| {' | '.join([*cells, f'{median:,.0f}, {high:,.0f}', f'{rows:,.0f}'])} |")
+    return "\n".join(lines)
+
+
+def keep(name: str, text: str) -> None:
+    """Put the text between the markers of this name in PAGE."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, _, rest = PAGE.read_text().partition(begin)
+    if not rest:
+        raise SystemExit(f"{PAGE} has no {begin}")
+    today = datetime.now(UTC).date().isoformat()
+    PAGE.write_text(f"{before}{begin}\n{today}.\n\n{text}\n{end}{rest.partition(end)[2]}")

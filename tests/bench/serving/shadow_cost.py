@@ -51,7 +51,7 @@ def shadow_cost(graph: Path, turns: int, seconds: float) -> str:
             closed_loop(port, requests, CONNECTIONS, 2)  # the champion's past
             time.sleep(5)  # it reaches the lake
             driftloop(state, "deploy", str(_spec(graph, Path(scratch) / "v2")))
-            _wait(lambda: _answered(state) > 0)
+            _wait_for_answers(state, lambda: closed_loop(port, requests, 1, 1))
             shadow = lambda: family(role)  # noqa: E731
             return _compared(state, shadow, port, requests, program, turns, seconds)
         finally:
@@ -59,14 +59,14 @@ def shadow_cost(graph: Path, turns: int, seconds: float) -> str:
 
 
 def _spec(graph: Path, folder: Path) -> Path:
-    """The model of the graph, whose bytes differ from another folder's."""
+    """The file of a model whose bytes differ from another folder's."""
     folder.mkdir()
     model = onnx.load(str(graph))
     model.doc_string = folder.name
     onnx.save(model, str(folder / "model.onnx"))
     spec = {"name": "m", "model": "model.onnx", "task": "classification", "output": "label"}
-    (folder / "MODEL.yaml").write_text(yaml.safe_dump(spec))
-    return folder
+    (file := folder / "m.yaml").write_text(yaml.safe_dump(spec))
+    return file
 
 
 def _as_it_is(role: int) -> None:
@@ -88,12 +88,14 @@ def _answered(state: Path) -> int:
     return int((rollout.get("shadow") or {}).get("answered", 0))
 
 
-def _wait(done: Callable[[], bool]) -> None:
+def _wait_for_answers(state: Path, ask: Callable[[], object]) -> None:
+    """A candidate of unknown training data only answers rows that come after it."""
     deadline = time.monotonic() + WAIT_S
-    while not done():
+    while not _answered(state):
         if time.monotonic() > deadline:
-            raise RuntimeError("the candidate answered nothing in the shadow")
-        time.sleep(0.5)
+            raise RuntimeError(f"the candidate answers nothing: {_rollout(state)['reason']}")
+        ask()
+        time.sleep(1)
 
 
 def _compared(
