@@ -51,7 +51,7 @@ ROLES = (
     Role("archiver", "driftloop_monitoring.archive.archiver:run", late=True, nice=5),
     Role("monitor", "driftloop_monitoring.watch.worker:run", late=True, nice=5),
     Role("retrain", "driftloop_retrain.job.role:run", late=True),
-    Role("rollout", "driftloop_rollout.controller:run", late=True),
+    Role("rollout", "driftloop_rollout.controller:run", late=True, nice=5),
     Role("alerts", "driftloop_alerts.role:run", stop_s=5.0, late=True, nice=5),
 )
 STOP_ORDER = (

@@ -198,10 +198,14 @@ def simulate(traffic: Traffic, per_s: int, days: float, seed: int, delays: bool)
     """The margin is a point, one false alert a month is promised."""
     rule, ready = Rule(margin=0.01), max(days / 2, 2.0)
     r = np.random.default_rng(seed)
-    sample = traffic.flat().losses(r, 1, 20_000 / DAY, 0.0, 0.0)
-    baseline = LossBaseline.of(np.hstack([losses for _, losses in sample]))
+    if traffic.mix:  # rows of a whole day, drawn at random
+        ((_, whole),) = traffic.losses(r, 1, 1.0, 0.0, 0.0)
+        baseline = LossBaseline.of(r.choice(whole, 20_000, replace=False))
+    else:
+        sample = traffic.flat().losses(r, 1, 20_000 / DAY, 0.0, 0.0)
+        baseline = LossBaseline.of(np.hstack([losses for _, losses in sample]))
     alerts = list(alert_days(traffic.losses(r, per_s, days, 0.0, 0.0), per_s, baseline, rule))
-    early = sum(at <= traffic.cycle + 0.01 for at in alerts)
+    early = int(sum(at <= traffic.cycle + 0.01 for at in alerts))
     found = {}
     for rise in RISEN if delays else ():
         at = ready + r.random()

@@ -20,6 +20,7 @@ from label_cells import LABEL_CELLS, walk_labels
 from objective_cells import CELLS, walk_cell
 from pair_cells import PAIRS, walk_pairs
 from traffic_cells import TRAFFIC, walk
+from verdict_targets import targets
 
 CANARIES = {"equal": 0.0, "2 points worse": 0.02, "8 points worse": 0.08, "2 points better": -0.02}
 DECIDING, EXTRA = ("equal", "2 points worse"), ("8 points worse", "2 points better")
@@ -68,7 +69,7 @@ def main() -> None:
         for case in sorted(chosen, key=lambda case: (case.candidate in EXTRA, case.cost)):
             if not asked.print:
                 run(case, range(part, upto, of), asked.results)
-    found = table(chosen, asked.results)
+    found = f"{targets(chosen, asked.results)}\n\n{table(chosen, asked.results)}"
     print(found)
     if asked.write:
         keep("verdict", found)

@@ -156,12 +156,9 @@ class Calm:
 
     def _forget(self, kept: float, day: int) -> "Calm":
         return replace(
-            self,
+            self._less_sure(kept),
             hours=tuple((n * kept, s * kept) for n, s in self.hours),
             weekdays=tuple((n * kept, s * kept) for n, s in self.weekdays),
-            products=tuple(p * kept for p in self.products),
-            total=self.total * kept,
-            blocks=self.blocks * kept,
             day=day,
             next_lesson=None,
         )
@@ -177,7 +174,15 @@ class Calm:
             self.rows * DAY / seen if seen else None,
             seen,
         )
-        return replace(self, lesson=lesson)
+        taught = replace(self, lesson=lesson)
+        if any(self.lesson.seen < cycle <= seen for cycle in (DAY, WEEK)):
+            # Residuals so far contain the shape that is known from now on.
+            return taught._less_sure(min(1.0, PRIOR_BLOCKS / self.blocks))
+        return taught
+
+    def _less_sure(self, kept: float) -> "Calm":
+        products = tuple(p * kept for p in self.products)
+        return replace(self, products=products, total=self.total * kept, blocks=self.blocks * kept)
 
     def _dispersion(self, variance: float) -> float:
         """From the long-run variance of the block means (Newey and West, 1987)."""
