@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-HOURS, WEEKDAYS = 24, 7
+HOURS, WEEKDAYS, THURSDAY = 24, 7, 3
 BLOCK = 100
 """Rows whose mean is one observation of the dispersion."""
 LAGS = 6
@@ -33,12 +33,14 @@ CAUTION = 1.1
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """hours [24], weekdays [7]: the usual mean loss of an hour (UTC) and of a weekday, less the
-    mean over all; dispersion: the variance
-    of a mean of rows over that of as many independent rows, 1 or more; rows_per_day: of late, None:
-    not known yet; seen: seconds between the first row and the last."""
+    mean over all; week [168]: of an hour of the week, from Monday on, less what its hour and its
+    weekday explain; dispersion: the variance of a mean of rows over that of as many independent
+    rows, 1 or more; rows_per_day: of late, None: not known yet; seen: seconds between the first row
+    and the last."""
 
     hours: tuple[float, ...] = (0.0,) * HOURS
     weekdays: tuple[float, ...] = (0.0,) * WEEKDAYS
+    week: tuple[float, ...] = (0.0,) * (WEEKDAYS * HOURS)
     dispersion: float = PRIOR_DISPERSION
     rows_per_day: float | None = None
     seen: float = 0.0
@@ -48,35 +50,35 @@ class Lesson:
         which was a Thursday. Between the centres of two hours it is interpolated."""
         hour = times / 3600.0 - 0.5
         low = np.floor(hour)
-        part = hour - low
-        hours, weekdays = np.array(self.hours), np.array(self.weekdays)
-        at = low.astype(np.int64)
-        day = np.floor(times / DAY).astype(np.int64)
-        usual: Floats = (
-            (1 - part) * hours[at % HOURS]
-            + part * hours[(at + 1) % HOURS]
-            + weekdays[(day + 3) % WEEKDAYS]
-        )
+        part, at = hour - low, low.astype(np.int64) + THURSDAY * HOURS
+        week = self.whole_week
+        usual: Floats = (1 - part) * week[at % len(week)] + part * week[(at + 1) % len(week)]
         return usual
+
+    @property
+    def whole_week(self) -> Floats:
+        """The usual deviation of each hour of the week [168]."""
+        found: Floats = np.add.outer(self.weekdays, self.hours).ravel() + self.week
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Calm:
     """Sums over judged rows, which lose weight with each day (see KEPT).
 
-    first, last: times of rows in seconds since 1970; rows: how many; hours, weekdays: rows and
-    summed loss less the baseline's mean, of each; block: rows and summed residual of the block that
-    is not full; recent: mean residuals of the last full blocks, the newest first; products: of a
-    block's mean residual and that of the block k before it, summed, k = 0 … LAGS; total: of the
-    mean residuals; blocks: their number; day: of the newest block, in days since 1970; next_lesson:
-    the blocks at the next lesson of the first day, then None: a lesson a day.
+    first, last: times of rows in seconds since 1970; rows: how many; week: rows and summed loss
+    less the baseline's mean, of each hour of the week, from Monday on; block: rows and summed
+    residual of the block that is not full; recent: mean residuals of the last full blocks, the
+    newest first; products: of a block's mean residual and that of the block k before it, summed,
+    k = 0 … LAGS; total: of the mean residuals; blocks: their number; day: of the newest block, in
+    days since 1970; next_lesson: the blocks at the next lesson of the first day, then None: a
+    lesson a day.
     """
 
     first: float | None = None
     last: float = 0.0
     rows: int = 0
-    hours: tuple[tuple[float, float], ...] = ((0.0, 0.0),) * HOURS
-    weekdays: tuple[tuple[float, float], ...] = ((0.0, 0.0),) * WEEKDAYS
+    week: tuple[tuple[float, float], ...] = ((0.0, 0.0),) * (WEEKDAYS * HOURS)
     block: tuple[int, float] = (0, 0.0)
     recent: tuple[float, ...] = ()
     products: tuple[float, ...] = (0.0,) * (LAGS + 1)
@@ -92,6 +94,8 @@ class Calm:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Calm":
         found: dict[str, Any] = {name: _tuples(part) for name, part in value.items()}
+        if "week" not in found:
+            found["week"] = _of_hours_and_weekdays(found.pop("hours"), found.pop("weekdays"))
         lesson = {name: _tuples(part) for name, part in value["lesson"].items()}
         return cls(**{**found, "lesson": Lesson(**lesson)})
 
@@ -109,8 +113,7 @@ class Calm:
         """After at most `portion` further rows: `losses` at `times` in seconds since 1970; mean,
         variance: of a row of the baseline. Rows may come in any portions."""
         over = losses - mean
-        hours = _added(self.hours, (times // 3600 % HOURS).astype(np.int64), over)
-        weekdays = _added(self.weekdays, ((times // 86_400 + 3) % WEEKDAYS).astype(np.int64), over)
+        hour = times.astype(np.int64) // 3600 + THURSDAY * HOURS
         # The block begun before is one row, at the place that its length says.
         begun, summed = self.block
         residuals = np.concatenate([np.zeros(begun), over - self.lesson.usual(times)])
@@ -123,8 +126,7 @@ class Calm:
             first=float(times[0]) if self.first is None else self.first,
             last=float(times[-1]),
             rows=self.rows + len(losses),
-            hours=hours,
-            weekdays=weekdays,
+            week=_added(self.week, hour % len(self.week), over),
             block=(len(rest), float(rest.sum())),
             day=int(times[0] // DAY) if self.first is None else self.day,
         )
@@ -157,8 +159,7 @@ class Calm:
     def _forget(self, kept: float, day: int) -> "Calm":
         return replace(
             self._less_sure(kept),
-            hours=tuple((n * kept, s * kept) for n, s in self.hours),
-            weekdays=tuple((n * kept, s * kept) for n, s in self.weekdays),
+            week=tuple((n * kept, s * kept) for n, s in self.week),
             day=day,
             next_lesson=None,
         )
@@ -167,13 +168,15 @@ class Calm:
         seen = self.last - (self.first or 0.0)
         dispersion = self._dispersion(variance)
         noise = variance * dispersion
-        lesson = Lesson(
-            _shape(self.hours, noise) if seen >= DAY else (0.0,) * HOURS,
-            _shape(self.weekdays, noise) if seen >= WEEK else (0.0,) * WEEKDAYS,
-            dispersion,
-            self.rows * DAY / seen if seen else None,
-            seen,
-        )
+        rate = self.rows * DAY / seen if seen else None
+        lesson = Lesson(dispersion=dispersion, rows_per_day=rate, seen=seen)
+        rows, sums = np.array(self.week).reshape(WEEKDAYS, HOURS, 2).transpose(2, 0, 1)
+        if seen >= DAY:
+            lesson = replace(lesson, hours=_shape(rows.sum(0), sums.sum(0), noise))
+        if seen >= WEEK:
+            lesson = replace(lesson, weekdays=_shape(rows.sum(1), sums.sum(1), noise))
+            rest = sums - rows * lesson.whole_week.reshape(rows.shape)
+            lesson = replace(lesson, week=_shape(rows.ravel(), rest.ravel(), noise))
         taught = replace(self, lesson=lesson)
         if any(self.lesson.seen < cycle <= seen for cycle in (DAY, WEEK)):
             # Residuals so far contain the shape that is known from now on.
@@ -210,16 +213,24 @@ def _added(
     )
 
 
-def _shape(cells: tuple[tuple[float, float], ...], noise: float) -> tuple[float, ...]:
-    """Means of the cells less their mean, shrunk by signal / (signal + noise); 0 for an empty one.
-    noise: variance of one row, dependence included."""
-    rows, sums = np.array(cells).T
+def _shape(rows: Floats, sums: Floats, noise: float) -> tuple[float, ...]:
+    """Means of cells, of which `rows` and `sums` are known, less their mean, shrunk by signal /
+    (signal + noise); 0 for an empty one. noise: variance of one row, dependence included."""
     known = rows > 0
     if known.sum() < 2:
-        return (0.0,) * len(cells)
+        return (0.0,) * len(rows)
     means, noises = sums[known] / rows[known], noise / rows[known]
     means = means - means.mean()
     signal = max(0.0, float((means**2).mean() - noises.mean()))
-    shape = np.zeros(len(cells))
+    shape = np.zeros(len(rows))
     shape[known] = means * signal / (signal + noises)
     return tuple(shape.tolist())
+
+
+def _of_hours_and_weekdays(hours: Any, weekdays: Any) -> tuple[tuple[float, float], ...]:
+    """The cells of an earlier release, which kept an hour and a weekday apart."""
+    (n, s), (m, t) = np.array(hours).T, np.array(weekdays).T
+    rows = np.outer(m, n) / max(n.sum(), 1.0)
+    mean = s.sum() / max(n.sum(), 1.0)
+    means = np.add.outer(t / np.maximum(m, 1e-9), s / np.maximum(n, 1e-9)) - mean
+    return tuple(zip(rows.ravel().tolist(), (rows * means).ravel().tolist(), strict=True))

@@ -105,7 +105,7 @@ class Rule:
         """Return the lesson without what is known not to be there."""
         if not self.rhythm:
             flat = Lesson()
-            lesson = replace(lesson, hours=flat.hours, weekdays=flat.weekdays)
+            lesson = replace(lesson, hours=flat.hours, weekdays=flat.weekdays, week=flat.week)
         return replace(lesson, dispersion=1.0) if self.independent else lesson
 
     def unexplained(self, lesson: Lesson) -> float:

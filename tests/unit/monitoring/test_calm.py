@@ -1,5 +1,6 @@
 """What is learned from calm traffic, and what the error test makes of it."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -53,6 +54,31 @@ def test_the_hours_of_the_past_are_usual_and_a_flat_past_is_flat() -> None:
     assert np.abs(np.array(wave) - 0.03 * np.sin(2 * np.pi * hours)).mean() < 0.01
     flat = learned(errors(4, 3)).lesson.hours
     assert np.abs(flat).max() < 0.005
+
+
+def test_an_hour_of_one_weekday_may_be_unlike_that_of_the_others() -> None:
+    """Mondays from 12 to 18 have 20 points more."""
+    rng, rows = np.random.default_rng(11), int(15 * DAY / STEP_S)
+    hour = np.arange(rows) * STEP_S % (7 * DAY) // 3_600
+    losses = rng.random(rows) < BASE + 0.2 * ((hour >= 12) & (hour < 18))
+    week = learned(losses.astype(float)).lesson.whole_week
+    level = np.median(week)
+    assert week[12:18].mean() - level > 0.15
+    assert abs(week[36:42].mean() - level) < 0.02  # of Tuesday
+
+
+def test_hours_and_weekdays_of_an_earlier_release_are_kept() -> None:
+    calm = learned(errors(8.5, 12, day=0.03))
+    stored = json.loads(json.dumps(calm.to_dict()))
+    cells = np.array(stored.pop("week")).reshape(7, 24, 2)
+    stored |= {"hours": cells.sum(0).tolist(), "weekdays": cells.sum(1).tolist()}
+    del stored["lesson"]["week"]
+    found = Calm.from_dict(stored)
+    kept = np.array(found.week).reshape(7, 24, 2)
+    np.testing.assert_allclose(kept.sum((0, 1)), cells.sum((0, 1)), rtol=1e-6)
+    np.testing.assert_allclose(kept.sum(0)[:, 0], cells.sum(0)[:, 0], rtol=1e-6)
+    means = [c.sum(0)[:, 1] / c.sum(0)[:, 0] for c in (kept, cells)]
+    np.testing.assert_allclose(*means, atol=0.005)
 
 
 def test_what_is_learned_does_not_depend_on_the_portions() -> None:
