@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from cell_runs import keep
+from cell_runs import PAGE, SUMMARY, keep
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
@@ -267,12 +267,13 @@ if __name__ == "__main__":
     parser.add_argument("--no-delays", action="store_true", help="only false alerts")
     parser.add_argument("--results", type=Path, default=FOLDER, help="the folder of what was run")
     parser.add_argument("--print", action="store_true", help="only print what was run")
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks/decisions.md")
+    parser.add_argument("--write", action="store_true", help="into the docs")
     asked = parser.parse_args()
     if asked.runs:
         performance(asked.runs)
         drift(asked.runs)
-    tables = "\n\n".join(calm(asked, per_s) for per_s in asked.rates)
-    print(tables)
+    tables = [calm(asked, per_s) for per_s in asked.rates]
+    print("\n\n".join(tables))
     if asked.write:
-        keep("detectors", tables)
+        keep("detectors", tables[0], SUMMARY)
+        keep("detectors", "\n\n".join(tables), PAGE)

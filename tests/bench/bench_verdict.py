@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from cell_runs import Case, keep, run, table
+from cell_runs import PAGE, SUMMARY, Case, keep, run, table
 from former_rule import walk_former
 from label_cells import LABEL_CELLS, walk_labels
 from objective_cells import CELLS, walk_cell
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--canary", default="", help="candidates whose name contains this")
     parser.add_argument("--results", type=Path, default=FOLDER, help="the folder of what was run")
     parser.add_argument("--print", action="store_true", help="only print what was run")
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks/decisions.md")
+    parser.add_argument("--write", action="store_true", help="into the docs")
     parser.add_argument("--part", default="0/1", help="k/n: every n-th seed, from k on")
     asked = parser.parse_args()
     chosen = [c for c in cases() if asked.only in c.traffic and asked.canary in c.candidate]
@@ -69,10 +69,11 @@ def main() -> None:
         for case in sorted(chosen, key=lambda case: (case.candidate in EXTRA, case.cost)):
             if not asked.print:
                 run(case, range(part, upto, of), asked.results)
-    found = f"{targets(chosen, asked.results)}\n\n{table(chosen, asked.results)}"
-    print(found)
+    wanted, found = targets(chosen, asked.results), table(chosen, asked.results)
+    print(f"{wanted}\n\n{found}")
     if asked.write:
-        keep("verdict", found)
+        keep("verdict", wanted, SUMMARY)
+        keep("verdict", f"{wanted}\n\n{found}", PAGE)
 
 
 if __name__ == "__main__":

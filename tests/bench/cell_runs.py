@@ -12,7 +12,8 @@ import numpy as np
 from ladder import Outcome
 from scipy.special import betaincinv
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "decisions.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SUMMARY, PAGE = DOCS / "benchmarks.md", DOCS / "benchmarks" / "decisions.md"
 
 HEAD = (
     "| traffic | candidate | runs | promoted | rolled back | undecided | wrong, at 95 % at most "
@@ -84,11 +85,11 @@ def table(cases: Sequence[Case], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def keep(name: str, text: str) -> None:
-    """Put the text between the markers of this name in PAGE."""
+def keep(name: str, text: str, page: Path) -> None:
+    """Put the text between the markers of this name."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, _, rest = PAGE.read_text().partition(begin)
+    before, _, rest = page.read_text().partition(begin)
     if not rest:
-        raise SystemExit(f"{PAGE} has no {begin}")
+        raise SystemExit(f"{page} has no {begin}")
     today = datetime.now(UTC).date().isoformat()
-    PAGE.write_text(f"{before}{begin}\n{today}.\n\n{text}\n{end}{rest.partition(end)[2]}")
+    page.write_text(f"{before}{begin}\n{today}.\n\n{text}\n{end}{rest.partition(end)[2]}")
