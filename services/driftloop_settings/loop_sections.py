@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from driftloop_settings.addresses import host_port
 from driftloop_settings.change_windows import change_window
 from driftloop_settings.schedule import cron_expression, time_zone
 from driftloop_settings.section import GLOBAL, ModelSection, Section
@@ -105,6 +106,16 @@ class RetrainSettings(ModelSection):
     half of `deadline_s`; 0: no search. The recipes' own parameters are tried in any case."""
     trials: int = Field(50, ge=1, le=10_000)
     """The most sets of parameters that are tried within the budget."""
+    trials_at_once: int = Field(1, ge=1, le=256)
+    """How many sets of parameters are chosen before any of them is tried, so that they can be tried
+    at the same time."""
+    ray_address: Annotated[str | None, AfterValidator(host_port)] = None
+    """HOST:PORT of a Ray cluster that tries them, of which this machine must be a node; None: one
+    after another on this machine."""
+    ray_cpus: float = Field(1.0, gt=0, le=1_024)
+    """The CPU cores that a trial asks Ray for."""
+    ray_gpus: float = Field(0.0, ge=0, le=64)
+    """The GPUs that a trial asks Ray for."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """How parameters are chosen: by what was good before (TPE), at random, or by a grid."""
     prune: bool = True

@@ -10,6 +10,7 @@ searched (`tuning`).
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
@@ -22,10 +23,11 @@ from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE, Ensemble
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
 from driftloop_retrain.tabular.tuning.balance import BALANCE, balanced, with_balance
 from driftloop_retrain.tabular.tuning.blending import blended, can_be_combined, combined
+from driftloop_retrain.tabular.tuning.ray_trials import RayTrials
 from driftloop_retrain.tabular.tuning.sampler import suggestion
 from driftloop_retrain.tabular.tuning.space import Parameters, Space, spaces_of
 from driftloop_retrain.tabular.tuning.trial import NOISE, TUNED_NOISE, Trial, best_of
-from driftloop_retrain.tabular.tuning.trial_runner import TrialRunner, answer_tensor
+from driftloop_retrain.tabular.tuning.trial_runner import Asked, TrialRunner, answer_tensor
 from driftloop_settings import RetrainSettings
 
 __all__ = ["NOISE", "Found", "Report", "Trial", "answer_tensor", "best_of", "search"]
@@ -72,9 +74,10 @@ def search(
     best = best_of(trials)
     searches = settings.budget_s > 0 if total is None else total > runner.begun
     if searches and spaces:
-        tuned = _tuned(runner, best.span, recipes, spaces, report, settings)
-        if tuned:
-            best = best_of([best, min(tuned, key=lambda t: t.mean_loss)], TUNED_NOISE)
+        # A search that is repeated does the same trials here, however many run at a time.
+        where = settings if total is None else settings.model_copy(update={"ray_address": None})
+        tuned = _tuned(runner, best.span, recipes, spaces, report, where)
+        best = _best_tuned(best, tuned)
         trials += tuned
     if settings.budget_s > 0 and total != 0:
         blend = _blend(runner, best, trials, settings.ensemble, context)
@@ -96,6 +99,16 @@ def search(
     return Found(
         model, best, tuple(trials), runner.held, answers, _record(runner, settings, spaces)
     )
+
+
+def _best_tuned(best: Trial, tuned: Sequence[Trial]) -> Trial:
+    """The best of many seems better than it is. So another family must be better by as much noise
+    as with its own parameters; other parameters of the same one by less."""
+    for noise, kin in ((TUNED_NOISE, True), (NOISE, False)):
+        found = [trial for trial in tuned if (trial.family == best.family) is kin]
+        if found:
+            best = best_of([best, min(found, key=lambda t: t.mean_loss)], noise)
+    return best
 
 
 FIRST, LAST = 0.5, 0.9
@@ -222,33 +235,44 @@ def _tuned(
     starts = _starts(spaces, by_name, settings)
     trials: list[Trial] = []
     number = repeats = 0
-    while not runner.is_over and repeats < MAX_REPEATS:
-        past = [
-            replace(each, parameters={**own.get(each.family, {}), **each.parameters})
-            for each in runner.journal.records[: runner.begun]
-            if each.span == span.name
-        ]
-        chosen = (
-            starts[number]
-            if number < len(starts)
-            else suggestion(spaces, past, settings.sampler, settings.seed, number - len(starts))
-        )
-        number += 1
-        if chosen is None:
-            break
-        family, parameters = chosen
-        if any(each.family == family and each.parameters == parameters for each in past):
-            repeats += 1
-            continue
-        repeats = 0
-        words = f"searching parameters of {family}"
-        share = min(1.0, runner.journal.spent_s / max(settings.budget_s, 1e-9))
-        report(FIRST + (LAST - FIRST) * share, words)
-        # What recipes want tried is worth its time: slow learners look bad at first.
-        prunes = number > len(starts)
-        trial = runner.run(by_name[family], span, parameters, lambda _: None, prunes)
-        if trial is not None:
-            trials.append(trial)
+    executor = None if settings.ray_address is None else RayTrials(settings)
+    with nullcontext() if executor is None else executor:
+        while not runner.is_over and repeats < MAX_REPEATS:
+            past = [
+                replace(each, parameters={**own.get(each.family, {}), **each.parameters})
+                for each in runner.journal.records[: runner.begun]
+                if each.span == span.name
+            ]
+            known = [(each.family, each.parameters) for each in past]
+            asked: list[Asked] = []
+            is_last = False
+            while len(asked) < runner.room and repeats < MAX_REPEATS and not is_last:
+                chosen = (
+                    starts[number]
+                    if number < len(starts)
+                    else suggestion(
+                        spaces, past, settings.sampler, settings.seed, number - len(starts)
+                    )
+                )
+                number += 1
+                if chosen is None:
+                    is_last = True
+                elif chosen in known:
+                    repeats += 1
+                else:
+                    repeats = 0
+                    known.append(chosen)
+                    # What recipes want tried is worth its time: slow learners look bad at first.
+                    prunes = number > len(starts)
+                    asked.append(Asked(by_name[chosen[0]], span, chosen[1], prunes))
+            words = (
+                f"searching parameters of {', '.join(dict.fromkeys(a.recipe.name for a in asked))}"
+            )
+            share = min(1.0, runner.journal.spent_s / max(settings.budget_s, 1e-9))
+            report(FIRST + (LAST - FIRST) * share, words)
+            trials += runner.run_all(asked, executor)
+            if is_last:
+                break
     return trials
 
 

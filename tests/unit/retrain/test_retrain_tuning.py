@@ -136,6 +136,26 @@ def test_what_a_recipe_wants_tried_first_runs_to_its_end(parts: Split, tmp_path:
     assert done[:4] == [None, -2.0, -2.5, -3.0]
 
 
+@pytest.mark.parametrize("moment", [1, 4, 6, 9])
+def test_trials_that_are_chosen_together_are_the_same_after_a_kill(
+    parts: Split, tmp_path: Path, moment: int
+) -> None:
+    """Three at a time, of which none knows of the others."""
+
+    def die(fit: int) -> None:
+        if fit == moment:
+            raise Killed
+
+    whole = found(Cutting(), parts, tmp_path / "whole", trials_at_once=3)
+    assert whole.record["count"] == 13
+    with pytest.raises(Killed):
+        found(Cutting(die), parts, tmp_path / "killed", trials_at_once=3)
+    resumed = found(Cutting(), parts, tmp_path / "killed", trials_at_once=3)
+    assert chosen(resumed) == chosen(whole)
+    again = found(Cutting(), parts, tmp_path / "again", total=13, trials_at_once=3)
+    assert chosen(again) == chosen(whole)
+
+
 def test_a_search_is_repeated_by_the_number_of_its_trials(parts: Split, tmp_path: Path) -> None:
     """The clock ticks at each look: the budget ends the search at some trial."""
     once = found(Cutting(), parts, tmp_path / "once", budget_s=100.0, trials=1_000)

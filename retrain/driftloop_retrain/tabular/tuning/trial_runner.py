@@ -3,38 +3,45 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import tee
 from typing import Any
 
 import numpy as np
 
-from driftloop_contracts.errors import Rejected, RetryLater
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.measures import objective_rule
-from driftloop_retrain.tabular.dataset import Span, Split, spanned
+from driftloop_retrain.tabular.dataset import Span, Split
 from driftloop_retrain.tabular.evaluate import Outputs, loss_scale, losses, metrics
 from driftloop_retrain.tabular.export import answered_rows
 from driftloop_retrain.tabular.postprocessing.choice import Wanted, choose_steps
 from driftloop_retrain.tabular.recipes.port import FitContext, Recipe
-from driftloop_retrain.tabular.tuning.balance import balanced
-from driftloop_retrain.tabular.tuning.folds import folds_of, together
-from driftloop_retrain.tabular.tuning.halving import RUNGS, is_dropped
-from driftloop_retrain.tabular.tuning.journal import Journal, State, TrialRecord
+from driftloop_retrain.tabular.tuning.folds import Fold, folds_of, together
+from driftloop_retrain.tabular.tuning.journal import Journal, TrialRecord
 from driftloop_retrain.tabular.tuning.space import Parameters
 from driftloop_retrain.tabular.tuning.trial import Trial
+from driftloop_retrain.tabular.tuning.trial_task import (
+    Progress,
+    TrialOrder,
+    TrialRun,
+    run_trial,
+)
 from driftloop_settings import RetrainSettings
 
-Progress = Callable[[float], None]
-"""Called with the completed share of a trial."""
+Executor = Callable[[Iterable[TrialOrder], Sequence[Fold]], Iterable[TrialRun]]
+"""Runs trials, and gives what became of them in the same order."""
 
 
-class _Pruned(Exception):
-    """The trial is not among the best."""
+@dataclass(frozen=True)
+class Asked:
+    """A trial that is wanted; see TrialOrder."""
 
-
-class _OutOfTime(Exception):
-    """The budget ended during the trial, which is then as if it had not been begun."""
+    recipe: Recipe
+    span: Span
+    parameters: Parameters
+    prunes: bool = True
 
 
 class TrialRunner:
@@ -77,113 +84,107 @@ class TrialRunner:
             return False
         if self._total is not None:
             return self._next >= self._total
-        tuned = sum(bool(record.parameters) for record in self.journal.records)
         spent = self.journal.spent_s >= self._budget_s
-        return self._cut or spent or tuned >= self._settings.trials
+        return self._cut or spent or self._tuned >= self._settings.trials
+
+    @property
+    def _tuned(self) -> int:
+        return sum(bool(record.parameters) for record in self.journal.records[: self._next])
+
+    @property
+    def room(self) -> int:
+        """The number of trials that may be asked for at a time."""
+        most = self._settings.trials_at_once
+        if self._total is not None:
+            return min(most, self._total - self._next)
+        return min(most, self._settings.trials - self._tuned)
 
     def run(
-        self,
-        recipe: Recipe,
-        span: Span,
-        parameters: Parameters,
-        progress: Progress,
-        prunes: bool = True,
+        self, recipe: Recipe, span: Span, parameters: Parameters, progress: Progress
     ) -> Trial | None:
-        """Run the next trial, or read it from the journal. prunes: end it early if it is not among
-        the best. None: it failed, was pruned, or the budget ended. One without parameters, which
-        are then the recipe's own, runs to its end."""
-        number = self._next
-        outputs: Outputs | None
-        if number < len(self.journal.records):
-            record = self.journal.records[number]
-            outputs = self.journal.outputs(number) if record.state == "done" else None
-        else:
-            try:
-                record, outputs = self._fitted(recipe, span, parameters, progress, prunes)
-            except _OutOfTime:
-                self._cut = True
-                return None
-            self.journal.add(record, outputs)
-        self._next += 1
-        if outputs is None:
-            self.error = self.error or Rejected(record.reason)
-            return None
-        trial = self._judged(span, record, outputs, number)
-        self._first = self._first or trial
-        return trial
+        """Run the next trial here, or read it from the journal. None: it failed, was pruned, or the
+        budget ended. One without parameters, which are then the recipe's own, runs to its end."""
 
-    def _fitted(
-        self,
-        recipe: Recipe,
-        span: Span,
-        parameters: Parameters,
-        progress: Progress,
-        prunes: bool,
-    ) -> tuple[TrialRecord, Outputs | None]:
-        started = self._clock()
-        rungs: list[float] = []
-        outputs: dict[str, np.ndarray] | None = None
-        rounds, reason, value = 0, "", None
-        state: State = "done"
-        try:
-            found = []
-            for number, fold in enumerate(self._folds):
+        def here(orders: Iterable[TrialOrder], folds: Sequence[Fold]) -> Iterable[TrialRun]:
+            return (run_trial(order, folds, progress, self._clock) for order in orders)
 
-                def report(share: float, loss: float | None, number: int = number) -> None:
-                    progress((number + min(1.0, share)) / len(self._folds))
-                    if parameters:
-                        self._check_time(started)
-                        if number == 0 and loss is not None:
-                            self._check_rungs(recipe.name, span, rungs, share, loss, prunes)
+        found = self.run_all([Asked(recipe, span, parameters)], here)
+        return found[0] if found else None
 
-                train, own = balanced(spanned(fold.train, span, fold.fresh_from), parameters)
-                folder = self._context.checkpoints / f"trial-{self._next}-{number}"
-                context = replace(self._context, checkpoints=folder, report=report, parameters=own)
-                model = recipe.fit(train, fold.validation, context)
-                found.append((model.rounds, model.predict(fold.validation.features)))
-            rounds = max(1, round(float(np.mean([each for each, _ in found]))))
-            outputs = {
-                name: np.concatenate([each[name] for _, each in found]) for name in found[0][1]
-            }
-            value = self._loss_of(outputs)
-        except (_OutOfTime, RetryLater):
-            raise
-        except _Pruned:
-            state = "pruned"
-        except Exception as error:  # recipes may be user code and raise anything
-            self.error = self.error or error
-            state, outputs, reason = "failed", None, f"{type(error).__name__}: {error}"
-        seconds = self._clock() - started
-        record = TrialRecord(
-            recipe.name, span.name, parameters, state, seconds, rounds, value, tuple(rungs), reason
+    def run_all(self, asked: Sequence[Asked], executor: Executor | None = None) -> list[Trial]:
+        """Run the next trials, or read them from the journal; none of them knows of the others.
+        Returns those that are done."""
+        first, known = self._next, self.journal.records
+        before = known[: self._next]
+        trials = []
+        for each, record in zip(asked, known[first:], strict=False):
+            trials += self._counted(each.span, record)
+        orders = (
+            self._order(each, number, before)
+            for number, each in enumerate(asked[self._next - first :], self._next)
         )
-        return record, outputs
+        for order, run in self._runs(orders, executor or self._here):
+            if run.state is None:
+                self._cut = True
+                break
+            record = self._recorded(order, run)
+            self.journal.add(record, run.outputs if record.state == "done" else None)
+            trials += self._counted(order.span, record)
+        return trials
 
-    def _check_time(self, started: float) -> None:
-        if self._total is None:
-            spent = self.journal.spent_s + self._clock() - started
-            if spent > self._budget_s:
-                raise _OutOfTime
+    def _here(self, orders: Iterable[TrialOrder], folds: Sequence[Fold]) -> Iterable[TrialRun]:
+        return (run_trial(order, folds, clock=self._clock) for order in orders)
 
-    def _check_rungs(
-        self,
-        family: str,
-        span: Span,
-        rungs: list[float],
-        share: float,
-        loss: float,
-        prunes: bool,
-    ) -> None:
-        while len(rungs) < len(RUNGS) and share >= RUNGS[len(rungs)]:
-            rung = len(rungs)
-            rungs.append(loss)
-            others = [
-                record.rungs[rung]
-                for record in self.journal.records
-                if (record.family, record.span) == (family, span.name) and len(record.rungs) > rung
-            ]
-            if prunes and self._settings.prune and is_dropped(loss, others):
-                raise _Pruned
+    def _runs(
+        self, orders: Iterable[TrialOrder], executor: Executor
+    ) -> Iterator[tuple[TrialOrder, TrialRun]]:
+        first, second = tee(orders)
+        return zip(first, executor(second, self._folds), strict=True)
+
+    def _order(self, each: Asked, number: int, before: Sequence[TrialRecord]) -> TrialOrder:
+        key = (each.recipe.name, each.span.name)
+        return TrialOrder(
+            number,
+            each.recipe,
+            each.span,
+            each.parameters,
+            self._context,
+            each.prunes and self._settings.prune,
+            tuple(record.rungs for record in before if (record.family, record.span) == key),
+            None if self._total is not None else self._budget_s - self.journal.spent_s,
+        )
+
+    def _recorded(self, order: TrialOrder, run: TrialRun) -> TrialRecord:
+        state, error, value = run.state, run.error, None
+        assert state is not None
+        if run.outputs is not None:
+            try:
+                value = self._loss_of(run.outputs)
+            except Exception as wrong:  # answers of user code may be anything
+                state, error = "failed", wrong
+        self.error = self.error or error
+        return TrialRecord(
+            order.recipe.name,
+            order.span.name,
+            order.parameters,
+            state,
+            run.seconds,
+            run.rounds,
+            value,
+            run.rungs,
+            "" if error is None else f"{type(error).__name__}: {error}",
+        )
+
+    def _counted(self, span: Span, record: TrialRecord) -> list[Trial]:
+        number = self._next
+        self._next += 1
+        if record.state != "done":
+            if record.state == "failed":
+                self.error = self.error or Rejected(record.reason)
+            return []
+        trial = self._judged(span, record, self.journal.outputs(number), number)
+        self._first = self._first or trial
+        return [trial]
 
     def judged(self, like: Trial, outputs: Outputs) -> Trial:
         """Other outputs on the validation rows, judged as those of the trial."""
