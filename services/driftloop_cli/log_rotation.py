@@ -8,10 +8,6 @@ import os
 import shutil
 from pathlib import Path
 
-import structlog
-
-log = structlog.get_logger()
-
 LIMIT_BYTES = 16 << 20
 KEPT = 3
 """Older files of each log: `NAME.log.1` is the newest of them."""
@@ -37,7 +33,11 @@ class LogRotation:
                 if path.stat().st_size > self._limit_bytes:
                     self._rotate(path)
             except OSError as error:  # a full disk: the log stays as it is
-                log.warning("logs.not_rotated", file=path.name, reason=str(error))
+                import structlog  # `driftloop logs` needs none
+
+                structlog.get_logger().warning(
+                    "logs.not_rotated", file=path.name, reason=str(error)
+                )
 
     def _rotate(self, path: Path) -> None:
         scratch = path.with_name(f"{path.name}.tmp")

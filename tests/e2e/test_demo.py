@@ -83,8 +83,10 @@ def test_a_harmful_candidate_ends_in_the_shadow_and_no_user_meets_it(tmp_path: P
 def test_a_recall_that_collapses_is_seen_and_repaired_though_accuracy_hardly_moves(
     tmp_path: Path,
 ) -> None:
+    """Where a proxy is set that reaches nothing, as on machines of a company."""
     home = tmp_path / "demo"
-    summary = finish(start_demo(home, "--scenario", "rare"), home)
+    dead_proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    summary = finish(start_demo(home, "--scenario", "rare", **dead_proxy), home)
     accuracy, recall = summary["accuracy"], summary["recall"]
     assert recall["before_drift"] > 0.8
     assert recall["drifted"] < 0.3
