@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from driftloop_gateway.app import GatewayContext, make_app
-from driftloop_settings import Settings
+from driftloop_settings import ControlSettings, Settings
 from driftloop_settings.ports import free_port
 from driftloop_store import Store
 
@@ -18,11 +18,11 @@ NOT_USED: Any = None
 
 
 @contextmanager
-def console(store: Store, state_dir: Path) -> Iterator[str]:
+def console(store: Store, state_dir: Path, *, read_only: bool = False) -> Iterator[str]:
     """Its URL. The store is shared with the caller; nothing else of a stack runs."""
     stop = threading.Event()
     context = GatewayContext(
-        settings=Settings(state_dir=state_dir),
+        settings=Settings(state_dir=state_dir, control=ControlSettings(read_only=read_only)),
         store=store,
         lake=NOT_USED,
         registry=NOT_USED,

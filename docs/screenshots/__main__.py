@@ -1,20 +1,24 @@
 """Makes the pictures of the console of README and docs: `make screenshots`.
 
-    python docs/screenshots                      of records that are made up (half a minute)
-    python docs/screenshots --url http://127.0.0.1:8001 --model loan     of a running stack
-
-Those of a stack are taken of what is there: run it while `make demo ARGS=--keep` tells its story.
+python docs/screenshots                      of records that are made up (half a minute)
+python docs/screenshots --url http://127.0.0.1:8001 --model car_loan     of a running stack
+python docs/screenshots --demo               of `driftloop demo` at its moments (four minutes)
 """
 
 import argparse
 import contextlib
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 from playwright.sync_api import Browser, sync_playwright
@@ -99,6 +103,61 @@ def of_a_stack(url: str, model: str) -> dict[str, str]:
     return paths
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Of the demo. kind: of the records that tell it. reached: whether one is there; the picture is
+    of the page `path`, with the record's id in it."""
+
+    name: str
+    kind: str
+    reached: Callable[[Mapping[str, Any]], bool]
+    path: str
+    upto: str = ""
+
+    def shot(self, url: str) -> Shot | None:
+        answer = httpx.get(f"{url}/api/{self.kind}", params={"limit": 20}, timeout=30)
+        found = [one for one in answer.raise_for_status().json() if self.reached(one)]
+        if not found:
+            return None
+        return Shot(self.name, self.path.format(id=found[0]["id"]), self.upto, most_height=1_300)
+
+
+MOMENTS = (
+    Moment("demo-alert", "alerts", lambda alert: alert["kind"] == "performance",
+           "/models/car_loan?last=1h", "error"),
+    Moment("demo-retrain", "retrains", lambda retrain: bool(retrain.get("progress")),
+           "/retrains/{id}"),
+    Moment("demo-canary", "rollouts", lambda rollout: bool(rollout.get("curve")), "/rollouts/{id}"),
+    Moment("demo-promoted", "rollouts", lambda one: one["state"] in ("watched", "promoted"),
+           "/models/car_loan?last=1h", "error"),
+)  # fmt: skip
+"""In their order."""
+
+
+def of_the_demo(browser: Browser) -> Iterator[Path]:
+    """Run it, and take each moment when it is there. Raises SystemExit if it ended before one."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-u", "-m", "driftloop_cli", "demo", "--state-dir", folder]
+        demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert demo.stdout is not None
+        try:
+            said = iter(demo.stdout.readline, "")
+            links = (re.search(r"console: (http://\S+)/", line) for line in said)
+            url = next((link[1] for link in links if link), "")
+            threading.Thread(target=sys.stdout.writelines, args=(said,), daemon=True).start()
+            for moment in MOMENTS:
+                while (shot := moment.shot(url)) is None:
+                    if demo.poll() is not None:
+                        raise SystemExit(f"the demo ended before {moment.name}")
+                    time.sleep(0.5)
+                yield take(browser, url, shot)
+            if demo.wait():
+                raise SystemExit(f"the demo ended with {demo.returncode}")
+        finally:
+            demo.terminate()
+            demo.wait()
+
+
 @contextlib.contextmanager
 def made_up() -> Iterator[tuple[str, dict[str, str]]]:
     """A console over records of `made_up_fleet`, and the paths of some of them."""
@@ -118,19 +177,26 @@ def made_up() -> Iterator[tuple[str, dict[str, str]]]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--url", help="of a running console; without it, records are made up")
-    arguments.add_argument("--model", default="loan")
+    arguments.add_argument("--model", default="car_loan")
+    arguments.add_argument("--demo", action="store_true", help="run the demo, and take its moments")
     given = arguments.parse_args()
     with contextlib.ExitStack() as stack:
-        if given.url:
-            url, paths = given.url.rstrip("/"), of_a_stack(given.url.rstrip("/"), given.model)
-        else:
-            url, paths = stack.enter_context(made_up())
         playwright = stack.enter_context(sync_playwright())
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        for shot in shots(paths):
-            path = take(browser, url, shot)
-            print(f"{path.relative_to(HERE.parents[1])}: {path.stat().st_size:,} bytes")
-        browser.close()
+        stack.callback(browser.close)
+        for path in of_the_demo(browser) if given.demo else of_pages(browser, given, stack):
+            print(f"{path.relative_to(HERE.parents[1])}: {path.stat().st_size:,} bytes", flush=True)
+
+
+def of_pages(
+    browser: Browser, given: argparse.Namespace, stack: contextlib.ExitStack
+) -> Iterator[Path]:
+    if given.url:
+        url, paths = given.url.rstrip("/"), of_a_stack(given.url.rstrip("/"), given.model)
+    else:
+        url, paths = stack.enter_context(made_up())
+    for shot in shots(paths):
+        yield take(browser, url, shot)
 
 
 if __name__ == "__main__":

@@ -91,9 +91,12 @@ def _error(
         newest, oldest = (datetime.fromisoformat(w["ended_at"]) for w in (windows[0], windows[-1]))
         ends = oldest - ago, newest - ago + timedelta(microseconds=1)
         earlier = context.store.between("windows", model, *ends, WINDOWS)
-    chart = model_page.error_chart(windows, earlier, ago or timedelta())
+    found = (
+        model_page.error_chart(windows, earlier, ago or timedelta()),
+        model_page.running_error_chart(windows),
+    )
     return Section("error", "Error", "error_chart.html", {
-        "charts": [chart] if chart else [],
+        "charts": [chart for chart in found if chart],
         "empty": "No labels arrived in this time: send them with `POST /feedback`. Of a "
         "classification with probabilities, the error is expected before them.",
         "lengths": COMPARED, "chosen": query.get("compare", ""),

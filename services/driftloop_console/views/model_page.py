@@ -21,6 +21,7 @@ from driftloop_contracts.judgement import unexplained
 from driftloop_contracts.model import Deployment
 from driftloop_contracts.replica import LoadedVersions
 from driftloop_contracts.retrain import Retrain
+from driftloop_evaluation.confidence_sequence import confidence_sequence
 
 Record = Mapping[str, Any]
 
@@ -125,6 +126,28 @@ def error_chart(
             Series("95 % high", tuple(high for _, high in edges), "high"),
             Series("Reference", tuple(one.get("baseline") for one in shown), "limit"),
             Series("Ceiling", tuple(one.get("ceiling") for one in shown), "limit"),
+        ),
+    )
+
+
+def running_error_chart(windows: Sequence[Record]) -> Chart | None:
+    """The mean loss of all labelled rows of the version so far, with its confidence sequence; None
+    without labels. windows: newest first."""
+    shown = [(w, w.get("performance", {})) for w in reversed(windows) if w["kind"] != "labels"]
+    known = [(w, p) for w, p in shown if p.get("mean_loss") is not None and p.get("rows")]
+    if not known:
+        return None
+    edges = [
+        confidence_sequence(p["mean_loss"], p["rows"], p.get("dispersion", 1.0)) for _, p in known
+    ]
+    return Chart(
+        "Mean error of all labelled rows so far, its 95 % confidence sequence, and the reference",
+        tuple(_seconds(window["ended_at"]) for window, _ in known),
+        (
+            Series("Error so far", tuple(p["mean_loss"] for _, p in known)),
+            Series("95 % at all times, low", tuple(low for low, _ in edges), "low"),
+            Series("95 % at all times, high", tuple(high for _, high in edges), "high"),
+            Series("Reference", tuple(p.get("baseline") for _, p in known), "limit"),
         ),
     )
 

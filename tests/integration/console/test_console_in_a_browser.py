@@ -6,20 +6,32 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
-from console_records import alert, deploy_language, fill
+from console_records import (
+    alert,
+    deploy,
+    deploy_language,
+    fill,
+    running_retrain,
+    running_rollout,
+)
 from console_server import console
+from incident_cases import incident_of
 from lake_records import prediction_message, prediction_rows
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from report_record import report_record
 
+from driftloop_alerts.signed_links import Offer, signer_of
 from driftloop_contracts.alert import AlertEvent
+from driftloop_contracts.incident import Cause, IncidentChange
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_retrain.report.record import pages
+from driftloop_rollout.machine import Rollout
 from driftloop_settings import Settings
 from driftloop_store import Store, open_store
 
@@ -64,8 +76,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def url(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    state = tmp_path_factory.mktemp("state")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def url(store: Store, state: Path) -> Iterator[str]:
     rows = prediction_rows(0, 9, rows=1)
     written = LakeWriter(Settings(state_dir=state).lake_uri)
     written.append([read_record(prediction_message(rows, 1, model="alert"))])
@@ -168,6 +184,96 @@ def test_an_operator_steers_a_rollout_and_a_second_one_is_told(
     second.context.close()
     page.get_by_role("button", name="Resume").click()
     expect(page.locator("#facts")).to_contain_text("running", timeout=20_000)
+
+
+def test_a_link_of_a_message_asks_acts_once_and_says_what_happened(
+    page: Page, store: Store, state: Path
+) -> None:
+    deploy(store, "approved", 1, 2)
+    waiting = running_rollout(store, "approved")
+    record = store.rollout(waiting.id)
+    waits = {**waiting.to_body(), "awaits": "promote"}
+    store.save_rollout(waiting.id, record["revision"], "running", waits)
+    signer, moves = signer_of(Settings(state_dir=state)), len(waiting.history)
+    expires = int(time.time()) + 600
+    approve, back = (
+        f"/act?token={signer.token(Offer(waiting.id, moves, 'promote', event, 'night', expires))}"
+        for event in ("approve", "abort")
+    )
+    page.goto(approve)
+    expect(page.locator("h1")).to_have_text("Approve the promotion?")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert axe(page) == []
+    assert len(Rollout.from_record(store.rollout(waiting.id)).history) == moves, "opened, not used"
+    page.get_by_label("Reason (optional)").fill("seen at night")
+    page.get_by_role("button", name="Approve the promotion").click()
+    done = "Done: a link on the route night approved what waited for a person."
+    expect(page.locator("#told")).to_have_text(done)
+    page.get_by_role("button", name="Approve the promotion").click()
+    expect(page.locator("#told")).to_contain_text(
+        "This was done already: a link on the route night approved"
+    )
+    page.get_by_role("link", name="The evidence").click()
+    expect(page.locator("h1")).to_contain_text("approved")
+    for late in (back, approve):
+        page.goto(late)
+        expect(page.locator("h1")).to_have_text("Nothing was done")
+        assert axe(page) == []
+        expect(page.get_by_role("button", name="Roll back")).to_have_count(0)
+
+
+def test_an_incident_is_acknowledged_on_a_phone(page: Page, store: Store) -> None:
+    opened = incident_of(datetime.now(UTC), id="at-night", model="", cause=Cause.ROLE)
+    store.write_incidents([IncidentChange(opened, "opened")])
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto("/incidents/at-night")
+    page.get_by_role("button", name="Acknowledge").click()
+    expect(page.locator("#told")).to_contain_text("Done")
+    expect(page.locator("#actions")).to_contain_text("It is acknowledged", timeout=20_000)
+
+
+def test_a_retrain_is_cancelled(page: Page, store: Store) -> None:
+    deploy(store, "cancelled", 1)
+    asked = running_retrain(store, "cancelled")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(f"/retrains/{asked.id}")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#told")).to_contain_text("Done")
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=20_000)
+
+
+def test_who_only_reads_sees_no_buttons_and_is_refused(
+    browser: Browser, store: Store, state: Path
+) -> None:
+    with console(store, state, read_only=True) as address:
+        context = browser.new_context(base_url=address)
+        page = context.new_page()
+        for path in ("/rollouts/canary-rollout", "/retrains/retraining-retrain",
+                     "/incidents/incident"):  # fmt: skip
+            page.goto(path)
+            expect(page.locator("#actions")).to_contain_text("This console only shows")
+            expect(page.locator("#actions button")).to_have_count(0)
+        answer = context.request.post(
+            "/rollouts/canary-rollout/pause", data={"seen": "running", "reason": ""}
+        )
+        assert answer.status == 403
+        assert "read_only" in answer.text()
+        context.close()
+
+
+def test_a_permalink_shows_the_same_time_sort_and_page_again(page: Page, url: str) -> None:
+    until = datetime.now(UTC) - timedelta(hours=10)
+    since = until - timedelta(hours=12)
+    ends = urlencode({"from": since.isoformat(), "to": until.isoformat()})
+    page.goto(f"/models/watching?{ends}&sort_windows=rows")
+    shown = page.locator("#table-windows tbody tr")
+    rows = shown.all_inner_texts()
+    assert 11 <= len(rows) <= 13
+    again = page.context.new_page()
+    again.goto(page.url)
+    assert again.locator("#table-windows tbody tr").all_inner_texts() == rows
+    again.close()
 
 
 def test_dark_mode_is_kept_and_charts_follow(page: Page) -> None:

@@ -1,6 +1,7 @@
 """The pages Data and Conversations, what is kept for charts, and a console that only shows."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,25 @@ def test_the_error_is_compared_with_an_earlier_time(store: Store, tmp_path: Path
     page = asked.get("/models/loan?last=12h&compare=1d").text
     assert "&#34;label&#34;: &#34;1 d before&#34;" in page
     assert asked.get("/models/loan?compare=x").status_code == 400
+
+
+def test_the_error_so_far_has_its_confidence_sequence_and_windows_what_was_expected(
+    store: Store, tmp_path: Path
+) -> None:
+    deploy(store, "loan", 1)
+    for number in range(3):
+        store.add_window(window("loan", number))
+    asked = client(store, tmp_path)
+    page = asked.get("/models/loan?last=12h").text
+    for label in ("Error so far", "95 % at all times, low", "Expected before labels"):
+        assert f"&#34;label&#34;: &#34;{label}&#34;" in page
+    newest = asked.get("/models/loan?format=json&table=windows").json()[0]
+    shown = [newest[name] for name in ("expected", "expected_low", "expected_high")]
+    assert shown == pytest.approx([0.082, 0.07, 0.094])
+    before = replace(window("loan", -1), mean_loss=None, labelled=0)
+    store.add_window(replace(before, performance={}))
+    assert asked.get("/?format=json").json()[0]["estimated"] == pytest.approx(0.0824, abs=0.01)
+    assert "The error is expected to be" in asked.get("/models/loan").text
 
 
 def test_a_console_that_only_shows_has_no_buttons_and_refuses_calls(
