@@ -138,7 +138,9 @@ def of_the_demo(browser: Browser) -> Iterator[Path]:
     """Run it, and take each moment when it is there. Raises SystemExit if it ended before one."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-u", "-m", "driftloop_cli", "demo", "--state-dir", folder]
-        demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        demo = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         assert demo.stdout is not None
         try:
             said = iter(demo.stdout.readline, "")
