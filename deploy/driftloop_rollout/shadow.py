@@ -155,7 +155,7 @@ class Shadows:
         spec = deployment.model
         view, rules = watch_view(rollout), self._settings.for_model(spec).rollout
         assert view.shadow is not None
-        moved = self._moved(view, view.shadow, spec, rules, now)
+        moved = self._moved(view, view.shadow, spec, rules, now, "the former champion")
         found = not_watchable(moved) if isinstance(moved, ShadowStep) else watch_judged(moved)
         if found.outcome != "hold":
             self._end(rollout.id)
@@ -168,18 +168,19 @@ class Shadows:
         spec: ModelSpec,
         rules: RolloutSettings,
         now: datetime,
+        who: str = "the candidate",
     ) -> ShadowStage | ShadowStep:
-        """With further answers and pairs, or why there are none any more."""
+        """With further answers of `who` and pairs, or why there are none any more."""
         try:
             stage = self._answer(rollout, stage, spec, rules, now)
         except (ShadowRefused, Rejected) as error:
-            return ShadowStep(stage, "skip", f"the candidate cannot answer in the shadow: {error}")
+            return ShadowStep(stage, "skip", f"{who} cannot answer in the shadow: {error}")
         except ShadowDied as error:
             self._end(rollout.id)
             stage = replace(stage, died=stage.died + 1)
             log.warning("rollout.shadow_died", rollout_id=rollout.id, reason=str(error))
             if stage.died >= MOST_DEATHS[spec.kind]:
-                why = f"{stage.died} times the candidate did not survive the shadow: {error}"
+                why = f"{stage.died} times {who} did not survive the shadow: {error}"
                 hint = " (rollout.shadow_memory_bytes)" if "memory" in str(error) else ""
                 return ShadowStep(stage, "harm", why + hint, "worse")
         return self._compare(rollout, stage, spec, rules, now)

@@ -67,6 +67,24 @@ METRICS: Mapping[str, MetricKind] = {
     ),
     "rating": MetricKind("generation", "rating", margin=0.05),
 }
+_SPOKEN: Mapping[str, str] = {
+    "error": "the error rate",
+    "balanced_error": "the balanced error rate",
+    "cost": "the cost per row",
+    "miss_rate": "the miss rate",
+    "false_positive_rate": "the false positive rate",
+    "false_discovery_rate": "the false discovery rate",
+    "brier": "the Brier score",
+    "log_loss": "the log loss",
+    "ranking": "the ranking error (1 - AUC)",
+    "top_k_error": "the error rate",
+    "squared": "the squared error",
+    "absolute": "the absolute error",
+    "relative": "the relative error",
+    "pinball": "the pinball loss",
+    "coverage": "the share of values outside the interval",
+    "rating": "the loss of ratings (1 - rating)",
+}
 OWN = MetricKind(None, "outputs")
 """Of `module:function`."""
 _SHARED = frozenset({"metric", "margin", "output", "label", "classes"})
@@ -142,6 +160,18 @@ class Objective(BaseModel):
         """Of the metric among others of its model."""
         parts = [self.metric, self.label, self.positive, self.quantile, self.k]
         return " ".join(str(part) for part in parts if part is not None)
+
+    @property
+    def in_sentence(self) -> str:
+        """What its value is, for people: "the cost per row", "the miss rate of class 'fraud'"."""
+        said = _SPOKEN.get(self.metric, f"the mean loss by {self.metric}")
+        if self.k is not None:
+            said += f" of the {self.k} most likely classes"
+        if self.quantile is not None:
+            said += f" of the quantile {self.quantile:g}"
+        if self.positive is not None and self.metric != "cost":
+            said += f" of class {self.positive!r}"
+        return said if self.label is None else f"{said} ({self.label})"
 
     @property
     def said_margin(self) -> float | str:

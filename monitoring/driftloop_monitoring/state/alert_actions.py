@@ -43,7 +43,7 @@ def performance_message(
     if rule.objective is not None:
         before, after = rule.value(baseline.mean), rule.value(change.mean_loss)
         return (
-            f"{model} version {version}: {rule.objective.name}{of} rose from {before:.4g} to "
+            f"{model} version {version}: {rule.objective.in_sentence}{of} rose from {before:.4g} to "
             f"{after:.4g}, over {change.rows:,} labelled rows {since}"
         )
     if task == "generation":
@@ -59,13 +59,13 @@ def performance_message(
 
 
 def estimate_message(rule: LossRule, version: int, expected: Expected, since: datetime) -> str:
-    name = rule.objective.name if rule.objective is not None else "error rate"
+    name = rule.objective.in_sentence if rule.objective is not None else "the error rate"
     before, after, low, high = (
         f"{rule.value(mean):.4g}" if rule.objective is not None else f"{mean:.1%}"
         for mean in (expected.mean - expected.rise, expected.mean, expected.low, expected.high)
     )
     return (
-        f"{rule.spec.name} version {version}: without labels yet, the {name} is expected to have "
+        f"{rule.spec.name} version {version}: without labels yet, {name} is expected to have "
         f"risen from {before} to {after} (95 %: {low} to {high}), by the confidence of "
         f"{expected.rows:,} answers since {since.isoformat(timespec='seconds')}"
     )

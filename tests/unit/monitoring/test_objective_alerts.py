@@ -87,7 +87,7 @@ def test_a_recall_that_collapses_alerts_though_accuracy_hardly_moves() -> None:
     assert judged(known, rare(150_000, 0.8, 3)).alerts == ()
     (alert,) = judged(known, now).alerts
     assert isinstance(alert, RaiseAlert)
-    assert "cost rose from 0.00" in alert.message
+    assert "the cost per row rose from 0.00" in alert.message
 
 
 def test_a_slice_that_gets_worse_alerts_and_is_named() -> None:
@@ -167,7 +167,7 @@ def test_an_output_whose_error_rises_alerts_and_is_named() -> None:
     found = judged(known, offered(5_000, 14, 3))
     (alert,) = found.alerts
     assert isinstance(alert, RaiseAlert)
-    assert "version 1: absolute amount rose from 7.951 to 1" in alert.message
+    assert "version 1: the absolute error (amount) rose from 7.951 to 1" in alert.message
     assert found.state.risen is not None
     assert found.state.risen[0] == "absolute amount"
 

@@ -75,7 +75,11 @@ def test_a_former_champion_that_dies_in_the_shadow_keeps_a_part_of_the_traffic(
     watched: World, graphs: Graphs
 ) -> None:
     graphs.how = {"dies": True}
-    watched.run(30)
+    controller, told = watched.controller(), set()
+    for _ in range(30):
+        watched.run(1, controller=controller)
+        told.add(watched.rollout().reason)
+    assert any("3 times the former champion did not survive the shadow" in why for why in told)
     rollout = watched.rollout()
     assert rollout.state is State.WATCHED
     assert (rollout.watch, rollout.holdback) == (None, 0.05)
