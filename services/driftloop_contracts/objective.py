@@ -83,6 +83,7 @@ _SPOKEN: Mapping[str, str] = {
     "relative": "the relative error",
     "pinball": "the pinball loss",
     "coverage": "the share of values outside the interval",
+    "set_coverage": "the share of labels outside the set",
     "rating": "the loss of ratings (1 - rating)",
 }
 OWN = MetricKind(None, "outputs")

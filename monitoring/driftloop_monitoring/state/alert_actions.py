@@ -42,9 +42,10 @@ def performance_message(
     since = f"since {change.at.isoformat(timespec='seconds')}"
     if rule.objective is not None:
         before, after = rule.value(baseline.mean), rule.value(change.mean_loss)
+        what = rule.objective.in_sentence
         return (
-            f"{model} version {version}: {rule.objective.in_sentence}{of} rose from {before:.4g} to "
-            f"{after:.4g}, over {change.rows:,} labelled rows {since}"
+            f"{model} version {version}: {what}{of} rose from {before:.4g} to {after:.4g}, over "
+            f"{change.rows:,} labelled rows {since}"
         )
     if task == "generation":
         return (
