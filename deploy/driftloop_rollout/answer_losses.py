@@ -43,18 +43,10 @@ class AnswerLosses:
     def of(self, champion: pa.Table, candidate: pa.Table) -> tuple[Pairs, str]:
         """Return the losses of n rows that both answered, NaN without an answer; and why a scorer
         or judge gave none, or ""."""
-        why: list[str] = []
-
-        def scored(messages: list[dict[str, Any]], text: str) -> float:
-            assert self.scorer is not None
-            try:
-                return self.scorer(messages, text)
-            except Exception as error:
-                why.append(f"options.scorer failed ({type(error).__name__}: {error})")
-                raise
-
-        scorer = None if self.scorer is None else scored
-        found: Pairs = {FORMAT: (malformed(candidate, scorer), malformed(champion, scorer))}
+        found: Pairs = {
+            FORMAT: (malformed(candidate, self.scorer), malformed(champion, self.scorer))
+        }
+        why = [self.scorer.problem] if self.scorer and self.scorer.problem else []
         if self.judge is not None:
             asked = [*_judged(candidate), *_judged(champion)]
             losses, missing = _losses(self.judge, asked, self.judge_s)

@@ -97,6 +97,7 @@ def read_arm_rows(
         losses = all_losses(measures, table)
     except Rejected as error:
         losses, problem = [np.full(table.num_rows, np.nan)] * len(measures), str(error)
+    malformed = kind.malformed(table, scorer)
     rows = ArmRows(
         at=table["predicted_at"].cast("int64").to_numpy(),
         canary=canary,
@@ -105,10 +106,10 @@ def read_arm_rows(
         failed=~_numpy(table["error"].is_null()).astype(bool),
         labelled=arrived(table, spec.labels),
         loss=losses[0],
-        malformed=kind.malformed(table, scorer),
+        malformed=malformed,
         key=_keys(table),
         others=tuple(losses[1:]),
-        problem=problem,
+        problem=problem or (scorer.problem if scorer else ""),
     )
     return rows.where(chosen)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
+from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.objective import METRICS, parse_objective
 from driftloop_contracts.signature import Signature, TensorSpec
@@ -275,6 +276,21 @@ def test_the_output_with_probabilities_is_found() -> None:
 def test_what_the_outputs_cannot_serve_is_refused(said: dict[str, Any], why: str) -> None:
     with pytest.raises(Rejected, match=why):
         served_objectives(spec(**said), SIGNATURE)
+
+
+@pytest.mark.parametrize("name", ["scorer", "judge"])
+def test_a_scorer_or_judge_that_is_none_is_refused(name: str) -> None:
+    def chat(named: str) -> ModelSpec:
+        return ModelSpec("chat", "generation", "text", runtime="vllm", options={name: named})
+
+    known = chat("math:sqrt")
+    assert served_objectives(known, LANGUAGE.signature or SIGNATURE) == known
+    for named, why in (
+        ("no_module_of_this_name:f", "cannot be imported"),
+        ("math:pi", "not a function"),
+    ):
+        with pytest.raises(Rejected, match=why):
+            served_objectives(chat(named), LANGUAGE.signature or SIGNATURE)
 
 
 @pytest.mark.parametrize(

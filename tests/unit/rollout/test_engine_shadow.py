@@ -14,6 +14,7 @@ from test_language_shadow import GOOD, conversations, polite
 from driftloop_contracts.shadow_call import PATH, ShadowCall
 from driftloop_rollout.answer_losses import AnswerLosses
 from driftloop_rollout.engine_shadow import EngineLimits, EngineShadow, Whereabouts
+from driftloop_rollout.output_quality import Scorer
 from driftloop_rollout.shadow_process import Answered, ShadowDied, ShadowRefused
 
 ANSWER = {
@@ -99,7 +100,7 @@ def answered(graph: EngineShadow, asked: pa.Table) -> Answered:
 
 def test_each_conversation_is_asked_again_and_compared(serve: Callable[[Reply], Port]) -> None:
     port = serve(lambda _: (200, ANSWER))
-    graph = shadow(port.address, losses=AnswerLosses(polite), busy_above=1)
+    graph = shadow(port.address, losses=AnswerLosses(Scorer(polite)), busy_above=1)
     found = answered(graph, rows(3))
     assert found.answers["out_text"].to_pylist() == ["no"] * 3
     assert np.isnan(found.answers["out_token_s"].to_numpy()).all()

@@ -318,7 +318,7 @@ def test_a_scorer_that_always_fails_proves_nothing_and_is_named(make: MakeWorld)
     world.ask_for()
     rollout = world.shadowed()
     assert rollout.history[1].event == "skip"
-    assert "options.scorer failed (KeyError: " in rollout.history[1].reason
+    assert "options.scorer raised KeyError: " in rollout.history[1].reason
     assert rollout.shadow is not None
     assert "format" not in rollout.shadow.proven
 

@@ -17,7 +17,7 @@ from driftloop_rollout.evidence import RolloutEvidence, extend, start
 from driftloop_rollout.machine import Rollout, State
 from driftloop_rollout.margins import Margins
 from driftloop_rollout.observer import margins
-from driftloop_rollout.output_quality import malformed, scorer_of
+from driftloop_rollout.output_quality import malformed, scorer_of, usable_scorer
 from driftloop_rollout.traffic import baseless, desired, trimmed
 from driftloop_settings import LlmSettings, RolloutSettings
 
@@ -260,3 +260,44 @@ def test_json_that_was_asked_for_must_be_json() -> None:
 def test_a_scorer_that_is_not_there_is_named() -> None:
     with pytest.raises(Rejected, match="nowhere:polite"):
         scorer_of(replace(CHAT, options={"scorer": "nowhere:polite"}))
+
+
+def over(messages: list[dict[str, Any]], answer: str) -> float:
+    return 7.0
+
+
+def nan_only(messages: list[dict[str, Any]], answer: str) -> float:
+    return float("nan")
+
+
+def away(messages: list[dict[str, Any]], answer: str) -> float:
+    raise RuntimeError("away")
+
+
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        (f"{__name__}:over", "options.scorer gave 7: it must give 0 to 1"),
+        (f"{__name__}:nan_only", "options.scorer gave NaN"),
+        (f"{__name__}:away", "options.scorer raised RuntimeError: away"),
+        ("nowhere:polite", "options.scorer 'nowhere:polite' cannot be imported"),
+    ],
+)
+def test_a_scorer_that_gives_no_score_is_inconclusive_and_proves_nothing(
+    named: str, why: str
+) -> None:
+    scorer = usable_scorer(replace(CHAT, options={"scorer": named}))
+    rows = read_arm_rows(answers(1, 60, GOOD, POOR), CHAT, None, 1, 2, scorer)
+    assert np.isnan(rows.malformed[~rows.failed]).all()
+    assert why in rows.problem
+    limit = limits()
+    seen = extend(begun(POOR, limit), rows, rows, limit, NOW + timedelta(seconds=400))
+    assert why in seen.problem
+
+
+def test_a_scorer_that_fails_for_one_answer_judges_the_others() -> None:
+    scorer = scorer_of(replace(CHAT, options={"scorer": f"{__name__}:polite"}))
+    assert scorer is not None
+    assert np.isnan(malformed(form("crash"), scorer)[0])
+    assert malformed(form("please"), scorer)[0] == 0.0
+    assert scorer.problem == ""
