@@ -53,7 +53,9 @@ async def test_an_adapter_answers_unseen_and_gives_way_to_clients(
     adapter = tiny_adapter(world.settings.state_dir / "shadow", base.path, seed=5)
     await world.deploy(base, world.adapter(2, adapter), split=TrafficSplit(1))
     addresses = world.loaded.addresses[2]
-    answer = await client.chat.completions.create(model="tiny", messages=HI, max_tokens=8)
+    answer = await client.chat.completions.create(
+        model="tiny", messages=HI, max_tokens=8, temperature=0
+    )
     (row,) = world.kept(answer.id)
     (folder,) = world.settings.spool_dir.glob("engine-*")
     before = len(SpoolReader(folder).read(64 << 20).predictions)
@@ -62,13 +64,15 @@ async def test_an_adapter_answers_unseen_and_gives_way_to_clients(
         "tiny", 2, lambda: Whereabouts(addresses), AnswerLosses(Scorer(length)), limits
     )
     operations = ("chat.completions", "completions", "responses")
-    table = pa.Table.from_pylist([asked(row, operation, n=2) for operation in operations])
+    table = pa.Table.from_pylist([asked(row, operation, temperature=0) for operation in operations])
     found = await answers(shadow, table)
     assert found.answers["failed"].to_pylist() == [False] * 3
     assert found.answers["out_completion_tokens"].to_pylist() == [6] * 3
     candidate, champion = found.losses["format"]
     assert not np.isnan([candidate, champion]).any()
-    again = await client.chat.completions.create(model="tiny@2", messages=HI, max_tokens=6)
+    again = await client.chat.completions.create(
+        model="tiny@2", messages=HI, max_tokens=6, temperature=0
+    )
     assert found.answers["out_text"][0].as_py() == again.choices[0].message.content
     assert len(SpoolReader(folder).read(64 << 20).predictions) == before + 1  # that last one
     engine: Any = world.replica._engine
@@ -80,7 +84,9 @@ async def test_an_adapter_answers_unseen_and_gives_way_to_clients(
     answering = asyncio.ensure_future(answers(slow, pa.Table.from_pylist(endless)))
     while not engine.in_flight:
         await asyncio.sleep(0.01)
-    served = await client.chat.completions.create(model="tiny", messages=HI, max_tokens=8)
+    served = await client.chat.completions.create(
+        model="tiny", messages=HI, max_tokens=8, temperature=0
+    )
     assert served.choices[0].message.content == answer.choices[0].message.content
     found = await answering
     assert found.kept is not None
