@@ -6,7 +6,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from s3_server import environment, s3_server
 from s3_server import store as bucket
 
 from driftloop_artifacts import open_artifacts
-from driftloop_contracts.errors import RetryLater
+from driftloop_artifacts.garbage import delete, find_garbage
+from driftloop_contracts.errors import NotFound, RetryLater
 from driftloop_contracts.model import Deployment
 from driftloop_gateway.intake import take_in
 from driftloop_lake.delta_lake import open_lake
@@ -136,3 +137,24 @@ def test_a_machine_that_has_a_version_needs_no_bucket(
         assert OnnxModel(folder)
     with pytest.raises(RetryLater, match="cannot be used"):
         open_artifacts(machine("new")).use(served.path).__enter__()
+
+
+def test_files_that_nothing_names_are_deleted_from_the_bucket(
+    machine: Machine, deployed: Deployment, tmp_path: Path
+) -> None:
+    (served,) = deployed.versions
+    gateway = machine("gateway")
+    shared = open_artifacts(gateway)
+    (tmp_path / "unnamed").mkdir()
+    (tmp_path / "unnamed" / "file").write_text("nobody's")
+    unnamed = shared.put(tmp_path / "unnamed")
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    found = find_garbage(shared.blobs, [served.path], lambda _: True, tomorrow)
+    assert [len(found.folders), len(found.files)] == [1, 1]
+    assert found.size > len("nobody's")
+    delete(shared.blobs, found)
+    assert find_garbage(shared.blobs, [served.path], lambda _: True, tomorrow).all == ()
+    with open_artifacts(machine("serving")).use(served.path) as folder:
+        assert OnnxModel(folder)
+    with pytest.raises(NotFound):
+        open_artifacts(machine("serving")).use(unnamed).__enter__()
