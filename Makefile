@@ -142,6 +142,10 @@ bench-serving: setup  ## Compare serving with baselines and peers, about 20 minu
 bench-stream: setup  ## Measure Kafka to lake and window queries, about 5 minutes (ARGS=--quick: 1)
 	$(BIN)/python tests/bench/bench_stream.py $(ARGS)
 
+.PHONY: bench-capacity
+bench-capacity: setup  ## Measure what a million predictions cost the spool and the shipper, some seconds
+	$(BIN)/python tests/bench/bench_capacity.py $(ARGS)
+
 .PHONY: bench-console
 bench-console: setup  ## Measure the console over 500 models with 10,000 windows each, about 5 minutes
 	$(BIN)/python tests/bench/bench_console.py $(ARGS)
