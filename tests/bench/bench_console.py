@@ -49,7 +49,7 @@ COPIED = {
     "sketches": ("id", "model"), "cursors": ("name",), "ledger": ("model",), "changes": ("model",),
 }  # fmt: skip
 """The columns of each table that hold the model's name, one that identifies its rows last."""
-OPEN_S = 20.0
+OPEN_S, SETTLED_S = 20.0, 3.0
 NOT_USED: Any = None
 PAGES = (
     "/", "/?sort_models=-error", "/?format=csv", "/models/model-7", "/models/model-7?last=7d",
@@ -175,6 +175,7 @@ def open_pages(store: Store, folder: Path, pages: int) -> float:
                 "event: table-retrains"
             ):  # the last section of the page
                 pass
+        time.sleep(SETTLED_S)  # a page that was just opened is made once more
         began, cpu = time.monotonic(), time.process_time()
         time.sleep(OPEN_S)
         return (time.process_time() - cpu) / (time.monotonic() - began)

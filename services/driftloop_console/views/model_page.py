@@ -141,7 +141,7 @@ def running_error_chart(windows: Sequence[Record]) -> Chart | None:
         confidence_sequence(p["mean_loss"], p["rows"], p.get("dispersion", 1.0)) for _, p in known
     ]
     return Chart(
-        "Mean error of all labelled rows so far, its 95 % confidence sequence, and the reference",
+        "Error so far with its 95 % confidence sequence, and the reference",
         tuple(_seconds(window["ended_at"]) for window, _ in known),
         (
             Series("Error so far", tuple(p["mean_loss"] for _, p in known)),
