@@ -134,7 +134,7 @@ class Database:
 
 
 def parts(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    """So many as one statement may have parameters."""
+    """Split ids, because a statement may have a limited number of parameters."""
     return (ids[start : start + PARAMETERS] for start in range(0, len(ids), PARAMETERS))
 
 
