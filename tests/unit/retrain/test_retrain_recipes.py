@@ -125,6 +125,27 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
     check_parity(rows, whole.predict(rows), resumed.predict(rows), 0.0)
 
 
+@pytest.mark.parametrize("recipe", [TabularNetwork(), ResidualNetwork()], ids=lambda r: r.name)
+def test_a_network_of_the_validated_length_is_the_one_that_was_validated(
+    recipe: TabularNetwork, tmp_path: Path
+) -> None:
+    data = example("classification", rows=600)
+    # Nothing can be learned from labels at random, so that the best epoch is an early one.
+    data = replace(data, labels=np.random.default_rng(0).permutation(data.labels))
+    train, held = data.slice(0, 400), data.slice(400, 600)
+    classes, inputs = np.unique(data.labels), input_tensors(data.features)
+
+    def context(name: str, rounds: int | None = None) -> FitContext:
+        return FitContext(
+            "classification", inputs, 3, tmp_path / name, classes=classes, rounds=rounds
+        )
+
+    validated = recipe.fit(train, held, context("validated"))
+    assert validated.rounds < recipe.max_epochs
+    final = recipe.fit(train, None, context("final", validated.rounds))
+    check_parity(held.features, validated.predict(held.features), final.predict(held.features), 0.0)
+
+
 def test_a_tree_graph_walks_like_the_trees_even_on_thresholds(tmp_path: Path) -> None:
     """Rows whose number lies exactly on a split, or beside it by one float32 step."""
     import pyarrow as pa

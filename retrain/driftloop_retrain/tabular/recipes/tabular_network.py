@@ -33,8 +33,8 @@ from driftloop_retrain.tabular.tuning.space import Parameters, Space, between, o
 MAX_EPOCHS, PATIENCE = 16, 6
 BATCH = 512
 LEARNING_RATE, WEIGHT_DECAY = 5e-3, 1e-3
-"""The rate falls to zero along a half cosine over all epochs. The last weights are then close to
-the best, so a fit of the same length without a validation part is reliable."""
+"""The rate falls along a half cosine, to zero after the recipe's most epochs. A fit without a
+validation part goes the same way and stops earlier, so it is the one that was validated."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -71,7 +71,8 @@ class TabularNetwork:
         shape = self._shape(context.parameters)
         layout = layout_of(encoding, matrix, train.labels, context.classes, shape)
         epochs = context.rounds or self.max_epochs
-        run = _Training(layout, encoding, (train, matrix), validation, context, epochs)
+        whole = max(epochs, self.max_epochs)
+        run = _Training(layout, encoding, (train, matrix), validation, context, whole)
         while run.epoch < epochs and not run.stale:
             run.advance(context.seed)
             run.save()
