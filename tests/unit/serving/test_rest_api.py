@@ -236,7 +236,7 @@ async def test_metrics_are_prometheus_text(world: World) -> None:
     await world.post("/v2/models/n/infer", b"{}")
     answer = await world.http.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
-    assert 'model="",reason="NotFound"' in answer.text
+    assert 'driftloop_request_failures_total{reason="NotFound",' in answer.text
 
 
 async def test_infer_behind_an_encoded_url_is_answered_too(world: World) -> None:
