@@ -218,9 +218,8 @@ class Shadows:
         except Rejected as error:
             return ShadowStep(None, "skip", f"no shadow: {error}")
         most = rules.shadow_rows
-        if (
-            spec.kind is LANGUAGE
-        ):  # ratings are of the champion's answers: nothing is paired by them
+        if spec.kind is LANGUAGE:
+            # Ratings are of the champion's answers: nothing is paired by them.
             measures, most = Measures(None), min(most, REPLAYED) if losses.compares else 0
         since, note = replayed_since(
             *(lake, rollout.model, pin, champion, rollout.candidate),

@@ -2,15 +2,16 @@
 with `--check` it only compares. Import one in Grafana and choose the Prometheus that scrapes
 `/metrics` of the control port and of the serving port.
 
-Pure but for `main`. A test runs every query against a Prometheus of a running stack.
+Pure. A test runs every query against a Prometheus of a running stack.
 """
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from generated_files import keep
 
 FOLDER = Path(__file__).parent
 WIDTH, HEIGHT, COLUMNS = 8, 8, 3
@@ -326,20 +327,5 @@ def files() -> dict[Path, str]:
     }
 
 
-def main(arguments: Sequence[str]) -> None:
-    old = {
-        path: text
-        for path, text in files().items()
-        if not path.is_file() or path.read_text() != text
-    }
-    if "--check" in arguments:
-        for path in old:
-            print(f"{path.name} is out of date: run `make reference`")
-        raise SystemExit(bool(old))
-    for path, text in old.items():
-        path.write_text(text)
-        print(f"wrote {path.name}")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    keep(files(), sys.argv[1:])

@@ -13,6 +13,7 @@ from typing import Any
 
 from driftloop_settings import Settings
 from driftloop_settings.describe import describe_settings, secret_keys
+from generated_files import keep
 
 FILE = Path(__file__).parent / "driftloop" / "values.schema.json"
 SET_BY_THE_CHART = frozenset(
@@ -204,16 +205,5 @@ def text() -> str:
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
-def main(arguments: Sequence[str]) -> None:
-    wanted = text()
-    if FILE.is_file() and FILE.read_text() == wanted:
-        return
-    if "--check" in arguments:
-        print(f"{FILE.name} is out of date: run `make reference`")
-        raise SystemExit(1)
-    FILE.write_text(wanted)
-    print(f"wrote {FILE.name}")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    keep({FILE: text()}, sys.argv[1:])

@@ -2,7 +2,7 @@
 `alerts.yml` anew, with `--check` it only compares.
 
 They are for those who have a Prometheus and no route of driftloop's own (`alerts.routes`), and for
-what driftloop cannot say of itself: that nothing answers. Pure but for `main`.
+what driftloop cannot say of itself: that nothing answers. Pure.
 """
 
 import sys
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+
+from generated_files import keep
 
 FILE = Path(__file__).parent / "alerts.yml"
 
@@ -113,16 +115,5 @@ def text() -> str:
     return head + yaml.safe_dump(rendered(RULES), sort_keys=False, width=100)
 
 
-def main(arguments: Sequence[str]) -> None:
-    wanted = text()
-    if FILE.is_file() and FILE.read_text() == wanted:
-        return
-    if "--check" in arguments:
-        print(f"{FILE.name} is out of date: run `make reference`")
-        raise SystemExit(1)
-    FILE.write_text(wanted)
-    print(f"wrote {FILE.name}")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    keep({FILE: text()}, sys.argv[1:])

@@ -14,6 +14,8 @@ import rest_api_page
 import settings_page
 import states_page
 
+from generated_files import keep
+
 FOLDER = Path(__file__).parents[1] / "reference"
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings": settings_page.render,
@@ -25,24 +27,9 @@ PAGES: Mapping[str, Callable[[], str]] = {
 }
 
 
-def outdated() -> dict[Path, str]:
-    """The pages whose file differs from what the source says, with what they should be."""
-    pages = {FOLDER / f"{name}.md": render() for name, render in PAGES.items()}
-    return {
-        path: text for path, text in pages.items() if not path.is_file() or path.read_text() != text
-    }
-
-
-def main() -> None:
-    found = outdated()
-    if "--check" in sys.argv[1:]:
-        for path in found:
-            print(f"{path.relative_to(FOLDER.parents[1])} is out of date: run `make reference`")
-        raise SystemExit(bool(found))
-    for path, text in found.items():
-        path.write_text(text)
-        print(f"wrote {path.relative_to(FOLDER.parents[1])}")
+def pages() -> dict[Path, str]:
+    return {FOLDER / f"{name}.md": render() for name, render in PAGES.items()}
 
 
 if __name__ == "__main__":
-    main()
+    keep(pages(), sys.argv[1:])
