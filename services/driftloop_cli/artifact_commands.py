@@ -153,12 +153,14 @@ def adopted(
 ) -> tuple[list[str], list[str]]:
     """Store every version that is a folder here. Returns those that were moved, and why others
     were not. A deployment that changes meanwhile is written by the next call."""
+    from driftloop_artifacts.manifest import is_address
+
     moved, left = [], []
     busy = {rollout["model"] for rollout in store.active_rollouts()}
     for record in list(_versions(registry)):
         name = f"{record.model} {record.version}"
         folder = Path(record.path)
-        if _ADDRESS.match(record.path):
+        if is_address(record.path):
             continue
         if record.model in busy:
             left.append(f"{name}: a rollout is active")
@@ -175,12 +177,14 @@ def adopted(
 
 def _redeploy(store: "Store", registry: "Registry", models: Iterable[str]) -> None:
     """Replace the folders that deployments name by the addresses in the registry."""
+    from driftloop_artifacts.manifest import is_address
+
     for model in models:
         deployment = store.deployment(model)
         if deployment is None:
             continue
         versions = registry.versions(model)
-        paths = {v.version: v.path for v in versions if _ADDRESS.match(v.path)}
+        paths = {v.version: v.path for v in versions if is_address(v.path)}
         served_now = tuple(
             replace(served, path=paths.get(served.version, served.path))
             for served in deployment.versions

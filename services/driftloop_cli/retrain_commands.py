@@ -21,7 +21,7 @@ def list_(
     model: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
 ) -> None:
     """List retrains, newest first."""
-    client = ControlClient(run.settings.state_dir)
+    client = ControlClient(run.folder)
     found = client.get("/api/retrains", **({"model": model} if model else {}))
     rows = retrain_rows([Retrain.from_dict(record) for record in found])
     run.emit(found, lambda: console.show(rows.lines(console.width_limit)))
@@ -38,7 +38,7 @@ def show(
 ) -> None:
     """Show a retrain of a model, by default the newest one, with all its attempts: one that
     failed is tried again later."""
-    client = ControlClient(run.settings.state_dir)
+    client = ControlClient(run.folder)
     known = [Retrain.from_dict(each) for each in client.get("/api/retrains", model=model)]
     asked = [each for each in known if each.id.startswith(retrain or "")]
     if not asked:

@@ -41,6 +41,12 @@ def times_of(rows: pa.Table) -> NDArray[np.datetime64]:
     return times
 
 
+def seconds_of(rows: pa.Table) -> NDArray[np.float64]:
+    """Return when the rows were predicted, in seconds since 1970."""
+    seconds: NDArray[np.float64] = rows["predicted_at"].cast("int64").to_numpy() / 1e6
+    return seconds
+
+
 def rows_after(rows: pa.Table, position: Position | None) -> pa.Table:
     """Return the rows after the position, or all rows if it is None. `rows` must be sorted."""
     if position is None or not rows.num_rows:

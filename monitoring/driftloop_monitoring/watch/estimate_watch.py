@@ -23,6 +23,7 @@ from driftloop_monitoring.state.monitor_state import MonitorState
 from driftloop_monitoring.state.reference import Reference
 from driftloop_monitoring.statistics.expected_loss import Expected
 from driftloop_monitoring.statistics.performance import Rule
+from driftloop_monitoring.statistics.positions import seconds_of
 from driftloop_monitoring.statistics.windows import stable_id
 
 ENOUGH = 500
@@ -88,7 +89,7 @@ def watch_labels(
     since = state.expected_since
     if since is None or state.tested_since >= ENOUGH:
         return state, ()
-    later = np.array([at >= since for at in rows["predicted_at"].to_pylist()])
+    later = seconds_of(rows) >= since.timestamp()
     state = replace(state, tested_since=state.tested_since + int((later & ~np.isnan(losses)).sum()))
     over = state.tested_since >= ENOUGH
     return state, (CloseAlerts(CheckKind.ESTIMATE),) if over else ()
@@ -98,7 +99,6 @@ def _risen(
     state: MonitorState, reference: Reference, rows: pa.Table, expected: Expected, rule: Rule
 ) -> bool:
     lesson = rule.applied(state.test.calm.lesson)
-    times = np.array([at.timestamp() for at in rows["predicted_at"].to_pylist()])
-    usual = max(0.0, float(lesson.usual(times).mean()))
+    usual = max(0.0, float(lesson.usual(seconds_of(rows)).mean()))
     margin = reference.margin or rule.margin
     return expected.clearly_above(margin + rule.unexplained(lesson) + usual)

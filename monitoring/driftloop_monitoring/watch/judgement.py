@@ -37,7 +37,7 @@ from driftloop_monitoring.statistics.performance import (
     State,
     update,
 )
-from driftloop_monitoring.statistics.positions import position_of
+from driftloop_monitoring.statistics.positions import position_of, seconds_of
 from driftloop_monitoring.statistics.window_loss import WindowLoss
 from driftloop_monitoring.statistics.windows import Cut, stable_id
 from driftloop_monitoring.watch.estimate_watch import watch_labels, watch_window
@@ -267,8 +267,7 @@ def _updated(
     test: State, losses: NDArray[np.float64], rows: pa.Table, baseline: LossBaseline, rule: Rule
 ) -> State:
     usable = ~np.isnan(losses)
-    seconds = rows["predicted_at"].cast("int64").to_numpy()[usable] / 1e6
-    return update(test, losses[usable], seconds, baseline, rule)
+    return update(test, losses[usable], seconds_of(rows)[usable], baseline, rule)
 
 
 def _judged_rows(reference: Reference, rows: pa.Table) -> tuple[NDArray[np.float64], str]:
