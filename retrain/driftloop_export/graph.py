@@ -1,6 +1,6 @@
 """The graph around a converted model: raw columns in, `label`, `probabilities` or `value` out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ def assembled(body: Body, inputs: Sequence[TensorSpec], answers: Outputs) -> Any
     `answers`. Raises NotExportable if the body takes other columns."""
     columns = [tensor.name for tensor in inputs]
     inputs = body.inputs or inputs
-    prefix = _prefix([*columns, *(tensor.name for tensor in inputs)])
+    prefix = free_prefix([*columns, *(tensor.name for tensor in inputs)])
     model = compose.add_prefix(body.model, prefix)
     graph = model.graph
     wanted = {node.name: node.type.tensor_type.elem_type for node in graph.input}
@@ -67,7 +67,7 @@ def _cast(tensor: TensorSpec, target: str, kind: int) -> Any:
             f"the model takes the column {tensor.name!r} as another type than the sample's "
             f"{tensor.datatype}: encode texts inside the model, by a step of its pipeline"
         )
-    if _element(tensor) == kind:
+    if element_of(tensor.datatype) == kind:
         return helper.make_node("Identity", [tensor.name], [target])
     return helper.make_node("Cast", [tensor.name], [target], to=kind)
 
@@ -102,21 +102,22 @@ def _kind_of(values: Any) -> int:
     return int(TensorProto.INT64 if values.dtype.kind == "i" else TensorProto.FLOAT)
 
 
-def _prefix(names: Sequence[str]) -> str:
+def free_prefix(names: Iterable[str]) -> str:
     """One that no name of the user's begins with."""
-    prefix = "model_"
+    prefix, names = "model_", list(names)
     while any(name.startswith(prefix) for name in names):
         prefix += "_"
     return prefix
 
 
-def _element(tensor: TensorSpec) -> int:
-    return int(getattr(TensorProto, _ELEMENTS.get(tensor.datatype, tensor.datatype)))
+def element_of(datatype: str) -> int:
+    """ONNX's number of a datatype."""
+    return int(getattr(TensorProto, _ELEMENTS.get(datatype, datatype)))
 
 
 def _value_info(tensor: TensorSpec) -> Any:
     free = (f"free_{i}" if size < 0 else size for i, size in enumerate(tensor.row_shape or ()))
-    return helper.make_tensor_value_info(tensor.name, _element(tensor), ["n", *free])
+    return helper.make_tensor_value_info(tensor.name, element_of(tensor.datatype), ["n", *free])
 
 
 def constant(name: str, values: Any) -> Any:

@@ -39,6 +39,15 @@ class Native:
         """The rows as the model takes them. Raises Rejected if they do not fit."""
         return sample_of(rows, self._adapter.columns(self._model))
 
+    @property
+    def columns(self) -> Sequence[str] | None:
+        """The columns that the model was trained on; None: it does not say."""
+        return self._adapter.columns(self._model)
+
+    def part(self, sample: Sample) -> Sample:
+        """A sample with the model's columns alone. Raises Rejected if it lacks one."""
+        return sample if self.columns is None else sample.select(self.columns)
+
     def answers(self, sample: Sample) -> Outputs:
         """What the model answers. Raises Rejected if it does another task than it should."""
         answers = self._adapter.answers(self._model, sample, self._task)
@@ -74,7 +83,7 @@ class Native:
                 raise (reason or error) from None
             try:
                 onnx.save(assembled(body, sample.inputs, answers), path)
-                graph = _outputs(OnnxModel(path), sample)
+                graph = outputs_of(path, sample)
                 ours = {name: graph[target] for name, target in names.items()}
                 agreement = compare(sample, answers, ours)
             except Differs as error:
@@ -91,8 +100,9 @@ class Native:
         raise reason or NotExportable("the model has no form as a graph")
 
 
-def _outputs(graph: OnnxModel, sample: Sample) -> dict[str, np.ndarray]:
-    feeds = sample.feeds()
+def outputs_of(path: Path, sample: Sample) -> dict[str, np.ndarray]:
+    """What the graph in a file answers to the sample, by output."""
+    graph, feeds = OnnxModel(path), sample.feeds()
     parts = [
         graph.run({name: values[start : start + BATCH_ROWS] for name, values in feeds.items()})
         for start in range(0, sample.rows, BATCH_ROWS)

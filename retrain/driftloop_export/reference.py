@@ -14,13 +14,15 @@ def reference_table(
     features: pa.Table, outputs: Mapping[str, Any], labels: Sequence[Any] | None
 ) -> pa.Table:
     """`in_…`, `out_…` and, for known labels, `label` (JSON text) and `label_number` (null for
-    texts). `outputs`: arrays [n] or [n, …] by the names of the graph's outputs."""
+    texts and for several labels, which are dicts). `outputs`: arrays [n] or [n, …] by the names of
+    the graph's outputs."""
     columns = {INPUT_PREFIX + name: features[name] for name in features.column_names}
     columns |= {OUTPUT_PREFIX + name: _column(values) for name, values in outputs.items()}
     if labels is not None:
         columns["label"] = pa.array([json.dumps(label) for label in labels], pa.string())
         columns["label_number"] = pa.array(
-            [None if isinstance(label, str) else float(label) for label in labels], pa.float64()
+            [None if isinstance(label, str | dict) else float(label) for label in labels],
+            pa.float64(),
         )
     return pa.table(columns)
 

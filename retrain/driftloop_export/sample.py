@@ -64,6 +64,11 @@ class Sample:
         """As a pandas frame, with the user's own dtypes if it was one."""
         return self.frame if hasattr(self.frame, "iloc") else self.table.to_pandas()
 
+    def select(self, columns: Sequence[str]) -> "Sample":
+        """The same rows with these columns. Raises Rejected if one is missing."""
+        _check_columns(self.columns, columns, others=True)
+        return Sample(self.table.select(list(columns)), self.given)
+
     def feeds(self) -> dict[str, NDArray[np.generic]]:
         """What the graph is given: arrays in the shape and type of each input. A missing text is
         `""`, a missing number NaN."""
@@ -161,13 +166,14 @@ def _check_names(names: Any) -> None:
         )
 
 
-def _check_columns(given: Sequence[str], wanted: Sequence[str]) -> None:
+def _check_columns(given: Sequence[str], wanted: Sequence[str], others: bool = False) -> None:
+    """others: whether there may be more than those that are wanted."""
     if missing := [name for name in wanted if name not in given]:
         raise Rejected(
             f"the model was trained on {listed(map(repr, missing))}, which the sample lacks; it "
             f"has {listed(given)}"
         )
-    if more := [name for name in given if name not in wanted]:
+    if not others and (more := [name for name in given if name not in wanted]):
         raise Rejected(
             f"the model was not trained on {listed(map(repr, more))}: drop that from the sample"
         )

@@ -1,6 +1,7 @@
 """scikit-learn: estimators and pipelines, by skl2onnx, with boosted trees as the last step."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from onnx import compose
 from driftloop_contracts.kind import Task
 from driftloop_export.boosted import OPSETS, Boosted
 from driftloop_export.classes import classes_from
+from driftloop_export.graph import constant
 from driftloop_export.port import MATRIX, Body, NotExportable, NotInstalled, Outputs
 from driftloop_export.sample import Sample
 from driftloop_export.sklearn_steps import (
@@ -34,20 +36,20 @@ class ScikitLearn:
         self._boosters = boosters
 
     def columns(self, model: Any) -> Sequence[str] | None:
-        names = getattr(model, "feature_names_in_", None)
-        return None if names is None else [str(name) for name in names]
+        return _columns(model)
 
     def answers(self, model: Any, sample: Sample, _task: Task | None) -> Outputs:
         from sklearn.base import is_classifier
 
-        _check_fitted(model)
-        named = self.columns(model) is not None
-        # One column that texts are made of is given by its name alone.
-        rows = sample.frame if named else _matrix(sample)
+        if isinstance(model, Column):
+            return {"value": model.predict(rows_for(model, sample)).astype(np.float64)}
+        check_fitted(model)
+        rows = rows_for(model, sample)
         labels = np.asarray(model.predict(rows))
         if labels.ndim > 1 and labels.shape[1] > 1:
             raise NotExportable(
-                f"the model predicts {labels.shape[1]} values for a row: export one model for each"
+                f"the model answers {labels.shape[1]} labels for a row: name them, by labels with "
+                "one column each, or by outputs=[…]"
             )
         if not is_classifier(model):
             return {"value": labels.reshape(-1).astype(np.float64)}
@@ -58,6 +60,9 @@ class ScikitLearn:
         return found
 
     def bodies(self, model: Any, sample: Sample, answers: Outputs) -> Iterator[Body]:
+        if isinstance(model, Column):
+            yield from (_with_column(b, model.number) for b in self.bodies(model.model, sample, {}))
+            return
         for attribute in _WRAPPERS:
             model = getattr(model, attribute, model)
         steps, booster = self._split(model)
@@ -95,11 +100,52 @@ def _from_sparse(boosted: Boosted, steps: Any) -> Boosted:
     return replace(boosted, zero_is_missing=bool(sparse))
 
 
+@dataclass(frozen=True)
+class Column:
+    """One output of a regressor that gives several values for a row."""
+
+    model: Any
+    number: int
+
+    @property
+    def feature_names_in_(self) -> Any:
+        return self.model.feature_names_in_
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        del deep
+        return {}
+
+    def predict(self, rows: Any) -> Any:
+        return np.asarray(self.model.predict(rows))[:, self.number]
+
+
+def _with_column(body: Body, number: int) -> Body:
+    from onnx import helper
+
+    graph = body.model.graph
+    (whole,) = (output.name for output in graph.output)
+    graph.initializer.append(constant("our_column", np.int64(number)))
+    graph.node.append(helper.make_node("Gather", [whole, "our_column"], ["our_value"], axis=1))
+    return Body(body.model, {"value": "our_value"})
+
+
+def _columns(model: Any) -> list[str] | None:
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
+
+
+def rows_for(model: Any, sample: Sample) -> Any:
+    """What a model's methods are called with."""
+    # One column that texts are made of is given by its name alone.
+    return _matrix(sample) if _columns(model) is None else sample.frame
+
+
 def _matrix(sample: Sample) -> Any:
     return sample.matrix() if not sample.has_texts else sample.frame.to_numpy()
 
 
-def _check_fitted(model: Any) -> None:
+def check_fitted(model: Any) -> None:
+    """Raises NotExportable."""
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from export_rows import Rows
@@ -77,3 +78,36 @@ def test_a_task_must_be_said(loans: Rows, tmp_path: Path) -> None:
 def test_texts_are_refused_with_the_way_out(loans: Rows, tmp_path: Path) -> None:
     with pytest.raises(NotExportable, match=r"'salary_range' holds texts.*codes"):
         export(network(4, 2), loans.sample, "m", output=tmp_path, task="classification")
+
+
+def test_a_module_with_several_outputs_has_its_first_layers_once(tmp_path: Path) -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = nn.Linear(2, 8)
+            self.approve, self.amount = nn.Linear(8, 2), nn.Linear(8, 1)
+
+        def forward(self, matrix: torch.Tensor) -> dict[str, torch.Tensor]:
+            hidden = torch.relu(self.trunk(matrix))
+            return {"amount": self.amount(hidden), "approve": self.approve(hidden)}
+
+    torch.manual_seed(0)
+    module = Both()
+    columns = {name: np.linspace(-3, 3, 40, dtype=np.float32) for name in "ab"}
+    export(
+        module,
+        columns,
+        "m",
+        [{"approve": "yes", "amount": 1.5}] * 40,
+        tmp_path,
+        {"approve": "classification", "amount": "regression"},
+        classes={"approve": ["no", "yes"]},
+    )
+    found = OnnxModel(tmp_path).run({n: values[:, None] for n, values in columns.items()})
+    with torch.no_grad():
+        native = module(torch.tensor(np.stack([*columns.values()], axis=1)))
+    np.testing.assert_allclose(found["amount"].ravel(), native["amount"].ravel(), atol=1e-5)
+    chosen = np.array(["no", "yes"])[native["approve"].argmax(dim=1)]
+    assert found["approve"].ravel().tolist() == chosen.tolist()
+    kinds = [n.op_type for n in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert (kinds.count("Relu"), kinds.count("Gemm")) == (1, 3)
