@@ -29,7 +29,8 @@ from driftloop_rollout.machine import TRANSITIONS, Event, Rollout, State, apply
 from driftloop_rollout.observer import Observer
 from driftloop_rollout.outlook import Outlook, outlook
 from driftloop_rollout.permission import Exposure, Move, Refusal, matured, refusal
-from driftloop_rollout.shadow import OpenGraph, Shadows
+from driftloop_rollout.shadow import Shadows
+from driftloop_rollout.shadow_graph import OpenGraph
 from driftloop_rollout.shadow_verdict import SHADOW_EVENTS, SHADOWED
 from driftloop_rollout.shadow_watch import unseen_holdback, watched
 from driftloop_rollout.traffic import baseless, desired, planned_steps, superseded, trimmed
@@ -63,8 +64,7 @@ class Controller:
         self._health = health or Unreported()
         self._settings = settings
         self._store = store
-        lake = cache(open_lake)
-        self._observer = Observer(settings, store, lake)
+        self._observer = Observer(settings, store, lake := cache(open_lake))
         self._shadows = Shadows(settings, store, self._observer, lake, open_graph)
 
     def tick(self, now: datetime) -> bool:

@@ -2,7 +2,10 @@
 is. Its engine answers, beside the champion (docs/adr/0061-language-models-in-the-shadow.md)."""
 
 from dataclasses import replace
+from functools import partial
 
+from driftloop_artifacts import Files
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.replica import LoadedVersions
 from driftloop_rollout.answer_losses import FORMAT, JUDGE, AnswerLosses, answer_losses
@@ -11,6 +14,7 @@ from driftloop_rollout.engine_shadow import EngineLimits, EngineShadow, Whereabo
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.margins import Margins
 from driftloop_rollout.pairs import PairMetric, PairTrial
+from driftloop_rollout.shadow_plan import Compared
 from driftloop_rollout.shadow_stage import SHARE, ShadowStage
 from driftloop_rollout.verdict import Rule
 from driftloop_settings import Settings
@@ -20,19 +24,20 @@ REPLAYED = 1_000
 """The most conversations newer than its training data that a candidate answers."""
 
 
-def losses_of(spec: ModelSpec, settings: Settings, store: Store) -> AnswerLosses:
-    """Raises Rejected."""
-    return answer_losses(spec, settings, store.monitor_states(spec.name).get(spec.name))
-
-
-def not_comparable(spec: ModelSpec, losses: AnswerLosses, margins: Margins) -> str:
-    """Why answers cannot be compared in the shadow, or ""."""
+def conversations_compared(
+    spec: ModelSpec, settings: Settings, store: Store, margins: Margins
+) -> Compared:
+    """Ratings are of the champion's answers, so nothing is paired by them. Raises Rejected if
+    nothing compares two answers."""
+    losses = _losses(spec, settings, store)
     if margins.answers is None:
-        return "answers are not captured as they were given (options.capture)"
-    if losses.compares or spec.labels_depend_on_answer:
-        return ""
-    why = "; ".join(losses.notes) or "options.scorer and options.judge name none"
-    return f"nothing compares two answers to one conversation, neither a scorer nor a judge ({why})"
+        raise Rejected("answers are not captured as they were given (options.capture)")
+    if not losses.compares and not spec.labels_depend_on_answer:
+        why = "; ".join(losses.notes) or "options.scorer and options.judge name none"
+        neither = "neither a scorer nor a judge"
+        raise Rejected(f"nothing compares two answers to one conversation, {neither} ({why})")
+    replayed = min(settings.rollout.shadow_rows, REPLAYED) if losses.compares else 0
+    return Compared(replayed, False, partial(conversations_begun, losses, margins))
 
 
 def conversations_begun(losses: AnswerLosses, margins: Margins, plain: ShadowStage) -> ShadowStage:
@@ -56,16 +61,23 @@ def conversations_begun(losses: AnswerLosses, margins: Margins, plain: ShadowSta
     )
 
 
-def opened(rollout: Rollout, spec: ModelSpec, settings: Settings, store: Store) -> EngineShadow:
+def opened(
+    rollout: Rollout, spec: ModelSpec, settings: Settings, store: Store, _files: Files
+) -> EngineShadow:
     """Raises Rejected if the scorer cannot be imported."""
     version, llm = rollout.candidate.version, settings.llm
     return EngineShadow(
         rollout.model,
         version,
         lambda: whereabouts(store, rollout.model, version),
-        losses_of(spec, settings, store),
+        _losses(spec, settings, store),
         EngineLimits(max_tokens=llm.shadow_tokens, busy_above=llm.shadow_busy_above),
     )
+
+
+def _losses(spec: ModelSpec, settings: Settings, store: Store) -> AnswerLosses:
+    """Raises Rejected."""
+    return answer_losses(spec, settings, store.monitor_states(spec.name).get(spec.name))
 
 
 def whereabouts(store: Store, model: str, version: int) -> Whereabouts:

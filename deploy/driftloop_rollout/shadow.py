@@ -6,14 +6,15 @@ shadow that crashes, hangs or eats memory is a process on its own (docs/adr/0043
 A language model's candidate answers in its engine instead, when that has time for it
 (docs/adr/0061-language-models-in-the-shadow.md).
 A step never waits: it takes what has been answered, asks for more, and compares what has labels.
+After work on live rows it rests, so that it takes `rollout.shadow_cpu` of a core at most.
 Delivery: answers → archived in the lake, with a mark → the rollout's record. A crash between the
 last two has rows answered again, which the mark keeps from being archived again.
 """
 
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,25 +23,17 @@ import structlog
 from driftloop_artifacts import open_artifacts
 from driftloop_contracts.capture import parse_capture
 from driftloop_contracts.errors import Conflict, Rejected
-from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_evaluation.agreement import agreeing
 from driftloop_evaluation.labels import arrived
 from driftloop_evaluation.measures import Measures
 from driftloop_lake.port import Pin, ShadowedLake
-from driftloop_onnx import parse_options
-from driftloop_rollout.answer_losses import AnswerLosses
 from driftloop_rollout.evidence import MIN_PAST_REQUESTS
+from driftloop_rollout.kind_shadow import SHADOWS
 from driftloop_rollout.label_delay import due, mature_until
-from driftloop_rollout.language_shadow import (
-    REPLAYED,
-    conversations_begun,
-    losses_of,
-    not_comparable,
-    opened,
-)
 from driftloop_rollout.machine import Rollout
 from driftloop_rollout.observer import PAST_ROWS, Observer
+from driftloop_rollout.shadow_graph import OpenGraph, ShadowGraph
 from driftloop_rollout.shadow_order import (
     LOOK_AGAIN,
     ORDER_ROWS,
@@ -51,14 +44,8 @@ from driftloop_rollout.shadow_order import (
     rows_of,
 )
 from driftloop_rollout.shadow_pairs import bet, complete_until
-from driftloop_rollout.shadow_plan import begun, not_possible, replayed_since
-from driftloop_rollout.shadow_process import (
-    Answered,
-    Limits,
-    ShadowDied,
-    ShadowProcess,
-    ShadowRefused,
-)
+from driftloop_rollout.shadow_plan import begun, check_possible, replayed_since
+from driftloop_rollout.shadow_process import Answered, ShadowDied, ShadowRefused
 from driftloop_rollout.shadow_rows import FAILED, archived, unanswerable
 from driftloop_rollout.shadow_stage import ShadowStage
 from driftloop_rollout.shadow_verdict import ShadowStep, judged
@@ -69,31 +56,16 @@ from driftloop_store.store import Store
 log = structlog.get_logger()
 
 PAIR_ROWS = 20_000
-MOST_DEATHS: Mapping[ModelKind, int] = {TABULAR: 3, LANGUAGE: 1}
-"""A process of its own may end a few times. An engine that ends takes the answers of the champion
-with it."""
-
-
-class ShadowGraph(Protocol):
-    """See `ShadowProcess`."""
-
-    @property
-    def idle(self) -> bool: ...
-    def ask(self, rows: pa.Table) -> None: ...
-    def answered(self) -> Answered | None: ...
-    def close(self) -> None: ...
-
-
-OpenGraph = Callable[[Rollout, ModelSpec], ShadowGraph]
-"""Raises Rejected if the candidate's answers could not be compared."""
 
 
 @dataclass(slots=True)
 class Running:
     """A rollout's process, and the order that it works on: the rows, and from and up to which time
-    they are all that there were."""
+    they are all that there were. cpu_s: what the last step and order took, which is rested for."""
 
     graph: ShadowGraph
+    cpu_s: float = 0.0
+    rests_until: datetime | None = None
     asked: pa.Table | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -126,9 +98,9 @@ class Shadows:
         self._waits = {key: at for key, at in self._waits.items() if key[0] in rollouts}
 
     def is_busy(self, rollout_id: str) -> bool:
-        """Whether answers are under way."""
+        """Whether answers are under way for which nothing rests."""
         running = self._running.get(rollout_id)
-        return running is not None and running.asked is not None
+        return running is not None and running.asked is not None and not running.rests_until
 
     def step(self, rollout: Rollout, deployment: Deployment, now: datetime) -> ShadowStep:
         """Take a step. With an outcome the candidate's process ends."""
@@ -171,6 +143,10 @@ class Shadows:
         who: str = "the candidate",
     ) -> ShadowStage | ShadowStep:
         """With further answers of `who` and pairs, or why there are none any more."""
+        running = self._running.get(rollout.id)
+        if running is not None and running.rests_until is not None and now < running.rests_until:
+            return stage
+        began = time.thread_time()
         try:
             stage = self._answer(rollout, stage, spec, rules, now)
         except (ShadowRefused, Rejected) as error:
@@ -179,26 +155,28 @@ class Shadows:
             self._end(rollout.id)
             stage = replace(stage, died=stage.died + 1)
             log.warning("rollout.shadow_died", rollout_id=rollout.id, reason=str(error))
-            if stage.died >= MOST_DEATHS[spec.kind]:
+            if stage.died >= SHADOWS[spec.kind].most_deaths:
                 why = f"{stage.died} times {who} did not survive the shadow: {error}"
                 hint = " (rollout.shadow_memory_bytes)" if "memory" in str(error) else ""
                 return ShadowStep(stage, "harm", why + hint, "worse")
-        return self._compare(rollout, stage, spec, rules, now)
+        stage = self._compare(rollout, stage, spec, rules, now)
+        if (running := self._running.get(rollout.id)) is not None:
+            spent = time.thread_time() - began + running.cpu_s
+            running.cpu_s, live = 0.0, stage.answered_until >= stage.began
+            rest = timedelta(seconds=spent / rules.shadow_cpu)
+            running.rests_until = now + rest if live else None
+        return stage
 
     def _started(
         self, rollout: Rollout, spec: ModelSpec, rules: RolloutSettings, now: datetime
     ) -> ShadowStage | ShadowStep:
         champion = _champion(rollout)
-        margins, losses = self._observer.margins(spec), AnswerLosses()
-        why = not_possible(rollout.candidate, spec, rules, self._files)
-        if spec.kind is LANGUAGE and not why:
-            try:
-                losses = losses_of(spec, self._settings.for_model(spec), self._store)
-                why = not_comparable(spec, losses, margins)
-            except Rejected as error:
-                why = str(error)
-        if why:
-            return ShadowStep(None, "skip", f"no shadow: {why}")
+        margins, settings = self._observer.margins(spec), self._settings.for_model(spec)
+        try:
+            check_possible(rollout.candidate, spec, rules, self._files)
+            compared = SHADOWS[spec.kind].compared(spec, settings, self._store, margins)
+        except Rejected as error:
+            return ShadowStep(None, "skip", f"no shadow: {error}")
         lake = self._open_lake()
         pin = lake.pin(rollout.model)
         past = None
@@ -217,16 +195,14 @@ class Shadows:
             measures = self._observer.measures(rollout, spec, past)
         except Rejected as error:
             return ShadowStep(None, "skip", f"no shadow: {error}")
-        most = rules.shadow_rows
-        if spec.kind is LANGUAGE:
-            # Ratings are of the champion's answers: nothing is paired by them.
-            measures, most = Measures(None), min(most, REPLAYED) if losses.compares else 0
+        if not compared.by_labels:
+            measures = Measures(None)
         since, note = replayed_since(
             *(lake, rollout.model, pin, champion, rollout.candidate),
-            *(most, now, self._files),
+            *(compared.replayed, now, self._files),
         )
         stage = begun(spec, measures, margins, past, since, now, (note,))
-        return conversations_begun(losses, margins, stage) if spec.kind is LANGUAGE else stage
+        return compared.begun(stage)
 
     def _answer(
         self,
@@ -244,6 +220,7 @@ class Shadows:
         found = running.graph.answered()
         if found is not None and running.asked is not None and running.until is not None:
             rows, since, until = running.asked, running.since, running.until
+            running.cpu_s = found.cpu_s
             running.asked = None
             if since == stage.answered_until:  # else the record was not saved: they are asked again
                 stage = self._took(rollout, stage, spec, rows, found, until)
@@ -253,11 +230,7 @@ class Shadows:
 
     def _opened(self, rollout: Rollout, spec: ModelSpec) -> ShadowGraph:
         settings = self._settings.for_model(spec)
-        if spec.kind is LANGUAGE:
-            return opened(rollout, spec, settings, self._store)
-        limits = Limits(memory_bytes=settings.rollout.shadow_memory_bytes)
-        options = parse_options(spec.options)
-        return ShadowProcess(rollout.candidate, options, limits, self._files)
+        return SHADOWS[spec.kind].opened(rollout, spec, settings, self._store, self._files)
 
     def _ask(
         self,

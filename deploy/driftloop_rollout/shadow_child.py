@@ -26,8 +26,10 @@ from driftloop_contracts.signature import Signature
 from driftloop_onnx import BackendOptions, Loaded, load
 from driftloop_onnx.first_load import limit_memory
 from driftloop_rollout.shadow_rows import FAILED, answers_of, inputs_of
+from driftloop_settings.niceness import give_way
 
 RUN_ROWS = 512
+LOWEST = 19
 TIMED_REQUESTS = 20
 """Requests of each order that are also run alone, for their time."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -67,8 +69,7 @@ def _behind_everything() -> None:
     """Give way to every other process of the machine, and be the first to go if memory is short."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    with suppress(OSError):
-        os.nice(19)
+    give_way(LOWEST)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

@@ -1,15 +1,15 @@
 """Whether a candidate can be shadowed, from which row on, and by what it is judged there."""
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 
 from driftloop_artifacts import Files
-from driftloop_contracts.errors import NotFound
-from driftloop_contracts.kind import LANGUAGE
+from driftloop_contracts.errors import NotFound, Rejected
 from driftloop_contracts.model import ModelSpec, ServedVersion
 from driftloop_evaluation.measures import Measures
 from driftloop_evaluation.settling import INSTANT
@@ -22,18 +22,27 @@ from driftloop_rollout.verdict import Rule
 from driftloop_settings import RolloutSettings
 
 
-def not_possible(
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How answers are compared. replayed: the most labelled rows that are newer than its training
+    data and that the candidate answers. by_labels: whether a label counts for both answers. begun:
+    the stage of this kind of model, from that of one without labels."""
+
+    replayed: int
+    by_labels: bool = True
+    begun: Callable[[ShadowStage], ShadowStage] = lambda stage: stage
+
+
+def check_possible(
     candidate: ServedVersion, spec: ModelSpec, rules: RolloutSettings, files: Files
-) -> str:
-    """Why there is no shadow, whatever rows there are; empty if there can be one."""
+) -> None:
+    """Raises Rejected if there is no shadow, whatever rows there are."""
     if not rules.shadow_share:
-        return "rollout.shadow_share is 0"
-    if spec.kind is LANGUAGE:  # engines hold its files
-        return ""
-    with files(candidate.path) as folder:
-        if not folder.exists():
-            return "the candidate's files are not on the machine of the rollout's role"
-    return ""
+        raise Rejected("rollout.shadow_share is 0")
+    if not spec.kind.has_engine:
+        with files(candidate.path) as folder:
+            if not folder.exists():
+                raise Rejected("the candidate's files are not on the machine of the rollout's role")
 
 
 def replayed_since(

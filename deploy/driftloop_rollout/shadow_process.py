@@ -58,7 +58,7 @@ class Answered:
     """answers: a row for each row asked, `out_…` and `failed`. request_s: the median seconds of a
     request alone. kept: whether each row asked has an answer, None: all have; the others were
     dropped. losses: of the candidate and the champion by metric, [rows kept], if they need no
-    label. problem: why losses are missing."""
+    label. problem: why losses are missing. cpu_s: what it took of this machine."""
 
     answers: pa.Table
     rows_per_s: float
@@ -67,6 +67,7 @@ class Answered:
     kept: NDArray[np.bool_] | None = None
     losses: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)
     problem: str = ""
+    cpu_s: float = 0.0
 
 
 class ShadowProcess:
@@ -89,6 +90,7 @@ class ShadowProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # the scheduler weighs sessions first
             env={**os.environ, "MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system"},
         )
         assert self._child.stdout is not None
@@ -129,7 +131,10 @@ class ShadowProcess:
         self._asked = False
         with pa.OSFile(str(self._answers)) as source:
             answers = pa.ipc.open_file(source).read_all()
-        return Answered(answers, reply["rows_per_s"], reply["request_s"], reply["memory_bytes"])
+        cpu_s = self._cpu_s() - self._cpu_before
+        return Answered(
+            answers, reply["rows_per_s"], reply["request_s"], reply["memory_bytes"], cpu_s=cpu_s
+        )
 
     def close(self) -> None:
         self._child.kill()

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 from driftloop_contracts.durations import in_words
 from driftloop_contracts.errors import Conflict
-from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import ModelSpec
 from driftloop_rollout.machine import Event, Rollout, apply
 from driftloop_rollout.pairs import PairMetric, PairTrial
@@ -17,10 +16,10 @@ from driftloop_rollout.verdict import HARM_ALPHA
 
 def unseen_holdback(rollout: Rollout, spec: ModelSpec, now: datetime) -> Rollout:
     """Return the rollout with a watch by pairs in place of a holdback of traffic; as it is if the
-    candidate was not judged by its pairs, or for a language model: its engine has users to serve.
+    candidate was not judged by its pairs, or answers in an engine, which has users to serve.
     """
     before = rollout.shadow
-    if spec.kind is LANGUAGE or before is None:
+    if spec.kind.has_engine or before is None:
         return rollout
     if not before.judges_quality or not before.used or before.problem:
         return rollout

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import Deployment, ServedVersion, TrafficSplit
 from driftloop_rollout.machine import Rollout, State
 
@@ -23,8 +22,8 @@ def desired(rollout: Rollout, deployment: Deployment) -> Deployment:
         return deployment
     candidate, champion = rollout.candidate, rollout.champion
     if rollout.state is State.SHADOW:
-        # A graph answers in a process of its own; a language model in its engine, without traffic.
-        if deployment.model.kind is not LANGUAGE or rollout.shadow is None:
+        # A graph answers in a process of its own; an engine must hold the candidate.
+        if not deployment.model.kind.has_engine or rollout.shadow is None:
             return deployment
         return _holding(deployment, champion, candidate)
     if rollout.state in (State.ROLLING_BACK, State.ABORTING):

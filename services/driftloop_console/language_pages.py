@@ -9,7 +9,6 @@ from driftloop_console.page import Page, Section, facts_section, later_section, 
 from driftloop_console.time_range import time_range
 from driftloop_console.views import language_page
 from driftloop_contracts.errors import NotFound
-from driftloop_contracts.kind import LANGUAGE
 
 Params = Mapping[str, str]
 WINDOWS, RETRAINS = 300, 20
@@ -20,7 +19,7 @@ ENDED = ("succeeded", "rejected")
 def conversations(context: ConsoleContext, params: Params, query: Params) -> Page:
     store, name = context.store, params["model"]
     deployment = store.require_deployment(name)
-    if deployment.model.kind is not LANGUAGE:
+    if not deployment.model.kind.has_conversations:
         raise NotFound(f"{name!r} is not a language model, so it has no conversations")
     now = context.clock()
     asked = time_range(query, now)

@@ -16,7 +16,6 @@ from driftloop_console.views.measured import measured
 from driftloop_contracts.alert import Alert
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.incident import Incident
-from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import Deployment, ModelSpec
 
 Params = Mapping[str, str]
@@ -41,7 +40,7 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
     loaded = store.loaded_versions(name)
     lag_s = records.label_lag_s
     links = {"Rows": Link("Query them in SQL", f"/data?{urlencode({'model': name})}")}
-    if deployment.model.kind is LANGUAGE:
+    if deployment.model.kind.has_conversations:
         links["Conversations"] = Link("Ratings and corrections", f"{model_url(name)}/conversations")
     sections = (
         Section("condition", "", "condition.html", {"condition": found}),

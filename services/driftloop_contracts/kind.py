@@ -19,17 +19,31 @@ Runtime = Literal["onnx", "vllm"]
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelKind:
     """runtime: what serves it, as named in a spec. tasks: how labels can be compared with
-    predictions. signature: the one of all models of this kind; None: each graph has its own."""
+    predictions. signature: the one of all models of this kind; None: each graph has its own.
+    has_engine: an engine of its own holds its versions and answers, with replicas in front.
+    has_conversations: its rows are conversations, asked for by OpenAI's API. functions: options
+    that name a function."""
 
     name: str
     runtime: Runtime
     tasks: tuple[Task, ...]
     signature: Signature | None = None
+    has_engine: bool = False
+    has_conversations: bool = False
+    functions: tuple[str, ...] = ()
 
 
 TABULAR = ModelKind("tabular", "onnx", ("classification", "regression"))
 """Features to a class or a value; served by ONNX Runtime."""
-LANGUAGE = ModelKind("language", "vllm", ("generation",), SIGNATURE)
+LANGUAGE = ModelKind(
+    "language",
+    "vllm",
+    ("generation",),
+    SIGNATURE,
+    has_engine=True,
+    has_conversations=True,
+    functions=("scorer", "judge"),
+)
 """Conversations to text (`driftloop_contracts.language`); served by vLLM."""
 KINDS = (TABULAR, LANGUAGE)
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from driftloop_contracts.errors import Rejected, listed
-from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import ModelSpec, class_name
 from driftloop_contracts.objective import Objective
 from driftloop_contracts.signature import Signature, TensorSpec
@@ -21,7 +20,7 @@ def served_objectives(spec: ModelSpec, signature: Signature) -> ModelSpec:
     """The spec with the outputs of its objectives and guardrails found. Raises Rejected, naming the
     metric, if an output is missing or of another kind, or a class is unknown; and if the scorer or
     judge of a language model cannot be imported."""
-    for name in ("scorer", "judge") if spec.kind is LANGUAGE else ():
+    for name in spec.kind.functions:
         named = spec.options.get(name)
         if named is not None and not callable(load_plugin(str(named), f"options.{name}")):
             raise Rejected(f"options.{name} {named!r} is not a function")

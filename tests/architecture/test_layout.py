@@ -1,4 +1,5 @@
 import ast
+import re
 import sys
 import tomllib
 from functools import cache
@@ -195,3 +196,8 @@ def test_tests_patch_no_code_of_ours() -> None:
             if owner.rpartition(".")[2] not in sys.stdlib_module_names:
                 patched.append(f"{test.relative_to(ROOT)}:{call.lineno} {name}")
     assert patched == []
+
+
+def test_what_depends_on_the_kind_of_model_is_chosen_from_a_table() -> None:
+    asks = re.compile(r"(is|is not|==|!=) LANGUAGE\b(?!\.)|\bruntime (==|!=) \"")
+    assert [m.name for m in MODULES if asks.search(m.read_text())] == []

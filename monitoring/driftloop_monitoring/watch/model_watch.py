@@ -16,7 +16,6 @@ import structlog
 
 from driftloop_artifacts import open_artifacts
 from driftloop_contracts.capture import parse_capture
-from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_evaluation.measures import QUALITY
 from driftloop_evaluation.settling import settled_until
@@ -98,7 +97,7 @@ class ModelWatch:
         """Whether the last step loaded what is known about the champion. Rows that could not be
         judged do not delay a decision."""
         self._language = (
-            LanguageWatch(spec, store, lake, settings) if spec.kind is LANGUAGE else None
+            LanguageWatch(spec, store, lake, settings) if spec.kind.has_conversations else None
         )
         self._metrics = LiveMetrics(spec, settings.monitoring.window_rows)
         self._reference: tuple[int, Reference] | None = None

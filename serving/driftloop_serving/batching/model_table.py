@@ -19,7 +19,6 @@ from driftloop_contracts.errors import (
     Unavailable,
 )
 from driftloop_contracts.input_rules import InputRule, parse_rules
-from driftloop_contracts.kind import LANGUAGE
 from driftloop_contracts.model import Arm, Deployment
 from driftloop_contracts.signature import Signature
 from driftloop_onnx import BackendOptions, Loaded, OnnxModel, parse_options
@@ -83,7 +82,7 @@ class Served:
     @cached_property
     def is_language_model(self) -> bool:
         """Whether the model is served through OpenAI's API instead of tensors."""
-        return self.deployment.model.kind is LANGUAGE
+        return self.deployment.model.kind.has_conversations
 
     @property
     def ready(self) -> bool:

@@ -12,13 +12,13 @@ from driftloop_store.store import open_store
 @pytest.fixture
 def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Builds a world with the model deployed and 20 s of past traffic; give `seed`, `task`,
-    rules. Without a shadow and a holdback, unless the rules say so."""
+    rules. Without a shadow, a holdback and a limit to its work, unless the rules say so."""
     stores = []
 
     def make(seed: int = 0, task: str | None = "classification", **rules: object) -> World:
         store = open_store(f"sqlite:///{tmp_path / f'store{len(stores)}.db'}")
         stores.append(store)
-        rules = {"shadow_share": 0.0, "holdback": 0.0, **rules}
+        rules = {"shadow_share": 0.0, "holdback": 0.0, "shadow_cpu": 1e6, **rules}
         settings = Settings(state_dir=tmp_path, rollout=RolloutSettings(**rules))  # type: ignore[arg-type]
         world = World(store, settings, MemoryLake(), MemoryRegistry(), np.random.default_rng(seed))
         world.deploy(task)

@@ -16,7 +16,7 @@ from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_rollout.controller import Controller
 from driftloop_rollout.machine import Rollout
-from driftloop_rollout.shadow import OpenGraph
+from driftloop_rollout.shadow_graph import OpenGraph
 from driftloop_settings import Settings
 from driftloop_store.store import Store
 

@@ -29,6 +29,8 @@ class Graph:
     refused: str = ""
     waiting: pa.Table | None = None
     closed: bool = False
+    cpu_s: float = 0.0
+    asked: list[int] = field(default_factory=list)
 
     @property
     def idle(self) -> bool:
@@ -38,6 +40,7 @@ class Graph:
 
     def ask(self, rows: pa.Table) -> None:
         self.waiting = rows
+        self.asked.append(rows.num_rows)
 
     def answered(self) -> Answered | None:
         if self.waiting is None:
@@ -51,7 +54,7 @@ class Graph:
         answer = pa.array(np.where(wrong, 1 - truth, truth).astype(np.int64), mask=failed)
         self.waiting = None
         table = pa.table({"out_label": answer, "failed": pa.array(failed)})
-        return Answered(table, 1e5, 0.001, 1 << 20)
+        return Answered(table, 1e5, 0.001, 1 << 20, cpu_s=self.cpu_s)
 
     def close(self) -> None:
         self.closed = True
@@ -115,6 +118,17 @@ def test_it_is_promoted_when_the_canary_shows_errors_and_latency(shadowed: World
     shadowed.run(120)
     assert shadowed.rollout().state is State.PROMOTED
     assert shadowed.deployment.split == TrafficSplit(2)
+
+
+def test_live_rows_take_a_share_of_a_core(shadowed: World, graphs: Graphs) -> None:
+    shadowed.lake.label_delay = timedelta(days=1)
+    shadowed.with_rules(shadow_cpu=0.05)
+    graphs.how = {"cpu_s": 1.0}
+    shadowed.run(121)
+    asked = graphs.opened[0].asked
+    assert len(asked) in (6, 7)  # an order of one second of CPU in each 20 seconds
+    assert shadowed.rollout().shadow is not None
+    assert asked[-1] > 15 * 40  # rows are not skipped
 
 
 def test_a_bad_candidate_ends_in_the_shadow_and_no_user_meets_it(
