@@ -115,8 +115,9 @@ format: setup  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: setup  ## Run the benches and print their tables
-	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+bench: setup  ## Run the benches and print their tables; of bench-verdict 50 rollouts a cell
+	for file in $(filter-out %/bench_verdict.py, $(wildcard tests/bench/bench_*.py)); do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python tests/bench/bench_verdict.py --runs 50
 
 .PHONY: bench-verdict
 bench-verdict: setup  ## Simulate rollouts through the verdict's own code (ARGS="--runs 100" is quicker)

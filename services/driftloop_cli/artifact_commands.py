@@ -24,7 +24,6 @@ artifacts = typer.Typer(
     help="The files that machines share (registry.artifacts).", no_args_is_help=True
 )
 LEAST_DAYS = 2
-_ALL = 1_000_000
 _ADDRESS = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -106,9 +105,9 @@ class Named:
 
 def _records(store: "Store") -> Iterator[Any]:
     yield from (deployment.to_dict() for deployment in store.deployments())
-    yield from store.rollouts(limit=_ALL)
-    yield from (retrain.to_dict() for retrain in store.retrains(limit=_ALL))
-    yield from (alert.to_dict() for alert in store.alerts(limit=_ALL))
+    yield from store.rollouts(limit=None)
+    yield from (retrain.to_dict() for retrain in store.retrains(limit=None))
+    yield from (alert.to_dict() for alert in store.alerts(limit=None))
 
 
 def _versions(registry: "Registry") -> "Iterator[VersionRecord]":

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -31,7 +32,11 @@ def next_open(windows: Sequence[str], timezone: str, now: datetime) -> datetime:
     """Return the minute at which a window opens; `now` if one is open."""
     if open_at(windows, timezone, now):
         return now
-    minute = now.replace(second=0, microsecond=0)
+    return _opens_after(tuple(windows), timezone, now.replace(second=0, microsecond=0))
+
+
+@lru_cache(maxsize=64)
+def _opens_after(windows: tuple[str, ...], timezone: str, minute: datetime) -> datetime:
     for _ in range(8 * _DAY):
         minute += timedelta(minutes=1)
         if open_at(windows, timezone, minute):

@@ -14,8 +14,8 @@ class Alerts(Database):
         """Store an alert. Does nothing if the id exists."""
         self._insert(table, columns_of(alert.to_dict()))
 
-    def alerts(self, model: str | None = None, limit: int = 100) -> list[Alert]:
-        """Return alerts, newest first."""
+    def alerts(self, model: str | None = None, limit: int | None = 100) -> list[Alert]:
+        """Return alerts, newest first; all if `limit` is None."""
         return [Alert.from_dict(record) for record in self._newest(table, model, limit)]
 
     def open_alerts(self, model: str | None = None) -> list[Alert]:

@@ -90,7 +90,7 @@ class Database:
         values = {"id": id_, "model": model, "at": at.isoformat(), "body": body, **columns}
         self._insert(table, values)
 
-    def _newest(self, table: sa.Table, model: str | None, limit: int) -> list[Record]:
+    def _newest(self, table: sa.Table, model: str | None, limit: int | None) -> list[Record]:
         query = sa.select(table).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit)
         if model is not None:
             query = query.where(table.c.model == model)

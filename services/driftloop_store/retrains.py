@@ -21,8 +21,8 @@ class Retrains(Database):
             if found is not None:  # otherwise the active one has just ended
                 return Retrain.from_dict(found)
 
-    def retrains(self, model: str | None = None, limit: int = 100) -> list[Retrain]:
-        """Return retrains, newest first."""
+    def retrains(self, model: str | None = None, limit: int | None = 100) -> list[Retrain]:
+        """Return retrains, newest first; all if `limit` is None."""
         return [Retrain.from_dict(record) for record in self._newest(table, model, limit)]
 
     def retrain(self, retrain_id: str) -> Retrain:

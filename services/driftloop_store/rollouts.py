@@ -34,7 +34,7 @@ class Rollouts(Database):
                 raise Conflict(f"model {model!r} already has an active rollout: {other['id']}")
             # The active one has just ended.
 
-    def rollouts(self, model: str | None = None, limit: int = 100) -> list[Record]:
+    def rollouts(self, model: str | None = None, limit: int | None = 100) -> list[Record]:
         return self._newest(table, model, limit)
 
     def rollout(self, rollout_id: str) -> Record:

@@ -13,7 +13,6 @@ from driftloop_lake.port import Pin
 from driftloop_store.store import Store
 
 EVERY_S = 10.0
-_ALL = 1_000_000
 
 
 class Upkeep(Protocol):
@@ -60,7 +59,7 @@ def pinned(store: Store) -> Iterable[tuple[str, Pin]]:
     since."""
     gave_none = (RetrainState.REJECTED, RetrainState.FAILED)
     erased = {model: store.erased_at(model) for model in store.known_models()}
-    for retrain in store.retrains(limit=_ALL):
+    for retrain in store.retrains(limit=None):
         since = erased.get(retrain.model)
         kept = since is None or retrain.at > since
         if retrain.data is not None and retrain.state not in gave_none and kept:
