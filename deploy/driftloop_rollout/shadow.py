@@ -6,7 +6,8 @@ shadow that crashes, hangs or eats memory is a process on its own (docs/adr/0043
 A language model's candidate answers in its engine instead, when that has time for it
 (docs/adr/0061-language-models-in-the-shadow.md).
 A step never waits: it takes what has been answered, asks for more, and compares what has labels.
-After work on live rows it rests, so that it takes `rollout.shadow_cpu` of a core at most.
+After work on live rows it rests if the machine is busy, so that it takes `rollout.shadow_cpu` of a
+core at most.
 Delivery: answers → archived in the lake, with a mark → the rollout's record. A crash between the
 last two has rows answered again, which the mark keeps from being archived again.
 """
@@ -32,6 +33,7 @@ from driftloop_rollout.evidence import MIN_PAST_REQUESTS
 from driftloop_rollout.kind_shadow import SHADOWS
 from driftloop_rollout.label_delay import due, mature_until
 from driftloop_rollout.machine import Rollout
+from driftloop_rollout.machine_load import MachineLoad
 from driftloop_rollout.observer import PAST_ROWS, Observer
 from driftloop_rollout.shadow_graph import OpenGraph, ShadowGraph
 from driftloop_rollout.shadow_order import (
@@ -88,6 +90,7 @@ class Shadows:
         self._open_lake = open_lake
         self._files = open_artifacts(settings).use
         self._open_graph = open_graph or self._opened
+        self._load = MachineLoad()
         self._running: dict[str, Running] = {}
         self._waits: dict[tuple[str, str], datetime] = {}
 
@@ -146,7 +149,7 @@ class Shadows:
         running = self._running.get(rollout.id)
         if running is not None and running.rests_until is not None and now < running.rests_until:
             return stage
-        began = time.thread_time()
+        began = time.process_time()
         try:
             stage = self._answer(rollout, stage, spec, rules, now)
         except (ShadowRefused, Rejected) as error:
@@ -161,10 +164,11 @@ class Shadows:
                 return ShadowStep(stage, "harm", why + hint, "worse")
         stage = self._compare(rollout, stage, spec, rules, now)
         if (running := self._running.get(rollout.id)) is not None:
-            spent = time.thread_time() - began + running.cpu_s
-            running.cpu_s, live = 0.0, stage.answered_until >= stage.began
+            spent = time.process_time() - began + running.cpu_s
             rest = timedelta(seconds=spent / rules.shadow_cpu)
-            running.rests_until = now + rest if live else None
+            rests = stage.answered_until >= stage.began
+            rests = self._load.busy() >= rules.shadow_busy_from and rests
+            running.cpu_s, running.rests_until = 0.0, now + rest if rests else None
         return stage
 
     def _started(

@@ -190,9 +190,12 @@ class RolloutSettings(ModelSection):
     shadow_share: float = Field(1.0, ge=0, le=1)
     """The share of live rows that a candidate answers unseen, in a process of its own, before it
     gets traffic; 0: no shadow, the canary comes first."""
-    shadow_cpu: float = Field(0.05, gt=0)
-    """The share of one core that live rows in the shadow take, answers and comparisons together;
-    the labelled rows that wait at its start are answered as fast as what serves leaves time for."""
+    shadow_cpu: float = Field(0.01, gt=0)
+    """The share of one core that live rows in the shadow take while the machine is busy, answers
+    and comparisons together. Labelled rows that wait at its start are answered at once."""
+    shadow_busy_from: float = Field(0.4, ge=0, le=1)
+    """The share of all cores' time, without what gives way to others, from which on the machine of
+    the role `rollout` is busy; 0: always."""
     shadow_rows: int = Field(20_000, ge=0, le=1_000_000)
     """The most labelled rows newer than its training data that a candidate answers when its shadow
     begins; 0: only live rows."""

@@ -120,9 +120,11 @@ def test_it_is_promoted_when_the_canary_shows_errors_and_latency(shadowed: World
     assert shadowed.deployment.split == TrafficSplit(2)
 
 
-def test_live_rows_take_a_share_of_a_core(shadowed: World, graphs: Graphs) -> None:
+def test_live_rows_take_a_share_of_a_core_if_the_machine_is_busy(
+    shadowed: World, graphs: Graphs
+) -> None:
     shadowed.lake.label_delay = timedelta(days=1)
-    shadowed.with_rules(shadow_cpu=0.05)
+    shadowed.with_rules(shadow_cpu=0.05, shadow_busy_from=0.0)
     graphs.how = {"cpu_s": 1.0}
     shadowed.run(121)
     asked = graphs.opened[0].asked
