@@ -21,4 +21,4 @@ class MachineLoad:
             return 0.0
         self._before = now
         free = sum(spent.get(name, 0.0) for name in ("idle", "iowait", "nice"))
-        return 1.0 - free / total
+        return float(1.0 - free / total)
