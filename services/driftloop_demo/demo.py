@@ -12,7 +12,15 @@ from driftloop_demo import rare
 from driftloop_demo.data_set import LABEL, MODEL, TIME, live_rows, loans, write_reference
 from driftloop_demo.ending import books, nothing_was_lost, play, settled, tell_books
 from driftloop_demo.replay import KEPT_ROWS, Replay
-from driftloop_demo.stack import FREE_PORTS, Commands, Record, Say, make_room, read_status
+from driftloop_demo.stack import (
+    FREE_PORTS,
+    Commands,
+    Record,
+    Say,
+    make_room,
+    read_status,
+    tell_console,
+)
 from driftloop_demo.story import Story
 from driftloop_demo.traffic import Traffic
 
@@ -47,7 +55,9 @@ def run_demo(
     begun = time.monotonic()
     home = (state_dir or Path(".driftloop") / f"demo-{scenario}").absolute()
     make_room(home)
-    command = Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
+    given = [*SETTINGS, f"retrain.seed={seed}", *sets]
+    tell_console(home, given, say)
+    command = Commands(home, given)
     say(
         ("driftloop demo", "bold"),
         ": a loan model is served, drift is injected, the loop repairs it",
@@ -109,7 +119,6 @@ def _prepare(
         family,
     )
     endpoints: Record = command.result(starting)["endpoints"]
-    say("watch it in the console: ", (f"{endpoints['control']}/", "bold"))
     trained = command.result(training)
     if scenario == "rare":
         rare.with_objective(Path(trained["spec"]))

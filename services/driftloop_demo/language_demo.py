@@ -14,7 +14,15 @@ from driftloop_demo.chat_traffic import ChatTraffic
 from driftloop_demo.ending import books, nothing_was_lost, play, settled, tell_books
 from driftloop_demo.harmful_adapter import harmful_adapter
 from driftloop_demo.language_model import smollm2
-from driftloop_demo.stack import FREE_PORTS, Commands, Record, Say, make_room, read_status
+from driftloop_demo.stack import (
+    FREE_PORTS,
+    Commands,
+    Record,
+    Say,
+    make_room,
+    read_status,
+    tell_console,
+)
 from driftloop_demo.story import Story
 from driftloop_http.clients import own_async_client
 
@@ -58,8 +66,10 @@ def run_language_demo(
     begun = time.monotonic()
     home = (state_dir or Path(".driftloop") / f"demo-llm-{scenario}").absolute()
     make_room(home)
+    given = [*SETTINGS, f"retrain.seed={seed}", *sets]
+    tell_console(home, given, say)
     weights = smollm2(say=say)
-    command = Commands(home, [*SETTINGS, f"retrain.seed={seed}", *sets])
+    command = Commands(home, given)
     say(
         ("driftloop demo --llm", "bold"),
         ": a small language model is served, its users rate and correct its answers, and it learns "
@@ -69,7 +79,6 @@ def run_language_demo(
     try:
         say("starting Kafka, Ray Serve and the watchers")
         endpoints: Record = command("up", "--detach", "--timeout-s", "600")["endpoints"]
-        say("watch it in the console: ", (f"{endpoints['control']}/", "bold"))
         say("loading SmolLM2-135M-Instruct into vLLM")
         command("deploy", str(_spec(home, weights)))
         ready = time.monotonic() - begun

@@ -57,6 +57,17 @@ class Commands:
         return self.result(self.start(*words))
 
 
+def tell_console(home: Path, sets: Sequence[str], say: Say) -> None:
+    """Say where the console will be, before anything runs: ports that are left open are chosen
+    here, and `up` takes the same. Raises Rejected for settings that make no sense."""
+    from driftloop_settings.loading import load_settings
+    from driftloop_settings.run_state import resolve_ports
+
+    control = resolve_ports(load_settings(sets, state_dir=home))[0].control
+    address = f"http://{control.host}:{control.port}/"
+    say("watch it in the console: ", (address, "bold"), " (it answers within seconds)")
+
+
 def make_room(home: Path) -> None:
     """Empty the folder of an earlier demo. Raises Conflict for any other non-empty folder."""
     from driftloop_settings.run_state import read_run_state

@@ -99,7 +99,9 @@ def test_a_recall_that_collapses_is_seen_and_repaired_though_accuracy_hardly_mov
     assert_nothing_was_lost(summary)
 
 
-def test_a_demo_that_is_terminated_stops_its_stack(tmp_path: Path) -> None:
+def test_a_demo_says_first_where_its_console_is_and_stops_its_stack_when_terminated(
+    tmp_path: Path,
+) -> None:
     home = tmp_path / "demo"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script's `driftloop demo &` has it
     try:
@@ -107,12 +109,24 @@ def test_a_demo_that_is_terminated_stops_its_stack(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     try:
+        assert demo.stdout is not None
+        first = demo.stdout.readline()
         stack = eventually(lambda: read_run_state(home), lambda found: found is not None)
+        address = f"{stack.endpoints['control']}/"
+        eventually(lambda: _answered(address), lambda found: found)
     finally:
         demo.terminate()
     said, _ = demo.communicate(timeout=120)
+    assert first.startswith(f"watch it in the console: {address} ")
     assert not stack.supervisor.alive(), said
     assert demo.returncode != 0
+
+
+def _answered(address: str) -> bool:
+    try:
+        return httpx.get(address, timeout=5.0).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 @pytest.fixture
