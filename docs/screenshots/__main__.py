@@ -115,11 +115,14 @@ class Moment:
     upto: str = ""
 
     def shot(self, url: str) -> Shot | None:
-        answer = httpx.get(f"{url}/api/{self.kind}", params={"limit": 20}, timeout=30)
+        try:
+            answer = httpx.get(f"{url}/api/{self.kind}", params={"limit": 20}, timeout=30)
+        except httpx.TransportError:  # the console is not there yet
+            return None
         found = [one for one in answer.raise_for_status().json() if self.reached(one)]
         if not found:
             return None
-        return Shot(self.name, self.path.format(id=found[0]["id"]), self.upto, most_height=1_300)
+        return Shot(self.name, self.path.format(id=found[0]["id"]), self.upto, most_height=1_600)
 
 
 MOMENTS = (
@@ -127,7 +130,8 @@ MOMENTS = (
            "/models/car_loan?last=1h", "error"),
     Moment("demo-retrain", "retrains", lambda retrain: bool(retrain.get("progress")),
            "/retrains/{id}"),
-    Moment("demo-canary", "rollouts", lambda rollout: bool(rollout.get("curve")), "/rollouts/{id}"),
+    Moment("demo-canary", "rollouts", lambda rollout: rollout["weight"] > 0, "/rollouts/{id}",
+           "table-evidence"),
     Moment("demo-promoted", "rollouts", lambda one: one["state"] in ("watched", "promoted"),
            "/models/car_loan?last=1h", "error"),
 )  # fmt: skip

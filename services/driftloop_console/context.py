@@ -1,8 +1,9 @@
 """What the pages are made from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from driftloop_console.fleet_records import FleetRecords
 from driftloop_contracts.clock import Clock
 from driftloop_settings import Settings
 from driftloop_settings.run_state import RunState
@@ -19,3 +20,7 @@ class ConsoleContext:
     run_state: Callable[[], RunState | None]
     clock: Clock
     stopping: Callable[[], bool] = lambda: False
+    fleet: FleetRecords = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fleet", FleetRecords(self.settings, self.store))

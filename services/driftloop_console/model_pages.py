@@ -29,7 +29,7 @@ def model(context: ConsoleContext, params: Params, query: Params) -> Page:
     deployment = store.require_deployment(name)
     asked = time_range(query, context.clock())
     ends = asked.since, asked.until
-    records, found = one_model(context, deployment)
+    records, found = one_model(context.settings, store, deployment)
     windows = store.between("windows", name, *ends, WINDOWS)
     sketches = store.sketches(drift_page.shown_windows(windows))
     stable = deployment.split.stable

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from driftloop_console.context import ConsoleContext
-from driftloop_console.model_records import all_models
 from driftloop_console.page import Page, Section, facts_section, table_section
 from driftloop_console.time_range import time_range
 from driftloop_console.views import audit_view, incident_page, model_page, system_view
@@ -19,7 +18,7 @@ MOST_ROWS = 1_000
 
 
 def fleet(context: ConsoleContext, _: Params, query: Params) -> Page:
-    models = all_models(context)
+    models = context.fleet.all()
     counts = Section("summary", "", "summary.html", {"counts": summary(models)})
     return Page("Fleet", "Fleet", (counts, table_section("Models", fleet_table(models), query)))
 

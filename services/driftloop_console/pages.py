@@ -43,5 +43,6 @@ def build_page(context: ConsoleContext, path: str, query: Query) -> Page:
     """path: decoded. Raises NotFound, or Rejected for a query that makes no sense."""
     for route in _ROUTES:
         if found := route.pattern.match(path):
-            return route.build(context, found.groupdict(), query)
+            with context.store.reading():
+                return route.build(context, found.groupdict(), query)
     raise NotFound(f"there is no page {shown(path)}")

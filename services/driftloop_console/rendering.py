@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from driftloop_console import words
 from driftloop_console.assets import assets
-from driftloop_console.cells import cell
+from driftloop_console.cells import body
 from driftloop_console.page import Link, Page, Section
 from driftloop_contracts.durations import in_short
 
@@ -46,7 +46,7 @@ def environment() -> Environment:
     names = ("number", "count", "share", "time", "clip")
     found.filters |= {name: getattr(words, name) for name in names}
     found.filters["duration"] = in_short
-    found.globals["cell"] = cell
+    found.globals["body"] = body
     found.tests["link"] = lambda value: isinstance(value, Link)
     return found
 

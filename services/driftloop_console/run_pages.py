@@ -82,6 +82,7 @@ def retrain(context: ConsoleContext, params: Params, query: Params) -> Page:
         ),
         facts_section("trigger", "What the trigger saw", retrain_page.evidence(decision)),
         facts_section("data", "Checks of the data", retrain_page.data_checks(found)),
+        table_section("Trials", retrain_page.trials_table(found), query),
         table_section("Gate", retrain_page.gate_table(found), query),
         facts_section("lineage", "What it gave", retrain_page.lineage(found)),
         facts_section("metrics", "Measured on the hold-out", measured(found.metrics)),

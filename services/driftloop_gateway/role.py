@@ -19,6 +19,7 @@ from driftloop_lake.delta_lake import open_lake
 from driftloop_registry.port import Registry
 from driftloop_serving.label_intake import LabelIntake
 from driftloop_settings import Settings
+from driftloop_settings.memory import rare_collections
 from driftloop_settings.run_state import RunState, read_run_state
 from driftloop_settings.this_process import ThisProcess
 from driftloop_store import await_store
@@ -29,6 +30,7 @@ WARM_AFTER_S = 30.0
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
+    rare_collections()
     store = await_store(settings.store_url, stop)
     if store is None:
         return

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from driftloop_store.tables import changes, loop_events
 
 Record = dict[str, Any]
 PARAMETERS = 500
+_shared: ContextVar[sa.Connection | None] = ContextVar("shared", default=None)
 ANNOUNCING = 0x6472_6966_74
 """The key of PostgreSQL's advisory lock under which events are numbered."""
 
@@ -34,8 +36,24 @@ class Database:
             yield connection
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The reads of this thread in the block share a transaction: on SQLite they see one state
+        of the store. What the block itself writes they may not see. Raises StoreAway."""
+        with self._read() as connection:
+            token = _shared.set(connection)
+            try:
+                yield
+            finally:
+                _shared.reset(token)
+
+    @contextmanager
     def _read(self) -> Iterator[sa.Connection]:
         """One state of the store, which no writer holds up. Raises StoreAway."""
+        shared = _shared.get()
+        if shared is not None and shared.engine is self._engine:
+            with self._availability.noticed():
+                yield shared
+            return
         with self._availability.noticed(), self._engine.connect() as connection:
             connection.execution_options(**READ_ONLY)
             with connection.begin():
@@ -154,4 +172,5 @@ def columns_of(record: Record) -> Record:
 
 def as_record(row: sa.Row[Any]) -> Record:
     """Return the body merged with the other columns."""
-    return {**row.body, **{k: v for k, v in row._mapping.items() if k != "body"}}
+    columns = dict(zip(row._fields, row, strict=True))
+    return {**columns.pop("body"), **columns}

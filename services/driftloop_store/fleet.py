@@ -40,10 +40,11 @@ class Fleet(Readers):
         """Raises NotFound."""
         return self._get(t.metadata.tables[kind], id_)
 
-    def monitor_states(self, model: str | None = None) -> dict[str, Record]:
-        """What the monitor keeps of each model between its steps, or of one."""
+    def monitor_states(self, *models: str) -> dict[str, Record]:
+        """What the monitor keeps of these models between its steps; without names, of all."""
         name = t.cursors.c.name
-        where = name.startswith(_MONITOR) if model is None else name == _MONITOR + model
+        names = [_MONITOR + model for model in models]
+        where = name.in_(names) if models else name.startswith(_MONITOR)
         with self._read() as c:
             rows = c.execute(sa.select(name, t.cursors.c.body).where(where))
             return {row.name.removeprefix(_MONITOR): row.body for row in rows}

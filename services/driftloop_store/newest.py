@@ -10,15 +10,19 @@ from driftloop_store.database import Database, Record, as_record, parts
 
 
 class NewestRecords(Database):
-    def newest_windows(self, each: int) -> dict[str, list[Record]]:
-        """By model, newest first."""
-        return self._newest_of_each(t.windows, each)
+    def newest_windows(
+        self, each: int, models: Collection[str] | None = None
+    ) -> dict[str, list[Record]]:
+        """By model, newest first. models: None: all."""
+        return self._newest_of_each(t.windows, each, models)
 
-    def newest_retrains(self, each: int) -> dict[str, list[Record]]:
-        return self._newest_of_each(t.retrains, each)
+    def newest_retrains(
+        self, each: int, models: Collection[str] | None = None
+    ) -> dict[str, list[Record]]:
+        return self._newest_of_each(t.retrains, each, models)
 
-    def newest_rollouts(self) -> dict[str, list[Record]]:
-        return self._newest_of_each(t.rollouts, 1)
+    def newest_rollouts(self, models: Collection[str] | None = None) -> dict[str, list[Record]]:
+        return self._newest_of_each(t.rollouts, 1, models)
 
     def newest_decisions(self, models: Collection[str]) -> dict[str, list[Record]]:
         """Of these models."""

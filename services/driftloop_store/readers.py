@@ -33,7 +33,9 @@ class Readers(Database):
         """changed: the model whose pages show it, "" for those of all; None: no page does."""
         self._upsert(cursors, {"name": name}, {"body": body}, changed)
 
-    def put_fenced_cursor(self, name: str, body: Record, fence: Fence) -> None:
+    def put_fenced_cursor(
+        self, name: str, body: Record, fence: Fence, changed: str | None = None
+    ) -> None:
         """As `put_cursor`. Raises LeaseLost if the lease is another's or nobody's."""
         lease = sa.select(cursors.c.body).where(cursors.c.name == fence.lease).with_for_update()
         insert = self._insert_into(cursors).values(name=name, body=body)
@@ -42,6 +44,8 @@ class Readers(Database):
             if held is None or held["holder"] != fence.holder:
                 raise LeaseLost("another process has taken over this model")
             c.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"body": body}))
+            if changed is not None:
+                self._count_change(c, changed)
 
     def drop_cursor(self, name: str, changed: str | None = None) -> None:
         with self._begin() as c:

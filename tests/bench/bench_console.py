@@ -8,6 +8,7 @@ without the network. Promise: 95 % of the requests of each page within 300 ms.
 
 import argparse
 import contextlib
+import gc
 import json
 import statistics
 import sys
@@ -37,6 +38,7 @@ from driftloop_console.changes_feed import Tokens, tokens
 from driftloop_console.context import ConsoleContext
 from driftloop_gateway.app import GatewayContext, make_app
 from driftloop_settings import Settings
+from driftloop_settings.memory import rare_collections
 from driftloop_store import Store, open_store
 from driftloop_store import tables as t
 
@@ -188,6 +190,8 @@ def main() -> None:
     arguments.add_argument("--requests", type=int, default=20)
     arguments.add_argument("--store", type=Path, help="a folder: filled once, and used again")
     given = arguments.parse_args()
+    gc.freeze()  # as the gateway does
+    rare_collections()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.store or Path(temporary)
         url, begun, cpu = f"sqlite:///{folder}/store.db", time.perf_counter(), time.process_time()

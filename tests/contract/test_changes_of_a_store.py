@@ -134,6 +134,17 @@ def test_a_page_waits_for_no_writer(store: Store) -> None:
         assert store.revisions() == {"m": 1}
 
 
+def test_the_reads_of_a_page_share_a_transaction(store: Store) -> None:
+    store.add_window(window("m", 0))
+    with store.reading():
+        before = store.windows("m")
+        with ThreadPoolExecutor(1) as others:
+            others.submit(store.add_window, window("m", 1)).result()
+        if store._engine.dialect.name == "sqlite":  # PostgreSQL looks anew for each statement
+            assert store.windows("m") == before
+    assert len(store.windows("m")) == 2
+
+
 def test_what_is_counted_over_all_models(store: Store) -> None:
     names = list(fill(store))
     assert store.count_by_state("retrains") == {"running": 1}

@@ -89,7 +89,8 @@ def test_what_a_former_holder_writes_is_refused(store: Store) -> None:
     now = [0.0]
     old, new = shares(store, "old", now=now, lasts_s=GONE_S), shares(store, "new", now=now)
     assert old.of(["m"]) == {"m"}
-    store.put_fenced_cursor("monitor/m", {"rows": 1}, old.fence("m"))
+    store.put_fenced_cursor("monitor/m", {"rows": 1}, old.fence("m"), "m")
+    assert store.revisions() == {"m": 1}  # pages show what it holds
     assert new.of(["m"]) == {"m"}
     with pytest.raises(LeaseLost):
         store.put_fenced_cursor("monitor/m", {"rows": 0}, old.fence("m"))

@@ -134,10 +134,10 @@ class Monitor:
     def _save(self, name: str, state: MonitorState) -> None:
         cursor, body = f"monitor/{name}", state.to_dict()
         if self._shares is None:
-            self._store.put_cursor(cursor, body)
+            self._store.put_cursor(cursor, body, name)
         else:
             self._shares.alive()
-            self._store.put_fenced_cursor(cursor, body, self._shares.fence(name))
+            self._store.put_fenced_cursor(cursor, body, self._shares.fence(name), name)
 
     def _step(self, deployment: Deployment, models: int, now: datetime) -> None:
         """Judge, decide and send. What fails holds up nothing else, and loses nothing that was

@@ -34,25 +34,29 @@ def sketch_charts(sketches: Sequence[Record], references: Mapping[int, Record]) 
     newest = sketches[0]["columns"]
     order = sorted(newest, key=lambda name: (-(newest[name][0] or 0.0), name))[:MOST_COLUMNS]
     shown = list(reversed(sketches))
-    return [chart for name in order if (chart := _chart(name, shown, references)) is not None]
+    x = tuple(_seconds(one["at"]) for one in shown)
+    return [chart for name in order if (chart := _chart(name, x, shown, references)) is not None]
 
 
-def _chart(name: str, sketches: Sequence[Record], references: Mapping[int, Record]) -> Chart | None:
-    known = references.get(sketches[-1]["version"], {}).get("columns", {}).get(name)
+def _chart(
+    name: str,
+    x: tuple[float, ...],
+    sketches: Sequence[Record],
+    references: Mapping[int, Record],
+) -> Chart | None:
+    versions = [one["version"] for one in sketches]
+    columns = {v: references.get(v, {}).get("columns", {}).get(name) for v in set(versions)}
+    known = columns[versions[-1]]
     if known is None:
         return None
     of_window: list[Sketch | None] = [one["columns"].get(name) for one in sketches]
-    of_reference = [
-        references.get(one["version"], {}).get("columns", {}).get(name, {}).get("shown")
-        for one in sketches
-    ]
+    of_reference = [(columns[version] or {}).get("shown") for version in versions]
     newest = of_window[-1]
     moved = f"moved {newest[0]:.2f}" if newest and newest[0] is not None else ""
     number = known["kind"] == "number"
     series = _percentiles(of_window, of_reference) if number else _shares(
         known["names"], of_window, of_reference
     )  # fmt: skip
-    x = tuple(_seconds(one["at"]) for one in sketches)
     return Chart(f"{_name(name)}: {moved}", x, tuple(series), small=True)
 
 

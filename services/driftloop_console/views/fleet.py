@@ -1,6 +1,6 @@
 """All models, those that need attention first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -46,7 +46,7 @@ def retrain_url(id_: str) -> str:
     return f"/retrains/{quote(id_, safe='')}"
 
 
-def fleet_table(models: Sequence[tuple[ModelRecords, Condition]]) -> Table:
+def fleet_table(models: Collection[tuple[ModelRecords, Condition]]) -> Table:
     """Sorted by need for attention; of equal need those with capture gaps, then the greatest rise
     of the error first."""
     ordered = sorted(models, key=lambda pair: _need(*pair))
@@ -92,7 +92,7 @@ def last_change(records: ModelRecords) -> str | None:
     return str(rollout.get("finished_at") or rollout.get("stepped_at") or rollout["at"])
 
 
-def summary(models: Sequence[tuple[ModelRecords, Condition]]) -> dict[str, int]:
+def summary(models: Collection[tuple[ModelRecords, Condition]]) -> dict[str, int]:
     """How many models are in each state, in the order of need."""
     found = [str(condition.word) for _, condition in models]
     return {str(word): found.count(word) for word in Word}

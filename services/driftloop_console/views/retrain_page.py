@@ -104,6 +104,24 @@ def data_checks(retrain: Retrain) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def trials_table(retrain: Retrain) -> Table:
+    """What was trained and how it did on the validation rows, the best first."""
+    columns = (
+        Column("family", "Recipe"),
+        Column("parameters", "Parameters", "sentence"),
+        Column("span", "Rows used"),
+        Column("rounds", "Rounds", "count"),
+        Column("seconds", "Took", "seconds"),
+        Column("mean_loss", "Loss", "number"),
+        Column("over_champion", "Better than the champion by", "number"),
+        Column("over_champion_low", "95 % from", "number"),
+        Column("over_champion_high", "to", "number"),
+    )
+    trials: Sequence[Record] = (retrain.result or {}).get("trials", ())
+    rows = sorted(trials, key=lambda one: one["mean_loss"])
+    return Table("trials", columns, rows, "No candidate has been trained to its end.")
+
+
 def gate_table(retrain: Retrain) -> Table:
     columns = (
         Column("name", "Check"),
@@ -112,6 +130,8 @@ def gate_table(retrain: Retrain) -> Table:
         Column("champion", "Champion", "number"),
         Column("candidate", "Candidate", "number"),
         Column("improvement", "Improvement", "number"),
+        Column("low", "95 % from", "number"),
+        Column("high", "to", "number"),
         Column("p_worse", "p if it were as good", "number"),
         Column("reason", "Reason", "sentence"),
     )

@@ -234,7 +234,7 @@ def test_the_error_is_compared_with_an_earlier_time(store: Store, tmp_path: Path
     asked = client(store, tmp_path)
     assert "1 d before" not in asked.get("/models/loan?last=12h").text
     page = asked.get("/models/loan?last=12h&compare=1d").text
-    assert "&#34;label&#34;: &#34;1 d before&#34;" in page
+    assert "&#34;label&#34;:&#34;1 d before&#34;" in page
     assert asked.get("/models/loan?compare=x").status_code == 400
 
 
@@ -247,7 +247,7 @@ def test_the_error_so_far_has_its_confidence_sequence_and_windows_what_was_expec
     asked = client(store, tmp_path)
     page = asked.get("/models/loan?last=12h").text
     for label in ("Error so far", "95 % at all times, low", "Expected before labels"):
-        assert f"&#34;label&#34;: &#34;{label}&#34;" in page
+        assert f"&#34;label&#34;:&#34;{label}&#34;" in page
     newest = asked.get("/models/loan?format=json&table=windows").json()[0]
     shown = [newest[name] for name in ("expected", "expected_low", "expected_high")]
     assert shown == pytest.approx([0.082, 0.07, 0.094])

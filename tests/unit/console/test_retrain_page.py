@@ -4,7 +4,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from driftloop_console.views.retrain_page import attempts_table, data_checks
+from driftloop_console.views.retrain_page import (
+    attempts_table,
+    data_checks,
+    gate_table,
+    trials_table,
+)
 from driftloop_contracts.retrain import Retrain, RetrainState
 
 
@@ -35,6 +40,23 @@ def test_attempts_lead_to_their_pages_and_say_why_they_failed() -> None:
     href = table.columns[0].href
     assert href is not None
     assert href(table.rows[1]) == "/retrains/s"
+
+
+def test_trials_are_listed_best_first_and_the_gate_has_intervals() -> None:
+    trials = [
+        {"family": "linear", "span": "all", "parameters": "C=1", "rounds": 9, "seconds": 0.5,
+         "mean_loss": 0.2, "over_champion": -0.1},
+        {"family": "forest", "span": "newest", "parameters": "as they are", "rounds": 50,
+         "seconds": 4.0, "mean_loss": 0.1, "over_champion": 0.02, "over_champion_low": 0.01,
+         "over_champion_high": 0.03},
+    ]  # fmt: skip
+    check = {"name": "overall", "passed": True, "low": 0.01, "high": 0.03}
+    found = retrain({"trials": trials, "gate": {"checks": [check]}})
+    assert [row["family"] for row in trials_table(found).records()] == ["forest", "linear"]
+    assert trials_table(found).records()[1]["over_champion_low"] is None
+    (judged,) = gate_table(found).records()
+    assert (judged["low"], judged["high"]) == (0.01, 0.03)
+    assert trials_table(retrain(None)).rows == []
 
 
 def test_a_retrain_that_checked_nothing_says_nothing() -> None:
