@@ -59,15 +59,19 @@ class ChangesFeed:
         self._listeners = 0
         self._task: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
+        self._looked = asyncio.Event()
         self.tokens = Tokens()
         self.ended = False
 
     @contextlib.asynccontextmanager
     async def listening(self) -> Any:
+        """The tokens are those of now, or younger, from the beginning of the block."""
         self._listeners += 1
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._poll())
         try:
+            if self._task is None or self._task.done():
+                self._looked = asyncio.Event()
+                self._task = asyncio.create_task(self._poll())
+            await self._looked.wait()
             yield
         finally:
             self._listeners -= 1
@@ -75,8 +79,11 @@ class ChangesFeed:
                 self._task.cancel()
                 self._task = None
 
-    async def moved(self, timeout_s: float) -> bool:
-        """Waits until something changed; false if nothing did for so long."""
+    async def moved(self, known: Tokens, timeout_s: float) -> bool:
+        """Waits until the tokens are not the `known` ones, or the feed has ended; false if nothing
+        changed for so long."""
+        if self.ended or self.tokens != known:
+            return True
         try:
             await asyncio.wait_for(self._moved.wait(), timeout_s)
         except TimeoutError:
@@ -92,8 +99,10 @@ class ChangesFeed:
             if found != self.tokens:
                 self.tokens = found
                 self._move()
+            self._looked.set()
             await asyncio.sleep(self._poll_s)
         self.ended = True
+        self._looked.set()
         self._move()
 
     def _move(self) -> None:

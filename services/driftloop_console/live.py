@@ -71,13 +71,13 @@ class LivePages:
             async with self._feed.listening():
                 yield f"retry: {RETRY_MS}\n\n"
                 while not self._feed.ended:
-                    quiet = True
+                    quiet, known = True, self._feed.tokens
                     for id_, (tag, html) in (await self._current(url, path, query)).items():
                         if holds.get(id_) != tag:
                             holds[id_] = tag
                             quiet = False
                             yield event(id_, html)
-                    moved = await self._feed.moved(self._keep_alive_s)
+                    moved = await self._feed.moved(known, self._keep_alive_s)
                     if quiet and not moved:
                         yield ": still here\n\n"
         except DriftloopError:

@@ -57,7 +57,7 @@ class EventStreams:
                     if left_s <= 0:
                         sent_s, left_s = self._clock_s(), self._keep_alive_s
                         yield ": still here\n\n"
-                    await self._feed.moved(left_s)
+                    await self._feed.moved(self._feed.tokens, left_s)
 
     def _revision(self, model: str | None) -> object:
         models = self._feed.tokens.models

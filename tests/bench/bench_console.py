@@ -177,7 +177,7 @@ def open_pages(store: Store, folder: Path, pages: int) -> float:
                 "event: table-retrains"
             ):  # the last section of the page
                 pass
-        time.sleep(SETTLED_S)  # a page that was just opened is made once more
+        time.sleep(SETTLED_S)
         began, cpu = time.monotonic(), time.process_time()
         time.sleep(OPEN_S)
         return (time.process_time() - cpu) / (time.monotonic() - began)
