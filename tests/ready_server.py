@@ -1,4 +1,4 @@
-"""A program of Prometheus' family as a server of a test."""
+"""A program as a server of a test."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -10,20 +10,22 @@ from command_line import eventually
 
 
 @contextmanager
-def ready_server(command: Sequence[str], address: str, log: Path) -> Iterator[None]:
-    """Run the command while the block runs, which begins when `/-/ready` at the address says so."""
+def ready_server(
+    command: Sequence[str], address: str, log: Path, ready: str = "/-/ready"
+) -> Iterator[None]:
+    """Run the command while the block runs, which begins when `ready` at the address says so."""
     with log.open("w") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink)
     try:
-        eventually(lambda: _is_ready(address), bool)
+        eventually(lambda: _is_ready(f"http://{address}{ready}"), bool)
         yield
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _is_ready(address: str) -> bool:
+def _is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"http://{address}/-/ready").is_success
+        return httpx.get(url).is_success
     except httpx.TransportError:
         return False
