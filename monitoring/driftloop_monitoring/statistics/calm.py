@@ -36,7 +36,7 @@ class Lesson:
     mean over all; week [168]: of an hour of the week, from Monday on, less what its hour and its
     weekday explain; dispersion: the variance of a mean of rows over that of as many independent
     rows, 1 or more; rows_per_day: of late, None: not known yet; seen: seconds between the first row
-    and the last."""
+    and the last; days_apart: in the first week, the variance of an hour's mean loss between days."""
 
     hours: tuple[float, ...] = (0.0,) * HOURS
     weekdays: tuple[float, ...] = (0.0,) * WEEKDAYS
@@ -44,6 +44,7 @@ class Lesson:
     dispersion: float = PRIOR_DISPERSION
     rows_per_day: float | None = None
     seen: float = 0.0
+    days_apart: float = 0.0
 
     def usual(self, times: Floats) -> Floats:
         """The usual deviation of the mean loss from its level, at `times` in seconds since 1970,
@@ -172,7 +173,10 @@ class Calm:
         lesson = Lesson(dispersion=dispersion, rows_per_day=rate, seen=seen)
         rows, sums = np.array(self.week).reshape(WEEKDAYS, HOURS, 2).transpose(2, 0, 1)
         if seen >= DAY:
-            lesson = replace(lesson, hours=_shape(rows.sum(0), sums.sum(0), noise))
+            apart = _between(rows, sums, noise)
+            lesson = replace(
+                lesson, hours=_shape(rows.sum(0), sums.sum(0), noise), days_apart=apart
+            )
         if seen >= WEEK:
             lesson = replace(lesson, weekdays=_shape(rows.sum(1), sums.sum(1), noise))
             rest = sums - rows * lesson.whole_week.reshape(rows.shape)
@@ -225,6 +229,17 @@ def _shape(rows: Floats, sums: Floats, noise: float) -> tuple[float, ...]:
     shape = np.zeros(len(rows))
     shape[known] = means * signal / (signal + noises)
     return tuple(shape.tolist())
+
+
+def _between(rows: Floats, sums: Floats, noise: float) -> float:
+    """The variance of the means of an hour (columns) between days (rows) beyond `noise`, that of
+    one row; 0 if each hour was seen once (DerSimonian and Laird, 1986)."""
+    means = sums / np.maximum(rows, 1e-9)
+    of_hour = sums.sum(0) / np.maximum(rows.sum(0), 1e-9)
+    spread = float((rows * (means - of_hour) ** 2).sum())
+    free = int((rows > 0).sum() - (rows.sum(0) > 0).sum())
+    weight = float((rows.sum(0) - (rows**2).sum(0) / np.maximum(rows.sum(0), 1e-9)).sum())
+    return max(0.0, spread - noise * free) / weight if free else 0.0
 
 
 def _of_hours_and_weekdays(hours: Any, weekdays: Any) -> tuple[tuple[float, float], ...]:

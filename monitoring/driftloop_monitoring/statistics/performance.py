@@ -33,8 +33,11 @@ UPPER_Z = 2.0
 LARGEST_BET = 0.9
 """Of 1/m0, above which a loss of 0 could bankrupt a bet."""
 UNSEEN_DAY, UNSEEN_WEEK = 3.0, 2.0
-"""Rises that may be a rhythm as long as no day and no week was seen: in margins, and at most in
-points."""
+"""Rises that may be a rhythm of the day and one of the week as long as it was not seen: in margins,
+and at most in points."""
+PRIOR_DAYS = 3.0
+"""Days that UNSEEN_WEEK is worth as an opinion on how much days differ, which is twice the standard
+deviation between them."""
 LEAST_MEAN = 1e-4
 """Of m0, and of a row's variance: where no error was seen, the rhythm must not make it negative."""
 AT_ONCE = 5_000
@@ -109,10 +112,22 @@ class Rule:
         return replace(lesson, dispersion=1.0) if self.independent else lesson
 
     def unexplained(self, lesson: Lesson) -> float:
-        """A rise of the mean loss that may be a rhythm which was not seen yet."""
+        """A rise of the mean loss that may be a rhythm which was not seen yet.
+
+        Of the first day, a wave of the day and one of the week. Then two standard deviations of the
+        next day about the mean of those seen, if how they differed is all that is known of the
+        week (and an opinion, see PRIOR_DAYS); a rise that stays may not hide in it.
+        """
         if not self.rhythm or lesson.seen >= WEEK:
             return 0.0
-        return (UNSEEN_DAY if lesson.seen < DAY else UNSEEN_WEEK) * min(self.margin, 0.01)
+        size = min(self.margin, 0.01)
+        most = (UNSEEN_DAY + UNSEEN_WEEK) * size
+        if lesson.seen < DAY:
+            return most
+        days = lesson.seen / DAY
+        opinion = PRIOR_DAYS * (UNSEEN_WEEK * size / 2) ** 2
+        between = (opinion + (days - 1) * lesson.days_apart) / (PRIOR_DAYS + days - 1)
+        return min(2 * math.sqrt(between * (1 + 1 / days)), most)
 
 
 @dataclass(frozen=True, slots=True)

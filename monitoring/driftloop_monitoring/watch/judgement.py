@@ -189,7 +189,7 @@ def judge_window(
     window = replace(
         window,
         reason=_sentence(window.reason, *observed.notes),
-        performance={**window.performance, **observed.shown},
+        performance={**window.performance, **_unseen(state, reference, policy), **observed.shown},
     )
     estimate = watch_window(state, reference, window, closed.rows, policy.performance)
     state, window = estimate.state, estimate.window
@@ -385,6 +385,12 @@ def _performance(test: State, baseline: LossBaseline | None) -> dict[str, float]
         shown |= {"baseline": baseline.mean, "ceiling": baseline.ceiling(dispersion)}
         shown |= {"dispersion": round(dispersion, 2)}
     return shown
+
+
+def _unseen(state: MonitorState, known: Reference, policy: JudgingPolicy) -> dict[str, float]:
+    rule = replace(policy.performance, margin=known.margin or policy.performance.margin)
+    rise = rule.unexplained(rule.applied(state.test.calm.lesson))
+    return {"may_be_rhythm": rise} if state.test.rows and rise else {}
 
 
 def _sentence(*parts: str) -> str:

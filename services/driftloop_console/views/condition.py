@@ -86,6 +86,11 @@ class ModelRecords:
         return self._performance("baseline")
 
     @property
+    def may_be_rhythm(self) -> float:
+        """A rise that is not called one, because no whole week was seen yet."""
+        return self._performance("may_be_rhythm") or 0.0
+
+    @property
     def estimated(self) -> float | None:
         """Of the newest window, from the confidence of its answers."""
         return self.window.get("estimated_loss") if self.window else None
@@ -248,6 +253,11 @@ def _healthy(records: ModelRecords, window: Record, settings: Settings) -> Condi
     schedule = settings.trigger.schedule
     regular = f", and by the schedule `{schedule}`" if schedule else ""
     then = f"A rise of the error by {margin} would retrain it{regular}."
+    if unseen := records.may_be_rhythm:
+        then += (
+            f" Until a whole week was seen, a rhythm cannot be told from a rise: it must be "
+            f"larger by {words.number(round(unseen, 4))}."
+        )
     return Condition(Word.HEALTHY, why, f"{then} {_next_window(window, settings)}")
 
 

@@ -125,7 +125,7 @@ def error_chart(
             Series("95 % low", tuple(low for low, _ in edges), "low"),
             Series("95 % high", tuple(high for _, high in edges), "high"),
             Series("Reference", tuple(one.get("baseline") for one in shown), "limit"),
-            Series("Ceiling", tuple(one.get("ceiling") for one in shown), "limit"),
+            Series("Ceiling", tuple(_ceiling(one) for one in shown), "limit"),
         ),
     )
 
@@ -150,6 +150,12 @@ def running_error_chart(windows: Sequence[Record]) -> Chart | None:
             Series("Reference", tuple(p.get("baseline") for _, p in known), "limit"),
         ),
     )
+
+
+def _ceiling(shown: Record) -> float | None:
+    """What is not called a rise: with a rhythm that was not seen yet, without that of the hour."""
+    known = shown.get("ceiling")
+    return None if known is None else known + shown.get("may_be_rhythm", 0.0)
 
 
 def _losses(window: Record) -> tuple[float | None, float | None]:

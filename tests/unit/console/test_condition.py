@@ -48,6 +48,13 @@ def test_a_model_that_does_well_says_by_how_much(settings: Settings) -> None:
     assert "by 2026-11-29 13:00:00 UTC" in found.then
 
 
+def test_in_the_first_week_it_is_said_that_a_rhythm_looks_like_a_rise(settings: Settings) -> None:
+    record = window("m", 0).to_dict()
+    record["performance"]["may_be_rhythm"] = 0.02312
+    found = condition(replace(WATCHED, window=record), settings)
+    assert "a rhythm cannot be told from a rise: it must be larger by 0.0231" in found.then
+
+
 def test_drift_alone_is_watched_and_names_the_columns(settings: Settings) -> None:
     found = condition(replace(WATCHED, monitor=monitor_state(NOW, ("income",))), settings)
     assert (found.word, "income" in found.why) == (Word.WATCHING, True)
