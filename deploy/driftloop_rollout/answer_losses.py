@@ -10,13 +10,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
-from driftloop_contracts.language import read_json
+from driftloop_contracts.language import ANSWERED_BY
 from driftloop_contracts.model import ModelSpec
+from driftloop_evaluation.scorer import Scorer
 from driftloop_judge.calibration import doubt
-from driftloop_judge.judge import Judge, JudgedAnswer
+from driftloop_judge.judge import Judge, JudgedAnswer, judged_answer
 from driftloop_judge.lookup import judge_of
-from driftloop_rollout.output_quality import Scorer, malformed, scorer_of
+from driftloop_rollout.output_quality import form_scorer, malformed
 from driftloop_rollout.units import Floats
 from driftloop_settings import Settings
 
@@ -61,7 +61,7 @@ def answer_losses(
     """monitored: what the monitor keeps of the model, which knows whether people's ratings bear the
     judge out. Without that, the judge does not count. Raises Rejected if the scorer cannot be
     imported."""
-    found = AnswerLosses(scorer_of(spec), judge_s=settings.judge.timeout_s)
+    found = AnswerLosses(form_scorer(spec), judge_s=settings.judge.timeout_s)
     try:
         judge = judge_of(settings.judge, spec)
     except Rejected as error:
@@ -77,19 +77,8 @@ def answer_losses(
 
 
 def _judged(rows: pa.Table) -> list[JudgedAnswer | None]:
-    """The answers that a judge can read; None for others."""
-    names = (INPUT_PREFIX + "messages", *(OUTPUT_PREFIX + n for n in _TEXTS))
-    columns = [rows[name].to_pylist() for name in names]
-    found: list[JudgedAnswer | None] = []
-    for messages, text, tool_calls, finish_reason in zip(*columns, strict=True):
-        read = read_json(messages)
-        whole = text and text.strip() and not tool_calls and finish_reason != "abort"
-        good = whole and isinstance(read, list) and all(isinstance(m, dict) for m in read)
-        found.append(JudgedAnswer(tuple(read), text) if good else None)
-    return found
-
-
-_TEXTS = ("text", "tool_calls", "finish_reason")
+    known = [name for name in ANSWERED_BY if name in rows.column_names]
+    return [judged_answer(row) for row in rows.select(known).to_pylist()]
 
 
 def _losses(

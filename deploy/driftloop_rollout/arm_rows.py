@@ -14,9 +14,9 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.labels import arrived
 from driftloop_evaluation.loss_rule import LossRule
 from driftloop_evaluation.measures import QUALITY, Measure, all_losses
+from driftloop_evaluation.scorer import Scorer
 from driftloop_evaluation.settling import INSTANT
 from driftloop_rollout.kind_evidence import EVIDENCE
-from driftloop_rollout.output_quality import Scorer
 from driftloop_rollout.units import NO_KEY
 from driftloop_rollout.units import Floats as Losses
 
@@ -104,7 +104,7 @@ def read_arm_rows(
         first=_numpy(table["row"]) == 0,
         latency_s=_floats(table[kind.seconds]),
         failed=~_numpy(table["error"].is_null()).astype(bool),
-        labelled=arrived(table, spec.labels),
+        labelled=arrived(table, spec.awaited),
         loss=losses[0],
         malformed=malformed,
         key=_keys(table),

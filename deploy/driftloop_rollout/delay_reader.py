@@ -43,7 +43,7 @@ def read_delay(
         return LabelDelay(learned_at=now)
     lag += SETTLE
     at: Ints = rows["predicted_at"].cast("int64").to_numpy()
-    known = arrived(rows, measures[0].rule.spec.labels if measures else ())
+    known = arrived(rows, measures[0].rule.spec.awaited if measures else ())
     label_at = rows["label_at"].cast("int64").cast("float64").to_numpy()
     label_at = np.where(known, label_at, np.nan)
     seen_until = float(np.nanmax(np.append(label_at, at))) - lag / timedelta(microseconds=1)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.events import OUTPUT_PREFIX
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
-from driftloop_rollout.output_quality import Scorer, malformed
+from driftloop_evaluation.scorer import Scorer
+from driftloop_rollout.output_quality import malformed
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from driftloop_artifacts import Files
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.replica import LoadedVersions
+from driftloop_evaluation.measures import Measures
 from driftloop_rollout.answer_losses import FORMAT, JUDGE, AnswerLosses, answer_losses
 from driftloop_rollout.beside_quality import GUARD_PROOF
 from driftloop_rollout.engine_shadow import EngineLimits, EngineShadow, Whereabouts
@@ -32,18 +33,25 @@ def conversations_compared(
     losses = _losses(spec, settings, store)
     if margins.answers is None:
         raise Rejected("answers are not captured as they were given (options.capture)")
-    if not losses.compares and not spec.labels_depend_on_answer:
+    paired = losses.compares or any(said.kind.reads == "answer" for said in spec.judged_by)
+    if not paired and not spec.labels_depend_on_answer:
         why = "; ".join(losses.notes) or "options.scorer and options.judge name none"
         neither = "neither a scorer nor a judge"
         raise Rejected(f"nothing compares two answers to one conversation, {neither} ({why})")
-    replayed = min(settings.rollout.shadow_rows, REPLAYED) if losses.compares else 0
-    return Compared(replayed, False, partial(conversations_begun, losses, margins))
+    replayed = min(settings.rollout.shadow_rows, REPLAYED) if paired else 0
+    return Compared(replayed, paired_measures, partial(conversations_begun, losses, margins))
+
+
+def paired_measures(measures: Measures) -> Measures:
+    """Those that pairs can show: a rating is of the answer that somebody got."""
+    decisive = measures.decisive if measures.decisive and measures.decisive.by_answer else None
+    return Measures(decisive, tuple(one for one in measures.others if one.by_answer))
 
 
 def conversations_begun(losses: AnswerLosses, margins: Margins, plain: ShadowStage) -> ShadowStage:
-    """plain: the stage of a model without labels."""
+    """plain: the stage of a model, judged by `paired_measures`."""
     assert margins.answers is not None
-    errors = plain.trial.metrics[0].rule
+    errors, *measured = (metric.rule for metric in plain.trial.metrics)
     compared = []
     if losses.judge is not None:
         compared.append(
@@ -53,7 +61,8 @@ def conversations_begun(losses: AnswerLosses, margins: Margins, plain: ShadowSta
     rule = Rule(
         FORMAT, margins.answers, decisive, GUARD_PROOF * margins.answers, share=SHARE, of=of
     )
-    rules = [*compared, rule, replace(errors, decisive=not losses.compares)]
+    alone = not losses.compares and not measured
+    rules = [*measured, *compared, rule, replace(errors, decisive=alone)]
     return replace(
         plain,
         trial=PairTrial(tuple(map(PairMetric.start, rules))),

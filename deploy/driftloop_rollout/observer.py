@@ -29,7 +29,7 @@ from driftloop_rollout.evidence import (
 from driftloop_rollout.label_delay import LabelDelay, due
 from driftloop_rollout.machine import Rollout, State
 from driftloop_rollout.margins import Margins
-from driftloop_rollout.output_quality import FORMED_BY, usable_scorer
+from driftloop_rollout.output_quality import FORMED_BY, form_scorer
 from driftloop_rollout.shadow_stage import SHARE
 from driftloop_rollout.units import NO_KEY
 from driftloop_settings import LlmSettings, RolloutSettings, Settings
@@ -146,7 +146,7 @@ class Observer:
             only_labelled=False,
         )
         scale, measures = (baseline.scale, baseline.measured(spec)) if baseline else (None, ())
-        return read_arm_rows(table, spec, scale, stable, candidate, usable_scorer(spec), measures)
+        return read_arm_rows(table, spec, scale, stable, candidate, form_scorer(spec), measures)
 
     def said_age_s(self, spec: ModelSpec) -> float | None:
         """Return the age from which a model's labels count, if the settings say it."""
@@ -166,6 +166,8 @@ class Observer:
     def margins(self, spec: ModelSpec) -> Margins:
         own = self._settings.for_model(spec)
         found = MARGINS[spec.kind](own.rollout, own.llm)
+        if spec.awaited is None:
+            found = replace(found, label_age_s=0.0)
         if parse_capture(spec.options).columns & FORMED_BY:
             return replace(found, answers=None)  # the lake has not the answers as they were
         return found
@@ -187,9 +189,7 @@ class Observer:
             return None
         self._unmeasured.pop(rollout.id, None)
         scale = measures.scale
-        rows = read_arm_rows(
-            past, spec, scale, stable, candidate, usable_scorer(spec), measures.all
-        )
+        rows = read_arm_rows(past, spec, scale, stable, candidate, form_scorer(spec), measures.all)
         found = start(
             spec,
             self.margins(spec),

@@ -27,7 +27,6 @@ from driftloop_contracts.errors import Conflict, Rejected
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_evaluation.agreement import agreeing
 from driftloop_evaluation.labels import arrived
-from driftloop_evaluation.measures import Measures
 from driftloop_lake.port import Pin, ShadowedLake
 from driftloop_rollout.evidence import MIN_PAST_REQUESTS
 from driftloop_rollout.kind_shadow import SHADOWS
@@ -199,13 +198,11 @@ class Shadows:
             measures = self._observer.measures(rollout, spec, past)
         except Rejected as error:
             return ShadowStep(None, "skip", f"no shadow: {error}")
-        if not compared.by_labels:
-            measures = Measures(None)
         since, note = replayed_since(
             *(lake, rollout.model, pin, champion, rollout.candidate),
             *(compared.replayed, now, self._files),
         )
-        stage = begun(spec, measures, margins, past, since, now, (note,))
+        stage = begun(spec, compared.paired(measures), margins, past, since, now, (note,))
         return compared.begun(stage)
 
     def _answer(
@@ -336,10 +333,10 @@ class Shadows:
         )
         stage = self._with_delay(rollout, stage, spec, pin, now)
         mature = mature_until(stage.labels, self._observer.said_age_s(spec), now)
-        until = complete_until(rows, rules.label_coverage, mature, spec.labels)
+        until = complete_until(rows, rules.label_coverage, mature, spec.awaited)
         if until is None:
             self._wait(rollout.id, "compare", now)
-            share = arrived(rows, spec.labels).mean() if rows.num_rows else 0.0
+            share = arrived(rows, spec.awaited).mean() if rows.num_rows else 0.0
             late = f"labels are late: {share:.0%} of the newest {rows.num_rows:,} rows have one"
             return replace(stage, waiting=late)
         rows = before(rows, until)

@@ -40,11 +40,11 @@ def _draw(prediction_id: str) -> float:
 
 
 def complete_until(
-    rows: pa.Table, coverage: float, mature: datetime | None, labels: Sequence[str] = ()
+    rows: pa.Table, coverage: float, mature: datetime | None, labels: Sequence[str] | None = ()
 ) -> datetime | None:
     """Return up to which time rows may be compared by their labels: up to where a share `coverage`
     of them has one, or up to `mature`, before which no more labels come; None if there are none.
-    labels: their keys, if a row has several (`ModelSpec.labels`). Labels that come sooner for one
+    labels: their keys, if a row has several (`ModelSpec.awaited`). Labels that come sooner for one
     class would otherwise be compared first."""
     if not rows.num_rows:
         return None

@@ -25,11 +25,11 @@ from driftloop_settings import RolloutSettings
 @dataclass(frozen=True, slots=True)
 class Compared:
     """How answers are compared. replayed: the most labelled rows that are newer than its training
-    data and that the candidate answers. by_labels: whether a label counts for both answers. begun:
-    the stage of this kind of model, from that of one without labels."""
+    data and that the candidate answers. paired: the measures that hold for both answers. begun:
+    the stage of this kind of model, from the plain one."""
 
     replayed: int
-    by_labels: bool = True
+    paired: Callable[[Measures], Measures] = lambda measures: measures
     begun: Callable[[ShadowStage], ShadowStage] = lambda stage: stage
 
 
@@ -96,11 +96,10 @@ def begun(
 ) -> ShadowStage:
     """Return the stage before any row was answered. past: the champion's newest rows."""
     judged_by = measures.all
-    if spec.labels_depend_on_answer and judged_by:
+    depends = spec.labels_depend_on_answer and not all(one.by_answer for one in judged_by)
+    if depends:
         notes = (*notes, "labels depend on the answer: only agreement and errors are compared")
-    if spec.labels_depend_on_answer or (
-        spec.task == "regression" and spec.objective is None and measures.scale is None
-    ):
+    if depends or (spec.task == "regression" and spec.objective is None and measures.scale is None):
         judged_by = ()
     errors = Rule("errors", margins.errors, not judged_by, share=SHARE)
     rules = [errors]

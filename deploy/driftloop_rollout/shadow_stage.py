@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.events import OUTPUT_PREFIX
 from driftloop_contracts.model import ModelSpec
-from driftloop_evaluation.measures import QUALITY, Measure
+from driftloop_evaluation.measures import Measure
 from driftloop_rollout.label_delay import LabelDelay
 from driftloop_rollout.pairs import PairTrial
 
@@ -74,7 +74,7 @@ class ShadowStage:
 
     @property
     def judges_quality(self) -> bool:
-        return self.trial.metric(QUALITY) is not None
+        return bool(self.measures)
 
     @property
     def used(self) -> bool:

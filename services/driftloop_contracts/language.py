@@ -5,6 +5,7 @@ it like any other prediction. Its labels arrive through `/feedback` with the met
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from driftloop_contracts.signature import Signature, TensorSpec
@@ -45,6 +46,26 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 BASE_CONFIG = "config.json"
 WEIGHTS_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """The suffixes of the files of a language model's version."""
+
+
+ANSWERED_BY = (
+    "in_messages", "in_operation", "out_text", "out_tool_calls", "out_finish_reason",
+)  # fmt: skip
+"""The columns that `readable` reads; some may be missing."""
+_NO_ANSWER = ("abort", "error")
+
+
+def readable(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str] | None:
+    """The conversation and the text of a row's answer, if a judge or a scorer can read it; None for
+    tool calls, embeddings, an answer that was broken off, and a conversation that was not kept. An
+    empty answer is one: it is as bad as it is."""
+    messages, text = read_json(row.get("in_messages")), row.get("out_text")
+    if row.get("in_operation") == "embeddings" or row.get("out_tool_calls"):
+        return None
+    if text is None or row.get("out_finish_reason") in _NO_ANSWER:
+        return None
+    told = isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)
+    return (messages, text) if told else None
 
 
 def read_json(text: str | None) -> Any:

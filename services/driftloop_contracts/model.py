@@ -143,6 +143,13 @@ class ModelSpec:
         a label is a value."""
         return tuple(dict.fromkeys(o.label for o in self.judged_by if o.label is not None))
 
+    @property
+    def awaited(self) -> tuple[str, ...] | None:
+        """The keys of the labels without which a row is not judged, see `labels`; None: it is
+        judged by its answer alone."""
+        own = self.judged_by and all(said.kind.reads == "answer" for said in self.judged_by)
+        return None if own and self.objective is not None else self.labels
+
     def to_dict(self) -> dict[str, Any]:
         objectives = [one.to_dict() for one in self.objectives]
         return {

@@ -18,8 +18,8 @@ from pydantic import (
 from driftloop_contracts.errors import Rejected, listed
 from driftloop_contracts.kind import Task
 
-Reads = Literal["class", "probability", "set", "value", "interval", "rating", "outputs"]
-"""What of a model's answers a metric compares with labels."""
+Reads = Literal["class", "probability", "set", "value", "interval", "rating", "outputs", "answer"]
+"""What of a model's answers a metric compares with labels; `answer`: it needs none."""
 ClassName = StrictBool | int | float | str
 
 
@@ -66,6 +66,7 @@ METRICS: Mapping[str, MetricKind] = {
         0.02,
     ),
     "rating": MetricKind("generation", "rating", margin=0.05),
+    "scorer": MetricKind("generation", "answer", margin=0.05),
 }
 _SPOKEN: Mapping[str, str] = {
     "error": "the error rate",
@@ -85,6 +86,7 @@ _SPOKEN: Mapping[str, str] = {
     "coverage": "the share of values outside the interval",
     "set_coverage": "the share of labels outside the set",
     "rating": "the loss of ratings (1 - rating)",
+    "scorer": "the loss by options.scorer (1 - score)",
 }
 OWN = MetricKind(None, "outputs")
 """Of `module:function`."""

@@ -51,10 +51,12 @@ class Labels:
         return cls(numbers, lambda: class_names(column))
 
 
-def arrived(rows: pa.Table, keys: Sequence[str]) -> NDArray[np.bool_]:
+def arrived(rows: pa.Table, keys: Sequence[str] | None) -> NDArray[np.bool_]:
     """Whether each of n rows of the lake has all labels that its model is judged by: a label, or if
-    labels are mappings, a value for each of their `keys` (`ModelSpec.labels`). null is one: it says
-    that there is none."""
+    labels are mappings, a value for each of their `keys` (`ModelSpec.awaited`). null is one: it
+    says that there is none. None: rows are judged without labels."""
+    if keys is None:
+        return np.ones(rows.num_rows, bool)
     if not keys:
         return np.asarray(rows[LABEL].is_valid().to_numpy(), dtype=bool)
     known = _array(rows[LABEL]).dictionary_encode()

@@ -42,6 +42,12 @@ class Measure:
         return self.name == QUALITY or self.further
 
     @property
+    def by_answer(self) -> bool:
+        """Whether it judges an answer without a label."""
+        objective = self.rule.objective
+        return objective is not None and objective.kind.reads == "answer"
+
+    @property
     def of(self) -> str:
         """What it measures, if the model has several objectives and the name does not say it."""
         spec, objective = self.rule.spec, self.rule.objective

@@ -35,6 +35,7 @@ from driftloop_evaluation.losses import is_number, one_value, rating_losses, val
 from driftloop_evaluation.plugins import load_plugin
 from driftloop_evaluation.ranking import pair_losses
 from driftloop_evaluation.scales import SCALE_RMSE, errors, rmse
+from driftloop_evaluation.scorer import scorer_losses
 
 Facts = Mapping[str, float]
 """What losses are measured by, of the champion's labelled rows."""
@@ -350,6 +351,7 @@ LOSSES: Mapping[str, Callable[[Judging], Floats]] = {
     "pinball": _pinball,
     "coverage": _coverage,
     "rating": _rating,
+    "scorer": lambda j: scorer_losses(j.spec, j.rows),
 }
 LEARNED: Mapping[str, Callable[[Judging], dict[str, float]]] = {
     "balanced_error": _learn_balanced,

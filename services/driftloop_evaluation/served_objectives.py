@@ -40,7 +40,9 @@ def _served(spec: ModelSpec, objective: Objective, signature: Signature) -> Obje
         if not callable(load_plugin(objective.metric, "metric")):
             raise Rejected(f"{what} is not a function")
         return objective
-    if reads == "rating":
+    if reads == "answer" and spec.options.get("scorer") is None:
+        raise Rejected(f"{what}: name the function as options.scorer, `module:function`")
+    if reads in ("rating", "answer"):
         return objective
     if reads == "probability":
         name = probability_tensor(spec, objective, signature)

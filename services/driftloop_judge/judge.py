@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from driftloop_contracts.language import readable
+
 TIME_OVER = "the time limit was reached"
 
 
@@ -13,6 +15,12 @@ class JudgedAnswer:
 
     messages: tuple[Mapping[str, Any], ...]
     text: str
+
+
+def judged_answer(row: Mapping[str, Any]) -> JudgedAnswer | None:
+    """The answer in a row of the lake, with `in_…` and `out_…`; None if a judge cannot read it."""
+    found = readable(row)
+    return found and JudgedAnswer(tuple(found[0]), found[1])
 
 
 class Judge(Protocol):

@@ -38,7 +38,8 @@ class MonitoringSettings(ModelSection):
     rhythm: Literal["learn", "none"] = "learn"
     """`learn`: the error may follow the hour and the weekday, and how it does is learned. Until a
     day was seen, a rhythm looks like a rise, so an alert needs one of 5 margins more, or points if
-    those are less; until a week was seen, as much more as days differ. `none`: the traffic is known to have no rhythm."""
+    those are less; until a week was seen, as much more as days differ. `none`: the traffic is known
+    to have no rhythm."""
     label_coverage: float = Field(0.95, gt=0, le=1)
     """The share of rows that need a label before they are judged by their labels."""
     label_timeout_s: float = Field(86_400.0, gt=0)

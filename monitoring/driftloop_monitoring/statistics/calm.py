@@ -36,7 +36,7 @@ class Lesson:
     mean over all; week [168]: of an hour of the week, from Monday on, less what its hour and its
     weekday explain; dispersion: the variance of a mean of rows over that of as many independent
     rows, 1 or more; rows_per_day: of late, None: not known yet; seen: seconds between the first row
-    and the last; days_apart: in the first week, the variance of an hour's mean loss between days."""
+    and the last; days_apart: in the first week, the variance of an hour's mean between days."""
 
     hours: tuple[float, ...] = (0.0,) * HOURS
     weekdays: tuple[float, ...] = (0.0,) * WEEKDAYS

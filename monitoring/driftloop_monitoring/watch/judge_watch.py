@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.judgement import CheckKind, Finding, Severity, Window
-from driftloop_contracts.language import read_json
+from driftloop_contracts.language import ANSWERED_BY
 from driftloop_judge.calibration import agreement, doubt, rated_well
-from driftloop_judge.judge import TIME_OVER, Judge, JudgedAnswer
+from driftloop_judge.judge import TIME_OVER, Judge, JudgedAnswer, judged_answer
 from driftloop_judge.lookup import judge_of
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_monitoring.state.alert_actions import (
@@ -51,16 +51,7 @@ REST = timedelta(seconds=60)
 FEW = 8
 
 TEXTS = ("in_messages", "out_text")
-_COLUMNS = (
-    "prediction_id",
-    "row",
-    "predicted_at",
-    *TEXTS,
-    "in_operation",
-    "out_tool_calls",
-    "out_finish_reason",
-)
-_NO_ANSWER = ("abort", "error")
+_COLUMNS = ("prediction_id", "row", "predicted_at", *ANSWERED_BY)
 
 
 class JudgeWatch:
@@ -216,7 +207,7 @@ class JudgeWatch:
         answers = [
             (row["predicted_at"], view, answer)
             for row, view in viewed
-            if (answer := _answer(row)) is not None
+            if (answer := judged_answer(row)) is not None
         ]
         scores, _ = self._scores(judge, [answer for _, _, answer in answers], now)
         if not scores:
@@ -294,17 +285,6 @@ def _drawn(table: pa.Table) -> Iterator[tuple[dict[str, Any], JudgedAnswer]]:
         return blake2b(f"{row['prediction_id']}/{row['row']}".encode(), digest_size=8).digest()
 
     for row in sorted(_rows(table), key=chance):
-        answer = _answer(row)
+        answer = judged_answer(row)
         if answer is not None:
             yield row, answer
-
-
-def _answer(row: dict[str, Any]) -> JudgedAnswer | None:
-    """Return the row's answer; None if it is not a text that answers a known conversation."""
-    messages, text = read_json(row.get("in_messages")), row.get("out_text")
-    if row.get("in_operation") == "embeddings" or row.get("out_tool_calls"):
-        return None
-    if text is None or row.get("out_finish_reason") in _NO_ANSWER:
-        return None
-    told = isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)
-    return JudgedAnswer(tuple(messages), text) if told else None

@@ -105,13 +105,14 @@ def live_reference_rows(
     policy: JudgingPolicy,
     *,
     labelled: bool,
-    labels: Sequence[str] = (),
+    labels: Sequence[str] | None = (),
 ) -> int | None:
     """Return how many of the first rows of a model without a reference become its reference; None:
     wait for more. labelled: whether the model's rows get labels, which the reference then waits
-    for; labels: their keys (`ModelSpec.labels`)."""
+    for; labels: their keys (`ModelSpec.awaited`)."""
     ready = labelled_rows(rows, now, policy, labels).num_rows if labelled else rows.num_rows
-    return policy.first_rows(ready, rows["label_number"].is_valid().to_numpy())
+    known = rows["label_number"].is_valid().to_numpy() if labels is not None else np.ones(ready)
+    return policy.first_rows(ready, known)
 
 
 def window_id(model: str, state: MonitorState) -> str:
@@ -226,7 +227,7 @@ def judge_labels(
     and the alert. Without a baseline nothing is tested.
     """
     baseline = reference.baseline
-    ready = labelled_rows(rows, now, policy, reference.losses.spec.labels)
+    ready = labelled_rows(rows, now, policy, reference.losses.spec.awaited)
     if baseline is None or not ready.num_rows:
         return Judgement(state=state)
     losses, problem = _judged_rows(reference, ready)

@@ -13,10 +13,10 @@ from driftloop_monitoring.statistics.windows import labelled_prefix
 
 
 def labelled_rows(
-    rows: pa.Table, now: datetime, policy: JudgingPolicy, labels: Sequence[str] = ()
+    rows: pa.Table, now: datetime, policy: JudgingPolicy, labels: Sequence[str] | None = ()
 ) -> pa.Table:
     """Return the oldest rows whose labels have been received; the others wait. labels: their keys
-    (`ModelSpec.labels`)."""
+    (`ModelSpec.awaited`)."""
     ages = np.datetime64(now.replace(tzinfo=None), "us") - times_of(rows)
     ready = labelled_prefix(
         arrived(rows, labels),

@@ -202,7 +202,7 @@ class ModelWatch:
         rows = self._rows(pin, state.version, state.tested, now)
         labelled = self.spec.task is not None
         wanted = live_reference_rows(
-            rows, now, self._policy, labelled=labelled, labels=self.spec.labels
+            rows, now, self._policy, labelled=labelled, labels=self.spec.awaited
         )
         if wanted is None:
             return
@@ -219,7 +219,7 @@ class ModelWatch:
             return
         rows = self._rows(pin, state.version, state.tested, now)
         policy = replace(self._policy, performance=self._policy.performance.among(self._models))
-        ready = labelled_rows(rows, now, policy, self.spec.labels)
+        ready = labelled_rows(rows, now, policy, self.spec.awaited)
         if not ready.num_rows:
             self._measure(standing, ready, now)
             return

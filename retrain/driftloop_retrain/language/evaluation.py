@@ -10,7 +10,7 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_retrain.language.adapter_scoring import CANDIDATE, CHAMPION, Arms
 from driftloop_retrain.language.examples import Example, normalised
-from driftloop_retrain.language.gate import decide, improvement, no_harm
+from driftloop_retrain.language.gate import check, decide, improvement, no_harm
 from driftloop_retrain.language.options import Scorer, find_scorer
 from driftloop_retrain.language.port import EncodedPair, Needs
 from driftloop_retrain.language.suite import general_prompts, read_suite
@@ -21,6 +21,9 @@ from driftloop_settings import TuningSettings
 NATS = "nats per token"
 ALLOWED_NATS = 0.1
 """How much less likely the wanted answers may become if the gate tests for a preference."""
+SCORE = "points of 1"
+SCORED_PROMPTS = 100
+"""That are answered, at least, if the scorer decides and as many were held out."""
 GENERAL_TOKENS = 32
 SUITE_TOKENS = 128
 
@@ -61,6 +64,10 @@ class _Judge:
         self.metrics: dict[str, float] = {}
         self.champion_metrics: dict[str, float] = {}
 
+    def add(self, check: Check, decides: bool) -> None:
+        """decides: it is the overall one."""
+        self.checks.insert(0 if decides else len(self.checks), check)
+
     def note(self, name: str, candidate: Scores, champion: Scores) -> None:
         if len(candidate):
             self.metrics[name] = float(candidate.mean())
@@ -90,8 +97,9 @@ def evaluate(
     scorer = find_scorer(spec.options)
     arms = Arms(base, adapters, settings)
     judge = _Judge(arms, CHAMPION if champion else None)
-    _likelihood(judge, needs, held)
-    samples = _generated(judge, settings, scorer, held)
+    by_scorer = spec.objective is not None and spec.objective.metric == "scorer"
+    _likelihood(judge, needs, held, decides=not by_scorer)
+    samples = _generated(judge, settings, scorer, held, decides=by_scorer)
     if spec.options.get("regression"):
         _suite(judge, settings, Path(str(spec.options["regression"])))
     else:
@@ -99,7 +107,8 @@ def evaluate(
     return Evaluation(decide(judge.checks), judge.metrics, judge.champion_metrics, samples)
 
 
-def _likelihood(judge: _Judge, needs: Needs, held: HeldOut) -> None:
+def _likelihood(judge: _Judge, needs: Needs, held: HeldOut, *, decides: bool) -> None:
+    """decides: whether the candidate must be better by it; else it may not do harm."""
     ours, theirs = judge.losses([encoded for _, encoded in held.examples])
     judge.note("loss", ours, theirs)
     better, worse = [p.better for p in held.pairs], [p.worse for p in held.pairs]
@@ -113,21 +122,29 @@ def _likelihood(judge: _Judge, needs: Needs, held: HeldOut) -> None:
         ),
     )
     if needs == "answers":
-        judge.checks.append(improvement("held-out answers", NATS, ours, theirs))
+        judge.add(
+            check("held-out answers", NATS, ours, theirs, ALLOWED_NATS, decides=decides), decides
+        )
         return
-    judge.checks += [
-        improvement(
-            "held-out preferences", NATS, ours_better - ours_worse, theirs_better - theirs_worse
-        ),
-        no_harm("preferred answers", NATS, -ours_better, -theirs_better, ALLOWED_NATS),
-    ]
+    if decides:
+        gains = ours_better - ours_worse, theirs_better - theirs_worse
+        judge.add(improvement("held-out preferences", NATS, *gains), True)
+    name = "preferred answers"
+    judge.checks.append(no_harm(name, NATS, -ours_better, -theirs_better, ALLOWED_NATS))
 
 
 def _generated(
-    judge: _Judge, settings: TuningSettings, scorer: Scorer | None, held: HeldOut
+    judge: _Judge,
+    settings: TuningSettings,
+    scorer: Scorer | None,
+    held: HeldOut,
+    *,
+    decides: bool,
 ) -> tuple[Sample, ...]:
-    asked = held.examples[max(0, len(held.examples) - settings.generated) :]
-    if not settings.generated or not asked:
+    """decides: whether the candidate must be better by the scorer, on more prompts then."""
+    most = max(settings.generated, SCORED_PROMPTS) if decides else settings.generated
+    asked = held.examples[max(0, len(held.examples) - most) :] if most else ()
+    if not asked and not decides:
         return ()
     prompts = [encoded.prompt for _, encoded in asked]
     ours, theirs = judge.answers(prompts, settings.generated_tokens)
@@ -143,9 +160,8 @@ def _generated(
             for side in (ours, theirs)
         ]
         judge.note("score", scored[0], scored[1])
-        judge.checks.append(
-            no_harm("scorer", "points of 1", scored[0], scored[1], settings.max_regression)
-        )
+        lost = 1 - scored[0], 1 - scored[1]
+        judge.add(check("scorer", SCORE, *lost, settings.max_regression, decides=decides), decides)
     return tuple(
         Sample(example.conversation.prompt, before, after, example.answer)
         for (example, _), before, after in zip(asked, theirs, ours, strict=True)

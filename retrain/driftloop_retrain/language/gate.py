@@ -71,6 +71,16 @@ def no_harm(
     )
 
 
+def check(
+    name: str, unit: str, candidate: Scores, champion: Scores, allowed: float, *, decides: bool
+) -> Check:
+    """Check losses [n] on the same prompts: lower, beyond chance, if the candidate is decided by
+    them; else not higher by more than `allowed`."""
+    if decides:
+        return improvement(name, unit, candidate, champion)
+    return no_harm(name, unit, -candidate, -champion, allowed)
+
+
 def decide(checks: Sequence[Check]) -> GateResult:
     """Combine the checks, the first of which is the overall one. Inconclusive if it has too few
     prompts."""

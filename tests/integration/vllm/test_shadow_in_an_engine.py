@@ -14,9 +14,9 @@ from tiny_llama import CONTEXT, tiny_adapter
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import TrafficSplit
+from driftloop_evaluation.scorer import Scorer
 from driftloop_rollout.answer_losses import AnswerLosses
 from driftloop_rollout.engine_shadow import EngineLimits, EngineShadow, Whereabouts
-from driftloop_rollout.output_quality import Scorer
 from driftloop_rollout.shadow_process import Answered
 from driftloop_serving.capture.spool_reader import SpoolReader
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from driftloop_retrain.language.gate import MIN_PROMPTS, decide, improvement, no_harm
+from driftloop_retrain.language.gate import MIN_PROMPTS, check, decide, improvement, no_harm
 
 BASE = np.full(60, 2.0)
 
@@ -42,6 +42,14 @@ def test_harm_beyond_what_is_allowed_and_beyond_chance_fails() -> None:
     verdict = decide([better, worse])
     assert verdict.verdict == "failed"
     assert verdict.reasons == ["scorer: worse by 1.000 points, 0.05 is allowed (p=0)"]
+
+
+def test_the_scorer_decides_if_it_is_the_objective_and_may_not_fall_if_it_is_not() -> None:
+    candidate, champion = losses(0.30, spread=0.05), np.full(60, 0.33)
+    assert not check("scorer", "points", champion, champion, 0.05, decides=True).passed
+    assert check("scorer", "points", candidate, champion, 0.05, decides=True).passed
+    assert check("scorer", "points", champion, champion, 0.05, decides=False).passed
+    assert not check("scorer", "points", champion + 0.2, champion, 0.05, decides=False).passed
 
 
 def test_chance_excuses_unless_the_check_is_strict() -> None:

@@ -15,6 +15,7 @@ from rollout_world import START, MemoryLake, MemoryRegistry, World
 
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.objective import Objective
 from driftloop_rollout.answer_losses import AnswerLosses, answer_losses
 from driftloop_rollout.machine import Rollout, State
 from driftloop_rollout.shadow_order import CONVERSATIONS
@@ -126,6 +127,7 @@ class LanguageWorld(World):
         self.store.put_deployment(Deployment(model, (base,), TrafficSplit(1)))
         self.serve()
         self.engines: list[Engine] = []
+        self.live_rude = {1: 0.1, 2: 0.1}
         self.how: dict[str, Any] = {"rude": 0.1}
         self.open_graph = self.engine
 
@@ -141,10 +143,11 @@ class LanguageWorld(World):
         self.store.request_rollout("r1", candidate, MODEL, self.now, "the gate was passed")
 
     def _answers(self, split: TrafficSplit, count: int, seconds: float) -> pa.Table:
-        texts = [BAD if d < 0.1 else GOOD for d in self.rng.random(count)]
+        arms = [split.arm(self.rng.bytes(16)) for _ in range(count)]
+        draws = zip(self.rng.random(count), arms, strict=True)
+        texts = [BAD if draw < self.live_rude[v] else GOOD for draw, (_, v) in draws]
         base = round(self.now.timestamp() * 1e6)
         rows = conversations(base, self.rng.integers(0, int(seconds * 1e6), count), texts)
-        arms = [split.arm(self.rng.bytes(16)) for _ in range(count)]
         rows["version"] = pa.array([v for _, v in arms], pa.int32())
         rows["arm"] = pa.array([arm for arm, _ in arms])
         return pa.table(rows)
@@ -321,6 +324,54 @@ def test_a_scorer_that_always_fails_proves_nothing_and_is_named(make: MakeWorld)
     assert "options.scorer raised KeyError: " in rollout.history[1].reason
     assert rollout.shadow is not None
     assert "format" not in rollout.shadow.proven
+
+
+BY_SCORER = {"objective": Objective(metric="scorer", margin=0.1)}
+
+
+def test_a_scorer_as_the_objective_is_proven_by_pairs_and_no_label_is_waited_for(
+    make: MakeWorld,
+) -> None:
+    world = make(SCORED, BY_SCORER)
+    world.how = {"rude": 0.02}
+    world.ask_for()
+    rollout = world.shadowed()
+    assert rollout.shadow is not None
+    assert "quality" in rollout.shadow.proven
+    assert "quality: candidate 0." in rollout.history[1].reason
+    world.run(200)
+    assert world.rollout().state is State.PROMOTED
+
+
+def test_by_the_scorer_a_worse_candidate_ends_in_the_shadow(make: MakeWorld) -> None:
+    world = make(SCORED, BY_SCORER)
+    world.how = {"rude": 0.5}
+    world.ask_for()
+    assert world.shadowed().history[1].reason.startswith("quality: candidate 0.")
+    assert world.most_traffic == {}
+
+
+def test_by_the_scorer_a_canary_without_a_shadow_is_judged_too(make: MakeWorld) -> None:
+    world = make(SCORED, BY_SCORER)
+    world.with_rules(shadow_share=0.0)
+    world.live_rude[2] = 0.5
+    world.ask_for()
+    world.run(200)
+    assert world.rollout().state is State.ROLLED_BACK
+    assert "quality: canary 0." in world.rollout().reason
+
+
+def test_a_scorer_that_fails_as_the_objective_promotes_nothing_and_is_named(
+    make: MakeWorld,
+) -> None:
+    world = make({"scorer": f"{__name__}:broken"}, BY_SCORER)
+    world.with_rules(shadow_s=10.0)
+    world.ask_for()
+    rollout = world.shadowed()
+    assert "options.scorer raised KeyError: " in rollout.history[1].reason
+    world.run(20)
+    assert "options.scorer raised KeyError" in world.rollout().reason
+    assert world.rollout().state not in (State.PROMOTED, State.PROMOTING)
 
 
 def test_replay_begins_after_the_training_data_and_takes_each_conversation(

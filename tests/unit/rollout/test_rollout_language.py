@@ -12,12 +12,13 @@ import pytest
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_evaluation.scorer import scorer_of
 from driftloop_rollout.arm_rows import read_arm_rows
 from driftloop_rollout.evidence import RolloutEvidence, extend, start
 from driftloop_rollout.machine import Rollout, State
 from driftloop_rollout.margins import Margins
 from driftloop_rollout.observer import margins
-from driftloop_rollout.output_quality import malformed, scorer_of, usable_scorer
+from driftloop_rollout.output_quality import form_scorer, malformed
 from driftloop_rollout.traffic import baseless, desired, trimmed
 from driftloop_settings import LlmSettings, RolloutSettings
 
@@ -286,7 +287,7 @@ def away(messages: list[dict[str, Any]], answer: str) -> float:
 def test_a_scorer_that_gives_no_score_is_inconclusive_and_proves_nothing(
     named: str, why: str
 ) -> None:
-    scorer = usable_scorer(replace(CHAT, options={"scorer": named}))
+    scorer = form_scorer(replace(CHAT, options={"scorer": named}))
     rows = read_arm_rows(answers(1, 60, GOOD, POOR), CHAT, None, 1, 2, scorer)
     assert np.isnan(rows.malformed[~rows.failed]).all()
     assert why in rows.problem
