@@ -255,7 +255,7 @@ def _healthy(records: ModelRecords, window: Record, settings: Settings) -> Condi
     then = f"A rise of the error by {margin} would retrain it{regular}."
     if unseen := records.may_be_rhythm:
         then += (
-            f" Until a whole week was seen, a rhythm cannot be told from a rise: it must be "
+            f" Until a whole week was seen, a rhythm looks like a rise: it must be "
             f"larger by {words.number(round(unseen, 4))}."
         )
     return Condition(Word.HEALTHY, why, f"{then} {_next_window(window, settings)}")

@@ -52,7 +52,7 @@ def test_in_the_first_week_it_is_said_that_a_rhythm_looks_like_a_rise(settings: 
     record = window("m", 0).to_dict()
     record["performance"]["may_be_rhythm"] = 0.02312
     found = condition(replace(WATCHED, window=record), settings)
-    assert "a rhythm cannot be told from a rise: it must be larger by 0.0231" in found.then
+    assert "a rhythm looks like a rise: it must be larger by 0.0231" in found.then
 
 
 def test_drift_alone_is_watched_and_names_the_columns(settings: Settings) -> None:
