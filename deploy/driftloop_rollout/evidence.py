@@ -92,6 +92,8 @@ class RolloutEvidence:
     """When the candidate was promoted; None: not yet."""
     problem: str = ""
     """Why outputs or labels could not be judged in the newest cycle; nothing is promoted then."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """What is shown of both arms beside what decides, see `arm_metrics`."""
 
     @property
     def quality_is_judged(self) -> bool:
@@ -111,6 +113,7 @@ class RolloutEvidence:
             "answered": self.answered,
             "watched_from": self.watched_from and self.watched_from.isoformat(),
             "problem": self.problem,
+            "metrics": dict(self.metrics),
         }
 
     @classmethod
@@ -130,6 +133,7 @@ class RolloutEvidence:
             value.get("answered", 0),
             datetime.fromisoformat(at) if (at := value.get("watched_from")) else None,
             value.get("problem", ""),
+            value.get("metrics", {}),
         )
 
     def with_step(

@@ -17,6 +17,7 @@ from driftloop_contracts.model import ModelSpec
 from driftloop_evaluation.measures import Measure, Measures, measures_of
 from driftloop_lake.capture_loss import capture_loss
 from driftloop_lake.port import LakeReader, Pin
+from driftloop_rollout import arm_metrics
 from driftloop_rollout.arm_rows import ArmRows, read_arm_rows
 from driftloop_rollout.delay_reader import read_delay
 from driftloop_rollout.evidence import (
@@ -80,6 +81,7 @@ class Observer:
         pin = self._lake().pin(rollout.model)
         if pin is None or now < self._waits.get(rollout.id, now):
             return seen
+        seen = self._with_metrics(rollout, spec, pin, seen, now)
         seen = self._with_delay(rollout, spec, pin, seen, now)
         older, newer = sorted((seen.labels_until, seen.requests_until))
         if newer - older <= MAX_SPAN or not seen.quality_is_judged:
@@ -99,6 +101,20 @@ class Observer:
         else:
             self._waits[rollout.id] = now + timedelta(seconds=OPEN_EPOCH_S)
         return after
+
+    def _with_metrics(
+        self, rollout: Rollout, spec: ModelSpec, pin: Pin, seen: RolloutEvidence, now: datetime
+    ) -> RolloutEvidence:
+        """With what is shown of both arms, of the newest rows of this rollout."""
+        if not seen.quality_is_judged or not arm_metrics.due(seen.metrics, now):
+            return seen
+        stable, candidate = _versions(rollout)
+        since = seen.splits[0].since if seen.splits else now
+        rows = self._lake().labelled(
+            rollout.model, pin, since=since, newest=arm_metrics.ROWS, versions=(stable, candidate)
+        )
+        found = arm_metrics.of_arms(spec, rows, candidate, stable, now)
+        return replace(seen, metrics=found) if found else seen
 
     def _with_delay(
         self, rollout: Rollout, spec: ModelSpec, pin: Pin, seen: RolloutEvidence, now: datetime

@@ -15,6 +15,7 @@ from driftloop_contracts.events import OUTPUT_PREFIX
 from driftloop_evaluation.labels import arrived
 from driftloop_evaluation.measures import Measure, all_losses
 from driftloop_evaluation.settling import INSTANT
+from driftloop_rollout import arm_metrics
 from driftloop_rollout.arm_rows import time_of, us_of
 from driftloop_rollout.shadow_stage import ShadowStage
 from driftloop_rollout.units import Floats
@@ -94,11 +95,16 @@ def bet(
     """Bet on rows with labels and the candidate's answers to them."""
     if not answers.num_rows:
         return stage
+    champion, candidate = beside(rows, answers)
     try:
-        losses = paired_losses(measures, *beside(rows, answers))
+        losses = paired_losses(measures, champion, candidate)
     except Rejected as error:
         return replace(stage, problem=str(error))
-    return replace(stage, trial=stage.trial.update(losses), problem="")
+    after = replace(stage, trial=stage.trial.update(losses), problem="")
+    if measures and champion.num_rows > stage.metrics.get("champion", {}).get("rows", 0):
+        spec, at = measures[0].rule.spec, stage.paired_until
+        return replace(after, metrics=arm_metrics.measured(spec, candidate, champion, at))
+    return after
 
 
 def us(rows: pa.Table) -> NDArray[np.int64]:

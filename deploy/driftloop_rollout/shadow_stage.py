@@ -68,6 +68,9 @@ class ShadowStage:
     proven: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     """What people should know of how it was judged."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """What is shown of both versions beside what decides: of the largest part of rows with labels
+    that was compared at once, see `arm_metrics`."""
 
     def measured(self, spec: ModelSpec) -> tuple[Measure, ...]:
         return tuple(Measure.from_dict(spec, value) for value in self.measures)
@@ -127,6 +130,7 @@ class ShadowStage:
             "agreement": [asdict(part) for part in self.agreement],
             "proven": list(self.proven),
             "notes": list(self.notes),
+            "metrics": dict(self.metrics),
             "agreed": self.agreed,
         }
 

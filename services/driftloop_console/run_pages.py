@@ -53,6 +53,7 @@ def rollout(context: ConsoleContext, params: Params, query: Params) -> Page:
             "empty": "Nothing is compared yet: the canary needs traffic in both arms.",
         }),
         table_section("Evidence", rollout_page.evidence_table(found), query),
+        table_section("Metrics of both versions", rollout_page.metrics_table(found), query),
         table_section("Record", rollout_page.record_table(found.history), query),
     )  # fmt: skip
     title = f"Rollout of {model}, version {candidate}"

@@ -179,6 +179,36 @@ def evidence_charts(rollout: Rollout) -> list[Chart]:
     return charts
 
 
+def metrics_table(rollout: Rollout) -> Table:
+    """What people ask for of both versions, with 95 % intervals; it decides nothing. Of the
+    canary's rows, before them of those answered in the shadow."""
+    columns = (
+        Column("metric", "Metric"),
+        Column("candidate", "Candidate", "number"),
+        Column("candidate_range", "95 %"),
+        Column("champion", "Champion", "number"),
+        Column("champion_range", "95 %"),
+        Column("rows", "Rows of the candidate", "count"),
+    )
+    found = (rollout.evidence.metrics if rollout.evidence else {}) or (
+        rollout.shadow.metrics if rollout.shadow else {}
+    )
+    sides = {
+        side: {(o["output"], o["label"], m): (*v, o["rows"])
+               for o in found[side]["outputs"] for m, v in o["metrics"].items()}
+        for side in ("candidate", "champion") if found
+    }  # fmt: skip
+    rows = []
+    for output, label, name in sides.get("candidate", {}) | sides.get("champion", {}):
+        row: dict[str, object] = {"metric": name if label is None else f"{name} ({label})"}
+        for side, known in sides.items():
+            value, low, high, count = known.get((output, label, name), (None, None, None, 0))
+            row |= {side: value, f"{side}_range": f"{words.number(low)} – {words.number(high)}"}
+            row |= {"rows": count} if side == "candidate" else {}
+        rows.append(row)
+    return Table("rollout_metrics", columns, rows, "No row of the candidate has a label yet.")
+
+
 def evidence_table(rollout: Rollout) -> Table:
     columns = (
         Column("metric", "Metric"),

@@ -4,9 +4,11 @@ once."""
 from collections.abc import Callable
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from rollout_world import MODEL, Behaviour, World, served
 
+from driftloop_console.views.rollout_page import metrics_table
 from driftloop_contracts.errors import Conflict, NotFound, Rejected
 from driftloop_contracts.model import TrafficSplit
 from driftloop_rollout.commands import command
@@ -33,6 +35,25 @@ def test_a_better_candidate_walks_the_ladder_and_becomes_champion(world: World) 
     assert {v.version for v in world.deployment.versions} == {1, 2}  # the former one stays warm
     stored = [event["event"] for event in world.store.rollout_events("r1")]
     assert stored == events(world)
+
+
+def test_metrics_of_both_arms_are_shown_beside_what_decides_with_intervals(world: World) -> None:
+    world.behaviour[2] = Behaviour(wrong=0.02)
+    world.request()
+    world.run(90)
+    evidence = world.rollout().evidence
+    assert evidence is not None
+    low = {}
+    for side, error in (("candidate", 0.02), ("champion", 0.085)):
+        (output,) = evidence.metrics[side]["outputs"]
+        accuracy, low[side], high = output["metrics"]["accuracy"]
+        assert low[side] <= 1 - error <= high
+        assert np.sum(output["confusion"]) == output["rows"] > 500
+    table = metrics_table(world.rollout())
+    (shown,) = (row for row in table.rows if row["metric"] == "accuracy")
+    assert shown["candidate"] > shown["champion"]
+    assert str(shown["candidate_range"]).startswith(f"{low['candidate']:.4g} – ")
+    assert {"recall", "f1"} <= {row["metric"] for row in table.rows}
 
 
 def test_a_harmful_candidate_is_rolled_back_before_it_gets_much_traffic(world: World) -> None:

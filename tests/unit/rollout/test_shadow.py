@@ -105,6 +105,10 @@ def test_a_good_candidate_proves_its_quality_by_pairs_before_any_replica_holds_i
     assert rollout.shadow is not None
     assert "quality" in rollout.shadow.proven
     assert 0.8 < (rollout.shadow.agreed or 0.0) < 0.95
+    sides = [rollout.shadow.metrics[side] for side in ("candidate", "champion")]
+    better, worse = (side["outputs"][0]["metrics"]["accuracy"] for side in sides)
+    assert better[0] > worse[0] > 0.9
+    assert better[1] < better[0] < better[2]
     shadowed.run(10, controller=controller)
     assert graphs.opened[0].closed
     evidence = shadowed.rollout().evidence
