@@ -46,7 +46,7 @@ def test_metrics_of_both_arms_are_shown_beside_what_decides_with_intervals(world
     low = {}
     for side, error in (("candidate", 0.02), ("champion", 0.085)):
         (output,) = evidence.metrics[side]["outputs"]
-        accuracy, low[side], high = output["metrics"]["accuracy"]
+        _, low[side], high = output["metrics"]["accuracy"]
         assert low[side] <= 1 - error <= high
         assert np.sum(output["confusion"]) == output["rows"] > 500
     table = metrics_table(world.rollout())
