@@ -60,6 +60,29 @@ def threshold_graph(folder: Path, at: float) -> ServedVersion:
     return ServedVersion(2, str(folder), SIGNATURE)
 
 
+def eating_graph(folder: Path, numbers: int) -> ServedVersion:
+    """The same graph, which spreads each row over as many numbers."""
+    nodes = [
+        helper.make_node("Gather", ["x", "column"], ["first"], axis=1),
+        helper.make_node("Unsqueeze", ["first", "axis"], ["tall"]),
+        helper.make_node("Expand", ["tall", "shape"], ["spread"]),
+        helper.make_node("ReduceMax", ["spread", "axis"], ["back"], keepdims=0),
+        helper.make_node("Greater", ["back", "at"], ["above"]),
+        helper.make_node("Cast", ["above"], ["label"], to=TensorProto.INT64),
+    ]
+    write(
+        folder,
+        nodes,
+        [value("x", None, 2)],
+        [value("label", None, kind=TensorProto.INT64)],
+        column=np.int64(0),
+        axis=np.array([1], np.int64),
+        shape=np.array([1, numbers], np.int64),
+        at=np.float32(0.5),
+    )
+    return ServedVersion(2, str(folder), SIGNATURE)
+
+
 def rows(n: int) -> pa.Table:
     first = np.linspace(0, 1, n, dtype=np.float32)
     x = [[float(a), 0.0] for a in first]
@@ -110,6 +133,22 @@ def test_a_process_that_is_killed_or_hangs_is_told_and_waited_for_no_longer(
             waited(hung, lambda: hung.idle)
     finally:
         hung.close()
+
+
+def test_a_graph_that_eats_memory_ends_or_fails_within_its_limit(tmp_path: Path) -> None:
+    limits = Limits(memory_bytes=1 << 29)
+    process = ShadowProcess(eating_graph(tmp_path, 1 << 30), BackendOptions(), limits)
+    try:
+        waited(process, lambda: process.idle)
+        process.ask(rows(3))
+        found = waited(process, process.answered)
+        assert isinstance(found, Answered)
+        assert all(found.answers["failed"].to_pylist())
+        assert found.memory_bytes < 2 << 30
+    except ShadowDied as died:
+        assert "512 MiB of memory" in str(died)
+    finally:
+        process.close()
 
 
 def test_a_graph_that_cannot_be_loaded_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -177,6 +177,8 @@ def test_models_share_the_false_alerts_of_a_month() -> None:
     rows_a_month = 30.44 * DAY / STEP_S
     assert np.exp(rule.level(lesson)) == pytest.approx(rows_a_month, rel=0.01)
     assert rule.among(10).level(lesson) == pytest.approx(rule.level(lesson) + np.log(10))
+    # so do the tests of one model: its objectives, guardrails and slices
+    assert rule.of_tests(4).level(lesson) == pytest.approx(rule.level(lesson) + np.log(4))
 
 
 def test_after_an_alert_nothing_is_usual_where_no_rhythm_is() -> None:

@@ -263,3 +263,12 @@ def test_rungs_too_thin_for_their_gate_are_skipped() -> None:
     assert first_rung(QUALITY, RUNGS, 0.085, per_s=500.0, deadline_s=day) == 0
     assert first_rung(QUALITY, RUNGS, 0.085, per_s=0.36, deadline_s=day) == 1
     assert first_rung(QUALITY, RUNGS, 0.085, per_s=0.0001, deadline_s=day) == 2
+
+
+def test_harm_in_one_of_many_slices_needs_more_evidence() -> None:
+    """The 1 % of false rollbacks is of all metrics together."""
+    metric = Metric.start(QUALITY, RUNGS, 0.1)
+    harmed = replace(metric, worse=replace(metric.worse, best=log(150)))
+    slices = [Metric.start(Rule(f"slice {n}", 0.02, False), RUNGS, 0.1) for n in range(3)]
+    assert Trial((harmed,)).harmed() is harmed
+    assert Trial((harmed, *slices)).harmed() is None
