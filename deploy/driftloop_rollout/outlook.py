@@ -112,7 +112,9 @@ def outlook(
     found = replace(found, seconds_to_verdict=needed if isfinite(needed) else None)
     if needed <= left_s:
         return found
-    return replace(found, late=_late(needed, left_s, age_s or 0.0, metric.rule.margin, seconds))
+    unpaired = by_labels and metric.rule.share == 1.0  # else the shadow has used a part
+    late = _late(needed, left_s, age_s or 0.0, metric.rule.margin, seconds, unpaired)
+    return replace(found, late=late)
 
 
 def _pace(seen: RolloutEvidence) -> float:
@@ -131,11 +133,18 @@ def _share(share: float | None) -> float:
 
 
 def _late(
-    needed: float, left_s: float, age_s: float, margin: float, seconds: Callable[..., float]
+    needed: float,
+    left_s: float,
+    age_s: float,
+    margin: float,
+    seconds: Callable[..., float],
+    unpaired: bool,
 ) -> str:
     span = f"about {in_words(needed)}" if isfinite(needed) else "longer than anybody waits"
     what = f"no verdict before the deadline: it needs {span} and has {in_words(max(left_s, 0.0))}"
     helps = []
+    if unpaired:
+        helps.append("a shadow that replays rows which have labels (`rollout.shadow_share`)")
     if age_s < left_s:
         wider = _least(lambda factor: seconds(margin=factor) <= left_s)
         if wider is not None and wider * margin < 1:

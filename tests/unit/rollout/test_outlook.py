@@ -58,9 +58,13 @@ def test_rows_of_the_past_are_waited_for_only_as_long_as_they_are_young() -> Non
 def test_a_verdict_after_the_deadline_is_told_at_once_with_what_helps() -> None:
     late = told(evidence(0.05), hours=24)
     assert "no verdict before the deadline" in late.late
-    for words in ("margin of", "times the traffic", "a deadline"):
+    for words in ("replays rows", "margin of", "times the traffic", "a deadline"):
         assert words in late.late
     assert late.sentence == late.late
+    quality, errors = evidence(0.05).trial.metrics
+    paired = replace(quality, rule=replace(quality.rule, share=0.5))
+    seen = replace(evidence(0.05), trial=Trial((paired, errors)))
+    assert "replays rows" not in told(seen, hours=24).late  # it has
 
 
 def test_neither_margin_nor_traffic_helps_if_labels_take_longer_than_the_deadline() -> None:
