@@ -112,7 +112,8 @@ def live(kept: list[dict[str, Any]], now: datetime, seconds: int) -> pa.Table:
         at = now + n * timedelta(milliseconds=25)
         more = {"prediction_id": f"{at.timestamp()}", "predicted_at": at, "version": 1}
         told = {"arm": "stable", "latency_s": 0.1, "label": None, "label_number": None}
-        rows.append({**asked(row, "chat.completions", temperature=0), **more, **told})
+        said = asked(row, "chat.completions", temperature=0, max_tokens=4)
+        rows.append({**said, **more, **told})
     table = pa.Table.from_pylist(rows)
     types = {
         "predicted_at": pa.timestamp("us", "UTC"), "version": pa.int32(), "row": pa.int32(),
@@ -146,7 +147,9 @@ async def test_a_rollout_goes_through_the_shadow_of_its_engine(
     store.put_deployment(Deployment(spec, (base,), TrafficSplit(1)))
     now, lake.tables = START + timedelta(seconds=20), [live(kept, START, 20)]
     store.request_rollout("r1", world.adapter(3, folder), "tiny", now, "asked")
-    controller = Controller(world.settings, store, lambda: lake)
+    patient = world.settings.rollout.model_copy(update={"shadow_s": 86_400.0})
+    settings = world.settings.model_copy(update={"rollout": patient})
+    controller = Controller(settings, store, lambda: lake)
     rollout = Rollout.from_record(store.rollout("r1"))
     while rollout.state in (State.PENDING, State.SHADOW):
         wanted = store.require_deployment("tiny")
@@ -155,11 +158,11 @@ async def test_a_rollout_goes_through_the_shadow_of_its_engine(
         store.put_loaded_versions("tiny", replace(world.loaded, revision=wanted.revision))
         lake.now = now
         controller.tick(now)
-        await asyncio.sleep(0.02)  # the engine answers in this loop
+        await asyncio.sleep(0.05)  # the engine answers in this loop
         rollout = Rollout.from_record(store.rollout("r1"))
         lake.tables.append(live(kept, now, 1))
         now += timedelta(seconds=1)
-        assert now - START < timedelta(hours=1), rollout.reason
+        assert now - START < timedelta(hours=4), rollout.reason
     assert [str(entry.event) for entry in rollout.history] == ["adopt", "pass"], rollout.reason
     assert rollout.shadow is not None
     assert "quality" in rollout.shadow.proven
