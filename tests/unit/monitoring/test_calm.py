@@ -161,14 +161,16 @@ def test_days_that_resemble_each_other_leave_little_to_an_unseen_week() -> None:
 
 
 def test_how_days_differ_is_learned() -> None:
-    """Beyond what chance explains: from 10 % on the first day to 16 % on the fourth."""
+    """Beyond what chance explains: from 10 % on the first day to 16 % on the fourth, a standard
+    deviation of 2.6 points. With few rows an hour, a part of it counts as chance: what lasts for
+    days lasts for the 700 rows of the dispersion too."""
     calm = learned(errors(4.1, 13))
     assert calm.lesson.days_apart < 0.005**2
     rows = int(DAY / STEP_S)
     rng = np.random.default_rng(14)
     rising = np.repeat(BASE + 0.02 * np.arange(5), rows) > rng.random(5 * rows)
     apart = learned(rising.astype(float)[: int(4.1 * rows)]).lesson.days_apart
-    assert np.sqrt(apart) == pytest.approx(0.0258, rel=0.2)
+    assert 0.015 < np.sqrt(apart) < 0.028
 
 
 def test_models_share_the_false_alerts_of_a_month() -> None:
