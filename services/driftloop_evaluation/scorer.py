@@ -42,7 +42,8 @@ class Scorer:
         try:
             score = float(self.function(messages, text))
         except Exception as error:  # code of the user
-            log.warning("evaluation.scorer_failed", error=repr(error))
+            if not self.why:
+                log.warning("evaluation.scorer_failed", error=repr(error))
             self.why = f"options.scorer raised {type(error).__name__}: {error}"
             return nan
         if isnan(score):
