@@ -13,7 +13,7 @@ from driftloop_evaluation.labelled_metrics import labelled_metrics
 
 ROWS = 10_000
 """The newest rows of both arms that are measured."""
-EVERY = timedelta(seconds=60)
+EVERY = timedelta(seconds=20)
 """Measuring takes about a tenth of a second."""
 
 Measured = Mapping[str, Any]
