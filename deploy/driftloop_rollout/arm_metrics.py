@@ -40,8 +40,8 @@ def of_arms(
 ) -> dict[str, Any]:
     """rows: of both versions, with a label; those that callers sent to a version are left out."""
     drawn = rows.filter(pc.is_in(rows["arm"], pa.array(["canary", "stable"])))
-    sides = (drawn.filter(pc.equal(drawn["version"], v)) for v in (candidate, stable))
-    return measured(spec, *sides, now)
+    mine, champions = (drawn.filter(pc.equal(drawn["version"], v)) for v in (candidate, stable))
+    return measured(spec, mine, champions, now)
 
 
 def _of(spec: ModelSpec, rows: pa.Table) -> dict[str, Any]:
