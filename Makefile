@@ -128,12 +128,16 @@ bench-detectors: setup  ## Simulate calm and risen errors, and drift, ten minute
 	$(BIN)/python tests/bench/bench_detectors.py $(ARGS)
 
 .PHONY: bench-export
-bench-export: setup  ## Export models of each framework and compare them row by row (ARGS="--data FOLDER")
+bench-export: setup  ## Export models of each framework and compare them row by row (ARGS="--data FOLDER --served")
 	$(BIN)/python tests/bench/bench_export.py $(ARGS)
 
 .PHONY: bench-search
-bench-search: setup  ## Compare searched models with defaults and FLAML (ARGS="--data FOLDER --flaml PYTHON")
+bench-search: setup  ## Compare searched models with defaults and FLAML (ARGS="--data FOLDER --cpu --flaml")
 	$(BIN)/python tests/bench/bench_search.py $(ARGS)
+
+.PHONY: bench-memory
+bench-memory: setup  ## Measure the memory of a training on a million rows with 20 columns (ARGS="--rows 100000")
+	$(BIN)/python tests/bench/bench_memory.py $(ARGS)
 
 .PHONY: bench-serving
 bench-serving: setup  ## Compare serving with baselines and peers, about 20 minutes (ARGS=--quick: 4)

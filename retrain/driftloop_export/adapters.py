@@ -5,6 +5,7 @@ from typing import Any
 
 from driftloop_export.catboost_adapter import CatBoost
 from driftloop_export.huggingface_adapter import TextClassifier
+from driftloop_export.keras_adapter import Keras
 from driftloop_export.lightgbm_adapter import LightGbm
 from driftloop_export.port import Adapter, NotExportable
 from driftloop_export.sklearn_adapter import ScikitLearn
@@ -30,15 +31,12 @@ def adapter_of(model: Any, classes: Sequence[Any] | None) -> Adapter:
     if "transformers" in packages or isinstance(model, tuple):
         return TextClassifier()
     if "keras" in packages:
-        raise NotExportable(
-            "a Keras model is exported by Keras itself, model.export('model.onnx', format='onnx'); "
-            f"{WAY_OUT}"
-        )
+        return Keras(classes)
     if "torch" in packages:
         return Torch(classes)
     if "sklearn" in packages or hasattr(model, "get_params"):
         return ScikitLearn(_BOOSTERS)
     raise NotExportable(
         f"a {type(model).__module__}.{type(model).__name__} is not a model of scikit-learn, "
-        f"LightGBM, XGBoost, CatBoost, torch or Hugging Face; {WAY_OUT}"
+        f"LightGBM, XGBoost, CatBoost, torch, Keras or Hugging Face; {WAY_OUT}"
     )

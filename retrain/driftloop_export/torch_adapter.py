@@ -3,13 +3,13 @@ each [n, 1]. It gives values, or the logits of classes: [n, classes], or [n] of 
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop_contracts.errors import Rejected
+from driftloop_contracts.errors import Rejected, listed
 from driftloop_contracts.kind import Task
 from driftloop_export.boosted import answers_of
 from driftloop_export.classes import classes_from
@@ -18,6 +18,7 @@ from driftloop_export.sample import Sample
 from driftloop_export.torch_trace import (
     BEST,
     PROBABILITIES,
+    both_probabilities,
     labelled,
     probabilities_of_logits,
     traced,
@@ -27,10 +28,12 @@ TRACED_ROWS = 4
 
 
 class Torch:
-    """See Adapter. `classes`: in the order of the logits; None: 0, 1, …."""
+    """See Adapter. `classes`: in the order of the logits; None: 0, 1, …. logits: whether the module
+    gives them, or probabilities in their place."""
 
-    def __init__(self, classes: Sequence[Any] | None) -> None:
+    def __init__(self, classes: Sequence[Any] | None, logits: bool = True) -> None:
         self._classes = None if classes is None else classes_from(classes)
+        self._probabilities = probabilities_of_logits if logits else both_probabilities
 
     def columns(self, _model: Any) -> Sequence[str] | None:
         return None
@@ -42,8 +45,16 @@ class Torch:
             raise Rejected(
                 "a torch module does not say its task: give task='classification' or 'regression'"
             )
-        with torch.no_grad():
-            found = model.eval()(**_tensors(model, sample))
+        tensors = _tensors(model, sample)
+        try:
+            with torch.no_grad():
+                found = model.eval()(**tensors)
+        except Exception as error:  # torch and the user's own code raise whatever they like
+            reason = [line for line in str(error).splitlines() if line.strip()]
+            raise Rejected(
+                f"the model does not answer the sample's columns ({listed(sample.columns)}): "
+                f"{(reason or [type(error).__name__])[-1].strip()[:300]}"
+            ) from error
         if not isinstance(found, torch.Tensor):
             raise NotExportable(
                 f"forward gives a {type(found).__name__}: let it give one tensor, the logits or "
@@ -58,11 +69,11 @@ class Torch:
             if found.numel() != sample.rows:
                 raise NotExportable(f"forward gives {found.shape[1]} values a row: export one")
             return answers_of(found.numpy(), None)
-        probabilities = probabilities_of_logits(found).numpy()
+        probabilities = self._probabilities(found).numpy()
         return answers_of(probabilities, self._known(probabilities.shape[1]))
 
     def bodies(self, model: Any, sample: Sample, answers: Outputs) -> Iterator[Body]:
-        graph = _graph(model, sample, "label" in answers)
+        graph = _graph(model, sample, self._probabilities if "label" in answers else None)
         if "value" in answers:
             yield Body(graph, {"value": graph.graph.output[0].name})
             return
@@ -104,7 +115,8 @@ def _tensors(model: Any, sample: Sample, rows: int | None = None) -> dict[str, A
     return {needed[0]: torch.from_numpy(matrix).to(number)}
 
 
-def _graph(model: Any, sample: Sample, classifies: bool) -> Any:
+def _graph(model: Any, sample: Sample, probabilities_of: Callable[[Any], Any] | None) -> Any:
+    """probabilities_of: from what a classifier gives; None: it is a regression."""
     import torch
 
     class Answering(torch.nn.Module):
@@ -114,13 +126,13 @@ def _graph(model: Any, sample: Sample, classifies: bool) -> Any:
 
         def forward(self, *tensors: Any) -> Any:
             found = self.model(**dict(zip(names, tensors, strict=True)))
-            if not classifies:
+            if probabilities_of is None:
                 return found.reshape(-1)
-            probabilities = probabilities_of_logits(found)
+            probabilities = probabilities_of(found)
             return probabilities.argmax(dim=1), probabilities
 
     tensors = _tensors(model, sample, TRACED_ROWS)
     names = list(tensors)
     inputs = names if set(names) <= set(sample.columns) else [MATRIX]
-    outputs = [BEST, PROBABILITIES] if classifies else ["our_value"]
+    outputs = ["our_value"] if probabilities_of is None else [BEST, PROBABILITIES]
     return traced(Answering(), dict(zip(inputs, tensors.values(), strict=True)), outputs, (0,))

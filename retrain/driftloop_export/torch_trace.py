@@ -21,7 +21,16 @@ def probabilities_of_logits(logits: Any) -> Any:
 
     if logits.ndim == 2 and logits.shape[1] > 1:
         return torch.softmax(logits, dim=1)
-    second = torch.sigmoid(logits.reshape(-1, 1))
+    return both_probabilities(torch.sigmoid(logits))
+
+
+def both_probabilities(given: Any) -> Any:
+    """[n, classes]: of these themselves, or [n] or [n, 1] of the second class."""
+    import torch
+
+    if given.ndim == 2 and given.shape[1] > 1:
+        return given
+    second = given.reshape(-1, 1)
     return torch.cat([1.0 - second, second], dim=1)
 
 

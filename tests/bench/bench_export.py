@@ -1,11 +1,13 @@
 """Exports of each framework on real rows: does the graph answer as the native model does?
 
-    python tests/bench/bench_export.py [--data FOLDER] [--only LightGBM] [--rows 5000]
+    python tests/bench/bench_export.py [--data FOLDER] [--only LightGBM] [--rows 5000] [--served]
 
 FOLDER holds car_loan.parquet, credit_card.parquet and car_price.parquet; without it, the shorter
 files of the tests and the demo are read. Four models for each
 framework: two classes, three classes, a value, and two classes with missing values. Prints a table
-in Markdown; each row is compared by `export`, which raises if one differs.
+in Markdown; each row is compared by `export`, which raises if one differs. --served: a stack is
+started, each folder is deployed there, and its answers to all rows are compared with those of the
+native model.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from driftloop_client import Client
 from driftloop_contracts.errors import Rejected
 from driftloop_demo.data_set import FILE
-from driftloop_export import export
+from driftloop_export import Native, export
+from driftloop_export.comparison import Differs, compare
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 TRAIN_ROWS = 5_000
@@ -137,6 +142,21 @@ def torch(x: Frame, y: Any, classifies: bool) -> Any:
     return model
 
 
+def keras(x: Frame, y: Any, classifies: bool) -> Any:
+    import os
+
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras as k
+
+    last = k.layers.Dense(len(set(y)), "softmax") if classifies else k.layers.Dense(1)
+    inside = [k.layers.BatchNormalization(), k.layers.Dense(32, "relu")]
+    model = k.Sequential([k.Input((x.shape[1],)), *inside, last])
+    model.compile("adam", "sparse_categorical_crossentropy" if classifies else "mae")
+    codes = np.unique(y, return_inverse=True)[1] if classifies else y
+    model.fit(x.to_numpy(np.float32), codes, epochs=3, batch_size=256, verbose=0)
+    return model
+
+
 def hugging_face(_: Frame, y: Any, classifies: bool) -> Any:
     from tiny_classifier import tiny_classifier
 
@@ -145,7 +165,7 @@ def hugging_face(_: Frame, y: Any, classifies: bool) -> Any:
 
 FRAMEWORKS: dict[str, Callable[[Frame, Any, bool], Any]] = {
     "scikit-learn": scikit_learn, "LightGBM": lightgbm, "XGBoost": xgboost,
-    "CatBoost": catboost, "torch": torch, "Hugging Face": hugging_face,
+    "CatBoost": catboost, "torch": torch, "Keras": keras, "Hugging Face": hugging_face,
 }  # fmt: skip
 
 
@@ -153,16 +173,60 @@ def shaped(framework: str, frame: Frame) -> Frame:
     """The columns that the framework takes, as it takes them."""
     if framework == "torch":
         return frame.select_dtypes("number")
+    if framework == "Keras":  # has no layer that takes missing numbers
+        numbers = frame.select_dtypes("number")
+        return numbers.fillna(numbers.median())
     if framework == "Hugging Face":
         lines = [", ".join(map(str, row)) for row in frame.itertuples(index=False)]
-        return pd.DataFrame({"text": lines})
+        whole = frame[frame.columns[0]].notna()  # of the others, the text itself is missing
+        return pd.DataFrame({"text": pd.Series(lines).where(whole.to_numpy(), None)})
     if framework == "LightGBM":
         return frame.astype(dict.fromkeys(texts_of(frame), "category"))
     texts = texts_of(frame)
     return frame.assign(**{name: frame[name].fillna("") for name in texts})
 
 
-def measured(folder: Path | None, framework: str, rows: int) -> Iterator[str]:
+Served = Callable[[Path], Client]
+"""Deploys a folder; the client asks what it serves."""
+
+
+@contextmanager
+def stack() -> Iterator[Served]:
+    from command_line import FREE_PORTS, Driftloop
+
+    with tempfile.TemporaryDirectory() as home, ExitStack() as clients:
+        driftloop = Driftloop(Path(home))
+        settings = [word for each in FREE_PORTS for word in ("--set", each)]
+        try:
+            driftloop("up", "--detach", *settings, timeout=400)
+            endpoints = driftloop("status")["endpoints"]
+            control = endpoints["control"]
+
+            def served(folder: Path) -> Client:
+                driftloop("deploy", str(folder), "--at-once")
+                return clients.enter_context(Client(endpoints["inference"], control=control))
+
+            yield served
+        finally:
+            driftloop("down")
+
+
+def compared(client: Client, name: str, native: Native, sample: Frame) -> str:
+    """Whether what is served answers each row as the native model does."""
+    rows = native.sample(sample)
+    answers = native.answers(rows)
+    # As an application would send them: a missing text is None, a missing number NaN.
+    found = client.predict(name, rows.table)
+    try:
+        agreed = compare(rows, answers, {each: np.asarray(found[each]) for each in answers})
+    except Differs as error:
+        return f"served: {error}"
+    return f"{agreed.rows:,} served equal, {agreed.largest_difference:.1g}"
+
+
+def measured(
+    folder: Path | None, framework: str, rows: int, served: Served | None
+) -> Iterator[str]:
     for case in CASES:
         x, y, sample = rows_of(folder, case, rows)
         classifies = case != "a value"
@@ -170,13 +234,16 @@ def measured(folder: Path | None, framework: str, rows: int) -> Iterator[str]:
         x, sample = ready[: len(x)].copy(), ready[len(x) :].reset_index(drop=True)
         model = FRAMEWORKS[framework](x, y, classifies)
         task = "classification" if classifies else "regression"
+        said = task if framework == "torch" else None
+        name = f"{framework} {case}".lower().replace(" ", "-")
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as output:
             try:
-                made = export(
-                    model, sample, "m", output=output, task=task if framework == "torch" else None
-                )
+                made = export(model, sample, name, output=output, task=said)
                 found = f"{made.rows:,} equal, {made.largest_difference:.1g}"
+                if served is not None:
+                    client = served(Path(output))
+                    found += f"; {compared(client, name, Native(model, said), sample)}"
             except Rejected as error:
                 found = f"refused: {error}"
         print(f"{framework}, {case}: {found} ({time.monotonic() - began:.1f} s)", file=sys.stderr)
@@ -188,14 +255,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--only", choices=FRAMEWORKS, action="append")
     parser.add_argument("--rows", type=int, default=5_000)
+    parser.add_argument("--served", action="store_true")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     print(f"| | {' | '.join(CASES)} |\n|---|{'---|' * len(CASES)}")
-    for framework in given.only or FRAMEWORKS:
-        print(
-            f"| {framework} | {' | '.join(measured(given.data, framework, given.rows))} |",
-            flush=True,
-        )
+    with ExitStack() as running:
+        served = running.enter_context(stack()) if given.served else None
+        for framework in given.only or FRAMEWORKS:
+            cells = measured(given.data, framework, given.rows, served)
+            print(f"| {framework} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
 """Is a searched model better than the recipes' own parameters, LightGBM's defaults, and FLAML's?
 
     python tests/bench/bench_search.py [--data FOLDER] [--rows 20000] [--budget 60] [--cpu]
-        [--only car_loan] [--flaml PYTHON]
+        [--only car_loan] [--flaml [PYTHON]]
 
 FOLDER holds car_loan, car_price, credit_card and employment as parquet files; without it, the
 shorter files of the tests and the demo are read. All see the same rows, oldest first, and are
-judged by the same loss on the newest 15 %. --cpu: budgets count CPU seconds, for a machine that
-others use, too. --flaml: a Python with `flaml[automl]`,
-pandas and pyarrow, an environment of its own. Prints a table in Markdown.
+judged by the same loss on the newest 15 %; both search on one thread. --cpu: budgets count CPU
+seconds, for a machine that others use, too. --flaml: the Python of an environment with
+`flaml[automl]`, pandas and pyarrow; without one, it is made in .bench-envs. For ten minutes each:
+
+    python tests/bench/bench_search.py --data FOLDER --cpu --budget 600 --flaml --only car_loan
+
+Prints a table in Markdown; differences are shares of the loss of what is compared with.
 """
 
 import argparse
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -134,6 +139,25 @@ def flaml(python: str, parts: Split, case: Case, budget_s: float, cpu: bool) -> 
         return np.load(f"{folder}/flaml.npy")
 
 
+def flaml_python() -> str:
+    """Of an environment of its own, made if it is not there."""
+    folder = Path(__file__).parents[2] / ".bench-envs" / "flaml"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        uv = str(Path(sys.executable).with_name("uv"))
+        subprocess.run([uv, "venv", "--python", sys.executable, str(folder)], check=True)
+        needed = ["flaml[automl]", "pandas", "pyarrow"]
+        subprocess.run([uv, "pip", "install", "--python", str(python), *needed], check=True)
+    return str(python)
+
+
+def less(ours: Any, theirs: Any) -> str:
+    """The difference as a share of theirs, and its standard error."""
+    gained = ours - theirs
+    error = gained.std() / len(gained) ** 0.5
+    return f"{gained.mean() / theirs.mean():+.1%} ({error / theirs.mean():.1%})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
@@ -141,12 +165,14 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--only")
-    parser.add_argument("--flaml")
+    parser.add_argument("--flaml", nargs="?", const="")
     asked = parser.parse_args()
+    python = flaml_python() if asked.flaml == "" else asked.flaml
     print(
-        "| data | own parameters | searched | gain (SE) | LightGBM's defaults | FLAML | won | s |"
+        "| data | own parameters | searched | LightGBM's defaults | searched less them (SE) "
+        "| FLAML | searched less it (SE) | won | s |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     there = CASES if asked.data else [each for each in CASES if each.name in SHIPPED]
     for case in (each for each in there if asked.only in (None, each.name)):
         parts = parts_of(asked.data, case, asked.rows)
@@ -160,15 +186,13 @@ def main() -> None:
         before = lost(own)
         answers, seconds, won = searched(parts, case, asked.budget, asked.cpu)
         after, plain = lost(answers), lost(lightgbm_defaults(parts, case))
-        other = None
-        if asked.flaml:
-            other = lost(flaml(asked.flaml, parts, case, asked.budget, asked.cpu))
-        gain = before - after
-        error = gain.std() / len(gain) ** 0.5
+        other = ("", "")
+        if python is not None:
+            found = lost(flaml(python, parts, case, asked.budget, asked.cpu))
+            other = (f"{found.mean():.5f}", less(after, found))
         print(
-            f"| {case.name} | {before.mean():.5f} | {after.mean():.5f} | {gain.mean():+.5f} "
-            f"({error:.5f}) | {plain.mean():.5f} | "
-            f"{'' if other is None else f'{other.mean():.5f}'} | {won} | {seconds:.0f} |",
+            f"| {case.name} | {before.mean():.5f} | {after.mean():.5f} | {plain.mean():.5f} "
+            f"| {less(after, plain)} | {' | '.join(other)} | {won} | {seconds:.0f} |",
             flush=True,
         )
 

@@ -172,9 +172,9 @@ def request(store: Store, **body: object) -> None:
     store.request_retrain(Retrain(id=RETRAIN, model="loans", at=NOW, **asked))
 
 
-def until(store: Store, wanted: Callable[[Retrain], bool]) -> Retrain:
+def until(store: Store, wanted: Callable[[Retrain], bool], id_: str = RETRAIN) -> Retrain:
     for _ in range(3_000):
-        record = store.retrain(RETRAIN)
+        record = store.retrain(id_)
         if wanted(record):
             return record
         assert not over(record), record
@@ -225,6 +225,7 @@ def run_in_a_process(settings: Settings, retrain_id: str) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1_200)
 def test_a_retrain_killed_at_any_of_ten_random_moments_ends_with_the_same_version(
     settings: Settings,
 ) -> None:
@@ -299,29 +300,35 @@ def test_a_stopped_role_leaves_a_retrain_to_the_next_one(
     assert until(store, over).state == "succeeded"
 
 
+def request_cards(settings: Settings, store: Store, recipe: str) -> Retrain:
+    """Of a second model, with rows and a champion like the first one's."""
+    (deployment,) = store.deployments()
+    champion = OnnxModel(deployment.versions[0].path)
+    archive(settings, champion, example("classification", rows=2_000), "cards", 1)
+    spec = replace(deployment.model, name="cards", policy={})
+    store.put_deployment(Deployment(spec, deployment.versions, deployment.split))
+    cards = Retrain(
+        id=RETRAIN[:-1] + "7", model="cards", at=NOW, trigger="operator", champion=1,
+        recipes=(recipe,),
+    )  # fmt: skip
+    store.request_retrain(cards)
+    return cards
+
+
 def test_two_models_retrain_at_once_if_there_are_two_cores(
     settings: Settings, start: Callable[[Settings], threading.Event]
 ) -> None:
     store = open_store(settings.store_url)
-    (deployment,) = store.deployments()
-    champion = OnnxModel(deployment.versions[0].path)
-    archive(settings, champion, example("classification", rows=2_000), "cards", 1)
-    spec = replace(deployment.model, name="cards")
-    store.put_deployment(Deployment(spec, deployment.versions, deployment.split))
-    endless = (f"{__name__}:Endless",)
-    cards = Retrain(
-        id=RETRAIN[:-1] + "7", model="cards", at=NOW, trigger="operator", champion=1,
-        recipes=endless,
-    )  # fmt: skip
-    store.request_retrain(cards)
-    request(store, recipes=endless)
+    endless = f"{__name__}:Endless"
+    cards = request_cards(settings, store, endless)
+    request(store, recipes=(endless,))
     start(settings.model_copy(update={"retrain": RetrainSettings(cores=2)}))
     until(store, lambda record: training(record) and training(store.retrain(cards.id)))
     for running in (RETRAIN, cards.id):
         store.change_retrain(running, lambda r: r.after(RetrainEvent.CANCEL))
 
 
-def test_a_retrain_over_the_deadline_of_its_models_policy_fails(
+def test_a_retrain_over_the_deadline_of_its_models_policy_fails_and_the_next_one_begins(
     settings: Settings, start: Callable[[Settings], threading.Event]
 ) -> None:
     store = open_store(settings.store_url)
@@ -329,10 +336,14 @@ def test_a_retrain_over_the_deadline_of_its_models_policy_fails(
     spec = replace(deployment.model, policy={"retrain": {"deadline_s": 0.1}})
     store.put_deployment(replace(deployment, model=spec))
     request(store, recipes=(f"{__name__}:Endless",))
+    cards = request_cards(settings, store, f"{__name__}:Endless")
     start(settings)
     record = until(store, over)
     assert record.state == "failed"
     assert "0.1 s" in (record.error or "")
+    assert store.require_deployment("loans").split.stable == 1
+    until(store, training, cards.id)
+    store.change_retrain(cards.id, lambda r: r.after(RetrainEvent.CANCEL))
 
 
 def test_a_retrain_that_takes_too_much_memory_fails_with_its_stage(

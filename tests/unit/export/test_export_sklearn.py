@@ -15,7 +15,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
@@ -133,6 +133,14 @@ def test_a_transformer_of_ones_own_names_its_step(prices: Rows, tmp_path: Path) 
     model = make_pipeline(StandardScaler(), Halved(), Ridge()).fit(*rows.train)
     with pytest.raises(NotExportable, match=r"'halved'.*update_registered_converter"):
         export(model, rows.sample, "m", output=tmp_path)
+
+
+def test_a_step_that_no_converter_knows_is_named(tmp_path: Path) -> None:
+    texts = pd.DataFrame({"text": ["the rain falls", "dry sun today"] * 30})
+    hashed = make_column_transformer((HashingVectorizer(n_features=16), "text"))
+    model = make_pipeline(hashed, LogisticRegression()).fit(texts, [1, 0] * 30)
+    with pytest.raises(NotExportable, match="HashingVectorizer"):
+        export(model, texts, "m", output=tmp_path)
 
 
 def test_native_categories_of_hist_gradient_boosting_are_refused(

@@ -81,3 +81,17 @@ def test_a_model_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
     tokenizer.pad_token = None
     with pytest.raises(NotExportable, match="pad_token"):
         export((model, tokenizer), FRAME, "m", output=tmp_path)
+
+
+def test_a_value_of_texts_some_of_which_are_missing(tmp_path: Path) -> None:
+    texts = pd.DataFrame({"comment": [*TEXTS, None] * 5})
+    made = export(tiny_classifier(classes=1), texts, "stars", output=tmp_path)
+    assert (made.task, made.rows) == ("regression", len(texts))
+    # To a graph a missing text is an empty one, and so it is to the model.
+    asked = np.array(["", "Dogs bark, loudly!"], dtype=object).reshape(-1, 1)
+    answer = OnnxModel(tmp_path).run({"comment": asked})["value"]
+    model, tokenizer = tiny_classifier(classes=1)
+    tokens = tokenizer(asked[:, 0].tolist(), padding=True, return_tensors="pt")
+    tokens.pop("token_type_ids", None)
+    native = model(**tokens).logits.detach().numpy()[:, 0]
+    np.testing.assert_allclose(answer, native, atol=1e-5)

@@ -111,3 +111,21 @@ def test_a_module_with_several_outputs_has_its_first_layers_once(tmp_path: Path)
     assert found["approve"].ravel().tolist() == chosen.tolist()
     kinds = [n.op_type for n in onnx.load(tmp_path / "model.onnx").graph.node]
     assert (kinds.count("Relu"), kinds.count("Gemm")) == (1, 3)
+
+
+class Branching(nn.Module):
+    """Its operators depend on the rows."""
+
+    def forward(self, matrix: torch.Tensor) -> torch.Tensor:
+        return matrix[:, :1] if matrix.sum() > 0 else matrix[:, 1:2]
+
+
+def test_a_module_that_torch_cannot_trace_is_refused(loans: Rows, tmp_path: Path) -> None:
+    with pytest.raises(NotExportable, match=r"torch\.onnx cannot export the module"):
+        export(Branching(), loans.numbers.sample, "m", output=tmp_path, task="regression")
+
+
+def test_other_columns_than_the_module_takes_are_refused(loans: Rows, tmp_path: Path) -> None:
+    width = loans.numbers.x.shape[1]
+    with pytest.raises(Rejected, match=r"does not answer the sample's columns.*shapes"):
+        export(network(width + 1, 1), loans.numbers.sample, "m", output=tmp_path, task="regression")

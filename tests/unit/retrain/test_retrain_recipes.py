@@ -10,7 +10,7 @@ from driftloop_retrain.tabular.parity import check_parity
 from driftloop_retrain.tabular.recipes import FitContext, Recipe, find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.boosted_extras import CatBoost, XgBoost
 from driftloop_retrain.tabular.recipes.check import check_recipe, example
-from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.tabular.recipes.gradient_boosting import STARTS, GradientBoosting
 from driftloop_retrain.tabular.recipes.linear import Linear
 from driftloop_retrain.tabular.recipes.random_forest import RandomForest
 from driftloop_retrain.tabular.recipes.tabular_network import ResidualNetwork, TabularNetwork
@@ -144,6 +144,23 @@ def test_a_network_of_the_validated_length_is_the_one_that_was_validated(
     assert validated.rounds < recipe.max_epochs
     final = recipe.fit(train, None, context("final", validated.rounds))
     check_parity(held.features, validated.predict(held.features), final.predict(held.features), 0.0)
+
+
+def test_the_first_parameters_to_be_tried_are_lightgbms_defaults(tmp_path: Path) -> None:
+    import lightgbm
+
+    data = example("classification", rows=400)
+    classes, inputs = np.unique(data.labels), input_tensors(data.features)
+    context = FitContext(
+        "classification", inputs, 0, tmp_path, classes=classes, parameters=STARTS[0], rounds=7
+    )
+    train, held = data.slice(0, 300), data.slice(300, 400)
+    for validation in (None, held):  # neither the validated length nor the rows change them
+        ours = GradientBoosting().fit(train, validation, context)
+        matrix = ours.encoding.matrix(train.features)
+        theirs = lightgbm.LGBMClassifier(n_jobs=1, verbosity=-1).fit(matrix, train.labels)
+        wanted = theirs.predict_proba(ours.encoding.matrix(held.features))
+        np.testing.assert_allclose(ours.predict(held.features)["probabilities"], wanted, atol=1e-6)
 
 
 def test_a_tree_graph_walks_like_the_trees_even_on_thresholds(tmp_path: Path) -> None:

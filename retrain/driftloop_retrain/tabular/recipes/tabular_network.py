@@ -34,7 +34,9 @@ MAX_EPOCHS, PATIENCE = 16, 6
 BATCH = 512
 LEARNING_RATE, WEIGHT_DECAY = 5e-3, 1e-3
 """The rate falls along a half cosine, to zero after the recipe's most epochs. A fit without a
-validation part goes the same way and stops earlier, so it is the one that was validated."""
+validation part goes the same way and stops earlier, so it is the one that was validated. What is
+validated is the mean of the weights over about the last epoch: weights of one moment at a high rate
+are good on the validation rows by chance, and those of the final fit are not as good."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -119,7 +121,8 @@ class _Training:
         if validation is not None:
             self._held = self._tensors(validation, encoding.matrix(validation.features))
         torch.manual_seed(context.seed)
-        self._network = network_of(layout)
+        self._network, self._mean = network_of(layout), network_of(layout)
+        self._mean.load_state_dict(self._network.state_dict())
         self._rate = float(context.parameters.get("learning_rate", LEARNING_RATE))
         self._noise = float(context.parameters.get("noise", 0.0))
         self._mixup = float(context.parameters.get("mixup", 0.0))
@@ -147,6 +150,7 @@ class _Training:
             group["lr"] = self._rate * (1 + cos(pi * self.epoch / self._epochs)) / 2
         dense, codes, target, weight = self._rows
         order = torch.randperm(len(dense))
+        share = min(1.0, BATCH / len(dense))
         for start in range(0, len(dense), BATCH):
             rows = order[start : start + BATCH]
             losses = self._training_losses(dense[rows], codes[rows], target[rows])
@@ -154,16 +158,26 @@ class _Training:
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
+            self._average(share)
         self.epoch += 1
         if self._held is None:
             self._best, self.best_epoch = self._copy(), self.epoch
             return
         dense, codes, target, weight = self._held
         with torch.no_grad():
-            losses = self._losses(forward(self._layout, self._network, dense, codes), target)
+            losses = self._losses(forward(self._layout, self._mean, dense, codes), target)
         self.loss = float((losses * weight).sum() / weight.sum())
         if self.loss < self._best_loss:
             self._best, self._best_loss, self.best_epoch = self._copy(), self.loss, self.epoch
+
+    def _average(self, share: float) -> None:
+        """Move the mean of the weights by this share towards those of now."""
+        import torch
+
+        now = self._network.state_dict()
+        with torch.no_grad():
+            for name, mean in self._mean.state_dict().items():
+                mean.lerp_(now[name], share)
 
     def _training_losses(self, dense: Any, codes: Any, target: Any) -> Any:
         """With noise on the numbers, and rows mixed (Zhang et al., 2018), as the parameters say."""
@@ -188,6 +202,7 @@ class _Training:
 
         state = {
             "network": self._network.state_dict(),
+            "mean": self._mean.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "best": self._best,
             "best_loss": self._best_loss,
@@ -206,16 +221,17 @@ class _Training:
         # Only tensors and numbers: the file cannot execute code.
         state = torch.load(self._file, weights_only=True)
         self._network.load_state_dict(state["network"])
+        self._mean.load_state_dict(state["mean"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._best, self._best_loss = state["best"], state["best_loss"]
         self.best_epoch, self.epoch, self.loss = state["best_epoch"], state["epoch"], state["loss"]
 
     def weights(self) -> Weights:
-        """Return the weights of the best epoch."""
+        """Return the mean weights of the best epoch."""
         return {name: np.asarray(tensor.numpy()) for name, tensor in self._best.items()}
 
     def _copy(self) -> dict[str, Any]:
-        return {name: t.detach().clone() for name, t in self._network.state_dict().items()}
+        return {name: t.detach().clone() for name, t in self._mean.state_dict().items()}
 
     def _tensors(self, data: Dataset, matrix: NDArray[np.float32]) -> tuple[Any, Any, Any, Any]:
         import torch
