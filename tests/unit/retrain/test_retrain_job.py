@@ -198,14 +198,17 @@ def test_an_empty_lake_fails_with_a_sentence(context: RetrainContext, ask: Ask, 
     assert "no prediction" in context.store.retrain(retrain_id).reasons[0]
 
 
-def test_ten_rows_decide_nothing_and_two_are_too_few(
-    context: RetrainContext, ask: Ask, lake: Any
+@pytest.mark.parametrize(
+    ("rows", "state", "words"),
+    [(10, "rejected", "rows"), (2, "failed", "2 labelled rows are too few")],
+)
+def test_a_few_rows_decide_nothing(
+    rows: int, state: str, words: str, context: RetrainContext, ask: Ask, lake: Any
 ) -> None:
-    for rows, state, words in [(10, "rejected", "rows"), (2, "failed", "2 labelled rows are too")]:
-        lake.table = lake.table.slice(lake.table.num_rows - rows)
-        retrain_id = ask()
-        assert run_retrain(context, retrain_id) == state
-        assert words in " ".join(context.store.retrain(retrain_id).reasons)
+    lake.table = lake.table.slice(lake.table.num_rows - rows)
+    retrain_id = ask()
+    assert run_retrain(context, retrain_id) == state
+    assert words in " ".join(context.store.retrain(retrain_id).reasons)
     assert context.registry.aliases("loans") == {}
 
 

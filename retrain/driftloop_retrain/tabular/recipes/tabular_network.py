@@ -34,9 +34,9 @@ MAX_EPOCHS, PATIENCE = 16, 6
 BATCH = 512
 LEARNING_RATE, WEIGHT_DECAY = 5e-3, 1e-3
 """The rate falls along a half cosine, to zero after the recipe's most epochs. A fit without a
-validation part goes the same way and stops earlier, so it is the one that was validated. What is
-validated is the mean of the weights over about the last epoch: weights of one moment at a high rate
-are good on the validation rows by chance, and those of the final fit are not as good."""
+validation part goes the same way and stops earlier, so it is the one that was validated. Both give
+the mean of the weights over about the last epoch: weights of one moment at a high rate are good on
+the validation rows by chance, and those of the final fit are not as good."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
