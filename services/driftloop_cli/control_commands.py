@@ -158,6 +158,7 @@ def remove(
 ) -> None:
     """Remove a model: it is no longer served, monitored or retrained.
 
+    Returns when replicas have ceased to answer for it, or after 15 s with a notice.
     A retrain or rollout in progress ends. Its versions stay in the registry, and its predictions
     and labels in the lake, where `driftloop query` reads them; deployed again under its name, it
     continues with the next version. With --delete-data its predictions are deleted: their files
@@ -171,7 +172,13 @@ def remove(
             raise Rejected(f"to remove {model} {data}, repeat the command with --yes")
         typer.confirm(f"Remove {model} {data}?", abort=True, err=True)
     answer = client.delete(f"/api/models/{model}", delete_data=str(delete_data).lower())
-    run.emit(answer, lambda: console.print(f"removed {model}; its data are {answer['lake']}"))
+
+    def show() -> None:
+        console.print(f"removed {model}; its data are {answer['lake']}")
+        if not answer["unloaded"]:
+            console.print("replicas still answer for it, until they have applied the removal")
+
+    run.emit(answer, show)
 
 
 @stack_command

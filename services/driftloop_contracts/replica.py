@@ -47,7 +47,8 @@ class HeldVersions:
 class ReplicaReport:
     """A replica's report. `replica`: the name of its spool. `remote`: for each model held by other
     replicas, the versions that this one knows to be held. `address`: host:port of an engine that
-    answers, otherwise empty. `left`: whether it ended on request."""
+    answers, otherwise empty. `left`: whether it ended on request. `config`: identifies the
+    configuration that it has applied."""
 
     pid: int
     replica: str = ""
@@ -55,6 +56,7 @@ class ReplicaReport:
     remote: Mapping[str, Versions] = field(default_factory=dict)
     address: str = ""
     left: bool = False
+    config: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -64,6 +66,7 @@ class ReplicaReport:
             "remote": {model: list(versions) for model, versions in self.remote.items()},
             "address": self.address,
             "left": self.left,
+            "config": self.config,
         }
 
     @classmethod
@@ -76,6 +79,7 @@ class ReplicaReport:
             remote={m: tuple(v) for m, v in value.get("remote", {}).items()},
             address=value.get("address", ""),
             left=value.get("left", False),
+            config=value.get("config", ""),
         )
 
 

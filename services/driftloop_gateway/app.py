@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from driftloop_artifacts import open_artifacts
 from driftloop_console.app import add_console
-from driftloop_console.changes_feed import ChangesFeed, tokens
+from driftloop_console.changes_feed import ChangesFeed, Tokens, tokens
 from driftloop_console.context import ConsoleContext
 from driftloop_contracts import errors
 from driftloop_contracts.alert import AlertEvent
@@ -28,7 +28,7 @@ from driftloop_gateway.lake_counter import LakeCounter
 from driftloop_gateway.limits import Limit
 from driftloop_gateway.metrics_reader import MetricsReader
 from driftloop_gateway.overview import newest_metrics, overview
-from driftloop_gateway.removal import remove
+from driftloop_gateway.removal import UNLOAD_S, await_unloaded, remove
 from driftloop_http.callers import Callers
 from driftloop_http.http_errors import install_error_handlers
 from driftloop_http.openapi import without_422
@@ -42,6 +42,7 @@ from driftloop_serving.label_intake import LabelIntake
 from driftloop_settings import Settings
 from driftloop_settings.run_state import RunState
 from driftloop_store import Store
+from driftloop_store.cycle_health import CycleHealth
 
 REPORT_HEADERS = {
     # Scripts draw it; they run in an origin of their own, and can neither ask nor send anything.
@@ -72,6 +73,8 @@ class GatewayContext:
     """The records in Kafka that are not in the lake, by topic; empty if that is not known."""
     stopping: Callable[[], bool] = lambda: False
     """Whether the role is asked to stop: pages that are open do not hold it up."""
+    unload_s: float = UNLOAD_S
+    """How long the removal of a model waits for the replicas."""
 
 
 class RetrainRequest(BaseModel):
@@ -124,7 +127,14 @@ def make_app(context: GatewayContext) -> FastAPI:
     console = ConsoleContext(
         context.settings, context.store, context.run_state, context.clock, context.stopping
     )
-    feed = ChangesFeed(lambda before: tokens(console, before), context.stopping)
+    health = CycleHealth(context.store, "gateway/console")
+
+    def changes(before: Tokens) -> Tokens:
+        with health.cycle():
+            return tokens(console, before)
+        return before
+
+    feed = ChangesFeed(changes, context.stopping)
     app.include_router(event_api(context.store, feed))
     add_console(app, console, feed)
     written = app.openapi
@@ -271,11 +281,13 @@ def _actions(app: FastAPI, context: GatewayContext) -> None:
     @app.delete("/api/models/{model}")
     def remove_model(model: str, delete_data: bool = False) -> dict[str, Any]:
         """Remove a model: its replicas, retrain, rollout and alerts end. Its versions stay in the
-        registry, its rows in the lake unless `delete_data`."""
+        registry, its rows in the lake unless `delete_data`. Waits some seconds until no replica
+        answers for it; `unloaded` says whether that is so."""
         erase = context.erase if delete_data else None
         answer = remove(store, model, context.clock(), erase)
         store.audit("operator", "remove", answer)
-        return answer
+        unloaded = await_unloaded(store, model, context.unload_s)
+        return {**answer, "unloaded": unloaded}
 
     @app.post("/api/retrains")
     def retrain(wanted: RetrainRequest) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Removes a model: nothing of it is served, run or alerted any more. Its history stays on
 record."""
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -13,6 +14,8 @@ from driftloop_rollout import commands
 from driftloop_store import Store
 
 ERASE_TRIES = 5
+UNLOAD_S = 15.0
+POLL_S = 0.1
 
 
 def remove(
@@ -41,6 +44,17 @@ def remove(
         store.erase_sketches(model)
         store.put_erased(model, now)
     return {"model": model, "lake": "kept" if erase is None else "deleted", "retrains": ended}
+
+
+def await_unloaded(store: Store, model: str, patience_s: float) -> bool:
+    """Wait until no replica answers for a removed model any more. False if some still may after
+    `patience_s` seconds, e.g. while they load another model."""
+    deadline = time.monotonic() + patience_s
+    while model in store.answered_models() and store.deployment(model) is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
 
 
 def _erase(erase: Callable[[str], None], model: str) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 
-import structlog
-
 from driftloop_contracts.errors import DriftloopError
 from driftloop_gateway.loop_traces import (
     DECISION,
@@ -26,9 +24,8 @@ from driftloop_gateway.loop_traces import (
     window_span,
 )
 from driftloop_store import Store, StoreAway
+from driftloop_store.cycle_health import CycleHealth
 from driftloop_telemetry import Span, Tracing
-
-log = structlog.get_logger()
 
 EVERY_S = 5.0
 NEWEST = 1_000
@@ -44,6 +41,7 @@ class TraceWatch:
 
     def __init__(self, store: Store, tracing: Tracing, traced: Traced) -> None:
         self._store = store
+        self._health = CycleHealth(store, "gateway/traces")
         self._tracing = tracing
         self._traced = traced
         self._stamp: tuple[int, ...] | None = None
@@ -93,11 +91,6 @@ class TraceWatch:
     def run(self, stop: threading.Event) -> None:
         """Look until stopped, then send what waits."""
         while not stop.wait(EVERY_S):
-            with suppress(StoreAway):
-                try:
-                    self.look()
-                except StoreAway:
-                    raise
-                except Exception:  # traces are for people to look at: they must not end a role
-                    log.exception("gateway.traces_failed")
+            with suppress(StoreAway), self._health.cycle():
+                self.look()
         self._tracing.close()

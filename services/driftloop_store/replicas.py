@@ -1,5 +1,7 @@
 """Reports of replicas, and the versions that they hold together; stored among the cursors."""
 
+from collections.abc import Iterable
+
 from driftloop_contracts.replica import LoadedVersions, ReplicaReport, ReplicaStatuses
 from driftloop_store.readers import Readers
 
@@ -12,6 +14,14 @@ class Replicas(Readers):
 
     def put_loaded_versions(self, model: str, loaded: LoadedVersions) -> None:
         self.put_cursor(_loaded(model), loaded.to_dict(), model)
+
+    def answered_models(self) -> frozenset[str]:
+        """Return the models that some replica may answer for, deployed or not, as the `serving`
+        role reported last."""
+        return frozenset((self.cursor(_ANSWERED) or {}).get("models", ()))
+
+    def put_answered_models(self, models: Iterable[str]) -> None:
+        self.put_cursor(_ANSWERED, {"models": sorted(models)})
 
     def replica_statuses(self) -> ReplicaStatuses:
         found = self.cursor(_STATUSES)
@@ -33,6 +43,7 @@ class Replicas(Readers):
 
 
 _STATUSES = "replicas"
+_ANSWERED = "answered-models"
 
 
 def _loaded(model: str) -> str:

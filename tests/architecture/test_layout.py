@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from driftloop_cli.roles import ROLES
+
 ROOT = Path(__file__).parents[2]
 SOURCE_ROOTS = ("services", "serving", "monitoring", "retrain", "deploy")
 MODULES = sorted(m for root in SOURCE_ROOTS for m in (ROOT / root).glob("driftloop_*/**/*.py"))
@@ -28,9 +30,14 @@ BANNED = {"pickle", "cloudpickle", "dill", "joblib"}
 
 
 @cache
+def tree(module: Path) -> ast.Module:
+    return ast.parse(module.read_text())
+
+
+@cache
 def import_statements(module: Path) -> list[ast.Import | ast.ImportFrom]:
     """At its top or within a function."""
-    nodes = ast.walk(ast.parse(module.read_text()))
+    nodes = ast.walk(tree(module))
     return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
@@ -93,6 +100,20 @@ def imported_modules(name: str) -> set[str]:
                 inner = f"{node.module}.{alias.name}"
                 found.add(inner if inner in NAMES else node.module)
     return found & set(NAMES) - {name}
+
+
+def test_each_role_reports_how_its_cycles_end() -> None:
+    """Kafka and Ray are programs of others; the supervisor counts their deaths."""
+    calls = [n for m in MODULES for n in ast.walk(tree(m)) if isinstance(n, ast.Call)]
+    reporting = ("CycleHealth", "_health_of")
+    reported = {
+        argument.value
+        for call in calls
+        if getattr(call.func, "id", getattr(call.func, "attr", "")) in reporting
+        for argument in call.args
+        if isinstance(argument, ast.Constant)
+    }
+    assert {role.name for role in ROLES if not role.program} - reported == set()
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -69,10 +69,11 @@ def _reconcile(
     settings: Settings, store: Store, stop: threading.Event, health: CycleHealth
 ) -> None:
     from driftloop_serving.cluster import serve_client
-    from driftloop_serving.cluster.placement import place
+    from driftloop_serving.cluster.placement import has_applied, place
     from driftloop_serving.replicas.application import SHARED_APPLICATION
 
     applied: Placement | None = None
+    answered: frozenset[str] | None = None
     reported_at = 0.0
     known_issues: dict[str, str] = {}
     while not stop.is_set():
@@ -80,18 +81,27 @@ def _reconcile(
             deployments = store.deployments()
             loaded = {d.model.name: store.loaded_versions(d.model.name) for d in deployments}
             wanted = place(deployments, loaded)
+            if answered is None:
+                answered = store.answered_models()
+            if not wanted.models <= answered:
+                answered |= wanted.models
+                store.put_answered_models(answered)
             if wanted != applied:
                 serve_client.apply(settings, wanted)
                 log.info("serving.applied", models=[d.model.name for d in deployments])
                 applied = wanted
             is_applied = all(loaded[d.model.name].revision == d.revision for d in deployments)
+            is_applied &= answered == wanted.models
             if time.monotonic() - reported_at > REPORT_S or not is_applied:
                 applications = serve_client.applications()
                 if SHARED_APPLICATION not in applications:
                     # Serve's controller lost them with the head of a cluster, or somebody else
                     # replaced them.
                     applied = None
-                _report(store, deployments, serve_client.replicas(applications))
+                running = _report(store, deployments, serve_client.replicas(applications))
+                if answered != wanted.models and has_applied(wanted, running):
+                    answered = wanted.models
+                    store.put_answered_models(answered)
                 issues = serve_client.issues(applications)
                 for application, why in issues.items():
                     if why != known_issues.get(application):
@@ -113,9 +123,9 @@ NO_REPORT = ReplicaReport(pid=0)
 
 def _report(
     store: Store, deployments: Sequence[Deployment], replicas: "Sequence[RunningReplica]"
-) -> None:
+) -> list[tuple[str, ReplicaReport]]:
     """Write the replicas (for `status`) and the versions that they hold (for rollouts) to the
-    store."""
+    store. Returns the application and the report of each replica that answers."""
     from driftloop_serving.cluster.placement import applications_of
     from driftloop_serving.replicas.application import SHARED_APPLICATION
     from driftloop_serving.replicas.replica_status import loaded_versions
@@ -156,6 +166,7 @@ def _report(
         )
         if loaded != store.loaded_versions(name):
             store.put_loaded_versions(name, loaded)
+    return running
 
 
 def _retire(store: Store, before: Sequence[ReplicaStatus], alive: Container[int | None]) -> int:

@@ -9,14 +9,19 @@ from typing import Literal
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
 from driftloop_contracts.model import Deployment
-from driftloop_contracts.replica import LoadedVersions
+from driftloop_contracts.replica import LoadedVersions, ReplicaReport
 from driftloop_onnx import BackendOptions, parse_options
 from driftloop_serving.replicas.application import (
     SHARED_APPLICATION,
     engine_application,
     own_application,
 )
-from driftloop_serving.replicas.replica_config import EngineConfig, RemoteModel, ReplicaConfig
+from driftloop_serving.replicas.replica_config import (
+    EngineConfig,
+    RemoteModel,
+    ReplicaConfig,
+    fingerprint,
+)
 from driftloop_vllm.options import LanguageOptions, process_environment
 from driftloop_vllm.options import parse_options as parse_language_options
 
@@ -46,6 +51,12 @@ class Placement:
     shared: ReplicaConfig
     own: tuple[OwnReplicas, ...] = ()
 
+    @property
+    def models(self) -> frozenset[str]:
+        """The names of the models that are answered for."""
+        here = {deployment.model.name for deployment in self.shared.deployments}
+        return frozenset(here | {remote.deployment.model.name for remote in self.shared.remote})
+
 
 @dataclass(frozen=True, slots=True)
 class KindPlacement:
@@ -72,6 +83,13 @@ def place(deployments: Iterable[Deployment], loaded: Mapping[str, LoadedVersions
         remote.append(kind.remote(deployment, loaded.get(deployment.model.name, LoadedVersions())))
         own += kind.own(deployment)
     return Placement(ReplicaConfig(tuple(here), tuple(remote)), tuple(own))
+
+
+def has_applied(wanted: Placement, running: Iterable[tuple[str, ReplicaReport]]) -> bool:
+    """Return whether all replicas that receive requests have applied the placement. `running`: the
+    application and the report of each replica that answers."""
+    config = fingerprint(wanted.shared.to_dict())
+    return all(report.config == config for where, report in running if where == SHARED_APPLICATION)
 
 
 def placement_of(deployment: Deployment) -> KindPlacement:

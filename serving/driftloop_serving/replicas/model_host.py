@@ -17,7 +17,7 @@ from driftloop_serving.inference.call_traces import CallTracing
 from driftloop_serving.metrics.meter import ReplicaMeter
 from driftloop_serving.metrics.meter_files import Load, MeterFiles
 from driftloop_serving.replicas.autoscaling import LOAD, LoadMeter
-from driftloop_serving.replicas.replica_config import ReplicaConfig
+from driftloop_serving.replicas.replica_config import ReplicaConfig, fingerprint
 from driftloop_serving.replicas.replica_report import report, report_left
 from driftloop_serving.replicas.reporting import Reporting
 from driftloop_settings import Settings
@@ -88,7 +88,13 @@ class ModelHost:
                 gc.freeze()
             self.batcher.table = ModelTable({**table.models, **remote})
             await self._reporting.write(
-                partial(report, self._settings, self.spool.replica, self.batcher.table)
+                partial(
+                    report,
+                    self._settings,
+                    self.spool.replica,
+                    self.batcher.table,
+                    fingerprint(user_config),
+                )
             )
             if self._ask_again_s is not None:
                 # The files of a version could not be reached; those that are loaded answer.

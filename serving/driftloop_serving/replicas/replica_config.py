@@ -1,6 +1,8 @@
 """The configuration that the `serving` role sends to replicas as Ray Serve's `user_config`: plain
 JSON."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +57,11 @@ class ReplicaConfig:
             tuple(Deployment.from_dict(document) for document in value["deployments"]),
             tuple(RemoteModel.from_dict(document) for document in value["remote"]),
         )
+
+
+def fingerprint(user_config: Mapping[str, Any]) -> str:
+    """Return a text that identifies a configuration, on whichever side of Serve it is."""
+    return hashlib.sha256(json.dumps(user_config, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

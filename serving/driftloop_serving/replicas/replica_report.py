@@ -16,9 +16,9 @@ def store(url: str) -> Store:
     return open_store(url)
 
 
-def report(settings: Settings, replica: str, table: ModelTable) -> None:
-    """Report the versions that the replica holds, and those that it knows other replicas to
-    hold."""
+def report(settings: Settings, replica: str, table: ModelTable, config: str) -> None:
+    """Report the versions that the replica holds, those that it knows other replicas to hold, and
+    the fingerprint of the configuration that it has applied."""
     models = {
         name: HeldVersions(
             revision=served.deployment.revision,
@@ -33,7 +33,11 @@ def report(settings: Settings, replica: str, table: ModelTable) -> None:
         for name, served in table.models.items()
         if served.remote is not None
     }
-    _put(settings, ReplicaReport(pid=os.getpid(), replica=replica, models=models, remote=remote))
+    pid = os.getpid()
+    _put(
+        settings,
+        ReplicaReport(pid=pid, replica=replica, models=models, remote=remote, config=config),
+    )
 
 
 def report_engine(

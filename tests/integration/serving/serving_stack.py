@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import onnx
@@ -21,9 +23,11 @@ from onnx import TensorProto, helper
 
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.replica import LoadedVersions
+from driftloop_gateway.removal import await_unloaded, remove
 from driftloop_onnx import signature_of
 from driftloop_serving.cluster import ray_head
 from driftloop_serving.cluster.driver import ANSWERING
+from driftloop_serving.inference.grpc_protocol import open_inference_pb2
 from driftloop_serving.ports.port_owner import own_ports
 from driftloop_settings import Settings, load_settings
 from driftloop_settings.ports import free_port
@@ -93,6 +97,25 @@ class Stack:
 
     def loaded(self) -> LoadedVersions:
         return self.store.loaded_versions("m")
+
+    def statuses_just_after_a_removal(self, folder: Path) -> list[int]:
+        """Serve another model and remove it. Returns the statuses of all that ask for it then, on
+        connections that were open and on new ones."""
+        version, ready = write_version(folder, 1), f"{self.url}/v2/models/gone/ready"
+        inputs = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}
+        self.store.put_deployment(Deployment(ModelSpec("gone"), (version,), TrafficSplit(1)))
+        with httpx.Client() as kept:
+            eventually(lambda: kept.get(ready).status_code, lambda status: status == 200)
+            remove(self.store, "gone", datetime.now(UTC), None)
+            assert await_unloaded(self.store, "gone", patience_s=15.0)
+            asked = [client.get(ready) for client in (kept, httpx) for _ in range(20)]
+            asked.append(kept.post(f"{self.url}/v2/models/gone/infer", json=inputs))
+        address = f"127.0.0.1:{self.settings.serving.grpc_port}"
+        with grpc.insecure_channel(address) as channel:
+            asking = open_inference_pb2.ModelReadyRequest(name="gone").SerializeToString()
+            call = channel.unary_unary("/inference.GRPCInferenceService/ModelReady")
+            answer = open_inference_pb2.ModelReadyResponse.FromString(call(asking, timeout=10.0))
+        return [response.status_code for response in asked] + [200 if answer.ready else 404]
 
     def put(self, **changes: Any) -> Deployment:
         """Change the deployment and wait until replicas serve it."""

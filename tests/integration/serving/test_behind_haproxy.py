@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import psutil
@@ -28,6 +29,12 @@ def test_behind_haproxy_the_same_protocol_answers(proxied: Stack) -> None:
         assert (unknown.status_code, "nobody" in unknown.json()["error"]) == (404, True)
         encoded = client.get(f"{proxied.url}/v2/models/%6d")
         assert encoded.json()["name"] == "m"
+
+
+def test_behind_haproxy_a_removed_model_is_unknown_once_its_removal_is_answered(
+    proxied: Stack, tmp_path: Path
+) -> None:
+    assert set(proxied.statuses_just_after_a_removal(tmp_path)) == {404}
 
 
 def test_behind_haproxy_requests_wait_until_a_killed_replica_is_replaced(proxied: Stack) -> None:

@@ -124,6 +124,12 @@ def test_no_connection_is_refused_while_the_only_replica_is_replaced(direct: Sta
     )
 
 
+def test_a_removed_model_is_unknown_on_all_ports_once_its_removal_is_answered(
+    direct: Stack, tmp_path: Path
+) -> None:
+    assert set(direct.statuses_just_after_a_removal(tmp_path)) == {404}
+
+
 def test_nothing_listens_to_the_network(direct: Stack) -> None:
     open_to_all = [
         (process.name(), connection.laddr)

@@ -1,5 +1,6 @@
 """The control API's actions on records with a life: the JSON they answer, and what is refused."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,6 +51,7 @@ def client(store: Store, tmp_path: Path, erased: list[str]) -> TestClient:
         run_state=lambda: None,
         clock=lambda: NOW,
         erase=erased.append,
+        unload_s=0.2,
     )
     json = {"content-type": "application/json"}
     return TestClient(make_app(context), base_url="http://127.0.0.1", headers=json)
@@ -116,13 +118,32 @@ def test_a_removed_model_is_not_served_and_what_ran_of_it_ends(
     rollout = store.request_rollout("r", replace(SERVED, version=2), "m", NOW, "")["id"]
     store.raise_alert(ALERT)
     answer = client.delete("/api/models/m")
-    assert answer.json() == {"model": "m", "lake": "kept", "retrains": [retrain]}
+    assert answer.json() == {
+        "model": "m", "lake": "kept", "retrains": [retrain], "unloaded": True,
+    }  # fmt: skip
     assert client.get("/api/models").json() == []
     assert store.retrain(retrain).state == "cancelled"
     assert store.rollout(rollout)["state"] == "aborted"
     assert [alert.state for alert in store.alerts("m")] == ["closed"]
     assert erased == []
     assert client.delete("/api/models/m").status_code == 404
+
+
+def test_a_removal_is_answered_when_replicas_have_ceased_to_answer_for_the_model(
+    client: TestClient, store: Store
+) -> None:
+    store.put_answered_models(["m", "other"])
+    applied = threading.Timer(0.05, store.put_answered_models, [["other"]])
+    applied.start()
+    assert client.delete("/api/models/m").json()["unloaded"] is True
+    assert store.answered_models() == {"other"}
+    applied.join()
+
+
+def test_a_removal_that_replicas_do_not_apply_says_so(client: TestClient, store: Store) -> None:
+    store.put_answered_models(["m"])
+    assert client.delete("/api/models/m").json()["unloaded"] is False
+    assert client.get("/api/models").json() == []
 
 
 def test_its_rows_are_deleted_only_if_that_is_asked_for(

@@ -29,6 +29,7 @@ class World:
         self.store = store
         self.now = datetime(2026, 11, 24, 12, tzinfo=UTC)
         self.roles: tuple[RoleState, ...] | None = (DYING, RUNNING)
+        self.broken = False
         self.watch = RoleWatch(
             store,
             self.running,
@@ -37,6 +38,8 @@ class World:
         )
 
     def running(self) -> RunState | None:
+        if self.broken:
+            raise ValueError("no state can be read")
         if self.roles is None:
             return None
         return RunState(ProcessId(1, 2.0), self.roles, {}, ready=True)
@@ -64,6 +67,19 @@ def test_a_process_that_dies_again_and_again_is_degraded_until_it_lives(world: W
     assert len(world.store.degraded()) == 1
     world.roles = (replace(DYING, state="running", deaths=0), RUNNING)
     world.look(after_s=40)
+    assert world.store.degraded() == []
+
+
+def test_a_watch_that_keeps_failing_is_degraded_itself_and_goes_on(world: World) -> None:
+    world.broken = True
+    world.watch.cycle()
+    world.now += timedelta(seconds=40)
+    world.watch.cycle()
+    (degraded,) = world.store.degraded()
+    assert (degraded.role, degraded.reason) == ("gateway", "ValueError: no state can be read")
+    assert [alert.state for alert in world.store.alerts()] == ["open"]
+    world.broken = False
+    world.watch.cycle()
     assert world.store.degraded() == []
 
 

@@ -1,10 +1,17 @@
 """Which engines a language model has, and which versions they hold."""
 
+import json
+
 from driftloop_contracts.language import SIGNATURE
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.replica import HeldVersions, LoadedVersions, Reasons, ReplicaReport
-from driftloop_serving.cluster.placement import ENGINE_KEY, applications_of, place
-from driftloop_serving.replicas.replica_config import EngineConfig, ReplicaConfig
+from driftloop_serving.cluster.placement import (
+    ENGINE_KEY,
+    applications_of,
+    has_applied,
+    place,
+)
+from driftloop_serving.replicas.replica_config import EngineConfig, ReplicaConfig, fingerprint
 from driftloop_serving.replicas.replica_status import loaded_versions
 
 NONE: Reasons = {}
@@ -52,6 +59,18 @@ def test_the_shared_replicas_are_told_where_engines_answer() -> None:
 
 def test_an_unloaded_language_model_has_no_engine() -> None:
     assert place([deployment(version(1), is_loaded=False)], {}).own == ()
+
+
+def test_a_placement_counts_as_applied_once_all_replicas_that_receive_requests_say_so() -> None:
+    wanted = place([deployment(version(1))], {})
+    assert wanted.models == {"m"}
+    old, new = (
+        ReplicaReport(pid=1, config=fingerprint(json.loads(json.dumps(shared.to_dict()))))
+        for shared in (place([], {}).shared, wanted.shared)
+    )
+    assert has_applied(wanted, [("driftloop", new), ("engine-m-1", old)])
+    assert not has_applied(wanted, [("driftloop", new), ("driftloop", old)])
+    assert not has_applied(wanted, [("driftloop", ReplicaReport(pid=1))])
 
 
 def report(address: str, revision: int, *versions: int, failed: Reasons = NONE) -> ReplicaReport:
