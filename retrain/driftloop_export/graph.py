@@ -27,7 +27,8 @@ def assembled(body: Body, inputs: Sequence[TensorSpec], answers: Outputs) -> Any
     model = compose.add_prefix(body.model, prefix)
     graph = model.graph
     wanted = {node.name: node.type.tensor_type.elem_type for node in graph.input}
-    front = _front(inputs, wanted, prefix)
+    targets = {t.name: prefix + body.renamed.get(t.name, t.name) for t in inputs}
+    front = _front(inputs, wanted, targets, prefix)
     back, outputs, constants = _back(body, answers, columns, prefix)
     nodes = [*front, *graph.node, *back]
     del graph.node[:], graph.input[:], graph.output[:]
@@ -42,22 +43,24 @@ def assembled(body: Body, inputs: Sequence[TensorSpec], answers: Outputs) -> Any
     return model
 
 
-def _front(inputs: Sequence[TensorSpec], wanted: dict[str, int], prefix: str) -> list[Any]:
-    """From the raw columns to what the body takes."""
+def _front(
+    inputs: Sequence[TensorSpec], wanted: dict[str, int], targets: dict[str, str], prefix: str
+) -> list[Any]:
+    """From the raw columns to what the body takes. targets: the body's input of each column."""
     if set(wanted) == {prefix + MATRIX}:
         ((matrix, kind),) = wanted.items()
         parts = [f"{prefix}column_{number}" for number in range(len(inputs))]
         casts = [_cast(t, part, kind) for t, part in zip(inputs, parts, strict=True)]
         return [*casts, helper.make_node("Concat", parts, [matrix], axis=1)]
-    if unknown := set(wanted) - {prefix + tensor.name for tensor in inputs}:
+    if unknown := set(wanted) - set(targets.values()):
         raise NotExportable(
             f"the converted model takes {sorted(unknown)[0].removeprefix(prefix)!r}, which is no "
             "column of the sample"
         )
     return [
-        _cast(tensor, prefix + tensor.name, wanted[prefix + tensor.name])
+        _cast(tensor, targets[tensor.name], wanted[targets[tensor.name]])
         for tensor in inputs
-        if prefix + tensor.name in wanted
+        if targets[tensor.name] in wanted
     ]
 
 

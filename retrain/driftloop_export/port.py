@@ -31,12 +31,14 @@ class Body:
     """A graph as a framework's converter gives it. `model`: an ONNX model; its inputs are the
     sample's columns, each [n, 1], or MATRIX [n, k] alone, in whatever types it wants. `outputs`:
     which of its outputs is which of Outputs. `inputs`: of a graph behind a step that the file's
-    `metadata` declares, in place of the columns."""
+    `metadata` declares, in place of the columns. `renamed`: the body's name of each column that it
+    calls by another one, since not every converter takes any text for a name."""
 
     model: Any
     outputs: Mapping[str, str]
     inputs: tuple[TensorSpec, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 class Adapter(Protocol):

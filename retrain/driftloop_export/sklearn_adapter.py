@@ -1,7 +1,7 @@
 """scikit-learn: estimators and pipelines, by skl2onnx, with boosted trees as the last step."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from driftloop_export.sklearn_steps import (
     check_steps,
     complete_options,
     nested,
+    with_columns,
     with_empty_texts,
     with_locale,
 )
@@ -93,8 +94,6 @@ class ScikitLearn:
 
 def _from_sparse(boosted: Boosted, steps: Any) -> Boosted:
     """XGBoost takes what a sparse matrix leaves out as missing, and that is each zero."""
-    from dataclasses import replace
-
     last = steps.steps[-1][1]
     sparse = getattr(last, "sparse_output_", getattr(last, "sparse_output", False))
     return replace(boosted, zero_is_missing=bool(sparse))
@@ -126,7 +125,7 @@ def _with_column(body: Body, number: int) -> Body:
     (whole,) = (output.name for output in graph.output)
     graph.initializer.append(constant("our_column", np.int64(number)))
     graph.node.append(helper.make_node("Gather", [whole, "our_column"], ["our_value"], axis=1))
-    return Body(body.model, {"value": "our_value"})
+    return replace(body, outputs={"value": "our_value"})
 
 
 def _columns(model: Any) -> list[str] | None:
@@ -175,13 +174,15 @@ def _converted(model: Any, sample: Sample, answers: Outputs | None, precise: boo
     )
 
     complete_options()
-    ready = with_empty_texts(model)
+    # skl2onnx changes names that hold other signs than letters.
+    names = {name: f"column_{number}" for number, name in enumerate(sample.columns)}
+    ready = with_columns(with_empty_texts(model), names)
     maps = answers is not None and "probabilities" in answers
     options = {id(ready): {"zipmap": False}} if maps else None
     try:
         graph = skl2onnx.convert_sklearn(
             ready,
-            initial_types=_types(model, sample, precise),
+            initial_types=_types(model, sample, precise, names),
             options=options,
             target_opset=TARGET,
             custom_conversion_functions=CONVERSIONS(),
@@ -194,10 +195,10 @@ def _converted(model: Any, sample: Sample, answers: Outputs | None, precise: boo
         raise NotExportable(
             f"skl2onnx cannot convert the {type(model).__name__}: {reason[0]}"
         ) from error
-    names = [output.name for output in with_locale(graph).graph.output]
+    outputs = [output.name for output in with_locale(graph).graph.output]
     if answers is None:
-        return Body(graph, {"features": names[0]})
-    return Body(graph, dict(zip(answers, names, strict=False)))
+        return Body(graph, {"features": outputs[0]}, renamed=names)
+    return Body(graph, dict(zip(answers, outputs, strict=False)), renamed=names)
 
 
 def _unknown_step(model: Any, error: Exception) -> str:
@@ -215,8 +216,10 @@ def _unknown_step(model: Any, error: Exception) -> str:
     return f"a step of the model has no form as a graph: {text.strip().splitlines()[0]}"
 
 
-def _types(model: Any, sample: Sample, precise: bool) -> list[tuple[str, Any]]:
-    """The inputs in skl2onnx's types."""
+def _types(
+    model: Any, sample: Sample, precise: bool, names: Mapping[str, str]
+) -> list[tuple[str, Any]]:
+    """The inputs in skl2onnx's types, under their `names`."""
     from skl2onnx.common.data_types import (
         DoubleTensorType,
         FloatTensorType,
@@ -230,7 +233,7 @@ def _types(model: Any, sample: Sample, precise: bool) -> list[tuple[str, Any]]:
         return [(MATRIX, (StringTensorType if sample.has_texts else number)([None, width]))]
     return [
         (
-            tensor.name,
+            names[tensor.name],
             (StringTensorType if tensor.datatype == "BYTES" else number)(
                 [None, (tensor.row_shape or (1,))[0]]
             ),
@@ -262,4 +265,4 @@ def _joined(steps: Body, booster: Boosted) -> Body:
     graph.output.extend(booster.infos())
     del model.opset_import[:]
     model.opset_import.extend(helper.make_opsetid(*item) for item in OPSETS.items())
-    return Body(model, {name: name for name in booster.outputs})
+    return Body(model, {name: name for name in booster.outputs}, renamed=steps.renamed)

@@ -6,7 +6,7 @@ None or NaN as a category learn that it is written so.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,24 @@ def with_empty_texts(model: Any) -> Any:
         if type(step).__name__ == "SimpleImputer" and step.statistics_.dtype == object:
             step.missing_values = ""
     return model
+
+
+def with_columns(model: Any, names: Mapping[str, str]) -> Any:
+    """The model, whose steps pick their columns by these names, in place."""
+    for _, step in nested(model):
+        if hasattr(step, "transformers_"):
+            step.transformers_ = [
+                (name, own, _renamed(columns, names)) for name, own, columns in step.transformers_
+            ]
+    return model
+
+
+def _renamed(columns: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(columns, str):
+        return names.get(columns, columns)
+    if isinstance(columns, slice) or not np.iterable(columns):
+        return columns
+    return [names.get(column, column) if isinstance(column, str) else column for column in columns]
 
 
 def _empty(values: Any) -> Any:

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+from awkward_names import AWKWARD_NAMES
 from export_rows import Rows
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
@@ -48,6 +50,27 @@ def agrees(model: Any, rows: Rows, folder: Path) -> None:
 def test_two_classes_of_a_linear_model(loans: Rows, tmp_path: Path) -> None:
     model = make_pipeline(columns(loans, numbers=StandardScaler()), LogisticRegression())
     agrees(model.fit(*loans.train), loans, tmp_path)
+
+
+def test_columns_may_have_any_name(tmp_path: Path) -> None:
+    """Texts, numbers and what remains; skl2onnx alone takes few names."""
+    dice, texts, scaled = np.random.default_rng(0), AWKWARD_NAMES[::9], AWKWARD_NAMES[1::3]
+    frame = pd.DataFrame({name: dice.normal(size=60) for name in AWKWARD_NAMES})
+    rows = Rows(
+        frame.assign(**{name: [f"{name}{i % 2}" for i in range(60)] for name in texts}),
+        frame["label"] > 0,
+    )
+    steps = make_column_transformer(
+        (OrdinalEncoder(), list(texts)),
+        (StandardScaler(), [name for name in scaled if name not in texts]),
+        remainder="passthrough",
+    )
+    for last in (LogisticRegression(), lightgbm.LGBMClassifier(n_estimators=3, verbose=-1)):
+        model = make_pipeline(steps, last).fit(rows.x, rows.y)
+        export(model, rows.x, "m", labels=rows.y, output=tmp_path)
+        signature = OnnxModel(tmp_path).signature
+        assert tuple(tensor.name for tensor in signature.inputs) == AWKWARD_NAMES
+        assert [tensor.name for tensor in signature.outputs] == ["label__", "probabilities_"]
 
 
 def test_three_classes_of_a_forest(cards: Rows, tmp_path: Path) -> None:
