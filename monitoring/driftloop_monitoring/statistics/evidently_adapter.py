@@ -11,11 +11,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from driftloop_monitoring.statistics.columns import Column, Kind
+import pyarrow as pa
+
+from driftloop_monitoring.statistics.columns import Column, Kind, column
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 REPORT_NICE = 10
+MOST_COLUMNS = 50
+"""Evidently draws each one several times: a report of thousands would take hours, and no browser
+would show it."""
 _STATTESTS = {"number": ("wasserstein", "num"), "category": ("jensenshannon", "cat")}
 
 
@@ -51,8 +56,11 @@ def _column_type(feature_type: str) -> Any:
     return ColumnType(feature_type)
 
 
-def write_report(reference: Path, current: Path, target: Path) -> None:
-    """Compare two parquet files of plain columns. `target` is written atomically."""
+def write_report(
+    reference: Path, current: Path, target: Path, most_columns: int = MOST_COLUMNS
+) -> None:
+    """Compare two parquet files of plain columns: of many, the `most_columns` that moved most.
+    `target` is written atomically."""
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset, DataSummaryPreset
@@ -60,6 +68,10 @@ def write_report(reference: Path, current: Path, target: Path) -> None:
     old, new = _disarmed(pd.read_parquet(reference)), _disarmed(pd.read_parquet(current))
     shared = [c for c in old.columns if c in new.columns and old[c].notna().any()]
     shared = [c for c in shared if new[c].notna().any()]
+    if len(shared) > most_columns:
+        moved = {name: _distance_of(old[name], new[name]) for name in shared}
+        farthest = set(sorted(shared, key=lambda name: -moved[name])[:most_columns])
+        shared = [name for name in shared if name in farthest]
     numbers = [c for c in shared if pd.api.types.is_numeric_dtype(old[c]) and old[c].dtype != bool]
     categories = [c for c in shared if c not in numbers]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
@@ -74,6 +86,11 @@ def write_report(reference: Path, current: Path, target: Path) -> None:
     snapshot.save_html(str(part))
     _arm(part)
     part.replace(target)
+
+
+def _distance_of(old: Any, new: Any) -> float:
+    then, now = (column("", pa.array(values.dropna())) for values in (old, new))
+    return distance(then.kind, then, now) if then.kind == now.kind else float("inf")
 
 
 _LESS_THAN = "\ue000"

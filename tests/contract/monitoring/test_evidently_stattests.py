@@ -45,3 +45,16 @@ def test_a_report_is_written_whole_and_no_name_or_value_ends_a_script(tmp_path: 
     assert ATTACK not in page
     assert "\\u003c/script>" in page
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_of_many_columns_a_report_shows_those_that_moved_most(tmp_path: Path) -> None:
+    r = np.random.default_rng(3)
+    for name, shift in (("old", 0.0), ("new", 1.0)):
+        frame = pd.DataFrame({f"in_still_{n}": r.normal(size=200) for n in range(20)})
+        frame["in_moved"] = r.normal(shift, 1, 200)
+        frame["in_words"] = r.choice(["a", "b"], 200) if shift else ["a"] * 200
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    target = tmp_path / "r.html"
+    write_report(tmp_path / "old.parquet", tmp_path / "new.parquet", target, most_columns=2)
+    page = target.read_text()
+    assert ("in_moved" in page, "in_words" in page, "in_still" in page) == (True, True, False)
