@@ -372,7 +372,9 @@ def demo(
         from driftloop_demo.demo import SCENARIOS
         from driftloop_demo.demo import run_demo as run
 
-    with reported(Invocation(state_dir)):
+    invocation = Invocation(state_dir, tuple(sets or ()))
+    with reported(invocation):
+        _ = invocation.settings  # if one is wrong, refused before any work
         scenario = scenario or SCENARIOS[0]
         if scenario not in SCENARIOS:
             raise Rejected(f"--scenario {scenario}: must be one of {', '.join(SCENARIOS)}")
@@ -383,7 +385,7 @@ def demo(
             scenario,
             seed,
             state_dir=state_dir,
-            sets=tuple(sets or ()),
+            sets=invocation.sets,
             keep=keep,
             say=lambda *parts: console.print(styled(*parts)),
         )

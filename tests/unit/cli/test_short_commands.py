@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from driftloop_cli.main import app
@@ -66,3 +69,29 @@ def test_a_setting_anywhere_has_all_of_them_read(
     assert not is_all_that_is_set(folder, (), None, {"DRIFTLOOP_SERVING__PORT": "0"})
     Path("driftloop.toml").touch()
     assert not is_all_that_is_set(folder, (), None, {})
+
+
+def commands(group: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All commands below a group, with the words that call them."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *words, name)
+        else:
+            yield (*words, name), command
+
+
+def test_every_command_refuses_a_setting_that_no_role_could_work_with(tmp_path: Path) -> None:
+    refused = set()
+    for words, command in commands(get_command(app)):
+        needed = [p for p in command.params if p.required]
+        given = [
+            word
+            for p in needed
+            for word in (["1"] if p.param_type_name == "argument" else [p.opts[0], "1"])
+        ]
+        wrong = ["--set", "trigger.schedule=0 3 * *", "--state-dir", str(tmp_path)]
+        said = CliRunner().invoke(app, [*words, *given, *wrong])
+        if said.exit_code == 1 and "trigger.schedule" in said.output:
+            refused.add(words)
+    assert {words for words, _ in commands(get_command(app))} - refused == set()
+    assert list(tmp_path.iterdir()) == []
