@@ -117,4 +117,5 @@ def _arm(page: Path) -> None:
 
 if __name__ == "__main__":
     os.nice(REPORT_NICE)
-    write_report(*(Path(p) for p in sys.argv[1:4]))
+    reference_file, current_file, page_file = map(Path, sys.argv[1:4])
+    write_report(reference_file, current_file, page_file)
