@@ -21,6 +21,7 @@ from hashlib import blake2b
 from typing import Any
 
 from driftloop_contracts.errors import Rejected, listed
+from driftloop_contracts.language import ANSWERED_BY
 from driftloop_contracts.model import ModelSpec
 from driftloop_contracts.signature import Signature
 
@@ -105,6 +106,8 @@ def check_capture(spec: ModelSpec, signature: Signature, *, has_key: bool) -> No
     inputs = {t.name for t in signature.accepted}
     known = inputs | {t.name for t in signature.outputs}
     judged = {spec.output, *(o.output for o in spec.judged_by if o.label is not None)}
+    by_answer = any(o.kind.reads == "answer" for o in spec.judged_by)
+    scored = {name.partition("_")[2] for name in ANSWERED_BY} if by_answer else set()
     for rule, columns in _by_rule(rules):
         for column in sorted(columns):
             if column not in known:
@@ -116,6 +119,11 @@ def check_capture(spec: ModelSpec, signature: Signature, *, has_key: bool) -> No
                 raise Rejected(
                     f"capture: {rule}: column {column!r} is the output that labels are compared "
                     "with; it must be captured unchanged"
+                )
+            if column in scored:
+                raise Rejected(
+                    f"capture: {rule}: the metric `scorer` reads the column {column!r}; it must be "
+                    "captured unchanged"
                 )
             if rule != "drop" and spec.recipe is not None and column in inputs:
                 raise Rejected(
