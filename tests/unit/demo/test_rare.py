@@ -3,15 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from driftloop_contracts.model import ModelSpec
+from driftloop_contracts.signature import TensorSpec
 from driftloop_demo.data_set import DRIFT_ROW, LiveRows, live_rows, loans, write_reference
-from driftloop_demo.rare import KEPT_ROWS, LABEL, SHARE, rare_table, with_objective
+from driftloop_demo.rare import KEPT_ROWS, LABEL, SHARE, Costly, rare_table, with_objective
 from driftloop_demo.traffic import Tally
+from driftloop_retrain.tabular.dataset import Dataset, dataset_of
+from driftloop_retrain.tabular.recipes.port import FitContext
 
 TABLE = rare_table(loans())
 
@@ -78,3 +82,24 @@ def test_the_trained_spec_is_judged_by_cost_and_retrained_by_the_recipe(tmp_path
     assert found.objective is not None
     assert found.objective.metric == "cost"
     assert found.recipe == "driftloop_demo.rare:Costly"
+
+
+def test_the_new_kind_is_learned_though_the_rows_after_the_drift_repeat(tmp_path: Path) -> None:
+    """As they do on a slow machine, where a retrain takes longer than they last."""
+    live = TABLE.filter(pc.equal(TABLE["part"].cast("string"), "live"))
+    rows = live_rows(TABLE, LABEL)
+    labels, end = np.array(rows.labels), len(rows.labels) - KEPT_ROWS
+    features = live.select(list(rows.features))
+    inputs = tuple(TensorSpec(n, kind, (-1, 1)) for n, (kind, _) in rows.features.items())
+
+    def data(chosen: np.ndarray) -> Dataset:
+        at = np.arange(len(chosen)).astype("datetime64[us]")
+        return dataset_of(features.take(pa.array(chosen)), labels[chosen], at, "demo")
+
+    again = np.tile(np.arange(end - KEPT_ROWS, end), 2)
+    context = FitContext("classification", inputs, 0, tmp_path, classes=np.array([0, 1]))
+    fitted = Costly().fit(data(np.concatenate([np.arange(end), again])), data(again), context)
+    answers = fitted.predict(features.slice(end))["label"]
+    truth = labels[end:]
+    assert answers[truth == 1].mean() > 0.6
+    assert answers[truth == 0].mean() < 0.02
