@@ -1,4 +1,4 @@
-"""A real cluster of Apache Kafka: three brokers on loopback that keep each record three times, and
+"""A real cluster of Apache Kafka: three brokers on one address that keep each record three times, and
 that clients reach over TLS and SASL only. Each broker can be killed and started again."""
 
 import base64
@@ -37,18 +37,18 @@ USER, PASSWORD = "loop", "a-password-of-the-test"
 class KafkaCluster:
     """Make it with `kafka_cluster`. `settings`: how a client reaches it."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, host: str) -> None:
+        self._root, self._host = root, host
         self._ports = {n: (free_port(), free_port(), free_port()) for n in range(1, BROKERS + 1)}
         self._brokers: dict[int, subprocess.Popen[bytes]] = {}
         self._java, self._jars = find_java(), class_path()
         certificate = root / "certificate.pem"
         key = root / "key.pem"
-        _certify(certificate, key)
+        _certify(certificate, key, host)
         self._key_store = root / "key-store.pem"
         self._key_store.write_bytes(key.read_bytes() + certificate.read_bytes())
         self.settings = KafkaSettings(
-            bootstrap_servers=",".join(f"127.0.0.1:{c}" for c, _, _ in self._ports.values()),
+            bootstrap_servers=",".join(f"{host}:{c}" for c, _, _ in self._ports.values()),
             security_protocol="SASL_SSL",
             ssl_cafile=str(certificate),
             sasl_mechanism="SCRAM-SHA-512",
@@ -145,9 +145,9 @@ class KafkaCluster:
             "process.roles": "broker,controller",
             "node.id": number,
             "controller.quorum.voters": voters,
-            "listeners": f"CLIENTS://127.0.0.1:{clients},BROKERS://127.0.0.1:{brokers},"
+            "listeners": f"CLIENTS://{self._host}:{clients},BROKERS://127.0.0.1:{brokers},"
             f"CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"CLIENTS://127.0.0.1:{clients},BROKERS://127.0.0.1:{brokers}",
+            "advertised.listeners": f"CLIENTS://{self._host}:{clients},BROKERS://127.0.0.1:{brokers}",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "BROKERS",
             "listener.security.protocol.map": "CLIENTS:SASL_SSL,BROKERS:PLAINTEXT,"
@@ -173,8 +173,8 @@ class KafkaCluster:
 
 
 @contextmanager
-def kafka_cluster(root: Path) -> Iterator[KafkaCluster]:
-    cluster = KafkaCluster(root)
+def kafka_cluster(root: Path, host: str = "127.0.0.1") -> Iterator[KafkaCluster]:
+    cluster = KafkaCluster(root, host)
     try:
         for number in range(1, BROKERS + 1):
             cluster.start(number)
@@ -184,8 +184,8 @@ def kafka_cluster(root: Path) -> Iterator[KafkaCluster]:
         cluster.close()
 
 
-def _certify(certificate: Path, key: Path) -> None:
-    """A certificate for 127.0.0.1, signed by itself."""
+def _certify(certificate: Path, key: Path, host: str) -> None:
+    """A certificate for the host's address, signed by itself."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "driftloop-test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -198,7 +198,7 @@ def _certify(certificate: Path, key: Path) -> None:
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), False
         )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         .sign(private, hashes.SHA256())

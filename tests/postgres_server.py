@@ -20,7 +20,6 @@ from driftloop_settings.ports import free_port
 START_S = 60.0
 SUPERUSER = "postgres"
 OPTIONS = {
-    "listen_addresses": "127.0.0.1",
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "200",
@@ -33,8 +32,8 @@ _WHILE_OPEN = '"$@" & server=$!; read -r _; kill -QUIT $server; wait $server'
 class PostgresServer:
     """Make it with `postgres_server`."""
 
-    def __init__(self, programs: Path, root: Path) -> None:
-        self._programs, self._root = programs, root
+    def __init__(self, programs: Path, root: Path, host: str) -> None:
+        self._programs, self._root, self._host = programs, root, host
         self._data = root / "data"
         self._port = free_port()
         self._shell: subprocess.Popen[bytes] | None = None
@@ -47,12 +46,15 @@ class PostgresServer:
             "initdb", "-D", str(self._data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8",
             "--locale=C", "--no-sync",
         )  # fmt: skip
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
 
     def start(self) -> None:
         """Returns when it answers, on the same port each time."""
         # A crashed server leaves its lock file; nobody else uses this folder.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         options = [f"-c{name}={value}" for name, value in OPTIONS.items()]
+        options.append(f"-clisten_addresses={self._host}")
         server = [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self._port)]
         with (self._root / "log").open("ab") as log:
             self._shell = subprocess.Popen(
@@ -82,11 +84,11 @@ class PostgresServer:
         name = name or f"test_{next(self._numbers)}"
         with self._connect() as connection:
             connection.execute(f'CREATE DATABASE "{name}" STRATEGY file_copy')
-        return f"postgresql+psycopg://{SUPERUSER}@127.0.0.1:{self._port}/{name}"
+        return f"postgresql+psycopg://{SUPERUSER}@{self._host}:{self._port}/{name}"
 
     def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
         return psycopg.connect(
-            host="127.0.0.1", port=self._port, user=SUPERUSER, autocommit=True, connect_timeout=10
+            host=self._host, port=self._port, user=SUPERUSER, autocommit=True, connect_timeout=10
         )
 
     def _answers(self) -> bool:
@@ -116,10 +118,10 @@ def find_programs() -> Path | None:
 
 
 @contextmanager
-def postgres_server(programs: Path) -> Iterator[PostgresServer]:
+def postgres_server(programs: Path, host: str = "127.0.0.1") -> Iterator[PostgresServer]:
     """A running server in a folder of its own, which goes when the block ends."""
     with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as root:
-        server = PostgresServer(programs, Path(root))
+        server = PostgresServer(programs, Path(root), host)
         try:
             server.start()
             yield server

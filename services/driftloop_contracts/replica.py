@@ -45,12 +45,14 @@ class HeldVersions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaReport:
-    """A replica's report. `replica`: the name of its spool. `remote`: for each model held by other
+    """A replica's report. `node`: Ray's id of its machine, empty outside Ray; with `pid` it names the
+    process, for two nodes may have the same pid. `replica`: the name of its spool. `remote`: for each model held by other
     replicas, the versions that this one knows to be held. `address`: host:port of an engine that
     answers, otherwise empty. `left`: whether it ended on request. `config`: identifies the
     configuration that it has applied."""
 
     pid: int
+    node: str = ""
     replica: str = ""
     models: Mapping[str, HeldVersions] = field(default_factory=dict)
     remote: Mapping[str, Versions] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class ReplicaReport:
     def to_dict(self) -> dict[str, Any]:
         return {
             "pid": self.pid,
+            "node": self.node,
             "replica": self.replica,
             "models": {model: held.to_dict() for model, held in self.models.items()},
             "remote": {model: list(versions) for model, versions in self.remote.items()},
@@ -74,6 +77,7 @@ class ReplicaReport:
         """Parse a report, possibly from a replica of an earlier release."""
         return cls(
             pid=value["pid"],
+            node=value.get("node", ""),
             replica=value.get("replica", ""),
             models={m: HeldVersions.from_dict(held) for m, held in value["models"].items()},
             remote={m: tuple(v) for m, v in value.get("remote", {}).items()},
@@ -120,12 +124,13 @@ class LoadedVersions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaStatus:
     """`state`: Ray Serve's, in lower case; `pid`: None until its process has started; `restarts`:
-    unrequested deaths of all replicas."""
+    unrequested deaths of all replicas; `node`: Ray's id of its machine."""
 
     name: str
     pid: int | None
     state: str
     restarts: int
+    node: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -133,6 +138,7 @@ class ReplicaStatus:
             "pid": self.pid,
             "state": self.state,
             "restarts": self.restarts,
+            "node": self.node,
         }
 
 

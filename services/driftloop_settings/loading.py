@@ -20,7 +20,12 @@ from driftloop_settings.describe import known_keys, secret_keys
 from driftloop_settings.language_sections import JudgeSettings, TuningSettings
 from driftloop_settings.section import first_problem, nearest
 from driftloop_settings.settings import Settings
-from driftloop_settings.state_path import DEFAULT_FILE, ENV_PREFIX, absolute_state_dir
+from driftloop_settings.state_path import (
+    CONTROL_URL,
+    DEFAULT_FILE,
+    ENV_PREFIX,
+    absolute_state_dir,
+)
 
 MOVED = {f"llm.tune_{key}": f"tuning.{key}" for key in TuningSettings.model_fields} | {
     f"llm.judge_{key}": f"judge.{key}" for key in JudgeSettings.model_fields
@@ -104,7 +109,7 @@ def _given(
         for key, value in _leaves(document):
             yield key, value, str(path)
     for name, text in environ.items():
-        if name.startswith(ENV_PREFIX):
+        if name.startswith(ENV_PREFIX) and name != CONTROL_URL:
             key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
             # A password may look like YAML, such as 123 or #x.
             value = (text or None) if key in secret_keys() else _value(text)

@@ -11,6 +11,8 @@ from driftloop_contracts.errors import Rejected
 DEFAULT_STATE_DIR = Path(".driftloop")
 DEFAULT_FILE = Path("driftloop.toml")
 ENV_PREFIX = "DRIFTLOOP_"
+CONTROL_URL = f"{ENV_PREFIX}CONTROL_URL"
+"""The variable with the control API of a stack on other machines, for commands."""
 REFUSED = '?%#[]\\,*"'
 """Characters with a special meaning in the URLs of the store and the registry, in the lake's paths,
 or in Kafka's list of folders."""
@@ -45,7 +47,7 @@ def is_all_that_is_set(
 ) -> bool:
     """Whether no source sets anything else, so that all other settings are the defaults. False for
     a blank one, which the settings refuse."""
-    own = () if state_dir is None else (f"{ENV_PREFIX}STATE_DIR",)
+    own = (CONTROL_URL, *(() if state_dir is None else (f"{ENV_PREFIX}STATE_DIR",)))
     set_there = any(name.startswith(ENV_PREFIX) and name not in own for name in environ)
     blank = state_dir is not None and not str(state_dir).strip()
     return not (overrides or file or set_there or blank or DEFAULT_FILE.is_file())

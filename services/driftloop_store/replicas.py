@@ -30,16 +30,16 @@ class Replicas(Readers):
     def put_replica_statuses(self, statuses: ReplicaStatuses) -> None:
         self.put_cursor(_STATUSES, statuses.to_dict(), "")
 
-    def replica_report(self, pid: int | None) -> ReplicaReport | None:
+    def replica_report(self, node: str, pid: int | None) -> ReplicaReport | None:
         """Return a process's report; None if it has not reported yet, or is gone."""
-        found = self.cursor(_report(pid))
+        found = self.cursor(_report(node, pid))
         return None if found is None else ReplicaReport.from_dict(found)
 
     def put_replica_report(self, report: ReplicaReport) -> None:
-        self.put_cursor(_report(report.pid), report.to_dict())
+        self.put_cursor(_report(report.node, report.pid), report.to_dict())
 
-    def drop_replica_report(self, pid: int) -> None:
-        self.drop_cursor(_report(pid))
+    def drop_replica_report(self, node: str, pid: int) -> None:
+        self.drop_cursor(_report(node, pid))
 
 
 _STATUSES = "replicas"
@@ -50,5 +50,5 @@ def _loaded(model: str) -> str:
     return f"loaded:{model}"
 
 
-def _report(pid: int | None) -> str:
-    return f"replica:{pid}"
+def _report(node: str, pid: int | None) -> str:
+    return f"replica:{node}:{pid}" if node else f"replica:{pid}"

@@ -131,18 +131,20 @@ def _report(
     from driftloop_serving.replicas.replica_status import loaded_versions
 
     before = store.replica_statuses()
-    deaths = before.deaths + _retire(store, before.replicas, {r.pid for r in replicas})
+    deaths = before.deaths + _retire(store, before.replicas, {(r.node, r.pid) for r in replicas})
     now = ReplicaStatuses(
         deaths=deaths,
         replicas=tuple(
-            ReplicaStatus(name=f"replica:{r.id}", pid=r.pid, state=r.state, restarts=deaths)
+            ReplicaStatus(
+                name=f"replica:{r.id}", pid=r.pid, state=r.state, restarts=deaths, node=r.node
+            )
             for r in replicas
         ),
     )
     if now != before:
         store.put_replica_statuses(now)
     running = [
-        (replica.application, store.replica_report(replica.pid) or NO_REPORT)
+        (replica.application, store.replica_report(replica.node, replica.pid) or NO_REPORT)
         for replica in replicas
         if replica.state in ANSWERING
     ]
@@ -169,13 +171,15 @@ def _report(
     return running
 
 
-def _retire(store: Store, before: Sequence[ReplicaStatus], alive: Container[int | None]) -> int:
-    """Delete the reports of replicas that have ended. Returns how many ended without being asked
+def _retire(
+    store: Store, before: Sequence[ReplicaStatus], alive: Container[tuple[str, int | None]]
+) -> int:
+    """Delete the reports of replicas that have ended. alive: node and pid of the others. Returns how many ended without being asked
     to."""
     deaths = 0
     for replica in before:
-        if replica.pid is not None and replica.pid not in alive:
-            report = store.replica_report(replica.pid)
+        if replica.pid is not None and (replica.node, replica.pid) not in alive:
+            report = store.replica_report(replica.node, replica.pid)
             deaths += report is not None and not report.left
-            store.drop_replica_report(replica.pid)
+            store.drop_replica_report(replica.node, replica.pid)
     return deaths

@@ -34,13 +34,14 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RunningReplica:
-    """A replica as reported by Serve. `pid`: None until its process has started; `state`: lower
-    case."""
+    """A replica as reported by Serve. `pid`: None until its process has started, `node`: empty
+    until it is placed; `state`: lower case."""
 
     application: str
     id: str
     pid: int | None
     state: str
+    node: str
 
 
 def connect(settings: Settings) -> bool:
@@ -234,6 +235,7 @@ def replicas(applications: Mapping[str, Record]) -> list[RunningReplica]:
             replica["replica_id"],
             replica.get("pid"),
             str(replica["state"]).rpartition(".")[2].lower(),
+            replica.get("node_id") or "",
         )
         for name, application in applications.items()
         for replica in application["deployments"].get(REPLICA, {}).get("replicas", [])

@@ -4,6 +4,9 @@ it is loaded."""
 import os
 from contextlib import suppress
 from functools import cache
+from typing import Any
+
+import ray
 
 from driftloop_contracts.replica import HeldVersions, ReplicaReport
 from driftloop_serving.batching.model_table import ModelTable
@@ -33,11 +36,10 @@ def report(settings: Settings, replica: str, table: ModelTable, config: str) -> 
         for name, served in table.models.items()
         if served.remote is not None
     }
-    pid = os.getpid()
-    _put(
-        settings,
-        ReplicaReport(pid=pid, replica=replica, models=models, remote=remote, config=config),
+    reported = ReplicaReport(
+        **_here(), replica=replica, models=models, remote=remote, config=config
     )
+    _put(settings, reported)
 
 
 def report_engine(
@@ -48,14 +50,20 @@ def report_engine(
     models = {model: held}
     _put(
         settings,
-        ReplicaReport(pid=os.getpid(), replica=replica, models=models, address=address),
+        ReplicaReport(**_here(), replica=replica, models=models, address=address),
     )
 
 
 def report_left(settings: Settings) -> None:
     """Report that this replica ends on request, if the store is available."""
     with suppress(StoreAway):
-        _put(settings, ReplicaReport(pid=os.getpid(), left=True))
+        _put(settings, ReplicaReport(**_here(), left=True))
+
+
+def _here() -> dict[str, Any]:
+    """Return the fields that name this process."""
+    node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+    return {"pid": os.getpid(), "node": node}
 
 
 def _put(settings: Settings, found: ReplicaReport) -> None:

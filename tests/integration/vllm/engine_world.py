@@ -44,7 +44,7 @@ class World:
             revision=current.revision + 1,
         )
         await self.replica.reconfigure(EngineConfig(self.deployment, 1).to_dict())
-        report = self.store.replica_report(os.getpid())
+        report = self.store.replica_report("", os.getpid())
         assert report is not None
         self.loaded = loaded_versions("tiny", [[report]], 0)
         served = held_remotely(self.deployment, self.loaded.versions, self.loaded.addresses)

@@ -114,6 +114,24 @@ def test_a_server_that_answers_before_it_has_read_all_is_heard(client: ControlCl
         client.put_archive("/413", io.BytesIO(bytes(64 * PIECE_BYTES)))
 
 
+def test_a_variable_names_the_stack_of_other_machines(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="DRIFTLOOP_CONTROL_URL"):
+        ControlClient(tmp_path, environ={})
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever).start()
+        named = {"DRIFTLOOP_CONTROL_URL": f"http://127.0.0.1:{server.server_port}/"}
+        assert ControlClient(tmp_path, environ=named).get("/api/status")["path"] == "/api/status"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "url", ["gateway:8001", "ftp://g:1", "http://", "http://g/api", "http://u:p@g", "http://g:x"]
+)
+def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(Rejected, match="such as http://gateway"):
+        ControlClient(tmp_path, environ={"DRIFTLOOP_CONTROL_URL": url})
+
+
 def test_one_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
         port = server.server_port

@@ -1,0 +1,129 @@
+"""The whole loop where no two roles share a folder, a user or a network address; then the same with
+a broker, a node and the machines of roles killed."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from cluster_stack import WORKERS, ClusterStack, cluster_stack
+from command_line import eventually
+from machines import can_make_machines
+
+from driftloop_demo.data_set import LABEL, MODEL, TIME, LiveRows, live_rows, loans, write_reference
+from driftloop_demo.ending import all_in_the_lake, play
+from driftloop_demo.replay import Replay
+from driftloop_demo.story import Story
+from driftloop_demo.traffic import Traffic
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not can_make_machines(), reason="machines need root and Linux's namespaces"),
+]
+RATE, RATE_RETRAIN = 400.0, 100.0
+LOOP_S = 420.0
+BACK_S = 120.0
+SETTLE_S = 90.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterStack]:
+    with cluster_stack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def rows(cluster: ClusterStack) -> LiveRows:
+    """Version 1 of the demo's model serves on both workers."""
+    operator = cluster.network.machines["operator"]
+    table = loans()
+    reference = operator.root / "tmp" / "reference.parquet"
+    write_reference(table, reference)
+    reference.chmod(0o644)
+    trained = cluster.operator(
+        "train", "/tmp/reference.parquet", "--name", MODEL, "--label", LABEL,
+        "--time-column", TIME, "--drop", "id", "--output", "/tmp/first",
+        "--family", "gradient-boosting",
+    )  # fmt: skip
+    cluster.operator("deploy", trained["spec"])
+    return live_rows(table)
+
+
+class Users:
+    """Ask through the balancer and label what they were answered, until a look is satisfied."""
+
+    def __init__(self, cluster: ClusterStack, rows: LiveRows) -> None:
+        self.cluster = cluster
+        self.traffic = Traffic(
+            rows, cluster.inference, 7, lambda _: self.rate, Replay(len(rows.labels))
+        )
+        self.rate = RATE
+
+    def until(self, look: Callable[[], bool], seconds: float) -> None:
+        async def watch() -> None:
+            deadline = time.monotonic() + seconds
+            while not await asyncio.to_thread(look):
+                assert time.monotonic() < deadline, self.cluster.logs()
+                await asyncio.sleep(0.5)
+
+        asyncio.run(play(self.traffic.run, watch()))
+
+
+@pytest.fixture(scope="module")
+def users(cluster: ClusterStack, rows: LiveRows) -> Users:
+    return Users(cluster, rows)
+
+
+def counts(cluster: ClusterStack) -> Any:
+    return cluster.status()["models"][0]["counts"]
+
+
+def nothing_is_lost(cluster: ClusterStack, users: Users) -> None:
+    """What was answered is in the lake, once, and so is each label."""
+    found = eventually(
+        lambda: counts(cluster),
+        lambda c: (
+            all_in_the_lake(c, users.traffic.answered) and c["labels"] >= users.traffic.labelled
+        ),
+        timeout_s=SETTLE_S,
+    )
+    assert (found["dropped"], found["duplicates"]) == (0, 0)
+
+
+def test_each_worker_answers_and_commands_reach_the_stack(
+    cluster: ClusterStack, rows: LiveRows
+) -> None:
+    status = cluster.operator("status")
+    replicas = [role for role in status["roles"] if role["name"].startswith("replica:")]
+    assert [r["state"] for r in replicas] == ["running"] * 2
+    assert len({r["node"] for r in replicas}) == 2
+    assert status["models"][0]["loaded"] == [1]
+    for worker in WORKERS:
+        url = f"http://{cluster.network.machines[worker].address}:8000/v2/models/{MODEL}/infer"
+        assert httpx.post(url, json=rows.request(0, 2)).status_code == 200
+
+
+def test_the_loop_closes(cluster: ClusterStack, users: Users) -> None:
+    """Drift, an alert, a retrain, a canary and a promotion."""
+    users.traffic.answered += 4  # of the test before
+    begun = time.monotonic()
+    story = Story(
+        lambda *parts: print(*(p if isinstance(p, str) else p[0] for p in parts)),
+        lambda: time.monotonic() - begun,
+        lambda: users.traffic.sent,
+    )
+
+    def over() -> bool:
+        story.tell(cluster.status())
+        users.rate = RATE_RETRAIN if story.retraining else RATE
+        return story.over
+
+    users.traffic.replay.take(users.traffic.rows.drift_at - 4_000, new_version=False)
+    users.until(over, LOOP_S)
+    assert story.rollout is not None
+    assert story.rollout["state"] == "promoted", story.rollout
+    assert cluster.status()["models"][0]["champion"] == 2
+    nothing_is_lost(cluster, users)
