@@ -54,7 +54,7 @@ test: setup clients  ## Run every test: unit, contract, integration (real servic
 .PHONY: test-unit
 test-unit: setup  ## Run the tests that need no service
 	$(PYTEST) -n 2 --dist loadfile -m "not integration and not e2e and not faults and not language" \
-	  $(addprefix --ignore ,tests/integration $(STACKS))
+	  $(addprefix --ignore ,tests/integration tests/cluster $(STACKS))
 
 .PHONY: test-services
 test-services: setup  ## Run the integration and contract tests, which start real services
@@ -66,8 +66,9 @@ test-stacks: setup clients  ## Run the end-to-end tests, which start whole stack
 	$(PYTEST) -m "e2e and not faults" --timeout 600 $(STACKS)
 
 .PHONY: test-cluster
-test-cluster: setup  ## Run the tests of roles on several machines that share no folder
+test-cluster: setup  ## Run the roles on machines that share no folder, and kill some (needs root)
 	$(PYTEST) -m "cluster" --timeout 300 tests/integration tests/contract
+	$(PYTEST) -m "cluster" -p no:randomly tests/cluster
 
 .PHONY: test-language
 test-language: setup  ## Serve, load adapters and fine-tune with a tiny language model, about twenty minutes

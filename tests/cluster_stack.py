@@ -72,7 +72,12 @@ class ClusterStack:
         """A machine with its roles; in place of a killed one, too."""
         machine = self.machine(name)
         if name == HEAD:
-            machine.start("ray", _ray(machine, "--head", f"--port={RAY}", "--num-cpus=0"))
+            machine.start(
+                "ray",
+                _ray(
+                    machine, "--head", f"--port={RAY}", "--num-cpus=0", "--include-dashboard=false"
+                ),
+            )
             address = f"serving.ray_address={machine.address}:{RAY}"
             machine.start("serving", machine.driftloop("role", "serving", "--set", address))
         elif name in WORKERS:
@@ -113,7 +118,7 @@ def _ray(machine: Machine, *options: str) -> list[str]:
     return machine.argv(
         [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--block",
-            f"--node-ip-address={machine.address}", "--include-dashboard=false",
+            f"--node-ip-address={machine.address}",
             "--disable-usage-stats", f"--object-store-memory={80 << 20}", *options,
         ]
     )  # fmt: skip

@@ -1,5 +1,5 @@
-"""A real cluster of Apache Kafka: three brokers on one address that keep each record three times, and
-that clients reach over TLS and SASL only. Each broker can be killed and started again."""
+"""A real cluster of Apache Kafka: three brokers on one address that keep each record three times,
+and that clients reach over TLS and SASL only. Each broker can be killed and started again."""
 
 import base64
 import datetime

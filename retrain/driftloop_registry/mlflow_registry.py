@@ -6,8 +6,8 @@ Safe to use from several processes. Opening is cheap: MLflow is imported on firs
 import fcntl
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,9 +16,10 @@ from driftloop_artifacts import IN_PLACE, Artifacts, open_artifacts
 from driftloop_artifacts.manifest import is_address
 from driftloop_contracts.errors import NotFound
 from driftloop_contracts.signature import Signature
-from driftloop_registry import signature_tags
+from driftloop_registry import mlflow_schema, signature_tags
 from driftloop_registry.port import Alias, VersionRecord
 from driftloop_store.database_lock import database_lock
+from driftloop_store.schema import Schema
 
 if TYPE_CHECKING:
     from driftloop_settings import Settings
@@ -57,14 +58,28 @@ class MlflowRegistry:
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # the process has its own
         from mlflow import MlflowClient
 
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # The first client creates the tables; two at once, here or elsewhere, would interfere.
-        with (self._folder / "open.lock").open("w") as lock, ExitStack() as held:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            held.enter_context(database_lock(self._uri, TABLES))
+        # The first client creates the tables.
+        with self._alone():
             client = MlflowClient(self._uri, self._uri)
             client.search_registered_models(max_results=1)
         return client
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two that make or change the tables at once, here or elsewhere, would interfere."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "open.lock").open("w") as lock, ExitStack() as held:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.enter_context(database_lock(self._uri, TABLES))
+            yield
+
+    def bring_up_to_date(self) -> Schema | None:
+        """Make or upgrade MLflow's tables. Returns what they were, or None if a server has them.
+        Raises Unavailable if a newer MLflow has written them."""
+        if not mlflow_schema.is_database(self._uri):
+            return None
+        with self._alone():
+            return mlflow_schema.bring_up_to_date(self._uri)
 
     def register(
         self,

@@ -8,12 +8,12 @@ from driftloop_contracts.errors import DriftloopError
 @stack_command
 @logged
 def migrate(run: Invocation) -> None:
-    """Bring the store's tables up to date, and make MLflow's if there are none.
+    """Bring the store's tables and MLflow's up to date, or make them.
 
-    Roles do that at their start, too. Run before an upgrade, it refuses a store that a newer
-    release has written while the old roles still work.
+    Roles do that to the store at their start, too, but only make MLflow's tables. Run before an
+    upgrade, it refuses databases that a newer release has written while the old roles still work.
     """
-    from driftloop_cli.role_checks import registry
+    from driftloop_cli.role_checks import reach_registry
     from driftloop_store import StoreAway, look_at_store
 
     settings = run.settings
@@ -25,6 +25,13 @@ def migrate(run: Invocation) -> None:
         raise DriftloopError(f"the database does not answer: {away.reason}") from away
     finally:
         store.close()
-    registry(settings)
-    document = {"store": {"before": before.value, "now": "current"}, "registry": "current"}
-    run.emit(document, lambda: console.print(f"the store was {before.value}, and is current"))
+    tables = reach_registry(settings, lambda found: found.bring_up_to_date())
+    registry = None if tables is None else {"before": tables.value, "now": "current"}
+    document = {"store": {"before": before.value, "now": "current"}, "registry": registry}
+
+    def show() -> None:
+        console.print(f"the store was {before.value}, and is current")
+        what = "belong to its server" if tables is None else f"were {tables}, and are current"
+        console.print(f"MLflow's tables {what}")
+
+    run.emit(document, show)

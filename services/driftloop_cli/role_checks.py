@@ -5,12 +5,17 @@ import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from driftloop_contracts.clock import system_clock
 from driftloop_contracts.errors import DriftloopError
 from driftloop_settings import Settings
 
+if TYPE_CHECKING:
+    from driftloop_registry.mlflow_registry import MlflowRegistry
+
+T = TypeVar("T")
 Check = Callable[[Settings], str]
 CLOCKS_S = 5.0
 """How far the machine's clock may be off: labels and windows are compared by their times."""
@@ -64,18 +69,24 @@ def write_artifacts(settings: Settings) -> str:
 
 def registry(settings: Settings) -> str:
     """Ask the registry for a model."""
+    reach_registry(settings, lambda found: found.aliases("doctor"))
+    return _place(settings.registry_uri)
+
+
+def reach_registry(settings: Settings, ask: "Callable[[MlflowRegistry], T]") -> T:
+    """Raises DriftloopError, with the place and the first line of what MLflow or its database
+    says."""
     from driftloop_registry.mlflow_registry import open_registry
 
     try:
         server = urlsplit(settings.registry_uri)
         if server.hostname and server.port:  # MLflow tries again for minutes
             socket.create_connection((server.hostname, server.port), CONNECT_S).close()
-        open_registry(settings).aliases("doctor")
+        return ask(open_registry(settings))
     except DriftloopError:
         raise
     except Exception as error:  # MLflow's and its database driver's have no common base
         raise DriftloopError(f"{_place(settings.registry_uri)}: {_first_line(error)}") from None
-    return _place(settings.registry_uri)
 
 
 def lake(settings: Settings) -> str:

@@ -45,11 +45,11 @@ class HeldVersions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaReport:
-    """A replica's report. `node`: Ray's id of its machine, empty outside Ray; with `pid` it names the
-    process, for two nodes may have the same pid. `replica`: the name of its spool. `remote`: for each model held by other
-    replicas, the versions that this one knows to be held. `address`: host:port of an engine that
-    answers, otherwise empty. `left`: whether it ended on request. `config`: identifies the
-    configuration that it has applied."""
+    """A replica's report. `pid` and `node`, Ray's id of its machine (empty outside Ray), name the
+    process: two machines may have the same pid. `replica`: the name of its spool. `remote`: for
+    each model held by other replicas, the versions that this one knows to be held. `address`:
+    host:port of an engine that answers, otherwise empty. `left`: whether it ended on request.
+    `config`: identifies the configuration that it has applied."""
 
     pid: int
     node: str = ""

@@ -94,6 +94,9 @@ def _answers_predictions(state: RunState | None) -> bool:
 def _warm(registry: Callable[[], Registry]) -> None:
     """Open the registry in the background. MLflow creates its tables on first use, which takes
     seconds; neither the start nor the first deployment should wait for that."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+    thread = threading.get_native_id()
+    # Only root may raise a priority again.
+    now = os.getpriority(os.PRIO_PROCESS, thread)
+    os.setpriority(os.PRIO_PROCESS, thread, max(5, now))
     with contextlib.suppress(Exception):  # a caller that needs it gets the error
         registry().aliases("")

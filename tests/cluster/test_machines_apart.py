@@ -13,7 +13,7 @@ from command_line import eventually
 from machines import can_make_machines
 
 from driftloop_demo.data_set import LABEL, MODEL, TIME, LiveRows, live_rows, loans, write_reference
-from driftloop_demo.ending import all_in_the_lake, play
+from driftloop_demo.ending import play
 from driftloop_demo.replay import Replay
 from driftloop_demo.story import Story
 from driftloop_demo.traffic import Traffic
@@ -83,24 +83,26 @@ def counts(cluster: ClusterStack) -> Any:
 
 def nothing_is_lost(cluster: ClusterStack, users: Users) -> None:
     """What was answered is in the lake, once, and so is each label."""
+    traffic = users.traffic
     found = eventually(
         lambda: counts(cluster),
-        lambda c: (
-            all_in_the_lake(c, users.traffic.answered) and c["labels"] >= users.traffic.labelled
-        ),
+        lambda c: c["lake_rows"] >= traffic.answered and c["labels"] >= traffic.labelled,
         timeout_s=SETTLE_S,
     )
     assert (found["dropped"], found["duplicates"]) == (0, 0)
 
 
+def running(cluster: ClusterStack) -> list[Any]:
+    """Its replicas that answer."""
+    roles = cluster.status()["roles"]
+    return [r for r in roles if r["name"].startswith("replica:") and r["state"] == "running"]
+
+
 def test_each_worker_answers_and_commands_reach_the_stack(
     cluster: ClusterStack, rows: LiveRows
 ) -> None:
-    status = cluster.operator("status")
-    replicas = [role for role in status["roles"] if role["name"].startswith("replica:")]
-    assert [r["state"] for r in replicas] == ["running"] * 2
-    assert len({r["node"] for r in replicas}) == 2
-    assert status["models"][0]["loaded"] == [1]
+    assert cluster.operator("status")["models"][0]["loaded"] == [1]
+    assert len({replica["node"] for replica in running(cluster)}) == 2
     for worker in WORKERS:
         url = f"http://{cluster.network.machines[worker].address}:8000/v2/models/{MODEL}/infer"
         assert httpx.post(url, json=rows.request(0, 2)).status_code == 200
@@ -127,3 +129,49 @@ def test_the_loop_closes(cluster: ClusterStack, users: Users) -> None:
     assert story.rollout["state"] == "promoted", story.rollout
     assert cluster.status()["models"][0]["champion"] == 2
     nothing_is_lost(cluster, users)
+
+
+def test_a_killed_broker_is_not_missed(cluster: ClusterStack, users: Users) -> None:
+    cluster.kafka.kill(1)
+    wanted = users.traffic.answered + 8_000
+    users.until(lambda: users.traffic.answered >= wanted, BACK_S)
+    nothing_is_lost(cluster, users)
+    cluster.kafka.start(1)
+
+
+def test_a_killed_node_loses_no_answered_prediction(cluster: ClusterStack, users: Users) -> None:
+    """Its replica starts on the other one; another machine joins in its place."""
+    lost, other = WORKERS
+    cluster.network.machines[lost].kill()
+
+    def moved() -> bool:
+        replicas = running(cluster)
+        return len(replicas) == 2 and len({r["node"] for r in replicas}) == 1
+
+    users.until(moved, BACK_S)
+    cluster.start(lost)
+    assert cluster.ready(other)
+    nothing_is_lost(cluster, users)
+
+
+def test_machines_of_roles_are_replaced_by_empty_ones(cluster: ClusterStack, users: Users) -> None:
+    """What a role needs to go on is in the store, Kafka, the lake or the bucket."""
+    seen = cluster.status()["models"][0]["window"]["window_id"]
+    roles = ("gateway", "archiver", "monitor", "rollout")
+    for role in roles:
+        cluster.network.machines[role].kill()
+    wanted = users.traffic.answered + 8_000
+    users.until(lambda: users.traffic.answered >= wanted, BACK_S)
+    for role in roles:
+        cluster.start(role)
+    eventually(lambda: _answers(cluster), bool, timeout_s=BACK_S)
+    nothing_is_lost(cluster, users)
+    users.until(lambda: cluster.status()["models"][0]["window"]["window_id"] != seen, BACK_S)
+    nothing_is_lost(cluster, users)
+
+
+def _answers(cluster: ClusterStack) -> bool:
+    try:
+        return bool(cluster.status())
+    except httpx.HTTPError:
+        return False

@@ -21,6 +21,7 @@ from driftloop_contracts.alert import AlertEvent, AlertState
 from driftloop_contracts.errors import Conflict, NotFound
 from driftloop_contracts.judgement import Decision
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
+from driftloop_contracts.replica import HeldVersions, ReplicaReport
 from driftloop_contracts.retrain import PinnedData, Retrain, RetrainEvent, Stage
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_store import Store, open_store
@@ -356,3 +357,12 @@ def report(retrain_id: str, store: Store, number: int) -> None:
 def failed(retrain: Retrain) -> Retrain:
     running = retrain.after(RetrainEvent.START)
     return replace(running.after(RetrainEvent.FAIL), error="boom")
+
+
+def test_two_machines_may_have_replicas_with_one_pid(store: Store) -> None:
+    for node, held in (("a", 1), ("b", 2), ("", 3)):
+        models = {"m": HeldVersions(revision=held)}
+        store.put_replica_report(ReplicaReport(pid=7, node=node, models=models))
+    store.drop_replica_report("a", 7)
+    found = [store.replica_report(node, 7) for node in ("a", "b", "")]
+    assert [r and r.models["m"].revision for r in found] == [None, 2, 3]

@@ -174,8 +174,8 @@ def _report(
 def _retire(
     store: Store, before: Sequence[ReplicaStatus], alive: Container[tuple[str, int | None]]
 ) -> int:
-    """Delete the reports of replicas that have ended. alive: node and pid of the others. Returns how many ended without being asked
-    to."""
+    """Delete the reports of replicas that have ended. alive: node and pid of the others. Returns
+    how many ended without being asked to."""
     deaths = 0
     for replica in before:
         if replica.pid is not None and (replica.node, replica.pid) not in alive:

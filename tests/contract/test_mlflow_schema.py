@@ -1,0 +1,53 @@
+"""MLflow's tables as an older and a newer MLflow leave them, and `driftloop migrate`."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
+
+from driftloop_cli.main import app
+from driftloop_registry.mlflow_registry import MlflowRegistry
+
+
+@pytest.fixture
+def uri(mlflow_database: Path, tmp_path: Path) -> str:
+    """A database with one model, as MLflow had it some releases ago."""
+    shutil.copy(mlflow_database, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    config, engine = _get_alembic_config(uri), sa.create_engine(uri)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO registered_models (workspace, name) VALUES ('default', 'kept')")
+        )
+        config.attributes["connection"] = connection
+        command.downgrade(config, "-2")
+    engine.dispose()
+    return uri
+
+
+def migrate(tmp_path: Path) -> dict:
+    words = ["migrate", "--state-dir", str(tmp_path), "--json"]
+    return json.loads(CliRunner().invoke(app, words).stdout)
+
+
+def test_a_migration_upgrades_older_tables_and_refuses_newer_ones(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(MlflowException, match="out-of-date"):
+        MlflowRegistry(uri, tmp_path / "registry").versions("kept")
+    assert [migrate(tmp_path)["registry"]["before"] for _ in range(2)] == ["older", "current"]
+    assert MlflowClient(uri, uri).get_registered_model("kept").name == "kept"
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert "written by a newer MLflow (schema 9999)" in migrate(tmp_path)["error"]
+
+
+def test_a_server_has_tables_of_its_own(tmp_path: Path) -> None:
+    assert MlflowRegistry("http://mlflow:5000", tmp_path).bring_up_to_date() is None
