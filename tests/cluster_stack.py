@@ -212,6 +212,5 @@ def cluster_stack() -> Iterator[ClusterStack]:
         try:
             eventually(lambda: all(map(stack.ready, WORKERS)), bool, timeout_s=START_S)
             yield stack
-        except BaseException:
-            print(stack.logs())
-            raise
+        finally:
+            print(stack.logs())  # pytest shows it if a test has failed

@@ -105,7 +105,7 @@ def test_each_worker_answers_and_commands_reach_the_stack(
     assert len({replica["node"] for replica in running(cluster)}) == 2
     for worker in WORKERS:
         url = f"http://{cluster.network.machines[worker].address}:8000/v2/models/{MODEL}/infer"
-        assert httpx.post(url, json=rows.request(0, 2)).status_code == 200
+        assert httpx.post(url, json=rows.request(0, 2), timeout=60.0).status_code == 200
 
 
 def test_the_loop_closes(cluster: ClusterStack, users: Users) -> None:
