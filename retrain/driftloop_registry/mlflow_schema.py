@@ -1,6 +1,6 @@
 """MLflow's tables in a database, compared with those of the installed MLflow."""
 
-import sqlalchemy as sa
+from typing import Any
 
 from driftloop_contracts.errors import Unavailable
 from driftloop_store.schema import Schema
@@ -31,7 +31,7 @@ def bring_up_to_date(uri: str) -> Schema:
         engine.dispose()
 
 
-def _schema(engine: sa.Engine, uri: str) -> Schema:
+def _schema(engine: Any, uri: str) -> Schema:
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
     from mlflow.store.db import utils

@@ -27,6 +27,7 @@ RATE, RATE_RETRAIN = 400.0, 100.0
 LOOP_S = 420.0
 BACK_S = 120.0
 SETTLE_S = 90.0
+MORE = 3_000
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_the_loop_closes(cluster: ClusterStack, users: Users) -> None:
 
 def test_a_killed_broker_is_not_missed(cluster: ClusterStack, users: Users) -> None:
     cluster.kafka.kill(1)
-    wanted = users.traffic.answered + 8_000
+    wanted = users.traffic.answered + MORE
     users.until(lambda: users.traffic.answered >= wanted, BACK_S)
     nothing_is_lost(cluster, users)
     cluster.kafka.start(1)
@@ -160,7 +161,7 @@ def test_machines_of_roles_are_replaced_by_empty_ones(cluster: ClusterStack, use
     roles = ("gateway", "archiver", "monitor", "rollout")
     for role in roles:
         cluster.network.machines[role].kill()
-    wanted = users.traffic.answered + 8_000
+    wanted = users.traffic.answered + MORE
     users.until(lambda: users.traffic.answered >= wanted, BACK_S)
     for role in roles:
         cluster.start(role)

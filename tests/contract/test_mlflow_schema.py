@@ -7,10 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from alembic import command
 from mlflow.exceptions import MlflowException
-from mlflow.store.db.utils import _get_alembic_config
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
@@ -18,20 +15,31 @@ from driftloop_cli.main import app
 from driftloop_registry.mlflow_registry import MlflowRegistry
 
 
+FORMER = """
+INSERT INTO registered_models (name) VALUES ('kept');
+DROP TABLE job_locks;
+DROP TABLE scheduler_leases;
+DROP INDEX index_jobs_status_lease_expires_at;
+ALTER TABLE jobs DROP COLUMN executor_backend;
+ALTER TABLE jobs DROP COLUMN lease_expires_at;
+ALTER TABLE jobs DROP COLUMN status_message;
+ALTER TABLE jobs DROP COLUMN progress;
+ALTER TABLE jobs DROP COLUMN progress_updated_at;
+ALTER TABLE jobs DROP COLUMN token_hash;
+ALTER TABLE jobs DROP COLUMN scoped_permissions;
+ALTER TABLE jobs DROP COLUMN next_attempt_at;
+UPDATE alembic_version SET version_num = '75868b020152';
+"""
+"""What takes back MLflow's newest migration, `dc11669786a5`, and registers a model."""
+
+
 @pytest.fixture
 def uri(mlflow_database: Path, tmp_path: Path) -> str:
-    """A database with one model, as MLflow had it some releases ago."""
+    """A database as the former MLflow left it."""
     shutil.copy(mlflow_database, tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    config, engine = _get_alembic_config(uri), sa.create_engine(uri)
-    with engine.begin() as connection:
-        connection.execute(
-            sa.text("INSERT INTO registered_models (workspace, name) VALUES ('default', 'kept')")
-        )
-        config.attributes["connection"] = connection
-        command.downgrade(config, "-2")
-    engine.dispose()
-    return uri
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.executescript(FORMER)
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 def migrate(tmp_path: Path) -> dict:
