@@ -7,13 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from driftloop_cli.main import app
 from driftloop_registry.mlflow_registry import MlflowRegistry
-
 
 FORMER = """
 INSERT INTO registered_models (name) VALUES ('kept');
@@ -48,8 +46,6 @@ def migrate(tmp_path: Path) -> dict:
 
 
 def test_a_migration_upgrades_older_tables_and_refuses_newer_ones(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(MlflowException, match="out-of-date"):
-        MlflowRegistry(uri, tmp_path / "registry").versions("kept")
     assert [migrate(tmp_path)["registry"]["before"] for _ in range(2)] == ["older", "current"]
     assert MlflowClient(uri, uri).get_registered_model("kept").name == "kept"
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
