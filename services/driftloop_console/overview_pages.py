@@ -73,9 +73,10 @@ def decisions(context: ConsoleContext, _: Params, query: Params) -> Page:
 
 
 def audit(context: ConsoleContext, _: Params, query: Params) -> Page:
-    table = audit_view.audit_table(context.store.audits(MOST_ROWS))
+    asked = time_range(query, context.clock())
+    table = audit_view.audit_table(context.store.audits(MOST_ROWS, asked.since, asked.until))
     note = "Deployments, retrains and what operators did, newest first."
-    return Page("Audit", "Audit", (table_section("Audit", table, query, note),))
+    return Page("Audit", "Audit", (table_section("Audit", table, query, note),), ranged=True)
 
 
 def settings(context: ConsoleContext, _: Params, query: Params) -> Page:

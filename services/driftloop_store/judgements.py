@@ -78,9 +78,16 @@ class Judgements(Database):
         with self._begin() as c:
             c.execute(t.audit.insert().values(at=datetime.now(UTC).isoformat(), body=body))
 
-    def audits(self, limit: int = 100) -> list[Record]:
+    def audits(
+        self, limit: int = 100, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Record]:
+        """Newest first. since: included; until: not."""
+        query = sa.select(t.audit).order_by(t.audit.c.number.desc()).limit(limit)
+        if since is not None:
+            query = query.where(t.audit.c.at >= since.isoformat())
+        if until is not None:
+            query = query.where(t.audit.c.at < until.isoformat())
         with self._read() as c:
-            query = sa.select(t.audit).order_by(t.audit.c.number.desc()).limit(limit)
             return [{"at": row.at, **row.body} for row in c.execute(query)]
 
 

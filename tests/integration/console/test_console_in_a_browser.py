@@ -186,6 +186,23 @@ def test_an_operator_steers_a_rollout_and_a_second_one_is_told(
     expect(page.locator("#facts")).to_contain_text("running", timeout=20_000)
 
 
+@pytest.mark.parametrize(
+    ("button", "done"),
+    [("Promote", "promoted it without waiting for proof"), ("Abort", "aborted it")],
+)
+def test_what_ends_a_rollout_asks_first(page: Page, store: Store, button: str, done: str) -> None:
+    deploy(store, button.lower(), 1, 2)
+    rollout = running_rollout(store, button.lower())
+    page.goto(f"/rollouts/{rollout.id}")
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("button", name=button).click()
+    assert store.rollout(rollout.id)["state"] == "running"
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name=button).click()
+    expect(page.locator("#told")).to_have_text(f"Done: an operator (console) {done}.")
+    expect(page.get_by_role("button", name=button)).to_have_count(0, timeout=20_000)
+
+
 def test_a_link_of_a_message_asks_acts_once_and_says_what_happened(
     page: Page, store: Store, state: Path
 ) -> None:

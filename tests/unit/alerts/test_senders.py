@@ -114,6 +114,20 @@ def failure(receiver: Receiver, path: str = "/secret-path", timeout_s: float = 5
     return raised.value
 
 
+def test_whatever_apprise_knows_gets_title_and_text(receiver: Receiver) -> None:
+    to = f"apprise:json://{receiver.authority}/hook"
+    send(to, message(OPENED))
+    (request,) = receiver.requests
+    assert request.path == "/hook"
+    assert request.json["title"] == message(OPENED).title
+    assert "http://console/incidents/i" in request.json["message"]
+    receiver.answer = lambda _: (500, {}, b"")
+    with pytest.raises(Undelivered, match="Apprise could not send it"):
+        send(to, message(OPENED))
+    with pytest.raises(Undelivered, match="Apprise does not know such an address"):
+        send("apprise:no-such-service://x", message(OPENED))
+
+
 def test_a_receiver_that_hangs_is_given_up_after_the_timeout(receiver: Receiver) -> None:
     receiver.answer = receiver.hang
     assert str(failure(receiver, timeout_s=0.2)) == "no answer within 0.2 s"

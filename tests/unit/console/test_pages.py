@@ -222,6 +222,8 @@ def test_the_audit_page_says_who_did_what(client: TestClient, store: Store) -> N
     page = client.get("/audit").text
     assert "&lt;script&gt;alert" in page
     assert 'href="/models/healthy"' in page
+    assert len(client.get("/audit?format=json&last=1h").json()) == 2
+    assert client.get("/audit?format=json&to=2026-01-01").json() == []
 
 
 MEASURED = {
