@@ -91,6 +91,8 @@ def first_problem(error: ValidationError, *above: str) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in (*above, *first["loc"]))
     said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        said = "there is no such setting"
     return f"{place}: {said}" if place else said
 
 

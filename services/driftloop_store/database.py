@@ -113,7 +113,7 @@ class Database:
         if model is not None:
             query = query.where(table.c.model == model)
         with self._read() as c:
-            return [as_record(row) for row in c.execute(query)]
+            return as_records(c.execute(query))
 
     def _get(self, table: sa.Table, id_: str) -> Record:
         found = self._find(table, table.c.id == id_)
@@ -174,3 +174,10 @@ def as_record(row: sa.Row[Any]) -> Record:
     """Return the body merged with the other columns."""
     columns = dict(zip(row._fields, row, strict=True))
     return {**columns.pop("body"), **columns}
+
+
+def as_records(rows: sa.CursorResult[Any]) -> list[Record]:
+    """`as_record` of each row."""
+    names = tuple(rows.keys())
+    found = (dict(zip(names, row, strict=True)) for row in rows)
+    return [{**columns.pop("body"), **columns} for columns in found]

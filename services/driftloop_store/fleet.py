@@ -6,7 +6,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from driftloop_store import tables as t
-from driftloop_store.database import Record, as_record
+from driftloop_store.database import Record, as_records
 from driftloop_store.readers import Readers
 
 Kind = Literal[
@@ -34,7 +34,7 @@ class Fleet(Readers):
         if until is not None:
             query = query.where(table.c.at < until.isoformat())
         with self._read() as c:
-            return [as_record(row) for row in c.execute(query)]
+            return as_records(c.execute(query))
 
     def record(self, kind: Kind, id_: str) -> Record:
         """Raises NotFound."""

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from driftloop_contracts.judgement import Decision, Finding, Window
 from driftloop_store import tables as t
-from driftloop_store.database import Database, Record, as_record
+from driftloop_store.database import Database, Record, as_records
 
 SKETCHES = 1_000
 
@@ -34,7 +34,7 @@ class Judgements(Database):
         """Those that are kept of these windows, newest first."""
         query = sa.select(t.sketches).where(t.sketches.c.id.in_(window_ids))
         with self._read() as c:
-            return [as_record(row) for row in c.execute(query.order_by(t.sketches.c.at.desc()))]
+            return as_records(c.execute(query.order_by(t.sketches.c.at.desc())))
 
     def put_reference_sketch(self, model: str, version: int, shown: Mapping[str, Any]) -> None:
         """Keep what charts show of a version's reference."""

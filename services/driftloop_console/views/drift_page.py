@@ -70,7 +70,7 @@ def _percentiles(
     windows: Sequence[Sketch | None], references: Sequence[Sketch | None]
 ) -> Iterator[Series]:
     low, median, high = (
-        tuple(one[place] if one and place < len(one) else None for one in references)
+        tuple([one[place] if one and place < len(one) else None for one in references])
         for place in range(PERCENTILES)
     )
     yield Series("Reference, 5 %", low, "low")
@@ -97,7 +97,8 @@ def _shares(
 
 
 def _at(windows: Sequence[Sketch | None], place: int) -> tuple[float | None, ...]:
-    return tuple(one[place + 2] if one and place + 2 < len(one) else None for one in windows)
+    place += 2  # a list: a generator takes half as long again
+    return tuple([one[place] if one and place < len(one) else None for one in windows])
 
 
 def drift_charts(

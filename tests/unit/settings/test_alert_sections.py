@@ -47,7 +47,10 @@ def test_every_kind_of_receiver_is_taken_and_never_shown(tmp_path: Path, to: str
         (route("https://h:x/hidden"), r"alerts\.routes\.0\.to: write https://HOST/PATH"),
         (route("mailto:ops"), r"alerts\.routes\.0\.to: write mailto:"),
         (route("mailto:a@b"), r"alerts: routes\.0\.to: mailto: needs `alerts\.smtp`"),
-        (route("https://h/x", 'colour = "red"'), r"alerts\.routes\.0\.colour"),
+        (
+            route("https://h/x", 'colour = "red"'),
+            r"alerts\.routes\.0\.colour: there is no such setting",
+        ),
         (route("https://h/x", 'severity = "loud"'), r"alerts\.routes\.0\.severity"),
         (route("https://h/x", 'hours = "25:00-06:00"'), r"alerts\.routes\.0\.hours.*22:00-06:00"),
         (route("https://h/x", "repeat_s = -1"), r"alerts\.routes\.0\.repeat_s"),
