@@ -1,11 +1,12 @@
 """The gRPC service over a real socket, with the batcher and the HTTP application behind it."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -14,7 +15,7 @@ from kept_spans import PARENT, TRACE_ID, Kept
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_onnx import signature_of
 from driftloop_serving.batching.batcher import Batcher
-from driftloop_serving.batching.model_table import reload
+from driftloop_serving.batching.model_table import ModelTable, Served, reload
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.grpc import grpc_server
 from driftloop_serving.http.rest_api import make_rest_api
@@ -261,3 +262,21 @@ async def test_a_call_under_way_is_answered_when_the_server_stops(
 async def test_a_call_that_is_not_offered_is_unimplemented(client: Client) -> None:
     error = await client.refused("LogSettings", pb.ServerLiveRequest())
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_what_nobody_foresaw_is_found_in_the_log_by_its_id(
+    tmp_path: Path, scaler: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, broken = World(tmp_path, scaler, 16), cast(Served, "no entry")
+    world.batcher.table = ModelTable({"m": broken})
+    async with serving(world) as client:
+        for name, request in (
+            ("ModelInfer", infer(1.0)),
+            ("ModelMetadata", pb.ModelMetadataRequest(name="m")),
+        ):
+            refused = await client.refused(name, request)
+            assert refused.code() is grpc.StatusCode.INTERNAL
+            found = re.fullmatch(r"internal error (\w{12}): .*", refused.details() or "")
+            assert found is not None
+            said = capsys.readouterr()
+            assert found[1] in said.out + said.err
