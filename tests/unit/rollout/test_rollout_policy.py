@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from rollout_world import MODEL, Behaviour, World, served
+from rollout_world import MODEL, START, Behaviour, World, served
 
 from driftloop_contracts.errors import Conflict
 from driftloop_contracts.model import TrafficSplit
@@ -80,6 +80,27 @@ def test_the_canary_and_the_promotion_wait_for_a_person(make_world: MakeWorld) -
     done = world.rollout()
     assert done.state is State.PROMOTED
     assert [e.actor for e in done.history if e.event == "approve"] == ["ann", "bob"]
+
+
+def test_a_candidate_waits_for_its_change_window_and_harm_rolls_back_outside_of_one(
+    make_world: MakeWorld,
+) -> None:
+    """The world begins on a Tuesday at midnight."""
+    world = make_world(change_windows=("Tue 00:01-00:02", "Wed 00:00-24:00"))
+    world.request()
+    world.run(3)
+    assert (world.rollout().state, world.deployment.split.weight) == (State.LOADING, 0.0)
+    assert "change window, which opens at 2026-11-24 00:01" in world.rollout().reason
+    world.now = START + timedelta(seconds=60)
+    world.run(5)
+    assert world.rollout().weight == world.deployment.split.weight == 0.05
+    world.now = START + timedelta(seconds=120)
+    world.run(45)  # closed again: what it has it keeps, and no more
+    assert world.rollout().weight == world.deployment.split.weight == 0.05
+    assert "which opens at 2026-11-25 00:00" in world.rollout().reason
+    world.behaviour[2] = Behaviour(wrong=0.9)
+    world.run(20)
+    assert world.rollout().state is State.ROLLED_BACK
 
 
 def test_nothing_can_be_approved_before_it_waits(world: World) -> None:
