@@ -3,6 +3,7 @@ each [n, 1]. It gives values, or the logits of classes: [n, classes], or [n] of 
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -50,10 +51,9 @@ class Torch:
             with torch.no_grad():
                 found = model.eval()(**tensors)
         except Exception as error:  # torch and the user's own code raise whatever they like
-            reason = [line for line in str(error).splitlines() if line.strip()]
             raise Rejected(
                 f"the model does not answer the sample's columns ({listed(sample.columns)}): "
-                f"{(reason or [type(error).__name__])[-1].strip()[:300]}"
+                f"{_reason(error)}"
             ) from error
         if not isinstance(found, torch.Tensor):
             raise NotExportable(
@@ -86,6 +86,13 @@ class Torch:
         if len(self._classes) != width:
             raise Rejected(f"`classes` has {len(self._classes)}, and forward gives {width}")
         return self._classes
+
+
+def _reason(error: Exception) -> str:
+    """The last line; of Keras's, without colours, and before the arguments that it lists."""
+    said = re.sub(r"\x1b\[\d*m", "", str(error).partition("Arguments received")[0])
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[-1][:300]
 
 
 def _tensors(model: Any, sample: Sample, rows: int | None = None) -> dict[str, Any]:

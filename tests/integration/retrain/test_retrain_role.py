@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -145,7 +146,8 @@ def archive(
 @pytest.fixture(autouse=True)
 def recipes_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The child process finds this module's recipes as it would a user's."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
 
 
 @pytest.fixture
