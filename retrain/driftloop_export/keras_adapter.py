@@ -44,15 +44,20 @@ class Keras:
 def _check(model: Any) -> None:
     import keras
 
-    if keras.backend.backend() != "torch":
-        raise NotExportable(
-            f"the Keras model runs on {keras.backend.backend()}, and is exported on torch: save it "
-            "(model.save('m.keras')), and in a process with KERAS_BACKEND=torch in its environment "
-            "export keras.saving.load_model('m.keras'), which has the same weights"
-        )
+    check_backend(keras.backend.backend())
     if not model.built:
         raise NotExportable(
             "the Keras model has no weights yet: fit it, or build it, before it is exported"
+        )
+
+
+def check_backend(name: str) -> None:
+    """Raises NotExportable."""
+    if name != "torch":
+        raise NotExportable(
+            f"the Keras model runs on {name}, and is exported on torch: save it "
+            "(model.save('m.keras')), and in a process with KERAS_BACKEND=torch in its environment "
+            "export keras.saving.load_model('m.keras'), which has the same weights"
         )
 
 
