@@ -90,5 +90,5 @@ def test_what_does_not_fit_is_refused_with_the_way_out(loans: Rows, tmp_path: Pa
 
 
 def test_another_backend_is_refused_with_the_way_out() -> None:
-    with pytest.raises(NotExportable, match="runs on tensorflow.*KERAS_BACKEND=torch"):
+    with pytest.raises(NotExportable, match=r"runs on tensorflow.*KERAS_BACKEND=torch"):
         check_backend("tensorflow")
