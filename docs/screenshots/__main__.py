@@ -128,8 +128,9 @@ class Moment:
 MOMENTS = (
     Moment("demo-alert", "alerts", lambda alert: alert["kind"] == "performance",
            "/models/car_loan?last=1h", "error"),
-    Moment("demo-retrain", "retrains", lambda retrain: bool(retrain.get("progress")),
-           "/retrains/{id}"),
+    Moment("demo-retrain", "retrains",
+           lambda retrain: (retrain.get("progress") or {}).get("fraction", 0) > 0.1,
+           "/retrains/{id}", "trigger"),
     Moment("demo-canary", "rollouts", lambda rollout: rollout["weight"] > 0, "/rollouts/{id}",
            "table-evidence"),
     Moment("demo-promoted", "rollouts", lambda one: one["state"] in ("watched", "promoted"),
