@@ -157,6 +157,7 @@ class Network:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
         )  # fmt: skip
         assert init.stdout is not None
