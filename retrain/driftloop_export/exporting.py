@@ -79,6 +79,8 @@ def export(
     check_new_name(name)
     folder = Path(output)
     columns = label_columns(labels) if labels is not None else None
+    if columns and len(columns) == 1 and not isinstance(model, Mapping):
+        labels, columns = next(iter(columns.values())), None
     named = list(outputs or columns or (task if isinstance(task, Mapping) else ()))
     if isinstance(model, Mapping) or named:
         made = _several(model, sample, name, named, columns, task, classes, objective, folder)

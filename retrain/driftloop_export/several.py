@@ -20,7 +20,7 @@ from driftloop_contracts.kind import Task
 from driftloop_export.comparison import Agreement, compare
 from driftloop_export.joining import Taken, joined
 from driftloop_export.native import MODEL, Native, outputs_of
-from driftloop_export.port import NotExportable, Outputs
+from driftloop_export.port import Outputs
 from driftloop_export.sample import Sample, sample_of
 from driftloop_export.taking_apart import parts_of
 
@@ -136,10 +136,8 @@ def of_label(label: str) -> Iterator[None]:
     """Errors inside name the label."""
     try:
         yield
-    except NotExportable as error:
-        raise NotExportable(f"output {label!r}: {error}") from None
     except Rejected as error:
-        raise Rejected(f"output {label!r}: {error}") from None
+        raise type(error)(f"output {label!r}: {error}") from None
 
 
 def label_columns(labels: Any) -> dict[str, Any] | None:

@@ -255,9 +255,14 @@ def train(
     run: Invocation,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A parquet or CSV file.")],
     name: Annotated[str, typer.Option(help="The model's name.")],
-    label: Annotated[str, typer.Option(help="The column to predict.")],
+    label: Annotated[
+        list[str], typer.Option(help="The column to predict; repeatable: outputs of one model.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder for model.yaml and the graph.")],
-    task: Annotated[str, typer.Option(help="classification or regression.")] = "classification",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="classification (the default) or regression; of one label, LABEL=TASK."),
+    ] = None,
     time_column: Annotated[
         str | None,
         typer.Option(help="Rows are split in the order of this column; default: of the file."),
@@ -280,17 +285,14 @@ def train(
 ) -> None:
     """Train a first version from a file, ready for `driftloop deploy OUTPUT/model.yaml`."""
     from driftloop_retrain.tabular.csv_file import CsvForm
-    from driftloop_retrain.tabular.initial_training import train_first
+    from driftloop_retrain.tabular.initial_training import tasks_said, train_first
 
-    if task not in ("classification", "regression"):
-        raise Rejected(f"--task {task}: must be classification or regression")
-    settings = run.settings
     document = train_first(
-        settings,
+        run.settings,
         data,
         name=name,
         label=label,
-        task=task,
+        task=tasks_said(task or []),
         output=output,
         time_column=time_column,
         drop=tuple(drop or ()),

@@ -116,7 +116,7 @@ def _run(
             "the lake", lambda: pinned(store, context.lake, context.clock, retrain)
         )
         change_at = retrain.change_at and retrain.change_at.astimezone(UTC)
-        trainer = trainer_of(deployment.model.kind)
+        trainer = trainer_of(deployment.model)
         with ExitStack() as held:
             sources = TrainingContext(settings, context.lake, context.registry, held)
             order = TrainingOrder(
@@ -197,6 +197,7 @@ def _lineage(
             span=outcome.span,
             rounds=outcome.rounds,
             trials=outcome.details.get("search", {}).get("count", 0),
+            trials_of=outcome.details.get("search", {}).get("counts", {}),
         ),
         environment=this_environment(),
         metrics=dict(outcome.metrics),

@@ -84,12 +84,12 @@ def reproduce(
             "lake: it cannot be trained again"
         )
     settings = settings.model_copy(update={"retrain": _settings_of(lineage)})
-    kind = ModelSpec.from_dict(lineage.training.spec).kind
-    trainer = trainer_of(kind)
+    spec = ModelSpec.from_dict(lineage.training.spec)
+    trainer = trainer_of(spec)
     with ExitStack() as held:
         context = TrainingContext(settings, lake, registry, held)
         again = trainer.reproduce(context, lineage, work, report)
-    environment = lineage.environment.differences(this_environment(), DECIDING[kind])
+    environment = lineage.environment.differences(this_environment(), DECIDING[spec.kind])
     changed = differences(lineage, this_code(again.recipes.values()), environment)
     same = again.sha256 == lineage.graph_sha256
     return Reproduction(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind
+from driftloop_contracts.model import ModelSpec
 from driftloop_retrain.job.trainer import Trainer
 
 TRAINERS: Mapping[ModelKind, str] = {
@@ -14,6 +15,11 @@ TRAINERS: Mapping[ModelKind, str] = {
 }
 
 
-def trainer_of(kind: ModelKind) -> Trainer:
-    module, _, name = TRAINERS[kind].partition(":")
+SEVERAL = "driftloop_retrain.tabular.several.trainer:SeveralTrainer"
+"""Of a tabular model with several labels."""
+
+
+def trainer_of(spec: ModelSpec) -> Trainer:
+    several = spec.kind is TABULAR and spec.labels
+    module, _, name = (SEVERAL if several else TRAINERS[spec.kind]).partition(":")
     return cast("Trainer", getattr(importlib.import_module(module), name)())

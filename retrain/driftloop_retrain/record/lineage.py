@@ -46,7 +46,8 @@ class Data(Part):
 class Training(Part):
     """settings: those of `retrain`. spec, signature: of the model, as written by the contracts.
     recipes: those that competed. family, span, rounds: the winner's. trials: of the whole
-    search, by which it is repeated; 0: none of searched parameters."""
+    search, by which it is repeated; 0: none of searched parameters. trials_of: of a model with
+    several labels, those of each label's search and of the one of all."""
 
     settings: dict[str, Any]
     spec: dict[str, Any]
@@ -56,6 +57,7 @@ class Training(Part):
     span: str
     rounds: int
     trials: int = 0
+    trials_of: dict[str, int] = {}
 
 
 class Tuning(Part):

@@ -1,5 +1,8 @@
 """The report of a version: why it was trained, on what, against what, and what was decided."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from driftloop_retrain.report.behaviour import behaviour, postprocessing, twin
 from driftloop_retrain.report.document import (
     Document,
@@ -44,10 +47,12 @@ def version_report(record: Record) -> Document:
         _new_rows(outcome / "new_rows"),
         _checks(outcome / "data_checks"),
         _search(outcome / "search"),
+        _several(outcome / "search"),
         _candidates(outcome),
         _comparison(outcome),
         postprocessing(outcome / "postprocessing"),
         *behaviour(outcome / "evaluation"),
+        *(s for name, one in (outcome / "outputs").items() for s in _output(str(name), one)),
         twin(outcome / "twin"),
         _rollout(whole / "rollouts"),
         Section("What was not tested", notes=(*_notes(outcome), *NOT_TESTED)),
@@ -159,6 +164,40 @@ def _search(found: Place) -> Section:
     )
 
 
+def _several(found: Place) -> Section:
+    """Of a model with several labels: one model for all, or one for each."""
+    lower = found / "lower_by"
+    return Section(
+        "One model for all labels, or one for each",
+        facts(
+            ("Chosen", found / "chosen"),
+            ("One for all lower by", lower / "mean"),
+            ("95 % from", lower / "low"),
+            ("95 % to", lower / "high"),
+            ("One for all failed", found / "failed_together"),
+        )
+        if (found / "counts").value
+        else (),
+        (
+            pairs_table(
+                "Mean of the scaled losses on the validation rows", found / "losses", "way", "loss"
+            ),
+            pairs_table("Trials of each search", found / "counts", "search", "trials"),
+        ),
+    )
+
+
+def _output(label: str, found: Place) -> Iterator[Section]:
+    """The sections of one of several labels."""
+    sections = (
+        _candidates(found),
+        postprocessing(found / "postprocessing"),
+        *behaviour(found / "evaluation"),
+    )
+    for section in sections:
+        yield replace(section, title=f"{label}: {section.title}")
+
+
 def _checks(found: Place) -> Section:
     return Section(
         "Checks and cleaning",
@@ -171,6 +210,7 @@ def _checks(found: Place) -> Section:
         (
             pairs_table("Rows left out", found / "left_out", "reason", "rows"),
             pairs_table("Class balance", found / "classes", "class", "rows"),
+            pairs_table("Rows with each label", found / "labelled", "label", "rows"),
         ),
         tuple(found.value["warnings"]) if found.value else (),
     )

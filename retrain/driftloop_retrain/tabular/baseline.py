@@ -31,16 +31,18 @@ def constant_outputs(labels: NDArray[np.generic], outputs: Outputs) -> dict[str,
     }
 
 
-def with_baseline(verdict: GateResult, candidate: Losses, constant: Losses) -> GateResult:
+def with_baseline(
+    verdict: GateResult, candidate: Losses, constant: Losses, name: str = "baseline"
+) -> GateResult:
     """The verdict, failed if the candidate's mean loss is not below the constant's. Losses [n] of
-    the same rows; NaN for either does not count."""
+    the same rows; NaN for either does not count. name: of the check."""
     known = ~(np.isnan(candidate) | np.isnan(constant))
     ours, theirs = candidate[known], constant[known]
     gain = float(theirs.mean() - ours.mean()) if len(ours) else 0.0
     if verdict.verdict == "inconclusive" or gain > 0:
         return verdict
     check = Check.of(
-        "baseline",
+        name,
         ours,
         theirs,
         passed=False,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,8 +38,9 @@ class Dataset:
     """n rows, oldest first.
 
     features: one column per input. labels [n]: int64 or str (as objects) for classes, float64 for
-    values. at [n]: datetime64[us], UTC. weights [n]: float64. source: describes the data, so that
-    it can be read again.
+    values; of several labels a structured array with a field for each (`several.labels`). at [n]:
+    datetime64[us], UTC. weights [n]: float64. source: describes the data, so that it can be read
+    again.
     """
 
     features: pa.Table
@@ -50,6 +52,23 @@ class Dataset:
     @property
     def rows(self) -> int:
         return int(self.features.num_rows)
+
+    @property
+    def label_values(self) -> list[Any]:
+        """The labels as JSON has them: several labels of a row are a dict, None for one that it
+        lacks."""
+        names = self.labels.dtype.names
+        if names is None:
+            return list(self.labels.tolist())
+        return [
+            {n: None if v is None or v != v else v for n, v in zip(names, row, strict=True)}
+            for row in self.labels.tolist()
+        ]
+
+    def label(self, name: str) -> NDArray[Any]:
+        """One of several labels [n]: float64 with NaN, or objects with None, for none."""
+        whole: Any = self.labels
+        return np.asarray(whole[name])
 
     def slice(self, start: int, stop: int) -> "Dataset":
         part = slice(start, stop)
@@ -82,6 +101,10 @@ def dataset_of(
     return Dataset(features, labels, at, np.ones(features.num_rows), source)
 
 
+LabelReader = Callable[[pa.Table], tuple[NDArray[np.generic], NDArray[np.bool_]]]
+"""The labels of rows of the lake, and which rows have one to learn from."""
+
+
 def from_lake(
     lake: LakeReader,
     spec: ModelSpec,
@@ -90,14 +113,16 @@ def from_lake(
     as_of: datetime,
     max_rows: int,
     look: Callable[[pa.Table], None] = lambda _: None,
+    labels_of: LabelReader | None = None,
 ) -> Dataset:
     """Read the newest `max_rows` rows with a label received up to `as_of`, without those answered
-    with an error. look: called with them as the lake has them. Raises Rejected if none is left or
-    the labels do not fit the task."""
+    with an error. look: called with them as the lake has them. labels_of: of several labels. Raises
+    Rejected if none is left or the labels do not fit the task."""
     table = lake.labelled(spec.name, pin, as_of=as_of, newest=max_rows)
     table = table.filter(pc.is_null(table["error"]))
     output = next((t for t in signature.outputs if t.name == spec.output), None)
-    labels, known = _lake_labels(table, spec.task, output)
+    read = labels_of or (lambda rows: _lake_labels(rows, spec.task, output))
+    labels, known = read(table)
     table, labels = table.filter(pa.array(known)), labels[known]
     if not len(labels):
         raise Rejected(f"the lake has no labelled row of {spec.name!r} to train on")
@@ -138,25 +163,41 @@ def from_file(
     form: the format of a CSV file, as far as it is not detected; the detected format is reported.
     Raises Rejected, naming the column, if one is missing or cannot be a model input.
     """
+    rows, columns = file_rows(path, (label,), time_column, drop, form, say)
+    return replace(rows, labels=file_labels(columns[label], task))
+
+
+def file_rows(
+    path: Path,
+    labels: Sequence[str],
+    time_column: str | None,
+    drop: Sequence[str] = (),
+    form: CsvForm = FOUND,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[Dataset, pa.Table]:
+    """The rows that have one of these labels, as `from_file`, still without labels, and the columns
+    of the labels."""
     table = _read(path, form, say)
-    missing = sorted({label, *drop, *filter(None, [time_column])} - set(table.column_names))
+    missing = sorted({*labels, *drop, *filter(None, [time_column])} - set(table.column_names))
     if missing:
         raise Rejected(f"{path.name} has no column {missing[0]!r}; it has {table.column_names}")
     check_feature_names(name for name in table.column_names if name not in drop)
-    table = table.filter(pc.is_valid(table[label]))
+    known = [np.asarray(pc.is_valid(table[label]).to_numpy()) for label in labels]
+    table = table.filter(pa.array(np.logical_or.reduce(known)))
     if time_column is not None:
         table = table.sort_by(time_column)
     at = np.arange(table.num_rows).astype("datetime64[us]")
     if time_column is not None and pa.types.is_timestamp(table[time_column].type):
         at = table[time_column].cast(pa.timestamp("us")).to_numpy()
-    names = [n for n in table.column_names if n not in {label, time_column, *drop}]
+    names = [n for n in table.column_names if n not in {*labels, time_column, *drop}]
     columns = {name: _feature(name, table[name]) for name in names}
     if not columns or not table.num_rows:
         raise Rejected(
             f"{path.name} has no {'feature columns' if not columns else 'labelled rows'}"
         )
-    labels = _file_labels(table[label], task)
-    return dataset_of(pa.table(columns), labels, at, f"file {path.name}")
+    none = np.empty(table.num_rows)
+    rows = dataset_of(pa.table(columns), none, at, f"file {path.name}")
+    return rows, table.select(list(labels))
 
 
 def _read(path: Path, form: CsvForm, say: Callable[[str], None]) -> pa.Table:
@@ -192,7 +233,8 @@ def _feature(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     raise Rejected(f"column {name!r} is {column.type}, which no model accepts: drop or convert it")
 
 
-def _file_labels(column: pa.ChunkedArray, task: Task) -> NDArray[np.generic]:
+def file_labels(column: pa.ChunkedArray, task: Task) -> NDArray[np.generic]:
+    """A column without nulls, in the type that the task learns. Raises Rejected for another."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)

@@ -25,4 +25,4 @@ def write_reference(folder: Path, holdout: Dataset, outputs: Outputs, max_rows: 
 
 def answered_rows(rows: Dataset, outputs: Outputs) -> pa.Table:
     """Rows with what a model answers to them, [n] or [n, …] an output, as the lake has them."""
-    return reference_table(rows.features, outputs, rows.labels.tolist())
+    return reference_table(rows.features, outputs, rows.label_values)

@@ -1,16 +1,14 @@
 """Trains the first version of a model from a file."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
-from driftloop_contracts.errors import Rejected
 from driftloop_contracts.graph_names import PREDICTION_SET, output_name
-from driftloop_contracts.kind import Task
 from driftloop_contracts.model import ModelSpec, check_new_name, class_name
 from driftloop_contracts.objective import Objective
 from driftloop_contracts.signature import check_width
@@ -24,7 +22,14 @@ from driftloop_retrain.tabular.export import REFERENCE
 from driftloop_retrain.tabular.postprocessing.interval import ENDS
 from driftloop_retrain.tabular.recipes import find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.recipe_catalogue import TABULAR
+from driftloop_retrain.tabular.several.first_training import (
+    tasks_by_label,
+    tasks_said,
+    train_first_together,
+)
 from driftloop_settings import Settings
+
+__all__ = ["tasks_by_label", "tasks_said", "train_first"]
 
 OUTPUTS = 3
 """The most outputs of a recipe's graph."""
@@ -36,8 +41,8 @@ def train_first(
     data: Path,
     *,
     name: str,
-    label: str,
-    task: str,
+    label: str | Sequence[str],
+    task: str | Mapping[str, str],
     output: Path,
     time_column: str | None,
     drop: tuple[str, ...],
@@ -47,12 +52,29 @@ def train_first(
 ) -> dict[str, Any]:
     """Train on a file and write `model.yaml`, `model.onnx` and `reference.parquet` into `output`,
     for `driftloop deploy`. Returns the paths, the winning family, its metrics on the hold-out, what
-    it is judged by and why, and warnings about the size of the data. Raises Rejected if the file or
-    its columns are not suitable."""
-    if task not in ("classification", "regression"):
-        raise Rejected(f"task {task!r}: must be classification or regression")
+    it is judged by and why, and warnings about the size of the data.
+
+    label: the column to predict, or several, which become the outputs of one model. task: of all,
+    or by label, where classification is the default. Raises Rejected if the file or its columns are
+    not suitable."""
     check_new_name(name)
-    kind = cast("Task", task)
+    labels = [label] if isinstance(label, str) else list(label)
+    tasks = tasks_by_label(labels, task)
+    if len(tasks) > 1:
+        spec, made = train_first_together(
+            settings,
+            data,
+            name=name,
+            tasks=tasks,
+            output=output,
+            time_column=time_column,
+            drop=drop,
+            families=families,
+            say=say,
+            form=form,
+        )
+        return _written(output, spec) | made
+    ((label, kind),) = tasks.items()
     names = recipe_names(TABULAR, families, settings.retrain.families)
     recipes = [find_recipe(family) for family in names]
     read = from_file(data, kind, label, time_column, drop, form, say)
@@ -98,10 +120,7 @@ def train_first(
         )
         for file in candidate.folder.iterdir():
             file.replace(output / file.name)
-    document = spec.to_dict() | {"model": MODEL, "reference": REFERENCE}
-    (output / SPEC).write_text(yaml.safe_dump(document, sort_keys=False))
-    return {
-        "spec": str(output / SPEC),
+    return _written(output, spec) | {
         "family": candidate.found.best.family,
         "metrics": candidate.metrics,
         "judged_by": judged_by,
@@ -110,6 +129,12 @@ def train_first(
         "left_out": dict(found.left_out),
         "trials": [trial.to_dict() for trial in candidate.found.trials],
     }
+
+
+def _written(output: Path, spec: ModelSpec) -> dict[str, Any]:
+    document = spec.to_dict() | {"model": MODEL, "reference": REFERENCE}
+    (output / SPEC).write_text(yaml.safe_dump(document, sort_keys=False))
+    return {"spec": str(output / SPEC)}
 
 
 def _with_set(spec: ModelSpec, coverage: float, columns: list[str]) -> ModelSpec:

@@ -35,7 +35,7 @@ def check_parity(
     first differing row and its values."""
     largest = 0.0
     if tied is None:
-        tied = _tied(native, features.num_rows, tolerance)
+        tied = tied_rows(native, tolerance)
     for name, ours in native.items():
         if name not in graph:
             raise ParityBroken(f"the graph has no output {name!r}; it has {sorted(graph)}")
@@ -71,7 +71,9 @@ def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> NDArr
     return np.asarray(difference.reshape(len(a), -1).max(axis=1, initial=0.0))
 
 
-def _tied(outputs: Outputs, rows: int, tolerance: float) -> NDArray[np.bool_]:
+def tied_rows(outputs: Outputs, tolerance: float) -> NDArray[np.bool_]:
+    """[n]: the rows whose two likeliest classes are within the tolerance of each other."""
+    rows = len(next(iter(outputs.values())))
     probabilities = probabilities_of(outputs)
     if probabilities is None or probabilities.shape[1] < 2:
         return np.zeros(rows, dtype=bool)

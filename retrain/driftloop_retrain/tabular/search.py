@@ -23,14 +23,26 @@ from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE, Ensemble
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
 from driftloop_retrain.tabular.tuning.balance import BALANCE, balanced, with_balance
 from driftloop_retrain.tabular.tuning.blending import blended, can_be_combined, combined
+from driftloop_retrain.tabular.tuning.folds import Fold
+from driftloop_retrain.tabular.tuning.judging import Judge, answer_tensor
 from driftloop_retrain.tabular.tuning.ray_trials import RayTrials
 from driftloop_retrain.tabular.tuning.sampler import suggestion
 from driftloop_retrain.tabular.tuning.space import Parameters, Space, spaces_of
 from driftloop_retrain.tabular.tuning.trial import NOISE, TUNED_NOISE, Trial, best_of
-from driftloop_retrain.tabular.tuning.trial_runner import Asked, TrialRunner, answer_tensor
+from driftloop_retrain.tabular.tuning.trial_runner import Asked, TrialRunner
 from driftloop_settings import RetrainSettings
 
-__all__ = ["NOISE", "Found", "Report", "Trial", "answer_tensor", "best_of", "search"]
+__all__ = [
+    "NOISE",
+    "Chosen",
+    "Found",
+    "Report",
+    "Trial",
+    "answer_tensor",
+    "best_of",
+    "choose",
+    "search",
+]
 
 Report = Callable[[float, str], None]
 """Called with the completed share of the search and a sentence."""
@@ -54,6 +66,20 @@ class Found:
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The best trial of a search, before it is trained on train and validation together. answers:
+    its own to the validation rows."""
+
+    best: Trial
+    trials: tuple[Trial, ...]
+    held: Dataset
+    answers: Outputs
+    record: Mapping[str, Any]
+    train: Callable[[], Found]
+    """Trains it. Another one is in its place if its graphs do not go together."""
+
+
 def search(
     spec: ModelSpec,
     parts: Split,
@@ -64,12 +90,29 @@ def search(
     total: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Found:
-    """Run the search. total: the number of its trials, to repeat one; None: by the budget. A trial
-    that fails is counted. Raises the error of the first one if all do."""
+    """Run the search, and train its best. Arguments: see `choose`."""
+    return choose(spec, parts, recipes, context, report, settings, total, clock).train()
+
+
+def choose(
+    spec: ModelSpec,
+    parts: Split,
+    recipes: Sequence[Recipe],
+    context: FitContext,
+    report: Report,
+    settings: RetrainSettings,
+    total: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    folds: Sequence[Fold] = (),
+    judge: Judge | None = None,
+) -> Chosen:
+    """Run the search. total: the number of its trials, to repeat one; None: by the budget. folds,
+    judge: see TrialRunner. A trial that fails is counted. Raises the error of the first one if all
+    do."""
     spaces = spaces_of(recipes, settings.spaces)
     if context.classes is not None and spec.objective is not None:
         spaces = with_balance(spaces)
-    runner = TrialRunner(spec, parts, context, settings, total, clock)
+    runner = TrialRunner(spec, parts, context, settings, total, clock, folds, judge)
     trials = _own_parameters(runner, spans(parts), recipes, report)
     best = best_of(trials)
     searches = settings.budget_s > 0 if total is None else total > runner.begun
@@ -79,26 +122,28 @@ def search(
         tuned = _tuned(runner, best.span, recipes, spaces, report, where)
         best = _best_tuned(best, tuned)
         trials += tuned
+    blend = None
     if settings.budget_s > 0 and total != 0:
         blend = _blend(runner, best, trials, settings.ensemble, context)
         if blend is not None:
             trials.append(blend.trial)
+    record = _record(runner, settings, spaces)
+
+    def found(model: FittedModel, trial: Trial, answers: Outputs) -> Found:
+        return Found(model, trial, tuple(trials), runner.held, answers, record)
+
+    def train() -> Found:
+        if blend is not None:
             ensemble = _ensemble(blend, parts, recipes, context, report)
             if ensemble is not None:
-                return Found(
-                    ensemble,
-                    blend.trial,
-                    tuple(trials),
-                    runner.held,
-                    blend.answers,
-                    _record(runner, settings, spaces),
-                )
-    words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
-    model = _trained(best, parts, recipes, context, lambda share: report(_late(share), words))
-    answers = runner.journal.outputs(best.number)
-    return Found(
-        model, best, tuple(trials), runner.held, answers, _record(runner, settings, spaces)
-    )
+                return found(ensemble, blend.trial, blend.answers)
+        words = f"{best.family} on {best.span.words} is best; training it on all but the hold-out"
+        model = _trained(best, parts, recipes, context, lambda share: report(_late(share), words))
+        return found(model, best, runner.journal.outputs(best.number))
+
+    winner = best if blend is None else blend.trial
+    answers = runner.journal.outputs(best.number) if blend is None else blend.answers
+    return Chosen(winner, tuple(trials), runner.held, answers, record, train)
 
 
 def _best_tuned(best: Trial, tuned: Sequence[Trial]) -> Trial:

@@ -72,11 +72,11 @@ class TabularTrainer:
     def train(self, context: TrainingContext, order: TrainingOrder, tell: Tell) -> Trained:
         settings, spec, champion = context.settings, order.spec, order.champion
         names = recipe_names(spec.recipe, order.recipes, settings.retrain.families)
-        until = _champion_until(context, champion.version, spec.name)
+        until = champion_until_of(context, champion.version, spec.name)
         if until is not None and settings.retrain.continue_champion and settings.retrain.budget_s:
             names = tuple(dict.fromkeys((*names, CONTINUED)))
         tell("data", 0.0, "reading the labelled rows from the lake")
-        recipes = _found(names)
+        recipes = recipes_of(names)
         arrival: dict[str, Any] = {}
 
         def arrived(labelled: pa.Table) -> None:
@@ -106,7 +106,7 @@ class TabularTrainer:
             Path(champion.path),
             champion_until=until,
         )
-        _check_signature(candidate.signature, champion.signature)
+        check_signature(candidate.signature, champion.signature)
         tell("gate", 0.94, "comparing it with the champion on the newest rows")
         judged = _judge(settings, spec, champion, candidate, rows, data)
         tell("gate", 0.95, "measuring it for its report")
@@ -149,7 +149,7 @@ class TabularTrainer:
         training, data = lineage.training, lineage.data
         spec = ModelSpec.from_dict(training.spec)
         signature = Signature.from_dict(training.signature)
-        recipes = _found(training.recipes)
+        recipes = recipes_of(training.recipes)
         pin = Pin(data.predictions, data.labels)
         report(0.0, f"reading predictions@{pin.predictions} labels@{pin.labels} from the lake")
         read = _read(context, spec, signature, pin, data.as_of)
@@ -165,9 +165,9 @@ class TabularTrainer:
             classes_of(spec, found),
             work,
             report,
-            _folder(context, spec.name, lineage.parent_version),
+            folder_of(context, spec.name, lineage.parent_version),
             trials=training.trials,
-            champion_until=_champion_until(context, lineage.parent_version, spec.name),
+            champion_until=champion_until_of(context, lineage.parent_version, spec.name),
         )
         best = candidate.found.best
         exact = (
@@ -190,14 +190,14 @@ class TabularTrainer:
         )
 
 
-def _folder(context: TrainingContext, model: str, version: int) -> Path | None:
+def folder_of(context: TrainingContext, model: str, version: int) -> Path | None:
     try:
         return Path(context.at_hand(context.registry.version(model, version).served).path)
     except NotFound:  # it was removed; only recipes that start from it differ
         return None
 
 
-def _champion_until(context: TrainingContext, version: int, model: str) -> np.datetime64 | None:
+def champion_until_of(context: TrainingContext, version: int, model: str) -> np.datetime64 | None:
     """When the newest row that the version can have been trained on was predicted. The first
     version is older than all rows that were served; another one says so in its lineage."""
     if version == 1:
@@ -212,7 +212,7 @@ def _champion_until(context: TrainingContext, version: int, model: str) -> np.da
     return np.datetime64(as_of, "us")
 
 
-def _found(names: Iterable[str]) -> dict[str, Recipe]:
+def recipes_of(names: Iterable[str]) -> dict[str, Recipe]:
     return {name: find_recipe(name) for name in names}
 
 
@@ -230,7 +230,7 @@ def _read(
     )
 
 
-def _check_signature(ours: Signature, theirs: Signature) -> None:
+def check_signature(ours: Signature, theirs: Signature) -> None:
     """Raises Rejected unless both have the same inputs, and ours the outputs of theirs, since both
     answer the same requests. Ours may have an interval or a set that theirs
     lacks."""

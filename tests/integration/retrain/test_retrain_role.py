@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from driftloop_contracts.clock import system_clock
 from driftloop_contracts.events import (
@@ -38,9 +40,11 @@ from driftloop_retrain.job.role import run
 from driftloop_retrain.record.graph_identity import graph_hash
 from driftloop_retrain.tabular.dataset import Dataset, input_tensors
 from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.initial_training import train_first
 from driftloop_retrain.tabular.recipes import FitContext, FittedModel
 from driftloop_retrain.tabular.recipes.check import example
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
+from driftloop_retrain.tabular.several.data import from_file_together
 from driftloop_settings import RetrainSettings, RolloutSettings, Settings
 from driftloop_store import Store, open_store
 
@@ -124,8 +128,8 @@ def archive(
     rows |= {f"out_{name}": values.tolist() for name, values in outputs.items()}
     table = pa.table(rows, schema=prediction_schema(champion.signature))
     labels = tuple(
-        LabelEvent(f"{model}{i:06}", 0, int(label), at[i], at[i])
-        for i, label in enumerate(data.labels)
+        LabelEvent(f"{model}{i:06}", 0, label, at[i], at[i])
+        for i, label in enumerate(data.label_values)
     )
     writer = open_lake(settings).writer()
     writer.positions([(PREDICTIONS, 0), (LABELS, 0)])
@@ -390,3 +394,50 @@ def test_a_retrained_version_is_reproduced_from_what_it_names(
     assert found["ok"]
     assert all(item["same"] for item in found["compared"])
     assert open_registry(settings).aliases("loans") == before
+
+
+def test_a_model_with_two_labels_is_trained_and_retrained_on_real_rows(tmp_path: Path) -> None:
+    """The card that people got and the limit that they asked for; a third has no limit."""
+    settings = Settings(
+        state_dir=tmp_path / "state",
+        retrain={"budget_s": 0, "families": ("gradient-boosting",), "min_improvement": 0.0},
+    )
+    settings.state_dir.mkdir()
+    table = pq.read_table(Path(__file__).parents[2] / "fixtures" / "credit_card.parquet")
+    pq.write_table(table.slice(0, 300), tmp_path / "first.parquet")
+    tasks: Any = {"card": "classification", "requested_credit_limit": "regression"}
+    first = train_first(
+        settings, tmp_path / "first.parquet", name="offers", label=list(tasks), task=tasks,
+        output=tmp_path / "first", time_column=None, drop=(), families=("gradient-boosting",),
+        say=lambda _: None,
+    )  # fmt: skip
+    document = yaml.safe_load(Path(first["spec"]).read_text())
+    spec = ModelSpec.from_dict(
+        {k: v for k, v in document.items() if k not in ("model", "reference")}
+    )
+    champion = OnnxModel(tmp_path / "first")
+    registry, store = open_registry(settings), open_store(settings.store_url)
+    made = registry.register(
+        "offers", tmp_path / "first", champion.signature, metrics={}, params={}, tags={}
+    )
+    served = ServedVersion(made.version, made.path, champion.signature)
+    store.put_deployment(Deployment(spec, (served,), TrafficSplit(1)))
+    pq.write_table(table.slice(300), tmp_path / "rest.parquet")
+    rest = from_file_together(tmp_path / "rest.parquet", tasks, None)
+    labels = rest.labels.copy()
+    labels["requested_credit_limit"][::3] = np.nan  # type: ignore[call-overload]
+    archive(settings, champion, replace(rest, labels=labels), "offers")
+    store.request_retrain(
+        Retrain(id=RETRAIN, model="offers", at=NOW, trigger="operator", reason="a test", champion=1)
+    )
+    run_in_a_process(settings, RETRAIN)
+    assert store.retrain(RETRAIN).state == "succeeded", store.retrain(RETRAIN)
+    result = store.retrain(RETRAIN).result
+    assert result["data_checks"]["labelled"] == {"card": 1200, "requested_credit_limit": 800}
+    assert result["search"]["chosen"] in ("one model for each label", "multi-task-network")
+    assert len(result["search"]["losses"]) == 2
+    names = [check["name"] for check in result["gate"]["checks"]]
+    assert names[:3] == ["overall", "error card", "squared requested_credit_limit"]
+    after = OnnxModel(registry.version("offers", 2).path)
+    assert after.signature == champion.signature
+    assert set(result["outputs"]) == set(tasks)

@@ -13,12 +13,20 @@ from driftloop_cli.main import app
 
 RECIPES = """
 import time
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from driftloop_retrain.tabular.recipes import recipe
 
 @recipe
 def good(train, context):
     return LogisticRegression().fit(train.features.to_pandas(), train.labels)
+
+@recipe
+def both(train, context):
+    rows = train.features.to_pandas()
+    return {
+        "late": LogisticRegression().fit(rows, list(train.label("late"))),
+        "cost": LinearRegression().fit(rows, train.label("cost")),
+    }
 
 @recipe
 def useless(train, context):
@@ -52,6 +60,16 @@ DATA = ("--data", "rows.parquet", "--label", "late", "--task", "classification")
 @pytest.mark.usefixtures("here")
 def test_a_recipe_of_the_current_folder_is_checked_on_own_rows() -> None:
     assert asked("recipes_of_mine:good", *DATA) == (0, {"recipe": "good", "ok": True})
+
+
+def test_a_recipe_of_several_labels_is_checked(here: Path) -> None:
+    table = pq.read_table(here / "rows.parquet")
+    cost = pa.array([3.0 * amount for amount in table["amount"].to_pylist()])
+    pq.write_table(table.append_column("cost", cost), here / "rows.parquet")
+    said = (*DATA[:4], "--label", "cost", "--task", "cost=regression")
+    assert asked("recipes_of_mine:both", *said) == (0, {"recipe": "both", "ok": True})
+    code, document = asked("recipes_of_mine:useless", *said)
+    assert (code, "of several labels is not known" in document["error"]) == (1, True)
 
 
 @pytest.mark.usefixtures("here")

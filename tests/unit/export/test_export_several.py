@@ -127,6 +127,14 @@ def test_an_estimator_of_several_values(tmp_path: Path, model: Any) -> None:
     np.testing.assert_allclose(found["level"].ravel(), native[:, 1], rtol=1e-4, atol=1e-5)
 
 
+def test_labels_of_one_column_are_those_of_a_model_of_one_output(tmp_path: Path) -> None:
+    model = LinearRegression().fit(FRAME, AMOUNT)
+    export(model, FRAME, "m", pd.DataFrame({"amount": AMOUNT}), tmp_path)
+    assert spec_in(tmp_path).labels == ()
+    reference = pq.read_table(tmp_path / "reference.parquet")
+    np.testing.assert_array_equal(reference["label_number"], AMOUNT)
+
+
 BOTH = {
     "approve": DecisionTreeClassifier(max_depth=2).fit(FRAME, APPROVE),
     "amount": LinearRegression().fit(FRAME, AMOUNT),

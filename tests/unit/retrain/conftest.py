@@ -1,9 +1,8 @@
 """A lake in memory with what a stack would have archived, and what a retrain works with."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from served_rows import MODEL, NOW, archived
 
-from driftloop_contracts.events import FIXED_COLUMNS
 from driftloop_contracts.model import Deployment, ModelSpec, ServedVersion, TrafficSplit
 from driftloop_contracts.retrain import Retrain
 from driftloop_lake.port import LakeCounts, Pin
 from driftloop_onnx import OnnxModel
 from driftloop_registry.memory_registry import MemoryRegistry
 from driftloop_retrain.job.job import RetrainContext
-from driftloop_retrain.tabular.dataset import Dataset, input_tensors
-from driftloop_retrain.tabular.inference import outputs_of
+from driftloop_retrain.tabular.dataset import input_tensors
 from driftloop_retrain.tabular.recipes import FitContext
 from driftloop_retrain.tabular.recipes.check import example
 from driftloop_retrain.tabular.recipes.gradient_boosting import GradientBoosting
 from driftloop_settings import RetrainSettings, Settings
 from driftloop_store import open_store
-
-NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-MODEL = "loans"
 
 
 @dataclass
@@ -79,34 +74,6 @@ class MemoryLake:
 
     def offsets(self, model: str, pin: Pin) -> dict[str, dict[str, int]]:
         return {"predictions": {"driftloop.predictions:0": 17}, "labels": {}}
-
-
-def archived(data: Dataset, champion: OnnxModel) -> pa.Table:
-    """The rows as served by the champion, one a second up to NOW, each with its label."""
-    count = data.rows
-    start = NOW - timedelta(seconds=count)
-    at = [start + timedelta(seconds=i) for i in range(count)]
-    fixed = {
-        "prediction_id": [f"p{i}" for i in range(count)],
-        "row": [0] * count,
-        "version": [1] * count,
-        "arm": ["stable"] * count,
-        "predicted_at": at,
-        "replica": ["r"] * count,
-        "sequence": list(range(count)),
-        "latency_s": [0.01] * count,
-        "error": [None] * count,
-        "routing_key_hash": [None] * count,
-        "trace_id": [None] * count,
-    }
-    columns = {f.name: pa.array(fixed[f.name], f.type) for f in FIXED_COLUMNS}
-    columns |= {f"in_{name}": data.features[name] for name in data.features.column_names}
-    for name, values in outputs_of(champion, data.features).items():
-        columns[f"out_{name}"] = pa.array(list(values))
-    columns["label"] = pa.array([json.dumps(label) for label in data.labels.tolist()])
-    columns["label_number"] = pa.array(data.labels.astype(float))
-    columns["label_at"] = pa.array(at, pa.timestamp("us", tz="UTC"))
-    return pa.table(columns)
 
 
 @pytest.fixture(scope="session")

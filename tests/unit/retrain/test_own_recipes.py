@@ -18,6 +18,8 @@ from driftloop_retrain.job.job import RetrainContext, run_retrain
 from driftloop_retrain.tabular.dataset import Dataset, dataset_of, input_tensors
 from driftloop_retrain.tabular.recipes import FitContext, find_recipe, recipe
 from driftloop_retrain.tabular.recipes.check import RecipeBroken, check_recipe_on, example
+from driftloop_retrain.tabular.several.check import check_recipe_together
+from driftloop_retrain.tabular.several.labels import structured
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "recipes.md"
 BLOCKS = {
@@ -97,8 +99,8 @@ EXAMPLES: dict[str, tuple[Any, Callable[[], Dataset]]] = {
 }
 
 
-def test_the_guide_has_five_short_recipes() -> None:
-    assert set(BLOCKS) == set(EXAMPLES)
+def test_the_guide_has_five_short_recipes_and_one_of_several_labels() -> None:
+    assert set(BLOCKS) == {*EXAMPLES, "offers"}
     for block in BLOCKS.values():
         body = block[block.index("@recipe") :].strip().splitlines()
         assert len(body) <= 18, block
@@ -111,6 +113,18 @@ def test_a_recipe_of_the_guide_does_what_a_retrain_needs(
 ) -> None:
     task, data = EXAMPLES[name]
     check_recipe_on(cookbook(name), task, data(), tmp_path)
+
+
+def test_the_recipe_of_several_labels_does_what_a_retrain_needs(
+    cookbook: Callable[[str], Any], tmp_path: Path
+) -> None:
+    tasks: Any = {"approve": "classification", "amount": "regression"}
+    data = numbers()
+    values = 3.0 * data.features["income"].to_numpy()
+    values[::4] = np.nan
+    labels = structured({"approve": data.labels.astype(object), "amount": values}, tasks)
+    both = dataset_of(data.features, labels, data.at, "a test")
+    check_recipe_together(cookbook("offers"), tasks, both, tmp_path)
 
 
 def test_a_network_continues_from_what_its_last_version_kept(

@@ -5,6 +5,7 @@ their number and balance. Rows are left out for one reason each and counted by i
 fails raises DataUnfit, with the reason and the first rows.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,7 +38,8 @@ class DataUnfit(Rejected):
 @dataclass(frozen=True)
 class DataReport:
     """rows: before any was left out. left_out: rows by reason. repeated: rows whose features and
-    label equal an earlier row's; they are kept. classes: rows by label, the largest first."""
+    label equal an earlier row's; they are kept. classes: rows by label, the largest first.
+    labelled: rows that have each of several labels."""
 
     rows: int
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class DataReport:
     classes: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     suspected_labels: Mapping[str, Any] | None = None
+    labelled: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -54,6 +57,7 @@ class DataReport:
             "classes": dict(self.classes),
             "warnings": list(self.warnings),
             "suspected_labels": self.suspected_labels,
+            **({"labelled": dict(self.labelled)} if self.labelled else {}),
         }
 
 
@@ -75,8 +79,9 @@ def checked(
             f"({settings.max_left_out:g})"
         )
     rows = data.where(kept) if left_out else data
-    warnings = list(_check_leaks(rows, settings))
-    classes = _check_labels(rows, task)
+    warnings, classes = list[str](), dict[str, int]()
+    if rows.labels.dtype.names is None:  # several labels are checked one by one
+        warnings, classes = check_labels(rows, task, settings)
     repeated = _repeated(rows)
     if repeated > REPEATED_SHARE * rows.rows:
         warnings.append(
@@ -84,6 +89,13 @@ def checked(
             "hold-out contains rows that were trained on"
         )
     return rows, DataReport(data.rows, left_out, repeated, classes, tuple(warnings))
+
+
+def check_labels(
+    data: Dataset, task: Task | None, settings: RetrainSettings
+) -> tuple[list[str], dict[str, int]]:
+    """Warnings on columns that know the label, and rows by class. Raises DataUnfit."""
+    return _check_leaks(data, settings), _check_labels(data, task)
 
 
 def shown_rows(wrong: NDArray[np.bool_]) -> str:
@@ -120,6 +132,9 @@ def _check_labels(data: Dataset, task: Task | None) -> dict[str, int]:
 def _repeated(data: Dataset) -> int:
     if any(pa.types.is_nested(each.type) for each in data.features.schema):
         return 0  # lists cannot be grouped by
-    table = data.features.append_column("driftloop label", pa.array(data.labels.tolist()))
+    values = data.label_values
+    if data.labels.dtype.names is not None:
+        values = [json.dumps(value) for value in values]
+    table = data.features.append_column("driftloop label", pa.array(values))
     table = table.rename_columns([str(n) for n in range(table.num_columns)])  # a name is a path
     return data.rows - int(table.group_by(table.column_names).aggregate([]).num_rows)

@@ -39,7 +39,8 @@ Losses = NDArray[np.float64]
 @dataclass(frozen=True)
 class Compared:
     """A candidate and the champion on n held-out rows. folder: of the version; lost: the losses [n]
-    of outputs for rows, by which the gate judges."""
+    of outputs for rows, by which the gate judges. own: of the graph's outputs, those that are
+    compared, by the names that the spec has."""
 
     spec: ModelSpec
     held: Dataset
@@ -49,6 +50,7 @@ class Compared:
     champion_folder: Path
     champion_outputs: Outputs
     lost: Callable[[Dataset, Outputs], Losses]
+    own: Callable[[Outputs], Outputs] = lambda outputs: outputs
 
 
 def evaluation_of(both: Compared) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def evaluation_of(both: Compared) -> dict[str, Any]:
 
     def asked(model: OnnxModel) -> Callable[[pa.Table], Losses]:
         part = both.held.slice(max(0, both.held.rows - ROWS), both.held.rows)
-        return lambda rows: both.lost(part, outputs_of(model, rows))
+        return lambda rows: both.lost(part, both.own(outputs_of(model, rows)))
 
     found: dict[str, Any] = {
         "importance": importance(both.held, asked(graph), asked(champion)),
@@ -186,7 +188,7 @@ def _typical(
         place = int(order[int(part * (len(order) - 1))])
         row = both.held.features.slice(place, 1)
         base, columns = contributions(
-            both.held.features, row, lambda rows: score(outputs_of(graph, rows))
+            both.held.features, row, lambda rows: score(both.own(outputs_of(graph, rows)))
         )
         found.append(
             {"quantile": part, "score": float(scores[place]), "mean": base, "columns": columns}

@@ -91,7 +91,7 @@ def _check(recipe: Recipe, task: Task, data: Dataset, folder: Path, tolerance: f
         return FitContext(task, inputs, 7, folder / name, classes=classes, rounds=rounds)
 
     model = recipe.fit(train, held, context("one"))
-    _expect(
+    expect(
         all(hasattr(model, name) for name in ("rounds", "predict", "export")),
         f"fit returns a {type(model).__name__} without rounds, predict and export",
     )
@@ -99,21 +99,14 @@ def _check(recipe: Recipe, task: Task, data: Dataset, folder: Path, tolerance: f
     again = recipe.fit(train, held, context("two")) if deterministic else model
     model.export(folder)
     graph = OnnxModel(folder)
-    _expect(
+    expect(
         {(t.name, t.datatype) for t in graph.signature.inputs}
         == {(t.name, t.datatype) for t in inputs},
         f"the graph's inputs {graph.signature.inputs} are not {inputs}",
     )
-    unknown = pa.array(["never seen"] * held.rows)
-    strange = pa.table(
-        {
-            f.name: unknown if pa.types.is_string(f.type) else held.features[f.name]
-            for f in held.features.schema
-        }
-    )
-    for rows in (held.features, strange, held.features.slice(0, 1)):
+    for rows in asked_rows(held.features):
         native, exported = model.predict(rows), outputs_of(graph, rows)
-        _expect(
+        expect(
             set(native) == set(exported),
             f"the graph's outputs {set(exported)} are not {set(native)}",
         )
@@ -123,9 +116,9 @@ def _check(recipe: Recipe, task: Task, data: Dataset, folder: Path, tolerance: f
     measured = metrics(task, output, held.labels, model.predict(held.features))
     loss = 1.0 - measured["accuracy"] if task == "classification" else measured["rmse"] ** 2
     naive = _naive(task, held.labels)
-    _expect(loss < naive, f"a loss of {loss:.3f} is not better than {naive:.3f} for a constant")
+    expect(loss < naive, f"a loss of {loss:.3f} is not better than {naive:.3f} for a constant")
     refit = recipe.fit(data, None, context("refit", model.rounds))
-    _expect(refit.rounds >= 1, "a fit without a validation part must train too")
+    expect(refit.rounds >= 1, "a fit without a validation part must train too")
 
 
 def _naive(task: Task, labels: NDArray[np.generic]) -> float:
@@ -134,6 +127,16 @@ def _naive(task: Task, labels: NDArray[np.generic]) -> float:
     return float(1.0 - np.unique(labels, return_counts=True)[1].max() / len(labels))
 
 
-def _expect(holds: bool, message: str) -> None:
+def asked_rows(features: pa.Table) -> tuple[pa.Table, ...]:
+    """The rows, the same with texts never seen, and the first alone."""
+    unknown = pa.array(["never seen"] * features.num_rows)
+    strange = {
+        f.name: unknown if pa.types.is_string(f.type) else features[f.name] for f in features.schema
+    }
+    return features, pa.table(strange), features.slice(0, 1)
+
+
+def expect(holds: bool, message: str) -> None:
+    """Raises RecipeBroken."""
     if not holds:
         raise RecipeBroken(message)

@@ -20,6 +20,14 @@ def _silent(fraction: float, loss: float | None) -> None:
 
 
 @dataclass(frozen=True)
+class LabelOf:
+    """One of several labels. classes: as in FitContext."""
+
+    task: Task
+    classes: NDArray[np.generic] | None = None
+
+
+@dataclass(frozen=True)
 class FitContext:
     """The arguments of a fit.
 
@@ -32,6 +40,8 @@ class FitContext:
     parameters: those of the recipe's `space` to train with, in place of its own. features:
     declared in the spec, which the built-in families make (`encoding.fit_rows`).
     champion_until: the champion was trained on no row after it; None: it is not known.
+    labels: of a recipe that trains several labels at once (`joint`), whose rows have them as
+    `labels["approve"]`, None or NaN for none; else empty.
     """
 
     task: Task
@@ -45,6 +55,7 @@ class FitContext:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     features: tuple[FeatureRule, ...] = ()
     champion_until: np.datetime64 | None = None
+    labels: Mapping[str, LabelOf] = field(default_factory=dict)
 
 
 class FittedModel(Protocol):
@@ -66,7 +77,9 @@ class Recipe(Protocol):
     model from the same arguments has an attribute `deterministic = False`: `driftloop reproduce`
     then only compares metrics. One with an attribute `space`, parameters by name (`tuning.space`),
     is searched: fits get them as `context.parameters`. `own_parameters` are those that it takes
-    without, as far as they lie in the space, and `starts` some that are tried first."""
+    without, as far as they lie in the space, and `starts` some that are tried first. One with an
+    attribute `joint = True` trains several labels at once: its fit returns a
+    `FittedTogether`."""
 
     @property
     def name(self) -> str: ...

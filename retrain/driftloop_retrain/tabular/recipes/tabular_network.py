@@ -74,11 +74,8 @@ class TabularNetwork:
         layout = layout_of(encoding, matrix, train.labels, context.classes, shape)
         epochs = context.rounds or self.max_epochs
         whole = max(epochs, self.max_epochs)
-        run = _Training(layout, encoding, (train, matrix), validation, context, whole)
-        while run.epoch < epochs and not run.stale:
-            run.advance(context.seed)
-            run.save()
-            context.report(run.epoch / epochs, run.loss)
+        run = NetworkTraining(layout, encoding, (train, matrix), validation, context, whole)
+        run.until(epochs, context)
         return FittedNetwork(layout, run.weights(), encoding, context.classes, run.best_epoch)
 
     def _shape(self, parameters: Parameters) -> dict[str, Any]:
@@ -99,7 +96,7 @@ class ResidualNetwork(TabularNetwork):
     residual: bool = True
 
 
-class _Training:
+class NetworkTraining:
     """The state of a fit after each epoch, loaded from its checkpoint if there is one."""
 
     def __init__(
@@ -140,6 +137,13 @@ class _Training:
     @property
     def stale(self) -> bool:
         return self._held is not None and self.epoch - self.best_epoch >= PATIENCE
+
+    def until(self, epochs: int, context: FitContext) -> None:
+        """Train up to an epoch, or until it no longer helps."""
+        while self.epoch < epochs and not self.stale:
+            self.advance(context.seed)
+            self.save()
+            context.report(self.epoch / epochs, self.loss)
 
     def advance(self, seed: int) -> None:
         """Train one epoch."""
@@ -237,12 +241,16 @@ class _Training:
         import torch
 
         dense, codes = prepared(self._layout, matrix)
+        weight = torch.from_numpy(data.weights.astype(np.float32))
+        return dense, codes, self._target(data), weight
+
+    def _target(self, data: Dataset) -> Any:
+        import torch
+
         if self._classes is not None:
-            target = torch.from_numpy(np.searchsorted(self._classes, data.labels))
-        else:
-            scaled = (data.labels.astype(float) - self._layout.center) / self._layout.spread
-            target = torch.from_numpy(scaled.astype(np.float32))
-        return dense, codes, target, torch.from_numpy(data.weights.astype(np.float32))
+            return torch.from_numpy(np.searchsorted(self._classes, data.labels))
+        scaled = (data.labels.astype(float) - self._layout.center) / self._layout.spread
+        return torch.from_numpy(scaled.astype(np.float32))
 
     def _losses(self, scores: Any, target: Any) -> Any:
         from torch.nn import functional as F

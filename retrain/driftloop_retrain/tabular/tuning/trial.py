@@ -1,6 +1,6 @@
 """A trial that is done, and which of several is the best. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -27,7 +27,7 @@ class Trial:
     span: Span
     rounds: int
     losses: NDArray[np.float64]
-    metrics: dict[str, float]
+    metrics: Mapping[str, float]
     scale: float | None = None
     rule: LossRule | None = None
     """Of a model with an objective; the losses of rows that do not count are NaN."""

@@ -12,14 +12,12 @@ import numpy as np
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
-from driftloop_evaluation.measures import objective_rule
 from driftloop_retrain.tabular.dataset import Span, Split
-from driftloop_retrain.tabular.evaluate import Outputs, loss_scale, losses, metrics
-from driftloop_retrain.tabular.export import answered_rows
-from driftloop_retrain.tabular.postprocessing.choice import Wanted, choose_steps
+from driftloop_retrain.tabular.evaluate import Outputs
 from driftloop_retrain.tabular.recipes.port import FitContext, Recipe
 from driftloop_retrain.tabular.tuning.folds import Fold, folds_of, together
 from driftloop_retrain.tabular.tuning.journal import Journal, TrialRecord
+from driftloop_retrain.tabular.tuning.judging import Judge, LossJudge
 from driftloop_retrain.tabular.tuning.space import Parameters
 from driftloop_retrain.tabular.tuning.trial import Trial
 from driftloop_retrain.tabular.tuning.trial_task import (
@@ -46,7 +44,8 @@ class Asked:
 
 class TrialRunner:
     """The trials of one search. total: how many there are in all, of a search that is repeated;
-    None: as many as the budget allows."""
+    None: as many as the budget allows. folds: in place of those of the parts. judge: in place of
+    the spec's objective."""
 
     def __init__(
         self,
@@ -56,9 +55,12 @@ class TrialRunner:
         settings: RetrainSettings,
         total: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        folds: Sequence[Fold] = (),
+        judge: Judge | None = None,
     ) -> None:
-        self._spec, self._context, self._settings = spec, context, settings
-        self._folds = folds_of(parts, settings)
+        self._context, self._settings = context, settings
+        self._judge = judge or LossJudge(spec, context.task, context.classes, settings)
+        self._folds = tuple(folds) or folds_of(parts, settings)
         self.held = together([fold.validation for fold in self._folds])
         """The validation rows."""
         self._total, self._clock = total, clock
@@ -199,43 +201,19 @@ class TrialRunner:
         return value
 
     def _judged(self, span: Span, record: TrialRecord, outputs: Outputs, number: int) -> Trial:
-        held, spec, context = self.held, self._spec, self._context
-        output = answer_tensor(spec)
-        # All are judged by what the first one, which the others have to beat, gets wrong.
-        scale, rule = (self._first.scale, self._first.rule) if self._first else (None, None)
-        if spec.objective is None:
-            scale = scale or loss_scale(context.task, held.labels, outputs[output])
-            found = losses(context.task, held.labels, outputs[output], scale)
-        else:
-            rule = rule or objective_rule(spec, spec.objective, answered_rows(held, outputs))
-            # With the label that the winner's graph would get: the answer that costs least.
-            wanted = Wanted(calibrate=False, by_costs=self._settings.decide == "costs")
-            chosen = choose_steps(
-                spec,
-                context.classes,
-                held.labels,
-                outputs,
-                lambda answers: rule.losses(answered_rows(held, answers)),
-                wanted,
-            )
-            found = chosen.losses
+        found = self._judge(self.held, outputs, self._first)
         return Trial(
             record.family,
             span,
             record.rounds,
-            found,
-            metrics(context.task, output, held.labels, outputs, context.classes),
-            scale,
-            rule,
+            found.losses,
+            found.metrics,
+            found.scale,
+            found.rule,
             record.parameters,
             record.seconds,
             number,
         )
-
-
-def answer_tensor(spec: ModelSpec) -> str:
-    """Return the name of the output that labels are compared with."""
-    return spec.output or ("label" if spec.task == "classification" else "value")
 
 
 def _key(spec: ModelSpec, settings: RetrainSettings, parts: Split) -> str:
