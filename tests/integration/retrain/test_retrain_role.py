@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -397,15 +398,17 @@ def test_a_retrained_version_is_reproduced_from_what_it_names(
 
 
 def test_a_model_with_two_labels_is_trained_and_retrained_on_real_rows(tmp_path: Path) -> None:
-    """The card that people got and the limit that they asked for; a third has no limit."""
+    """Whether a car kept an eighth of its value, and its price, which a third of the rows lack."""
     settings = Settings(
         state_dir=tmp_path / "state",
         retrain={"budget_s": 0, "families": ("gradient-boosting",), "min_improvement": 0.0},
     )
     settings.state_dir.mkdir()
-    table = pq.read_table(Path(__file__).parents[2] / "fixtures" / "credit_card.parquet")
+    table = pq.read_table(Path(__file__).parents[2] / "fixtures" / "car_price.parquet")
+    kept = pc.greater(pc.divide(table["price"], table["price_new"]), 0.125)
+    table = table.append_column("kept", kept.cast(pa.int64()))
     pq.write_table(table.slice(0, 300), tmp_path / "first.parquet")
-    tasks: Any = {"card": "classification", "requested_credit_limit": "regression"}
+    tasks: Any = {"kept": "classification", "price": "regression"}
     first = train_first(
         settings, tmp_path / "first.parquet", name="offers", label=list(tasks), task=tasks,
         output=tmp_path / "first", time_column=None, drop=(), families=("gradient-boosting",),
@@ -425,7 +428,7 @@ def test_a_model_with_two_labels_is_trained_and_retrained_on_real_rows(tmp_path:
     pq.write_table(table.slice(300), tmp_path / "rest.parquet")
     rest = from_file_together(tmp_path / "rest.parquet", tasks, None)
     labels = rest.labels.copy()
-    labels["requested_credit_limit"][::3] = np.nan  # type: ignore[call-overload]
+    labels["price"][::3] = np.nan  # type: ignore[call-overload]
     archive(settings, champion, replace(rest, labels=labels), "offers")
     store.request_retrain(
         Retrain(id=RETRAIN, model="offers", at=NOW, trigger="operator", reason="a test", champion=1)
@@ -433,11 +436,11 @@ def test_a_model_with_two_labels_is_trained_and_retrained_on_real_rows(tmp_path:
     run_in_a_process(settings, RETRAIN)
     assert store.retrain(RETRAIN).state == "succeeded", store.retrain(RETRAIN)
     result = store.retrain(RETRAIN).result
-    assert result["data_checks"]["labelled"] == {"card": 1200, "requested_credit_limit": 800}
+    assert result["data_checks"]["labelled"] == {"kept": 1200, "price": 800}
     assert result["search"]["chosen"] in ("one model for each label", "multi-task-network")
     assert len(result["search"]["losses"]) == 2
     names = [check["name"] for check in result["gate"]["checks"]]
-    assert names[:3] == ["overall", "error card", "squared requested_credit_limit"]
+    assert names[:3] == ["overall", "error kept", "squared price"]
     after = OnnxModel(registry.version("offers", 2).path)
     assert after.signature == champion.signature
     assert set(result["outputs"]) == set(tasks)

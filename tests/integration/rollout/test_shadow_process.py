@@ -66,7 +66,7 @@ def eating_graph(folder: Path, numbers: int) -> ServedVersion:
         helper.make_node("Gather", ["x", "column"], ["first"], axis=1),
         helper.make_node("Unsqueeze", ["first", "axis"], ["tall"]),
         helper.make_node("Expand", ["tall", "shape"], ["spread"]),
-        helper.make_node("ReduceMax", ["spread", "axis"], ["back"], keepdims=0),
+        helper.make_node("ReduceMax", ["spread"], ["back"], axes=[1], keepdims=0),
         helper.make_node("Greater", ["back", "at"], ["above"]),
         helper.make_node("Cast", ["above"], ["label"], to=TensorProto.INT64),
     ]
