@@ -131,8 +131,8 @@ MOMENTS = (
     Moment("demo-retrain", "retrains",
            lambda retrain: (retrain.get("progress") or {}).get("fraction", 0) > 0.1,
            "/retrains/{id}", "trigger"),
-    Moment("demo-canary", "rollouts", lambda rollout: rollout["weight"] > 0, "/rollouts/{id}",
-           "table-evidence"),
+    Moment("demo-canary", "rollouts", lambda rollout: rollout.get("weight", 0) > 0,
+           "/rollouts/{id}", "table-evidence"),
     Moment("demo-promoted", "rollouts", lambda one: one["state"] in ("watched", "promoted"),
            "/models/car_loan?last=1h", "error"),
 )  # fmt: skip
