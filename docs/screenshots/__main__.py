@@ -132,7 +132,7 @@ MOMENTS = (
            lambda retrain: (retrain.get("progress") or {}).get("fraction", 0) > 0.1,
            "/retrains/{id}", "trigger"),
     Moment("demo-canary", "rollouts", lambda rollout: rollout.get("weight", 0) > 0,
-           "/rollouts/{id}", "table-evidence"),
+           "/rollouts/{id}", "table-pairs"),
     Moment("demo-promoted", "rollouts", lambda one: one["state"] in ("watched", "promoted"),
            "/models/car_loan?last=1h", "error"),
 )  # fmt: skip

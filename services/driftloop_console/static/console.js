@@ -49,7 +49,11 @@
     const options = {
       width, height: chart.small ? 90 : 260, bands,
       cursor: { show: !chart.small }, legend: { show: !chart.small },
-      scales: chart.log ? { y: { distr: 3 } } : {},
+      // A single point would get an axis of years.
+      scales: {
+        x: { range: (plot, least, most) => (most > least ? [least, most] : [least - 30, most + 30]) },
+        ...(chart.log ? { y: { distr: 3 } } : {}),
+      },
       axes: chart.small ? [{ show: false }, { ...axis, size: 40 }] : [axis, { ...axis, size: 64, ...(chart.log ? powers(axis) : {}) }],
       series: [{}, ...chart.series.map((one, index) => ({
         label: one.label, ...looks[one.look],

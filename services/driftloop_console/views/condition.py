@@ -154,7 +154,9 @@ def _handled(alert: Alert, records: ModelRecords) -> bool:
 
 def _alert(alert: Alert, alerts: int, records: ModelRecords, settings: Settings) -> Condition:
     more = f" ({alerts - 1} more)" if alerts > 1 else ""
-    why = f"{_upper(words.clip(alert.message, 300)).rstrip('.')}{more}."
+    said = words.clip(alert.message, 300).rstrip(".")
+    # A name is not written in another way because a sentence begins with it.
+    why = f"{said if said.startswith(alert.model) else _upper(said)}{more}."
     decision = records.decision
     if alert.kind is CheckKind.QUALITY:
         then = (
@@ -190,6 +192,9 @@ def _canary(rollout: Record) -> Condition:
     if state in ("pending", "loading"):
         why = f"Version {version} is loaded for a canary."
         return Condition(Word.CANARY, why, "It gets no traffic until all replicas hold it.")
+    if state == "shadow":
+        why = f"Version {version} answers in the shadow: nobody gets its answers."
+        return Condition(Word.CANARY, why, "A worse one ends there; otherwise the canary begins.")
     if state in ("running", "paused"):
         steps = rollout.get("steps", ())
         step = f"step {rollout.get('step', 0) + 1} of {max(len(steps) - 1, 1)}"
@@ -209,8 +214,9 @@ def _canary(rollout: Record) -> Condition:
             )
         return Condition(Word.CANARY, why, then)
     if state == "watched":
-        why = f"Version {version} is promoted; the former champion keeps a part of the traffic."
-        then = "The part ends when the labels of the promotion have come; harm is rolled back."
+        keeps = "answers in the shadow" if rollout.get("watch") else "keeps a part of the traffic"
+        why = f"Version {version} is promoted; the former champion {keeps}."
+        then = "That ends when the labels of the promotion have come; harm is rolled back."
         return Condition(Word.CANARY, why, then)
     way = "promoted" if state == "promoting" else "taken back"
     return Condition(Word.CANARY, f"Version {version} is being {way}.", "Replicas are switching.")

@@ -145,7 +145,20 @@ def evidence(decision: Record | None) -> dict[str, Any]:
     if decision is None:
         return {}
     return {
-        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else value
+        name.replace("_", " "): _in_words(name, value)
         for name, value in decision.get("evidence", {}).items()
         if value not in (None, [], "")
     }
+
+
+def _in_words(name: str, value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return words.count(value)
+        case float():
+            return words.number(value)
+        case list():
+            return ", ".join(map(str, value))
+    return words.time(value) if name.endswith(("_at", "_due")) else str(value)

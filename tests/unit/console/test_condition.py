@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from console_records import NOW, alert, monitor_state, served, waited, window
@@ -106,6 +107,24 @@ def test_a_canary_says_its_share_its_step_and_its_end(settings: Settings) -> Non
     assert "about 2 h more. Without a verdict by 2026-12-06" in found.then
     paused = condition(replace(WATCHED, rollout={**ROLLOUT, "state": "paused"}), settings)
     assert "until it is resumed" in paused.then
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"state": "shadow"}, "Version 2 answers in the shadow: nobody gets its answers"),
+        ({"state": "watched", "watch": {}}, "the former champion keeps a part of the traffic"),
+        ({"state": "watched", "watch": {"began": ""}}, "the former champion answers in the shadow"),
+        ({"state": "promoting"}, "Version 2 is being promoted"),
+        ({"state": "rolling_back"}, "Version 2 is being taken back"),
+    ],
+)
+def test_each_state_of_a_rollout_is_said(
+    settings: Settings, record: dict[str, Any], words: str
+) -> None:
+    found = condition(replace(WATCHED, rollout={**ROLLOUT, **record}), settings)
+    assert found.word is Word.CANARY
+    assert words in found.why
 
 
 def test_a_rollout_that_is_over_is_no_canary(settings: Settings) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from driftloop_console.views.retrain_page import (
     attempts_table,
     data_checks,
+    evidence,
     gate_table,
     trials_table,
 )
@@ -28,6 +29,17 @@ def test_what_was_left_out_is_counted_by_reason() -> None:
         "Labels that are probably wrong": "11 of 1,700 looked at",
         "Warnings": "a; b",
     }
+
+
+def test_what_the_trigger_saw_is_in_words() -> None:
+    saw = {
+        "alert": True, "rise": 0.0327624627, "labels": 31_100, "drifted": ["age", "income"],
+        "change_at": "2026-11-29T12:00:00.5+00:00", "schedule_due": None, "active_retrain": "r1",
+    }  # fmt: skip
+    assert evidence({"evidence": saw}) == {
+        "alert": "yes", "rise": "0.03276", "labels": "31,100", "drifted": "age, income",
+        "change at": "2026-11-29 12:00:00 UTC", "active retrain": "r1",
+    }  # fmt: skip
 
 
 def test_attempts_lead_to_their_pages_and_say_why_they_failed() -> None:
