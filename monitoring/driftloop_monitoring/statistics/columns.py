@@ -49,17 +49,15 @@ class Column:
 def columns_of(table: pa.Table, prefix: str) -> dict[str, Column]:
     """Return the columns whose names start with `prefix` (`in_`, `out_`), without the prefix.
 
-    A list column of equal lengths becomes `name[0]`, `name[1]`, … up to MAX_ELEMENTS. Of a pair of
-    probabilities only the second is used.
+    A list column of equal lengths becomes `name[0]`, `name[1]`, … up to MAX_ELEMENTS, with another
+    `_` where a column has that name. Of a pair of probabilities only the second is used.
     """
     found: dict[str, Column] = {}
-    for name in table.column_names:
-        if not name.startswith(prefix):
-            continue
-        array = table[name].combine_chunks()
-        short = name.removeprefix(prefix)
+    names = [n.removeprefix(prefix) for n in table.column_names if n.startswith(prefix)]
+    for short in names:
+        array = table[prefix + short].combine_chunks()
         if pa.types.is_list(array.type):
-            found.update({c.name: c for c in _elements(short, array)})
+            found.update({c.name: c for c in _elements(short, array, names)})
         else:
             found[short] = column(short, array)
     return found
@@ -77,11 +75,13 @@ def column(name: str, array: Any) -> Column:
     return Column(name, "number", np.asarray(numbers, dtype=np.float64))
 
 
-def _elements(name: str, array: Any) -> list[Column]:
+def _elements(name: str, array: Any, taken: Sequence[str]) -> list[Column]:
     lengths = pc.unique(pc.drop_null(pc.list_value_length(array))).to_pylist()
     if len(lengths) != 1 or not 0 < lengths[0] <= MAX_ELEMENTS:
         return []
     places: Sequence[int] = range(1, 2) if lengths[0] == 2 else range(lengths[0])
+    while any(f"{name}[{i}]" in taken for i in places):
+        name += "_"
     return [column(f"{name}[{i}]", pc.list_element(array, i)) for i in places]
 
 
