@@ -114,6 +114,10 @@ def up(
     run = run.with_insecure(insecure)
     only = None if roles is None else [name.strip() for name in roles.split(",")]
     roles_of(run.settings, only)
+    if run.settings.alerts.routes:
+        from driftloop_alerts.senders.building import check_routes
+
+        check_routes(run.settings.alerts)
     if detach:
         started = _detached(run, timeout_s, [] if roles is None else ["--roles", roles])
         run.emit(started, lambda: console.print(f"console: {started['endpoints']['control']}/"))

@@ -11,10 +11,10 @@ class AppriseSender:
         from apprise import Apprise
 
         self._apprise = Apprise()
-        self._known = self._apprise.add(url)
+        self.known = bool(self._apprise.add(url))
 
     def send(self, message: Message) -> None:
-        if not self._known:
+        if not self.known:
             raise Undelivered("Apprise does not know such an address")
         if not self._apprise.notify(title=message.title, body=text_of(message)):
             raise Undelivered("Apprise could not send it; see logs/alerts.log")

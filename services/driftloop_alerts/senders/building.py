@@ -11,6 +11,7 @@ from driftloop_alerts.senders.slack import Slack
 from driftloop_alerts.senders.smtp import Mail
 from driftloop_alerts.senders.teams import Teams
 from driftloop_alerts.senders.webhook import Webhook
+from driftloop_contracts.errors import Rejected
 from driftloop_settings.alert_sections import (
     AlertsSettings,
     RouteSettings,
@@ -20,6 +21,20 @@ from driftloop_settings.alert_sections import (
 
 PAGERDUTY = "events.pagerduty.com"
 CHATS: dict[str, type[Slack] | type[Teams]] = {"slack": Slack, "teams": Teams}
+
+
+def check_routes(alerts: AlertsSettings) -> None:
+    """Raises Rejected for an address that Apprise does not know; the settings have checked the
+    others."""
+    for route in alerts.routes:
+        to = route.to.get_secret_value()
+        if scheme_of(to) == "apprise":
+            from driftloop_alerts.senders.apprise_sender import AppriseSender
+
+            if not AppriseSender(to.partition(":")[2]).known:
+                raise Rejected(
+                    f"alerts.routes, {route.name!r}: `to` is an address that Apprise does not know"
+                )
 
 
 def sender_for(route: RouteSettings, alerts: AlertsSettings) -> Sender:

@@ -21,10 +21,11 @@ from receiver_schemas import (
 from driftloop_alerts.conditions import sentence
 from driftloop_alerts.grouping import Item
 from driftloop_alerts.message import Message, compose
-from driftloop_alerts.senders.building import sender_for
+from driftloop_alerts.senders.building import check_routes, sender_for
 from driftloop_alerts.senders.http_post import retry_after_s
 from driftloop_alerts.senders.port import Undelivered
 from driftloop_alerts.signed_links import Links, Signer
+from driftloop_contracts.errors import Rejected
 from driftloop_contracts.incident import Cause, NoticeKind, Urgency
 from driftloop_settings.alert_sections import AlertsSettings
 
@@ -126,6 +127,15 @@ def test_whatever_apprise_knows_gets_title_and_text(receiver: Receiver) -> None:
         send(to, message(OPENED))
     with pytest.raises(Undelivered, match="Apprise does not know such an address"):
         send("apprise:no-such-service://x", message(OPENED))
+
+
+def test_an_address_that_apprise_does_not_know_is_refused_before_the_start() -> None:
+    def settings(to: str) -> AlertsSettings:
+        return AlertsSettings(routes=({"name": "night", "to": to},))  # type: ignore[arg-type]
+
+    check_routes(settings("apprise:json://host/hook"))
+    with pytest.raises(Rejected, match="'night': `to` is an address that Apprise does not know"):
+        check_routes(settings("apprise:no-such-service://x"))
 
 
 def test_a_receiver_that_hangs_is_given_up_after_the_timeout(receiver: Receiver) -> None:
