@@ -107,17 +107,12 @@ def up(
 
     All files are under the state directory; started again, it resumes where it stopped.
     """
-    from driftloop_cli.roles import roles_of
-    from driftloop_cli.supervisor import Supervisor
+    from driftloop_cli.supervisor import Supervisor, refuse_wrong_start
     from driftloop_settings.stop_signal import stop_on_signals
 
     run = run.with_insecure(insecure)
     only = None if roles is None else [name.strip() for name in roles.split(",")]
-    roles_of(run.settings, only)
-    if run.settings.alerts.routes:
-        from driftloop_alerts.senders.building import check_routes
-
-        check_routes(run.settings.alerts)
+    refuse_wrong_start(run.settings, only)
     if detach:
         started = _detached(run, timeout_s, [] if roles is None else ["--roles", roles])
         run.emit(started, lambda: console.print(f"console: {started['endpoints']['control']}/"))

@@ -255,6 +255,15 @@ def _of(child: Child) -> RoleProcess:
     return child.process
 
 
+def refuse_wrong_start(settings: Settings, only: Collection[str] | None) -> None:
+    """Raises NotFound or Rejected for roles or routes of alerts that cannot be."""
+    roles_of(settings, only)
+    if settings.alerts.routes:
+        from driftloop_alerts.senders.building import check_routes
+
+        check_routes(settings.alerts)
+
+
 def refuse_taken_ports(settings: Settings) -> None:
     """Raises Conflict if another process has a configured port, unless the replicas of a killed
     supervisor may still have it: `Supervisor` waits for them."""
