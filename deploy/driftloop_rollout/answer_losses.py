@@ -10,9 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.language import ANSWERED_BY
 from driftloop_contracts.model import ModelSpec
-from driftloop_evaluation.scorer import Scorer
+from driftloop_evaluation.scorer import Scorer, answers_in
 from driftloop_judge.calibration import doubt
 from driftloop_judge.judge import Judge, JudgedAnswer, judged_answer
 from driftloop_judge.lookup import judge_of
@@ -48,7 +47,9 @@ class AnswerLosses:
         }
         why = [self.scorer.problem] if self.scorer and self.scorer.problem else []
         if self.judge is not None:
-            asked = [*_judged(candidate), *_judged(champion)]
+            asked = [
+                judged_answer(row) for rows in (candidate, champion) for row in answers_in(rows)
+            ]
             losses, missing = _losses(self.judge, asked, self.judge_s)
             why += [f"the judge {self.judge.name}: {missing}"] if missing else []
             found[JUDGE] = losses[: candidate.num_rows], losses[candidate.num_rows :]
@@ -74,11 +75,6 @@ def answer_losses(
     if why := doubt(rated, settings.judge.min_rated, settings.judge.min_auc):
         return replace(found, notes=(f"the judge does not compare: {why}",))
     return replace(found, judge=judge)
-
-
-def _judged(rows: pa.Table) -> list[JudgedAnswer | None]:
-    known = [name for name in ANSWERED_BY if name in rows.column_names]
-    return [judged_answer(row) for row in rows.select(known).to_pylist()]
 
 
 def _losses(

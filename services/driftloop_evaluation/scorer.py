@@ -65,6 +65,11 @@ def scorer_of(spec: ModelSpec) -> Scorer | None:
     return Scorer(load_plugin(str(named), "options.scorer"))
 
 
+def answers_in(rows: pa.Table) -> list[dict[str, Any]]:
+    """What `readable` reads of each row."""
+    return rows.select([name for name in ANSWERED_BY if name in rows.column_names]).to_pylist()  # type: ignore[no-any-return]
+
+
 def scorer_losses(spec: ModelSpec, rows: pa.Table) -> Floats:
     """1 - score of each of n answers, NaN for one that a scorer cannot read; labels are not asked.
     Raises Rejected if there is no scorer, or if its scores cannot be relied on."""
@@ -74,9 +79,8 @@ def scorer_losses(spec: ModelSpec, rows: pa.Table) -> Floats:
     missing = {"in_messages", "out_text"} - {*rows.column_names}
     if missing:
         raise Rejected("metric 'scorer': conversations and answers are not kept as texts")
-    known = rows.select([name for name in ANSWERED_BY if name in rows.column_names])
     found = np.full(rows.num_rows, np.nan)
-    for i, row in enumerate(known.to_pylist()):
+    for i, row in enumerate(answers_in(rows)):
         if (answer := readable(row)) is not None:
             found[i] = 1.0 - scorer(*answer)
     if scorer.problem:

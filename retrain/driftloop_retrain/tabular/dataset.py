@@ -273,6 +273,18 @@ class Split:
     """train + validation: the data of the winner's final training."""
     fresh_from: int | None
 
+    @property
+    def fresh_rows(self) -> int:
+        """Of all parts."""
+        rows = self.fit.rows + self.holdout.rows
+        return 0 if self.fresh_from is None else rows - self.fresh_from
+
+    @property
+    def words(self) -> str:
+        """How many rows there are, and how many since the change."""
+        since = f", {self.fresh_rows:,} of them since the change" if self.fresh_rows else ""
+        return f"{self.fit.rows + self.holdout.rows:,} labelled rows{since}"
+
 
 def split(data: Dataset, settings: RetrainSettings, change_at: datetime | None) -> Split:
     """Split the rows by time. Raises Rejected if a part would be empty."""

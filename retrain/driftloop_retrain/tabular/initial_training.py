@@ -1,6 +1,5 @@
 """Trains the first version of a model from a file."""
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from driftloop_retrain.tabular.data_checks import checked
 from driftloop_retrain.tabular.data_warnings import data_warnings
 from driftloop_retrain.tabular.dataset import from_file, input_tensors, split
 from driftloop_retrain.tabular.export import REFERENCE
+from driftloop_retrain.tabular.first_files import folder_made, keep, said_once
 from driftloop_retrain.tabular.postprocessing.interval import ENDS
 from driftloop_retrain.tabular.recipes import find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.recipe_catalogue import TABULAR
@@ -99,15 +99,7 @@ def train_first(
     warnings = [*found.warnings, *data_warnings(parts, kind)]
     for warning in warnings:
         say(f"warning: {warning}")
-    said: set[str] = set()
-
-    def report(_: float, message: str) -> None:
-        if message not in said:
-            said.add(message)
-            say(message)
-
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output) as work:
+    with folder_made(output) as work:
         candidate = make_candidate(
             settings,
             spec,
@@ -115,11 +107,10 @@ def train_first(
             parts,
             recipes,
             classes_of(spec, rows),
-            Path(work),
-            report,
+            work,
+            said_once(say),
         )
-        for file in candidate.folder.iterdir():
-            file.replace(output / file.name)
+        keep(candidate.folder, output)
     return _written(output, spec) | {
         "family": candidate.found.best.family,
         "metrics": candidate.metrics,

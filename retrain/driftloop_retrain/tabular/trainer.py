@@ -2,7 +2,7 @@
 ONNX."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,7 @@ class TabularTrainer:
         tell("data", 0.01, f"checking {read.rows:,} labelled rows")
         data, found = checked(read, spec.task, parse_training_rules(spec.options), settings.retrain)
         rows = split(data, settings.retrain, order.change_at)
-        fresh = 0 if rows.fresh_from is None else data.rows - rows.fresh_from
-        since = f", {fresh:,} of them since the change" if fresh else ""
-        tell("data", 0.02, f"{data.rows:,} labelled rows{since}")
+        tell("data", 0.02, rows.words)
         inputs = champion.signature.inputs
         look = FitContext(spec.task, inputs, settings.retrain.seed, order.work / "checkpoints")
         found = replace(found, suspected_labels=suspected_labels(rows.fit, look))
@@ -116,7 +114,7 @@ class TabularTrainer:
             span=best.span.name,
             rounds=best.rounds,
             rows=data.rows,
-            fresh_rows=fresh,
+            fresh_rows=rows.fresh_rows,
             data=data.source,
             trained_rows=rows.fit.rows,
             holdout_rows=rows.holdout.rows,
@@ -133,10 +131,7 @@ class TabularTrainer:
                 "twin": candidate.twin,
                 "trials": _trials(judged, candidate, rows),
                 "search": dict(candidate.found.record),
-                "parity": {
-                    "rows": candidate.parity.rows,
-                    "largest_difference": candidate.parity.largest_difference,
-                },
+                "parity": asdict(candidate.parity),
             },
         )
         # Times differ from run to run: a training that is repeated does what this one did.

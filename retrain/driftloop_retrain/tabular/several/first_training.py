@@ -1,6 +1,5 @@
 """Trains the first version of a model with several labels from a file."""
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from driftloop_export.several import output_names
 from driftloop_retrain.tabular.csv_file import FOUND, CsvForm
 from driftloop_retrain.tabular.data_warnings import data_warnings
 from driftloop_retrain.tabular.dataset import Dataset, input_tensors, split
+from driftloop_retrain.tabular.first_files import folder_made, keep, said_once
 from driftloop_retrain.tabular.recipes import find_recipe, recipe_names
 from driftloop_retrain.tabular.recipes.recipe_catalogue import TABULAR
 from driftloop_retrain.tabular.several.candidate import make_together
@@ -71,20 +71,11 @@ def train_first_together(
         )
     for warning in warnings:
         say(f"warning: {warning}")
-    said: set[str] = set()
-
-    def report(_: float, message: str) -> None:
-        if message not in said:
-            said.add(message)
-            say(message)
-
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output) as work:
+    with folder_made(output) as work:
         candidate = make_together(
-            settings, spec, outputs, inputs, parts, recipes, classes, Path(work), report
+            settings, spec, outputs, inputs, parts, recipes, classes, work, said_once(say)
         )
-        for file in candidate.folder.iterdir():
-            file.replace(output / file.name)
+        keep(candidate.folder, output)
     say(candidate.found.words)
     return spec, {
         "family": candidate.found.family,

@@ -1,7 +1,7 @@
 """The trainer of models with several labels: one multi-task network or one model for each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -97,10 +97,8 @@ class SeveralTrainer:
             context, spec, champion.signature, order.pin, order.as_of, order.change_at, arrived
         )
         data, rows = made.data, made.rows
-        fresh = 0 if rows.fresh_from is None else data.rows - rows.fresh_from
-        since = f", {fresh:,} of them since the change" if fresh else ""
         said = partly(data, made.classes)
-        tell("data", 0.02, f"{data.rows:,} labelled rows{since}" + (f": {said}" if said else ""))
+        tell("data", 0.02, rows.words + (f": {said}" if said else ""))
         candidate = make_together(
             settings,
             spec,
@@ -129,7 +127,7 @@ class SeveralTrainer:
             span=best.span.name,
             rounds=best.rounds,
             rows=data.rows,
-            fresh_rows=fresh,
+            fresh_rows=rows.fresh_rows,
             data=data.source,
             trained_rows=rows.fit.rows,
             holdout_rows=rows.holdout.rows,
@@ -148,10 +146,7 @@ class SeveralTrainer:
                     output.label: _output(output, made, candidate, champion, theirs, order.work)
                     for output in made.outputs
                 },
-                "parity": {
-                    "rows": candidate.parity.rows,
-                    "largest_difference": candidate.parity.largest_difference,
-                },
+                "parity": asdict(candidate.parity),
             },
         )
         decided = {"optimise": (candidate.twin or {}).get("form", "off")}
