@@ -15,7 +15,7 @@ from driftloop_bus.memory_bus import MemoryBus
 from driftloop_bus.port import MAX_VALUE_BYTES, Member, Partition
 from driftloop_contracts.errors import NotFound, Rejected, RetryLater
 
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.integration)])

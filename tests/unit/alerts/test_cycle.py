@@ -235,7 +235,7 @@ def test_the_role_runs_until_it_is_stopped_and_its_heart_beats(tmp_path: Path) -
         running.start()
         eventually(lambda: (len(hook.requests), len(heart.requests)), all)
         stop.set()
-        running.join(30)
+        running.join(120)
         assert not running.is_alive()
         store.close()
     assert len(heart.requests) == 1, "one in heartbeat_s"

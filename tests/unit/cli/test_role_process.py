@@ -22,7 +22,7 @@ role = RoleProcess(body, "driftloop role tried", Path(sys.argv[1]))
 print(role.pid, flush=True)
 if sys.stdin.readline() == "stop\\n":
     role.terminate()
-role.wait(30)
+role.wait(120)
 print(role.returncode, flush=True)
 """
 
@@ -100,7 +100,7 @@ def test_a_role_ends_with_its_parent(tmp_path: Path) -> None:
     _until(lambda: "tried" in " ".join(child.cmdline()))
     os.kill(parent.process.pid, signal.SIGKILL)
     parent.process.communicate()
-    _, alive = psutil.wait_procs([child], timeout=10)
+    _, alive = psutil.wait_procs([child], timeout=120)
     assert not alive
 
 

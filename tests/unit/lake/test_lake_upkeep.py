@@ -195,11 +195,11 @@ def test_upkeep_works_only_while_its_archiver_leads(lake: Kept) -> None:
 
     with kept(lake.upkeep(), led, every_s=0.01):
         for _ in range(5):
-            assert asked[False].acquire(timeout=20)
+            assert asked[False].acquire(timeout=120)
         assert lake.pin().predictions == version
         leads.set()
         for _ in range(5):
-            assert asked[True].acquire(timeout=20)
+            assert asked[True].acquire(timeout=120)
     assert lake.pin().predictions > version
 
 

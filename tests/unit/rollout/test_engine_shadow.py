@@ -91,7 +91,7 @@ def answered(graph: EngineShadow, asked: pa.Table) -> Answered:
     graph.ask(asked)
     assert not graph.idle
     assert graph._order is not None
-    assert graph._order.done.wait(10)
+    assert graph._order.done.wait(120)
     found = graph.answered()
     assert found is not None
     assert graph.answered() is None

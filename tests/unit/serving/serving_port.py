@@ -81,7 +81,7 @@ class ServingPort:
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.AsyncClient(base_url=self.url, timeout=20)
+        self.http = httpx.AsyncClient(base_url=self.url, timeout=120)
 
     async def start(self) -> None:
         self._serving = asyncio.create_task(self.server._serve([self._listener]))

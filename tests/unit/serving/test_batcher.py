@@ -169,7 +169,7 @@ async def test_while_a_long_run_is_under_way_the_loop_goes_on_and_arrivals_gathe
     class Slow(OnnxModel):
         def run(self, inputs: Any) -> Any:
             started.set()
-            assert gate.wait(10)
+            assert gate.wait(120)
             return super().run(inputs)
 
     async with serving_port(tmp_path, runs_per_queue=1) as port:

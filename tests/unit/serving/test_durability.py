@@ -58,7 +58,7 @@ class Syncs:
         self.go.set()
 
     def __call__(self, file: int) -> None:
-        self.go.wait(20)
+        self.go.wait(120)
         if self.error is not None:
             raise self.error
         self.sizes.append(os.fstat(file).st_size)
@@ -153,7 +153,7 @@ class Kafka:
         with closing(open_store(f"sqlite:///{self._root / 'store.db'}")) as store:
             self._shipper = shipper = Shipper(self._root / "spool", self.bus, store, 100)
             while not self._stop.is_set():
-                self._wakeup.wait(30)
+                self._wakeup.wait(120)
                 while shipper.step(0.05) or (shipper._under_way and not self._stop.is_set()):
                     pass
 

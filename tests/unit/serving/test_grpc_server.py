@@ -78,7 +78,7 @@ class Client:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
         )
-        call = ask(request, metadata=metadata, timeout=20)
+        call = ask(request, metadata=metadata, timeout=120)
         return await call, dict(await call.initial_metadata())
 
     async def refused(self, name: str, request: Any, **options: Any) -> grpc.aio.AioRpcError:
@@ -139,7 +139,7 @@ async def test_what_a_page_in_a_browser_can_send_is_no_call(client: Client) -> N
         f"content-type: application/grpc\r\ncontent-length: {5 + len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + b"\0" + len(body).to_bytes(4, "big") + body)
-    answered = await asyncio.wait_for(reader.read(), 20)
+    answered = await asyncio.wait_for(reader.read(), 120)
     assert b"HTTP/1.1 2" not in answered
     assert b"grpc-status" not in answered
     writer.close()

@@ -55,7 +55,7 @@ class Engines:
             self.addresses += (address,)
         table = ModelTable({"tiny": held_remotely(DEPLOYMENT, [1], {1: self.addresses})})
         app = FastAPI()
-        front = Front(lambda: table, ReplicaMeter(), body_limit_bytes=1 << 20, timeout_s=20.0)
+        front = Front(lambda: table, ReplicaMeter(), body_limit_bytes=1 << 20, timeout_s=120.0)
         add_openai(app, front)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:

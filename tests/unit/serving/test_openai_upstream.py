@@ -112,7 +112,7 @@ async def test_giving_up_is_seen_by_the_engine() -> None:
         connection = await Upstreams().ask((address,), "/", {}, b"")
         await connection.head()
         connection.abort()
-        await asyncio.wait_for(gone.wait(), 10)
+        await asyncio.wait_for(gone.wait(), 120)
         with pytest.raises(UpstreamLost):
             await connection.chunk()
 

@@ -79,7 +79,7 @@ class Process:
 
 
 def asking(port: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=120)
     connection.sendall(b"who?")
     return connection
 
@@ -196,7 +196,7 @@ async def accepting(listener: socket.socket, word: bytes, *, shared: bool = True
 
 async def words(connections: list[socket.socket]) -> list[bytes]:
     loop = asyncio.get_running_loop()
-    return [await asyncio.wait_for(loop.sock_recv(c, 1), 20) for c in connections]
+    return [await asyncio.wait_for(loop.sock_recv(c, 1), 120) for c in connections]
 
 
 def burst(listener: socket.socket, count: int) -> list[socket.socket]:
