@@ -11,8 +11,8 @@ LENGTH = 64
 """Tokens after which texts are cut."""
 
 
-def tiny_classifier(classes: int = 3, seed: int = 0) -> tuple[Any, Any]:
-    """A DistilBERT and its WordPiece tokenizer."""
+def tiny_classifier(classes: int = 3, seed: int = 0, spread: float = 1.0) -> tuple[Any, Any]:
+    """A DistilBERT, whose weights have this standard deviation, and its WordPiece tokenizer."""
     import torch
     from tokenizers import BertWordPieceTokenizer
     from transformers import (
@@ -28,7 +28,8 @@ def tiny_classifier(classes: int = 3, seed: int = 0) -> tuple[Any, Any]:
     tokenizer = BertTokenizerFast(tokenizer_object=words._tokenizer)
     config = DistilBertConfig(
         vocab_size=len(tokenizer), dim=16, n_layers=1, n_heads=2, hidden_dim=32,
-        max_position_embeddings=LENGTH, initializer_range=1.0, pad_token_id=tokenizer.pad_token_id,
+        max_position_embeddings=LENGTH, initializer_range=spread,
+        pad_token_id=tokenizer.pad_token_id,
         id2label={number: f"topic {number}" for number in range(classes)},
         label2id={f"topic {number}": number for number in range(classes)},
         num_labels=classes,

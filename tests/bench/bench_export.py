@@ -157,10 +157,26 @@ def keras(x: Frame, y: Any, classifies: bool) -> Any:
     return model
 
 
-def hugging_face(_: Frame, y: Any, classifies: bool) -> Any:
-    from tiny_classifier import tiny_classifier
+def hugging_face(x: Frame, y: Any, classifies: bool) -> Any:
+    import torch as t
+    from tiny_classifier import LENGTH, tiny_classifier
 
-    return tiny_classifier(len(set(y)) if classifies else 1)
+    t.manual_seed(0)
+    model, tokenizer = tiny_classifier(len(set(y)) if classifies else 1, spread=0.05)
+    codes = np.unique(y, return_inverse=True)[1] if classifies else (y - y.mean()) / y.std()
+    wanted = t.tensor(codes) if classifies else t.tensor(codes).float()
+    texts = x["text"].fillna("").tolist()
+    steps = t.optim.AdamW(model.train().parameters(), 0.003)
+    for start in range(0, len(texts), 50):
+        tokens = tokenizer(
+            texts[start : start + 50],
+            padding=True, truncation=True, max_length=LENGTH, return_tensors="pt",
+        )  # fmt: skip
+        tokens.pop("token_type_ids", None)
+        steps.zero_grad()
+        model(**tokens, labels=wanted[start : start + 50]).loss.backward()
+        steps.step()
+    return model.eval(), tokenizer
 
 
 FRAMEWORKS: dict[str, Callable[[Frame, Any, bool], Any]] = {
