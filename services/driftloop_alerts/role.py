@@ -1,6 +1,5 @@
 """The role `alerts`: every `alerts.interval_s`, incidents are brought up to date and sent."""
 
-import socket
 import threading
 from zoneinfo import ZoneInfo
 
@@ -9,7 +8,6 @@ import structlog
 from driftloop_alerts.cycle import AlertsCycle
 from driftloop_alerts.dispatcher import Dispatcher
 from driftloop_alerts.heartbeat import Heartbeat
-from driftloop_alerts.lease import Lease
 from driftloop_alerts.routing import routes_of
 from driftloop_alerts.senders.building import sender_for
 from driftloop_alerts.senders.http_post import HttpPost
@@ -20,6 +18,7 @@ from driftloop_settings import Settings
 from driftloop_settings.this_process import ThisProcess
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import SILENCE_S, CycleHealth
+from driftloop_store.standby import Lease
 
 log = structlog.get_logger()
 
@@ -54,11 +53,9 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     if store is None:
         return
     alerts = settings.alerts
-    cycle, health = (
-        make_cycle(settings, store, clock),
-        CycleHealth(store, "alerts", silence_s=SILENCE_S, process=ThisProcess.of(settings)),
-    )
-    lease = Lease(store, f"{socket.gethostname()}:{settings.state_dir.absolute()}")
+    cycle, process = make_cycle(settings, store, clock), ThisProcess.of(settings)
+    health = CycleHealth(store, "alerts", silence_s=SILENCE_S, process=process)
+    lease = Lease(store, "alerts", process.machine)
     url = alerts.heartbeat_url.get_secret_value() if alerts.heartbeat_url else None
     heartbeat = Heartbeat(HttpPost(url, alerts.timeout_s), alerts.heartbeat_s) if url else None
     log.info("alerts.started", routes=[route.name for route in alerts.routes])

@@ -2,7 +2,8 @@
 
 The store holds the desired state. Each round reads it and applies the differences, so a restart at
 any point resumes where it stopped. Changed deployments are sent as Serve's `user_config`: replicas
-are reconfigured, not restarted.
+are reconfigured, not restarted. Of several such roles on one store one acts: each would overwrite
+what the other reports of its replicas.
 """
 
 import os
@@ -26,6 +27,7 @@ from driftloop_settings import Settings
 from driftloop_settings.this_process import ThisProcess
 from driftloop_store import Store, StoreAway, await_store
 from driftloop_store.cycle_health import CycleHealth
+from driftloop_store.standby import Lease
 
 if TYPE_CHECKING:
     from driftloop_serving.cluster.placement import Placement
@@ -49,10 +51,13 @@ def run(settings: Settings, stop: threading.Event) -> None:
         return
     process = ThisProcess.of(settings)
     health = CycleHealth(store, "serving", silence_s=SILENCE_S, process=process)
+    lease = Lease(store, "serving", process.machine)
     while not stop.is_set():
         try:
-            if serve_client.connect(settings):
-                _reconcile(settings, store, stop, health)
+            if not lease.held(store.now()):
+                health.succeeded()
+            elif serve_client.connect(settings):
+                _reconcile(settings, store, stop, health, lease)
             else:
                 health.failed("Ray does not answer")
         # the errors of Ray have no common base; the next round reconnects
@@ -62,12 +67,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
         serve_client.disconnect(shut_down=stop.is_set() and own)
         stop.wait(0.5)
     health.ended()
+    lease.give_back()
     store.close()
 
 
 def _reconcile(
-    settings: Settings, store: Store, stop: threading.Event, health: CycleHealth
+    settings: Settings, store: Store, stop: threading.Event, health: CycleHealth, lease: Lease
 ) -> None:
+    """Until `stop` is set or the lease is lost."""
     from driftloop_serving.cluster import serve_client
     from driftloop_serving.cluster.placement import has_applied, place
     from driftloop_serving.replicas.application import SHARED_APPLICATION
@@ -78,6 +85,8 @@ def _reconcile(
     known_issues: dict[str, str] = {}
     while not stop.is_set():
         with suppress(StoreAway):  # replicas continue with the configuration that they have
+            if not lease.held(store.now()):
+                return
             deployments = store.deployments()
             loaded = {d.model.name: store.loaded_versions(d.model.name) for d in deployments}
             wanted = place(deployments, loaded)
