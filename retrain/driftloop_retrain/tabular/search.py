@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -19,10 +20,10 @@ from driftloop_contracts.errors import Rejected
 from driftloop_contracts.model import ModelSpec
 from driftloop_retrain.tabular.dataset import Dataset, Span, Split, spanned, spans
 from driftloop_retrain.tabular.evaluate import Outputs
-from driftloop_retrain.tabular.recipes.ensemble import ENSEMBLE, Ensemble
+from driftloop_retrain.tabular.recipes.ensemble import Ensemble
 from driftloop_retrain.tabular.recipes.port import FitContext, FittedModel, Recipe
 from driftloop_retrain.tabular.tuning.balance import BALANCE, balanced, with_balance
-from driftloop_retrain.tabular.tuning.blending import blended, can_be_combined, combined
+from driftloop_retrain.tabular.tuning.blend import Blend, blend_of
 from driftloop_retrain.tabular.tuning.folds import Fold
 from driftloop_retrain.tabular.tuning.judging import Judge, answer_tensor
 from driftloop_retrain.tabular.tuning.ray_trials import RayTrials
@@ -46,8 +47,6 @@ __all__ = [
 
 Report = Callable[[float, str], None]
 """Called with the completed share of the search and a sentence."""
-BLENDED = 6
-"""The best trials, of which an ensemble is made."""
 MAX_REPEATS = 20
 """Suggestions in turn that were tried already, after which a space counts as searched through."""
 
@@ -124,7 +123,14 @@ def choose(
         trials += tuned
     blend = None
     if settings.budget_s > 0 and total != 0:
-        blend = _blend(runner, best, trials, settings.ensemble, context)
+        blend = blend_of(
+            best,
+            trials,
+            runner.journal.outputs,
+            partial(runner.judged, best),
+            settings.ensemble,
+            context.classes,
+        )
         if blend is not None:
             trials.append(blend.trial)
     record = _record(runner, settings, spaces)
@@ -185,38 +191,8 @@ def _trained(
     return recipe.fit(rows, None, final)
 
 
-@dataclass(frozen=True)
-class _Blend:
-    """An ensemble that answers better than its best member. trial: its own, with its answers to the
-    validation rows."""
-
-    trial: Trial
-    answers: Outputs
-    members: tuple[tuple[Trial, float], ...]
-
-
-def _blend(
-    runner: TrialRunner, best: Trial, trials: Sequence[Trial], most: int, context: FitContext
-) -> _Blend | None:
-    ranked = sorted((t for t in trials if t is not best), key=lambda t: t.mean_loss)
-    by_number = {t.number: t for t in [best, *ranked[: BLENDED - 1]]}
-    outputs = {number: runner.journal.outputs(number) for number in by_number}
-    outputs = {n: each for n, each in outputs.items() if can_be_combined(each, context.classes)}
-    if most < 2 or best.number not in outputs or len(outputs) < 2:
-        return None
-    weights = blended(
-        outputs, lambda each: runner.judged(best, each).mean_loss, context.classes, most
-    )
-    answers = combined([outputs[n] for n in weights], [*weights.values()], context.classes)
-    named = {f"{by_number[n].family} {n}": weight for n, weight in weights.items()}
-    trial = replace(runner.judged(best, answers), family=ENSEMBLE, parameters=named)
-    if len(weights) < 2 or best_of([best, trial]) is best:
-        return None
-    return _Blend(trial, answers, tuple((by_number[n], weight) for n, weight in weights.items()))
-
-
 def _ensemble(
-    blend: _Blend, parts: Split, recipes: Sequence[Recipe], context: FitContext, report: Report
+    blend: Blend, parts: Split, recipes: Sequence[Recipe], context: FitContext, report: Report
 ) -> Ensemble | None:
     """Train the members; None if their graphs do not go together."""
     models, count = [], len(blend.members)
