@@ -9,14 +9,19 @@ from driftloop_settings import RetrainSettings
 SETTINGS = RetrainSettings()
 
 
-def judged(rows: int, better: float, seed: int, error: float = 0.085) -> GateResult:
+def judged(
+    rows: int, better: float, seed: int, error: float = 0.085, slices: int = 0
+) -> GateResult:
     """A candidate that is right where the champion errs in 30 % of those rows, and wrong in so many
-    of the others that its error is `better` less: what two trained models look like."""
+    of the others that its error is `better` less: what two trained models look like. In slices of a
+    tenth of the rows, no harm is allowed."""
     random = np.random.default_rng(seed)
     champion = random.random(rows) < error
     breaks = (0.3 * error - better) / (1 - error)
     candidate = np.where(champion, random.random(rows) >= 0.3, random.random(rows) < breaks)
-    return gate("classification", candidate.astype(float), champion.astype(float), [], SETTINGS)
+    parts = [ColumnSlice(f"s{n}", random.random(rows) < 0.1) for n in range(slices)]
+    losses = candidate.astype(float), champion.astype(float)
+    return gate("classification", *losses, parts, SETTINGS, max_regression=0.0)
 
 
 def passes(rows: int, better: float, runs: int = 400) -> float:
@@ -67,6 +72,15 @@ def test_a_slice_a_little_worse_by_chance_does_not_fail() -> None:
         "classification", candidate.astype(float), champion.astype(float), [part], SETTINGS
     )
     assert result.verdict == "passed"
+
+
+def test_forty_slices_without_harm_fail_no_more_often_than_one() -> None:
+    def harmed(slices: int) -> float:
+        found = [judged(3_000, 0.0, seed, slices=slices).checks[1:] for seed in range(400)]
+        return sum(not all(check.passed for check in checks) for checks in found) / len(found)
+
+    assert 0.0 < harmed(1) < 0.08
+    assert 0.0 < harmed(40) < 0.08
 
 
 def test_values_are_judged_relative_to_the_champions_error() -> None:
