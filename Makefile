@@ -44,7 +44,7 @@ $(CLIENTS_SYNCED): tests/conformance/requirements.lock | $(SYNCED)
 	touch $@
 
 .PHONY: demo
-demo: setup  ## Watch the loop close on a real data set (about four minutes)
+demo: setup  ## Watch the loop close on a real data set (about three minutes)
 	$(BIN)/driftloop demo $(ARGS)
 
 .PHONY: test

@@ -36,9 +36,11 @@ SETTINGS = (
     # Rows that are replayed in a minute follow no hour of the day. Ten demos in a row are many
     # rows: a false alert is to be rarer than in one night of production.
     "monitoring.rhythm=none", "monitoring.average_run_length=1000000",
+    # The demo's own clients keep the cores busy.
+    "rollout.shadow_busy_from=1",
 )  # fmt: skip
 
-RATE_BEFORE, RATE_AFTER, RATE_RETRAIN = 1_000.0, 500.0, 150.0
+RATE_BEFORE, RATE_AFTER, RATE_RETRAIN = 1_000.0, 800.0, 150.0
 """Rows per second before the drift, after it, and during a retrain. The file has few rows after the
 drift, and the canary needs new ones."""
 ROWS_AFTER_PROMOTION = 5_000
