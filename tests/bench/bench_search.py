@@ -58,7 +58,9 @@ for name in train.select_dtypes(["object", "string"]):
 automl = AutoML()
 metric = "accuracy" if task == "classification" else "mse"
 automl.fit(train, y, task=task, time_budget=budget, metric=metric, n_jobs=1, seed=seed, verbose=0)
-np.save(folder + "/flaml.npy", np.asarray(automl.predict(held)), allow_pickle=False)
+found = np.asarray(automl.predict(held))
+found = found.astype(str) if found.dtype == object else found
+np.save(folder + "/flaml.npy", found, allow_pickle=False)
 print(automl.best_estimator)
 """
 
