@@ -60,6 +60,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
                 _reconcile(settings, store, stop, health, lease)
             else:
                 health.failed("Ray does not answer")
+        except StoreAway:
+            pass  # logged once by the store
         # the errors of Ray have no common base; the next round reconnects
         except Exception as error:
             health.failed(error)
