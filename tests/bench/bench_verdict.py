@@ -6,7 +6,7 @@ bursts; a rhythm of the day; rows under an objective; labels that come late or i
 that a shadow answered too. The ladder, metrics and levels are those of a rollout.
 
 Each rollout is kept in build/bench-verdict/, so that a bench that was stopped goes on: a thousand
-rollouts of each cell take about an hour of CPU. Rounds of few runs come first.
+rollouts of each cell take about an hour and a half of CPU. Rounds of few runs come first.
 """
 
 import argparse
