@@ -91,7 +91,7 @@ def check(world: World) -> None:
 
 deaths = st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=6)
 slow = settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -122,7 +122,7 @@ def test_a_harmful_candidate_is_rolled_back_whenever_the_controller_dies(
 
 
 @given(deaths, st.integers(0, 50))
-@settings(parent=slow, max_examples=4)
+@settings(parent=slow, max_examples=5)
 def test_a_watched_promotion_ends_whenever_the_controller_dies(
     make_world: MakeWorld, deaths: list[tuple[int, bool]], seed: int
 ) -> None:
