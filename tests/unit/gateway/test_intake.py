@@ -1,7 +1,6 @@
 import io
 import json
 import tarfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from driftloop_gateway.intake import take_in
 from driftloop_onnx import OnnxModel
 from driftloop_registry.memory_registry import MemoryRegistry
 from driftloop_settings import Settings
-from driftloop_store import Store, open_store
+from driftloop_store import Store
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -52,13 +51,6 @@ def model(spec: dict[str, Any] | None = None, onnx_file: bytes | None = None) ->
             "model.onnx": graph() if onnx_file is None else onnx_file,
         }
     )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

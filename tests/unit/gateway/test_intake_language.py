@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,9 @@ from driftloop_contracts.model_archive import pack
 from driftloop_gateway.intake import take_in
 from driftloop_registry.memory_registry import MemoryRegistry
 from driftloop_settings import Settings
-from driftloop_store import Store, open_store
+from driftloop_store import Store
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The control plane's metrics: of models in every state, from a store as weeks leave it."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from console_records import NOW, deploy, fill, running_retrain, running_rollout
@@ -17,16 +15,9 @@ from driftloop_gateway.archiver_lag import EVERY_S, KNOWN_FOR_S, ArchiverLag
 from driftloop_gateway.fleet_metrics import MOST_SERIES, condensed
 from driftloop_gateway.metrics_reader import MetricsReader
 from driftloop_settings import Settings
-from driftloop_store import Store, open_store
+from driftloop_store import Store
 
 Labels = frozenset[tuple[str, str]]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
-    yield opened
-    opened.close()
 
 
 def reader(store: Store, kept_s: float = 0.0, seconds: list[float] | None = None) -> MetricsReader:

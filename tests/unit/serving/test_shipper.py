@@ -2,7 +2,6 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,13 +46,6 @@ SIGNATURE = Signature(
     ),
     (TensorSpec("p", "FP64", (-1, 2)), TensorSpec("u", "UINT64", (-1,))),
 )  # fmt: skip
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
-    yield opened
-    opened.close()
 
 
 def new_bus() -> MemoryBus:

@@ -1,22 +1,11 @@
 """Two machines run the role on one store: one acts."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import pytest
-
-from driftloop_store import Store, open_store
+from driftloop_store import Store
 from driftloop_store.standby import LASTS, Lease
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
-    yield opened
-    opened.close()
 
 
 def test_one_machine_acts_and_the_other_takes_over(store: Store) -> None:
