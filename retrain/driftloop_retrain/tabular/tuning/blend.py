@@ -64,11 +64,8 @@ def blend_of(
         answers = combined([outputs[n] for n in weights], [*weights.values()], classes)
         return judge(answers), answers
 
-    crossed = [
-        judged(weights_on(other))[0].losses[parts[part]]
-        for part, other in ((OLDER, NEWER), (NEWER, OLDER))
-    ]
-    losses = np.concatenate(crossed)
+    older, newer = (judged(weights_on(other))[0].losses for other in (NEWER, OLDER))
+    losses = np.concatenate([older[parts[OLDER]], newer[parts[NEWER]]])
     weights = weights_on(WHOLE)
     if len(weights) < 2 or best_of([best, replace(best, losses=losses)]) is best:
         return None
