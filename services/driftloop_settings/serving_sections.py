@@ -63,6 +63,9 @@ class ServingSettings(Section):
     load_memory_bytes: int | None = Field(None, ge=1 << 20)
     """Bytes of memory that a deployed graph may use for that; None: 2 GiB plus four times the size
     of its files."""
+    graph_memory_mb: int | None = Field(None, ge=1)
+    """Megabytes of memory for the graphs of each replica. Those asked least recently leave it, and
+    are loaded again when they are asked; None: all stay."""
     keep_previous: int = Field(1, ge=0)
     """The number of former champions that stay loaded."""
 

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.onnx_file import shapeless
 from driftloop_contracts.signature import Datatype, Signature, TensorSpec
+from driftloop_onnx.graph import Then
 from driftloop_onnx.options import PROVIDERS, BackendOptions, require_providers
 from driftloop_onnx.tokenizer_step import tokenizer_step
 
@@ -44,6 +45,8 @@ class OnnxModel:
     datatype, or the first provider cannot run on this machine.
     """
 
+    awake = True
+
     def __init__(self, path: Path | str, options: BackendOptions | None = None) -> None:
         file = Path(path)
         if file.is_dir():
@@ -70,6 +73,9 @@ class OnnxModel:
         if step is not None:
             self.signature = replace(self.signature, inputs=step.tensors)
             self._run = step.before(self._run)
+
+    def wake(self, then: Then) -> None:
+        then(None)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the graph. `inputs`: arrays by input name, in the signature's dtypes (BYTES: object

@@ -30,7 +30,8 @@ class BackendOptions:
     memory_limit_mb: for the tensors of a run, without the weights; None: no limit. batching: `auto`
     shares runs among requests if the rows of the graph were found to be independent; `on` asserts
     that they are; `off` never shares. placement: `own` gives the model dedicated replicas,
-    `replicas` of them with `cpus` each.
+    `replicas` of them with `cpus` each. stays_loaded: its graphs never leave memory, although a
+    replica may only have `serving.graph_memory_mb` of them.
     """
 
     providers: tuple[Provider, ...] = field(default=("cpu",))
@@ -45,6 +46,7 @@ class BackendOptions:
     placement: Literal["shared", "own"] = "shared"
     replicas: Annotated[int, Ge(1)] = 1
     cpus: Annotated[float, Gt(0)] = 0.2
+    stays_loaded: bool = False
 
 
 _NAMES = tuple(f.name for f in fields(BackendOptions))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from driftloop_onnx.graph import Graph
 from driftloop_onnx.made_up import Arrays, made_up
 from driftloop_onnx.model import OnnxModel
 from driftloop_onnx.options import BackendOptions
@@ -28,7 +29,7 @@ different sizes."""
 class Loaded:
     """A graph that is ready for traffic. `why_not_batched`: None if requests may share a run."""
 
-    model: OnnxModel
+    model: Graph
     options: BackendOptions
     why_not_batched: str | None = None
 

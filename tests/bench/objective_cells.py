@@ -86,7 +86,7 @@ CELLS = (
     Cell("absolute error, t with 2 degrees of freedom", "10 % more",
          ((Rule("quality", 0.1 * _USUAL, True), _USUAL),), _tails),
     Cell("ranking, AUC .76", "2 points less", ((Rule("quality", 0.02, True), 0.24),),
-         _ranking, 2_000, cost=150),
+         _ranking, 2_000, 600_000, 100),
     Cell("a slice of 5 %", "10 points more there, 2 less on average",
          ((Rule("quality", 0.02, True), 0.1), (Rule("slice", 0.02, False, 0.05), 0.1)), _slice),
 )  # fmt: skip

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not can_make_machines(), reason="machines need root and Linux's namespaces"),
 ]
 RATE, RATE_RETRAIN = 400.0, 100.0
-LOOP_S = 420.0
+LOOP_S = 600.0
 BACK_S = 120.0
 NODE_S = 300.0
 """Ray takes a minute to give up a node that does not close its connections, and places what it lost

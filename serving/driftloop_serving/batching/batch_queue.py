@@ -1,7 +1,10 @@
-"""A queue of calls that wait to share one run of a graph."""
+"""Queues of calls that wait to share one run of a graph."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from driftloop_serving.batching.model_table import Chosen
 from driftloop_serving.inference.infer_call import InferCall
@@ -15,13 +18,14 @@ class BatchQueue:
     """Calls that may share a run. `cost_s`: smoothed duration of a run, in seconds; `cost_rows`:
     smoothed number of rows in a run."""
 
-    __slots__ = ("calls", "chosen", "cost_rows", "cost_s", "key", "running", "timer")
+    __slots__ = ("calls", "chosen", "cost_rows", "cost_s", "key", "running", "timer", "waking")
 
     def __init__(self, key: Any, chosen: Chosen) -> None:
         self.key = key
         self.chosen = chosen
         self.calls: list[InferCall] = []
         self.running = 0
+        self.waking = False
         self.cost_s, self.cost_rows = INLINE_S, 1.0
         self.timer: asyncio.TimerHandle | None = None
 
@@ -47,3 +51,32 @@ class BatchQueue:
                 return calls[:number]
         self.calls = []
         return calls
+
+
+class Queues:
+    """All queues of a batcher. kept: above this number idle ones are removed, because clients
+    choose the shapes."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._queues: dict[Any, BatchQueue] = {}
+
+    def __len__(self) -> int:
+        return len(self._queues)
+
+    def of(self, chosen: Chosen, inputs: Mapping[str, np.ndarray]) -> BatchQueue:
+        """Return the queue of requests with such inputs."""
+        key = chosen.graph_key if chosen.one_shape else (chosen.graph_key, *_shapes(inputs))
+        queue = self._queues.get(key)
+        if queue is None:
+            if len(self._queues) >= self._kept:
+                self.forget_idle()
+            queue = self._queues[key] = BatchQueue(key, chosen.for_inputs(inputs))
+        return queue
+
+    def forget_idle(self) -> None:
+        self._queues = {key: q for key, q in self._queues.items() if q.calls or q.running}
+
+
+def _shapes(inputs: Mapping[str, np.ndarray]) -> list[tuple[int, ...]]:
+    return [array.shape[1:] for array in inputs.values()]

@@ -13,18 +13,18 @@ answered like a failed run; a call whose client has left is neither recorded nor
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-import numpy as np
 import structlog
 
 from driftloop_contracts.errors import DriftloopError, RetryLater
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.internal_error import InternalError
-from driftloop_serving.batching.batch_queue import INLINE_S, BatchQueue
-from driftloop_serving.batching.call_errors import ClientGone, ModelFailed
+from driftloop_serving.batching.batch_queue import INLINE_S, BatchQueue, Queues
+from driftloop_serving.batching.call_errors import BUSY, LATE, ClientGone, ModelFailed
 from driftloop_serving.batching.model_table import Chosen, ModelTable
 from driftloop_serving.batching.repeats import Repeats
 from driftloop_serving.batching.run import Outputs, Run, record_of
@@ -38,8 +38,6 @@ log = structlog.get_logger()
 WORKERS = 2
 """The number of threads for long runs."""
 QUEUES_KEPT = 512
-BUSY = "too many requests are under way; try again"
-LATE = "the request waited longer than its deadline allows; try again"
 TIMEOUT = "Timeout"
 """The `error` recorded for a request whose deadline passed before its run."""
 
@@ -54,8 +52,7 @@ class Batcher:
     RetryLater. table: replaced as a whole when the deployments change. forward: asks another
     replica about a model that this process does not hold. durability: None sends answers as soon as
     their records are in the spool. tracing: if calls have a `trace`. runs_per_queue: how many runs
-    of one queue may execute at once. queues_kept: above this number idle queues are removed,
-    because clients choose the shapes.
+    of one queue may execute at once. queues_kept: as of `Queues`.
     """
 
     def __init__(
@@ -79,11 +76,10 @@ class Batcher:
         self.tracing = tracing
         self._loop = asyncio.get_running_loop()
         self._runs_per_queue = runs_per_queue
-        self._queues_kept = queues_kept
         self._threads = ThreadPoolExecutor(WORKERS, "run")
         self._arrived: list[InferCall] = []
         self._last_turn = 0
-        self._queues: dict[Any, BatchQueue] = {}
+        self._queues = Queues(queues_kept)
         self._repeats = Repeats()
         self._forwarding: set[asyncio.Task[None]] = set()
         self.in_flight = 0
@@ -96,10 +92,7 @@ class Batcher:
     @table.setter
     def table(self, table: ModelTable) -> None:
         self._table = table
-        self._forget_idle_queues()
-
-    def _forget_idle_queues(self) -> None:
-        self._queues = {key: q for key, q in self._queues.items() if q.calls or q.running}
+        self._queues.forget_idle()
 
     def submit(self, call: InferCall, *, alone: bool = False) -> None:
         """Answer a call. `alone`: no other call can arrive in this turn, so run it at once."""
@@ -189,12 +182,7 @@ class Batcher:
             call.payload, call.json_length, chosen.model.signature, chosen.rules
         )
         call.payload = None
-        key = chosen.graph_key if chosen.one_shape else (chosen.graph_key, *_shapes(request.inputs))
-        queue = self._queues.get(key)
-        if queue is None:
-            if len(self._queues) >= self._queues_kept:
-                self._forget_idle_queues()
-            queue = self._queues[key] = BatchQueue(key, chosen.for_inputs(request.inputs))
+        queue = self._queues.of(chosen, request.inputs)
         queue.calls.append(call)
         return queue
 
@@ -202,6 +190,11 @@ class Batcher:
         """Start the runs that may start now; those executed on the event loop are added to
         `runs`."""
         if queue.timer is not None or not queue.calls:
+            return
+        if not queue.chosen.model.awake:
+            if not queue.waking:
+                queue.waking = True
+                queue.chosen.model.wake(partial(self._woken, queue))
             return
         delay_s = queue.chosen.max_queue_delay_s
         if delay_s and sum(c.request.rows for c in queue.calls) < queue.chosen.max_batch_rows:
@@ -219,6 +212,17 @@ class Batcher:
                 runs.extend(done)
             else:
                 self._run_apart(queue, run)
+
+    def _woken(self, queue: BatchQueue, error: DriftloopError | None) -> None:
+        """Run the calls that waited for a graph that had left memory, or fail them."""
+        queue.waking = False
+        if error is not None:
+            calls, queue.calls = queue.calls, []
+            for call in calls:
+                self._failed(call, error, queue.chosen)
+        runs: list[Run] = []
+        self._start(queue, runs)
+        self._finish(runs, 0.0)
 
     def _run_apart(self, queue: BatchQueue, run: Run) -> None:
         queue.running += 1
@@ -394,7 +398,3 @@ class Batcher:
         if call.given_id is not None:
             for twin in self._repeats.settle(call, answer):
                 self._done(twin, answer)
-
-
-def _shapes(inputs: Mapping[str, np.ndarray]) -> list[tuple[int, ...]]:
-    return [array.shape[1:] for array in inputs.values()]

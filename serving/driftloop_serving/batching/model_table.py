@@ -21,7 +21,8 @@ from driftloop_contracts.errors import (
 from driftloop_contracts.input_rules import InputRule, parse_rules
 from driftloop_contracts.model import Arm, Deployment
 from driftloop_contracts.signature import Signature
-from driftloop_onnx import BackendOptions, Loaded, OnnxModel, parse_options
+from driftloop_onnx import BackendOptions, Loaded, parse_options
+from driftloop_onnx.graph import Graph
 from driftloop_serving.capture.capture_filter import CaptureFilter, capture_filter
 from driftloop_settings import CaptureSettings
 
@@ -44,7 +45,7 @@ class Chosen:
 
     arm: Arm
     version: int
-    model: OnnxModel
+    model: Graph
     rules: Mapping[str, InputRule]
     batchable: bool
     max_batch_rows: int

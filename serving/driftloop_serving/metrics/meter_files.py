@@ -4,7 +4,7 @@ second, and any of them reads all files for `/metrics`, because the replicas sha
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,24 @@ INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Graphs:
+    """How many graphs are in memory, how many have left it, the bytes of those in memory, and how
+    often one was loaded since the replica started."""
+
+    awake: int
+    asleep: int
+    bytes: int
+    loads: int
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
-    """How busy a replica is. `busy_s`: seconds that its event loop has worked since it started."""
+    """How busy a replica is. `busy_s`: seconds that its event loop has worked since it started.
+    `graphs`: None if their memory has no limit."""
 
     in_flight: int
     busy_s: float
+    graphs: Graphs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +100,9 @@ class MeterFiles:
         return found
 
     def _document(self) -> dict[str, Any]:
-        load = self._load()
         return {
             "counts": [[*key, counts.to_dict()] for key, counts in self._meter.counts.items()],
-            "load": {"in_flight": load.in_flight, "busy_s": load.busy_s},
+            "load": asdict(self._load()),
         }
 
     def _write(self, document: bytes) -> None:
@@ -111,4 +123,8 @@ def _parsed(replica: str, document: dict[str, Any], capture: Stats) -> ReplicaCo
         (model, version, arm): Counts.from_dict(value)
         for model, version, arm, value in document["counts"]
     }
-    return ReplicaCounts(replica, counts, Load(**document["load"]), capture)
+    load = dict(document["load"])
+    graphs = load.pop("graphs", None)
+    return ReplicaCounts(
+        replica, counts, Load(**load, graphs=None if graphs is None else Graphs(**graphs)), capture
+    )

@@ -80,6 +80,7 @@ class ReplicaCollector(Collector):
         yield from _token_times(language)
         yield from _failures(asked)
         yield from _load(self._replicas)
+        yield from _graphs(self._replicas)
         yield from _capture(self._replicas)
 
 
@@ -196,6 +197,28 @@ def _load(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
         busy.add_metric((found.replica,), found.load.busy_s)
     yield waiting
     yield busy
+
+
+def _graphs(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:
+    """Yield what is in memory of replicas that have `serving.graph_memory_mb`."""
+    loaded = GaugeMetricFamily(
+        "driftloop_graphs", "Graphs of model versions that are in memory, or have left it.",
+        labels=("replica", "state"),
+    )  # fmt: skip
+    taken = GaugeMetricFamily(
+        "driftloop_graph_memory_bytes", "Memory of the graphs, as measured.", labels=("replica",)
+    )
+    loads = CounterMetricFamily(
+        "driftloop_graph_loads", "Graphs that were loaded.", labels=("replica",)
+    )
+    for found in replicas:
+        graphs = found.load.graphs
+        if graphs is not None:
+            loaded.add_metric((found.replica, "loaded"), graphs.awake)
+            loaded.add_metric((found.replica, "asleep"), graphs.asleep)
+            taken.add_metric((found.replica,), graphs.bytes)
+            loads.add_metric((found.replica,), graphs.loads)
+    yield from (loaded, taken, loads)
 
 
 def _capture(replicas: Iterable[ReplicaCounts]) -> Iterator[Metric]:

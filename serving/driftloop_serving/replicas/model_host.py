@@ -20,6 +20,7 @@ from driftloop_serving.replicas.autoscaling import LOAD, LoadMeter
 from driftloop_serving.replicas.replica_config import ReplicaConfig, fingerprint
 from driftloop_serving.replicas.replica_report import report, report_left
 from driftloop_serving.replicas.reporting import Reporting
+from driftloop_serving.replicas.residency import Residency
 from driftloop_settings import Settings
 from driftloop_telemetry import open_tracing
 
@@ -52,8 +53,10 @@ class ModelHost:
             settings.spool_dir,
             self.spool.replica,
             meter,
-            lambda: Load(self.batcher.in_flight, self.batcher.busy_s),
+            self._busy,
         )
+        limit_mb = settings.serving.graph_memory_mb
+        self._residency = None if limit_mb is None else Residency(limit_mb << 20)
         self._load = LoadMeter(lambda: self.batcher.busy_s)
         self._counting = asyncio.create_task(self.counts.keep_written())
         self._reload = asyncio.Lock()
@@ -102,6 +105,12 @@ class ModelHost:
                 self._again = asyncio.create_task(later)
 
     def _load_version(self, path: str, options: BackendOptions) -> "Loaded":
+        load = partial(self._load_graph, path, options)
+        if self._residency is None:
+            return load()
+        return self._residency.held(load, stays=options.stays_loaded)
+
+    def _load_graph(self, path: str, options: BackendOptions) -> "Loaded":
         """Load a graph; once it is in memory, its files are not needed any more."""
         try:
             with self._artifacts.use(path) as folder:
@@ -118,10 +127,16 @@ class ModelHost:
         """Return the metric that Serve's autoscaling reads."""
         return {LOAD: self._load.load()}
 
+    def _busy(self) -> Load:
+        graphs = None if self._residency is None else self._residency.now()
+        return Load(self.batcher.in_flight, self.batcher.busy_s, graphs)
+
     async def close(self) -> None:
         self._counting.cancel()
         self._again.cancel()
         self.batcher.close()
+        if self._residency is not None:
+            self._residency.close()
         if self.batcher.tracing is not None:
             await asyncio.to_thread(self.batcher.tracing.close)
         if self.durability is not None:

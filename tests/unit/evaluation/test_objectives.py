@@ -80,7 +80,7 @@ ABC_NUMBERS = {"classes": ["0", "1", "2"]}
         ({"metric": "log_loss"}, BINARY, {}, [0.0153, 0.0323, 0.2007, None, None, 1]),
         ({"metric": "top_k_error", "k": 2}, THREE, ABC, [0, 0, 0, 1]),
         ({"metric": "ranking"}, rows([1, 0, 1, 0, 1], p=[0.9, 0.5, 0.5, 0.1, 0.05]), {},
-         [0, None, 0.25, None, 1]),
+         [None, 0, None, 0.5, None]),
         ({"metric": "squared", "cap": 4}, VALUES, REGRESSION, [0, 0.25, 0.0625, 1, None]),
         ({"metric": "absolute", "cap": 4}, VALUES, REGRESSION, [0, 0.5, 0.25, 1, None]),
         ({"metric": "relative"}, VALUES, REGRESSION, [0, 0.2, 1, 1, None]),
@@ -109,6 +109,21 @@ def test_ranking_waits_for_a_negative_of_each_version() -> None:
     alone = table.append_column("version", pa.array([1, 1, 2, 1]))
     assert judged({"metric": "ranking"}, both) == [0, None, 1, None]
     assert [x for x in judged({"metric": "ranking"}, alone) if x is not None] == []
+
+
+@given(st.lists(st.booleans(), min_size=4, max_size=60), st.integers(0, 2**32 - 1))
+def test_rows_judged_by_ranking_share_no_opponent(positive: list[bool], seed: int) -> None:
+    """A changed score changes one loss at most, so that losses of independent rows are too."""
+    rng = np.random.default_rng(seed)
+    p, at = rng.random(len(positive)), int(rng.integers(len(positive)))
+    changed = np.where(np.arange(len(p)) == at, 1.0 - p, p)
+    before, after = (
+        judged({"metric": "ranking"}, rows([int(x) for x in positive], p=list(each)))
+        for each in (p, changed)
+    )
+    assert sum(a != b for a, b in zip(before, after, strict=True)) <= 1
+    count = sum(x is not None for x in before)
+    assert count == min(sum(positive), len(positive) - sum(positive))
 
 
 binary = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60)
