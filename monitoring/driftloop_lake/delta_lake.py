@@ -151,6 +151,11 @@ class DeltaLake:
             found = [(row[0], row[1]) for row in dict.fromkeys(pairs)]
             return found[:limit]
 
+    def most_after(self, model: str, pin: Pin, since: datetime | None) -> int:
+        with self._lock:
+            table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
+            return table.rows() if since is None else table.rows_reaching(TIME, since)
+
     def answers_with(
         self, model: str, pin: Pin, metrics: Sequence[str], since: datetime | None
     ) -> int:

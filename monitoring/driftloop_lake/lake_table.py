@@ -218,6 +218,17 @@ class LakeTable:
         enough = pc.index(pc.greater_equal(counted, rows), True).as_py()
         return None if enough < 0 else files.column(most)[enough].as_py()
 
+    def rows_reaching(self, column: str, least: Any) -> int:
+        """Return the number of rows of the files whose largest value of a column is at least
+        `least`, or unknown, from the statistics of the files."""
+        with translated():
+            files = pa.table(self._handle.get_add_actions(flatten=True))
+        most = f"max.{self.own_names[column]}"
+        if most in files.schema.names:
+            reaching = pc.greater_equal(files.column(most), pa.scalar(least))
+            files = files.filter(pc.fill_null(reaching, True))
+        return int(pc.sum(files.column("num_records")).as_py() or 0)
+
     def extents(self, column: str) -> list[Extent]:
         """Return the extent of each file in a column of texts."""
         with translated():

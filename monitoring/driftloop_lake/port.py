@@ -57,6 +57,10 @@ class LakeReader(Protocol):
         (predicted_at, prediction_id, row).
         """
 
+    def most_after(self, model: str, pin: Pin, since: datetime | None) -> int:
+        """Return a number that the rows with since ≤ predicted_at do not exceed, without reading
+        any."""
+
     def answers_with(
         self, model: str, pin: Pin, metrics: Sequence[str], since: datetime | None
     ) -> int:

@@ -76,6 +76,9 @@ class Queries:
         """Return predictions with LABEL_FIELDS of their latest label by (received_at, observed_at),
         and TAGS_FIELD if `tags`; mappings are merged (`MERGED`). Predictions without a label are
         left out or have nulls. Sorted by (predicted_at, prediction_id, row)."""
+        # Most labels of these times may be of other models.
+        mine = pc.is_in(labels["prediction_id"], value_set=predictions["prediction_id"])
+        labels = labels.filter(mine)
         keys = predictions.select(["prediction_id", "row", "predicted_at"])
         keys = keys.append_column("i", pa.array(range(keys.num_rows), pa.int64()))
         if not tags:

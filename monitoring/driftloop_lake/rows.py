@@ -60,7 +60,10 @@ def fit_records(tables: LakeTables, model: str, records: Sequence[PredictionReco
 
 def label_rows(events: Sequence[LabelEvent]) -> pa.Table:
     """Convert labels to rows of their table."""
-    rows = pa.Table.from_pylist([label_row(event) for event in events], schema=LABEL_SCHEMA)
+    of_events = [label_row(event) for event in events]
+    rows = pa.table(
+        {name: [row[name] for row in of_events] for name in LABEL_SCHEMA.names}, LABEL_SCHEMA
+    )
     days = [layout.label_day(event.prediction_id, event.received_at) for event in events]
     return layout.dated(rows, pa.array(days, pa.date32()))
 

@@ -57,6 +57,7 @@ def _models(models: list[Record], width: int | None) -> list[Text]:
 def _model(model: Record) -> list[Cell]:
     counts, window = model["counts"], model["window"]
     waiting = counts["served"] - counts["lake_rows"] - counts["retries"] - counts["dropped"]
+    counted = counts.get("counted_at", "") is not None
     judged = "–"
     if window:
         loss = window["mean_loss"]
@@ -69,10 +70,10 @@ def _model(model: Record) -> list[Cell]:
         f"v{model['challenger']}" if model["challenger"] else "–",
         bar(model["split"]["canary"]),
         f"{counts['served']:,}",
-        f"{counts['lake_rows']:,}",
-        f"{max(0, waiting):,}",
+        f"{counts['lake_rows']:,}" if counted else "–",
+        f"{max(0, waiting):,}" if counted else "–",
         _dropped(counts),
-        f"{counts['labels']:,}",
+        f"{counts['labels']:,}" if counted else "–",
         judged,
     ]
 

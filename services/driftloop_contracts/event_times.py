@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from driftloop_contracts.errors import Rejected, shown
 
@@ -42,13 +43,19 @@ class Bounds:
 ANY_TIME = Bounds()
 
 
+@lru_cache(maxsize=1024)
+def _parsed(value: str) -> datetime:
+    """All labels of a request have the same times."""
+    parsed = datetime.fromisoformat(value)
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
 def parse_time(value: object, what: str) -> datetime:
     """Parse an ISO 8601 time, in UTC unless it has a zone. Raises Rejected with a sentence that
     starts with `what`."""
     try:
-        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if parsed is not None:
-            return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+        if isinstance(value, str):
+            return _parsed(value)
     except OverflowError:
         raise Rejected(f"{what} {shown(value)} is outside of the years 1 to 9999 in UTC") from None
     except ValueError:

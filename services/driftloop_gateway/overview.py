@@ -1,10 +1,11 @@
 """The status of everything in one document: the answer of `driftloop status`."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from driftloop_contracts.judgement import unexplained
-from driftloop_lake.port import LakeCounts
+from driftloop_contracts.replica import LoadedVersions
+from driftloop_gateway.lake_counter import Counted
 from driftloop_settings.run_state import RoleState, RunState
 from driftloop_store import Store
 
@@ -12,15 +13,15 @@ Record = dict[str, Any]
 _NOTHING = dict.fromkeys(("served", "acked", "spooled", "dropped", "unexplained"), 0)
 
 
-def counts(model: str, store: Store, found: LakeCounts | None) -> Record:
+def counts(ledger: Iterable[Record], counted: Counted) -> Record:
     """Return the row counts of a model: what replicas answered, where those rows are now, and the
-    stored labels. found: what the lake has.
+    stored labels. ledger: of the model.
 
     served = acked + spooled + dropped + unexplained, in total and for each version in `versions`.
     Once everything is archived, acked = lake_rows + retries (`LakeCounts`).
     """
     versions: dict[int, Record] = {}
-    for entry in store.ledger(model):
+    for entry in ledger:
         of_version = versions.setdefault(
             entry["version"],
             {"version": entry["version"], **_NOTHING, "dropped_reasons": {}, "replicas": 0},
@@ -39,6 +40,8 @@ def counts(model: str, store: Store, found: LakeCounts | None) -> Record:
         for reason, rows in of_version["dropped_reasons"].items():
             reasons[reason] = reasons.get(reason, 0) + rows
     total["versions"] = [versions[version] for version in sorted(versions)]
+    found = counted.counts
+    total["counted_at"] = counted.at.isoformat() if counted.at else None
     total["lake_rows"] = found.rows if found else 0
     total["duplicates"] = found.duplicates if found else 0
     total["labels"] = found.labels if found else 0
@@ -56,17 +59,25 @@ def newest_metrics(store: Store, model: str) -> Record:
 
 
 def overview(
-    store: Store, lake_counts: Callable[[str], LakeCounts | None], running: RunState | None
+    store: Store,
+    lake_counts: Callable[[Iterable[str]], Mapping[str, Counted]],
+    running: RunState | None,
 ) -> Record:
     """Return the document. running: the supervisor's state, or None if roles run apart."""
     replicas = [status.to_dict() for status in store.replica_statuses().replicas]
     degraded = store.degraded()
     failing = {found.role.partition("/")[0] for found in degraded}
+    ledger: dict[str, list[Record]] = {}
+    for entry in store.ledger():
+        ledger.setdefault(entry["model"], []).append(entry)
+    deployments, newest = store.deployments(), store.newest_windows(1)
+    counted = lake_counts(deployment.model.name for deployment in deployments)
+    everywhere = store.all_loaded_versions()
     models = []
-    for deployment in store.deployments():
+    for deployment in deployments:
         name = deployment.model.name
         split = deployment.split
-        loaded = store.loaded_versions(name)
+        loaded = everywhere.get(name, LoadedVersions())
         models.append(
             {
                 "name": name,
@@ -76,8 +87,8 @@ def overview(
                 "versions": sorted(v.version for v in deployment.versions),
                 "loaded": list(loaded.versions),
                 "failed": loaded.to_dict()["failed"],
-                "counts": counts(name, store, lake_counts(name)),
-                "window": next(iter(store.windows(name, limit=1)), None),
+                "counts": counts(ledger.get(name, ()), counted[name]),
+                "window": next(iter(newest.get(name, ())), None),
             }
         )
     return {

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 
+import sqlalchemy as sa
+
 from driftloop_contracts.replica import LoadedVersions, ReplicaReport, ReplicaStatuses
 from driftloop_store.readers import Readers
+from driftloop_store.tables import cursors
 
 
 class Replicas(Readers):
@@ -11,6 +14,16 @@ class Replicas(Readers):
         """Return the last report of the `serving` role; its revision is -1 before the first one."""
         found = self.cursor(_loaded(model))
         return LoadedVersions() if found is None else LoadedVersions.from_dict(found)
+
+    def all_loaded_versions(self) -> dict[str, LoadedVersions]:
+        """Those of all models, by name, as far as they were reported."""
+        name = cursors.c.name
+        query = sa.select(name, cursors.c.body).where(name.startswith(_loaded("")))
+        with self._read() as c:
+            return {
+                row.name.removeprefix(_loaded("")): LoadedVersions.from_dict(row.body)
+                for row in c.execute(query)
+            }
 
     def put_loaded_versions(self, model: str, loaded: LoadedVersions) -> None:
         self.put_cursor(_loaded(model), loaded.to_dict(), model)

@@ -45,6 +45,7 @@ FIRST = (PREDICTIONS, 0)
 BUFFER_BYTES = 64 << 20
 POLL_MESSAGES = 1_000
 RETRY_S = 1.0
+MOST_REST_S = 20.0
 SUSPECT_AFTER = 30
 """The number of attempts to write a batch after which its records are tried one by one."""
 
@@ -111,10 +112,14 @@ class Buffer:
         self.rows += record.headers.rows if isinstance(record, PredictionRecord) else 1
         self.value_bytes += len(record.origin.value)
 
+    @property
+    def full(self) -> bool:
+        return self.value_bytes >= BUFFER_BYTES
+
     def due(self, settings: LakeSettings, now: float) -> bool:
         return bool(self.records) and (
             self.rows >= settings.flush_rows
-            or self.value_bytes >= BUFFER_BYTES
+            or self.full
             or now - self.since >= settings.flush_seconds
         )
 
@@ -155,6 +160,7 @@ class Archiver:
         self._monotonic = monotonic
         self._clock = clock
         self._buffer = Buffer()
+        self._rests_until = 0.0
 
     def run(self, stop: Event) -> None:
         """Archive until `stop` is set; then flush the rows in memory with a single attempt."""
@@ -180,7 +186,11 @@ class Archiver:
             self._member.start(positions(self._bus, self._writer, moved.came))
             if FIRST in moved.came:
                 self._leads.set()
-        if self._buffer.due(self._settings, self._monotonic()):
+        now = self._monotonic()
+        # With hundreds of tables a flush takes seconds, because each gets a commit. It then waits as
+        # long, so that there is more to commit.
+        rested = now >= self._rests_until or self._buffer.full
+        if rested and self._buffer.due(self._settings, now):
             self._flush(stop)
 
     def _refused(self, record: LakeRecord) -> LakeRecord:
@@ -215,13 +225,15 @@ class Archiver:
         started = self._monotonic()
         appended = self._writer.append(self._buffer.records)
         self._buffer = Buffer()
+        ended = self._monotonic()
+        self._rests_until = ended + min(ended - started, MOST_REST_S)
         log.info(
             "archiver.flushed",
             rows=appended.predictions,
             labels=appended.labels,
             dead_letters=appended.dead_letters,
             repeated=appended.repeated,
-            seconds=round(self._monotonic() - started, 3),
+            seconds=round(ended - started, 3),
         )
 
     def _write_one_by_one(self) -> None:

@@ -5,10 +5,11 @@ Then the decision and retrain request → state. Ids are derived from the state,
 interrupted and repeated applies nothing twice, and earlier judgements are kept.
 """
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,6 +59,12 @@ log = structlog.get_logger()
 READ_ROWS = 100_000
 """The most rows that a step reads, so that memory does not grow with the rows that wait for
 labels."""
+FIRST_ROWS = 2_000
+"""Read to see whether their labels have come; if so, READ_ROWS are."""
+LABELS_LOAD = 0.25
+"""Of a core for reading labels of all models."""
+MOST_APART = timedelta(seconds=60)
+"""Between two readings of a model's labels."""
 REREAD = timedelta(seconds=10)
 """How often rows are read again although the lake has not changed: they get older."""
 
@@ -103,6 +110,7 @@ class ModelWatch:
         self._reference: tuple[int, Reference] | None = None
         self._sketches: tuple[int, Mapping[str, ReferenceSketch]] | None = None
         self._read: tuple[Pin, datetime] | None = None
+        self._labels_from = datetime.min.replace(tzinfo=UTC)
 
     def normal(self, state: MonitorState) -> tuple[LossBaseline | None, float | None]:
         """The baseline of the version that was judged last, for the measure that alerted or the
@@ -146,8 +154,24 @@ class ModelWatch:
             )
             if self._language is not None:
                 then.callback(self._learn, self._language, standing, known, pin, now)
-            then.callback(self._judge_windows, standing, known, pin, now)
-            self._judge_labels(standing, known, pin, now)
+            if self._may_close(standing.state, pin, now):
+                then.callback(self._judge_windows, standing, known, pin, now)
+            if now >= self._labels_from:
+                then.callback(self._rest, time.process_time(), now)
+                self._judge_labels(standing, known, pin, now)
+
+    def _may_close(self, state: MonitorState, pin: Pin, now: datetime) -> bool:
+        """Whether a window may be full, by the statistics of the files, or old enough."""
+        m, behind = self.settings.monitoring, state.windowed
+        since = None if behind is None else behind.at
+        if since is None or (now - since).total_seconds() >= m.window_seconds:
+            return True
+        return self._lake.most_after(self._name, pin, since) >= m.window_rows
+
+    def _rest(self, begun_s: float, now: datetime) -> None:
+        """Leave time for the labels of other models. A model alone needs none."""
+        taken_s = (time.process_time() - begun_s) * (self._models - 1) / LABELS_LOAD
+        self._labels_from = now + min(MOST_APART, timedelta(seconds=taken_s))
 
     def _due(self, pin: Pin, now: datetime) -> bool:
         if self._read is None:
@@ -156,15 +180,23 @@ class ModelWatch:
         return pin != before or now - at >= REREAD
 
     # -- reading -------------------------------------------------------------------------------
-    def _rows(self, pin: Pin, version: int, behind: Position | None, now: datetime) -> pa.Table:
-        """Return the oldest settled rows after a position; later ones are left to the next step."""
+    def _rows(
+        self,
+        pin: Pin,
+        version: int,
+        behind: Position | None,
+        now: datetime,
+        wanted: int | None = None,
+    ) -> pa.Table:
+        """Return the oldest settled rows after a position; later ones are left to the next step.
+        wanted: about how many; None: as many as a step reads."""
         table = self._lake.labelled(
             self._name,
             pin,
             since=None if behind is None else behind.at,
             versions=(version,),
             arm="stable",
-            oldest=self._read_rows,
+            oldest=wanted or self._read_rows,
             only_labelled=False,
         )
         if not table.num_rows:
@@ -217,9 +249,12 @@ class ModelWatch:
         if known.baseline is None:
             standing.put(replace(state, tested=state.windowed))
             return
-        rows = self._rows(pin, state.version, state.tested, now)
         policy = replace(self._policy, performance=self._policy.performance.among(self._models))
-        ready = labelled_rows(rows, now, policy, self.spec.awaited)
+        for wanted in (FIRST_ROWS, None):
+            rows = self._rows(pin, state.version, state.tested, now, wanted)
+            ready = labelled_rows(rows, now, policy, self.spec.awaited)
+            if ready.num_rows < rows.num_rows or rows.num_rows < FIRST_ROWS:
+                break  # more would wait for their labels, too
         if not ready.num_rows:
             self._measure(standing, ready, now)
             return

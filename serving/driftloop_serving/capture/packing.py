@@ -1,7 +1,7 @@
 """Packs spooled batches of one (replica, model, version), in order, into one Arrow batch for
 Kafka."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import chain, groupby
 
@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from driftloop_contracts.events import PredictionHeaders, column_type, prediction_schema
 from driftloop_contracts.signature import TensorSpec
-from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.capture.spool_record import LabelRecord, PredictionBatch
 
+LABELS_PACKED = 500
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -25,6 +26,28 @@ def pack(
     for _, same in groupby(batches, key=lambda b: (b.model, b.version, b.signature)):
         for chunk in _chunks(list(same), pack_rows):
             yield from _packed(chunk, replica, limit_bytes)
+
+
+def pack_labels(labels: Iterable[LabelRecord], limit_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the first prediction id and the value of each Kafka record: one label's document, or a
+    list of them. Each document has at most `limit_bytes`, and so has each value."""
+    waiting: list[LabelRecord] = []
+    size = 0
+    for label in labels:
+        more = len(label.document) + 2  # with its bracket and comma
+        if waiting and (size + more > limit_bytes or len(waiting) == LABELS_PACKED):
+            yield _joined(waiting)
+            waiting, size = [], 0
+        waiting.append(label)
+        size += more
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(labels: Sequence[LabelRecord]) -> tuple[str, bytes]:
+    documents = [label.document for label in labels]
+    value = documents[0] if len(documents) == 1 else b"[" + b",".join(documents) + b"]"
+    return labels[0].prediction_id, value
 
 
 def _chunks(batches: list[PredictionBatch], pack_rows: int) -> Iterator[list[PredictionBatch]]:

@@ -24,7 +24,7 @@ from driftloop_bus.port import BATCH_BYTES, Producer
 from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS
 from driftloop_contracts.health import Health
-from driftloop_serving.capture.packing import pack
+from driftloop_serving.capture.packing import pack, pack_labels
 from driftloop_serving.capture.spool import LABELS as LABEL_ROWS
 from driftloop_serving.capture.spool_reader import Chunk, SpoolReader
 from driftloop_serving.capture.value_limits import ValueLimits
@@ -177,13 +177,12 @@ class Shipper:
             shipment.futures.append(
                 self._producer.send(PREDICTIONS, value, key=key, headers=headers.encode())
             )
-        for label in chunk.labels:
-            if len(label.document) > self._limits.of(LABELS):
-                shipment.give_up(LABEL_ROWS, 1)
-                continue
-            shipment.futures.append(
-                self._producer.send(LABELS, label.document, key=label.prediction_id.encode())
-            )
+        limit = self._limits.of(LABELS)
+        fitting = [label for label in chunk.labels if len(label.document) <= limit]
+        if len(fitting) < len(chunk.labels):
+            shipment.give_up(LABEL_ROWS, len(chunk.labels) - len(fitting))
+        for first, value in pack_labels(fitting, limit):
+            shipment.futures.append(self._producer.send(LABELS, value, key=first.encode()))
         return shipment
 
     def _settle(self, name: str, shipment: Shipment) -> None:

@@ -9,7 +9,7 @@ what the other reports of its replicas.
 import os
 import threading
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ import structlog
 
 from driftloop_contracts.model import Deployment
 from driftloop_contracts.replica import (
+    LoadedVersions,
     ReplicaReport,
     ReplicaStatus,
     ReplicaStatuses,
@@ -90,7 +91,8 @@ def _reconcile(
             if not lease.held(store.now()):
                 return
             deployments = store.deployments()
-            loaded = {d.model.name: store.loaded_versions(d.model.name) for d in deployments}
+            known = store.all_loaded_versions()
+            loaded = {d.model.name: known.get(d.model.name, UNKNOWN) for d in deployments}
             wanted = place(deployments, loaded)
             if answered is None:
                 answered = store.answered_models()
@@ -109,7 +111,8 @@ def _reconcile(
                     # Serve's controller lost them with the head of a cluster, or somebody else
                     # replaced them.
                     applied = None
-                running = _report(store, deployments, serve_client.replicas(applications))
+                replicas = serve_client.replicas(applications)
+                running = _report(store, deployments, replicas, loaded)
                 if answered != wanted.models and has_applied(wanted, running):
                     answered = wanted.models
                     store.put_answered_models(answered)
@@ -129,14 +132,19 @@ def _reconcile(
 ANSWERING = frozenset({"running", "updating"})
 """The states of a replica that answers. While it is updated, it answers with its old
 configuration."""
+UNKNOWN = LoadedVersions()
 NO_REPORT = ReplicaReport(pid=0)
 
 
 def _report(
-    store: Store, deployments: Sequence[Deployment], replicas: "Sequence[RunningReplica]"
+    store: Store,
+    deployments: Sequence[Deployment],
+    replicas: "Sequence[RunningReplica]",
+    reported: Mapping[str, LoadedVersions],
 ) -> list[tuple[str, ReplicaReport]]:
     """Write the replicas (for `status`) and the versions that they hold (for rollouts) to the
-    store. Returns the application and the report of each replica that answers."""
+    store, if they differ from those `reported`. Returns the application and the report of each
+    replica that answers."""
     from driftloop_serving.cluster.placement import applications_of
     from driftloop_serving.replicas.application import SHARED_APPLICATION
     from driftloop_serving.replicas.replica_status import loaded_versions
@@ -177,7 +185,7 @@ def _report(
             deployment.revision,
             known=None if applications == (SHARED_APPLICATION,) else known,
         )
-        if loaded != store.loaded_versions(name):
+        if loaded != reported[name]:
             store.put_loaded_versions(name, loaded)
     return running
 

@@ -1,11 +1,15 @@
 """Those who ask for the status share one look at the lake."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, cast
 
-from driftloop_gateway.lake_counter import LakeCounter
+from driftloop_gateway.lake_counter import MOST_S, PATIENCE_S, LakeCounter
 from driftloop_lake.port import LakeCounts, LakeReader, Pin
+
+AT = datetime(2026, 11, 30, tzinfo=UTC)
 
 
 class Lake:
@@ -24,7 +28,8 @@ class Lake:
 
 
 def counter(lake: Any) -> Callable[[str], LakeCounts | None]:
-    return LakeCounter(cast(LakeReader, lake), lambda: lake.now_s)
+    counts = LakeCounter(cast(LakeReader, lake), lambda: lake.now_s)
+    return lambda model: counts([model])[model].counts
 
 
 def test_many_who_ask_at_once_are_one_count() -> None:
@@ -49,3 +54,29 @@ def test_a_count_that_takes_long_is_kept_longer_and_never_gets_old() -> None:
     assert ask("m") == LakeCounts(2, 0, 0)
     lake.now_s += 3.1
     assert ask("m") == LakeCounts(3, 0, 0)
+
+
+def test_of_many_models_the_oldest_counts_are_renewed_and_the_others_are_given() -> None:
+    lake = Lake()
+    counts = LakeCounter(cast(LakeReader, lake), lambda: lake.now_s, lambda: AT)
+    lake.takes_s, names = 0.6 * PATIENCE_S, ("a", "b", "c", "d")
+    found = counts(names)
+    assert [found[name].at for name in names] == [AT, AT, None, None]
+    lake.now_s += MOST_S
+    found = counts(names)
+    assert [found[name].at for name in names] == [AT, AT, AT, AT]
+    assert found["a"].counts == LakeCounts(1, 0, 0)
+    lake.now_s += MOST_S
+    assert counts(names)["a"].counts == LakeCounts(5, 0, 0)
+
+
+def test_what_is_left_is_counted_although_nobody_asks_again() -> None:
+    lake = Lake()
+    counts = LakeCounter(cast(LakeReader, lake), lambda: lake.now_s)
+    lake.takes_s = 2 * PATIENCE_S
+    found = counts(("a", "b"))
+    assert found["b"].at is None
+    deadline = time.monotonic() + 120
+    while lake.looks < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

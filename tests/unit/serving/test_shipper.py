@@ -28,11 +28,11 @@ from driftloop_contracts.ids import new_prediction_id
 from driftloop_contracts.judgement import unexplained
 from driftloop_contracts.signature import Signature, TensorSpec
 from driftloop_serving.capture import position_file
-from driftloop_serving.capture.packing import pack
+from driftloop_serving.capture.packing import pack, pack_labels
 from driftloop_serving.capture.shipper import Rest, Shipper
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.capture.spool_reader import SpoolReader
-from driftloop_serving.capture.spool_record import PredictionBatch
+from driftloop_serving.capture.spool_record import LabelRecord, PredictionBatch
 from driftloop_serving.capture.value_limits import LEAST_BYTES, ValueLimits
 from driftloop_settings import CaptureSettings
 from driftloop_store import Store, StoreAway, open_store
@@ -162,13 +162,31 @@ def test_labels_are_json_keyed_by_their_prediction(tmp_path: Path, store: Store)
 
     now = datetime(2026, 11, 24, tzinfo=UTC)
     bus, writer = new_bus(), SpoolWriter(tmp_path / "spool", "gateway", CaptureSettings())
+    shipper = Shipper(tmp_path / "spool", bus, store, 60)
     labels = parse_feedback({"prediction_id": "p", "label": [1, 0]}, now)
-    for label in labels:
-        writer.append_labels([label])
-    Shipper(tmp_path / "spool", bus, store, 60).step(1.0)
+    alone = parse_feedback({"prediction_id": "q", "label": "é"}, now)
+    for sent in (labels, alone):
+        writer.append_labels(sent)
+        shipper.step(1.0)
     messages = read(bus, LABELS)
-    assert {m.key for m in messages} == {b"p"}
-    assert [parse_feedback(json.loads(m.value), now)[0] for m in messages] == labels
+    assert [m.key for m in messages] == [b"p", b"q"]
+    assert [parse_feedback(json.loads(m.value), now) for m in messages] == [labels, alone]
+
+
+@given(st.lists(st.integers(1, 60), max_size=40), st.integers(64, 200))
+def test_labels_are_packed_in_their_order_into_records_of_a_size(
+    sizes: list[int], limit: int
+) -> None:
+    labels = [
+        LabelRecord(str(n), json.dumps("x" * max(0, size - 2)).encode())
+        for n, size in enumerate(sizes)
+    ]
+    packed = list(pack_labels(labels, limit))
+    assert all(len(value) <= limit for _, value in packed)
+    found = [json.loads(value) for _, value in packed]
+    assert [each for some in found for each in (some if isinstance(some, list) else [some])] == [
+        json.loads(label.document) for label in labels
+    ]
 
 
 def half_shipped(root: Path, store: Store) -> tuple[SpoolWriter, Shipper]:
