@@ -116,8 +116,8 @@ format: setup  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: setup  ## Run the benches and print their tables; of bench-verdict 50 rollouts a cell
-	for file in $(filter-out %/bench_verdict.py, $(wildcard tests/bench/bench_*.py)); do $(BIN)/python $$file || exit 1; done
+bench: setup  ## Run the benches but bench-fleet and print their tables; of bench-verdict 50 rollouts a cell
+	for file in $(filter-out %/bench_verdict.py %/bench_fleet.py, $(wildcard tests/bench/bench_*.py)); do $(BIN)/python $$file || exit 1; done
 	$(BIN)/python tests/bench/bench_verdict.py --runs 50
 
 .PHONY: bench-verdict
@@ -151,6 +151,10 @@ bench-stream: setup  ## Measure Kafka to lake and window queries, about 5 minute
 .PHONY: bench-capacity
 bench-capacity: setup  ## Measure what a million predictions cost the spool and the shipper, some seconds
 	$(BIN)/python tests/bench/bench_capacity.py $(ARGS)
+
+.PHONY: bench-fleet
+bench-fleet: setup  ## Serve 500 models a day's traffic in half an hour (ARGS="--models 50 --minutes 5")
+	$(BIN)/python tests/bench/bench_fleet.py $(ARGS)
 
 .PHONY: bench-console
 bench-console: setup  ## Measure the console over 500 models with 10,000 windows each, about 5 minutes

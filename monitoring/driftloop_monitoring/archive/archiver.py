@@ -45,7 +45,7 @@ FIRST = (PREDICTIONS, 0)
 BUFFER_BYTES = 64 << 20
 POLL_MESSAGES = 1_000
 RETRY_S = 1.0
-MOST_REST_S = 20.0
+MOST_REST_S = 60.0
 SUSPECT_AFTER = 30
 """The number of attempts to write a batch after which its records are tried one by one."""
 
@@ -187,8 +187,8 @@ class Archiver:
             if FIRST in moved.came:
                 self._leads.set()
         now = self._monotonic()
-        # With hundreds of tables a flush takes seconds, because each gets a commit. It then waits as
-        # long, so that there is more to commit.
+        # With hundreds of tables a flush takes seconds, because each gets a commit. It then waits
+        # as long, so that there is more to commit.
         rested = now >= self._rests_until or self._buffer.full
         if rested and self._buffer.due(self._settings, now):
             self._flush(stop)

@@ -7,6 +7,7 @@ a file so that it stays the same after a restart.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,17 @@ class Reference:
     @property
     def rows(self) -> int:
         return int(self.table.num_rows)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """About what it takes in memory."""
+        columns = [*self.inputs.values(), *self.outputs.values()]
+        return int(self.table.nbytes + sum(column.values.nbytes for column in columns))
+
+    @property
+    def without_rows(self) -> "Reference":
+        """What is normal, for a thousandth of the memory."""
+        return replace(self, table=self.table[:0], inputs={}, outputs={})
 
     def columns(self, rows: pa.Table | None = None) -> dict[str, Column]:
         """The columns of the reference, or of rows, that are checked: `in_…` and `out_…`."""

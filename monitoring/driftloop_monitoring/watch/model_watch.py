@@ -26,6 +26,7 @@ from driftloop_monitoring.state import alerts, reference
 from driftloop_monitoring.state.judging_policy import judging_policy
 from driftloop_monitoring.state.monitor_state import MonitorState, Standing
 from driftloop_monitoring.state.reference import Reference
+from driftloop_monitoring.state.reference_cache import ReferenceCache
 from driftloop_monitoring.state.window_tries import begun
 from driftloop_monitoring.statistics.drift import Distance
 from driftloop_monitoring.statistics.performance import LossBaseline
@@ -73,7 +74,8 @@ class ModelWatch:
     """Watches the model described by `spec`. `step` may raise any error of the lake or the store;
     then call it again.
 
-    read_rows: see READ_ROWS; at least two windows are read in any case.
+    read_rows: see READ_ROWS; at least two windows are read in any case. references: those of all
+    models.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class ModelWatch:
         distance: Distance,
         reports: ReportWriter,
         read_rows: int = READ_ROWS,
+        references: ReferenceCache | None = None,
     ) -> None:
         self.spec = spec
         self.settings = settings
@@ -107,7 +110,10 @@ class ModelWatch:
             LanguageWatch(spec, store, lake, settings) if spec.kind.has_conversations else None
         )
         self._metrics = LiveMetrics(spec, settings.monitoring.window_rows)
-        self._reference: tuple[int, Reference] | None = None
+        self._references = ReferenceCache() if references is None else references
+        self._key = object()  # of this spec
+        self._normal: tuple[int, Reference] | None = None
+        """The version and its reference without the rows."""
         self._sketches: tuple[int, Mapping[str, ReferenceSketch]] | None = None
         self._read: tuple[Pin, datetime] | None = None
         self._labels_from = datetime.min.replace(tzinfo=UTC)
@@ -116,7 +122,7 @@ class ModelWatch:
         """The baseline of the version that was judged last, for the measure that alerted or the
         decisive one, and its margin; None: unknown, and the policy's."""
         name = state.risen[0] if state.risen else QUALITY
-        return self._reference[1].normal(name) if self._reference else (None, None)
+        return self._normal[1].normal(name) if self._normal else (None, None)
 
     def step(
         self, deployment: Deployment, standing: Standing, now: datetime, models: int = 1
@@ -137,16 +143,22 @@ class ModelWatch:
             return
         if self._language is not None:
             self.corrections = self._language.corrections(pin)
-        known = self._known_reference(deployment)
+        closes = self._may_close(standing.state, pin, now)
+        idle = self._language is None and not closes and now < self._labels_from
+        if self._normal is None or self._normal[0] != version or not idle:
+            known = self._known_reference(deployment)
+            self.can_decide = True
+            if known is None:
+                self._keep_live_reference(standing, pin, now)
+            else:
+                self._judge(standing, known, pin, now, closes)
         self.can_decide = True
-        if known is None:
-            self._keep_live_reference(standing, pin, now)
-        else:
-            self._judge(standing, known, pin, now)
         self._read = (pin, now)
 
-    def _judge(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> None:
-        """Run all parts, even if an earlier one fails."""
+    def _judge(
+        self, standing: Standing, known: Reference, pin: Pin, now: datetime, closes: bool
+    ) -> None:
+        """Run all parts, even if an earlier one fails. closes: whether a window may."""
         version = standing.state.version
         with ExitStack() as then:  # run in reverse order
             then.callback(
@@ -154,7 +166,7 @@ class ModelWatch:
             )
             if self._language is not None:
                 then.callback(self._learn, self._language, standing, known, pin, now)
-            if self._may_close(standing.state, pin, now):
+            if closes:
                 then.callback(self._judge_windows, standing, known, pin, now)
             if now >= self._labels_from:
                 then.callback(self._rest, time.process_time(), now)
@@ -209,14 +221,19 @@ class ModelWatch:
 
     def _known_reference(self, deployment: Deployment) -> Reference | None:
         version = deployment.split.stable
-        if self._reference is None or self._reference[0] != version:
+
+        def load() -> Reference | None:
             served = deployment.version(version)
-            live_file = reference.live_file(self.settings.state_dir, self._name, version)
-            artifacts = self._artifacts
-            loaded = reference.load(self.spec, served, live_file, artifacts) if served else None
-            if loaded is None:
+            if served is None:
                 return None
-            self._reference = (version, loaded)
+            live_file = reference.live_file(self.settings.state_dir, self._name, version)
+            return reference.load(self.spec, served, live_file, self._artifacts)
+
+        loaded = self._references.get((self._key, version), load)
+        if loaded is None:
+            return None
+        if self._normal is None or self._normal[0] != version:
+            self._normal = (version, loaded.without_rows)
             log.info(
                 "monitor.reference",
                 model=self._name,
@@ -227,7 +244,7 @@ class ModelWatch:
             )
         # Columns changed by a capture rule are not judged: they would raise an alert in every
         # window.
-        return self._reference[1].without(parse_capture(self.spec.options).columns)
+        return loaded.without(parse_capture(self.spec.options).columns)
 
     def _keep_live_reference(self, standing: Standing, pin: Pin, now: datetime) -> None:
         state = standing.state

@@ -18,6 +18,7 @@ from driftloop_contracts.events import FINDINGS
 from driftloop_contracts.model import Deployment, ModelSpec
 from driftloop_lake.port import LakeReader
 from driftloop_monitoring.state.monitor_state import MonitorState, Standing
+from driftloop_monitoring.state.reference_cache import ReferenceCache
 from driftloop_monitoring.statistics import evidently_adapter
 from driftloop_monitoring.statistics.drift import Distance
 from driftloop_monitoring.watch.decisions import decide, trigger_policy
@@ -102,6 +103,7 @@ class Monitor:
         )
         self.reports = ReportWriter(settings.reports_dir, open_artifacts(settings))
         self._watches: dict[str, ModelWatch] = {}
+        self._references = ReferenceCache()
 
     def step(self, now: datetime) -> None:
         self._health.beat()
@@ -186,6 +188,7 @@ class Monitor:
                 self._distance,
                 self.reports,
                 self._read_rows,
+                self._references,
             )
         return watch
 

@@ -101,7 +101,7 @@ def _reconcile(
                 store.put_answered_models(answered)
             if wanted != applied:
                 serve_client.apply(settings, wanted)
-                log.info("serving.applied", models=[d.model.name for d in deployments])
+                log.info("serving.applied", models=len(deployments))
                 applied = wanted
             is_applied = all(loaded[d.model.name].revision == d.revision for d in deployments)
             is_applied &= answered == wanted.models

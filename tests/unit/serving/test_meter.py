@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from driftloop_contracts.model import Arm
 from driftloop_serving.capture.spool import SpoolWriter
 from driftloop_serving.metrics.meter import ReplicaMeter
-from driftloop_serving.metrics.meter_files import Load, MeterFiles
+from driftloop_serving.metrics.meter_files import Graphs, Load, MeterFiles
 from driftloop_serving.metrics.prometheus_text import MOST_SERIES, render
 from driftloop_serving.metrics.triton_statistics import by_version, statistics
 from driftloop_settings import CaptureSettings
@@ -32,8 +32,9 @@ class Replica:
     def __init__(self, root: Path) -> None:
         self.spool = SpoolWriter(root / "spool", "replica", CaptureSettings())
         self.meter = ReplicaMeter()
+        self.load = Load(3, 1.5)
         self.files = MeterFiles(
-            root / "metrics", root / "spool", self.spool.replica, self.meter, lambda: Load(3, 1.5)
+            root / "metrics", root / "spool", self.spool.replica, self.meter, lambda: self.load
         )
         self.file = root / "metrics" / f"{self.spool.replica}.json"
         self._writing: asyncio.Task[None] | None = None
@@ -136,6 +137,18 @@ async def test_a_model_has_few_series_in_each_replica(
     assert ("driftloop_runs_total" in values) == (kind == "tabular")
     dropped = 'driftloop_capture_dropped_rows_total{reason="quota",replica="%s"} 3.0'
     assert dropped % replica in text.decode()
+
+
+async def test_graphs_in_memory_are_told_where_they_have_a_limit(
+    two: tuple[Replica, Replica],
+) -> None:
+    assert await samples(two[0], "driftloop_graphs") == []
+    two[1].load = Load(0, 0.0, Graphs(awake=2, asleep=3, bytes=5_000_000, loads=9))
+    while await samples(two[0], "driftloop_graph_loads_total") != [9]:  # from its file
+        await asyncio.sleep(0.01)
+    assert await samples(two[1], "driftloop_graphs", state="loaded") == [2]
+    assert await samples(two[1], "driftloop_graphs", state="asleep") == [3]
+    assert await samples(two[1], "driftloop_graph_memory_bytes") == [5_000_000]
 
 
 async def test_the_parts_of_a_request_are_summed_over_models(two: tuple[Replica, Replica]) -> None:
