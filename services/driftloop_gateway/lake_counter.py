@@ -78,6 +78,6 @@ class LakeCounter:
         left = True
         while left:
             time.sleep(EVERY_S)
-            with self._lock, suppress(DriftloopError):  # whoever asks next is told
+            with self._lock, suppress(DriftloopError):  # raised to the next caller
                 at_s, names = self._asked
                 left = self._clock_s() - at_s < ASKED_S and self._count(names)
