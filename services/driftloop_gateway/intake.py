@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
 from driftloop_contracts.capture import check_capture
-from driftloop_contracts.errors import Conflict, Rejected, listed, shown
+from driftloop_contracts.errors import Conflict, Rejected, listed
 from driftloop_contracts.kind import LANGUAGE, TABULAR, ModelKind, kind_of
 from driftloop_contracts.model import (
     Deployment,
@@ -25,6 +25,7 @@ from driftloop_contracts.model import (
     TrafficSplit,
     check_new_name,
 )
+from driftloop_contracts.safe_tar import unpack
 from driftloop_contracts.signature import Signature
 from driftloop_gateway.incoming_version import SPEC_FILE, Reader
 from driftloop_gateway.intake_graph import read_graph
@@ -112,13 +113,7 @@ def _change_policy(store: Store, spec: ModelSpec) -> None:
 def _unpack(archive: BinaryIO, folder: Path) -> dict[str, Any]:
     try:
         with tarfile.open(fileobj=archive) as tar:
-            for member in tar:
-                if not _is_file(member):
-                    raise Rejected(
-                        f"the archive contains {shown(member.name)}; it may only contain files and "
-                        "folders, no links and no absolute paths"
-                    )
-                tar.extract(member, folder, filter="data")
+            unpack(tar, folder)
         spec = json.loads((folder / SPEC_FILE).read_text())
     except (tarfile.TarError, OSError, ValueError):
         raise Rejected(
@@ -127,12 +122,6 @@ def _unpack(archive: BinaryIO, folder: Path) -> dict[str, Any]:
     if not isinstance(spec, dict):
         raise Rejected("model.json must contain an object")
     return spec
-
-
-def _is_file(member: tarfile.TarInfo) -> bool:
-    place = PurePosixPath(member.name)
-    is_inside = not place.is_absolute() and ".." not in place.parts
-    return is_inside and (member.isreg() or member.isdir())
 
 
 def _check_same(current: Deployment, spec: ModelSpec, signature: Signature) -> None:

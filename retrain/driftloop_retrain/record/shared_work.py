@@ -16,7 +16,8 @@ from uuid import uuid4
 import structlog
 
 from driftloop_artifacts import Artifacts
-from driftloop_contracts.errors import DriftloopError
+from driftloop_contracts.errors import DriftloopError, Rejected
+from driftloop_contracts.safe_tar import unpack
 from driftloop_store import Store, StoreAway
 
 log = structlog.get_logger()
@@ -47,8 +48,8 @@ class SharedWork:
                 return False
             try:
                 with tarfile.open(archive) as tar:
-                    tar.extractall(part, filter="data")
-            except (tarfile.TarError, OSError) as error:
+                    unpack(tar, part)
+            except (tarfile.TarError, OSError, Rejected) as error:
                 log.warning("retrain.copy_unreadable", reason=str(error))
                 return False
             part.rename(self._work)
