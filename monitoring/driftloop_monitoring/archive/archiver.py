@@ -45,7 +45,9 @@ FIRST = (PREDICTIONS, 0)
 BUFFER_BYTES = 64 << 20
 POLL_MESSAGES = 1_000
 RETRY_S = 1.0
-MOST_REST_S = 60.0
+SLOW_S, MOST_REST_S = 5.0, 60.0
+MOST_ROWS = 500_000
+"""The most rows and labels that wait for a slow flush."""
 SUSPECT_AFTER = 30
 """The number of attempts to write a batch after which its records are tried one by one."""
 
@@ -160,7 +162,7 @@ class Archiver:
         self._monotonic = monotonic
         self._clock = clock
         self._buffer = Buffer()
-        self._rests_until = 0.0
+        self._took_s = self._rested_at = 0.0
 
     def run(self, stop: Event) -> None:
         """Archive until `stop` is set; then flush the rows in memory with a single attempt."""
@@ -174,7 +176,8 @@ class Archiver:
     def step(self, stop: Event) -> None:
         """Poll once, apply changes of the group's assignment, and flush if it is due."""
         bounds = Bounds.at(self._clock())
-        for message in self._member.poll(self._settings.flush_seconds / 4, POLL_MESSAGES):
+        messages = self._member.poll(self._settings.flush_seconds / 4, POLL_MESSAGES)
+        for message in messages:
             self._buffer.add(self._refused(read_record(message, bounds)), self._monotonic())
         # After the messages, because those just read may belong to a lost partition.
         moved = self._member.moved()
@@ -187,11 +190,16 @@ class Archiver:
             if FIRST in moved.came:
                 self._leads.set()
         now = self._monotonic()
-        # With hundreds of tables a flush takes seconds, because each gets a commit. It then waits
-        # as long, so that there is more to commit.
-        rested = now >= self._rests_until or self._buffer.full
-        if rested and self._buffer.due(self._settings, now):
+        behind = len(messages) >= POLL_MESSAGES
+        if self._buffer.due(self._settings, now) and not self._waits(now, behind):
             self._flush(stop)
+
+    def _waits(self, now: float, behind: bool) -> bool:
+        """Whether the next flush waits for more records. With hundreds of tables one takes seconds,
+        because each gets a commit: it then waits as long, and takes what Kafka has meanwhile."""
+        if self._buffer.full or self._buffer.rows >= MOST_ROWS:
+            return False
+        return now < self._rested_at or (behind and self._took_s >= SLOW_S)
 
     def _refused(self, record: LakeRecord) -> LakeRecord:
         if isinstance(record, PredictionRecord) and not self._known(record.headers.model):
@@ -226,14 +234,15 @@ class Archiver:
         appended = self._writer.append(self._buffer.records)
         self._buffer = Buffer()
         ended = self._monotonic()
-        self._rests_until = ended + min(ended - started, MOST_REST_S)
+        self._took_s = ended - started
+        self._rested_at = ended + min(self._took_s, MOST_REST_S)
         log.info(
             "archiver.flushed",
             rows=appended.predictions,
             labels=appended.labels,
             dead_letters=appended.dead_letters,
             repeated=appended.repeated,
-            seconds=round(ended - started, 3),
+            seconds=round(self._took_s, 3),
         )
 
     def _write_one_by_one(self) -> None:

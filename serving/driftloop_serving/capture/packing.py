@@ -12,7 +12,7 @@ from driftloop_contracts.events import PredictionHeaders, column_type, predictio
 from driftloop_contracts.signature import TensorSpec
 from driftloop_serving.capture.spool_record import LabelRecord, PredictionBatch
 
-LABELS_PACKED = 500
+LABELS_PACKED = 100
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -25,8 +26,8 @@ from driftloop_lake.delta_lake import DeltaLake
 from driftloop_lake.lake_table import LakeTable
 from driftloop_lake.layout import dead_letters_uri, labels_uri
 from driftloop_lake.port import LakeCounts
-from driftloop_lake.records import DeadLetter, PredictionRecord
-from driftloop_lake.writer import LakeWriter
+from driftloop_lake.records import DeadLetter, LakeRecord, PredictionRecord
+from driftloop_lake.writer import Appended, LakeWriter
 from driftloop_monitoring.archive.archiver import TOPICS, Archiver
 from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_monitoring.archive.known_models import KnownModels
@@ -99,7 +100,7 @@ class World:
     """A bus, a lake, and archivers between them; time stands still unless a test moves it."""
 
     def __init__(self, bus: MemoryBus, uri: str) -> None:
-        self.bus, self.uri, self.now = bus, uri, 0.0
+        self.bus, self.uri, self.now, self.flush_s = bus, uri, 0.0, 0.0
         self.known = KnownModels(lambda: ["loan"], lambda: self.now)
 
     def member(self) -> MemoryMember:
@@ -110,7 +111,7 @@ class World:
         made = Archiver(
             self.bus,
             member,
-            LakeWriter(self.uri),
+            SlowWriter(self),
             settings,
             self.known,
             Event(),
@@ -138,6 +139,18 @@ class World:
     def label_rows(self) -> int:
         labels = LakeTable.open(labels_uri(self.uri))
         return 0 if labels is None else labels.scan().num_rows
+
+
+class SlowWriter(LakeWriter):
+    """Its appends take `flush_s` of the world's time."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.uri)
+        self._world = world
+
+    def append(self, records: Sequence[LakeRecord]) -> Appended:
+        self._world.now += self._world.flush_s
+        return super().append(records)
 
 
 @pytest.fixture
@@ -172,6 +185,20 @@ def test_rows_are_flushed_when_their_time_has_come(world: World) -> None:
         world.now = 1.0
         archiver.step(Event())
         assert world.counts() == LakeCounts(2, 0, 2)
+
+
+def test_after_a_flush_that_took_long_more_records_are_waited_for_as_long(world: World) -> None:
+    world.flush_s = 20.0
+    with closing(world.member()) as member:
+        archiver = world.archiver(member)
+        for sequence, at, archived in ((0, 1.0, 2), (1, 30.0, 2), (2, 42.0, 6)):
+            world.send(sequence)
+            archiver.step(Event())
+            world.now = at
+            archiver.step(Event())
+            counts = world.counts()
+            assert counts is not None
+            assert counts.rows == archived
 
 
 def test_a_topic_made_anew_is_not_taken_for_the_old_one(world: World, tmp_path: Path) -> None:
