@@ -15,6 +15,7 @@ from driftloop_contracts.model import Arm
 from driftloop_lake import layout, storage
 from driftloop_lake.client_ids import RETRIES
 from driftloop_lake.dead_letters import DeadLetters
+from driftloop_lake.label_files import LabelFiles
 from driftloop_lake.lake_table import NO_MARK, LakeTable, quoted, time_literal
 from driftloop_lake.matches import Matches
 from driftloop_lake.port import LakeCounts, Pin
@@ -35,20 +36,24 @@ _INSTANT = timedelta(microseconds=1)
 _LABEL_KEY = [field.name for field in LABEL_SCHEMA if field.name != "tags"]
 
 
-def open_lake(settings: "Settings") -> "DeltaLake":
-    """Return the lake of the settings, which need not exist yet. Does no I/O."""
-    return DeltaLake(settings.lake_uri)
+def open_lake(settings: "Settings", *, many: bool = False) -> "DeltaLake":
+    """Return the lake of the settings, which need not exist yet. Does no I/O. many: it is read for
+    many models in turn, so that labels are kept for the next one."""
+    return DeltaLake(settings.lake_uri, label_files=LabelFiles() if many else None)
 
 
 class DeltaLake:
     """A `LakeReader`. Thread-safe; reads are executed one at a time."""
 
-    def __init__(self, uri: str, queries: Queries | None = None) -> None:
+    def __init__(
+        self, uri: str, queries: Queries | None = None, label_files: LabelFiles | None = None
+    ) -> None:
         self._uri = uri
         self._lock = RLock()
         self._newest: dict[str, LakeTable] = {}
         self._pinned: dict[tuple[str, int], LakeTable] = {}
         self._queries = queries or Queries()
+        self._label_files = label_files
         self._shadows = ShadowTables(uri)
         self._counted: dict[tuple[str, Pin], LakeCounts] = {}
         self._matches: dict[str, Matches] = {}
@@ -121,7 +126,7 @@ class DeltaLake:
             def read(since: datetime | None) -> pa.Table:
                 predictions = table.scan(predicate=_predicate(table, since, until, versions, arm))
                 predictions = predictions.drop_columns(layout.DATE)
-                found = _labels_of(predictions, labels, as_of, metric, tags)
+                found = _labels_of(predictions, labels, as_of, metric, tags, self._label_files)
                 return self._queries.with_labels(predictions, found, only_labelled, tags)
 
             if newest is None:
@@ -300,7 +305,12 @@ def _newest(
 
 
 def _labels_of(
-    keys: pa.Table, labels: LakeTable | None, as_of: datetime | None, metric: str, tags: bool
+    keys: pa.Table,
+    labels: LakeTable | None,
+    as_of: datetime | None,
+    metric: str,
+    tags: bool,
+    files: LabelFiles | None,
 ) -> pa.Table:
     """Return the labels that may belong to these predictions. Ids sort by time, so the statistics
     of Delta's files (and of parquet pages) exclude labels of older and newer predictions."""
@@ -308,6 +318,12 @@ def _labels_of(
     columns += ["tags"] if tags else []
     if labels is None or not keys.num_rows:
         return pa.schema([LABEL_SCHEMA.field(name) for name in columns]).empty_table()
+    known = None if files is None else files.of(labels, keys.column("prediction_id"))
+    if known is not None:
+        counts = pc.equal(known["metric"], metric)
+        if as_of is not None:
+            counts = pc.and_(counts, pc.less_equal(known["received_at"], pa.scalar(as_of)))
+        return known.filter(counts).select(columns)
     ids = pc.min_max(keys.column("prediction_id"))
     terms = [
         f"metric = {quoted(metric)}",

@@ -58,11 +58,13 @@ def translated() -> Iterator[None]:
 
 
 class Extent(NamedTuple):
-    """The range of a column's values in a file, as given by its statistics; None if unknown."""
+    """The range of a column's values in a file, as given by its statistics (None if unknown), and
+    its number of rows."""
 
     path: str
     least: str | None
     most: str | None
+    rows: int = 0
 
     def overlaps(self, other: "Extent") -> bool:
         return not (
@@ -241,7 +243,8 @@ class LakeTable:
             files.column(name) if name in files.schema.names else nothing
             for name in (f"min.{column}", f"max.{column}")
         )
-        columns = (each.to_pylist() for each in (files.column("path"), *bounds))
+        rows = files.column("num_records")
+        columns = (each.to_pylist() for each in (files.column("path"), *bounds, rows))
         return [Extent(*each) for each in zip(*columns, strict=True)]
 
     def scan(self, names: Iterable[str] | None = None, predicate: str | None = None) -> pa.Table:

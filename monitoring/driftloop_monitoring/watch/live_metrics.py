@@ -5,6 +5,7 @@ a restart they are collected anew; what was measured last stays in the monitor's
 are as many new rows as a window has.
 """
 
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,8 @@ from driftloop_evaluation.labelled_metrics import labelled_metrics, metric_colum
 MOST_ROWS = 5_000
 EVERY = timedelta(seconds=60)
 """Measuring takes about a tenth of a second."""
+LOAD, MOST_REST = 0.1, timedelta(hours=1)
+"""Of a core for measuring all models, unless that would be more than an hour ago."""
 
 
 class LiveMetrics:
@@ -30,10 +33,13 @@ class LiveMetrics:
         self._rows: pa.Table | None = None
         self._measured_at: datetime | None = None
         self._is_new = False
+        self._rest = timedelta(0)
 
-    def after(self, version: int, rows: pa.Table, now: datetime) -> dict[str, Any] | None:
+    def after(
+        self, version: int, rows: pa.Table, now: datetime, models: int = 1
+    ) -> dict[str, Any] | None:
         """Take further labelled rows of a version, oldest first. Return the metrics of the newest
-        ones for the monitor's state; None: they are as they were."""
+        ones for the monitor's state; None: they are as they were. models: how many share LOAD."""
         if version != self._version:
             self._version, self._rows, self._measured_at = version, None, None
         if rows.num_rows:
@@ -47,6 +53,10 @@ class LiveMetrics:
         if not self._is_due(now) or self._rows is None:
             return None
         self._measured_at, self._is_new = now, False
+        begun_s = time.process_time()
+        outputs = [one.to_dict() for one in labelled_metrics(self._spec, self._rows)]
+        taken_s = time.process_time() - begun_s
+        self._rest = min(MOST_REST, timedelta(seconds=taken_s * (models - 1) / LOAD))
         at = self._rows["predicted_at"]
         return {
             "version": version,
@@ -54,7 +64,7 @@ class LiveMetrics:
             "since": at[0].as_py().isoformat(),
             "until": at[-1].as_py().isoformat(),
             "measured_at": now.isoformat(),
-            "outputs": [one.to_dict() for one in labelled_metrics(self._spec, self._rows)],
+            "outputs": outputs,
         }
 
     def _is_due(self, now: datetime) -> bool:
@@ -62,4 +72,4 @@ class LiveMetrics:
             return False
         if self._measured_at is None:
             return bool(self._rows.num_rows >= self._least)
-        return now - self._measured_at >= self._every
+        return now - self._measured_at >= max(self._every, self._rest)

@@ -291,7 +291,7 @@ class ModelWatch:
         self._measure(standing, ready, now)
 
     def _measure(self, standing: Standing, labelled: pa.Table, now: datetime) -> None:
-        measured = self._metrics.after(standing.state.version, labelled, now)
+        measured = self._metrics.after(standing.state.version, labelled, now, self._models)
         if measured is not None:
             standing.put(replace(standing.state, measured=measured))
 

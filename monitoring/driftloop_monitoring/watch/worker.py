@@ -209,7 +209,7 @@ def run(settings: Settings, stop: threading.Event, clock: Clock = system_clock) 
     log.info("monitor.started")
     with opened_shares(settings, store, "monitor", patience_s=SILENCE_S) as shares:
         topic = FindingsTopic(settings)
-        monitor = Monitor(settings, store, open_lake(settings), topic, shares=shares)
+        monitor = Monitor(settings, store, open_lake(settings, many=True), topic, shares=shares)
         while not stop.is_set():
             with suppress(StoreAway):  # records that arrive meanwhile are judged later
                 if preload.ident is None and store.deployments():
