@@ -27,11 +27,13 @@ different sizes."""
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A graph that is ready for traffic. `why_not_batched`: None if requests may share a run."""
+    """A graph that is ready for traffic. `why_not_batched`: None if requests may share a run.
+    `file_bytes`: of the graph with its weights."""
 
     model: Graph
     options: BackendOptions
     why_not_batched: str | None = None
+    file_bytes: int = 0
 
 
 def load(path: Path | str, options: BackendOptions) -> Loaded:
@@ -46,7 +48,7 @@ def load(path: Path | str, options: BackendOptions) -> Loaded:
                 model.run(made_up(model.signature, size))
     except Exception as error:  # the inputs are synthetic: no request failed
         log.info("model.warm_up_refused", error=str(error)[:200])
-    loaded = Loaded(model, options, _why_not_batched(model, options))
+    loaded = Loaded(model, options, _why_not_batched(model, options), _file_bytes(Path(path)))
     log.info(
         "model.loaded",
         path=str(path),
@@ -54,6 +56,11 @@ def load(path: Path | str, options: BackendOptions) -> Loaded:
         why_not_batched=loaded.why_not_batched,
     )
     return loaded
+
+
+def _file_bytes(path: Path) -> int:
+    files = list(path.iterdir()) if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.suffix != ".parquet")  # a reference
 
 
 def _why_not_batched(model: OnnxModel, options: BackendOptions) -> str | None:

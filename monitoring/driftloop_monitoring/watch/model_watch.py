@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,7 +36,7 @@ from driftloop_monitoring.statistics.sketches import (
     reference_sketches,
     window_sketch,
 )
-from driftloop_monitoring.statistics.windows import Cut, cut
+from driftloop_monitoring.statistics.windows import LABEL_BLOCK, Cut, cut
 from driftloop_monitoring.watch.judgement import (
     ClosedWindow,
     Judgement,
@@ -64,7 +64,7 @@ FIRST_ROWS = 2_000
 """Read to see whether their labels have come; if so, READ_ROWS are."""
 LABELS_LOAD = 0.25
 """Of a core for reading labels of all models."""
-MOST_APART = timedelta(seconds=60)
+MOST_APART_S = 60.0
 """Between two readings of a model's labels."""
 REREAD = timedelta(seconds=10)
 """How often rows are read again although the lake has not changed: they get older."""
@@ -116,7 +116,7 @@ class ModelWatch:
         """The version and its reference without the rows."""
         self._sketches: tuple[int, Mapping[str, ReferenceSketch]] | None = None
         self._read: tuple[Pin, datetime] | None = None
-        self._labels_from = datetime.min.replace(tzinfo=UTC)
+        self._labels_from = 0.0
 
     def normal(self, state: MonitorState) -> tuple[LossBaseline | None, float | None]:
         """The baseline of the version that was judged last, for the measure that alerted or the
@@ -144,7 +144,7 @@ class ModelWatch:
         if self._language is not None:
             self.corrections = self._language.corrections(pin)
         closes = self._may_close(standing.state, pin, now)
-        idle = self._language is None and not closes and now < self._labels_from
+        idle = self._language is None and not closes and time.monotonic() < self._labels_from
         if self._normal is None or self._normal[0] != version or not idle:
             known = self._known_reference(deployment)
             self.can_decide = True
@@ -168,28 +168,27 @@ class ModelWatch:
                 then.callback(self._learn, self._language, standing, known, pin, now)
             if closes:
                 then.callback(self._judge_windows, standing, known, pin, now)
-            if now >= self._labels_from:
-                then.callback(self._rest, time.process_time(), now)
+            if time.monotonic() >= self._labels_from:
+                then.callback(self._rest, time.process_time())
                 self._judge_labels(standing, known, pin, now)
 
     def _may_close(self, state: MonitorState, pin: Pin, now: datetime) -> bool:
         """Whether a window may be full, by the statistics of the files, or old enough."""
         m, behind = self.settings.monitoring, state.windowed
-        since = None if behind is None else behind.at
-        if since is None or (now - since).total_seconds() >= m.window_seconds:
+        if behind is None or (now - behind.at).total_seconds() >= m.window_seconds:
             return True
-        return self._lake.most_after(self._name, pin, since) >= m.window_rows
+        return self._most_after(behind, pin) >= m.window_rows
 
-    def _rest(self, begun_s: float, now: datetime) -> None:
+    def _most_after(self, behind: Position | None, pin: Pin) -> int:
+        return self._lake.most_after(self._name, pin, None if behind is None else behind.at)
+
+    def _rest(self, begun_s: float) -> None:
         """Leave time for the labels of other models. A model alone needs none."""
         taken_s = (time.process_time() - begun_s) * (self._models - 1) / LABELS_LOAD
-        self._labels_from = now + min(MOST_APART, timedelta(seconds=taken_s))
+        self._labels_from = time.monotonic() + min(MOST_APART_S, taken_s)
 
     def _due(self, pin: Pin, now: datetime) -> bool:
-        if self._read is None:
-            return True
-        before, at = self._read
-        return pin != before or now - at >= REREAD
+        return self._read is None or pin != self._read[0] or now - self._read[1] >= REREAD
 
     # -- reading -------------------------------------------------------------------------------
     def _rows(
@@ -200,8 +199,8 @@ class ModelWatch:
         now: datetime,
         wanted: int | None = None,
     ) -> pa.Table:
-        """Return the oldest settled rows after a position; later ones are left to the next step.
-        wanted: about how many; None: as many as a step reads."""
+        """Return the oldest settled rows after a position, about `wanted` (None: as many as a step
+        reads); later ones are left to the next step."""
         table = self._lake.labelled(
             self._name,
             pin,
@@ -267,11 +266,13 @@ class ModelWatch:
             standing.put(replace(state, tested=state.windowed))
             return
         policy = replace(self._policy, performance=self._policy.performance.among(self._models))
-        for wanted in (FIRST_ROWS, None):
+        first = min(FIRST_ROWS, self._read_rows)
+        few = self._most_after(state.tested, pin) <= first
+        for wanted in (None,) if few else (first, None):
             rows = self._rows(pin, state.version, state.tested, now, wanted)
             ready = labelled_rows(rows, now, policy, self.spec.awaited)
-            if ready.num_rows < rows.num_rows or rows.num_rows < FIRST_ROWS:
-                break  # more would wait for their labels, too
+            if rows.num_rows - ready.num_rows >= LABEL_BLOCK:
+                break  # later rows would wait for those without a label
         if not ready.num_rows:
             self._measure(standing, ready, now)
             return

@@ -48,14 +48,16 @@ class Residency:
         return replace(loaded, model=graph)
 
     def measured(self, load: "Callable[[], Loaded]") -> "tuple[Loaded, int]":
-        """Load, and return the bytes by which the process grew."""
+        """Load, and return the bytes by which the process grew: at least those of the files, since
+        a graph may take memory that was freed before."""
         with self._one_at_a_time:
             _give_back()
             before = self._process.memory_info().rss
             loaded = load()
             _give_back()
             self._loads += 1
-            return loaded, max(0, self._process.memory_info().rss - before)
+            grown = self._process.memory_info().rss - before
+            return loaded, max(loaded.file_bytes, grown)
 
     def load_soon(self, load: Callable[[], object], then: "Then") -> None:
         """Load in a thread, make room, and call `then` on the event loop."""

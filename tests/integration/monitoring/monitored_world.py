@@ -125,6 +125,9 @@ class MemoryLake:
         table = table.select(kept).append_column("label_at", at)
         return table.append_column("label", pa.array([text for text, _ in told], pa.string()))
 
+    def most_after(self, model: str, pin: Pin, since: datetime | None) -> int:
+        return self.labelled(model, pin, since=since, only_labelled=False).num_rows
+
     def count(self, model: str, pin: Pin) -> LakeCounts:
         table = self._versions[pin.predictions]
         return LakeCounts(table.num_rows, 0, table["label"].drop_null().length())
