@@ -14,8 +14,9 @@ from driftloop_contracts.events import LABEL_SCHEMA
 from driftloop_lake.lake_table import Extent, LakeTable, translated
 
 LIMIT_BYTES = 192 << 20
-MOST_ROWS = 2_000_000
-"""Of the files that may have the labels of some predictions; more are better left to a scan."""
+MOST_ROWS = 1_000_000
+"""Of the files that may have the labels of some predictions. LIMIT_BYTES hold them (a row takes
+130); more would be read anew each time, and are better left to a scan."""
 _ID = "prediction_id"
 
 

@@ -57,7 +57,7 @@ class LakeCounter:
             if self._count(names) and (self._follower is None or not self._follower.is_alive()):
                 self._follower = threading.Thread(target=self._follow, daemon=True)
                 self._follower.start()
-            return self._known
+            return dict(self._known)
 
     def _count(self, names: Sequence[str]) -> bool:
         """Count those that are due, the oldest first. Returns whether some are left."""
@@ -71,7 +71,7 @@ class LakeCounter:
             counts = self._lake.count(name, pin) if pin is not None else None
             then_s = self._clock_s()
             kept_s = min(MOST_S, max(LEAST_S, (then_s - now_s) / LOAD))
-            self._known = {**self._known, name: Counted(counts, self._clock(), then_s + kept_s)}
+            self._known[name] = Counted(counts, self._clock(), then_s + kept_s)
         return False
 
     def _follow(self) -> None:

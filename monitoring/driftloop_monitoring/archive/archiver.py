@@ -3,8 +3,8 @@
 Delivery order: read → append to the lake, whose commit carries the Kafka offset → read on. Nothing
 is committed to Kafka; after a restart the position is read from the lake (`driftloop_lake.writer`),
 so a kill at any moment neither loses nor duplicates records. Invalid records are written to the
-lake's `dead_letters` and never stop the flow. Memory holds at most `lake.flush_rows` rows or
-`BUFFER_BYTES`, plus one poll.
+lake's `dead_letters` and never stop the flow. Memory holds at most `lake.flush_rows` rows (after a
+slow flush `MOST_ROWS`) or `BUFFER_BYTES`, plus one poll.
 
 The archivers of a lake form a consumer group. Kafka assigns the partitions, but with a delay: an
 archiver that hung may still hold rows that another has archived meanwhile. The group only
@@ -28,7 +28,7 @@ from driftloop_contracts.event_times import Bounds
 from driftloop_contracts.events import LABELS, PREDICTIONS
 from driftloop_contracts.health import Health, Unreported
 from driftloop_lake.conditional_writes import require_conditional_writes
-from driftloop_lake.records import DeadLetter, LakeRecord, PredictionRecord
+from driftloop_lake.records import DeadLetter, LabelRecord, LakeRecord, PredictionRecord
 from driftloop_lake.writer import LakeWriter
 from driftloop_monitoring.archive.bus_records import read_record
 from driftloop_monitoring.archive.known_models import KnownModels
@@ -111,7 +111,13 @@ class Buffer:
     def add(self, record: LakeRecord, now: float) -> None:
         self.since = self.since if self.records else now
         self.records.append(record)
-        self.rows += record.headers.rows if isinstance(record, PredictionRecord) else 1
+        match record:
+            case PredictionRecord():
+                self.rows += record.headers.rows
+            case LabelRecord():
+                self.rows += len(record.labels)
+            case _:
+                self.rows += 1
         self.value_bytes += len(record.origin.value)
 
     @property

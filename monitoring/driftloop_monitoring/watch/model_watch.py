@@ -143,16 +143,16 @@ class ModelWatch:
             return
         if self._language is not None:
             self.corrections = self._language.corrections(pin)
-        closes = self._may_close(standing.state, pin, now)
+        new = self._normal is None or self._normal[0] != version
+        self.can_decide = not new
+        closes = new or self._may_close(standing.state, pin, now)
         idle = self._language is None and not closes and time.monotonic() < self._labels_from
-        if self._normal is None or self._normal[0] != version or not idle:
-            known = self._known_reference(deployment)
-            self.can_decide = True
-            if known is None:
-                self._keep_live_reference(standing, pin, now)
-            else:
-                self._judge(standing, known, pin, now, closes)
+        known = None if idle else self._known_reference(deployment)
         self.can_decide = True
+        if known is not None:
+            self._judge(standing, known, pin, now, closes)
+        elif not idle:
+            self._keep_live_reference(standing, pin, now)
         self._read = (pin, now)
 
     def _judge(

@@ -123,8 +123,7 @@ def _parsed(replica: str, document: dict[str, Any], capture: Stats) -> ReplicaCo
         (model, version, arm): Counts.from_dict(value)
         for model, version, arm, value in document["counts"]
     }
-    load = dict(document["load"])
-    graphs = load.pop("graphs", None)
-    return ReplicaCounts(
-        replica, counts, Load(**load, graphs=None if graphs is None else Graphs(**graphs)), capture
-    )
+    load = document["load"]
+    graphs = load.get("graphs")  # a replica of an earlier release tells of none
+    found = Load(load["in_flight"], load["busy_s"], graphs and Graphs(**graphs))
+    return ReplicaCounts(replica, counts, found, capture)
