@@ -124,6 +124,6 @@ def _parsed(replica: str, document: dict[str, Any], capture: Stats) -> ReplicaCo
         for model, version, arm, value in document["counts"]
     }
     load = document["load"]
-    graphs = load.get("graphs")  # a replica of an earlier release tells of none
+    graphs = load.get("graphs")  # a replica of an earlier release reports none
     found = Load(load["in_flight"], load["busy_s"], graphs and Graphs(**graphs))
     return ReplicaCounts(replica, counts, found, capture)
