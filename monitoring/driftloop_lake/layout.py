@@ -1,6 +1,7 @@
 """The locations of the lake's tables, and the day partition of each row."""
 
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,11 +49,13 @@ def days_of(times: pa.ChunkedArray) -> pa.Array:
     return pc.cast(times, pa.date32())
 
 
+@lru_cache(maxsize=1024)
 def label_day(prediction_id: str, received_at: datetime) -> date:
     """Return the UTC day of the prediction, so that labels are stored near their predictions.
 
     If the id contains no time, or an implausible one, it is the day on which the label was
-    received: clients may choose ids, and each additional partition costs every reader.
+    received: clients may choose ids, and each additional partition costs every reader. Cached,
+    because the rows of a request have one id.
     """
     made = time_of(prediction_id)
     if made is None or not received_at - _OLDEST <= made <= received_at + _AHEAD:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.events import LABEL_SCHEMA, LabelEvent, label_row
+from driftloop_contracts.events import LabelEvent, label_table
 from driftloop_lake import layout
 from driftloop_lake.columns import fitted, merged
 from driftloop_lake.lake_table import LakeTable
@@ -60,12 +60,8 @@ def fit_records(tables: LakeTables, model: str, records: Sequence[PredictionReco
 
 def label_rows(events: Sequence[LabelEvent]) -> pa.Table:
     """Convert labels to rows of their table."""
-    of_events = [label_row(event) for event in events]
-    rows = pa.table(
-        {name: [row[name] for row in of_events] for name in LABEL_SCHEMA.names}, LABEL_SCHEMA
-    )
     days = [layout.label_day(event.prediction_id, event.received_at) for event in events]
-    return layout.dated(rows, pa.array(days, pa.date32()))
+    return layout.dated(label_table(events), pa.array(days, pa.date32()))
 
 
 def dead_letter_rows(letters: Sequence[DeadLetter]) -> pa.Table:

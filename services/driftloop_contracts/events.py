@@ -3,11 +3,12 @@
 A record on `driftloop.predictions` packs the predictions of one replica with one model version in a
 short interval. Its value is an Arrow IPC stream with one record batch of
 `prediction_schema(signature)`, its key is the replica's id (which preserves the order per replica),
-and its headers are `PredictionHeaders`. A record on `driftloop.labels` is one JSON label
-(`LabelEvent.to_dict`).
+and its headers are `PredictionHeaders`. A record on `driftloop.labels` is what `parse_feedback`
+reads: a JSON label, or a list of them.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -186,11 +187,10 @@ def parse_feedback(
     return events
 
 
-_FIELDS = {
-    "prediction_id", "row", "label", "metric", "value", "observed_at", "received_at", "source",
-    "tags",
-    *OPINION_FIELDS,
-}  # fmt: skip
+_FIELDS = frozenset(
+    {"prediction_id", "row", "label", "metric", "value", "observed_at", "received_at", "source",
+     "tags", *OPINION_FIELDS}
+)  # fmt: skip
 
 
 SEVERAL_VALUES = (
@@ -203,9 +203,9 @@ SEVERAL_VALUES = (
 def _parse_item(item: object, now: datetime, bounds: Bounds, where: str) -> list[LabelEvent]:
     if not isinstance(item, dict):
         raise Rejected(where + "must be an object with `prediction_id` and `label`")
-    unknown = sorted(set(item) - _FIELDS)
-    if unknown:
-        raise Rejected(where + f"unknown field `{unknown[0]}`; known are {sorted(_FIELDS)}")
+    if not item.keys() <= _FIELDS:
+        unknown = min(item.keys() - _FIELDS)
+        raise Rejected(where + f"unknown field `{unknown}`; known are {sorted(_FIELDS)}")
     prediction_id = item.get("prediction_id")
     if not isinstance(prediction_id, str) or not 0 < len(prediction_id) <= MAX_ID_CHARS:
         raise Rejected(where + f"`prediction_id` must be a text of 1 to {MAX_ID_CHARS} characters")
@@ -302,17 +302,25 @@ def _time(value: object, default: datetime, bounds: Bounds, what: str) -> dateti
     return bounds.check(default if value is None else parse_time(value, what), what)
 
 
-def label_row(event: LabelEvent) -> dict[str, Any]:
-    """Convert a label to a row of `LABEL_SCHEMA`."""
-    number = float(event.value) if isinstance(event.value, (bool, int, float)) else None
-    return {
-        "prediction_id": event.prediction_id,
-        "row": event.row,
-        "metric": event.metric,
-        "value": json.dumps(event.value),
-        "number": number,
-        "observed_at": event.observed_at,
-        "received_at": event.received_at,
-        "source": event.source,
-        "tags": json.dumps(event.tags, sort_keys=True),
+def label_table(events: Sequence[LabelEvent]) -> pa.Table:
+    """Convert labels to rows of `LABEL_SCHEMA`."""
+    columns = {
+        "prediction_id": [event.prediction_id for event in events],
+        "row": [event.row for event in events],
+        "metric": [event.metric for event in events],
+        "value": [
+            str(event.value) if type(event.value) is int else json.dumps(event.value)
+            for event in events
+        ],
+        "number": [
+            float(event.value) if isinstance(event.value, (bool, int, float)) else None
+            for event in events
+        ],
+        "observed_at": [event.observed_at for event in events],
+        "received_at": [event.received_at for event in events],
+        "source": [event.source for event in events],
+        "tags": [
+            json.dumps(event.tags, sort_keys=True) if event.tags else "{}" for event in events
+        ],
     }
+    return pa.table(columns, LABEL_SCHEMA)

@@ -42,8 +42,9 @@ class Column:
         """Return the same rows with each number as text, for numbers with few distinct values."""
         if self.kind == "category":
             return self
-        texts = [None if np.isnan(v) else f"{v:g}" for v in self.values]
-        return Column(self.name, "category", np.array(texts, dtype=object))
+        values, codes = np.unique(self.values, return_inverse=True)
+        texts = [None if np.isnan(v) else f"{v:g}" for v in values]
+        return Column(self.name, "category", np.array(texts, dtype=object)[codes])
 
 
 def columns_of(table: pa.Table, prefix: str) -> dict[str, Column]:

@@ -32,14 +32,14 @@ def pack_labels(labels: Iterable[LabelRecord], limit_bytes: int) -> Iterator[tup
     """Yield the first prediction id and the value of each Kafka record: one label's document, or a
     list of them. Each document has at most `limit_bytes`, and so has each value."""
     waiting: list[LabelRecord] = []
-    size = 0
+    size = rows = 0
     for label in labels:
         more = len(label.document) + 2  # with its bracket and comma
-        if waiting and (size + more > limit_bytes or len(waiting) == LABELS_PACKED):
+        if waiting and (size + more > limit_bytes or rows + label.rows > LABELS_PACKED):
             yield _joined(waiting)
-            waiting, size = [], 0
+            waiting, size, rows = [], 0, 0
         waiting.append(label)
-        size += more
+        size, rows = size + more, rows + label.rows
     if waiting:
         yield _joined(waiting)
 

@@ -180,7 +180,8 @@ class Shipper:
         limit = self._limits.of(LABELS)
         fitting = [label for label in chunk.labels if len(label.document) <= limit]
         if len(fitting) < len(chunk.labels):
-            shipment.give_up(LABEL_ROWS, len(chunk.labels) - len(fitting))
+            lost = sum(label.rows for label in chunk.labels if len(label.document) > limit)
+            shipment.give_up(LABEL_ROWS, lost)
         for first, value in pack_labels(fitting, limit):
             shipment.futures.append(self._producer.send(LABELS, value, key=first.encode()))
         return shipment

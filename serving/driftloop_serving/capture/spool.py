@@ -21,9 +21,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import orjson
 import structlog
 
 from driftloop_contracts.capture import SAMPLED
@@ -31,9 +29,9 @@ from driftloop_contracts.events import LabelEvent
 from driftloop_contracts.ids import new_prediction_id
 from driftloop_serving.capture import position_file
 from driftloop_serving.capture.appender import COMPILED, Appender, Source, keeps_room
+from driftloop_serving.capture.label_documents import label_records
 from driftloop_serving.capture.spool_record import (
     END,
-    LabelRecord,
     PredictionBatch,
     PredictionEncoder,
     append_label,
@@ -155,8 +153,7 @@ class SpoolWriter(Appender):
         if self._size >= self._segment_bytes:
             self._rotate_if_possible()
         data = bytearray()
-        for label in labels:
-            record = LabelRecord(label.prediction_id, orjson.dumps(label_document(label)))
+        for record in label_records(labels):
             append_label(data, record, self._segment)
         self._labels = self._labels or Source(LABELS, self._page.slot(LABELS, SERVED))
         return self._append(data, [(self._labels, 0, len(labels))])
@@ -301,12 +298,3 @@ def segment_name(number: int) -> str:
 def position(segment: int, offset: int) -> int:
     """Return a place in the log as one number; later places are larger."""
     return segment << 40 | offset
-
-
-def label_document(label: LabelEvent) -> dict[str, Any]:
-    """Return the JSON document of a label record on Kafka, as `parse_feedback` reads it."""
-    document = label.to_dict()
-    value, metric = document.pop("value"), document.pop("metric")
-    if metric == "label":
-        return {**document, "label": value}
-    return {**document, "metric": metric, "value": value}

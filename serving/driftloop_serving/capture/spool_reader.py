@@ -88,7 +88,7 @@ class SpoolReader:
         for record in chunk.predictions:
             self._count(f"{record.model}/{record.version}").acked += record.rows
         if chunk.labels:
-            self._count(LABELS).acked += len(chunk.labels)
+            self._count(LABELS).acked += sum(record.rows for record in chunk.labels)
         for key, rows in undeliverable.items():
             counts = self._count(key)
             counts.acked -= rows

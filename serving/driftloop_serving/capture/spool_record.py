@@ -102,11 +102,12 @@ class PredictionBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LabelRecord:
-    """A label as the JSON that is sent to Kafka, and the id of its prediction, which is the Kafka
-    key."""
+    """A label, or those of a prediction's first `rows` rows, as the JSON that is sent to Kafka, and
+    the id of the prediction, which is the Kafka key."""
 
     prediction_id: PredictionId
     document: bytes
+    rows: int = 1
 
 
 SpoolRecord = PredictionBatch | LabelRecord
@@ -138,6 +139,7 @@ class _Predictions(msgspec.Struct, array_like=True, gc=False):
 class _Label(msgspec.Struct, array_like=True, gc=False):
     prediction_id: PredictionId
     document: bytes
+    rows: int = 1  # records of earlier releases lack it
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -166,7 +168,7 @@ _LABEL = _beginning({"k": "l"})
 
 def append_label(data: bytearray, record: LabelRecord, segment: int) -> None:
     """Append a frame to `data`, which is to be written to `segment`."""
-    _append_frame(data, _LABEL, _Label(record.prediction_id, record.document), segment)
+    _append_frame(data, _LABEL, _Label(record.prediction_id, record.document, record.rows), segment)
 
 
 class PredictionEncoder:
@@ -267,7 +269,7 @@ def decode(payload: bytes) -> SpoolRecord:
     kind, model, version, signature = _known_head(bytes(payload[LENGTH.size : end]))
     if kind == "l":
         label = _label.decode(payload[end:])
-        return LabelRecord(label.prediction_id, label.document)
+        return LabelRecord(label.prediction_id, label.document, label.rows)
     found = _predictions.decode(payload[end:])
     outputs = None if found.outputs is None else _arrays(signature.outputs, found.outputs)
     return PredictionBatch(

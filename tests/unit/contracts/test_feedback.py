@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop_contracts.errors import Rejected
-from driftloop_contracts.events import LABEL_SCHEMA, label_row, parse_feedback
+from driftloop_contracts.events import label_table, parse_feedback
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -73,8 +74,8 @@ def test_a_label_for_each_of_several_outputs() -> None:
     labels = [{"approve": 1, "amount": 310.5}, {"approve": 0, "amount": None}]
     events = parse_feedback({"prediction_id": "p", "label": labels}, NOW)
     assert [(e.row, e.value) for e in events] == list(enumerate(labels))
-    kept = label_row(events[0])
-    assert (kept["value"], kept["number"]) == ('{"approve": 1, "amount": 310.5}', None)
+    (kept, _) = label_table(events).select(["value", "number"]).to_pylist()
+    assert kept == {"value": '{"approve": 1, "amount": 310.5}', "number": None}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,9 @@ def test_any_json_is_either_labels_or_refused(document: object) -> None:
         events = parse_feedback(document, NOW)
     except Rejected:
         return
-    assert all(set(label_row(event)) == set(LABEL_SCHEMA.names) for event in events)
+    assert [json.loads(value.as_py()) for value in label_table(events)["value"]] == [
+        event.value for event in events
+    ]
 
 
 @given(

@@ -11,7 +11,7 @@ from lake_records import message
 
 from driftloop_contracts.errors import Rejected
 from driftloop_contracts.event_times import Bounds
-from driftloop_contracts.events import LABEL_SCHEMA, LABELS, label_row
+from driftloop_contracts.events import LABELS, label_table
 from driftloop_contracts.ids import time_of
 from driftloop_lake.records import DeadLetter, LabelRecord
 from driftloop_monitoring.archive.bus_records import read_record
@@ -108,7 +108,7 @@ def test_what_http_accepts_the_archiver_accepts(
         record = read_record(sent, Bounds.at(NOW + skew))
         assert isinstance(record, LabelRecord)
         assert record.labels == (label,)
-        assert set(label_row(label)) == set(LABEL_SCHEMA.names)
+        assert label_table([label]).num_rows == 1
         time_of(label.prediction_id)
 
 
