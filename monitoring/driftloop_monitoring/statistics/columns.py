@@ -1,5 +1,6 @@
 """Columns of a window or a reference, as numbers or categories."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +15,14 @@ Kind = Literal["number", "category"]
 
 MAX_ELEMENTS = 16
 """The most elements of a list column that are compared individually."""
+FEW_VALUES = 10
+"""Numbers with at most this many distinct values are compared as categories."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """`values`: float64 with NaN, or objects (str) with None, for missing values."""
+    """`values`: float64 with NaN, or objects (str) with None, for missing values. What is derived
+    of them is kept, because a reference is compared with every window."""
 
     name: str
     kind: Kind
@@ -30,9 +34,34 @@ class Column:
             return np.asarray(np.isnan(self.values), dtype=np.bool_)
         return np.array([v is None or v == "" for v in self.values], dtype=np.bool_)
 
-    @cached_property
+    @property
     def present(self) -> NDArray[Any]:
         return self.values[~self.missing]
+
+    @cached_property
+    def finite(self) -> NDArray[Any]:
+        """The values that are neither missing nor infinite; numbers in ascending order."""
+        if self.kind == "category":
+            return self.present
+        return np.sort(self.values[np.isfinite(self.values)])
+
+    @cached_property
+    def tally(self) -> Mapping[str, int]:
+        """How often each finite value is there, by its text, in the order of texts."""
+        if self.kind == "category":
+            return dict(sorted(Counter(self.finite.tolist()).items()))
+        found: Counter[str] = Counter()
+        values, counts = np.unique(self.finite, return_counts=True)
+        for value, count in zip(values, counts, strict=True):
+            found[_text(value)] += int(count)
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def few(self) -> bool:
+        """Whether these are numbers, and more than one but at most FEW_VALUES distinct ones."""
+        if self.kind == "category":
+            return False
+        return 0 < int(np.count_nonzero(np.diff(self.finite))) < FEW_VALUES
 
     @property
     def rows(self) -> int:
@@ -43,8 +72,12 @@ class Column:
         if self.kind == "category":
             return self
         values, codes = np.unique(self.values, return_inverse=True)
-        texts = [None if np.isnan(v) else f"{v:g}" for v in values]
+        texts = [None if np.isnan(v) else _text(v) for v in values]
         return Column(self.name, "category", np.array(texts, dtype=object)[codes])
+
+
+def _text(value: float) -> str:
+    return f"{value:g}"
 
 
 def columns_of(table: pa.Table, prefix: str) -> dict[str, Column]:
@@ -70,8 +103,11 @@ def column(name: str, array: Any) -> Column:
     if pa.types.is_dictionary(kind):
         array, kind = array.cast(kind.value_type), kind.value_type
     if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        texts = pc.cast(array, pa.string()).to_numpy(zero_copy_only=False)
-        return Column(name, "category", texts.astype(object))
+        texts = pc.cast(array, pa.string()).dictionary_encode()
+        # None is the last, for rows without a value; equal texts are one object.
+        names = np.array([*texts.dictionary.to_pylist(), None], dtype=object)
+        codes = texts.indices.fill_null(len(names) - 1).to_numpy()
+        return Column(name, "category", names[codes])
     numbers = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return Column(name, "number", np.asarray(numbers, dtype=np.float64))
 

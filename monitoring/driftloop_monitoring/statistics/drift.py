@@ -19,8 +19,6 @@ MIN_REFERENCE = 1_001
 thresholds."""
 MIN_PRESENT = 50
 """The least number of values that a column must have in the window and in the reference."""
-FEW_VALUES = 10
-"""Numbers with at most this many distinct values are compared as categories."""
 RARE = 5.0
 """Categories with a smaller expected count in either sample are merged for the test."""
 
@@ -58,63 +56,48 @@ def moved(
     rule: DriftRule,
 ) -> list[Moved]:
     """Return the columns whose drift is large and significant, largest first."""
-    pairs = [(_present(o), _present(n)) for o, n in in_both(reference, window) if o.kind == n.kind]
-    pairs = [p for p in pairs if min(p[0].rows, p[1].rows) >= MIN_PRESENT]
+    pairs = [(o, n) for o, n in in_both(reference, window) if o.kind == n.kind]
+    pairs = [(o, n) for o, n in pairs if min(len(o.finite), len(n.finite)) >= MIN_PRESENT]
     alpha = rule.significance / max(1, len(pairs))
     found = []
-    for old, new in (_comparable(*p) for p in pairs):
+    for old, new in pairs:
         p = p_value(old, new)
         if p >= alpha:
             continue  # the distance is expensive, so test first
-        effect = _effect(old, new, distance)
+        kind: Kind = "category" if old.few else old.kind
+        effect = _effect(kind, old, new, distance)
         if effect >= rule.effect:
-            found.append(Moved(old.name, old.kind, effect, p))
+            found.append(Moved(old.name, kind, effect, p))
     return sorted(found, key=lambda m: -m.effect)
 
 
 def p_value(old: Column, new: Column) -> float:
-    """Return the probability of samples at least this different under one distribution. Requires
-    columns without missing values."""
+    """Return the probability of finite values at least this different under one distribution."""
     from scipy import stats  # takes half a second to import
 
-    if old.kind == "number":
-        return float(stats.ks_2samp(old.values, new.values, method="asymp").pvalue)
-    counts = _table(old.values, new.values)
+    if old.kind == "number" and not old.few:
+        return float(stats.ks_2samp(old.finite, new.finite, method="asymp").pvalue)
+    counts = _table(old.tally, new.tally)
     return float(stats.chi2_contingency(counts).pvalue) if counts.shape[1] > 1 else 1.0
 
 
-def _effect(old: Column, new: Column, distance: Distance) -> float:
-    if old.kind == "number" and np.ptp(old.values) == 0.0:
+def _effect(kind: Kind, old: Column, new: Column, distance: Distance) -> float:
+    old, new = (Column(column.name, column.kind, column.finite) for column in (old, new))
+    if kind == "category":
+        return distance(kind, old.as_categories(), new.as_categories())
+    if np.ptp(old.values) == 0.0:
         # Evidently divides by max(std, .001), which would explode for a constant. Use the share
         # that changed.
         return float((new.values != old.values[0]).mean())
-    return distance(old.kind, old, new)
+    return distance(kind, old, new)
 
 
-def _present(column: Column) -> Column:
-    values = column.present
-    if column.kind == "number":
-        values = values[np.isfinite(values)]
-    return Column(column.name, column.kind, values)
-
-
-def _comparable(old: Column, new: Column) -> tuple[Column, Column]:
-    if old.kind == "number" and 1 < len(np.unique(old.values)) <= FEW_VALUES:
-        return old.as_categories(), new.as_categories()
-    return old, new
-
-
-def _table(old: NDArray[np.object_], new: NDArray[np.object_]) -> NDArray[np.float64]:
+def _table(old: Mapping[str, int], new: Mapping[str, int]) -> NDArray[np.float64]:
     """Return the counts [2, k] of the k values, with rare values merged in the last column."""
-    values, codes = np.unique(np.concatenate([old, new]).astype(str), return_inverse=True)
-    counts = np.array(
-        [
-            np.bincount(part, minlength=len(values))
-            for part in (codes[: len(old)], codes[len(old) :])
-        ],
-        dtype=np.float64,
-    )
-    rare = counts.sum(axis=0) * min(len(old), len(new)) / (len(old) + len(new)) < RARE
+    values = sorted(old.keys() | new.keys())
+    counts = np.array([[part.get(v, 0) for v in values] for part in (old, new)], dtype=np.float64)
+    rows = counts.sum(axis=1)
+    rare = counts.sum(axis=0) * rows.min() / rows.sum() < RARE
     kept = counts[:, ~rare]
     rest = counts[:, rare].sum(axis=1, keepdims=True)
     return np.hstack([kept, rest]) if rest.any() else kept

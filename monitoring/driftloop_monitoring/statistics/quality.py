@@ -60,7 +60,7 @@ def _column_issues(old: Column, new: Column, alpha: float) -> list[Issue]:
         "missing", new, int(new.missing.sum()), new.rows, int(old.missing.sum()), old.rows, alpha
     )
     found = [missing] if missing else []
-    if not old.present.size or not new.present.size:
+    if old.missing.all() or new.missing.all():
         return found
     checks = [_new_categories] if old.kind == "category" else [_out_of_range, _not_finite]
     for check in checks:
@@ -74,47 +74,41 @@ def _column_issues(old: Column, new: Column, alpha: float) -> list[Issue]:
 
 
 def _new_categories(old: Column, new: Column, alpha: float) -> Issue | None:
-    values, counts = np.unique(old.present.astype(str), return_counts=True)
-    fresh = ~np.isin(new.present.astype(str), values)
+    fresh = sum(count for name, count in new.tally.items() if name not in old.tally)
     # Good-Turing: the share of values seen once estimates the probability of an unseen value.
-    singles = int((counts == 1).sum())
-    return _judge(
-        "new_category", new, int(fresh.sum()), len(fresh), singles, len(old.present), alpha
-    )
+    singles = sum(count == 1 for count in old.tally.values())
+    return _judge("new_category", new, fresh, len(new.finite), singles, len(old.finite), alpha)
 
 
 def _out_of_range(old: Column, new: Column, alpha: float) -> Issue | None:
-    known = old.present[np.isfinite(old.present)]
+    known, values = old.finite, new.finite
     if not known.size:
         return None
-    low, high = float(known.min()), float(known.max())
+    low, high = float(known[0]), float(known[-1])
     slack = RANGE_SLACK * (high - low)
-    values = new.present[np.isfinite(new.present)]
     outside = int(((values < low - slack) | (values > high + slack)).sum())
-    return _judge("out_of_range", new, outside, len(new.present), 0, len(known), alpha)
+    return _judge("out_of_range", new, outside, _present(new), 0, len(known), alpha)
 
 
 def _not_finite(old: Column, new: Column, alpha: float) -> Issue | None:
-    return _judge(
-        "not_finite",
-        new,
-        int(np.isinf(new.present).sum()),
-        len(new.present),
-        int(np.isinf(old.present).sum()),
-        len(old.present),
-        alpha,
-    )
+    bad, known_bad = (_present(column) - len(column.finite) for column in (new, old))
+    return _judge("not_finite", new, bad, _present(new), known_bad, _present(old), alpha)
+
+
+def _present(column: Column) -> int:
+    return column.rows - int(np.count_nonzero(column.missing))
 
 
 def _constant(old: Column, new: Column) -> Issue | None:
-    if len(new.present) < 2 or (new.present != new.present[0]).any():
+    present = new.present
+    if len(present) < 2 or (present != present[0]).any():
         return None
     _, counts = np.unique(old.present.astype(str), return_counts=True)
     share = float(counts.max() / counts.sum())
     if share > CONSTANT_SHARE:
         return None
-    detail = f"column {new.name} is {new.present[0]!s} in every row"
-    chance = share ** len(new.present)
+    detail = f"column {new.name} is {present[0]!s} in every row"
+    chance = share ** len(present)
     return Issue("constant", new.name, Severity.CRITICAL, 1.0 - share, chance, detail)
 
 

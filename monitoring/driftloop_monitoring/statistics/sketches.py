@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop_monitoring.statistics.columns import Column, Kind
-from driftloop_monitoring.statistics.drift import FEW_VALUES
 
 MOST_COLUMNS = 64
 """Of a window: those that moved most."""
@@ -42,12 +41,12 @@ class ReferenceSketch:
 
     @classmethod
     def of(cls, column: Column) -> "ReferenceSketch":
-        values = _present(column)
+        values = column.finite
         names: tuple[str, ...] = ()
         edges: Floats | None = None
         shown: tuple[float | None, ...] = ()
         if column.kind == "category":
-            names = _frequent(values, column.rows)
+            names = _frequent(column)
         else:
             edges = np.unique(np.percentile(values, DECILES)) if len(values) else np.empty(0)
             shown = _percentiles(values)
@@ -58,12 +57,12 @@ class ReferenceSketch:
         return cls(column.kind, shares, shown, edges, names)
 
     def shares_of(self, column: Column) -> Floats:
-        values = _present(column)
+        values = column.finite
         if self.edges is not None:
             cells = np.searchsorted(self.edges, values, side="left")
             counts = np.bincount(cells, minlength=len(self.edges) + 1)
         else:
-            named = np.array([np.count_nonzero(values == name) for name in self.names], dtype=int)
+            named = np.array([column.tally.get(name, 0) for name in self.names], dtype=int)
             counts = np.append(named, len(values) - named.sum())
         counts = np.append(counts, column.rows - len(values))
         return np.asarray(counts / max(1, column.rows), dtype=np.float64)
@@ -77,7 +76,7 @@ def reference_sketches(columns: Mapping[str, Column]) -> dict[str, ReferenceSket
     """Numbers with few distinct values, such as classes, become categories, as in the test of
     drift."""
     return {
-        name: ReferenceSketch.of(column.as_categories() if _is_few(column) else column)
+        name: ReferenceSketch.of(column.as_categories() if column.few else column)
         for name, column in columns.items()
     }
 
@@ -99,21 +98,12 @@ def window_sketch(
         shares = known.shares_of(column)
         moved = 0.5 * float(np.abs(shares - known.shares).sum())
         if known.kind == "number":
-            shown = _percentiles(_present(column))
+            shown = _percentiles(column.finite)
         else:
             shown = tuple(map(_rounded, shares[: len(known.names)]))
         found[name] = [_rounded(moved), _rounded(float(shares[-1])), *shown]
     most = sorted(found, key=lambda name: (-(found[name][0] or 0.0), name))[:MOST_COLUMNS]
     return {name: found[name] for name in most}
-
-
-def _is_few(column: Column) -> bool:
-    return column.kind == "number" and 1 < len(np.unique(_present(column))) <= FEW_VALUES
-
-
-def _present(column: Column) -> NDArray[Any]:
-    values = column.present
-    return values[np.isfinite(values)] if column.kind == "number" else values
 
 
 def _percentiles(values: NDArray[Any]) -> tuple[float | None, ...]:
@@ -122,10 +112,10 @@ def _percentiles(values: NDArray[Any]) -> tuple[float | None, ...]:
     return tuple(_rounded(float(v)) for v in np.percentile(values, PERCENTILES))
 
 
-def _frequent(values: NDArray[Any], rows: int) -> tuple[str, ...]:
-    names, counts = np.unique(values.astype(str), return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]
-    return tuple(str(names[i]) for i in order if counts[i] >= MIN_SHARE * rows)
+def _frequent(column: Column) -> tuple[str, ...]:
+    tally = column.tally
+    names = sorted(tally, key=lambda name: -tally[name])[:MOST_CATEGORIES]
+    return tuple(name for name in names if tally[name] >= MIN_SHARE * column.rows)
 
 
 def _rounded(value: float) -> float:
