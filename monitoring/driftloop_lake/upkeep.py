@@ -44,6 +44,7 @@ class Upkeep:
         self._rules = rules
         self._pinned = pinned
         self._cleaned: datetime | None = None
+        self._open: dict[str, UpkeepTable] = {}
 
     def step(self, now: datetime) -> None:
         """Compact tables that need it and, once an hour, drop and clean. A table that is
@@ -52,15 +53,27 @@ class Upkeep:
         pinned = _by_table(self._uri, self._pinned()) if clean else {}
         for uri in self._tables():
             try:
-                table = UpkeepTable.open(uri)
+                table = self._refreshed(uri)
                 if table is not None:
                     self._compact(uri, table)
                     if clean:
                         self._clean(uri, table, pinned.get(uri, ()), now)
             except RetryLater as error:
+                self._open.pop(uri, None)
                 log.info("lake.upkeep_waits", table=uri, reason=str(error))
         if clean:
             self._cleaned = now
+
+    def _refreshed(self, uri: str) -> UpkeepTable | None:
+        """At its newest version. Kept open, because opening hundreds takes seconds."""
+        table = self._open.get(uri)
+        if table is not None:
+            table.refresh()
+            return table
+        table = UpkeepTable.open(uri)
+        if table is not None:
+            self._open[uri] = table
+        return table
 
     def _tables(self) -> list[str]:
         models = storage.folders(self._uri, layout.PREDICTIONS_FOLDER)

@@ -16,7 +16,7 @@ LOAD = 0.05
 """Of a core for counting one model, unless its counts would be older than MOST_S."""
 PATIENCE_S = 0.3
 """For counting while somebody waits; older counts are given of the models that are left."""
-EVERY_S, ASKED_S = 2.0, 120.0
+EVERY_S, ASKED_S = 5.0, 120.0
 """How often those left are counted, PATIENCE_S at a time, and for how long after the last who
 asked."""
 

@@ -1,6 +1,7 @@
 """Cursors (the positions of readers) and the ledger (the fate of the rows that replicas
 answered)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -8,6 +9,9 @@ import sqlalchemy as sa
 from driftloop_contracts.errors import Conflict
 from driftloop_store.database import Database, Record
 from driftloop_store.tables import cursors, ledger
+
+_LEDGER_KEY = ["replica", "model", "version"]
+_COUNTS = ("served", "acked", "spooled", "dropped")
 
 
 class LeaseLost(Conflict):
@@ -66,11 +70,20 @@ class Readers(Database):
     ) -> None:
         """Write absolute row counts since the replica started: served = acked + spooled +
         dropped."""
-        self._upsert(
-            ledger,
-            {"replica": replica, "model": model, "version": version},
-            {"served": served, "acked": acked, "spooled": spooled, "dropped": dropped},
-        )
+        entry = {"served": served, "acked": acked, "spooled": spooled, "dropped": dropped}
+        self.put_ledgers(replica, {(model, version): entry})
+
+    def put_ledgers(self, replica: str, entries: Mapping[tuple[str, int], Record]) -> None:
+        """Write the row counts of several (model, version) at once; see `put_ledger`."""
+        rows = [
+            {"replica": replica, "model": model, "version": version, **entry}
+            for (model, version), entry in entries.items()
+        ]
+        insert = self._insert_into(ledger)
+        counts = {name: insert.excluded[name] for name in _COUNTS}
+        upsert = insert.on_conflict_do_update(index_elements=_LEDGER_KEY, set_=counts)
+        with self._begin() as c:
+            c.execute(upsert, rows)
 
     def ledger(self, model: str | None = None) -> list[Record]:
         query = sa.select(ledger)

@@ -172,6 +172,9 @@ def test_the_ledger_keeps_the_newest_counts(store: Store) -> None:
     (row,) = store.ledger("m")
     assert (row["served"], row["acked"], row["dropped"]) == (4, 3, {"quota": 1})
     assert store.ledger("other") == []
+    entry = {"served": 5, "acked": 5, "spooled": 0, "dropped": {}}
+    store.put_ledgers("r", {("m", 1): entry, ("other", 2): entry})
+    assert [store.ledger(model)[0]["acked"] for model in ("m", "other")] == [5, 5]
 
 
 def test_an_opened_store_can_be_opened_again(another: Open) -> None:

@@ -45,7 +45,7 @@ FIRST = (PREDICTIONS, 0)
 BUFFER_BYTES = 64 << 20
 POLL_MESSAGES = 1_000
 RETRY_S = 1.0
-SLOW_S, MOST_REST_S = 5.0, 60.0
+SLOW_S, MOST_REST_S = 1.0, 60.0
 MOST_ROWS = 500_000
 """The most rows and labels that wait for a slow flush."""
 SUSPECT_AFTER = 30

@@ -1,6 +1,7 @@
 """Runs maintenance in threads of the leading archiver, so that reading continues."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,6 +14,8 @@ from driftloop_lake.port import Pin
 from driftloop_store.store import Store
 
 EVERY_S = 10.0
+LOAD = 0.1
+"""Of a core at most: with hundreds of models a step takes seconds."""
 
 
 class Upkeep(Protocol):
@@ -35,15 +38,19 @@ def kept(
     reported = health or Unreported()
 
     def work() -> None:
-        while not stop.wait(every_s):
+        rest_s = every_s
+        while not stop.wait(rest_s):
+            rest_s = every_s
             if not leads():
                 continue
+            begun_s = time.thread_time()
             try:
                 upkeep.step(clock())
                 reported.succeeded()
             # errors of the store or the storage must not end the archiver
             except Exception as error:
                 reported.failed(error)
+            rest_s = max(every_s, (time.thread_time() - begun_s) / LOAD)
 
     thread = threading.Thread(target=work, name="keeper", daemon=True)
     thread.start()

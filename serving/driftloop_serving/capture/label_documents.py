@@ -9,9 +9,8 @@ import orjson
 from driftloop_contracts.events import LabelEvent
 from driftloop_serving.capture.spool_record import LabelRecord
 
-LIST_BYTES = 8 << 10
-"""The longest document with the labels of several rows: far below what Kafka takes, so that none
-is lost because others are beside it."""
+LIST_BYTES = 64 << 10
+"""The longest document with the labels of several rows."""
 
 
 def label_records(labels: Iterable[LabelEvent]) -> Iterator[LabelRecord]:
@@ -28,6 +27,17 @@ def label_records(labels: Iterable[LabelEvent]) -> Iterator[LabelRecord]:
                 continue
         for label in rows:
             yield LabelRecord(label.prediction_id, orjson.dumps(_document(label)))
+
+
+def apart(record: LabelRecord) -> Iterator[LabelRecord]:
+    """Yield the record's labels, each in a record of its own."""
+    if record.rows == 1:
+        yield record
+        return
+    document = orjson.loads(record.document)
+    for row, value in enumerate(document.pop("label")):
+        one = orjson.dumps({**document, "row": row, "label": value})
+        yield LabelRecord(record.prediction_id, one)
 
 
 def _counts_up(labels: list[LabelEvent]) -> bool:

@@ -24,6 +24,7 @@ from driftloop_bus.port import BATCH_BYTES, Producer
 from driftloop_contracts.errors import DriftloopError
 from driftloop_contracts.events import LABELS, PREDICTIONS, TOPICS
 from driftloop_contracts.health import Health
+from driftloop_serving.capture.label_documents import apart
 from driftloop_serving.capture.packing import pack, pack_labels
 from driftloop_serving.capture.spool import LABELS as LABEL_ROWS
 from driftloop_serving.capture.spool_reader import Chunk, SpoolReader
@@ -96,7 +97,7 @@ class Shipper:
         self._pack_rows = pack_rows
         self._readers: dict[str, SpoolReader] = {}
         self._under_way: dict[str, Shipment] = {}
-        self._written: dict[tuple[str, str, int], object] = {}
+        self._written: dict[str, dict[tuple[str, int], object]] = {}
         self._rests: dict[str, Rest] = {}
         self._refusals: dict[str, str] = {}
         self._limits = ValueLimits(bus, SHIPPED)
@@ -178,10 +179,14 @@ class Shipper:
                 self._producer.send(PREDICTIONS, value, key=key, headers=headers.encode())
             )
         limit = self._limits.of(LABELS)
-        fitting = [label for label in chunk.labels if len(label.document) <= limit]
-        if len(fitting) < len(chunk.labels):
-            lost = sum(label.rows for label in chunk.labels if len(label.document) > limit)
-            shipment.give_up(LABEL_ROWS, lost)
+        labels = [
+            each
+            for record in chunk.labels
+            for each in ([record] if len(record.document) <= limit else apart(record))
+        ]
+        fitting = [label for label in labels if len(label.document) <= limit]
+        if len(fitting) < len(labels):
+            shipment.give_up(LABEL_ROWS, len(labels) - len(fitting))
         for first, value in pack_labels(fitting, limit):
             shipment.futures.append(self._producer.send(LABELS, value, key=first.encode()))
         return shipment
@@ -229,11 +234,11 @@ class Shipper:
         log.info("shipper.spool_closed", replica=reader.replica)
 
     def _write_ledger(self, reader: SpoolReader) -> None:
-        for (model, version), entry in reader.ledger().items():
-            place = (reader.replica, model, version)
-            if self._written.get(place) != entry:
-                self._store.put_ledger(reader.replica, model, version, **entry)
-                self._written[place] = entry
+        written = self._written.setdefault(reader.replica, {})
+        changed = {of: entry for of, entry in reader.ledger().items() if written.get(of) != entry}
+        if changed:
+            self._store.put_ledgers(reader.replica, changed)
+            written.update(changed)
 
 
 def run(settings: Settings, stop: threading.Event) -> None:

@@ -217,4 +217,5 @@ async def test_feedback_goes_into_the_spool_from_the_same_port(port: ServingPort
         "/feedback", json={"prediction_id": "p", "label": [1, 0]}
     )
     assert answer.json() == {"accepted": 2}
-    assert [label.prediction_id for label in port.reader.read(1 << 20).labels] == ["p", "p"]
+    (record,) = port.reader.read(1 << 20).labels
+    assert (record.prediction_id, record.rows) == ("p", 2)

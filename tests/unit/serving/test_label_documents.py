@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop_contracts.events import LabelEvent, parse_feedback
-from driftloop_serving.capture.label_documents import LIST_BYTES, label_records
+from driftloop_serving.capture.label_documents import LIST_BYTES, apart, label_records
 from driftloop_serving.capture.spool_record import LabelRecord, append_label, decode, frames
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
@@ -47,10 +47,17 @@ def test_the_labels_of_a_request_are_one_record_and_one_frame() -> None:
     assert decode(payload) == record
 
 
-def test_long_labels_stay_apart_so_that_kafka_takes_each() -> None:
-    labels = parse_feedback({"prediction_id": "p", "label": ["x" * 5000] * 3}, NOW)
-    records = list(label_records(labels))
-    assert [len(record.document) <= LIST_BYTES for record in records] == [True] * 3
+def test_long_labels_stay_apart() -> None:
+    labels = parse_feedback({"prediction_id": "p", "label": ["x" * LIST_BYTES] * 2}, NOW)
+    assert [record.rows for record in label_records(labels)] == [1, 1]
+
+
+def test_a_record_is_parted_where_kafka_takes_only_smaller_ones() -> None:
+    labels = parse_feedback({"prediction_id": "p", "label": [0, "b", None]}, NOW)
+    (record,) = label_records(labels)
+    assert [label for one in apart(record) for label in read(one)] == labels
+    (alone,) = label_records(labels[:1])
+    assert list(apart(alone)) == [alone]
 
 
 def test_labels_of_some_rows_keep_their_rows() -> None:

@@ -270,7 +270,7 @@ async def test_labels_go_into_the_spool(world: World, tmp_path: Path) -> None:
     body = b'[{"prediction_id": "p", "label": [1, 0]}, {"prediction_id": "q", "label": "yes"}]'
     assert await world.post("/feedback", body) == (200, {"accepted": 3})
     labels = SpoolReader(tmp_path / "spool" / world.spool.replica).read(1 << 20).labels
-    assert [label.prediction_id for label in labels] == ["p", "p", "q"]
+    assert [(record.prediction_id, record.rows) for record in labels] == [("p", 2), ("q", 1)]
 
 
 @pytest.mark.parametrize(

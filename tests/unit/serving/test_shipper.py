@@ -157,6 +157,20 @@ def test_a_request_that_is_too_large_alone_is_not_sent(tmp_path: Path) -> None:
     assert (headers.rows, value) == (5000, None)
 
 
+def test_a_request_that_only_fits_compressed_is_sent_compressed(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, "replica", CaptureSettings())
+    keep(writer, 500)
+    (batch,) = SpoolReader(tmp_path / writer.replica).read(1 << 20).predictions
+    ((_, plain),) = pack([batch], "r", 10_000, 1 << 20)
+    assert plain is not None
+    ((headers, value),) = pack([batch], "r", 10_000, len(plain) // 2)
+    assert value is not None
+    assert len(value) <= len(plain) // 2
+    read_back, whole = (pa.ipc.open_stream(each).read_all() for each in (value, plain))
+    assert headers.rows == 500
+    assert read_back == whole
+
+
 def test_labels_are_json_keyed_by_their_prediction(tmp_path: Path, store: Store) -> None:
     from datetime import UTC, datetime
 
@@ -304,7 +318,7 @@ def test_records_fit_a_topic_that_takes_less_and_what_cannot_is_counted(
     ids = keep(writer, *[1] * 400)
     keep(writer, 1, text=np.random.default_rng(0).bytes(8_000).hex())
     ids += keep(writer, 1)
-    for value in ("ok", "x" * 300):
+    for value in ("ok", "x" * 300, ["a" * 50, "x" * 300]):
         event = {"prediction_id": ids[0], "label": value}
         assert writer.append_labels(parse_feedback(event, datetime.now(UTC)))
     writer.close()
@@ -312,7 +326,8 @@ def test_records_fit_a_topic_that_takes_less_and_what_cannot_is_counted(
         shipper.step(1.0)
     shipper.write_ledger()
     assert [row["prediction_id"] for row in rows(bus)] == ids
-    assert [json.loads(m.value)["label"] for m in read(bus, LABELS)] == ["ok"]
+    found = [parse_feedback(json.loads(m.value), datetime.now(UTC)) for m in read(bus, LABELS)]
+    assert [event.value for events in found for event in events] == ["ok", "a" * 50]
     (entry,) = store.ledger("m")
     assert (entry["served"], entry["acked"], entry["dropped"]) == (402, 401, {"too_large": 1})
 
@@ -322,10 +337,10 @@ class AwayStore(Store):
 
     away = False
 
-    def put_ledger(self, *args: Any, **kwargs: Any) -> None:
+    def put_ledgers(self, *args: Any) -> None:
         if self.away:
             raise StoreAway("not in this test")
-        super().put_ledger(*args, **kwargs)
+        super().put_ledgers(*args)
 
 
 def test_a_store_that_is_away_holds_nothing_up(tmp_path: Path) -> None:
