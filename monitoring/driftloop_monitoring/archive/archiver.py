@@ -47,7 +47,10 @@ POLL_MESSAGES = 1_000
 RETRY_S = 1.0
 SLOW_S, MOST_REST_S = 1.0, 60.0
 MOST_ROWS = 500_000
-"""The most rows and labels that wait for a slow flush."""
+"""The most rows and labels that wait for a slow flush, or for enough of each table."""
+ROWS_OF_A_TABLE = 5_000
+"""A commit takes the time of some thousand rows: with many tables `lake.flush_rows` would be few
+for each."""
 SUSPECT_AFTER = 30
 """The number of attempts to write a batch after which its records are tried one by one."""
 
@@ -104,6 +107,7 @@ class Buffer:
     """Records that were read but are not in the lake yet. `since`: when the first was read."""
 
     records: list[LakeRecord] = field(default_factory=list)
+    models: set[str] = field(default_factory=set)
     rows: int = 0
     value_bytes: int = 0
     since: float = 0.0
@@ -114,6 +118,7 @@ class Buffer:
         match record:
             case PredictionRecord():
                 self.rows += record.headers.rows
+                self.models.add(record.headers.model)
             case LabelRecord():
                 self.rows += len(record.labels)
             case _:
@@ -125,10 +130,9 @@ class Buffer:
         return self.value_bytes >= BUFFER_BYTES
 
     def due(self, settings: LakeSettings, now: float) -> bool:
+        enough = max(settings.flush_rows, min(MOST_ROWS, ROWS_OF_A_TABLE * len(self.models)))
         return bool(self.records) and (
-            self.rows >= settings.flush_rows
-            or self.full
-            or now - self.since >= settings.flush_seconds
+            self.rows >= enough or self.full or now - self.since >= settings.flush_seconds
         )
 
     def without(self, partitions: Iterable[Partition]) -> "Buffer":
