@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from driftloop_contracts.clock import Clock, system_clock
+from driftloop_contracts.clock import Clock
 from driftloop_contracts.health import Heartbeat
 from driftloop_settings.run_state import RoleState, RunState
 from driftloop_store import Store, StoreAway
@@ -44,32 +44,32 @@ class RoleWatch:
         store: Store,
         running: Callable[[], RunState | None],
         make_health: Callable[[Store, str], CycleHealth] = CycleHealth,
-        clock: Clock = system_clock,
+        clock: Clock | None = None,
         machine: str = "",
     ) -> None:
         self._machine = machine
         self._store = store
         self._running = running
         self._make_health = make_health
-        self._clock = clock
+        self._clock = clock or store.now  # by which heartbeats are written
         self._health: dict[str, CycleHealth] = {}
         self._watched: set[str] = set()
 
     def look(self) -> None:
         """Check once. Raises StoreAway."""
-        running = self._running()
+        running, now = self._running(), self._clock()
         for role in running.roles if running else ():
             self._look_at_deaths(role)
-        found = self._beats()
+        found = self._beats(now)
         for role_name in {*found, *self._watched}:
-            self._look_at_silence(role_name, found.get(role_name, ()), running)
+            self._look_at_silence(role_name, found.get(role_name, ()), running, now)
         self._watched = set(found)
 
-    def _beats(self) -> dict[str, list[Heartbeat]]:
+    def _beats(self, now: datetime) -> dict[str, list[Heartbeat]]:
         """By role: each of its processes has its own."""
         found: dict[str, list[Heartbeat]] = {}
         for beat in self._store.heartbeats():
-            if self._is_elsewhere(beat) and self._clock() - beat.at >= FORGOTTEN:
+            if self._is_elsewhere(beat) and now - beat.at >= FORGOTTEN:
                 self._store.drop_heartbeat(beat)
             else:
                 found.setdefault(beat.role, []).append(beat)
@@ -89,10 +89,10 @@ class RoleWatch:
             health.succeeded()
 
     def _look_at_silence(
-        self, role: str, beats: Sequence[Heartbeat], running: RunState | None
+        self, role: str, beats: Sequence[Heartbeat], running: RunState | None, now: datetime
     ) -> None:
         """The process that is silent longest is named."""
-        health, now = self._health_of(f"{role}/cycle"), self._clock()
+        health = self._health_of(f"{role}/cycle")
         pids = {r.pid for r in running.roles} if running else set()
         alive = [beat for beat in beats if not self._is_elsewhere(beat) and beat.pid in pids]
         silent = []

@@ -48,14 +48,16 @@ class CycleHealth:
         self,
         store: Store,
         role: str,
-        clock: Clock = system_clock,
+        clock: Clock | None = None,
         patience_s: float = PATIENCE_S,
         silence_s: float | None = None,
         process: ThisProcess | None = None,
     ) -> None:
         self._store = store
         self._role = role
-        self._clock = clock
+        self._clock = clock or system_clock
+        # Who reads heartbeats may be on a machine with another time.
+        self._shared_clock = clock or store.now
         self._patience = timedelta(seconds=patience_s)
         self._silence_s = silence_s
         self._process = process
@@ -87,7 +89,8 @@ class CycleHealth:
             if self._process is not None:  # whether or not the store answers
                 self._process.show_alive(self._role)
             with suppress(StoreAway):
-                beat = Heartbeat(self._role, now, self._silence_s, os.getpid(), self._machine)
+                at, pid = self._shared_clock(), os.getpid()
+                beat = Heartbeat(self._role, at, self._silence_s, pid, self._machine)
                 if self._beat_at is None:
                     self._forget_the_dead(beat)
                 self._store.put_heartbeat(beat)

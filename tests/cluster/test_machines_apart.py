@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from cluster_stack import WORKERS, ClusterStack, cluster_stack
+from cluster_stack import WORKERS, ClusterStack, cluster_stack, fake_clock
 from command_line import eventually
 from machines import can_make_machines
 
@@ -190,6 +190,25 @@ def test_the_store_and_the_bucket_may_be_away(cluster: ClusterStack, users: User
     eventually(lambda: _answers(cluster), bool, timeout_s=BACK_S)
     users.until(lambda: cluster.status()["models"][0]["window"]["window_id"] != seen, BACK_S)
     nothing_is_lost(cluster, users)
+
+
+@pytest.mark.skipif(fake_clock() is None, reason="needs libfaketime")
+def test_clocks_may_differ_by_minutes(cluster: ClusterStack, users: Users) -> None:
+    """Windows are judged, no role is taken for dead, and nothing is lost or refused."""
+    seen = cluster.status()["models"][0]["window"]["window_id"]
+    ahead = {"gateway": 240, "archiver": -240, "monitor": 180, "rollout": -180}
+    for role, seconds in ahead.items():
+        cluster.network.machines[role].kill()
+        cluster.start(role, seconds)
+    eventually(lambda: _answers(cluster), bool, timeout_s=BACK_S)
+    wanted = users.traffic.answered + MORE
+    users.until(lambda: users.traffic.answered >= wanted, BACK_S)
+    users.until(lambda: cluster.status()["models"][0]["window"]["window_id"] != seen, BACK_S)
+    nothing_is_lost(cluster, users)
+    model = cluster.status()["models"][0]
+    assert model["window"]["status"] == "judged", model["window"]
+    roles = {role["name"]: role["state"] for role in cluster.status()["roles"]}
+    assert {roles[role] for role in ahead} == {"running"}, roles
 
 
 def _answers(cluster: ClusterStack) -> bool:
