@@ -18,6 +18,7 @@ from driftloop_demo.ending import play
 from driftloop_demo.replay import Replay
 from driftloop_demo.story import Story
 from driftloop_demo.traffic import Traffic
+from driftloop_store.cycle_health import PATIENCE_S
 
 pytestmark = [
     pytest.mark.cluster,
@@ -201,14 +202,13 @@ def test_clocks_may_differ_by_minutes(cluster: ClusterStack, users: Users) -> No
         cluster.network.machines[role].kill()
         cluster.start(role, seconds)
     eventually(lambda: _answers(cluster), bool, timeout_s=BACK_S)
-    wanted = users.traffic.answered + MORE
-    users.until(lambda: users.traffic.answered >= wanted, BACK_S)
+    begun = time.monotonic()
+    users.until(lambda: time.monotonic() - begun > PATIENCE_S + 10.0, BACK_S)
     users.until(lambda: cluster.status()["models"][0]["window"]["window_id"] != seen, BACK_S)
     nothing_is_lost(cluster, users)
-    model = cluster.status()["models"][0]
-    assert model["window"]["status"] == "judged", model["window"]
-    roles = {role["name"]: role["state"] for role in cluster.status()["roles"]}
-    assert {roles[role] for role in ahead} == {"running"}, roles
+    status = cluster.status()
+    assert status["models"][0]["window"]["status"] == "judged", status["models"][0]["window"]
+    assert not [found for found in status["degraded"] if "hangs" in found["reason"]]
 
 
 def _answers(cluster: ClusterStack) -> bool:
