@@ -318,8 +318,8 @@ def _labels_of(
     columns += ["tags"] if tags else []
     if labels is None or not keys.num_rows:
         return pa.schema([LABEL_SCHEMA.field(name) for name in columns]).empty_table()
-    known = None if files is None else files.of(labels, keys.column("prediction_id"))
-    if known is not None:
+    if files is not None:
+        known = files.of(labels, keys.column("prediction_id"))
         counts = pc.equal(known["metric"], metric)
         if as_of is not None:
             counts = pc.and_(counts, pc.less_equal(known["received_at"], pa.scalar(as_of)))
