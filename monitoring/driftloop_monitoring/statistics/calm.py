@@ -7,7 +7,7 @@ takes rows as independent, both look like a rise. `Calm` collects what the judge
 The shape of the error over time is learned, never its level: a rise that stays is not usual.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,11 @@ class Lesson:
         return found
 
 
+def _values(of: "Lesson | Calm") -> dict[str, Any]:
+    """Not by `asdict`, which copies each number: this is written for each judgement."""
+    return {each.name: getattr(of, each.name) for each in fields(of)}
+
+
 @dataclass(frozen=True, slots=True)
 class Calm:
     """Sums over judged rows, which lose weight with each day (see KEPT).
@@ -90,7 +95,7 @@ class Calm:
     lesson: Lesson = Lesson()
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return _values(self) | {"lesson": _values(self.lesson)}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Calm":

@@ -183,14 +183,15 @@ class State:
         return Change(best.start, at, best.rows, best.loss / best.rows)
 
     def to_dict(self) -> dict[str, Any]:
-        value = asdict(self)
-        for bet in value["bets"]:
-            bet["log_r"] = _finite(bet["log_r"])
-        value["log_e"] = _finite(self.log_e)
-        if self.alert is not None:
-            value["alert"]["at"] = self.alert.at.isoformat()
-        value["calm"] = self.calm.to_dict()
-        return value
+        alert = self.alert
+        return {
+            "bets": [asdict(bet) | {"log_r": _finite(bet.log_r)} for bet in self.bets],
+            "rows": self.rows,
+            "loss": self.loss,
+            "alert": alert and asdict(alert) | {"at": alert.at.isoformat()},
+            "log_e": _finite(self.log_e),
+            "calm": self.calm.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "State":

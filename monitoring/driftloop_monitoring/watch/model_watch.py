@@ -64,7 +64,7 @@ FIRST_ROWS = 2_000
 """Read to see whether their labels have come; if so, READ_ROWS are."""
 LABELS_LOAD = 0.25
 """Of a core for reading labels of all models."""
-MOST_APART_S = 60.0
+MOST_APART_S = 300.0
 """Between two readings of a model's labels."""
 REREAD = timedelta(seconds=10)
 """How often rows are read again although the lake has not changed: they get older."""
