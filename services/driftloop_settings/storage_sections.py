@@ -55,9 +55,10 @@ class LakeSettings(Section):
     """The location of the Delta tables, a path or `s3://bucket/prefix` (with credentials, region
     and endpoint from the environment, `AWS_…`); None: `lake` under the state directory."""
     flush_rows: int = Field(20_000, ge=1, le=10_000_000)
-    """The archiver writes once this many rows are waiting."""
+    """The archiver writes once this many rows are waiting, and 5,000 for each model among them."""
     flush_seconds: float = Field(2.0, gt=0)
-    """The archiver writes waiting rows after this many seconds."""
+    """The archiver writes waiting rows after this many seconds, or after as many as the last write
+    took."""
     compact_files: int = Field(50, ge=2)
     """The number of small files in a table at which they are rewritten as larger ones."""
     vacuum_hours: int = Field(8, ge=1)

@@ -90,7 +90,7 @@ class Reference:
     @cached_property
     def nbytes(self) -> int:
         """About what it takes in memory, with what columns keep of their values. A text takes about
-        60 bytes, and 100 where it is counted."""
+        60 bytes, and 100 more as a key of `tally`."""
         size = int(self.table.nbytes)
         for column in (*self.inputs.values(), *self.outputs.values()):
             texts = len(column.tally) if column.kind == "category" else 0
