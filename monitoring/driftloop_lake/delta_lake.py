@@ -3,6 +3,7 @@ labels."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -175,12 +176,7 @@ class DeltaLake:
             if not found.num_rows:
                 return 0
             table = self._at(layout.predictions_uri(self._uri, model), pin.predictions)
-            ids = pc.min_max(found.column("prediction_id"))
-            rows = table.scan(
-                ["prediction_id", "row"],
-                f"prediction_id >= {quoted(ids['min'].as_py())} AND "
-                f"prediction_id <= {quoted(ids['max'].as_py())}",
-            )
+            rows = table.scan(["prediction_id", "row"], _between(found.column("prediction_id")))
             return self._queries.labels_of(rows, found)
 
     def answered(self, model: str, pin: Pin, since: datetime, until: datetime) -> int:
@@ -203,10 +199,22 @@ class DeltaLake:
         matched = 0
         if labels is not None:
             matches = self._matches.setdefault(model, Matches())
-            matched = matches.count(table, labels, _LABEL_KEY, self._queries.labels_of)
+            matched = matches.count(table, labels, partial(self._matched, labels))
         repeats = self._repeats.setdefault(model, Repeats())
         twice = repeats.count(table, self._queries.distinct)
         return LakeCounts(table.rows(), twice, matched, max(0, table.mark(RETRIES)))
+
+    def _matched(self, labels: LakeTable, rows: pa.Table) -> int:
+        """Return the number of distinct labels that have a row in a table of (prediction_id,
+        row)."""
+        ids = rows.column("prediction_id")
+        if not rows.num_rows:
+            return 0
+        if self._label_files is not None:
+            found = self._label_files.of(labels, ids).select(_LABEL_KEY)
+        else:
+            found = labels.scan(_LABEL_KEY, _between(ids))
+        return self._queries.labels_of(rows, found) if found.num_rows else 0
 
     def missing(self, model: str, pin: Pin, version: int, replicas: Iterable[str]) -> int:
         with self._lock:
@@ -324,15 +332,16 @@ def _labels_of(
         if as_of is not None:
             counts = pc.and_(counts, pc.less_equal(known["received_at"], pa.scalar(as_of)))
         return known.filter(counts).select(columns)
-    ids = pc.min_max(keys.column("prediction_id"))
-    terms = [
-        f"metric = {quoted(metric)}",
-        f"prediction_id >= {quoted(ids['min'].as_py())}",
-        f"prediction_id <= {quoted(ids['max'].as_py())}",
-    ]
+    terms = [f"metric = {quoted(metric)}", _between(keys.column("prediction_id"))]
     if as_of is not None:
         terms.append(f"received_at <= {time_literal(as_of)}")
     return labels.scan(columns, " AND ".join(terms))
+
+
+def _between(ids: pa.ChunkedArray) -> str:
+    found = pc.min_max(ids)
+    least, most = (quoted(found[bound].as_py()) for bound in ("min", "max"))
+    return f"prediction_id >= {least} AND prediction_id <= {most}"
 
 
 def _oldest(

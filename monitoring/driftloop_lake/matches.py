@@ -4,12 +4,12 @@ A file never changes, and its labels can only be in label files with overlapping
 those are the same, so is its count. Counting therefore only costs the changes since the last count.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from driftloop_lake.lake_table import Extent, LakeTable, quoted, translated
+from driftloop_lake.lake_table import Extent, LakeTable, translated
 
 _ID = "prediction_id"
 
@@ -29,12 +29,10 @@ class Matches:
         self,
         table: LakeTable,
         labels: LakeTable,
-        key: Sequence[str],
-        labels_of: Callable[[pa.Table, pa.Table], int],
+        matched: Callable[[pa.Table], int],
     ) -> int:
-        """Return the number of distinct labels, by `key`, whose row is in the table. A prediction
-        in two files counts for each. `labels_of`: counts the distinct labels that have a row in a
-        table of (prediction_id, row). Raises RetryLater."""
+        """Return the number of labels whose row is in the table. A prediction in two files counts
+        for each. matched: counts those of a table of (prediction_id, row). Raises RetryLater."""
         extents = {extent.path: extent for extent in table.extents(_ID)}
         label_files = labels.extents(_ID)
         with translated():
@@ -45,18 +43,11 @@ class Matches:
             near = frozenset(each.path for each in label_files if each.overlaps(extent))
             known = self._counted.get(fragment.path)
             if known is None or known.label_files != near:
-                told = labels.scan(key, _between(extent)) if near else None
                 known = _Counted(near, 0)
-                if told is not None and told.num_rows:
+                if near:
                     with translated():
                         rows = fragment.to_table(columns=[_ID, "row"])
-                    known = _Counted(near, labels_of(rows, told))
+                    known = _Counted(near, matched(rows))
             counted[fragment.path] = known
         self._counted = counted
         return sum(each.labels for each in counted.values())
-
-
-def _between(extent: Extent) -> str | None:
-    if extent.least is None or extent.most is None:
-        return None
-    return f"{_ID} >= {quoted(extent.least)} AND {_ID} <= {quoted(extent.most)}"

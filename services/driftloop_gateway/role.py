@@ -42,7 +42,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
         return open_registry(settings)
 
-    lake = open_lake(settings)
+    lake = open_lake(settings, many=True)
     context = GatewayContext(
         settings,
         store,

@@ -58,8 +58,7 @@ from driftloop_store import Store, StoreAway
 log = structlog.get_logger()
 
 READ_ROWS = 100_000
-"""The most rows that a step reads, so that memory does not grow with the rows that wait for
-labels."""
+"""A step reads at most, so that memory does not grow with the rows that wait for labels."""
 FIRST_ROWS = 2_000
 """Read to see whether their labels have come; if so, READ_ROWS are."""
 LABELS_LOAD = 0.25
@@ -92,8 +91,7 @@ class ModelWatch:
         self.spec = spec
         self.settings = settings
         self.corrections = 0
-        """The number of answers of a language model corrected since the last retrain, at the last
-        step."""
+        """How many answers were corrected since the last retrain, at the last step."""
         self._name = spec.name
         self._artifacts = open_artifacts(settings)
         self._store = store
@@ -138,7 +136,8 @@ class ModelWatch:
             self._record(new_champion(standing.state, version, now), standing, now)
             self._read = None
         pin = self._lake.pin(self._name)
-        if pin is None or not self._due(pin, now):
+        read_pin, read_at = self._read or (None, now)
+        if pin is None or (pin == read_pin and now - read_at < REREAD):
             self.can_decide = True
             return
         if self._language is not None:
@@ -147,23 +146,31 @@ class ModelWatch:
         self.can_decide = not new
         closes = new or self._may_close(standing.state, pin, now)
         idle = self._language is None and not closes and time.monotonic() < self._labels_from
-        known = None if idle else self._known_reference(deployment)
+        if idle or self._normal is None or closes or self._language is not None:
+            known = None if idle else self._known_reference(deployment)
+        else:
+            known = self._normal[1]  # labels are judged without the rows of the reference
         self.can_decide = True
         if known is not None:
-            self._judge(standing, known, pin, now, closes)
+            self._judge(standing, known, deployment, pin, now, closes)
         elif not idle:
             self._keep_live_reference(standing, pin, now)
         self._read = (pin, now)
 
     def _judge(
-        self, standing: Standing, known: Reference, pin: Pin, now: datetime, closes: bool
+        self,
+        standing: Standing,
+        known: Reference,
+        deployment: Deployment,
+        pin: Pin,
+        now: datetime,
+        closes: bool,
     ) -> None:
         """Run all parts, even if an earlier one fails. closes: whether a window may."""
-        version = standing.state.version
+        version, whole = standing.state.version, lambda: self._known_reference(deployment)
+        attached = (self._reports, self._store, self._lake, self.spec, whole, version, pin)
         with ExitStack() as then:  # run in reverse order
-            then.callback(
-                attach_reports, self._reports, self._store, self._lake, known, version, pin
-            )
+            then.callback(attach_reports, *attached)
             if self._language is not None:
                 then.callback(self._learn, self._language, standing, known, pin, now)
             if closes:
@@ -187,10 +194,6 @@ class ModelWatch:
         taken_s = (time.process_time() - begun_s) * (self._models - 1) / LABELS_LOAD
         self._labels_from = time.monotonic() + min(MOST_APART_S, taken_s)
 
-    def _due(self, pin: Pin, now: datetime) -> bool:
-        return self._read is None or pin != self._read[0] or now - self._read[1] >= REREAD
-
-    # -- reading -------------------------------------------------------------------------------
     def _rows(
         self,
         pin: Pin,
@@ -199,8 +202,7 @@ class ModelWatch:
         now: datetime,
         wanted: int | None = None,
     ) -> pa.Table:
-        """Return the oldest settled rows after a position, about `wanted` (None: as many as a step
-        reads); later ones are left to the next step."""
+        """Return the oldest settled rows after a position, about `wanted` (None: `read_rows`)."""
         table = self._lake.labelled(
             self._name,
             pin,
@@ -259,7 +261,6 @@ class ModelWatch:
         here = position_of(rows, wanted - 1)
         standing.put(replace(state, windowed=here, tested=here))
 
-    # -- judging -------------------------------------------------------------------------------
     def _judge_labels(self, standing: Standing, known: Reference, pin: Pin, now: datetime) -> None:
         state = standing.state
         if known.baseline is None:
@@ -375,7 +376,6 @@ class ModelWatch:
     ) -> None:
         self._record(language.learn(standing.state, known, pin, now), standing, now)
 
-    # -- writing -------------------------------------------------------------------------------
     def _record(self, judged: Judgement, standing: Standing, now: datetime) -> MonitorState:
         """Write the window, its findings, the alerts and then the state, which is returned."""
         window, state = judged.window, judged.state

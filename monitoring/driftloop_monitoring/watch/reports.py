@@ -7,6 +7,7 @@ again.
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import structlog
 
 from driftloop_artifacts import IN_PLACE, Artifacts
 from driftloop_contracts.events import INPUT_PREFIX, OUTPUT_PREFIX
+from driftloop_contracts.model import ModelSpec
 from driftloop_lake.port import LakeReader, Pin
 from driftloop_monitoring.state.reference import Reference, judged
 from driftloop_store.store import Store
@@ -97,11 +99,16 @@ class ReportWriter:
 
 
 def attach_reports(
-    writer: ReportWriter, store: Store, lake: LakeReader, known: Reference, version: int, pin: Pin
+    writer: ReportWriter,
+    store: Store,
+    lake: LakeReader,
+    spec: ModelSpec,
+    reference: Callable[[], Reference | None],
+    version: int,
+    pin: Pin,
 ) -> None:
     """Attach finished reports to the version's alerts, and start the next one."""
     writer.poll()
-    spec = known.losses.spec
     for alert in store.alerts(spec.name, NEWEST_ALERTS):
         if alert.report or alert.version != version:
             continue
@@ -109,7 +116,7 @@ def attach_reports(
         if path.is_file():
             writer.artifacts.keep(f"reports/{path.name}", path)
             store.change_alert(alert.id, partial(replace, report=str(path)))
-        elif writer.wanted(alert.id):
+        elif writer.wanted(alert.id) and (known := reference()) is not None:
             current = lake.labelled(
                 spec.name,
                 pin,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lake_records import id_of_request, label_message, prediction_message, prediction_rows
 
 from driftloop_lake.delta_lake import DeltaLake
+from driftloop_lake.label_files import LabelFiles
 from driftloop_lake.lake_table import Extent
 from driftloop_lake.queries import Queries
 from driftloop_lake.upkeep import Rules, Upkeep
@@ -65,11 +66,11 @@ def test_a_reader_that_is_kept_counts_like_one_that_was_just_opened(
     steps: list[tuple[str, int]],
 ) -> None:
     with TemporaryDirectory() as folder:
-        grown = Grown(folder)
+        grown, keeping = Grown(folder), DeltaLake(folder, label_files=LabelFiles())
         for name, number in steps:
             getattr(grown, name)(number)
             matched = sum(sequence < grown.requests for sequence, _ in grown.labels)
-            assert grown.counted(grown.lake) == matched
+            assert grown.counted(grown.lake) == grown.counted(keeping) == matched
         assert grown.counted(DeltaLake(folder)) == grown.counted(grown.lake)
 
 
