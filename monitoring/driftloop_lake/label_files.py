@@ -26,10 +26,7 @@ class _Sorted(NamedTuple):
 
     ids: NDArray[np.bytes_]
     rows: pa.Table
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.ids.nbytes + self.rows.nbytes)
+    nbytes: int
 
     def of(self, wanted: NDArray[np.bytes_]) -> pa.Table:
         if not len(self.ids):
@@ -102,7 +99,8 @@ def _read(fragment: Any) -> _Sorted:
     for place, field in enumerate(_REST):
         if field.name in _TEXTS:
             rows = rows.set_column(place, field.name, rows[field.name].dictionary_encode())
-    return _Sorted(ids[order], rows.combine_chunks())
+    rows, ids = rows.combine_chunks(), ids[order]
+    return _Sorted(ids, rows, int(ids.nbytes + rows.nbytes))
 
 
 def _bytes(ids: pa.ChunkedArray) -> NDArray[np.bytes_]:
