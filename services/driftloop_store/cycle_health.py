@@ -56,8 +56,8 @@ class CycleHealth:
         self._store = store
         self._role = role
         self._clock = clock or system_clock
-        # Who reads heartbeats may be on a machine with another time.
-        self._shared_clock = clock or store.now
+        # Else the store's, because who reads heartbeats may be on a machine with another time.
+        self._beats_by = clock
         self._patience = timedelta(seconds=patience_s)
         self._silence_s = silence_s
         self._process = process
@@ -89,7 +89,7 @@ class CycleHealth:
             if self._process is not None:  # whether or not the store answers
                 self._process.show_alive(self._role)
             with suppress(StoreAway):
-                at, pid = self._shared_clock(), os.getpid()
+                at, pid = (self._beats_by or self._store.now)(), os.getpid()
                 beat = Heartbeat(self._role, at, self._silence_s, pid, self._machine)
                 if self._beat_at is None:
                     self._forget_the_dead(beat)
