@@ -21,9 +21,10 @@ from driftloop_demo.story import Story
 from driftloop_demo.traffic import Traffic
 from driftloop_store.cycle_health import PATIENCE_S
 
+AWAY_S = float(os.environ.get("DRIFTLOOP_AWAY_S", "60"))
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(900 + AWAY_S),
     pytest.mark.skipif(not can_make_machines(), reason="machines need root and Linux's namespaces"),
 ]
 RATE, RATE_RETRAIN = 400.0, 100.0
@@ -33,7 +34,6 @@ NODE_S = 300.0
 """Ray takes a minute to give up a node that does not close its connections, and places what it lost
 there at first."""
 SETTLE_S = 90.0
-AWAY_S = float(os.environ.get("DRIFTLOOP_AWAY_S", "60"))
 MORE = 3_000
 
 
