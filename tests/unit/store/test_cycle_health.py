@@ -9,9 +9,10 @@ import pytest
 
 from driftloop_contracts.alert import AlertEvent, AlertState
 from driftloop_contracts.errors import RetryLater
+from driftloop_gateway.role_watch import RoleWatch
 from driftloop_store import Store, open_store
 from driftloop_store.cycle_health import CycleHealth
-from driftloop_store.engine import StoreAway
+from driftloop_store.engine import StoreAway, make_engine
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -127,3 +128,22 @@ def test_a_store_that_is_away_is_for_the_caller(world: World) -> None:
     with pytest.raises(StoreAway), world.health.cycle():
         raise StoreAway("no answer")
     assert world.store.degraded() == []
+
+
+class ElsewhereStore(Store):
+    """A store on a machine whose clock is hours behind."""
+
+    def now(self) -> datetime:
+        return START
+
+
+def test_a_heartbeat_is_of_the_stores_time_which_all_machines_share(tmp_path: Path) -> None:
+    store = ElsewhereStore(make_engine(f"sqlite:///{tmp_path / 'store.db'}"))
+    with closing(store):
+        store.bring_up_to_date()
+        CycleHealth(store, "monitor", silence_s=300.0).beat()
+        (beat,) = store.heartbeats()
+        assert beat.at == START
+        watch = RoleWatch(store, lambda: None, lambda s, role: CycleHealth(s, role, patience_s=0.0))
+        watch.look()
+        assert store.degraded() == []
