@@ -255,14 +255,7 @@ class DeltaLake:
         return None if pin.labels < 0 else self._at(layout.labels_uri(self._uri), pin.labels)
 
     def _refreshed(self, uri: str) -> LakeTable | None:
-        table = self._newest.get(uri)
-        if table is not None:
-            table.refresh()
-            return table
-        table = LakeTable.open(uri)
-        if table is not None:
-            self._newest[uri] = table
-        return table
+        return LakeTable.newest(uri, self._newest)
 
     def _at(self, uri: str, version: int) -> LakeTable:
         """Open the table at a version. Raises NotFound if that version does not exist (any

@@ -58,13 +58,11 @@ def translated() -> Iterator[None]:
 
 
 class Extent(NamedTuple):
-    """The range of a column's values in a file, as given by its statistics (None if unknown), and
-    its number of rows."""
+    """The range of a column's values in a file, as given by its statistics (None if unknown)."""
 
     path: str
     least: str | None
     most: str | None
-    rows: int = 0
 
     def overlaps(self, other: "Extent") -> bool:
         return not (
@@ -97,6 +95,19 @@ class LakeTable:
             if isinstance(cause, TableNotFoundError) or _NO_SUCH_VERSION in str(cause):
                 return None
             raise
+
+    @classmethod
+    def newest(cls, uri: str, opened: dict[str, Self]) -> Self | None:
+        """As `open`, at the newest version. Tables stay open in `opened`, because refreshing one
+        takes a fraction of opening it. Raises RetryLater."""
+        table = opened.get(uri)
+        if table is not None:
+            table.refresh()
+            return table
+        table = cls.open(uri)
+        if table is not None:
+            opened[uri] = table
+        return table
 
     @classmethod
     def create(cls, uri: str, schema: pa.Schema, partition_by: str | None) -> Self:
@@ -243,8 +254,7 @@ class LakeTable:
             files.column(name) if name in files.schema.names else nothing
             for name in (f"min.{column}", f"max.{column}")
         )
-        rows = files.column("num_records")
-        columns = (each.to_pylist() for each in (files.column("path"), *bounds, rows))
+        columns = (each.to_pylist() for each in (files.column("path"), *bounds))
         return [Extent(*each) for each in zip(*columns, strict=True)]
 
     def scan(self, names: Iterable[str] | None = None, predicate: str | None = None) -> pa.Table:

@@ -53,7 +53,7 @@ class Upkeep:
         pinned = _by_table(self._uri, self._pinned()) if clean else {}
         for uri in self._tables():
             try:
-                table = self._refreshed(uri)
+                table = UpkeepTable.newest(uri, self._open)
                 if table is not None:
                     self._compact(uri, table)
                     if clean:
@@ -63,17 +63,6 @@ class Upkeep:
                 log.info("lake.upkeep_waits", table=uri, reason=str(error))
         if clean:
             self._cleaned = now
-
-    def _refreshed(self, uri: str) -> UpkeepTable | None:
-        """At its newest version. Kept open, because opening hundreds takes seconds."""
-        table = self._open.get(uri)
-        if table is not None:
-            table.refresh()
-            return table
-        table = UpkeepTable.open(uri)
-        if table is not None:
-            self._open[uri] = table
-        return table
 
     def _tables(self) -> list[str]:
         models = storage.folders(self._uri, layout.PREDICTIONS_FOLDER)

@@ -15,7 +15,7 @@ from driftloop_store.store import Store
 
 EVERY_S = 10.0
 LOAD = 0.1
-"""Of a core at most: with hundreds of models a step takes seconds."""
+"""Of a core at most, by the thread's own time: with hundreds of models a step takes seconds."""
 
 
 class Upkeep(Protocol):
