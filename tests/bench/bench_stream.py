@@ -45,6 +45,7 @@ from driftloop_bus import local_kafka
 from driftloop_bus.kafka_bus import KafkaBus
 from driftloop_contracts.events import (
     LABEL_SCHEMA,
+    LATER_COLUMNS,
     PREDICTIONS,
     PredictionHeaders,
     prediction_schema,
@@ -93,7 +94,9 @@ def predictions(
         "error": pa.nulls(rows, pa.string()),
     }
     for field in SCHEMA:
-        if field.name not in columns:
+        if field.name in LATER_COLUMNS:
+            columns[field.name] = pa.nulls(rows, field.type)
+        elif field.name not in columns:
             columns[field.name] = pa.array(_values(rng, rows, distinct))
     return pa.table(columns, schema=SCHEMA)
 
